@@ -1,0 +1,3 @@
+from cocabench.cli import main
+
+main()

@@ -1,0 +1,61 @@
+"""The command line: the only place that prints or exits."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from cocabench import __version__
+from cocabench.cli import captions, doctor, lists, results, run, setup
+from cocabench.cli.console import err
+from cocabench.errors import CocabenchError
+
+app = typer.Typer(
+    help="Benchmarks for CoCa and CLIP checkpoints.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+for command in (
+    run.run,
+    results.compare,
+    results.report,
+    results.gate,
+    captions.caption,
+    captions.score,
+    doctor.doctor,
+):
+    app.command()(command)
+app.add_typer(lists.app, name="list")
+app.add_typer(setup.app, name="setup")
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"cocabench {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Run the command line. An expected error is one line on stderr and an exit code, never a traceback."""
+    try:
+        app()
+    except CocabenchError as error:
+        err.print(f"[red]error[/red] {escape(str(error))}", soft_wrap=True)
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

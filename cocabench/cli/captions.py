@@ -1,0 +1,126 @@
+"""cocabench caption and score: captions for one's own images, and metrics for captions in files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from cocabench.cli.console import err, out, print_table
+from cocabench.errors import DataError, MetricUnavailableError, MissingDataError, UnknownNameError, UsageError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+def caption(
+    images: Annotated[list[Path], typer.Argument(help="Image files or folders of them.", metavar="IMAGE…")],
+    model: Annotated[str, typer.Option("--model", help="A CoCa: NAME:TAG, NAME:FILE, a folder, demo/coca.")],
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
+    beams: Annotated[int, typer.Option(min=1, help="Beams in all; 1 is greedy.")] = 6,
+    beam_groups: Annotated[int, typer.Option(min=1, help="Groups that the beams are split into.")] = 3,
+    max_length: Annotated[int, typer.Option(min=2, help="Longest caption in tokens, start and end included.")] = 30,
+    min_length: Annotated[int, typer.Option(min=0, help="No end before this length.")] = 5,
+    decoding: Annotated[str, typer.Option(help="legacy (open_clip's captions) or logprob.")] = "legacy",
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+) -> None:
+    """Caption images with a CoCa."""
+    from cocabench.data.images import FileImage
+    from cocabench.models.hardware import hardware
+    from cocabench.registry import model_plans
+    from cocabench.spec import parse_models
+
+    files = _image_files(images)
+    plans = model_plans(parse_models(model))
+    if len(plans) != 1:
+        raise UsageError(f"--model {model}", f"{len(plans)} models", wanted="one")
+    for note in plans[0].notes:
+        err.print(f"[yellow]note[/yellow] {escape(note)}")
+    loaded = plans[0].load(hardware(device=device))
+    options = {
+        "decoding": decoding,
+        "seq_len": max_length,
+        "min_seq_len": min_length,
+        **({"generation_type": "greedy"} if beams == 1 else {"num_beams": beams, "num_beam_groups": beam_groups}),
+    }
+    written = loaded.caption([FileImage(path) for path in files], options)  # type: ignore[attr-defined]
+    rows = [
+        {"image": str(files[i]), "caption": text, "score": round(score, 4)}
+        for i, text, score in zip(written.kept, written.texts, written.scores, strict=True)
+    ]
+    if as_json:
+        print(json.dumps(rows, ensure_ascii=False))
+        return
+    for row in rows:
+        out.print(
+            f"{escape(str(row['image']))}\t{escape(str(row['caption']))}\t[dim]{row['score']}[/dim]", soft_wrap=True
+        )
+
+
+def _image_files(paths: list[Path]) -> list[Path]:
+    files = []
+    for path in paths:
+        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if path.is_dir() else [path]
+        if not inside or not inside[0].exists():
+            raise MissingDataError(str(path), "no images" if path.is_dir() else "no such file")
+        files += inside
+    return files
+
+
+def score(
+    candidates: Annotated[Path, typer.Option(help="{id: caption} or a COCO result file.")],
+    references: Annotated[Path, typer.Option(help="{id: [captions]} or a COCO annotation file.")],
+    metrics: Annotated[
+        str, typer.Option(help="bleu, meteor, rouge, cider, spice; comma-separated.", show_default="all that can run")
+    ] = "",
+    require_metrics: Annotated[
+        bool, typer.Option("--require-metrics", help="Fail where a metric cannot run here.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Score captions against references. No model is needed."""
+    from cocabench.metrics import captions
+    from cocabench.metrics.base import estimate, stack
+    from cocabench.metrics.captions.files import read_pairs
+    from cocabench.report.text import number
+    from cocabench.types import SampleScore
+
+    names = _metric_names(metrics, captions.NAMES)
+    ids, texts, several = read_pairs(candidates, references)
+    if not ids:
+        raise DataError(str(candidates), "no captions")
+    skipped = captions.unavailable(names)
+    if skipped and require_metrics:
+        raise MetricUnavailableError("--require-metrics", "; ".join(f"{n}: {why}" for n, why in skipped.items()))
+    names = [name for name in names if name not in skipped]
+    columns = captions.statistics(texts, several, names) if names else {}
+    samples = stack(
+        SampleScore(key, key, {name: values[i] for name, values in columns.items()}) for i, key in enumerate(ids)
+    )
+    found = {metric.name: (metric.info, estimate(metric, samples)) for metric in captions.declared(names)}
+    if as_json:
+        values = {name: value.model_dump() for name, (_, value) in found.items()}
+        print(json.dumps({"metrics": values, "skipped": skipped}, ensure_ascii=False, allow_nan=False))
+        return
+    print_table(["metric", "", "value"], [[name, "", number(value, info)] for name, (info, value) in found.items()])
+    for name, why in skipped.items():
+        out.print(f"[yellow]skipped[/yellow] {escape(name)}: {escape(why)}")
+
+
+def _metric_names(text: str, known: tuple[str, ...]) -> list[str]:
+    """Return the metrics that names, in any case and with families (bleu) for their members, mean."""
+    if not text:
+        return list(known)
+    chosen: list[str] = []
+    for word in (part.strip().lower() for part in text.split(",") if part.strip()):
+        members = [
+            name
+            for name in known
+            if word in (name.lower(), name.lower().partition("@")[0], name.lower().partition("-")[0])
+        ]
+        if not members:
+            raise UnknownNameError("metric", word, known)
+        chosen += [name for name in members if name not in chosen]
+    return chosen

@@ -1,0 +1,168 @@
+"""cocabench run"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from cocabench.cli.console import err, out, print_table
+from cocabench.errors import UsageError
+from cocabench.spec import parse_models
+
+if TYPE_CHECKING:
+    from cocabench.models.hardware import Hardware
+    from cocabench.plan import Job, Settings
+    from cocabench.run import Outcome
+
+MODEL_HELP = "Models, comma-separated: NAME, NAME:TAG, NAME:FILE, a folder, hf-hub:ORG/REPO, demo, NAME:random@SEED."
+
+
+class Precision(StrEnum):
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
+def run(
+    model: Annotated[list[str], typer.Option("--model", help=MODEL_HELP)],
+    tasks: Annotated[list[str], typer.Option("--tasks", help="Tasks, groups, or .toml files, comma-separated.")],
+    data_root: Annotated[Path, typer.Option(envvar="COCABENCH_DATA", help="The folder of the data sets.")] = Path(
+        "data"
+    ),
+    output: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
+    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    precision: Annotated[Precision, typer.Option(help="auto: fp32 on the CPU, fp16 on CUDA.")] = Precision.AUTO,
+    batch_size: Annotated[str, typer.Option(help="auto or a number; halved when memory runs out.")] = "auto",
+    workers: Annotated[
+        int | None, typer.Option(min=0, help="Processes that decode images.", show_default="auto")
+    ] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Use a random subset of this many images; labelled.")] = None,
+    seed: Annotated[int, typer.Option(help="Of --limit's subset and of the intervals.")] = 0,
+    quick_gelu: Annotated[
+        bool | None,
+        typer.Option(
+            "--quick-gelu/--no-quick-gelu",
+            help="For checkpoint files trained with it.",
+            show_default="the architecture's",
+        ),
+    ] = None,
+    download: Annotated[bool, typer.Option("--download", help="Let data sets be downloaded.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; load nothing.")] = False,
+    fresh: Annotated[bool, typer.Option("--fresh", help="Run again what is already done.")] = False,
+    skip_bad_images: Annotated[
+        bool, typer.Option("--skip-bad-images", help="Go on without unreadable images; counted.")
+    ] = False,
+    require_metrics: Annotated[
+        bool, typer.Option("--require-metrics", help="Fail where a metric cannot run here.")
+    ] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the Records as a JSON array, and nothing else, on stdout.")
+    ] = False,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress; errors and the summary only.")] = False,
+) -> None:
+    """Evaluate models on tasks. Finished results are kept and not run again."""
+    from cocabench import plan as planning
+    from cocabench.models.hardware import hardware
+    from cocabench.registry import find_tasks, model_plans
+
+    specs = [spec for text in model for spec in parse_models(text)]
+    chosen = find_tasks(name.strip() for text in tasks for name in text.split(",") if name.strip())
+    settings = planning.Settings(
+        data_root=data_root,
+        output=output,
+        limit=limit,
+        seed=seed,
+        download=download,
+        fresh=fresh,
+    )
+    machine = hardware(
+        device=device,
+        precision=precision,
+        batch_size=_batch_size(batch_size),
+        workers=workers,
+        skip_bad_images=skip_bad_images,
+    )
+    plans = model_plans(specs, quick_gelu=quick_gelu, download=not dry_run)
+    show = not (quiet or as_json)
+    for plan in plans:
+        for note in plan.notes if not quiet else ():
+            err.print(f"[yellow]note[/yellow] {escape(note)}")
+    jobs = planning.plan(plans, chosen, settings, machine.precision)
+    unavailable = _preflight(jobs, quiet)
+    if require_metrics and unavailable:
+        raise UsageError("--require-metrics", "; ".join(f"{name}: {why}" for name, why in unavailable.items()))
+    if dry_run:
+        _print_plan(jobs)
+        return
+    _execute(jobs, settings, machine, show=show, as_json=as_json)
+
+
+def _batch_size(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError("--batch-size", f"got {text!r}", wanted="auto or a number, 1 or more")
+    return int(text)
+
+
+def _preflight(jobs: Sequence[Job], quiet: bool) -> dict[str, str]:
+    """Say before anything runs which metrics cannot, and how to mend it."""
+    missing = {
+        name: why for job in jobs if job.state == "ready" for name, why in job.task.evaluator.unavailable().items()
+    }
+    for name, why in missing.items() if not quiet else ():
+        err.print(f"[yellow]skipped[/yellow] {escape(name)}: {escape(why)}")
+    return missing
+
+
+def _print_plan(jobs: Sequence[Job]) -> None:
+    rows = [
+        [job.plan.id, job.task.name, str(job.state), str(len(job.data.dataset)) if job.data else "", job.reason]
+        for job in jobs
+    ]
+    print_table(["model", "task", "state", "images", "why"], [[escape(cell) for cell in row] for row in rows])
+    ready = [job for job in jobs if job.state == "ready"]
+    images = sum(len(job.data.dataset) for job in ready if job.data)
+    out.print(f"{len(ready)} of {len(jobs)} to run, {images:,} images to process")
+
+
+def _execute(jobs: Sequence[Job], settings: Settings, machine: Hardware, *, show: bool, as_json: bool) -> None:
+    from cocabench.cli.watch import Bars, Quiet
+    from cocabench.run import execute
+    from cocabench.store import Store
+
+    Store(settings.output).check_writable()
+    outcomes: list[Outcome] = []
+    try:
+        with Bars() if show else Quiet() as observer:
+            for outcome in execute(jobs, settings, machine, observer):
+                outcomes.append(outcome)
+    except KeyboardInterrupt:
+        done = sum(outcome.record is not None for outcome in outcomes)
+        err.print(f"\nstopped; {done} of {len(jobs)} results are kept in {settings.output}, the same command goes on")
+        raise typer.Exit(130) from None
+    _summary(outcomes, as_json)
+    failures = [o for o in outcomes if o.error is not None]
+    for failed in failures:
+        what = f"{failed.job.plan.id} on {failed.job.task.name}: {failed.error}"
+        err.print(f"[red]failed[/red] {escape(what)}", soft_wrap=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _summary(outcomes: Sequence[Outcome], as_json: bool) -> None:
+    from cocabench.cli.results import print_comparison
+    from cocabench.compare import compare
+
+    records = [outcome.record for outcome in outcomes if outcome.record is not None]
+    if as_json:
+        print(json.dumps([record.model_dump(mode="json") for record in records], ensure_ascii=False, allow_nan=False))
+    elif records:
+        print_comparison(compare(records))

@@ -1,0 +1,27 @@
+"""cocabench setup: fetch what a metric needs and pip cannot bring."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cocabench.cli.console import out
+
+app = typer.Typer(help="Fetch what a metric needs beyond pip's packages.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command()
+def spice(
+    corenlp: Annotated[Path | None, typer.Option(help="A folder that holds the CoreNLP 3.6.0 jars.")] = None,
+) -> None:
+    """Put SPICE's CoreNLP 3.6.0 jars into the cache: from a folder, by Maven, or from the Stanford site."""
+    from cocabench.metrics.captions import corenlp as jars
+
+    out.print(f"SPICE can run; CoreNLP 3.6.0 lies in {jars.setup(corenlp)}", soft_wrap=True)

@@ -1,0 +1,100 @@
+"""What the terminal shows while a run goes on."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import Self
+
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+
+from cocabench.cli.console import err
+from cocabench.plan import Job, State
+from cocabench.report.text import number
+from cocabench.run import Outcome
+from cocabench.types import Progress as Told
+from cocabench.types import silent
+
+
+class Quiet:
+    """An Observer that shows nothing."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def loading(self, model: str) -> None:
+        pass
+
+    def started(self, job: Job) -> Told:
+        return silent
+
+    def finished(self, outcome: Outcome) -> None:
+        pass
+
+
+class Bars:
+    """An Observer with a progress bar per stage (images/s, time left) and a line per finished job, on stderr."""
+
+    def __init__(self) -> None:
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        self.progress = Progress(*columns, console=err, transient=True)
+
+    def __enter__(self) -> Self:
+        self.progress.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.progress.stop()
+
+    def loading(self, model: str) -> None:
+        self.progress.console.print(f"[bold]{escape(model)}[/bold]")
+
+    def started(self, job: Job) -> Told:
+        return _Stages(self.progress, job.task.name)
+
+    def finished(self, outcome: Outcome) -> None:
+        for task in self.progress.task_ids:
+            self.progress.remove_task(task)
+        self.progress.console.print(_line(outcome))
+
+
+class _Stages:
+    """Moves one bar through the stages of a job."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self.progress, self.name, self.stage = progress, name, ""
+        self.task = progress.add_task(name, total=None, rate="")
+        self.start = time.perf_counter()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self.stage:
+            self.stage, self.start = stage, time.perf_counter()
+            self.progress.reset(self.task, total=total, description=f"{self.name}: {stage}")
+        rate = done / max(time.perf_counter() - self.start, 1e-9)
+        self.progress.update(self.task, completed=done, rate=f"{rate:,.0f}/s" if done else "")
+
+
+def _line(outcome: Outcome) -> str:
+    job, record = outcome.job, outcome.record
+    name = escape(job.task.name)
+    if outcome.error is not None:
+        return f"  [red]✗ {name}[/red]  {escape(str(outcome.error))}"
+    if record is None:
+        return f"  [dim]– {name}  not applicable: {escape(job.reason)}[/dim]"
+    known = record.primary in record.metrics
+    value = number(record.metrics[record.primary], record.definitions[record.primary]) if known else "no score"
+    tail = "(done before)" if job.state is State.DONE else f"{record.timing.get('seconds', 0):.0f} s"
+    return f"  [green]✓[/green] {name}  {escape(record.primary)} {escape(value)}  [dim]{tail}[/dim]"

@@ -1,0 +1,101 @@
+"""The error tree. Every class carries the exit code that the command line ends with.
+
+CocabenchError                1   something went wrong while running
+├── UsageError                2   what the user typed: a flag, a name, a combination
+│   ├── UnknownNameError      2   a model, tag, task, group or metric that does not exist; names the closest
+│   └── SpecError             2   a TOML file, with all its errors at once
+├── DataError                 1   a data set that is missing, empty or inconsistent
+│   ├── MissingDataError      1   files that are not where they were looked for
+│   └── BadImageError         1   a file that is no image, or a truncated one
+├── ModelError                1   a checkpoint or architecture that cannot be used
+│   └── NotACaptionerError    1   a captioning task for a model that cannot caption
+├── NumericsError             1   NaN or infinity where a number must be
+├── MetricUnavailableError    1   a metric that cannot run on this machine, with the remedy
+└── ResultsError              2   a results folder or Record that cannot be read, written or compared
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CocabenchError(Exception):
+    """One line: where it happened, what was found, what was wanted, what to do."""
+
+    exit_code = 1
+
+    def __init__(self, where: str, got: str, *, wanted: str = "", fix: str = "") -> None:
+        self.where, self.got, self.wanted, self.fix = where, got, wanted, fix
+        parts = [f"{where}: {got}" if where else got]
+        if wanted:
+            parts.append(f"wanted {wanted}")
+        if fix:
+            parts.append(fix)
+        super().__init__("; ".join(parts))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.where, self.got, self.wanted, self.fix)
+
+
+def _rebuild(kind: type[CocabenchError], where: str, got: str, wanted: str, fix: str) -> CocabenchError:
+    """Unpickle an error that crossed a process boundary (a data-loading worker's)."""
+    error = kind.__new__(kind)
+    CocabenchError.__init__(error, where, got, wanted=wanted, fix=fix)
+    return error
+
+
+class UsageError(CocabenchError):
+    exit_code = 2
+
+
+class UnknownNameError(UsageError):
+    """A name that is not in a list; the message offers the closest ones."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, fix: str = "") -> None:
+        originals = {k.lower(): k for k in known}
+        close = difflib.get_close_matches(name.lower(), originals, n=3, cutoff=0.5)
+        guess = f"did you mean {' or '.join(originals[c] for c in close)}?" if close else ""
+        super().__init__(kind, f"unknown {name!r}", fix="; ".join(p for p in (guess, fix) if p))
+
+
+class SpecError(UsageError):
+    """Everything that is wrong with one file, a line each."""
+
+    def __init__(self, where: str, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(
+            where, ("\n" + " " * 2).join(("", *self.problems)) if len(self.problems) > 1 else self.problems[0]
+        )
+
+
+class DataError(CocabenchError):
+    pass
+
+
+class MissingDataError(DataError):
+    pass
+
+
+class BadImageError(DataError):
+    pass
+
+
+class ModelError(CocabenchError):
+    pass
+
+
+class NotACaptionerError(ModelError):
+    pass
+
+
+class NumericsError(CocabenchError):
+    pass
+
+
+class MetricUnavailableError(CocabenchError):
+    pass
+
+
+class ResultsError(CocabenchError):
+    exit_code = 2

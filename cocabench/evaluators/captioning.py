@@ -1,0 +1,135 @@
+"""Captioning: generate, then score against the references."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Annotated, ClassVar, Literal, cast
+
+import numpy as np
+from pydantic import Field, JsonValue, field_validator
+
+from cocabench.errors import DataError, UnknownNameError
+from cocabench.metrics import captions
+from cocabench.metrics.base import Metric, Samples
+from cocabench.spec import Spec
+from cocabench.types import Captioner, Dataset, Model, Progress, SampleScore, silent
+
+OPTIONS = (
+    "decoding",
+    "generation_type",
+    "num_beams",
+    "num_beam_groups",
+    "seq_len",
+    "min_seq_len",
+    "top_k",
+    "top_p",
+    "temperature",
+    "repetition_penalty",
+    "diversity_penalty",
+    "length_penalty",
+    "seed",
+)
+"""The fields that say how captions are decoded, under upstream's names."""
+
+Positive = Annotated[int, Field(ge=1)]
+
+
+class Captioning(Spec):
+    """Write a caption per image and compare it with people's.
+
+    metrics: names of caption metrics. The other fields are the decoder's, with the names and defaults of open_clip's
+    CoCa.generate; decoding = "legacy" gives its captions, "logprob" a beam search over log-probabilities.
+    """
+
+    needs: ClassVar[Literal["contrastive", "captioner"]] = "captioner"
+
+    metric_names: tuple[str, ...] = Field(default=captions.NAMES, alias="metrics")
+    decoding: Literal["legacy", "logprob"] = "legacy"
+    generation_type: Literal["beam_search", "greedy", "top_k", "top_p"] = "beam_search"
+    num_beams: Positive = 6
+    num_beam_groups: Positive = 3
+    seq_len: Positive = 30
+    min_seq_len: Annotated[int, Field(ge=0)] = 5
+    top_k: Positive = 1
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.1
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    diversity_penalty: Annotated[float, Field(ge=0)] = 0.0
+    length_penalty: float = 1.0
+    seed: int = 0
+
+    @field_validator("metric_names")
+    @classmethod
+    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+        for name in names:
+            if name not in captions.NAMES:
+                raise ValueError(str(UnknownNameError("metric", name, captions.NAMES)))
+        return names
+
+    def protocol(self, dataset: Dataset) -> dict[str, JsonValue]:
+        options = {name: getattr(self, name) for name in OPTIONS}
+        return {"decoding": options, "caption_metrics": cast(JsonValue, captions.protocol(self.metric_names))}
+
+    def metrics(self, dataset: Dataset) -> Sequence[Metric]:
+        overall = captions.declared(self.metric_names)
+        domains = sorted({example.domain for example in dataset.examples} - {""})
+        return (*overall, *(_within(metric, domain) for domain in domains for metric in overall))
+
+    def classes(self, dataset: Dataset) -> Sequence[str]:
+        return ()
+
+    def unavailable(self) -> dict[str, str]:
+        return captions.unavailable(self.metric_names)
+
+    def score(self, model: Model, dataset: Dataset, *, progress: Progress = silent) -> Iterator[SampleScore]:
+        if without := next((example.id for example in dataset.examples if not example.texts), None):
+            raise DataError(dataset.name, f"no reference caption for {without}", wanted="one at least for every image")
+        options = {name: getattr(self, name) for name in OPTIONS}
+        sources = [example.image for example in dataset.examples]
+        written = cast(Captioner, model).caption(sources, options, progress=progress)
+        examples = [dataset.examples[i] for i in written.kept]
+        references = [example.texts for example in examples]
+        domains = [example.domain for example in examples]
+        progress("caption metrics", 0, len(examples))
+        columns = self._statistics(written.texts, references, domains)
+        progress("caption metrics", len(examples), len(examples))
+        for row, (example, caption, score) in enumerate(zip(examples, written.texts, written.scores, strict=True)):
+            stats = {name: values[row] for name, values in columns.items()}
+            told = {"caption": caption, "references": list(example.texts), "domain": example.domain}
+            told |= {"decoder_score": score}
+            yield SampleScore(example.id, example.id, {**told, **stats})
+
+    def _statistics(
+        self, texts: Sequence[str], references: Sequence[Sequence[str]], domains: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """Return the columns of the metrics that can run here; CIDEr of a domain with that domain's frequencies."""
+        names = [name for name in self.metric_names if name not in self.unavailable()]
+        if not names:
+            return {}
+        columns = captions.statistics(texts, references, names)
+        if "CIDEr" in names and any(domains):
+            inside = np.full(len(texts), np.nan)
+            for domain in set(domains):
+                rows = [i for i, d in enumerate(domains) if d == domain]
+                inside[rows] = captions.statistics([texts[i] for i in rows], [references[i] for i in rows], ["CIDEr"])[
+                    "cider"
+                ]
+            columns["cider_in_domain"] = inside
+        return columns
+
+
+def _within(metric: Metric, domain: str) -> Metric:
+    """The same metric over the images of one domain, as NoCaps reports it."""
+
+    def rows(samples: Samples) -> Samples:
+        mine = samples[samples["domain"] == domain]
+        return mine.assign(cider=mine["cider_in_domain"]) if "cider_in_domain" in mine else mine
+
+    return replace(
+        metric,
+        name=f"{metric.name}[{domain}]",
+        summary=f"{metric.summary} Over the {domain} images.",
+        value=lambda samples: metric.value(rows(samples)),
+        interval=lambda samples, rng: metric.interval(rows(samples), rng),
+    )

@@ -1,0 +1,1 @@
+"""What numbers mean: pure functions from per-sample statistics to metrics and their intervals. No torch, no files."""

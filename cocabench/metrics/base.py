@@ -1,0 +1,74 @@
+"""A metric: its name, unit and direction, and pure functions from samples to a number and its interval.
+
+Samples are a pandas frame with one row per SampleScore: ``id``, ``image_id`` and the statistics. Rows that a metric
+does not read hold nulls in its columns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from cocabench.types import Estimate, MetricInfo, SampleScore
+
+Samples = pd.DataFrame
+
+
+class Interval(NamedTuple):
+    """A 95 % interval; (nan, nan) where none can be given."""
+
+    low: float
+    high: float
+
+
+UNKNOWN = Interval(float("nan"), float("nan"))
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A declared metric.
+
+    value(samples) is a float, NaN where it is undefined; interval(samples, rng) redraws images, never captions;
+    column is the statistic whose non-null rows the metric reads.
+    """
+
+    name: str
+    summary: str
+    column: str
+    value: Callable[[Samples], float]
+    interval: Callable[[Samples, np.random.Generator], Interval]
+    unit: Literal["fraction", "rank", "score"] = "fraction"
+    higher_is_better: bool = True
+
+    @property
+    def info(self) -> MetricInfo:
+        return MetricInfo(unit=self.unit, higher_is_better=self.higher_is_better, summary=self.summary)
+
+
+def stack(scores: Iterable[SampleScore]) -> Samples:
+    """Return one row per score; a statistic that a score does not have is null."""
+    return pd.DataFrame([{"id": s.id, "image_id": s.image_id, **s.stats} for s in scores])
+
+
+def estimate(metric: Metric, samples: Samples, *, seed: int = 0) -> Estimate:
+    """Return the metric with its interval. Undefined (no rows, or NaN) is value None with n = 0, never 0."""
+    if metric.column not in samples or (rows := samples[samples[metric.column].notna()]).empty:
+        return Estimate(value=None, low=None, high=None, n=0)
+    value = metric.value(rows)
+    if np.isnan(value):
+        return Estimate(value=None, low=None, high=None, n=0)
+    low, high = metric.interval(rows, np.random.default_rng(seed))
+    return Estimate(value=value, low=low, high=high, n=rows["image_id"].nunique())
+
+
+def image_sums(samples: Samples, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return (images, k): the sum over each image's rows of statistics (rows, k), in order of first appearance."""
+    codes, images = pd.factorize(samples["image_id"])
+    sums = np.zeros((len(images), statistics.shape[1]))
+    np.add.at(sums, codes, statistics)
+    return sums

@@ -1,0 +1,55 @@
+"""Between a tokenizer and the decoder: special ids, options cut to the model, and tokens as text."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import torch
+from open_clip.tokenizer import HFTokenizer
+
+from cocabench.errors import UsageError
+from cocabench.models.decode import DecodeOptions
+from cocabench.models.decoding.towers import context_limit
+
+
+class SpecialIds(NamedTuple):
+    """The ids under the names of generate's arguments."""
+
+    sot_token_id: int
+    eos_token_id: int
+    pad_token_id: int
+
+
+def special_ids(tokenizer: Any, net: Any) -> SpecialIds:
+    """Return the start, end and pad ids. They are the tokenizer's: 49406 and 49407 only for the standard one."""
+    if isinstance(tokenizer, HFTokenizer):
+        inner = tokenizer.tokenizer
+        start = inner.bos_token_id if inner.bos_token_id is not None else inner.cls_token_id
+        end = inner.eos_token_id if inner.eos_token_id is not None else inner.sep_token_id
+        return SpecialIds(start, end, inner.pad_token_id)
+    return SpecialIds(tokenizer.sot_token_id, tokenizer.eot_token_id, net.pad_id)
+
+
+def decode_options(options: Mapping[str, Any], net: Any) -> DecodeOptions:
+    """Return the options, with seq_len cut to what the model's positions allow (upstream would raise)."""
+    limit = context_limit(net)
+    try:
+        return DecodeOptions(**{**options, "seq_len": min(options.get("seq_len", 30), limit), "max_seq_len": limit})
+    except ValueError as error:
+        raise UsageError("decoding", str(error)) from None
+
+
+def caption_texts(tokenizer: Any, tokens: torch.Tensor, ids: SpecialIds) -> list[str]:
+    """Return the words before the first end token of each row (b, length), start token removed.
+
+    A pad before the end is a word, as clip-benchmark reads it.
+    """
+    return [_text(tokenizer, row, ids) for row in tokens.tolist()]
+
+
+def _text(tokenizer: Any, row: list[int], ids: SpecialIds) -> str:
+    end = row.index(ids.eos_token_id) if ids.eos_token_id in row else len(row)
+    words = [token for token in row[:end] if token != ids.sot_token_id]
+    inner = tokenizer.tokenizer if isinstance(tokenizer, HFTokenizer) else tokenizer
+    return str(inner.decode(words)).strip()

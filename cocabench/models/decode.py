@@ -1,0 +1,215 @@
+"""Captions and caption likelihoods from an open_clip CoCa, exact and fast, without transformers.
+
+`generate` takes and returns what open_clip's `CoCa.generate` does. Its `legacy` beam search reproduces
+open_clip_torch 3.3.0 with transformers 4.49 token for token in fp32, quirks included:
+
+- beams are scored by sums of raw logits, divided by the generated length, start and end token counted;
+- a text tower with a CLS token hides the key after every pad id, also after one that was generated as a word.
+
+It is faster because each step feeds one token per beam: keys and values are cached, the image is encoded once, its
+cross-attention keys are computed once and not per beam, beam groups that cannot differ are computed once, and
+finished images leave the batch.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from .decoding.beams import Caption, beam_search
+from .decoding.likelihood import CaptionLogprob, logprobs
+from .decoding.options import DecodeOptions, Decoding, GenerationType, SpecialTokens, check_text, special_tokens
+from .decoding.sampling import sample
+from .decoding.steps import Steps, prepare
+from .decoding.towers import context_limit
+
+__all__ = ["CaptionLogprob", "DecodeOptions", "Generated", "caption_logprob", "generate", "generate_scored"]
+
+
+class Generated(NamedTuple):
+    """tokens: (b, length) ids with start and end token, then pads. scores: (b,) float32, higher is better.
+
+    A score is a sum over the caption divided by its length: of raw logits in legacy beam search (any sign, not a
+    probability), of log-probabilities otherwise. Scores of different modes do not compare.
+    """
+
+    tokens: Tensor
+    scores: Tensor
+
+
+def generate(
+    model: Any,
+    images: Tensor,
+    *,
+    text: Tensor | None = None,
+    seq_len: int = 30,
+    max_seq_len: int = 77,
+    temperature: float = 1.0,
+    generation_type: GenerationType = "beam_search",
+    top_p: float = 0.1,
+    top_k: int = 1,
+    pad_token_id: int | Tensor | None = None,
+    eos_token_id: int | Tensor | None = None,
+    sot_token_id: int | Tensor | None = None,
+    num_beams: int = 6,
+    num_beam_groups: int = 3,
+    min_seq_len: int = 5,
+    repetition_penalty: float = 1.0,
+    fixed_output_length: bool = False,
+    decoding: Decoding = "legacy",
+    diversity_penalty: float = 0.0,
+    length_penalty: float = 1.0,
+    seed: int = 0,
+) -> Tensor:
+    """Return captions (b, length) of images (b, 3, height, width); see `DecodeOptions` and `generate_scored`."""
+    options = DecodeOptions(
+        generation_type=generation_type,
+        decoding=decoding,
+        num_beams=num_beams,
+        num_beam_groups=num_beam_groups,
+        seq_len=seq_len,
+        min_seq_len=min_seq_len,
+        max_seq_len=max_seq_len,
+        top_k=top_k,
+        top_p=top_p,
+        temperature=temperature,
+        repetition_penalty=repetition_penalty,
+        diversity_penalty=diversity_penalty,
+        length_penalty=length_penalty,
+        seed=seed,
+    )
+    return generate_scored(
+        model,
+        images,
+        options=options,
+        text=text,
+        sot_token_id=sot_token_id,
+        eos_token_id=eos_token_id,
+        pad_token_id=pad_token_id,
+        fixed_output_length=fixed_output_length,
+    ).tokens
+
+
+@torch.no_grad()
+def generate_scored(
+    model: Any,
+    images: Tensor,
+    *,
+    options: DecodeOptions | None = None,
+    text: Tensor | None = None,
+    sot_token_id: int | Tensor | None = None,
+    eos_token_id: int | Tensor | None = None,
+    pad_token_id: int | Tensor | None = None,
+    fixed_output_length: bool = False,
+    use_cache: bool = True,
+) -> Generated:
+    """Return captions and their scores.
+
+    images: (b, 3, height, width), on the model's device and in its dtype.
+    text: first tokens of the captions, (b, p), or (p,) for all images alike; by default the start token. Upstream
+        ignores it in beam search; here beams continue it, so it must not end with an end or pad token there.
+    fixed_output_length: pad to seq_len instead of to the longest caption.
+    use_cache: False recomputes every prefix at each step, for comparison; the result is the same.
+    """
+    options = options or DecodeOptions()
+    tokens = special_tokens(model, sot_token_id, eos_token_id, pad_token_id)
+    prompt = _prompt(text, images, tokens)
+    _check_fits(model, prompt, options, tokens)
+    with _evaluating(model):
+        steps = _steps(model, images, prompt, options, use_cache)
+        if options.generation_type == "beam_search":
+            captions = beam_search(steps, prompt, options, tokens)
+            length = options.seq_len if fixed_output_length else None
+            result = _assemble(captions, options, tokens, length, images.device)
+        else:
+            result = Generated(*sample(steps, prompt, options, tokens, fixed_output_length=fixed_output_length))
+    single = text is not None and text.ndim == 1 and len(images) == 1
+    return Generated(result.tokens[0], result.scores[0]) if single else result
+
+
+@torch.no_grad()
+def caption_logprob(
+    model: Any,
+    images: Tensor,
+    texts: Tensor,
+    *,
+    eos_token_id: int | Tensor | None = None,
+    pad_token_id: int | Tensor | None = None,
+) -> CaptionLogprob:
+    """Return log p(text | image), in all and per token.
+
+    texts: (b, p) one text per image, or (b, m, p) several; ids from the start token on, as the tokenizer pads them.
+    """
+    tokens = special_tokens(model, None, eos_token_id, pad_token_id)
+    if texts.ndim not in (2, 3) or len(texts) != len(images) or texts.shape[-1] < 2:
+        wanted = f"({len(images)}, length >= 2) or ({len(images)}, n, length >= 2)"
+        raise ValueError(f"texts: got shape {tuple(texts.shape)}, wanted {wanted}")
+    several = texts if texts.ndim == 3 else texts[:, None]
+    with _evaluating(model):
+        result = logprobs(model, images, several.long(), end=tokens.end, pad=tokens.pad)
+    return result if texts.ndim == 3 else CaptionLogprob(*(part[:, 0] for part in result))
+
+
+def _prompt(text: Tensor | None, images: Tensor, tokens: SpecialTokens) -> Tensor:
+    if text is None:
+        return torch.full((len(images), 1), tokens.start, device=images.device)
+    rows = text.expand(len(images), -1) if text.ndim == 1 else text
+    check_text(rows, len(images))
+    return rows.to(images.device, torch.long)
+
+
+def _check_fits(model: Any, prompt: Tensor, options: DecodeOptions, tokens: SpecialTokens) -> None:
+    """Raise ValueError where upstream would fail inside the towers, or never find an end."""
+    vocabulary = int(model.text_decoder.text_projection.shape[1])
+    if not 0 <= tokens.end < vocabulary:
+        raise ValueError(
+            f"eos_token_id: got {tokens.end}, wanted an id that the decoder can write (0-{vocabulary - 1})"
+        )
+    beams, length = options.generation_type == "beam_search", prompt.shape[1]
+    if beams and length >= options.seq_len:
+        raise ValueError(f"text: got {length} tokens, wanted fewer than seq_len ({options.seq_len}) in beam search")
+    if beams and bool(((prompt[:, -1] == tokens.end) | (prompt[:, -1] == tokens.pad)).any()):
+        raise ValueError("text: got a prompt that ends with the end or pad token, wanted one to be continued")
+    shown = _longest_input(prompt, options)
+    shown = shown if beams else min(shown, options.max_seq_len)
+    if shown > context_limit(model):
+        raise ValueError(f"seq_len: got {options.seq_len}, wanted at most {context_limit(model) + 1} with this model")
+
+
+def _longest_input(prompt: Tensor, options: DecodeOptions) -> int:
+    """The last token of a caption is generated, but never fed."""
+    return max(prompt.shape[1], options.seq_len - 1)
+
+
+def _steps(model: Any, images: Tensor, prompt: Tensor, options: DecodeOptions, use_cache: bool) -> Steps:
+    """Prepare the model. Where sampling slides its window over a longer caption, positions shift and no cache holds."""
+    beams = options.generation_type == "beam_search"
+    width = options.searched_groups * options.group_size if beams else 1
+    longest = _longest_input(prompt, options)
+    window = longest if beams else options.max_seq_len
+    entries = prompt.shape[1] + width * (longest - prompt.shape[1])
+    return prepare(model, images, entries=entries, window=window, use_cache=use_cache and longest <= window)
+
+
+def _assemble(
+    captions: list[Caption], options: DecodeOptions, tokens: SpecialTokens, length: int | None, device: torch.device
+) -> Generated:
+    """Lay captions out as rows: the tokens, an end token where one fits, pads."""
+    longest = max(len(caption.tokens) for caption in captions)
+    length = length or min(longest + 1, options.seq_len)
+    rows = [([*c.tokens, tokens.end] + [tokens.pad] * length)[:length] for c in captions]
+    scores = torch.tensor([c.score for c in captions], dtype=torch.float32, device=device)
+    return Generated(torch.tensor(rows, device=device), scores)
+
+
+@contextmanager
+def _evaluating(model: Any) -> Iterator[None]:
+    """Switch dropout off, and back to what it was."""
+    was_training = model.training
+    model.eval()
+    try:
+        yield
+    finally:
+        model.train(was_training)

@@ -1,0 +1,62 @@
+"""Where and how to compute: device, precision, batches, workers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Literal, cast
+
+import torch
+
+from cocabench.errors import UsageError
+
+Precision = Literal["fp32", "fp16", "bf16"]
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Where and how to compute. batch_size and workers None: chosen here."""
+
+    device: torch.device
+    precision: Precision
+    batch_size: int | None = None
+    workers: int | None = None
+    skip_bad_images: bool = False
+
+    @contextmanager
+    def exactly(self) -> Iterator[None]:
+        """Compute in this precision: autocast for fp16 and bf16; fp32 without TF32, in convolutions too."""
+        before = torch.get_float32_matmul_precision()
+        torch.set_float32_matmul_precision("highest")
+        try:
+            with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False), self._autocast():
+                yield
+        finally:
+            torch.set_float32_matmul_precision(before)
+
+    def _autocast(self) -> AbstractContextManager[Any]:
+        if self.precision == "fp32":
+            return nullcontext()
+        return torch.autocast(self.device.type, torch.float16 if self.precision == "fp16" else torch.bfloat16)
+
+
+def hardware(
+    *,
+    device: str = "auto",
+    precision: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    skip_bad_images: bool = False,
+) -> Hardware:
+    """Return the Hardware that the flags mean. auto: CUDA where there is one, with fp16; fp32 on the CPU."""
+    try:
+        chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+        torch.empty(0, device=chosen)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"--device {device}", str(error).splitlines()[0], fix="`cocabench doctor` lists devices"
+        ) from None
+    if precision == "auto":
+        precision = "fp16" if chosen.type == "cuda" else "fp32"
+    return Hardware(chosen, cast(Precision, precision), batch_size, workers, skip_bad_images)

@@ -1,0 +1,152 @@
+"""open_clip checkpoints as Models: unit-norm float32 features, and captions from a CoCa."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+
+from cocabench.errors import DataError, NotACaptionerError, NumericsError
+from cocabench.models.batches import batches
+from cocabench.models.blueprint import Blueprint
+from cocabench.models.build import (
+    Tokenizer,
+    Transform,
+    build_network,
+    build_tokenizer,
+    build_transform,
+    tower_parameters,
+)
+from cocabench.models.captions import caption_texts, decode_options, special_ids
+from cocabench.models.decode import generate_scored
+from cocabench.models.hardware import Hardware
+from cocabench.types import Captions, Features, ImageFeatures, ImageSource, Progress, silent
+
+TEXT_BATCH = 256
+
+T = TypeVar("T")
+
+
+@dataclass
+class OpenClip:
+    """A loaded CLIP or CoCa. warnings grows while it runs (halved batches)."""
+
+    id: str
+    net: Any
+    tokenizer: Tokenizer
+    transform: Transform
+    hardware: Hardware
+    captions: bool
+    parameters: dict[str, int]
+    warnings: list[str] = field(default_factory=list)
+    _batch_limit: int | None = None
+
+    def encode_images(self, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures:
+        """Return unit rows for the images that could be read."""
+        rows, kept = self._over_images(images, self._image_features, progress)
+        if not rows:
+            raise DataError(self.id, "no image could be read")
+        return ImageFeatures(_checked(torch.cat(rows).numpy(), "image", kept), kept)
+
+    def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
+        """Return a unit row per text. Equal texts are encoded once and share bits, so that their ties are exact."""
+        distinct = list(dict.fromkeys(texts))
+        rows = []
+        for start in range(0, len(distinct), TEXT_BATCH):
+            tokens = self.tokenizer(distinct[start : start + TEXT_BATCH])
+            rows += self._smaller_if_needed(self._text_features, tokens)
+            progress("texts", min(start + TEXT_BATCH, len(distinct)), len(distinct))
+        position = {text: i for i, text in enumerate(distinct)}
+        features = _checked(torch.cat(rows).numpy(), "text", np.arange(len(distinct)))
+        return features[[position[text] for text in texts]]
+
+    def caption(
+        self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress = silent
+    ) -> Captions:
+        """Return a caption for each image that could be read. NotACaptionerError for a model without a decoder."""
+        if not self.captions:
+            raise NotACaptionerError(self.id, "a model without a caption decoder", wanted="a CoCa")
+        ids = special_ids(self.tokenizer, self.net)
+        chosen = decode_options(options, self.net)
+
+        def decode(pixels: torch.Tensor) -> list[tuple[str, float]]:
+            tokens, scores = generate_scored(self.net, pixels, options=chosen, **ids._asdict())
+            return list(zip(caption_texts(self.tokenizer, tokens, ids), scores.tolist(), strict=True))
+
+        found, kept = self._over_images(images, decode, progress, stage="captions")
+        pairs = [pair for part in found for pair in part]
+        return Captions([text for text, _ in pairs], [score for _, score in pairs], kept)
+
+    def _over_images(
+        self,
+        images: Sequence[ImageSource],
+        work: Callable[[torch.Tensor], T],
+        progress: Progress,
+        *,
+        stage: str = "images",
+    ) -> tuple[list[T], NDArray[np.int64]]:
+        done, positions = [], []
+        size, skip = self._batch_size(), self.hardware.skip_bad_images
+        for batch in batches(images, self.transform, batch_size=size, workers=self.hardware.workers, skip_bad=skip):
+            done += self._smaller_if_needed(work, batch.pixels)
+            positions.append(batch.positions)
+            progress(stage, batch.done, len(images))
+        return done, np.concatenate(positions) if positions else np.empty(0, np.int64)
+
+    def _batch_size(self) -> int:
+        return self.hardware.batch_size or (256 if self.hardware.device.type == "cuda" else 32)
+
+    def _smaller_if_needed(self, work: Callable[[torch.Tensor], T], inputs: torch.Tensor) -> list[T]:
+        """Run work on inputs (n, …), in halves after running out of memory; the smaller size stays in force."""
+        size = min(len(inputs), self._batch_limit or len(inputs))
+        try:
+            with self.hardware.exactly():
+                return [work(part.to(self.hardware.device)) for part in inputs.split(size)]
+        except RuntimeError as error:
+            if size == 1 or not _is_out_of_memory(error):
+                raise
+        self._batch_limit = size // 2
+        self.warnings.append(f"out of memory at {size} a batch; went on with {self._batch_limit}")
+        if self.hardware.device.type == "cuda":
+            torch.cuda.empty_cache()
+        return self._smaller_if_needed(work, inputs)
+
+    def _image_features(self, pixels: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.net.encode_image(pixels).float(), dim=-1).cpu()
+
+    def _text_features(self, tokens: torch.Tensor) -> torch.Tensor:
+        return F.normalize(self.net.encode_text(tokens).float(), dim=-1).cpu()
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _checked(features: NDArray[np.float32], what: str, positions: NDArray[np.int64]) -> Features:
+    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+    if len(bad):
+        fix = "the weights or the precision are broken; try --precision fp32"
+        raise NumericsError(
+            f"{what} features", f"NaN or infinity for {len(bad)}, the first at {positions[bad[0]]}", fix=fix
+        )
+    return features
+
+
+def load(plan: Blueprint, hardware: Hardware) -> OpenClip:
+    """Return the model that a blueprint describes, on its device, ready to encode."""
+    net = build_network(plan)
+    return OpenClip(
+        id=plan.id,
+        net=net.to(hardware.device),
+        tokenizer=build_tokenizer(plan),
+        transform=build_transform(net),
+        hardware=hardware,
+        captions=plan.captions,
+        parameters=tower_parameters(net),
+        warnings=["random weights, not trained"] if plan.seed is not None else [],
+    )

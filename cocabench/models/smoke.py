@@ -1,0 +1,44 @@
+"""A short check of a device: the demo's features and captions there against the CPU's."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple, cast
+
+import numpy as np
+
+from cocabench.models.hardware import hardware
+from cocabench.registry import find_tasks, model_plans
+from cocabench.spec import parse_models
+from cocabench.types import Captioner
+
+
+class Deviation(NamedTuple):
+    """The largest absolute difference from the CPU in fp32, and the largest that rounding explains."""
+
+    name: str
+    found: float
+    allowed: float
+
+
+ALLOWED = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
+
+
+def deviations(device: str, *, images: int = 64) -> Iterator[Deviation]:
+    """Yield the deviation of image features per precision, and the share of captions that differ in fp32."""
+    from pathlib import Path
+
+    (task,) = find_tasks(["emoji_captions"])
+    sources = [example.image for example in task.loader.build(Path()).examples[:images]]
+    (plan,) = model_plans(parse_models("demo/coca"))
+    reference = cast(Captioner, plan.load(hardware(device="cpu", precision="fp32")))
+    expected, captions = reference.encode_images(sources).rows, reference.caption(sources, {}).texts
+    for precision, allowed in ALLOWED.items():
+        model = cast(Captioner, plan.load(hardware(device=device, precision=precision)))
+        yield Deviation(
+            f"features in {precision}", float(np.abs(model.encode_images(sources).rows - expected).max()), allowed
+        )
+        if precision == "fp32":
+            other = model.caption(sources, {}).texts
+            differing = sum(a != b for a, b in zip(captions, other, strict=True)) / len(captions)
+            yield Deviation("captions in fp32 (share that differs)", differing, 0.05)

@@ -1,0 +1,202 @@
+"""Finds things by name: task files on disk; evaluators, loaders and model adapters by entry point.
+
+A plugin package adds any of them through the entry point groups ``cocabench.evaluators``, ``cocabench.datasets``,
+``cocabench.models``, and a folder of task files through ``cocabench.tasks`` (a package that holds *.toml).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast, runtime_checkable
+
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from cocabench.errors import SpecError, UnknownNameError
+from cocabench.metrics.base import Metric
+from cocabench.spec import ModelSpec, TaskSpec, WeightsKind, problems, read_toml
+from cocabench.types import Dataset, Model, Progress, SampleScore
+
+if TYPE_CHECKING:
+    from cocabench.models.hardware import Hardware
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """A class whose fields are the keys of a task file's [data] table."""
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return the data set below root. MissingDataError where its files are not; images stay unread."""
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """A class whose fields are the keys of a task file's [params] table. It moves data and owns no maths."""
+
+    needs: ClassVar[Literal["contrastive", "captioner"]]
+
+    def protocol(self, dataset: Dataset) -> dict[str, JsonValue]:
+        """Return what of the measurement can move a number (prompts, decoding …), for the signature."""
+
+    def classes(self, dataset: Dataset) -> Sequence[str]:
+        """Return the names of the classes that it tells apart, none where it does not classify."""
+
+    def metrics(self, dataset: Dataset) -> Sequence[Metric]:
+        """Return the metrics that it measures on such data."""
+
+    def unavailable(self) -> dict[str, str]:
+        """Return {metric: reason and remedy} for the metrics that cannot run on this machine."""
+
+    def score(self, model: Model, dataset: Dataset, *, progress: Progress) -> Iterable[SampleScore]:
+        """Return the statistics of every sample whose image could be read."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task file with its evaluator and loader made and checked."""
+
+    spec: TaskSpec
+    evaluator: Evaluator
+    loader: Loader
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+
+def entry(kind: Literal["evaluators", "datasets", "models"], name: str) -> Any:
+    """Return the object that an entry point names; UnknownNameError with the closest names where there is none."""
+    points = metadata.entry_points(group=f"cocabench.{kind}")
+    if name not in points.names:
+        raise UnknownNameError(kind.removesuffix("s"), name, sorted(points.names))
+    return points[name].load()
+
+
+def task_folders() -> list[Path]:
+    """Return the wheel's or the checkout's task folder, then the plugins'."""
+    package = Path(str(resources.files("cocabench")))
+    shipped = next(p for p in (package / "_tasks", package.parent / "tasks") if p.is_dir())
+    plugins = (Path(str(resources.files(point.value))) for point in metadata.entry_points(group="cocabench.tasks"))
+    return [shipped, *plugins]
+
+
+def read_task(path: Path) -> Task:
+    """Return a task file's Task. SpecError with everything that is wrong with it."""
+    table = read_toml(path)
+    found: list[str] = []
+    spec = _checked(TaskSpec, table, "", found)
+    data = table.get("data", {}) if isinstance(table.get("data", {}), dict) else {}
+    data = {k: _relative(v, path) if k == "path" else v for k, v in data.items()}
+    params = table.get("params", {}) if isinstance(table.get("params", {}), dict) else {}
+    loader = _made("datasets", data.pop("loader", None), "data.", "data.loader", data, found)
+    evaluator = _made("evaluators", table.get("evaluator"), "params.", "evaluator", params, found)
+    if found:
+        raise SpecError(str(path), dict.fromkeys(found))
+    return Task(cast(TaskSpec, spec), cast(Evaluator, evaluator), cast(Loader, loader), path)
+
+
+def _relative(value: Any, path: Path) -> Any:
+    """A data path that starts with ./ or ../ is relative to its task file, any other to --data-root."""
+    return str((path.parent / value).resolve()) if isinstance(value, str) and value.startswith(("./", "../")) else value
+
+
+def _checked(model: type[BaseModel], table: dict[str, Any], prefix: str, found: list[str]) -> BaseModel | None:
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        keys = sorted(field.alias or name for name, field in model.model_fields.items())
+        found += problems(error, keys, prefix)
+        return None
+
+
+def _made(
+    kind: Literal["evaluators", "datasets"], name: Any, prefix: str, key: str, table: dict[str, Any], found: list[str]
+) -> BaseModel | None:
+    """Make the evaluator or loader that the file names from its table, collecting what is wrong."""
+    if not isinstance(name, str):
+        found.append(f"{key}: missing" if name is None else f"{key}: got {name!r}; wanted a name")
+        return None
+    try:
+        return _checked(entry(kind, name), table, prefix, found)
+    except UnknownNameError as error:
+        found.append(f"{key}: {error.got}; {error.fix}")
+        return None
+
+
+def all_tasks() -> dict[str, Task]:
+    """Return every task by name, in order of kind and name. Two files with one name are an error that names both."""
+    tasks: dict[str, Task] = {}
+    for folder in task_folders():
+        for path in sorted(folder.rglob("*.toml")):
+            _add(tasks, read_task(path))
+    return tasks
+
+
+def _add(tasks: dict[str, Task], task: Task) -> None:
+    if (other := tasks.get(task.name)) is not None and other.path != task.path:
+        raise SpecError(str(task.path), [f"name: {task.name!r} is already the name of {other.path}"])
+    tasks[task.name] = task
+
+
+def find_tasks(wanted: Iterable[str]) -> list[Task]:
+    """Return the tasks that names, groups and paths of TOML files mean, each once, in the order asked for."""
+    tasks = all_tasks()
+    chosen: dict[str, Task] = {}
+    for item in wanted:
+        for task in _matching(item, tasks):
+            _add(chosen, task)
+    return list(chosen.values())
+
+
+def _matching(item: str, tasks: dict[str, Task]) -> list[Task]:
+    if item.endswith(".toml"):
+        task = read_task(Path(item))
+        _add(dict(tasks), task)
+        return [task]
+    if item in tasks:
+        return [tasks[item]]
+    if members := [task for task in tasks.values() if item in task.spec.groups]:
+        return members
+    groups = {group for task in tasks.values() for group in task.spec.groups}
+    raise UnknownNameError("task or group", item, [*tasks, *sorted(groups)], fix="see `cocabench list tasks`")
+
+
+class ModelPlan(Protocol):
+    """What a model string stands for, before anything is loaded. notes are told to the user."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+    @property
+    def captions(self) -> bool: ...
+    @property
+    def at_hand(self) -> bool:
+        """Whether the weights are here, so that the signature is known."""
+
+    def signature(self) -> dict[str, JsonValue]:
+        """Return the model part of a signature: id, weights hash, everything of the model that can move a number."""
+
+    def load(self, hardware: Hardware) -> Model: ...
+
+
+class ModelAdapter(Protocol):
+    """What an entry point of the group cocabench.models names."""
+
+    def __call__(self, spec: ModelSpec, *, quick_gelu: bool | None, download: bool) -> list[ModelPlan]: ...
+
+
+def model_plans(
+    specs: Iterable[ModelSpec], *, quick_gelu: bool | None = None, download: bool = True
+) -> list[ModelPlan]:
+    """Return what model strings stand for. download=False leaves unfetched weights out (``at_hand`` is False)."""
+    return [
+        plan
+        for spec in specs
+        for plan in entry("models", spec.name if spec.kind is WeightsKind.PLUGIN else "open_clip")(
+            spec, quick_gelu=quick_gelu, download=download
+        )
+    ]

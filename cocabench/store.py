@@ -1,0 +1,188 @@
+"""Results on disk. A Record is one JSON file, its samples a parquet file beside it; both appear whole or not at all.
+
+results/MODEL/TASK-SIGNATURE.json              the Record
+results/MODEL/TASK-SIGNATURE.samples.parquet   a row per sample
+results/thumbnails/FINGERPRINT.parquet         id and JPEG, shared by the Records of one data set
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from pydantic import ValidationError
+
+from cocabench.errors import ResultsError
+from cocabench.signature import digest, short
+from cocabench.types import SCHEMA_VERSION, Record, Signature
+
+CAPTIONS = ".captions.json"
+
+
+def slug(name: str) -> str:
+    """Return name as a folder's name: as it is where it may be, else cleaned and told apart by four digits."""
+    clean = re.sub(r"[^A-Za-z0-9_.@+-]+", "_", name).strip("._")[:100]
+    return clean if clean == name else f"{clean}-{digest(name)[:4]}"
+
+
+@dataclass(frozen=True)
+class Store:
+    """A results folder."""
+
+    root: Path
+
+    def path(self, model: str, task: str, signature: Signature) -> Path:
+        return self.root / slug(model) / f"{slug(task)}-{short(signature)}.json"
+
+    def get(self, model: str, task: str, signature: Signature) -> Record | None:
+        """Return the finished Record of exactly this measurement, if there is one."""
+        path = self.path(model, task, signature)
+        return read_record(path) if path.is_file() else None
+
+    def put(self, record: Record, samples: pd.DataFrame) -> Path:
+        """Write samples, then the Record; its presence says that all is there."""
+        path = self.path(record.model, record.task, record.signature)
+        write_atomically(samples_path(path), lambda p: samples.to_parquet(p, index=False))
+        if "caption" in samples:
+            text = json.dumps(_coco_results(samples), ensure_ascii=False)
+            write_atomically(path.with_suffix(CAPTIONS), lambda p: p.write_text(text, encoding="utf-8"))
+        write_atomically(path, lambda p: p.write_text(to_json([record])[0], encoding="utf-8"))
+        return path
+
+    def put_thumbnails(self, fingerprint: str, images: Mapping[str, bytes]) -> None:
+        """Write {example id: JPEG} for a data set."""
+        frame = pd.DataFrame({"id": list(images), "jpeg": list(images.values())})
+        write_atomically(self.thumbnails_path(fingerprint), lambda p: frame.to_parquet(p, index=False))
+
+    def thumbnails_path(self, fingerprint: str) -> Path:
+        return self.root / "thumbnails" / f"{fingerprint}.parquet"
+
+    def check_writable(self) -> None:
+        """ResultsError, before anything is computed, where results could not be written."""
+        write_atomically(self.root / ".writable", lambda p: p.write_bytes(b""))
+        (self.root / ".writable").unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Call write on a temporary file beside path and move it there. An interruption leaves the old file, or none."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+    except OSError as error:
+        raise ResultsError(
+            str(path.parent), f"cannot write ({error.strerror})", fix="choose another --output"
+        ) from None
+    temporary = Path(name)
+    try:
+        write(temporary)
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    except OSError as error:
+        raise ResultsError(
+            str(path), f"cannot write ({error.strerror})", fix="free space, or another --output"
+        ) from None
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _coco_results(samples: pd.DataFrame) -> list[dict[str, str | int]]:
+    """Return captions as COCO's and NoCaps' servers take them; numeric ids as numbers."""
+    pairs = zip(samples["image_id"], samples["caption"], strict=True)
+    return [{"image_id": int(key) if key.isdecimal() else key, "caption": caption} for key, caption in pairs]
+
+
+def samples_path(record_path: Path) -> Path:
+    return record_path.with_suffix(".samples.parquet")
+
+
+def to_json(records: Iterable[Record]) -> list[str]:
+    """Return each Record as JSON text, indented, without NaN."""
+    return [
+        json.dumps(r.model_dump(mode="json"), indent=1, ensure_ascii=False, allow_nan=False) + "\n" for r in records
+    ]
+
+
+def read_record(path: Path) -> Record:
+    """Return a stored Record; ResultsError where the file is no Record, or one of a newer schema."""
+    try:
+        return parse_record(json.loads(path.read_text(encoding="utf-8")), str(path))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ResultsError(str(path), f"not a Record ({error})", fix="remove it, or run the task again") from None
+
+
+def parse_record(table: object, where: str) -> Record:
+    version = table.get("schema_version") if isinstance(table, dict) else None
+    if isinstance(version, int) and version > SCHEMA_VERSION:
+        fix = "upgrade cocabench to read it"
+        raise ResultsError(where, f"a Record of schema {version}", wanted=f"schema {SCHEMA_VERSION} or older", fix=fix)
+    try:
+        return Record.model_validate(table)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        raise ResultsError(where, f"not a Record ({key}: {first['msg']})") from None
+
+
+@dataclass(frozen=True)
+class Results:
+    """Loaded Records, each with the file that it came from (None: from an array of them)."""
+
+    records: tuple[Record, ...]
+    paths: tuple[Path | None, ...]
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(self.records)
+
+    def frame(self) -> pd.DataFrame:
+        """Return a tidy frame: one row per model, task and metric, with value, interval, n and signature."""
+        rows = [
+            {"model": r.model, "task": r.task, "metric": name, **e.model_dump(), "signature": short(r.signature)}
+            for r in self.records
+            for name, e in r.metrics.items()
+        ]
+        return pd.DataFrame(rows, columns=["model", "task", "metric", "value", "low", "high", "n", "signature"])
+
+    def samples(self, record: Record) -> pd.DataFrame:
+        """Return the per-sample statistics of one of these Records."""
+        path = self.paths[self.records.index(record)]
+        if path is None or not samples_path(path).is_file():
+            raise ResultsError(
+                f"{record.model} on {record.task}", "no samples beside the Record", fix="run the task again"
+            )
+        return pd.read_parquet(samples_path(path))
+
+
+def load(*paths: str | Path) -> Results:
+    """Return the Records below folders, in Record files, or in a file with a JSON array of them (``run --json``)."""
+    loaded = [item for path in paths for item in _load(Path(path))]
+    if not loaded:
+        raise ResultsError(", ".join(map(str, paths)), "no Records", fix="`cocabench run` writes them")
+    return Results(tuple(record for record, _ in loaded), tuple(path for _, path in loaded))
+
+
+def _load(path: Path) -> Iterator[tuple[Record, Path | None]]:
+    if path.is_dir():
+        for file in sorted(path.rglob("*.json")):
+            if not file.name.endswith(CAPTIONS):
+                yield read_record(file), file
+    elif path.is_file():
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except (UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ResultsError(str(path), f"not JSON ({error})") from None
+        if isinstance(content, list):
+            yield from ((parse_record(item, f"{path}[{i}]"), None) for i, item in enumerate(content))
+        else:
+            yield parse_record(content, str(path)), path
+    else:
+        raise ResultsError(str(path), "no such file or folder")

@@ -1,0 +1,203 @@
+"""The values that travel between the layers. Frozen, and free of torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SCHEMA_VERSION = 1
+"""Version of the stored Record; raised when a field changes its meaning. Older versions are read forever."""
+
+Features = NDArray[np.float32]
+"""(n, d) float32, every row of unit L2 norm."""
+
+
+class ImageSource(Protocol):
+    """An image that is not read yet. ``str(source)`` says where it lies, for messages."""
+
+    def open(self) -> Image.Image:
+        """Decode and return the image, in the mode that its file has."""
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One row of data: an image with its captions, or with its label.
+
+    label is a class index, a tuple of class indices (multi-label), or None.
+    domain separates parts of a data set that are also scored alone (NoCaps: in, near, out).
+    """
+
+    id: str
+    image: ImageSource
+    texts: tuple[str, ...] = ()
+    label: int | tuple[int, ...] | None = None
+    domain: str = ""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """A sized source of Examples. classes and templates are empty where the data set brings none.
+
+    A template holds ``{c}`` where the class name goes. notes are told to the user and kept in the Record.
+    """
+
+    name: str
+    split: str
+    examples: Sequence[Example]
+    classes: tuple[str, ...] = ()
+    templates: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        return len(self.examples)
+
+
+class ImageFeatures(NamedTuple):
+    """rows (k, d) for the images that could be read, and kept (k,) their positions among those asked for."""
+
+    rows: Features
+    kept: NDArray[np.int64]
+
+
+class Captions(NamedTuple):
+    """A text and its decoder score per image that could be read, and kept (k,) their positions among all."""
+
+    texts: list[str]
+    scores: list[float]
+    kept: NDArray[np.int64]
+
+
+class Progress(Protocol):
+    """Told how far a stage is: ``progress("images", 64, 1000)``."""
+
+    def __call__(self, stage: str, done: int, total: int) -> None: ...
+
+
+def silent(stage: str, done: int, total: int) -> None:
+    """A Progress that tells nobody."""
+
+
+class Model(Protocol):
+    """A checkpoint that puts images and texts into one space.
+
+    parameters: counts per tower (image_encoder, text_encoder, text_decoder).
+    """
+
+    parameters: Mapping[str, int]
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What the user should know about how this model ran, so far (a halved batch, random weights)."""
+
+    def encode_images(self, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures: ...
+
+    def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features: ...
+
+
+class Captioner(Model, Protocol):
+    """A model that also writes captions."""
+
+    def caption(
+        self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress = silent
+    ) -> Captions: ...
+
+
+@dataclass(frozen=True, slots=True)
+class SampleScore:
+    """Sufficient statistics of one sample (an image, or one of its captions): ranks, counts; no metric yet."""
+
+    id: str
+    image_id: str
+    stats: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def _finite_or_none(value: float | None) -> float | None:
+    return None if value is None or not math.isfinite(value) else float(value)
+
+
+Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
+"""A finite float, or None where the value is undefined. Never NaN: JSON has none."""
+
+
+class Estimate(_Value):
+    """A metric's value with its 95 % interval over n images. value is None, and n is 0, where it is undefined."""
+
+    value: Number
+    low: Number
+    high: Number
+    n: int
+
+
+class MetricInfo(_Value):
+    """What a reader of a Record must know of a metric. Fractions are 0-1; reports print them times 100."""
+
+    unit: Literal["fraction", "rank", "score"]
+    higher_is_better: bool
+    summary: str
+
+
+class Signature(_Value):
+    """Everything that can move a number. Numbers are compared only where the protocol parts are equal."""
+
+    protocol: dict[str, JsonValue]
+    model: dict[str, JsonValue]
+
+
+class Record(_Value):
+    """The stored outcome of one model on one task. Its samples lie beside it."""
+
+    schema_version: int = SCHEMA_VERSION
+    task: str
+    model: str
+    evaluator: str
+    primary: str
+    groups: tuple[str, ...] = ()
+    signature: Signature
+    metrics: dict[str, Estimate]
+    definitions: dict[str, MetricInfo]
+    skipped_metrics: dict[str, str] = {}
+    skipped_images: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
+    timing: dict[str, float] = {}
+    parameters: dict[str, int] = {}
+    environment: dict[str, str] = {}
+    created: str
+
+
+class Status(StrEnum):
+    PASS = "pass"
+    IMPROVED = "improved"
+    WITHIN_NOISE = "within noise"
+    CANNOT_TELL = "cannot tell"
+    REGRESSED = "regressed"
+    MISSING = "missing"
+    INCOMPARABLE = "incomparable"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One line of a gate. difference is now minus baseline, in points (x100) for fractions."""
+
+    task: str
+    model: str
+    metric: str
+    status: Status
+    baseline: Estimate | None = None
+    current: Estimate | None = None
+    difference: float | None = None
+    tolerance: float | None = None
+    detail: str = ""
