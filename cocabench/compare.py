@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cocabench.errors import UnknownNameError
 from cocabench.report.text import half_width, number, plural, points, signed
 from cocabench.signature import protocol_differences, short
 from cocabench.types import Estimate, MetricInfo, Record
@@ -177,7 +178,11 @@ def compare(records: Iterable[Record], *, models: Sequence[str] = (), all_metric
     The primary metric is that of the first model that ran the task. all_metrics: a row for every metric.
     """
     chosen, left_out = choose(records)
-    names = tuple(models) or tuple(dict.fromkeys(r.model for r in chosen))
+    known = tuple(dict.fromkeys(r.model for r in chosen))
+    for name in models:
+        if name not in known:
+            raise UnknownNameError("model", name, known)
+    names = tuple(models) or known
     by_key = {(r.model, r.task): r for r in chosen if r.model in names}
     tasks = dict.fromkeys(r.task for r in sorted(by_key.values(), key=_kind))
     rows = [

@@ -38,6 +38,9 @@ ORDER = (Status.REGRESSED, Status.MISSING, Status.INCOMPARABLE, Status.CANNOT_TE
 """What needs attention, first things first; improved and pass follow."""
 
 
+HEADER = ["verdict", "task", "model", "metric", "baseline → now, or why not", "difference", "tolerance"]
+
+
 class Defaults(Spec):
     """Used where no rule says otherwise."""
 
@@ -209,13 +212,15 @@ def _rank(status: Status) -> tuple[int, str]:
     return (ORDER.index(status) if status in ORDER else len(ORDER)), status
 
 
+def row(verdict: Verdict) -> list[str]:
+    """Return what stands below HEADER, unescaped."""
+    gap = "" if verdict.difference is None else signed(verdict.difference)
+    tolerance = "" if verdict.tolerance is None else f"{verdict.tolerance:g}"
+    return [verdict.status.value, verdict.task, verdict.model, verdict.metric, verdict.detail, gap, tolerance]
+
+
 def to_markdown(verdicts: Sequence[Verdict]) -> str:
     """Return a summary for a CI page: the headline, and a line per Verdict, what needs attention first."""
-    columns = ["verdict", "task", "model", "metric", "baseline → now, or why not", "difference", "tolerance"]
-    lines = [
-        [f"**{v.status}**" if v.status in ORDER else str(v.status)]
-        + [escape(cell) for cell in (v.task, v.model, v.metric, v.detail)]
-        + ["" if v.difference is None else signed(v.difference), "" if v.tolerance is None else f"{v.tolerance:g}"]
-        for v in sorted(verdicts, key=lambda v: _rank(v.status)[0])
-    ]
-    return f"**{headline(verdicts)}**\n\n{table(columns, lines, left=5)}"
+    lines = [[escape(cell) for cell in row(v)] for v in sorted(verdicts, key=lambda v: _rank(v.status)[0])]
+    marked = [[f"**{line[0]}**" if line[0] in ORDER else line[0], *line[1:]] for line in lines]
+    return f"**{headline(verdicts)}**\n\n{table(HEADER, marked, left=5)}"

@@ -20,7 +20,7 @@ from cocabench.types import Estimate, MetricInfo, Record, Signature
 SOURCES = ("open_clip", "CLIP_benchmark", "LAION blog", "CoCa paper")
 """Whom to believe first where several published a number: most models, newest, most digits."""
 
-PRIMARY = ("t2i_recall@5", "acc1", "mean_average_precision", "cider")
+PRIMARY = ("t2i_recall@5", "acc1", "mean_average_precision", "CIDEr")
 """The primary metric of a published Record: the first of these that it has, else its first metric."""
 
 SUFFIX = " (published)"
@@ -64,8 +64,8 @@ def rows(model_spec: str) -> pd.DataFrame:
 
 def definitions() -> dict[str, MetricInfo]:
     """Return what is known of every published metric."""
-    table = _read("metrics.csv").set_index("metric")
-    return {str(name): MetricInfo.model_validate(row.to_dict()) for name, row in table.iterrows()}
+    table = _read("metrics.csv")
+    return {row.pop("metric"): MetricInfo.model_validate(row) for row in table.to_dict("records")}
 
 
 def as_records(model_specs: Sequence[str]) -> list[Record]:
@@ -77,18 +77,17 @@ def as_records(model_specs: Sequence[str]) -> list[Record]:
     """
     table = pd.concat([rows(spec) for spec in dict.fromkeys(model_specs)])
     shared = table.groupby(["task", "source"])["spec"].nunique()
-    records = []
+    records, info = [], definitions()
     for (spec, task), found in table.groupby(["spec", "task"], sort=False):
         present = [source for source in SOURCES if source in set(found["source"])]
         source = max(present, key=lambda source, task=task: shared[task, source])  # type: ignore[misc]
-        records.append(_record(str(spec), str(task), found[found["source"] == source]))
+        records.append(_record(str(spec), str(task), found[found["source"] == source], info))
     return records
 
 
-def _record(spec: str, task: str, found: pd.DataFrame) -> Record:
+def _record(spec: str, task: str, found: pd.DataFrame, info: dict[str, MetricInfo]) -> Record:
     first = found.iloc[0]
     metrics = {row["metric"]: _estimate(row["value"], row["n"]) for row in found.to_dict("records")}
-    info = definitions()
     return Record(
         task=task,
         model=spec + SUFFIX,

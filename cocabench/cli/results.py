@@ -85,7 +85,7 @@ def report(
     if not results and not published:
         raise UsageError("report", "neither results nor --published", wanted="a results folder, or published models")
     found = load(*results) if results else Results((), ())
-    for path in write_report(found, output, published=_names(published), **({"title": title} if title else {})):
+    for path in write_report(found, output, published=_names(published), title=title or "cocabench report"):
         out.print(str(path), soft_wrap=True)
 
 

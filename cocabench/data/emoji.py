@@ -1,0 +1,84 @@
+"""The demo's test images: Twemoji drawings with their Unicode names, packed with cocabench."""
+
+from __future__ import annotations
+
+import json
+import tarfile
+from collections.abc import Callable, Iterator
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any, Literal
+
+from cocabench.data.base import sound
+from cocabench.data.images import BytesImage, OnWhiteImage
+from cocabench.errors import MissingDataError
+from cocabench.spec import Spec
+from cocabench.types import Dataset, Example
+
+Group = Literal[
+    "smileys-emotion", "people-body", "animals-nature", "food-drink", "travel-places",
+    "activities", "objects", "symbols", "flags",
+]  # fmt: skip
+
+TEMPLATES = ("{c}", "an emoji of {c}", "a drawing of {c}", "a picture of {c}")
+
+
+class Emoji(Spec):
+    """The packed emoji, on white.
+
+    target: what an image is to be matched with: its ``name``, its ``subgroup`` (both classification), or its
+            ``captions`` (retrieval, captioning).
+    group:  only the emoji of this Unicode group.
+    caption_subset: only the 300 that the captioning task describes.
+    """
+
+    target: Literal["name", "subgroup", "captions"] = "name"
+    group: Group | None = None
+    caption_subset: bool = False
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return the chosen emoji. root is not looked at."""
+        folder = Path(str(resources.files("cocabench") / "demo" / "data"))
+        samples = [sample for sample in _samples(folder) if self._wanted(sample[0])]
+        name = "-".join(filter(None, ("emoji", self.group, "caption-subset" if self.caption_subset else "")))
+        if self.target == "captions":
+            examples = [Example(info["id"], image, tuple(info["captions"])) for info, image in samples]
+            return sound(Dataset(name, "twemoji", examples), folder, texts=True)
+        classes, labels = _classes([_CLASS_OF[self.target](info) for info, _ in samples])
+        examples = [Example(info["id"], image, label=k) for (info, image), k in zip(samples, labels, strict=True)]
+        return sound(Dataset(name, "twemoji", examples, classes, TEMPLATES), folder)
+
+    def _wanted(self, info: dict[str, Any]) -> bool:
+        return self.group in (None, info["group"]) and (info["caption_subset"] or not self.caption_subset)
+
+
+_CLASS_OF: dict[str, Callable[[dict[str, Any]], str]] = {
+    "name": lambda info: str(info["name"]),
+    "subgroup": lambda info: str(info["subgroup"]).replace("-", " "),
+}
+
+
+def _classes(names: list[str]) -> tuple[tuple[str, ...], list[int]]:
+    classes = tuple(sorted(set(names)))
+    index = {name: k for k, name in enumerate(classes)}
+    return classes, [index[name] for name in names]
+
+
+@cache
+def _samples(folder: Path) -> list[tuple[dict[str, Any], OnWhiteImage]]:
+    """Return each emoji's record and drawing in the order of the shards, which mixes the groups."""
+    shards = sorted(folder.glob("emoji-*.tar*"))
+    if not shards:
+        raise MissingDataError(str(folder), "no emoji-*.tar shards", fix="reinstall cocabench")
+    return [sample for shard in shards for sample in _read(shard)]
+
+
+def _read(shard: Path) -> Iterator[tuple[dict[str, Any], OnWhiteImage]]:
+    with tarfile.open(shard) as tar:
+        members = {member.name: tar.extractfile(member) for member in tar}
+        content = {name: file.read() for name, file in members.items() if file is not None}
+    for name, text in content.items():
+        if name.endswith(".json"):
+            picture = name.removesuffix(".json") + ".png"
+            yield json.loads(text), OnWhiteImage(BytesImage(content[picture], f"{shard}:{picture}"))

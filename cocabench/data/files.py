@@ -1,0 +1,99 @@
+"""Reads the text files of data sets, whoever made them, and finds what lies in folders."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from cocabench.errors import DataError, MissingDataError
+
+IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
+
+
+def read_text(path: Path) -> str:
+    """Return a UTF-8 file's text, without a byte order mark, its lines ending with a newline only."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise MissingDataError(str(path), "no such file") from None
+    except UnicodeDecodeError as error:
+        raise DataError(str(path), f"no UTF-8 text (byte {error.start})") from None
+    except OSError as error:
+        raise DataError(str(path), f"not readable: {error.strerror}") from None
+
+
+def read_lines(path: Path) -> list[str]:
+    """Return a file's lines, stripped, without the empty ones."""
+    return [line.strip() for line in read_text(path).split("\n") if line.strip()]
+
+
+def read_json(path: Path) -> Any:
+    """Return a file's JSON value; DataError with line and column where it is none."""
+    try:
+        return json.loads(read_text(path))
+    except json.JSONDecodeError as error:
+        raise DataError(str(path), f"no JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
+
+
+def some(items: Iterable[object], shown: int = 3) -> str:
+    """Name the first few: ``a, b, c and 7 more``."""
+    names = [str(item) for item in items]
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(names[:shown]) + more
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """Return the visible folders in a folder, sorted by name."""
+    with os.scandir(folder) as entries:
+        return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def find_file(folders: Iterable[Path], *names: str) -> Path | None:
+    """Return the first existing file of these names, in the order of the folders; None where there is none."""
+    return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
+
+
+def folder_with(base: Path, inside: str) -> Path | None:
+    """Return the folder that holds the file ``inside``: base, or one at most two levels below it."""
+    for folder in _two_levels(base):
+        if (folder / inside).is_file():
+            return folder
+    return None
+
+
+def _two_levels(base: Path) -> Iterator[Path]:
+    yield base
+    yield from (level := subfolders(base))
+    for folder in level:
+        yield from subfolders(folder)
+
+
+def images_below(folder: Path) -> list[PurePosixPath]:
+    """Return the paths of all visible image files below a folder, relative to it, sorted."""
+    found = []
+    for parent, folders, files in os.walk(folder, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        relative = PurePosixPath(Path(parent).relative_to(folder).as_posix())
+        found += [relative / name for name in files if is_image(name)]
+    return sorted(found)
+
+
+def is_image(name: str) -> bool:
+    """Tell by its name whether a file is an image. macOS's ``._x.jpg`` are none."""
+    return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
+
+
+def absent(paths: Sequence[Path]) -> list[Path]:
+    """Return the paths at which there is no file, listing each folder once instead of asking for each file."""
+    wanted: dict[Path, list[Path]] = defaultdict(list)
+    for path in paths:
+        wanted[path.parent].append(path)
+    lost = []
+    for folder, members in wanted.items():
+        there = set(os.listdir(folder)) if folder.is_dir() else set()
+        lost += [path for path in members if path.name not in there]
+    return lost

@@ -1,0 +1,29 @@
+"""A data set's fingerprint: what was measured on, independent of where it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from pydantic import JsonValue
+
+from cocabench.signature import digest_lines
+from cocabench.types import Dataset
+
+
+def fingerprint(dataset: Dataset) -> dict[str, JsonValue]:
+    """Return counts, and a hash of ids, texts, labels and domains in order. The same data gives the same anywhere."""
+    return {
+        "images": len(dataset),
+        "texts": sum(len(example.texts) for example in dataset.examples),
+        "classes": len(dataset.classes),
+        "hash": digest_lines(_lines(dataset)),
+    }
+
+
+def _lines(dataset: Dataset) -> Iterator[str]:
+    """Yield what is hashed, each line with a letter that says what it is."""
+    for example in dataset.examples:
+        yield f"i{example.id}"
+        yield from (f"t{text}" for text in example.texts)
+        yield f"l{example.label}"
+        yield f"d{example.domain}"

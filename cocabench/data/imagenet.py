@@ -1,0 +1,147 @@
+"""ImageNet and its relatives: V2, Sketch, A and R."""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Mapping
+from pathlib import Path, PurePosixPath
+
+from cocabench.data.base import LocalLoader, sound
+from cocabench.data.files import find_file, images_below, is_image, read_lines, read_text, some, subfolders
+from cocabench.data.images import FileImage
+from cocabench.data.prompts import class_names, synsets, templates
+from cocabench.errors import DataError
+from cocabench.types import Dataset, Example
+
+SOLUTION = "LOC_val_solution.csv"
+GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
+META = "meta.mat"
+
+
+class ImageNet(LocalLoader):
+    """Images by synset folders (n01440764), by numbered folders (0 … 999, as V2 has them), or flat with a label file.
+
+    split:   the images' folder below path, where there is one (``val``, ``train``), or a part of its name
+             (``matched-frequency``); Kaggle's layout is known.
+    synsets: the list whose order gives the labels: imagenet1k, imagenetv2, imagenet_sketch, imagenet-a, imagenet-r
+             or imagenet-o. A folder of another synset is an error.
+    A flat val/ needs Kaggle's LOC_val_solution.csv, or the devkit's ground truth and its meta.mat: the devkit's ids
+    are not in the order of sorted synsets, so without that map every label would be wrong.
+    Images named ILSVRC2012_val_… have that as id and are ordered by it, so that all layouts give the same data set;
+    others have ``folder/stem``.
+    """
+
+    split: str = "val"
+    synsets: str = "imagenet1k"
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return the split's images with class names and templates of CLIP_benchmark."""
+        top = self.folder(root)
+        base = self._image_folder(top)
+        index = {synset: k for k, synset in enumerate(synsets(self.synsets))}
+        images = images_below(base)
+        labels = self._flat_labels(top, base, images, index) if _flat(images) else _folder_labels(base, images, index)
+        examples = [
+            Example(_id(image), FileImage(base / image), label=k) for image, k in zip(images, labels, strict=True)
+        ]
+        examples.sort(key=lambda example: example.id)
+        found = templates(self.synsets)
+        dataset = Dataset(self.name, self.split, examples, class_names(self.synsets), tuple(found))
+        return sound(dataset, base)
+
+    def _image_folder(self, top: Path) -> Path:
+        """Return the folder of the class folders or of the flat images."""
+        kaggle = top / "ILSVRC" / "Data" / "CLS-LOC" / self.split
+        named = [folder for folder in subfolders(top) if self.split in folder.name]
+        for folder in (top / self.split, kaggle, top, *named):
+            if folder.is_dir() and _has_images(folder):
+                return folder
+        raise self.missing(top, f"no folder {self.split}, no synset folders and no images")
+
+    def _flat_labels(self, top: Path, base: Path, images: list[PurePosixPath], index: Mapping[str, int]) -> list[int]:
+        places = (top, base, base.parent, top / "devkit" / "data", top / "data", *top.glob("ILSVRC2012_devkit*/data"))
+        stems = [image.stem for image in images]
+        if file := find_file(places, SOLUTION):
+            return _looked_up(stems, solution(file), index, file)
+        truth, meta = find_file(places, GROUND_TRUTH), find_file(places, META)
+        if truth and meta:
+            return _looked_up(stems, devkit_synsets(truth, meta, index), index, truth)
+        if truth:
+            got = f"{META} is not beside it, and its numbers are the devkit's ids, not the order of sorted synsets"
+            raise self.missing(truth, got, wanted=f"the devkit's data/{META}")
+        raise self.missing(
+            base, "images without labels", wanted=f"synset folders, {SOLUTION}, or {GROUND_TRUTH} and {META}"
+        )
+
+
+def _flat(images: list[PurePosixPath]) -> bool:
+    return bool(images) and all(len(image.parts) == 1 for image in images)
+
+
+def _has_images(folder: Path) -> bool:
+    return any(_class_folder(sub.name) for sub in subfolders(folder)) or any(is_image(p.name) for p in folder.iterdir())
+
+
+def _class_folder(name: str) -> bool:
+    return re.fullmatch(r"n\d{8}|\d{1,3}", name) is not None
+
+
+def _id(image: PurePosixPath) -> str:
+    return image.stem if image.stem.startswith("ILSVRC2012_val_") else str(image.with_suffix(""))
+
+
+def _folder_labels(base: Path, images: list[PurePosixPath], index: Mapping[str, int]) -> list[int]:
+    """Return each image's label by its folder's name; DataError that names the folders that are no class."""
+    folders = [folder.name for folder in subfolders(base)]
+    numbered = all(name.isdecimal() for name in folders)
+    known = {str(k): k for k in index.values()} if numbered else index
+    if unknown := [name for name in folders if name not in known]:
+        fix = "choose the list with synsets = '…', or move them away"
+        got = f"{len(unknown)} folders not among the {len(index)} classes: {some(unknown)}"
+        raise DataError(str(base), got, fix=fix)
+    if loose := [image for image in images if len(image.parts) == 1]:
+        raise DataError(str(base), f"{len(loose)} images outside of the class folders: {some(loose)}")
+    return [known[image.parts[0]] for image in images]
+
+
+def _looked_up(stems: list[str], by_stem: Mapping[str, str], index: Mapping[str, int], file: Path) -> list[int]:
+    if lost := [stem for stem in stems if stem not in by_stem]:
+        raise DataError(str(file), f"no label for {len(lost)} of {len(stems)} images: {some(lost)}")
+    if unknown := sorted({by_stem[stem] for stem in stems} - index.keys()):
+        raise DataError(str(file), f"{len(unknown)} synsets not among the {len(index)} classes: {some(unknown)}")
+    return [index[by_stem[stem]] for stem in stems]
+
+
+def solution(file: Path) -> dict[str, str]:
+    """Return {image: synset} of Kaggle's file; its rows are ``ILSVRC2012_val_00048981,n03995372 85 1 499 272 …``."""
+    rows = list(csv.reader(io.StringIO(read_text(file))))[1:]
+    if broken := [k for k, row in enumerate(rows, 2) if row and (len(row) < 2 or not row[1].split())]:
+        raise DataError(str(file), f"{len(broken)} rows without a synset, first in line {broken[0]}")
+    return {row[0]: row[1].split()[0] for row in rows if row}
+
+
+def devkit_synsets(truth: Path, meta: Path, index: Mapping[str, int]) -> dict[str, str]:
+    """Return {image: synset} of the devkit: line i of truth is the ILSVRC2012_ID of image i, which meta.mat names."""
+    by_id = meta_synsets(meta)
+    if set(by_id.values()) != set(index):
+        alien = sorted(set(by_id.values()) - set(index))
+        got = f"a map to {len(by_id)} synsets, {len(alien)} of them not ImageNet-1k's ({some(alien)})"
+        raise DataError(str(meta), got, wanted="the map of the ILSVRC 2012 devkit (task 1 and 2)")
+    numbers = read_lines(truth)
+    if unknown := [line for line in numbers if not line.isdecimal() or int(line) not in by_id]:
+        raise DataError(str(truth), f"{len(unknown)} lines that are no id of {META}: {some(map(repr, unknown))}")
+    return {f"ILSVRC2012_val_{k:08d}": by_id[int(line)] for k, line in enumerate(numbers, 1)}
+
+
+def meta_synsets(meta: Path) -> dict[int, str]:
+    """Return {ILSVRC2012_ID: synset} of the leaves in meta.mat (the inner nodes of the tree are no classes)."""
+    from scipy.io import loadmat
+
+    try:
+        table = loadmat(meta, squeeze_me=True)["synsets"]
+        leaves = table[table["num_children"] == 0]
+        return {int(k): str(name) for k, name in zip(leaves["ILSVRC2012_ID"], leaves["WNID"], strict=True)}
+    except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, OSError) as error:
+        raise DataError(str(meta), f"not the devkit's table of synsets ({error})") from None

@@ -1,0 +1,155 @@
+"""Images that are read when they are asked for. Every source can be pickled, and ``str(source)`` says where it lies."""
+
+from __future__ import annotations
+
+import io
+import struct
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from cocabench.errors import BadImageError, MissingDataError
+from cocabench.types import ImageSource
+
+_BROKEN = (
+    OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error, zlib.error,
+    Image.DecompressionBombError,
+)  # fmt: skip
+"""What Pillow's decoders raise on files that are truncated or no image."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileImage:
+    """An image file."""
+
+    path: Path
+
+    def open(self) -> Image.Image:
+        """Decode and return the image; MissingDataError where the file is gone, BadImageError where it is none."""
+        try:
+            file = self.path.open("rb")
+        except FileNotFoundError:
+            raise MissingDataError(str(self), "no such file") from None
+        except OSError as error:
+            raise _bad(self, error.strerror or str(error)) from None
+        with file:
+            return _decoded(file, self)
+
+    def __str__(self) -> str:
+        return str(self.path)
+
+
+@dataclass(frozen=True, slots=True)
+class TarImage:
+    """A member of an uncompressed tar: size bytes from offset."""
+
+    tar: Path
+    name: str
+    offset: int
+    size: int
+
+    def open(self) -> Image.Image:
+        """Decode and return the image; BadImageError where the tar ends before it does."""
+        try:
+            with self.tar.open("rb") as file:
+                file.seek(self.offset)
+                content = file.read(self.size)
+        except FileNotFoundError:
+            raise MissingDataError(str(self.tar), "no such file") from None
+        if len(content) < self.size:
+            raise _bad(self, f"{len(content)} of {self.size} bytes")
+        return _decoded(io.BytesIO(content), self)
+
+    def __str__(self) -> str:
+        return f"{self.tar}:{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class BytesImage:
+    """An encoded image that is in memory already. where says what it was read from."""
+
+    content: bytes
+    where: str
+
+    def open(self) -> Image.Image:
+        """Decode and return the image."""
+        return _decoded(io.BytesIO(self.content), self)
+
+    def __str__(self) -> str:
+        return self.where
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ItemImage:
+    """The image of item index of a data set whose items are tuples (image, target), as torchvision's are."""
+
+    items: Any
+    index: int
+    where: str
+
+    def open(self) -> Image.Image:
+        """Let the data set read its item."""
+        try:
+            image = self.items[self.index][0]
+        except FileNotFoundError as error:
+            raise MissingDataError(str(error.filename or self), "no such file") from None
+        except _BROKEN as error:
+            raise _bad(self, str(error)) from None
+        if not isinstance(image, Image.Image):
+            raise _bad(self, f"a {type(image).__name__} where an image was expected")
+        return image
+
+    def __str__(self) -> str:
+        return f"{self.where}[{self.index}]"
+
+
+@dataclass(frozen=True, slots=True)
+class CroppedImage:
+    """An image without the border pixels on each side of it."""
+
+    source: ImageSource
+    border: int
+
+    def open(self) -> Image.Image:
+        """Decode, crop and return the image."""
+        image = self.source.open()
+        width, height = image.size
+        if min(width, height) <= 2 * self.border:
+            raise _bad(self, f"{width} x {height} pixels, nothing left within a border of {self.border}")
+        return image.crop((self.border, self.border, width - self.border, height - self.border))
+
+    def __str__(self) -> str:
+        return str(self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class OnWhiteImage:
+    """A drawing with a transparent ground, laid on white. Dropping alpha instead would show what lies beneath."""
+
+    source: ImageSource
+
+    def open(self) -> Image.Image:
+        """Decode the image and return it as RGB."""
+        drawing = self.source.open().convert("RGBA")
+        return Image.alpha_composite(Image.new("RGBA", drawing.size, "white"), drawing).convert("RGB")
+
+    def __str__(self) -> str:
+        return str(self.source)
+
+
+def _decoded(file: BinaryIO, source: ImageSource) -> Image.Image:
+    try:
+        image = Image.open(file)
+        image.load()
+    except _BROKEN as error:
+        if isinstance(error, UnidentifiedImageError):
+            raise _bad(source, "not an image") from None
+        raise _bad(source, f"truncated or broken image ({error})") from None
+    return image
+
+
+def _bad(source: ImageSource, got: str) -> BadImageError:
+    return BadImageError(str(source), got, fix="--skip-bad-images goes on without it")

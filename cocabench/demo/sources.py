@@ -1,0 +1,122 @@
+"""The npm packages the demo is made from, and the table of emoji that they agree on."""
+
+import json
+import subprocess
+import tarfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+TWEMOJI = "emoji-datasource-twitter@16.0.0"
+NOTO = "emoji-datasource-google@16.0.0"
+OPENMOJI = "openmoji@17.0.0"
+CLDR = "emojibase-data@17.0.0"
+
+Row = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Emoji:
+    """One emoji without its picture.
+
+    id: lower-case code points joined by "-", such as "1f600"; the stem of the picture's file name.
+    name: CLDR short name, as CLDR writes it ("flag: Germany").
+    unicode_name: lower case. short_names: what chat programs call it ("red_car" becomes "red car").
+    group, subgroup: CLDR slugs.
+    """
+
+    id: str
+    emoji: str
+    name: str
+    unicode_name: str
+    short_names: tuple[str, ...]
+    keywords: tuple[str, ...]
+    group: str
+    subgroup: str
+
+
+def tarball(folder: Path, package: str) -> Path:
+    """Return the file that `npm pack` writes into `folder` for `name@version`."""
+    return folder / f"{package.replace('@', '-')}.tgz"
+
+
+def fetch(folder: Path, packages: tuple[str, ...]) -> None:
+    """Download the pinned packages that `folder` does not hold yet; needs npm."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for package in packages:
+        if not tarball(folder, package).is_file():
+            subprocess.run(["npm", "pack", "--silent", package, "--pack-destination", str(folder)], check=True)
+
+
+def read_members(archive: Path, wanted: Callable[[str], bool]) -> dict[str, bytes]:
+    """Return {path without the leading "package/": content} of the wanted files of an npm tarball."""
+    found = {}
+    with tarfile.open(archive, "r|gz") as tar:
+        for member in tar:
+            path = member.name.removeprefix("package/")
+            handle = tar.extractfile(member) if wanted(path) else None
+            if handle is not None:
+                found[path] = handle.read()
+    return found
+
+
+def read_json(archive: Path, path: str) -> Any:
+    """Parse one JSON file of an npm tarball; raise FileNotFoundError if the tarball lacks it."""
+    members = read_members(archive, lambda name: name == path)
+    if path not in members:
+        raise FileNotFoundError(f"{archive}: no member package/{path}; is this the pinned version?")
+    return json.loads(members[path])
+
+
+def load_emoji(folder: Path) -> list[Emoji]:
+    """Join the picture package's table with CLDR's names; components and skin tones are left out.
+
+    Sorted by id. Skin-tone variants are no rows of their own in either table.
+    """
+    names = tarball(folder, CLDR)
+    cldr = {_bare(row["hexcode"]): row for row in read_json(names, "en/data.json")}
+    slugs = read_json(names, "meta/groups.json")
+    chat = [_by_code(read_json(names, f"en/shortcodes/{origin}.json")) for origin in ("emojibase", "github")]
+    emoji = []
+    for row in read_json(tarball(folder, TWEMOJI), "emoji.json"):
+        if row["category"] != "Component":
+            code = _bare(row["unified"])
+            short_names = [*row["short_names"], *(name for table in chat for name in table.get(code, []))]
+            emoji.append(_join(row, cldr[code], slugs, short_names))
+    return sorted(emoji, key=lambda one: one.id)
+
+
+def read_pictures(folder: Path, package: str, emoji: list[Emoji]) -> dict[str, bytes]:
+    """Return {id: 64 x 64 PNG} from one of the emoji-datasource packages."""
+    vendor = package.removeprefix("emoji-datasource-").partition("@")[0]
+    paths = {f"img/{vendor}/64/{one.id}.png": one.id for one in emoji}
+    pictures = read_members(tarball(folder, package), paths.__contains__)
+    missing = paths.keys() - pictures.keys()
+    if missing:
+        raise FileNotFoundError(
+            f"{tarball(folder, package)}: no member package/{min(missing)} ({len(missing)} missing)"
+        )
+    return {paths[path]: content for path, content in pictures.items()}
+
+
+def _bare(hexcode: str) -> str:
+    """Drop the variation selector FE0F, about which the packages disagree: "2764-FE0F" is "2764"."""
+    return "-".join(part for part in hexcode.upper().split("-") if part != "FE0F")
+
+
+def _by_code(shortcodes: Mapping[str, str | list[str]]) -> dict[str, list[str]]:
+    return {_bare(code): [names] if isinstance(names, str) else names for code, names in shortcodes.items()}
+
+
+def _join(row: Row, cldr: Row, slugs: Row, short_names: list[str]) -> Emoji:
+    return Emoji(
+        id=row["image"].removesuffix(".png"),
+        emoji=cldr["emoji"],
+        name=cldr["label"],
+        unicode_name=row["name"].lower(),
+        short_names=tuple(dict.fromkeys(name.replace("_", " ") for name in short_names)),
+        keywords=tuple(cldr["tags"]),
+        group=slugs["groups"][str(cldr["group"])],
+        subgroup=slugs["subgroups"][str(cldr["subgroup"])],
+    )

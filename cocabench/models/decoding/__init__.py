@@ -1,0 +1,1 @@
+"""The parts behind `cocabench.models.decode`: options, cached towers, beam search, sampling, likelihoods."""

@@ -1,0 +1,174 @@
+"""Beam search and group (diverse) beam search, with the bookkeeping of transformers 4.49's BeamSearchScorer.
+
+The search runs on Python numbers: one transfer per step and group, and sums that equal the reference's to the bit.
+Shapes: b images still searched, g beams per group, n = groups * g beams, V vocabulary.
+"""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from .logits import forbid, penalise_repetition
+from .options import DecodeOptions, SpecialTokens
+from .steps import Steps
+
+IMPOSSIBLE = -1e9  # transformers' score of the beams that are copies at the first step
+
+
+class Caption(NamedTuple):
+    """A finished caption: tokens with the start and without the end token; score = sum / length ** length_penalty."""
+
+    score: float
+    tokens: list[int]
+
+
+class Candidates(NamedTuple):
+    """The 2 * g best continuations of one group, best first."""
+
+    scores: list[float]
+    tokens: list[int]
+    parents: list[int]
+
+
+@dataclass
+class Group:
+    """One image's beams of one group, its finished captions (at most g), and whether it can still improve."""
+
+    beams: list[list[int]]
+    scores: list[float]
+    length_penalty: float
+    parents: list[int] = field(default_factory=list)
+    finished: list[Caption] = field(default_factory=list)
+    worst: float = 1e9
+    done: bool = False
+
+    def advance(self, best: Candidates, tokens: SpecialTokens) -> None:
+        """Take one step: end tokens among the g best finish a caption, the g best others continue."""
+        size, length = len(self.beams), len(self.beams[0]) + 1
+        if self.done:
+            self._follow([(0.0, tokens.pad, 0)] * size)
+            return
+        going: list[tuple[float, int, int]] = []
+        for rank, (score, token, parent) in enumerate(zip(*best, strict=True)):
+            if token != tokens.end:
+                going.append((score, token, parent))
+            elif rank < size:
+                self.finish(self.beams[parent], score, length)
+            if len(going) == size:
+                break
+        self._follow(going)
+        if len(self.finished) == size:
+            self.done = self.worst >= best.scores[0] / length**self.length_penalty
+
+    def finish(self, tokens: list[int], score: float, length: int) -> None:
+        """Add a caption if it is among the g best so far; length counts the start and the end token."""
+        score /= length**self.length_penalty
+        if len(self.finished) < len(self.beams):
+            self.finished.append(Caption(score, tokens))
+            self.worst = min(score, self.worst)
+        elif score > self.worst:
+            self.finished.append(Caption(score, tokens))
+            ranked = sorted((caption.score, index) for index, caption in enumerate(self.finished))
+            del self.finished[ranked[0][1]]
+            self.worst = ranked[1][0]
+
+    def close(self) -> None:
+        """At the length limit, count the open beams as finished."""
+        if not self.done:
+            for tokens, score in zip(list(self.beams), self.scores, strict=True):
+                self.finish(tokens, score, len(tokens))
+
+    def _follow(self, going: list[tuple[float, int, int]]) -> None:
+        self.beams = [[*self.beams[parent], token] for _, token, parent in going]
+        self.scores = [score for score, _, _ in going]
+        self.parents = [parent for _, _, parent in going]
+
+
+def beam_search(steps: Steps, prompt: Tensor, options: DecodeOptions, tokens: SpecialTokens) -> list[Caption]:
+    """Return the best caption of each image; prompt: (b, p) first tokens, p < seq_len."""
+    images = [_start(row, options) for row in prompt.tolist()]
+    searched = list(images)
+    logits = steps.start(prompt).expand(-1, options.searched_groups * options.group_size, -1)
+    for length in range(prompt.shape[1] + 1, options.seq_len + 1):
+        _step(searched, _processed(logits, searched, options, tokens), options, tokens)
+        going = [i for i, groups in enumerate(searched) if not all(group.done for group in groups)]
+        if not going or length == options.seq_len:
+            break
+        if len(going) < len(searched):
+            searched = [searched[i] for i in going]
+            steps.keep(torch.tensor(going, device=prompt.device))
+        first = length == prompt.shape[1] + 1
+        logits = steps.extend(*_next_inputs(searched, options.group_size, first, prompt.device))
+    return [_best(groups) for groups in images]
+
+
+def _start(prompt: list[int], options: DecodeOptions) -> list[Group]:
+    size = options.group_size
+    scores = [0.0] + [IMPOSSIBLE] * (size - 1)
+    return [Group([prompt] * size, scores, options.length_penalty) for _ in range(options.searched_groups)]
+
+
+def _best(groups: list[Group]) -> Caption:
+    """The last of the best over all groups, as a stable sort followed by a pop gives it."""
+    for group in groups:
+        group.close()
+    return sorted((c for group in groups for c in group.finished), key=lambda c: c.score)[-1]
+
+
+def _processed(logits: Tensor, images: list[list[Group]], options: DecodeOptions, tokens: SpecialTokens) -> Tensor:
+    """Return what is added to the beams' scores: raw logits, or fp32 log-probabilities; (b, n, V)."""
+    flat = logits.flatten(0, 1)
+    if options.decoding == "logprob":
+        flat = flat.float().log_softmax(-1)
+    beams = [beam for groups in images for group in groups for beam in group.beams]
+    if len(beams[0]) < options.min_seq_len:
+        flat = forbid(flat, tokens.end)
+    if options.repetition_penalty != 1:
+        flat = penalise_repetition(flat, torch.tensor(beams, device=flat.device), options.repetition_penalty)
+    return flat.view_as(logits)
+
+
+def _step(images: list[list[Group]], values: Tensor, options: DecodeOptions, tokens: SpecialTokens) -> None:
+    """Advance every group of every image; later groups see what earlier ones chose, if diversity is asked for."""
+    size = options.group_size
+    sums = torch.tensor([[group.scores for group in groups] for groups in images], device=values.device)
+    for index in range(options.searched_groups):
+        part = values[:, index * size : (index + 1) * size]
+        if index:
+            part = part - options.diversity_penalty * _counts(images, index, part)
+        best = _candidates(part + sums[:, index, :, None], 2 * size)
+        for groups, candidates in zip(images, best, strict=True):
+            groups[index].advance(candidates, tokens)
+
+
+def _counts(images: list[list[Group]], index: int, like: Tensor) -> Tensor:
+    """Count how often groups before this one chose each token at this step: (b, 1, V)."""
+    chosen = [[beam[-1] for group in groups[:index] for beam in group.beams] for groups in images]
+    counts = like.new_zeros(len(like), like.shape[-1])
+    ids = torch.tensor(chosen, device=like.device)
+    return counts.scatter_add_(1, ids, torch.ones_like(ids, dtype=counts.dtype))[:, None]
+
+
+def _candidates(scores: Tensor, count: int) -> list[Candidates]:
+    """Return the best continuations per image of one group's scores (b, g, V)."""
+    vocabulary = scores.shape[-1]
+    values, flat = scores.flatten(1).topk(count)
+    parents = flat.div(vocabulary, rounding_mode="floor")
+    rows = zip(values.tolist(), (flat % vocabulary).tolist(), parents.tolist(), strict=True)
+    return [Candidates(*row) for row in rows]
+
+
+def _next_inputs(images: list[list[Group]], size: int, first: bool, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return the newest tokens and, as beam numbers over all groups, their parents; (b, n) each.
+
+    Before the first step there is one caption per image, the prompt, and it is everyone's parent.
+    """
+    tokens = [[beam[-1] for group in groups for beam in group.beams] for groups in images]
+    if first:
+        parents = [[0] * len(row) for row in tokens]
+    else:
+        parents = [[i * size + p for i, group in enumerate(groups) for p in group.parents] for groups in images]
+    both = torch.tensor([tokens, parents], device=device)
+    return both[0], both[1]

@@ -1,0 +1,71 @@
+"""A Comparison as text: Markdown for people, CSV for spreadsheets."""
+
+from __future__ import annotations
+
+import csv
+import io
+
+from cocabench.compare import Cell, Comparison, Row, brief, difference
+from cocabench.report.text import Footnotes, escape, points, table
+
+
+def header(comparison: Comparison) -> list[str]:
+    """Return the columns of the table, unescaped: task, metric, the models, and the difference of two."""
+    two = ["difference (first − second)"] if len(comparison.models) == 2 else []
+    return ["task", "metric", *comparison.models, *two]
+
+
+def to_markdown(comparison: Comparison) -> str:
+    """Return the table and its notes: best in bold, fractions and scores times 100."""
+    footnotes = Footnotes()
+    text = body(comparison, footnotes)
+    after = footnotes.markdown() + left_out(comparison)
+    return f"{text}\n{after}" if after else text
+
+
+def left_out(comparison: Comparison) -> str:
+    """Return a Markdown line for each Record that another one of the same model and task displaced."""
+    return "".join(f"Left out: {escape(phrase)}  \n" for phrase in comparison.left_out)
+
+
+def body(comparison: Comparison, footnotes: Footnotes) -> str:
+    """Return the table alone; its notes are added to footnotes."""
+    two = len(comparison.models) == 2
+    lines = [
+        [escape(row.task), escape(row.metric)]
+        + [markdown_cell(cell, footnotes, apart=not two) for cell in row.cells]
+        + ([escape(row.difference_text)] if two else [])
+        for row in comparison.rows
+    ]
+    return table([escape(column) for column in header(comparison)], lines, left=2)
+
+
+def markdown_cell(cell: Cell, footnotes: Footnotes, *, apart: bool = True) -> str:
+    """Return a cell with its note marks. apart: a note says why it is not comparable with the first model's."""
+    text = f"**{escape(cell.text)}**" if cell.best else escape(cell.text)
+    reasons = [f"not comparable with the first model: {brief(cell.incomparable)}"] if cell.incomparable else []
+    return text + footnotes.mark([*cell.notes, *(reasons if apart else [])])
+
+
+def to_csv(comparison: Comparison) -> str:
+    """Return the table as CSV: a line per task, metric and model; value, low, high and difference in points."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    columns = ("value", "low", "high", "n", "best", "notes", "incomparable_with_first", "first_minus_this")
+    writer.writerow(["task", "metric", "model", *columns])
+    for row in comparison.rows:
+        for model, cell in zip(comparison.models, row.cells, strict=True):
+            writer.writerow([row.task, row.metric, model, *_csv_cell(row, cell)])
+    return stream.getvalue()
+
+
+def _csv_cell(row: Row, cell: Cell) -> list[object]:
+    e, first = cell.estimate, row.cells[0]
+    numbers = (
+        [None if v is None else round(points(v, row.info), 4) for v in (e.value, e.low, e.high)] if e else [None] * 3
+    )
+    comparable = e is not None and first.estimate is not None and cell is not first and not cell.incomparable
+    gap = difference(first.estimate, e, row.info) if comparable and first.estimate and e else None
+    said = [*cell.notes, *([] if e else [cell.text])]
+    tail = ["; ".join(said), "; ".join(cell.incomparable), None if gap is None else round(gap.value, 4)]
+    return [*numbers, e.n if e else None, int(cell.best), *tail]

@@ -1,0 +1,70 @@
+"""How numbers and tables are written: points, intervals rounded up, Markdown with everything escaped."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+
+from cocabench.types import Estimate, MetricInfo
+
+
+def points(value: float, info: MetricInfo) -> float:
+    """Return value as it is printed: fractions and caption scores (CIDEr 1.253) times 100, ranks as they are."""
+    return value if info.unit == "rank" else 100 * value
+
+
+def half_width(value: float, low: float, high: float) -> float:
+    """Return the longer side of an interval, in the unit of its arguments, rounded up to one decimal.
+
+    Rounding up and taking the longer side of an asymmetric interval never make a number look surer than it is.
+    """
+    return math.ceil(round(max(high - value, value - low) * 10, 6)) / 10
+
+
+def number(estimate: Estimate, info: MetricInfo) -> str:
+    """Return ``58.4 ± 1.3 (n=5000)``; n = 0 beside a value means that n was not published, and is left out."""
+    if estimate.value is None:
+        return "undefined (n=0)"
+    text = f"{points(estimate.value, info):.1f}"
+    if estimate.low is not None and estimate.high is not None:
+        width = half_width(*(points(v, info) for v in (estimate.value, estimate.low, estimate.high)))
+        text += f" ± {width:.1f}"
+    return text + (f" (n={estimate.n})" if estimate.n else "")
+
+
+def signed(value: float) -> str:
+    """Return a difference with its sign and one decimal; a difference that rounds to nothing has none."""
+    return "0.0" if abs(value) < 0.05 else f"{value:+.1f}".replace("-", "−")
+
+
+def escape(text: str) -> str:
+    """Return text that Markdown, in a table or out of it, shows as it is: no markup, no HTML, no second column."""
+    text = re.sub(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
+    """Return a Markdown table of cells that are Markdown already; the first `left` columns are left-aligned."""
+    rule = [":---" if i < left else "---:" for i in range(len(header))]
+    return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows)) + "\n"
+
+
+class Footnotes:
+    """Numbers notes as they come; a note that was seen keeps its number."""
+
+    def __init__(self) -> None:
+        self.notes: list[str] = []
+
+    def mark(self, notes: Iterable[str]) -> str:
+        """Return `` [1] [3]`` for notes, escaped for Markdown, empty for none."""
+        new = list(dict.fromkeys(notes))
+        self.notes += [note for note in new if note not in self.notes]
+        return "".join(f" \\[{self.notes.index(note) + 1}\\]" for note in new)
+
+    def markdown(self) -> str:
+        return "".join(f"\\[{i}\\] {escape(note)}  \n" for i, note in enumerate(self.notes, 1))
+
+
+def plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" + ("" if count == 1 else "s")

@@ -1,0 +1,144 @@
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cocabench.data import make_prompts, prompts
+from cocabench.data.prompts import class_names, synsets, templates
+from cocabench.errors import DataError, UnknownNameError
+from tests.data.drawing import write, write_json
+
+PEER = make_prompts.clip_benchmark_folder()
+
+
+def peers(name: str) -> dict[str, list[str]]:
+    table: dict[str, list[str]] = json.loads((PEER / f"en_{name}.json").read_text(encoding="utf-8"))
+    return table
+
+
+class TestShipped:
+    """The shipped names, templates and synsets are clip-benchmark's."""
+
+    def test_all_class_names(self) -> None:
+        assert {name: list(class_names(name)) for name in peers("classnames")} == peers("classnames")
+
+    def test_all_templates(self) -> None:
+        table = peers("zeroshot_classification_templates")
+        assert {name: list(templates(name)) for name in table} == table
+
+    def test_templates_that_clip_benchmark_falls_back_to(self) -> None:
+        names = ("imagenetv2", "imagenet_sketch", "imagenet-a", "imagenet-r", "objectnet")
+        assert {templates(name) for name in names} == {templates("imagenet1k")}
+
+    @pytest.mark.parametrize("name", ["imagenetv2", "imagenet_sketch"])
+    def test_all_1000_classes(self, name: str) -> None:
+        assert (class_names(name), synsets(name)) == (class_names("imagenet1k"), synsets("imagenet1k"))
+
+    @pytest.mark.parametrize(("name", "key"), make_prompts.SUBSETS.items())
+    def test_subsets_are_masked_as_clip_benchmark_masks_them(self, name: str, key: str) -> None:
+        known = make_prompts.constants((PEER / "builder.py").read_text(encoding="utf-8"))
+        every, wanted = known["all_imagenet_wordnet_ids"], set(known[key])
+        mask = [wnid in wanted for wnid in every]
+        names = [cl for cl, kept in zip(peers("classnames")["imagenet1k"], mask, strict=True) if kept]
+        assert list(class_names(name)) == names
+        assert list(synsets(name)) == sorted(wanted)
+        assert list(synsets("imagenet1k")) == every
+
+    def test_the_script_makes_the_shipped_files(self, tmp_path: Path) -> None:
+        make_prompts.main(tmp_path)
+        folder = Path(prompts.__file__).parent
+        for stem in ("classnames", "templates", "synsets"):
+            assert (tmp_path / f"{stem}.json").read_bytes() == (folder / f"{stem}.json").read_bytes()
+
+    def test_unknown_names_get_the_closest(self) -> None:
+        for wanted in (class_names, templates):
+            with pytest.raises(
+                UnknownNameError, match=r"unknown 'imagenet-1k'; did you mean imagenet1k.*or write the path"
+            ):
+                wanted("imagenet-1k")
+        with pytest.raises(UnknownNameError, match="did you mean imagenet-r"):
+            synsets("imagenet_r")
+
+
+NAMES = {
+    "list": ("n.json", '["cat", "red fox "]'),
+    "BOM": ("n.json", '\ufeff["cat", "red fox"]'),
+    "custom file": ("n.json", '{"pets": ["cat", "red fox"]}'),
+    "text": ("n.txt", "\ufeffcat\r\nred fox\r\n\r\n"),
+}
+
+
+@pytest.mark.parametrize(("name", "text"), NAMES.values(), ids=NAMES)
+def test_own_class_names(name: str, text: str, tmp_path: Path) -> None:
+    assert class_names(str(write(tmp_path / name, text))) == ("cat", "red fox")
+
+
+def test_one_of_several_data_sets(tmp_path: Path) -> None:
+    file = write_json(tmp_path / "n.json", {"pets": ["cat"], "birds": ["hen"]})
+    assert class_names(f"{file}#birds") == ("hen",)
+    with pytest.raises(DataError, match=rf"2 data sets \(pets, birds\); wanted one; write {file}#NAME"):
+        class_names(str(file))
+    with pytest.raises(UnknownNameError, match="did you mean birds"):
+        class_names(f"{file}#bird")
+
+
+TEMPLATES: dict[str, tuple[Any, Any]] = {
+    "list": (["a {c}", "the {c}."], ("a {c}", "the {c}.")),
+    "open_clip style": (["a {}"], ("a {c}",)),
+    "custom file": ({"pets": ["a {c}"]}, ("a {c}",)),
+    "CuPL": (
+        {"cat": ["A cat purrs."], "hen": ["A hen.", "Hens."]},
+        {"cat": ("A cat purrs.",), "hen": ("A hen.", "Hens.")},
+    ),
+    "CuPL in a custom file": ({"pets": {"cat": ["A cat."]}}, {"cat": ("A cat.",)}),
+}
+
+
+@pytest.mark.parametrize(("content", "expected"), TEMPLATES.values(), ids=TEMPLATES)
+def test_own_templates(content: Any, expected: Any, tmp_path: Path) -> None:
+    assert templates(str(write_json(tmp_path / "t.json", content))) == expected
+
+
+def test_one_of_several_data_sets_templates(tmp_path: Path) -> None:
+    file = write_json(tmp_path / "t.json", {"pets": ["a {c}"], "birds": {"hen": ["A hen."]}, "food": ["{}"]})
+    assert templates(f"{file}#birds") == {"hen": ("A hen.",)}
+    assert templates(f"{file}#food") == ("{c}",)
+    with pytest.raises(DataError, match="3 data sets"):
+        templates(str(file))
+
+
+@pytest.mark.skipif(not (PEER / "cupl_prompts.json").is_file(), reason="clip-benchmark without CuPL prompts")
+def test_clip_benchmarks_cupl_file() -> None:
+    found = templates(str(PEER / "cupl_prompts.json"))
+    assert isinstance(found, dict)
+    assert set(found) == set(class_names("imagenet1k"))
+
+
+BAD: dict[str, tuple[Any, str]] = {
+    "no placeholder": (["a {c}", "a photo"], r"1 templates without \{c\}: 'a photo'"),
+    "empty": ([], "something else, or an empty entry; wanted a list of templates"),
+    "number": (3, "wanted a list of templates"),
+    "blank": (["a {c}", " "], "an empty entry"),
+    "prompts that are no lists": ({"pets": {"cat": "A cat."}}, "wanted lists of prompts by class name"),
+}
+
+
+@pytest.mark.parametrize(("content", "message"), BAD.values(), ids=BAD)
+def test_bad_templates(content: Any, message: str, tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=message):
+        templates(str(write_json(tmp_path / "t.json", content)))
+
+
+def test_a_file_that_is_not_there(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"t\.txt: no such file"):
+        templates(str(tmp_path / "t.txt"))
+
+
+def test_importing_loaders_imports_no_torch() -> None:
+    modules = [f"cocabench.data.{p.stem}" for p in Path(prompts.__file__).parent.glob("*.py") if p.stem != "__init__"]
+    code = f"import sys, {', '.join(modules)}; print({{'torch', 'torchvision', 'clip_benchmark'}} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

@@ -1,0 +1,119 @@
+import json
+from pathlib import Path
+
+import pytest
+
+from cocabench.data.fingerprint import fingerprint
+from cocabench.data.tables import Csv, Jsonl, Table, Tsv
+from cocabench.errors import DataError, MissingDataError
+from tests.data.drawing import draw, write, write_json
+
+ROWS = [("img/1.png", "a, b"), ("img/2.png", "c"), ("img/1.png", 'said "d"')]
+CAPTIONED = [("1", ("a, b", 'said "d"')), ("2", ("c",))]
+TABLES: dict[str, tuple[type[Table], str]] = {
+    "csv": (Csv, '\ufefffilepath,title\r\nimg/1.png,"a, b"\r\nimg/2.png,c\r\n\r\nimg/1.png,"said ""d"""\r\n'),
+    "tsv": (Tsv, 'title\tfilepath\na, b\timg/1.png\nc\timg/2.png\nsaid "d"\timg/1.png\n'),
+    "jsonl": (Jsonl, "".join(json.dumps({"filepath": path, "title": text}) + "\r\n" for path, text in ROWS)),
+    "lists": (
+        Jsonl,
+        '{"filepath": "img/1.png", "title": ["a, b", "said \\"d\\""]}\n{"filepath": "img/2.png", "title": "c"}',
+    ),
+}
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    draw(*(tmp_path / "set/img" / f"{k}.png" for k in (1, 2)))
+    return tmp_path
+
+
+@pytest.mark.parametrize(("loader", "text"), TABLES.values(), ids=TABLES)
+def test_several_rows_of_an_image_are_its_captions(loader: type[Table], text: str, root: Path) -> None:
+    write(root / "set/t.x", text)
+    data = loader(path="set/t.x").build(root)
+    assert [(e.id, e.texts) for e in data.examples] == CAPTIONED
+    assert (data.name, data.examples[1].image.open().size) == ("t", (8, 6))
+
+
+def test_ids_do_not_depend_on_where_the_images_lie(root: Path) -> None:
+    write(root / "set/t.csv", "filepath,title\nimg/1.png,a\n")
+    write(root / "abs.csv", f"filepath,title\n{root}/set/img/1.png,a\n")
+    write(root / "set/below.csv", "filepath,title\n1.png,a\n")
+    loaders = (Csv(path="set/t.csv"), Csv(path="abs.csv"), Csv(path="set/below.csv", images="img"))
+    assert len({str(fingerprint(loader.build(root))) for loader in loaders}) == 1
+
+
+def test_ids_where_stems_or_names_repeat(root: Path) -> None:
+    draw(root / "set/img/1.jpg", root / "set/b/1.jpg")
+    write(root / "set/a.csv", "filepath,title\nimg/1.jpg,a\nimg/1.png,b\n")
+    write(root / "set/b.csv", "filepath,title\nimg/1.jpg,a\nb/1.jpg,b\n")
+    found = [[e.id for e in Csv(path=f"set/{name}.csv").build(root).examples] for name in "ab"]
+    assert found == [["1.jpg", "1.png"], ["img/1.jpg", "b/1.jpg"]]
+
+
+LABELLED = {
+    "names": ("dog\ncat", {}, ("cat", "dog"), [1, 0]),
+    "indices": ("4\n2", {}, (), [4, 2]),
+    "names in a list": ("dog\ncat", {"classes": "names.json"}, ("dog", "cow", "cat"), [0, 2]),
+    "indices into a list": ("2\n0", {"classes": "names.json"}, ("dog", "cow", "cat"), [2, 0]),
+    "a shipped list": ("forest\nriver", {"classes": "eurosat"}, None, [1, 8]),
+}
+
+
+@pytest.mark.parametrize(("values", "options", "classes", "labels"), LABELLED.values(), ids=LABELLED)
+def test_labels(
+    values: str, options: dict[str, str], classes: tuple[str, ...] | None, labels: list[int], root: Path
+) -> None:
+    first, second = values.split("\n")
+    write(root / "set/t.csv", f"img,kind\nimg/1.png,{first}\nimg/2.png,{second}\n")
+    write_json(root / "set/names.json", ["dog", "cow", "cat"])
+    data = Csv(path="set/t.csv", image_key="img", label_key="kind", **options).build(root)
+    assert [e.label for e in data.examples] == labels
+    assert classes is None or data.classes == classes
+    assert data.examples[0].texts == ()
+
+
+BAD: dict[str, tuple[Table, str, str]] = {
+    "ragged": (Csv(path="t"), "filepath,title\n1,a\n1,a,b\n1\n", r"2 rows with another .* \(first: 3 in line 3"),
+    "stray quote": (Csv(path="t"), 'filepath,title\n1.png,"a"b\n', "line 2: "),
+    "empty file": (Csv(path="t"), "", "an empty file"),
+    "no rows": (Csv(path="t"), "filepath,title\n", "no images"),
+    "tabs in a csv": (Csv(path="t"), "filepath\ttitle\n1.png\ta\n", "its separator seems to be another one"),
+    "other columns": (Csv(path="t"), "image,title\n", "columns 'image', 'title'; wanted 'filepath'; image_key"),
+    "no caption": (Csv(path="t"), "filepath,title\na/1.png, \n", "captions missing for 1 of 1 images: 1"),
+    "null caption": (Jsonl(path="t"), '{"filepath": "a/1.png", "title": null}', "captions missing for 1 of 1"),
+    "no JSON": (Jsonl(path="t"), '{"filepath": "a/1.png", "title": "a"}\n{x', "line 2: no JSON"),
+    "no object": (Jsonl(path="t"), "[1]", "line 1: a list; wanted a JSON object"),
+    "key missing in a line": (Jsonl(path="t"), '{"filepath": "1", "title": "a"}\n{"filepath": "1"}', "wanted 'title'"),
+    "two labels": (Csv(path="t", label_key="k"), "filepath,k\na/1.png,x\na/1.png,y\n", "a/1.png has the labels x, y"),
+    "unlisted label": (
+        Csv(path="t", label_key="k", classes="eurosat"), "filepath,k\na/1.png,moon\n", "1 labels not .*: 'moon'"
+    ),
+    "index too large": (
+        Csv(path="t", label_key="k", classes="eurosat"), "filepath,k\na/1.png,10\n", "1 labels not .*: '10'"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("loader", "text", "message"), BAD.values(), ids=BAD)
+def test_bad_tables(loader: Table, text: str, message: str, tmp_path: Path) -> None:
+    draw(tmp_path / "a/1.png")
+    write(tmp_path / "t", text)
+    with pytest.raises(DataError, match=message) as caught:
+        loader.build(tmp_path)
+    assert str(tmp_path / "t") in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_missing_files(root: Path) -> None:
+    with pytest.raises(MissingDataError, match=rf"{root}/no\.csv: no such file; --data-root"):
+        Csv(path="no.csv").build(root)
+    write(root / "set/t.csv", "filepath,title\nimg/1.png,a\nimg/9.png,b\nx/8.png,c\n")
+    with pytest.raises(MissingDataError, match=r"2 of 3 images missing: 9\.png, 8\.png"):
+        Csv(path="set/t.csv").build(root)
+
+
+def test_text_that_is_not_utf8(tmp_path: Path) -> None:
+    write(tmp_path / "t.csv", "filepath,title\n1.png,caf\xe9\n".encode("latin-1"))
+    with pytest.raises(DataError, match=r"no UTF-8 text \(byte 24\)"):
+        Csv(path="t.csv").build(tmp_path)

@@ -1,0 +1,69 @@
+"""The shipped task files: each fits its loader, and says its standard protocol."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cocabench.data.fingerprint import fingerprint
+from cocabench.data.prompts import class_names, templates
+from cocabench.registry import entry, task_folders
+from cocabench.spec import TaskSpec, read_toml
+
+FILES = sorted(task_folders()[0].rglob("*.toml"))
+NAMES = [file.stem for file in FILES]
+WANTED = {
+    "classification": [
+        "imagenet1k", "imagenetv2", "imagenet_sketch", "imagenet-a", "imagenet-r", "objectnet", "cifar10", "cifar100",
+    ],
+    "retrieval": ["flickr30k", "flickr8k", "mscoco_captions"],
+    "captioning": ["coco_karpathy_val", "coco_karpathy_test", "nocaps_val", "flickr30k_captions"],
+}  # fmt: skip
+
+
+def spec(file: Path) -> TaskSpec:
+    return TaskSpec.model_validate(read_toml(file))
+
+
+def loader(task: TaskSpec) -> Any:
+    return entry("datasets", task.loader).model_validate({k: v for k, v in task.data.items() if k != "loader"})
+
+
+def test_the_promised_tasks_are_there() -> None:
+    assert not {name for names in WANTED.values() for name in names} - set(NAMES)
+    assert all(
+        (FILES[0].parents[1] / kind / f"{name}.toml").is_file() for kind, names in WANTED.items() for name in names
+    )
+
+
+@pytest.mark.parametrize("file", FILES, ids=NAMES)
+def test_each_fits_its_loader_and_names_shipped_prompts(file: Path) -> None:
+    task = spec(file)
+    loader(task)
+    assert task.name == file.stem
+    assert file.parent.name in task.groups
+    assert task.expect.images
+    assert task.expect.texts if task.evaluator in ("retrieval", "captioning") else task.expect.classes
+    if names := task.params.get("classnames"):
+        assert len(class_names(names)) == task.expect.classes
+    if found := task.params.get("templates"):
+        assert templates(found)
+    if task.loader not in ("emoji",):
+        assert task.data["source"]
+
+
+@pytest.mark.parametrize("file", [f for f in FILES if f.parent.name == "demo"], ids=lambda f: f.stem)
+def test_the_demos_counts_are_what_it_says(file: Path) -> None:
+    task = spec(file)
+    found = fingerprint(loader(task).build(Path()))
+    expected = {k: v for k, v in task.expect.model_dump().items() if v is not None}
+    assert {k: found[k] for k in expected} == expected
+
+
+def test_the_nine_groups_and_three_more_are_the_demo() -> None:
+    assert sum(file.parent.name == "demo" for file in FILES) == 12
+
+
+def test_robustness_is_clip_benchmarks_collection() -> None:
+    robust = {file.stem for file in FILES if "imagenet_robustness" in spec(file).groups}
+    assert robust == {"imagenetv2", "imagenet_sketch", "imagenet-a", "imagenet-r", "objectnet"}

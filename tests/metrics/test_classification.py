@@ -1,0 +1,69 @@
+"""Classification metrics against hand-worked values, scikit-learn and clip-benchmark's conventions."""
+
+import numpy as np
+import pytest
+from sklearn.metrics import average_precision_score, balanced_accuracy_score, top_k_accuracy_score
+
+from cocabench.metrics.base import estimate, stack
+from cocabench.metrics.classification import (
+    MEAN_AVERAGE_PRECISION,
+    average_precision,
+    class_weights,
+    ranked_classes,
+    single_label,
+)
+from cocabench.types import SampleScore
+
+
+def features(seed: int, n: int, d: int = 16) -> np.ndarray:
+    rows = np.random.default_rng(seed).normal(size=(n, d))
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+def scored(images: np.ndarray, weights: np.ndarray, items: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
+    rows = ranked_classes(images, weights, items, labels)
+    samples = stack(SampleScore(str(i), str(i), stats) for i, stats in enumerate(rows))
+    return {m.name: estimate(m, samples).value for m in single_label(len(items))}
+
+
+def test_every_metric_equals_scikit_learn() -> None:
+    labels = np.random.default_rng(1).integers(0, 9, 400)
+    images, weights = features(2, 400), features(3, 9)
+    logits = images @ weights.T
+    found = scored(images, weights, np.arange(9), labels)
+    assert found["acc1"] == pytest.approx(top_k_accuracy_score(labels, logits, k=1, labels=np.arange(9)), abs=1e-12)
+    assert found["acc5"] == pytest.approx(top_k_accuracy_score(labels, logits, k=5, labels=np.arange(9)), abs=1e-12)
+    assert found["mean_per_class_recall"] == pytest.approx(balanced_accuracy_score(labels, logits.argmax(1)), abs=1e-12)
+
+
+def test_a_constant_classifier_gets_nothing() -> None:
+    found = scored(features(0, 50), np.repeat(features(1, 1), 6, axis=0), np.arange(6), np.arange(50) % 6)
+    assert found["acc1"] == found["acc5"] == 0
+
+
+def test_classes_of_equal_name_share_their_hits() -> None:
+    images = features(0, 40)
+    found = scored(images, images[:2], np.array([0, 1, 0]), np.repeat(0, 40)[:1].repeat(40))
+    alone = scored(images, images[:2], np.array([0, 1]), np.repeat(0, 40))
+    assert found["acc1"] == pytest.approx(alone["acc1"] / 2)
+
+
+def test_fewer_than_five_classes_leave_acc5_undefined() -> None:
+    assert scored(features(0, 10), features(1, 3), np.arange(3), np.zeros(10, int))["acc5"] is None
+
+
+def test_prompts_are_averaged_and_normalised_again() -> None:
+    weights = class_weights(np.array([[1, 0], [0, 1], [1, 0]], np.float32), np.array([0, 0, 1]), 2)
+    assert weights == pytest.approx(np.array([[2**-0.5, 2**-0.5], [1, 0]]))
+
+
+def test_average_precision_by_hand_and_by_scikit_learn() -> None:
+    assert average_precision(np.array([0.9, 0.8, 0.7]), np.array([True, False, True])) == pytest.approx((1 + 2 / 3) / 2)
+    rng = np.random.default_rng(0)
+    scores, truth = rng.normal(size=200), rng.random(200) < 0.2
+    assert average_precision(scores, truth) == pytest.approx(average_precision_score(truth, scores), abs=1e-12)
+
+
+def test_a_class_without_positives_counts_as_zero_as_in_clip_benchmark() -> None:
+    rows = [SampleScore(str(i), str(i), {"labels": [0], "class_scores": [0.5 - i, 0.1]}) for i in range(3)]
+    assert estimate(MEAN_AVERAGE_PRECISION, stack(rows)).value == 0.5

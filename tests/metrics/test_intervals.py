@@ -1,0 +1,65 @@
+"""Intervals: against scipy and closed forms, and that they cover what they claim to."""
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cocabench.metrics import intervals
+from cocabench.metrics.base import estimate, image_sums, stack
+from cocabench.metrics.retrieval import declared
+from cocabench.types import SampleScore
+
+
+def mean(sums: np.ndarray) -> np.ndarray:
+    return np.asarray(sums[..., 0] / sums[..., 1])
+
+
+def test_a_proportion_gets_wilsons_interval_also_at_zero() -> None:
+    assert intervals.proportion(np.zeros(20)) == pytest.approx((0, 0.161125), abs=1e-6)
+    low, high = intervals.proportion(np.repeat([1.0, 0.0], [30, 70]))
+    assert (low, high) == pytest.approx((0.218948, 0.395849), abs=1e-6)
+
+
+def test_the_bootstrap_of_a_mean_agrees_with_the_normal_interval() -> None:
+    values = np.random.default_rng(0).normal(5, 2, 400)
+    low, high = intervals.of_sums(np.column_stack([values, np.ones(400)]), mean, np.random.default_rng(1))
+    half = 1.96 * values.std(ddof=1) / 20
+    assert (low, high) == pytest.approx((values.mean() - half, values.mean() + half), abs=0.04)
+
+
+def test_intervals_of_class_means_match_the_closed_form() -> None:
+    hits, labels = np.tile([1.0, 0.0, 1.0, 1.0], 25), np.repeat([0, 1, 2, 3], 25)
+    low, high = intervals.of_class_means(hits, labels)
+    variance = sum(hits[labels == c].var(ddof=1) / 25 for c in range(4)) / 16
+    assert high - low == pytest.approx(2 * stats.norm.ppf(0.975) * variance**0.5)
+
+
+def test_one_image_has_no_interval() -> None:
+    assert np.isnan(intervals.of_sums(np.ones((1, 2)), mean, np.random.default_rng(0))).all()
+
+
+def test_captions_of_one_image_are_drawn_together() -> None:
+    """Five copies of each caption must not narrow the interval, as resampling captions would."""
+    metric = declared([1])[0]
+    hits = np.random.default_rng(0).random(100) < 0.5
+
+    def samples(copies: int) -> list[SampleScore]:
+        ranks = {"t2i_tied_negatives": 0, "t2i_identical": 0, "t2i_tied_positives": 1}
+        return [
+            SampleScore(f"{i}#{k}", f"{i}", {"t2i_n_above": int(not hit), **ranks})
+            for i, hit in enumerate(hits)
+            for k in range(copies)
+        ]
+
+    one, five = (estimate(metric, stack(samples(copies))) for copies in (1, 5))
+    assert one.n == five.n == 100
+    assert (five.low, five.high) == pytest.approx((one.low, one.high), abs=1e-12)
+
+
+def test_the_same_seed_gives_the_same_interval_and_sums_are_per_image() -> None:
+    sums = np.random.default_rng(0).random((50, 2))
+    assert intervals.of_sums(sums, mean, np.random.default_rng(3)) == intervals.of_sums(
+        sums, mean, np.random.default_rng(3)
+    )
+    frame = stack([SampleScore("a#0", "a"), SampleScore("b#0", "b"), SampleScore("a#1", "a")])
+    assert image_sums(frame, np.array([[1.0], [2.0], [3.0]])).tolist() == [[4.0], [2.0]]

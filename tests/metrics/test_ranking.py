@@ -1,0 +1,93 @@
+"""Ranks and recall: literal matrices, brute force, ties, and what must fail."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+from cocabench.errors import NumericsError
+from cocabench.metrics import ranking
+from cocabench.metrics.ranking import (
+    Ranks,
+    expected_rank,
+    highest,
+    hits_at,
+    pessimistic,
+    positive_ranks,
+    rank_both_ways,
+)
+
+SCORES = np.array([[0.9, 0.8, 0.1], [0.2, 0.2, 0.1], [0.5, 0.5, 0.5]], np.float32)
+POSITIVE = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 1]], bool)
+
+
+def test_ranks_of_a_literal_matrix() -> None:
+    ranks = positive_ranks(SCORES, POSITIVE)
+    assert ranks.n_above.tolist() == [1, 2, 0]
+    assert ranks.tied_negatives.tolist() == [0, 0, 1]
+    assert ranks.tied_positives.tolist() == [1, 1, 2]
+    assert hits_at(ranks, 1).tolist() == [0, 0, 0]
+    assert hits_at(ranks, 2).tolist() == [1, 0, 1]
+    assert expected_rank(ranks).tolist() == [2, 3, 2]
+
+
+def test_a_tie_counts_against_the_model_so_a_collapsed_one_never_hits() -> None:
+    ranks = positive_ranks(np.zeros((10, 50), np.float32), np.eye(10, 50, dtype=bool))
+    assert hits_at(ranks, 10).sum() == 0
+    assert (expected_rank(ranks) == 50).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_scores_that_are_not_finite_are_an_error(bad: float) -> None:
+    scores = SCORES.copy()
+    scores[1, 2] = bad
+    with pytest.raises(NumericsError, match="row 1"):
+        positive_ranks(scores, POSITIVE)
+
+
+@pytest.mark.parametrize(
+    ("above", "identical", "tied_positives", "k"), list(itertools.product((0, 1, 2), (0, 1, 3), (1, 2), (1, 2, 5)))
+)
+def test_identical_items_get_the_expected_value_over_every_order(
+    above: int, identical: int, tied_positives: int, k: int
+) -> None:
+    ranks = Ranks(*(np.array([v]) for v in (above, identical, identical, tied_positives)))
+    block = [True] * tied_positives + [False] * identical
+    orders = set(itertools.permutations(range(len(block))))
+    hit = [any(block[i] for i in order[: max(k - above, 0)]) for order in orders]
+    assert hits_at(ranks, k)[0] == pytest.approx(np.mean(hit))
+
+
+def test_identical_items_are_told_from_other_ties() -> None:
+    scores = np.array([[0.5, 0.5, 0.5, 0.1]], np.float32)
+    ranks = positive_ranks(scores, np.array([[True, False, False, False]]), items=np.array([7, 7, 8, 9]))
+    assert (ranks.tied_negatives[0], ranks.identical[0], pessimistic(ranks)[0]) == (2, 1, 1)
+    assert hits_at(ranks, 2)[0] == 0.5
+
+
+@pytest.mark.parametrize("chunk", [1, 40, 1 << 20])
+def test_both_directions_equal_the_whole_matrix_for_any_chunk(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
+    monkeypatch.setattr(ranking, "CHUNK_SCORES", chunk)
+    rng = np.random.default_rng(0)
+    images, distinct = (unit(rng.normal(size=(n, 8))) for n in (13, 30))
+    owner = np.sort(np.concatenate([np.arange(13), rng.integers(0, 13, 20)]))
+    items = rng.integers(0, 30, len(owner))
+    scores = (distinct @ images.T)[items]
+    positive = owner[:, None] == np.arange(13)[None, :]
+    found = rank_both_ways(images, distinct, owner, items)
+    whole_t2i, whole_i2t = positive_ranks(scores, positive), positive_ranks(scores.T, positive.T, items)
+    assert (found.t2i.n_above == whole_t2i.n_above).all()
+    assert (found.i2t.n_above == whole_i2t.n_above).all()
+    assert (found.i2t.identical == whole_i2t.identical).all()
+    wrong = highest(scores, ~positive, 5)
+    assert (found.t2i_wrong.indices == wrong.indices).all()
+
+
+def test_highest_says_where_there_are_fewer() -> None:
+    found = highest(np.array([[0.1, 0.9, 0.5]], np.float32), np.array([[True, False, True]]), 5)
+    assert found.indices.tolist() == [[2, 0, -1]]
+    assert np.isnan(found.scores[0, 2])
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
