@@ -6,8 +6,8 @@ A plugin package adds any of them through the entry point groups ``cocabench.eva
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from importlib import metadata, resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast, runtime_checkable
@@ -65,6 +65,11 @@ class Task:
     @property
     def name(self) -> str:
         return self.spec.name
+
+    def with_params(self, params: Mapping[str, Any]) -> Task:
+        """Return the task with those of params changed that its evaluator has; the signature tells."""
+        own = {key: value for key, value in params.items() if key in type(self.evaluator).model_fields}  # type: ignore[attr-defined]
+        return replace(self, evaluator=self.evaluator.model_copy(update=own)) if own else self  # type: ignore[attr-defined]
 
 
 def entry(kind: Literal["evaluators", "datasets", "models"], name: str) -> Any:

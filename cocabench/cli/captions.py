@@ -10,6 +10,7 @@ import typer
 from rich.markup import escape
 
 from cocabench.cli.console import err, out, print_table
+from cocabench.cli.run import Decoding
 from cocabench.errors import DataError, MetricUnavailableError, MissingDataError, UnknownNameError, UsageError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -20,14 +21,18 @@ def caption(
     model: Annotated[str, typer.Option("--model", help="A CoCa: NAME:TAG, NAME:FILE, a folder, demo/coca.")],
     device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
     beams: Annotated[int, typer.Option(min=1, help="Beams in all; 1 is greedy.")] = 6,
-    beam_groups: Annotated[int, typer.Option(min=1, help="Groups that the beams are split into.")] = 3,
+    beam_groups: Annotated[
+        int | None,
+        typer.Option(min=1, help="Groups that the beams are split into.", show_default="3 for 6 beams, else 1"),
+    ] = None,
     max_length: Annotated[int, typer.Option(min=2, help="Longest caption in tokens, start and end included.")] = 30,
     min_length: Annotated[int, typer.Option(min=0, help="No end before this length.")] = 5,
-    decoding: Annotated[str, typer.Option(help="legacy (open_clip's captions) or logprob.")] = "legacy",
+    decoding: Annotated[Decoding, typer.Option(help="legacy gives open_clip's captions.")] = Decoding.LEGACY,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
     """Caption images with a CoCa."""
     from cocabench.data.images import FileImage
+    from cocabench.models.decode import DecodeOptions
     from cocabench.models.hardware import hardware
     from cocabench.registry import model_plans
     from cocabench.spec import parse_models
@@ -40,10 +45,11 @@ def caption(
         err.print(f"[yellow]note[/yellow] {escape(note)}")
     loaded = plans[0].load(hardware(device=device))
     options = {
-        "decoding": decoding,
+        "decoding": decoding.value,
+        "num_beams": beams,
+        "num_beam_groups": beam_groups or (3 if beams == DecodeOptions.num_beams else 1),
         "seq_len": max_length,
         "min_seq_len": min_length,
-        **({"generation_type": "greedy"} if beams == 1 else {"num_beams": beams, "num_beam_groups": beam_groups}),
     }
     written = loaded.caption([FileImage(path) for path in files], options)  # type: ignore[attr-defined]
     rows = [

@@ -23,6 +23,14 @@ if TYPE_CHECKING:
 MODEL_HELP = "Models, comma-separated: NAME, NAME:TAG, NAME:FILE, a folder, hf-hub:ORG/REPO, demo, NAME:random@SEED."
 
 
+TASKS_OWN = "Captioning: overrides the task file's {}."
+
+
+class Decoding(StrEnum):
+    LEGACY = "legacy"
+    LOGPROB = "logprob"
+
+
 class Precision(StrEnum):
     AUTO = "auto"
     FP32 = "fp32"
@@ -59,6 +67,18 @@ def run(
     skip_bad_images: Annotated[
         bool, typer.Option("--skip-bad-images", help="Go on without unreadable images; counted.")
     ] = False,
+    beams: Annotated[
+        int | None, typer.Option(min=1, help=TASKS_OWN.format("num_beams"), show_default="the task's")
+    ] = None,
+    beam_groups: Annotated[
+        int | None, typer.Option(min=1, help=TASKS_OWN.format("num_beam_groups"), show_default="the task's")
+    ] = None,
+    max_length: Annotated[
+        int | None, typer.Option(min=2, help=TASKS_OWN.format("seq_len"), show_default="the task's")
+    ] = None,
+    decoding: Annotated[
+        Decoding | None, typer.Option(help=TASKS_OWN.format("decoding"), show_default="the task's")
+    ] = None,
     require_metrics: Annotated[
         bool, typer.Option("--require-metrics", help="Fail where a metric cannot run here.")
     ] = False,
@@ -74,6 +94,9 @@ def run(
 
     specs = [spec for text in model for spec in parse_models(text)]
     chosen = find_tasks(name.strip() for text in tasks for name in text.split(",") if name.strip())
+    beam_groups = 1 if beams and not beam_groups else beam_groups
+    options = {"num_beams": beams, "num_beam_groups": beam_groups, "seq_len": max_length, "decoding": decoding}
+    chosen = [task.with_params({k: v for k, v in options.items() if v is not None}) for task in chosen]
     settings = planning.Settings(
         data_root=data_root,
         output=output,
@@ -124,10 +147,12 @@ def _preflight(jobs: Sequence[Job], quiet: bool) -> dict[str, str]:
 
 def _print_plan(jobs: Sequence[Job]) -> None:
     rows = [
-        [job.plan.id, job.task.name, str(job.state), str(len(job.data.dataset)) if job.data else "", job.reason]
-        for job in jobs
+        [job.plan.id, job.task.name, str(job.state), str(len(job.data.dataset)) if job.data else ""] for job in jobs
     ]
-    print_table(["model", "task", "state", "images", "why"], [[escape(cell) for cell in row] for row in rows])
+    print_table(["model", "task", "state", "images"], [[escape(cell) for cell in row] for row in rows])
+    reasons = {f"{job.task.name}: {job.reason}": None for job in jobs if job.reason and job.state != "not applicable"}
+    for reason in reasons:
+        out.print(escape(reason), soft_wrap=True)
     ready = [job for job in jobs if job.state == "ready"]
     images = sum(len(job.data.dataset) for job in ready if job.data)
     out.print(f"{len(ready)} of {len(jobs)} to run, {images:,} images to process")

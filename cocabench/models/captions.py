@@ -32,10 +32,15 @@ def special_ids(tokenizer: Any, net: Any) -> SpecialIds:
 
 
 def decode_options(options: Mapping[str, Any], net: Any) -> DecodeOptions:
-    """Return the options, with seq_len cut to what the model's positions allow (upstream would raise)."""
+    """Return the options, with seq_len cut to what the model's positions allow (upstream would raise).
+
+    One beam is a greedy search.
+    """
     limit = context_limit(net)
+    greedy = {"generation_type": "greedy"} if options.get("num_beams") == 1 else {}
+    length = {"seq_len": min(options.get("seq_len", DecodeOptions.seq_len), limit), "max_seq_len": limit}
     try:
-        return DecodeOptions(**{**options, "seq_len": min(options.get("seq_len", 30), limit), "max_seq_len": limit})
+        return DecodeOptions(**{**options, **length, **greedy})
     except ValueError as error:
         raise UsageError("decoding", str(error)) from None
 

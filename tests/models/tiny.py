@@ -15,7 +15,7 @@ VISION = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_s
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
 CLIP: dict[str, Any] = {"embed_dim": 16, "vision_cfg": VISION, "text_cfg": TEXT}
 COCA: dict[str, Any] = {
-    "embed_dim": 16,
+    "embed_dim": 32,
     "vision_cfg": {**VISION, "attentional_pool": True, "attn_pooler_heads": 2, "output_tokens": True},
     "text_cfg": {**TEXT, "embed_cls": True, "output_tokens": True},
     "multimodal_cfg": {**TEXT, "attn_pooler_heads": 2},

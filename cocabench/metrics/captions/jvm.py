@@ -98,9 +98,9 @@ def _probe(path: Path) -> Java | str:
 
 
 def _environment() -> dict[str, str]:
-    """The environment without what would print to standard error or change the options of every Java."""
+    """The environment without options for every Java, and with paths in UTF-8 (in the C locale Java takes ASCII)."""
     dropped = {"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS"}
-    return {name: value for name, value in os.environ.items() if name not in dropped}
+    return {name: value for name, value in os.environ.items() if name not in dropped} | {"LC_ALL": "C.UTF-8"}
 
 
 def command(java: Java, job: Job) -> list[str]:

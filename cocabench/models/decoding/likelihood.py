@@ -44,10 +44,10 @@ def logprobs(model: Any, images: Tensor, texts: Tensor, *, end: int, pad: int) -
 
 def counted_tokens(texts: Tensor, end: int, pad: int) -> Tensor:
     """Tell which tokens (..., p) belong to the caption: up to the first end token, else all but trailing pads."""
-    is_end = texts == end
+    is_end = texts == end  # also where a tokenizer pads with its end token
     up_to_end = is_end.cumsum(-1) - is_end.long() == 0
     trailing = (texts != pad).flip(-1).cumsum(-1).flip(-1) == 0
-    return up_to_end & ~trailing
+    return up_to_end & (is_end | ~trailing)
 
 
 def _causal(model: Any, image_embs: Tensor, texts: Tensor, longest: int) -> Iterator[Tensor]:

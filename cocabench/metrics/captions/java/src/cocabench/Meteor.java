@@ -93,6 +93,11 @@ public final class Meteor {
         for (int i = 0; i < parts.length - 1; i++) {
             references.add(normalised(parts[i]));
         }
-        return scorer.getMeteorStats(normalised(parts[parts.length - 1]), references).toString();
+        String hypothesis = normalised(parts[parts.length - 1]);
+        try {
+            return scorer.getMeteorStats(hypothesis, references).toString();
+        } catch (OutOfMemoryError error) {
+            throw new IllegalStateException("no memory to align the caption: " + hypothesis, error);
+        }
     }
 }

@@ -1,0 +1,92 @@
+"""Fixtures that several tests share: the command line in process, small data, small models."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cocabench import cli
+
+from .models.tiny import CLIP, COCA, write_folder
+
+PLUGIN = Path(__file__).parent / "plugin"
+
+
+class Told(NamedTuple):
+    """What a command printed, and how it ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Command = Callable[..., Told]
+
+
+@pytest.fixture
+def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
+    """Return a function that runs ``cocabench ARGS…`` in this process."""
+
+    def run(*args: object) -> Told:
+        monkeypatch.setattr(sys, "argv", ["cocabench", *map(str, args)])
+        monkeypatch.setenv("COLUMNS", "200")
+        code = 0
+        try:
+            cli.main()
+        except SystemExit as stop:
+            code = stop.code if isinstance(stop.code, int) else 0
+        captured = capsys.readouterr()
+        return Told(code, captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install the toy plugin for one test."""
+    monkeypatch.syspath_prepend(str(PLUGIN))
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder with two model folders of random weights: clip and coca."""
+    folder = tmp_path_factory.mktemp("models")
+    for name, config in (("clip", CLIP), ("coca", COCA)):
+        write_folder(folder / name, config)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a data root with noise images and captions, a task file for each kind of task beside them."""
+    root = tmp_path_factory.mktemp("data")
+    (root / "images").mkdir()
+    rng = np.random.default_rng(0)
+    captions, labels = ["filepath\ttitle"], ["filepath\tlabel"]
+    for i in range(12):
+        Image.fromarray(rng.integers(0, 255, (20, 24, 3), dtype=np.uint8)).save(root / "images" / f"{i:02}.png")
+        captions += [f"images/{i:02}.png\ta picture of thing {i} number {k}" for k in range(1 + i % 3)]
+        labels.append(f"images/{i:02}.png\tthing {i % 6}")
+    (root / "captions.tsv").write_text("\n".join(captions))
+    (root / "labels.tsv").write_text("\n".join(labels))
+    (root / "find.toml").write_text(task("find", "retrieval", "t2i_recall@5", 'path = "captions.tsv"', "ks = [1, 5]"))
+    (root / "name.toml").write_text(
+        task("name", "classification", "acc1", 'path = "labels.tsv"\nlabel_key = "label"', 'templates = "cifar10"')
+    )
+    (root / "tell.toml").write_text(
+        task("tell", "captioning", "BLEU@4", 'path = "captions.tsv"', 'metrics = ["BLEU@4"]\nseq_len = 12')
+    )
+    return root
+
+
+def task(name: str, evaluator: str, primary: str, data: str, params: str) -> str:
+    """Return a task file over a table."""
+    return (
+        f'name = "{name}"\nversion = 1\nevaluator = "{evaluator}"\n'
+        f'summary = "s"\nprimary = "{primary}"\ngroups = ["mine"]\n'
+        f'[data]\nloader = "tsv"\n{data}\n[params]\n{params}\n'
+    )
