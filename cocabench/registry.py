@@ -43,6 +43,9 @@ class Evaluator(Protocol):
     def classes(self, dataset: Dataset) -> Sequence[str]:
         """Return the names of the classes that it tells apart, none where it does not classify."""
 
+    def notes(self, dataset: Dataset) -> Sequence[str]:
+        """Return what must stand beside the numbers on such data (a class without images …)."""
+
     def metrics(self, dataset: Dataset) -> Sequence[Metric]:
         """Return the metrics that it measures on such data."""
 

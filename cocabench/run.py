@@ -125,7 +125,7 @@ def measure(
         definitions={name: metric.info for name, metric in metrics.items()},
         skipped_metrics=skipped,
         skipped_images=unread,
-        warnings=(*model.warnings, *_departures(job), *dataset.notes),
+        warnings=(*model.warnings, *_departures(job), *dataset.notes, *evaluator.notes(dataset)),
         timing={"seconds": round(seconds, 3), "images_per_second": round(len(dataset) / seconds, 2)},
         parameters=dict(model.parameters),
         environment=environment(hardware),

@@ -79,6 +79,9 @@ class Captioning(Spec):
     def classes(self, dataset: Dataset) -> Sequence[str]:
         return ()
 
+    def notes(self, dataset: Dataset) -> Sequence[str]:
+        return ()
+
     def unavailable(self) -> dict[str, str]:
         return captions.unavailable(self.metric_names)
 

@@ -44,6 +44,13 @@ class Classification(Spec):
     def classes(self, dataset: Dataset) -> Sequence[str]:
         return class_names(self.classnames) if self.classnames else dataset.classes
 
+    def notes(self, dataset: Dataset) -> Sequence[str]:
+        seen = {label for example in dataset.examples for label in _labels(example.label)}
+        if not (empty := [name for i, name in enumerate(self.classes(dataset)) if i not in seen]):
+            return ()
+        counts = "counts as 0" if self.multilabel else "does not count in mean_per_class_recall"
+        return (f"{len(empty)} classes without images, the first {empty[0]!r}: such a class {counts}",)
+
     def unavailable(self) -> dict[str, str]:
         return {}
 

@@ -38,6 +38,9 @@ class Retrieval(Spec):
     def classes(self, dataset: Dataset) -> Sequence[str]:
         return ()
 
+    def notes(self, dataset: Dataset) -> Sequence[str]:
+        return ()
+
     def unavailable(self) -> dict[str, str]:
         return {}
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import NamedTuple, cast
 
 import numpy as np
@@ -24,19 +25,19 @@ class Deviation(NamedTuple):
 ALLOWED = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
 
 
-def deviations(device: str, *, images: int = 64) -> Iterator[Deviation]:
+def deviations(device: str, *, images: int = 64, precisions: Sequence[str] = tuple(ALLOWED)) -> Iterator[Deviation]:
     """Yield the deviation of image features per precision, and the share of captions that differ in fp32."""
-    from pathlib import Path
-
     (task,) = find_tasks(["emoji_captions"])
     sources = [example.image for example in task.loader.build(Path()).examples[:images]]
     (plan,) = model_plans(parse_models("demo/coca"))
     reference = cast(Captioner, plan.load(hardware(device="cpu", precision="fp32")))
     expected, captions = reference.encode_images(sources).rows, reference.caption(sources, {}).texts
-    for precision, allowed in ALLOWED.items():
+    for precision in precisions:
         model = cast(Captioner, plan.load(hardware(device=device, precision=precision)))
         yield Deviation(
-            f"features in {precision}", float(np.abs(model.encode_images(sources).rows - expected).max()), allowed
+            f"features in {precision}",
+            float(np.abs(model.encode_images(sources).rows - expected).max()),
+            ALLOWED[precision],
         )
         if precision == "fp32":
             other = model.caption(sources, {}).texts

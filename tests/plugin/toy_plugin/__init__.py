@@ -32,6 +32,9 @@ class Norms(Spec):
     def classes(self, dataset: Dataset) -> tuple[str, ...]:
         return ()
 
+    def notes(self, dataset: Dataset) -> tuple[str, ...]:
+        return ()
+
     def metrics(self, dataset: Dataset) -> list[Metric]:
         return [
             Metric(
