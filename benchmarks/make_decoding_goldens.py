@@ -229,6 +229,7 @@ def main() -> None:
     if "--worker" not in sys.argv:
         command = [sys.executable, __file__, "--worker"]
         raise SystemExit(subprocess.run(command, env=peer_environment(), check=False).returncode)
+    torch.set_num_threads(1)
     goldens = {
         model: "[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]" for model, cases in _goldens().items()
     }

@@ -110,7 +110,8 @@ def score(
         values = {name: value.model_dump() for name, (_, value) in found.items()}
         print(json.dumps({"metrics": values, "skipped": skipped}, ensure_ascii=False, allow_nan=False))
         return
-    print_table(["metric", "", "value"], [[name, "", number(value, info)] for name, (info, value) in found.items()])
+    rows = [[name, number(value, info)] for name, (info, value) in found.items()]
+    print_table(["metric", "value"], rows, numbers_from=1)
     for name, why in skipped.items():
         out.print(f"[yellow]skipped[/yellow] {escape(name)}: {escape(why)}")
 

@@ -13,11 +13,12 @@ out = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_
 err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDTH_OF_A_FILE)
 
 
-def print_table(header: list[str], rows: list[list[str]], *, title: str | None = None) -> None:
-    """Print a table on stdout; names are kept whole and long words fold."""
-    table = Table(title=title, title_justify="left", header_style="bold", box=None, pad_edge=False)
+def print_table(header: list[str], rows: list[list[str]], *, numbers_from: int | None = None) -> None:
+    """Print a table on stdout; long words fold, and columns from numbers_from on are aligned right."""
+    table = Table(header_style="bold", box=None, pad_edge=False)
     for i, column in enumerate(header):
-        table.add_column(column, overflow="fold", justify="left" if i < 2 else "right")
+        right = numbers_from is not None and i >= numbers_from
+        table.add_column(column, overflow="fold", justify="right" if right else "left")
     for row in rows:
         table.add_row(*row)
     out.print(table)

@@ -38,7 +38,7 @@ def print_comparison(comparison: Comparison) -> None:
         ]
         gap = [escape(row.difference_text)] if len(comparison.models) == 2 else []
         rows.append([escape(row.task), escape(row.metric), *cells, *gap])
-    print_table([escape(column) for column in header(comparison)], rows)
+    print_table([escape(column) for column in header(comparison)], rows, numbers_from=2)
     for i, note in enumerate(footnotes.notes, 1):
         out.print(f"[dim]\\[{i}] {escape(note)}[/dim]")
     for phrase in comparison.left_out:

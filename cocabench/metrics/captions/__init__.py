@@ -4,7 +4,7 @@
 metric works on PTB tokens, so all need Java; ``unavailable`` says beforehand what cannot run.
 """
 
-from cocabench.metrics.captions.compute import statistics, unavailable
+from cocabench.metrics.captions.compute import preparing, statistics, unavailable
 from cocabench.metrics.captions.declared import ALL, NAMES, SUBSCORES, declared, protocol
 
-__all__ = ["ALL", "NAMES", "SUBSCORES", "declared", "protocol", "statistics", "unavailable"]
+__all__ = ["ALL", "NAMES", "SUBSCORES", "declared", "preparing", "protocol", "statistics", "unavailable"]

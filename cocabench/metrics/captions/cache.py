@@ -33,21 +33,24 @@ def key(*parts: str) -> str:
     return digest.hexdigest()[:32]
 
 
-def through(kind: str, texts: Sequence[str], compute: Callable[[list[str]], Iterable[str]]) -> list[str]:
+def through(
+    kind: str, texts: Sequence[str], compute: Callable[[list[str]], list[str]], *, batch: int = 1_000_000
+) -> list[str]:
     """Return compute's answer for every text, asking it only for those never seen, each once, in order.
 
-    kind names the computation and its version. compute maps texts to as many answers; answers are kept as they come,
-    so an interrupted run goes on where it stopped.
+    kind names the computation and its version. compute maps at most batch texts to as many answers. Every batch is
+    kept when it is done, so an interrupted run goes on where it stopped.
     """
     names = {text: key(kind, text) for text in dict.fromkeys(texts)}
     with _database() as database:
         known = _read(database, names.values())
         missing = [text for text, name in names.items() if name not in known]
-        if missing:
-            for text, answer in zip(missing, compute(missing), strict=True):
-                known[names[text]] = answer
-                database.execute("INSERT OR REPLACE INTO answers VALUES (?, ?)", (names[text], answer))
+        for start in range(0, len(missing), batch):
+            asked = missing[start : start + batch]
+            answers = list(zip((names[text] for text in asked), compute(asked), strict=True))
+            database.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?)", answers)
             database.commit()
+            known.update(answers)
     return [known[names[text]] for text in texts]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -15,45 +16,41 @@ from cocabench.metrics.captions import bleu, cider, corenlp, jvm, meteor, rouge,
 from cocabench.metrics.captions.declared import families
 
 Columns = dict[str, NDArray[np.generic]]
+Groups = Sequence[Sequence[str]]
 
 
 def statistics(
     candidates: Sequence[str],
-    references: Sequence[Sequence[str]],
+    references: Groups,
     names: Sequence[str],
     *,
     java: Path | None = None,
-    corpus: Sequence[Sequence[str]] | None = None,
-    threads: int = 2,
+    corpus: Groups | None = None,
 ) -> Columns:
     """Return the columns that the named metrics read, one entry per image.
 
     candidates: (n) captions as generated. references: (n) groups of at least one caption. Both raw, not tokenised.
-    corpus: the references that give CIDEr its document frequencies, where they are more than those of these images.
+    java: the Java to use, instead of the first that fits. corpus: the references that give CIDEr its document
+    frequencies, where they are more than those of these images.
     """
     _check(candidates, references)
     wanted = families(names)
-    runtime = jvm.find(java)
-    with _meteor(wanted, references, runtime, threads) as process, ThreadPoolExecutor() as pool:
-        tokenised, groups, documents = _tokenise(candidates, references, corpus if "CIDEr" in wanted else None, runtime)
+    with ThreadPoolExecutor() as pool, jvm.Runner(jvm.find(java)) as runner:
+        aligner = meteor.start(references, runner) if "METEOR" in wanted else None
+        documents = corpus if corpus is not None and "CIDEr" in wanted else ()
+        texts, groups, documents = _tokenise(candidates, references, documents, runner)
         later: list[Future[Columns]] = []
-        if process is not None:
-            later.append(pool.submit(meteor.statistics, process, tokenised, groups))
+        if aligner is not None:
+            later.append(pool.submit(meteor.statistics, aligner, texts, groups))
         if "SPICE" in wanted:
-            later.append(pool.submit(spice.statistics, tokenised, groups, runtime))
-        columns: Columns = {}
-        if "BLEU" in wanted:
-            columns |= bleu.statistics(tokenised, groups)
-        if "ROUGE-L" in wanted:
-            columns["rouge_l"] = rouge.scores(tokenised, groups)
-        if "CIDEr" in wanted:
-            columns["cider"] = cider.scores(tokenised, groups, documents)
+            later.append(pool.submit(spice.statistics, texts, groups, runner))
+        columns = _without_java(texts, groups, documents or groups, wanted)
         for future in later:
             columns |= future.result()
     return columns
 
 
-def _check(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> None:
+def _check(candidates: Sequence[str], references: Groups) -> None:
     if len(candidates) != len(references):
         raise DataError("captions", f"{len(candidates)} candidates for {len(references)} images")
     if not candidates:
@@ -62,29 +59,55 @@ def _check(candidates: Sequence[str], references: Sequence[Sequence[str]]) -> No
         raise DataError("captions", f"{len(bare)} images without a reference, the first is number {bare[0]}")
 
 
-@contextmanager
-def _meteor(
-    wanted: Sequence[str], references: Sequence[Sequence[str]], runtime: jvm.Java, threads: int
-) -> Iterator[jvm.Process | None]:
-    if "METEOR" not in wanted:
-        yield None
-    else:
-        with meteor.start(references, runtime, threads=threads) as process:
-            yield process
-
-
 def _tokenise(
-    candidates: Sequence[str],
-    references: Sequence[Sequence[str]],
-    corpus: Sequence[Sequence[str]] | None,
-    runtime: jvm.Java,
-) -> tuple[list[str], list[list[str]], list[list[str]] | None]:
-    """Tokenise everything in one go."""
-    groups = [*references, *(corpus or ())]
-    flat = iter(tokens.tokenise([*candidates, *(c for group in groups for c in group)], runtime.path))
-    tokenised = [next(flat) for _ in candidates]
+    candidates: Sequence[str], references: Groups, documents: Groups, runner: jvm.Runner
+) -> tuple[list[str], list[list[str]], list[list[str]]]:
+    """Tokenise all in one go."""
+    groups = [*references, *documents]
+    flat = iter(tokens.tokenise([*candidates, *(caption for group in groups for caption in group)], runner))
+    texts = [next(flat) for _ in candidates]
     split = [[next(flat) for _ in group] for group in groups]
-    return tokenised, split[: len(references)], split[len(references) :] if corpus is not None else None
+    return texts, split[: len(references)], split[len(references) :]
+
+
+def _without_java(texts: Sequence[str], groups: Groups, documents: Groups, wanted: Sequence[str]) -> Columns:
+    columns: Columns = {}
+    if "BLEU" in wanted:
+        columns |= bleu.statistics(texts, groups)
+    if "ROUGE-L" in wanted:
+        columns["rouge_l"] = rouge.scores(texts, groups)
+    if "CIDEr" in wanted:
+        columns["cider"] = cider.scores(texts, groups, documents)
+    return columns
+
+
+@contextmanager
+def preparing(references: Groups, names: Sequence[str], *, java: Path | None = None) -> Iterator[None]:
+    """Work on the references while the body generates captions, so that ``statistics`` finds them done.
+
+    What the body does not wait for is ended, and kept as far as it came. A failure here is left to ``statistics``.
+    """
+    with jvm.Runner(jvm.find(java)) as runner:
+        thread = threading.Thread(target=_prepare, args=(references, families(names), runner), name="references")
+        thread.start()
+        try:
+            yield
+            thread.join()
+        finally:
+            runner.close()
+            thread.join()
+
+
+def _prepare(references: Groups, wanted: Sequence[str], runner: jvm.Runner) -> None:
+    try:
+        aligner = meteor.start(references, runner) if "METEOR" in wanted else None
+        _, groups, _ = _tokenise([], references, (), runner)
+        if aligner is not None:
+            meteor.statistics(aligner, [""] * len(groups), groups)
+        if "SPICE" in wanted:
+            spice.parse([caption for group in groups for caption in group], runner)
+    except MetricUnavailableError:
+        return
 
 
 def unavailable(names: Sequence[str], *, java: Path | None = None) -> dict[str, str]:

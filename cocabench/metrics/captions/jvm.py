@@ -9,6 +9,7 @@ import functools
 import os
 import shutil
 import subprocess
+import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -125,61 +126,82 @@ def command(java: Java, job: Job) -> list[str]:
     ]
 
 
-class Process:
-    """A running job, started at once so that it loads while its input is made. Use as a context manager."""
+class Runner:
+    """Starts jobs on one Java and ends them all when it is left, also by an error or Ctrl-C in another thread."""
 
-    def __init__(self, java: Java, job: Job) -> None:
-        self._java, self._job = java, job
-        self._process = self._start()
+    def __init__(self, java: Java) -> None:
+        self.java = java
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._closed = False
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(
-            command(self._java, self._job),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            env=_environment(),
-        )
-
-    def __enter__(self) -> Process:
+    def __enter__(self) -> Runner:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._kill()
+        self.close()
 
-    def _kill(self) -> bytes:
-        """End and reap the process, and return what it said on standard error."""
-        self._process.kill()
-        return self._process.communicate()[1] or b""
+    def close(self) -> None:
+        """End all jobs, and start no more."""
+        with self._lock:
+            self._closed = True
+            for process in self._running:
+                process.kill()
+
+    def run(self, job: Job, lines: Sequence[str]) -> list[str]:
+        """Run job on lines of input and return its lines of output."""
+        return Process(self, job).communicate(lines)
+
+    def start(self, job: Job) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._closed:
+                raise MetricUnavailableError(job.name, "interrupted")
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(
+                command(self.java, job), stdin=pipe, stdout=pipe, stderr=pipe, env=_environment()
+            )
+            self._running.add(process)
+            return process
+
+    def reap(self, process: subprocess.Popen[bytes]) -> str:
+        """End the process if it runs, and return the last of what it said on standard error."""
+        process.kill()
+        said = process.communicate()[1] or b""
+        with self._lock:
+            self._running.discard(process)
+        return said.decode("utf-8", "replace").strip()[-COMPLAINT_CHARACTERS:] or "nothing"
+
+
+class Process:
+    """A job that starts at once, so that it loads while its input is made."""
+
+    def __init__(self, runner: Runner, job: Job) -> None:
+        self._runner, self._job = runner, job
+        self._process = runner.start(job)
 
     def communicate(self, lines: Sequence[str]) -> list[str]:
-        """Send lines and return the lines that come back; a job that takes too long is started once more."""
-        try:
-            return self._communicate(lines)
-        except subprocess.TimeoutExpired:
-            self._kill()
-            self._process = self._start()
-        try:
-            return self._communicate(lines)
-        except subprocess.TimeoutExpired:
-            said = _last(self._kill())
-            problem = f"no answer within {self._job.timeout_s:.0f} s, twice; it said: {said or 'nothing'}"
-            raise MetricUnavailableError(self._job.name, problem) from None
-
-    def _communicate(self, lines: Sequence[str]) -> list[str]:
+        """Send lines and return the lines that come back. A job that takes too long is started once more."""
         data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
-        out, said = self._process.communicate(data, timeout=self._job.timeout_s)
+        out = self._attempt(data)
+        if out is None:
+            self._runner.reap(self._process)
+            self._process = self._runner.start(self._job)
+            out = self._attempt(data)
+        said = self._runner.reap(self._process)
+        if out is None:
+            problem = f"no answer within {self._job.timeout_s:.0f} s, twice; it said: {said}"
+            raise MetricUnavailableError(self._job.name, problem)
         if self._process.returncode != 0:
-            problem = f"Java ended with {self._process.returncode}; it said: {_last(said) or 'nothing'}"
-            raise MetricUnavailableError(self._job.name, problem, fix="`cocabench doctor` checks Java and the jars")
+            problem = f"Java ended with {self._process.returncode}; it said: {said}"
+            raise MetricUnavailableError(self._job.name, problem)
         return out.decode("utf-8").split("\n")[:-1]
 
-
-def run(java: Java, job: Job, lines: Sequence[str]) -> list[str]:
-    """Run job on lines of input and return its lines of output."""
-    with Process(java, job) as process:
-        return process.communicate(lines)
-
-
-def _last(said: bytes) -> str:
-    return said.decode("utf-8", "replace").strip()[-COMPLAINT_CHARACTERS:]
+    def _attempt(self, data: bytes) -> bytes | None:
+        """Return the output, or None after the time limit. An interrupted process is reaped."""
+        try:
+            return self._process.communicate(data, timeout=self._job.timeout_s)[0]
+        except subprocess.TimeoutExpired:
+            return None
+        except BaseException:
+            self._runner.reap(self._process)
+            raise

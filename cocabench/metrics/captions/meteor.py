@@ -69,7 +69,7 @@ def _whole(sums: Array) -> NDArray[np.bool_]:
     return np.asarray(np.all(matched == sums[..., 0:2], axis=-1) & (sums[..., CHUNKS] == 1))
 
 
-def start(references: Sequence[Sequence[str]], runtime: jvm.Java, *, threads: int = 2) -> jvm.Process:
+def start(references: Sequence[Sequence[str]], runner: jvm.Runner, *, threads: int = 2) -> jvm.Process:
     """Start the scorer, which loads while captions are tokenised. References may be raw: they name a cache file."""
     tables = cache.folder() / "meteor"
     tables.mkdir(exist_ok=True)
@@ -88,7 +88,7 @@ def start(references: Sequence[Sequence[str]], runtime: jvm.Java, *, threads: in
         timeout_s=300 + 0.1 * len(references),
         options=["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss16m"],
     )
-    return jvm.Process(runtime, job)
+    return jvm.Process(runner, job)
 
 
 def _tidy(tables: Path) -> None:

@@ -7,8 +7,8 @@ end of line (a carriage return, U+2028 …) become spaces: there, they shift all
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Sequence
-from pathlib import Path
+from collections.abc import Sequence
+from functools import partial
 
 from cocabench.errors import MetricUnavailableError
 from cocabench.metrics.captions import cache, jars, jvm
@@ -20,16 +20,12 @@ PUNCTUATION = frozenset(
 LINE_ENDS = re.compile("[\n\r\v\f\x1c-\x1e\x85\u2028\u2029]")
 
 
-def tokenise(captions: Sequence[str], path: Path | None = None) -> list[str]:
-    """Return every caption's tokens, joined by spaces; path is the Java to use. Known captions need no Java."""
-
-    def compute(unknown: list[str]) -> Iterable[str]:
-        return _run(unknown, jvm.find(path))
-
-    return cache.through(VERSION, [LINE_ENDS.sub(" ", caption) for caption in captions], compute)
+def tokenise(captions: Sequence[str], runner: jvm.Runner) -> list[str]:
+    """Return every caption's tokens, joined by spaces."""
+    return cache.through(VERSION, [LINE_ENDS.sub(" ", caption) for caption in captions], partial(_run, runner))
 
 
-def _run(lines: list[str], runtime: jvm.Java) -> list[str]:
+def _run(runner: jvm.Runner, lines: list[str]) -> list[str]:
     job = jvm.Job(
         name="PTB tokenisation",
         main="edu.stanford.nlp.process.PTBTokenizer",
@@ -38,7 +34,7 @@ def _run(lines: list[str], runtime: jvm.Java) -> list[str]:
         options=["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
         timeout_s=120 + 0.01 * len(lines),
     )
-    output = jvm.run(runtime, job, lines)
+    output = runner.run(job, lines)
     if len(output) != len(lines):
         raise MetricUnavailableError(job.name, f"{len(output)} lines for {len(lines)} captions")
     return [" ".join(w for w in line.rstrip().split(" ") if w not in PUNCTUATION) for line in output]
