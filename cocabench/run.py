@@ -129,7 +129,7 @@ def measure(
         timing={"seconds": round(seconds, 3), "images_per_second": round(len(dataset) / seconds, 2)},
         parameters=dict(model.parameters),
         environment=environment(hardware),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        created=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
     return record, samples
 

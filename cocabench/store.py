@@ -163,10 +163,11 @@ class Results:
 
 
 def load(*paths: str | Path) -> Results:
-    """Return the Records below folders, in Record files, or in a file with a JSON array of them (``run --json``)."""
+    """Return the Records of folders, Record files, or files with an array of them (``run --json``), oldest first."""
     loaded = [item for path in paths for item in _load(Path(path))]
     if not loaded:
         raise ResultsError(", ".join(map(str, paths)), "no Records", fix="`cocabench run` writes them")
+    loaded.sort(key=lambda pair: pair[0].created)
     return Results(tuple(record for record, _ in loaded), tuple(path for _, path in loaded))
 
 

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
-from cocabench.errors import BadImageError
+from cocabench.errors import BadImageError, DataError
 from cocabench.models.build import Transform
 from cocabench.types import ImageSource
 
@@ -24,17 +24,17 @@ class Batch(NamedTuple):
     done: int
 
 
-class _Images(Dataset[torch.Tensor | BadImageError]):
+class _Images(Dataset[torch.Tensor | DataError]):
     def __init__(self, sources: Sequence[ImageSource], transform: Transform) -> None:
         self.sources, self.transform = sources, transform
 
     def __len__(self) -> int:
         return len(self.sources)
 
-    def __getitem__(self, index: int) -> torch.Tensor | BadImageError:
+    def __getitem__(self, index: int) -> torch.Tensor | DataError:
         try:
             return self.transform(self.sources[index].open())
-        except BadImageError as error:
+        except DataError as error:  # told, not raised: a worker's exception would lose its class on the way
             return error
 
 
@@ -51,9 +51,9 @@ def batches(
     )
     start = 0
     for items in loader:
-        bad = [item for item in items if isinstance(item, BadImageError)]
-        if bad and not skip_bad:
-            raise bad[0]
+        for item in items:
+            if isinstance(item, DataError) and not (skip_bad and isinstance(item, BadImageError)):
+                raise item
         good = [(i, item) for i, item in enumerate(items, start) if isinstance(item, torch.Tensor)]
         start += len(items)
         if good:

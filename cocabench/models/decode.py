@@ -185,12 +185,9 @@ def _longest_input(prompt: Tensor, options: DecodeOptions) -> int:
 
 def _steps(model: Any, images: Tensor, prompt: Tensor, options: DecodeOptions, use_cache: bool) -> Steps:
     """Prepare the model. Where sampling slides its window over a longer caption, positions shift and no cache holds."""
-    beams = options.generation_type == "beam_search"
-    width = options.searched_groups * options.group_size if beams else 1
     longest = _longest_input(prompt, options)
-    window = longest if beams else options.max_seq_len
-    entries = prompt.shape[1] + width * (longest - prompt.shape[1])
-    return prepare(model, images, entries=entries, window=window, use_cache=use_cache and longest <= window)
+    window = longest if options.generation_type == "beam_search" else options.max_seq_len
+    return prepare(model, images, window=window, use_cache=use_cache and longest <= window)
 
 
 def _assemble(

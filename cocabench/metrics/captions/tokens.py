@@ -1,6 +1,7 @@
 """PTB tokenisation: Stanford's PTBTokenizer 3.4.1, lower-cased, without punctuation, as COCO's evaluation does.
 
-Equal to pycocoevalcap's ``PTBTokenizer`` for every caption on a line of its own. Characters that Java takes for an
+Equal to pycocoevalcap's ``PTBTokenizer`` for every caption on a line of its own, with its slip: brackets come out as
+-lrb- and -rrb- and stay, because its list of punctuation has them in capitals. Characters that Java takes for an
 end of line (a carriage return, U+2028 …) become spaces: there, they shift all following captions by one.
 """
 

@@ -16,6 +16,8 @@ from .steps import Steps
 
 IMPOSSIBLE = -1e9  # transformers' score of the beams that are copies at the first step
 
+DROP = 1 / 8  # finished images leave once they are this part of the batch: leaving copies what the others keep
+
 
 class Caption(NamedTuple):
     """A finished caption: tokens with the start and without the end token; score = sum / length ** length_penalty."""
@@ -96,7 +98,7 @@ def beam_search(steps: Steps, prompt: Tensor, options: DecodeOptions, tokens: Sp
         going = [i for i, groups in enumerate(searched) if not all(group.done for group in groups)]
         if not going or length == options.seq_len:
             break
-        if len(going) < len(searched):
+        if len(searched) - len(going) >= DROP * len(searched):
             searched = [searched[i] for i in going]
             steps.keep(torch.tensor(going, device=prompt.device))
         first = length == prompt.shape[1] + 1

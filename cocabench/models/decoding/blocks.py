@@ -42,31 +42,33 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class KeyValues:
-    """Keys and values of one attention layer: a pool of entries per row that only grows at its end."""
+    """Keys and values of one attention layer: a pool of entries per row that grows at its end."""
 
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
+    def __init__(self) -> None:
         self.length = 0
         self._pool: Tensor | None = None
 
     def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add entries k, v: (r, h, n, e) and return all so far: (r, h, length, e) each."""
+        """Add entries k, v: (r, n, width) and return all so far: (r, length, width) each."""
+        end = self.length + k.shape[1]
         if self._pool is None:
-            rows, heads, _, size = k.shape
-            self._pool = k.new_empty(2, rows, heads, self.capacity, size)
-        end = self.length + k.shape[2]
-        self._pool[0, :, :, self.length : end] = k
-        self._pool[1, :, :, self.length : end] = v
+            self._pool = torch.stack([k, v])
+        else:
+            self._pool[0, :, self.length : end] = k
+            self._pool[1, :, self.length : end] = v
         self.length = end
-        return self._pool[0, :, :, :end], self._pool[1, :, :, :end]
+        return self._pool[0, :, :end], self._pool[1, :, :end]
 
-    def keep(self, rows: Tensor) -> None:
-        """Keep only these rows, in this order."""
-        if self._pool is not None:
-            two, _, heads, _, size = self._pool.shape
-            pool = self._pool.new_empty(two, len(rows), heads, self.capacity, size)
-            pool[:, :, :, : self.length] = self._pool[:, rows, :, : self.length]
-            self._pool = pool
+    def select(self, rows: Tensor, entries: Tensor, room: int) -> None:
+        """Keep these rows (s,) and of each these entries (s, m), in this order; make room for more to come."""
+        if self._pool is None:
+            return
+        _, _, capacity, width = self._pool.shape
+        kept = (rows[:, None] * capacity + entries).flatten()
+        pool = self._pool.new_empty(2, len(rows), entries.shape[1] + room, width)
+        for new, old in zip(pool, self._pool, strict=True):
+            new[:, : entries.shape[1]] = old.flatten(0, 1)[kept].unflatten(0, entries.shape)
+        self._pool, self.length = pool, entries.shape[1]
 
 
 class Block:
@@ -100,10 +102,10 @@ class SelfBlock(Block):
 
     def __call__(self, x: Tensor, cache: KeyValues | None, mask: Tensor) -> Tensor:
         """x: (r, n, width); mask: (r or 1, 1, n, k) additive, k = n without a cache, else all entries of the cache."""
-        q, k, v = (self._split(part) for part in self._qkv(self._block.ln_1(x)).chunk(3, dim=-1))
+        q, k, v = self._qkv(self._block.ln_1(x)).chunk(3, dim=-1)
         if cache is not None:
             k, v = cache.append(k, v)
-        return self._finish(x, attention(q, k, v, mask))
+        return self._finish(x, attention(self._split(q), self._split(k), self._split(v), mask))
 
 
 class CrossBlock(Block):

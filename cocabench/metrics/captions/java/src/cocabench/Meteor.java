@@ -38,6 +38,7 @@ public final class Meteor {
     public static void main(String[] arguments) throws Exception {
         PrintStream out = new PrintStream(new FileOutputStream(FileDescriptor.out), false, "UTF-8");
         System.setOut(System.err);
+        ProcessHandle.current().parent().ifPresent(p -> p.onExit().thenRun(() -> Runtime.getRuntime().halt(1)));
         File table = new File(arguments[0]);
         File part = new File(arguments[1]);
         Paraphrases paraphrases = part.exists() ? null : new Paraphrases(table);
@@ -49,10 +50,15 @@ public final class Meteor {
         }
         MeteorScorer scorer = warm;
         ThreadLocal<MeteorScorer> scorers = ThreadLocal.withInitial(() -> new MeteorScorer(scorer));
-        IntStream.range(0, segments.size())
-                .parallel()
-                .mapToObj(i -> score(scorers.get(), segments.get(i)))
-                .forEachOrdered(out::println);
+        try {
+            IntStream.range(0, segments.size())
+                    .parallel()
+                    .mapToObj(i -> score(scorers.get(), segments.get(i)))
+                    .forEachOrdered(out::println);
+        } catch (IllegalStateException problem) {
+            System.err.println(problem.getMessage());
+            System.exit(1);
+        }
         out.flush();
         System.exit(0);
     }
@@ -97,7 +103,9 @@ public final class Meteor {
         try {
             return scorer.getMeteorStats(hypothesis, references).toString();
         } catch (OutOfMemoryError error) {
-            throw new IllegalStateException("no memory to align the caption: " + hypothesis, error);
+            String beginning = hypothesis.substring(0, Math.min(80, hypothesis.length()));
+            throw new IllegalStateException(
+                    "too little memory to align a caption of " + hypothesis.length() + " characters: " + beginning, error);
         }
     }
 }

@@ -12,6 +12,7 @@ import java.util.HashSet;
 import java.util.Set;
 import java.util.concurrent.ArrayBlockingQueue;
 import java.util.concurrent.BlockingQueue;
+import java.util.zip.Deflater;
 import java.util.zip.GZIPInputStream;
 import java.util.zip.GZIPOutputStream;
 
@@ -49,7 +50,11 @@ final class Paraphrases {
     void write(Set<String> references, File part) throws IOException, InterruptedException {
         Phrases phrases = new Phrases(references);
         ByteArrayOutputStream rest = new ByteArrayOutputStream();
-        try (OutputStream out = new GZIPOutputStream(new FileOutputStream(part), 1 << 16)) {
+        try (OutputStream out = new GZIPOutputStream(new FileOutputStream(part), 1 << 16) {
+            {
+                def.setLevel(Deflater.BEST_SPEED);
+            }
+        }) {
             for (byte[] block = blocks.take(); block.length > 0; block = blocks.take()) {
                 byte[] bytes = join(rest, block);
                 int used = filter(bytes, phrases, out);
@@ -72,33 +77,36 @@ final class Paraphrases {
 
     /** Copy the wanted entries that end in bytes; return where the first unfinished entry starts. */
     private static int filter(byte[] bytes, Phrases phrases, OutputStream out) throws IOException {
-        int start = 0;
-        while (true) {
-            int first = lineEnd(bytes, start);
-            int second = first < 0 ? -1 : lineEnd(bytes, first + 1);
-            int third = second < 0 ? -1 : lineEnd(bytes, second + 1);
-            if (third < 0) {
-                return start;
+        int start = 0; // of the entry
+        int line = 0; // of the entry: 0, 1 or 2
+        int from = 0; // start of the line
+        int hash = 0; // of the line
+        boolean wanted = false;
+        for (int i = 0; i < bytes.length; i++) {
+            byte next = bytes[i];
+            if (next != '\n') {
+                hash = 31 * hash + next;
+                continue;
             }
-            if (phrases.contains(bytes, first + 1, second) || phrases.contains(bytes, second + 1, third)) {
-                out.write(bytes, start, third + 1 - start);
+            wanted |= line > 0 && phrases.contains(hash, bytes, from, i);
+            if (line == 2) {
+                if (wanted) {
+                    out.write(bytes, start, i + 1 - start);
+                }
+                wanted = false;
+                start = i + 1;
             }
-            start = third + 1;
+            line = (line + 1) % 3;
+            from = i + 1;
+            hash = 0;
         }
-    }
-
-    private static int lineEnd(byte[] bytes, int from) {
-        for (int i = from; i < bytes.length; i++) {
-            if (bytes[i] == '\n') {
-                return i;
-            }
-        }
-        return -1;
+        return start;
     }
 
     /** All runs of words in the references, found by hash first: five million look-ups without making a String. */
     private static final class Phrases {
         private static final int LONGEST = 8;
+        private static final int SPREAD = 0x9E3779B9;
         private final Set<String> texts = new HashSet<>();
         private final long[] seen = new long[1 << 18];
 
@@ -116,24 +124,19 @@ final class Paraphrases {
 
         private void add(String phrase) {
             if (texts.add(phrase)) {
-                byte[] bytes = phrase.getBytes(StandardCharsets.UTF_8);
-                int hash = hash(bytes, 0, bytes.length);
-                seen[hash >>> 14] |= 1L << (hash >>> 8);
+                int hash = 0;
+                for (byte next : phrase.getBytes(StandardCharsets.UTF_8)) {
+                    hash = 31 * hash + next;
+                }
+                int place = hash * SPREAD;
+                seen[place >>> 14] |= 1L << (place >>> 8);
             }
         }
 
-        boolean contains(byte[] bytes, int from, int to) {
-            int hash = hash(bytes, from, to);
-            return (seen[hash >>> 14] & 1L << (hash >>> 8)) != 0
+        boolean contains(int hash, byte[] bytes, int from, int to) {
+            int place = hash * SPREAD;
+            return (seen[place >>> 14] & 1L << (place >>> 8)) != 0
                     && texts.contains(new String(bytes, from, to - from, StandardCharsets.UTF_8));
-        }
-
-        private static int hash(byte[] bytes, int from, int to) {
-            int hash = 0;
-            for (int i = from; i < to; i++) {
-                hash = 31 * hash + bytes[i];
-            }
-            return hash * 0x9E3779B9;
         }
     }
 }

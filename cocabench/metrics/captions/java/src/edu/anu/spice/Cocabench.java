@@ -10,9 +10,11 @@ import java.io.PrintStream;
 import java.nio.charset.StandardCharsets;
 import java.util.ArrayList;
 import java.util.Collections;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.Properties;
+import java.util.stream.Collectors;
 import org.json.simple.JSONArray;
 import org.json.simple.JSONValue;
 
@@ -20,7 +22,7 @@ import org.json.simple.JSONValue;
  * SPICE 1.0's own parser and scorer, without the parts of its main class that no longer run: the JavaScript engine
  * that formats its output left Java with release 15, and its cache needs a native library and closed packages.
  *
- * <p>{@code parse}: lines with a caption (a JSON string) to lines with its tuples. {@code score}: lines
+ * <p>{@code parse}: lines with a caption (a JSON string) to lines with its tuples, or null if it is too long. {@code score}: lines
  * {@code [tuples of the candidate, [tuples of a reference, ...]]} to lines with true positives, false positives and
  * false negatives, three numbers for each of {@link #CATEGORIES}.
  */
@@ -31,9 +33,15 @@ public final class Cocabench {
     };
     private static final int BATCH = 500;
 
+    /** Captions of more words are parsed one at a time, and of still more not at all. */
+    private static final int LONG = 80;
+
+    private static final int LONGEST = 200;
+
     public static void main(String[] arguments) throws IOException {
         PrintStream out = new PrintStream(new FileOutputStream(FileDescriptor.out), false, "UTF-8");
         System.setOut(System.err);
+        ProcessHandle.current().parent().ifPresent(p -> p.onExit().thenRun(() -> Runtime.getRuntime().halt(1)));
         SpiceParser parser = new SpiceParser(null, 1, true);
         BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
         if (arguments[0].equals("parse")) {
@@ -53,11 +61,29 @@ public final class Cocabench {
         }
         for (int start = 0; start < captions.size(); start += BATCH) {
             List<String> batch = captions.subList(start, Math.min(captions.size(), start + BATCH));
-            Map<String, ArrayList<ArrayList<String>>> tuples = parser.generateTuples(batch);
+            Map<Boolean, List<String>> byLength = batch.stream().collect(Collectors.partitioningBy(c -> words(c) > LONG));
+            Map<String, ArrayList<ArrayList<String>>> tuples = new HashMap<>(parser.generateTuples(byLength.get(false)));
+            byLength.get(true).forEach(caption -> tuples.put(caption, alone(parser, caption)));
             for (String caption : batch) {
                 out.println(JSONValue.toJSONString(tuples.get(caption)));
             }
             out.flush();
+        }
+    }
+
+    private static int words(String caption) {
+        return caption.split(" ").length;
+    }
+
+    /** A long caption's tuples, or null: a parse takes memory by the square of the words, and time by the cube. */
+    private static ArrayList<ArrayList<String>> alone(SpiceParser parser, String caption) {
+        if (words(caption) > LONGEST) {
+            return null;
+        }
+        try {
+            return parser.generateTuples(Collections.singletonList(caption)).get(caption);
+        } catch (NullPointerException | OutOfMemoryError noParse) {
+            return null;
         }
     }
 

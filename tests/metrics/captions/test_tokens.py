@@ -1,0 +1,38 @@
+import pytest
+
+from cocabench.metrics.captions import cache, jvm, tokens
+
+CASES = {
+    "A Man's dog isn't here, is it?": "a man 's dog is n't here is it",
+    'Black-and-white (small) "dogs"; 3.5 kg!': "black-and-white -lrb- small -rrb- dogs 3.5 kg",
+    "": "",
+    " \t ": "",
+    "line\none\r\ntwo\u2028three": "line one two three",
+    "a ||| b": "a | | | b",
+    "a 🐶 dog": "a dog",
+    "naïve café 狗": "naïve café 狗",
+}
+
+
+def test_tokens_are_stanfords_lower_case_and_without_punctuation(runner: jvm.Runner) -> None:
+    assert dict(zip(CASES, tokens.tokenise(list(CASES), runner), strict=True)) == CASES
+
+
+def test_known_captions_need_no_java(runner: jvm.Runner) -> None:
+    tokens.tokenise(list(CASES), runner)
+    runner.close()
+    assert tokens.tokenise(["", "a ||| b"], runner) == ["", "a | | | b"]
+
+
+def test_a_caption_does_not_depend_on_its_neighbours(runner: jvm.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "through", lambda _kind, texts, compute: compute(list(texts)))
+    captions = ["made in the U.S.", "Dogs bark", "etc.", 'he says "', 'yes"', "x" * 10_000, "a dog."]
+    together = tokens.tokenise(captions, runner)
+    assert together == [tokens.tokenise([caption], runner)[0] for caption in captions]
+
+
+@pytest.mark.parametrize("locale", ["C", "tr_TR.UTF-8"])
+def test_locale_does_not_matter(locale: str, runner: jvm.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LC_ALL", locale)
+    monkeypatch.setattr(cache, "through", lambda _kind, texts, compute: compute(list(texts)))
+    assert tokens.tokenise(["TITLE IN ISTANBUL é"], runner) == ["title in istanbul é"]
