@@ -83,7 +83,7 @@ def _own_environment() -> dict[str, str]:
 
 
 def _run_side(side: str, setting: str, options: argparse.Namespace, environment: dict[str, str]) -> dict[str, Any]:
-    command = [sys.executable, __file__, "--worker", side, "--setting", setting, "--model", options.model]
+    command = [sys.executable, "-P", __file__, "--worker", side, "--setting", setting, "--model", options.model]
     command += ["--images", str(options.images), "--threads", str(options.threads)]
     environment = environment | {"OMP_NUM_THREADS": str(options.threads)}
     done = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)

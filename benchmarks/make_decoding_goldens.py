@@ -227,7 +227,7 @@ def _goldens() -> dict[str, list[dict[str, Any]]]:
 def main() -> None:
     """Install the peers and start again with them, or, with them, write the goldens."""
     if "--worker" not in sys.argv:
-        command = [sys.executable, __file__, "--worker"]
+        command = [sys.executable, "-P", __file__, "--worker"]
         raise SystemExit(subprocess.run(command, env=peer_environment(), check=False).returncode)
     torch.set_num_threads(1)
     goldens = {

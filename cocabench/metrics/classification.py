@@ -54,8 +54,16 @@ def average_precision(scores: Floats, truth: NDArray[np.bool_]) -> float:
 
 def mean_average_precision(samples: Samples) -> float:
     """Return the mean over classes of average_precision, from columns class_scores and labels (lists); 0-1."""
+    scores, truth = _scores_and_truth(samples)
+    return _mean_over_classes(scores, truth)
+
+
+def _scores_and_truth(samples: Samples) -> tuple[Floats, NDArray[np.bool_]]:
     scores = np.stack(list(samples["class_scores"])).astype(np.float64)
-    truth = multi_hot(list(samples["labels"]), scores.shape[1])
+    return scores, multi_hot(list(samples["labels"]), scores.shape[1])
+
+
+def _mean_over_classes(scores: Floats, truth: NDArray[np.bool_]) -> float:
     return float(np.mean([average_precision(scores[:, c], truth[:, c]) for c in range(scores.shape[1])]))
 
 
@@ -92,12 +100,18 @@ MEAN_PER_CLASS_RECALL = Metric(
     interval=lambda samples, rng: of_class_means(hits_at(ranks_of(samples), 1), samples["label"].to_numpy(np.int64)),
 )
 
+
+def _map_interval(samples: Samples, rng: np.random.Generator) -> Interval:
+    scores, truth = _scores_and_truth(samples)
+    return of_images(samples, lambda rows: _mean_over_classes(scores[rows], truth[rows]), rng)
+
+
 MEAN_AVERAGE_PRECISION = Metric(
     name="mean_average_precision",
     summary="Mean over classes of average precision; a class without positives counts as 0, as in clip-benchmark.",
     column="class_scores",
     value=mean_average_precision,
-    interval=lambda samples, rng: of_images(samples, mean_average_precision, rng),
+    interval=_map_interval,
 )
 
 

@@ -44,15 +44,15 @@ def of_sums(sums: Array, value: Callable[[Array], Array], rng: np.random.Generat
     return percentiles(value(totals))
 
 
-def of_images(samples: Samples, value: Callable[[Samples], float], rng: np.random.Generator) -> Interval:
-    """Percentile bootstrap for metrics that are no function of sums (a median, a ranking): each draw scores anew."""
-    groups = list(samples.groupby("image_id", sort=False).indices.values())
-    if len(groups) < 2:
+def of_images(samples: Samples, value: Callable[[NDArray[np.int64]], float], rng: np.random.Generator) -> Interval:
+    """Percentile bootstrap for metrics that are no function of sums (a median, a ranking): each draw scores anew.
+
+    value: row numbers of samples, with repeats -> the metric over those rows.
+    """
+    rows = list(samples.reset_index(drop=True).groupby("image_id", sort=False).indices.values())
+    if (n := len(rows)) < 2:
         return UNKNOWN
-    draws = [
-        value(samples.iloc[np.concatenate([groups[i] for i in rng.integers(len(groups), size=len(groups))])])
-        for _ in range(ROW_RESAMPLES)
-    ]
+    draws = [value(np.concatenate([rows[i] for i in rng.integers(n, size=n)])) for _ in range(ROW_RESAMPLES)]
     return percentiles(np.asarray(draws))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -47,13 +47,16 @@ def _recall(direction: str, k: int) -> Metric:
 
 
 def _median_rank(direction: str) -> Metric:
-    value: Callable[[Samples], float] = lambda samples: median_rank(samples, direction)  # noqa: E731
+    def interval(samples: Samples, rng: np.random.Generator) -> Interval:
+        ranks = expected_rank(ranks_of(samples, f"{direction}_"))
+        return of_images(samples, lambda rows: float(np.median(ranks[rows])), rng)
+
     return Metric(
         name=f"{direction}_median_rank",
         summary="Median over queries of the best positive's rank.",
         column=f"{direction}_n_above",
-        value=value,
-        interval=lambda samples, rng: of_images(samples, value, rng),
+        value=lambda samples: median_rank(samples, direction),
+        interval=interval,
         unit="rank",
         higher_is_better=False,
     )

@@ -20,7 +20,15 @@ from torch import Tensor
 
 from .decoding.beams import Caption, beam_search
 from .decoding.likelihood import CaptionLogprob, logprobs
-from .decoding.options import DecodeOptions, Decoding, GenerationType, SpecialTokens, check_text, special_tokens
+from .decoding.options import (
+    DecodeOptions,
+    Decoding,
+    GenerationType,
+    SpecialTokens,
+    check_images,
+    check_text,
+    special_tokens,
+)
 from .decoding.sampling import sample
 from .decoding.steps import Steps, prepare
 from .decoding.towers import context_limit
@@ -113,6 +121,7 @@ def generate_scored(
     fixed_output_length: pad to seq_len instead of to the longest caption.
     use_cache: False recomputes every prefix at each step, for comparison; the result is the same.
     """
+    check_images(images)
     options = options or DecodeOptions()
     tokens = special_tokens(model, sot_token_id, eos_token_id, pad_token_id)
     prompt = _prompt(text, images, tokens)
@@ -142,6 +151,7 @@ def caption_logprob(
 
     texts: (b, p) one text per image, or (b, m, p) several; ids from the start token on, as the tokenizer pads them.
     """
+    check_images(images)
     tokens = special_tokens(model, None, eos_token_id, pad_token_id)
     if texts.ndim not in (2, 3) or len(texts) != len(images) or texts.shape[-1] < 2:
         wanted = f"({len(images)}, length >= 2) or ({len(images)}, n, length >= 2)"

@@ -1,5 +1,6 @@
 """Captions against open_clip with transformers 4.49 (goldens), and against plain loops over open_clip's forward."""
 
+import copy
 import json
 import subprocess
 import sys
@@ -70,9 +71,26 @@ OPTIONS = [
 @pytest.mark.parametrize("prompted", [False, True])
 def test_cached_equals_uncached(models: dict[str, Any], name: str, options: DecodeOptions, prompted: bool) -> None:
     text = prompt(name)[:-1] if prompted else None
-    arguments = {"options": options, "text": text, **MODELS[name]["ids"]}
-    cached = generate_scored(models[name], images(name, 5), **arguments)
-    plain = generate_scored(models[name], images(name, 5), use_cache=False, **arguments)
+    _assert_cache_changes_nothing(models[name], images(name, 5), options=options, text=text, **MODELS[name]["ids"])
+
+
+@pytest.mark.parametrize("seed", range(30, 36))
+def test_cached_equals_uncached_on_random_models_and_prompts(seed: int) -> None:
+    random = torch.Generator().manual_seed(seed)
+    name = CAUSAL[seed % len(CAUSAL)]
+    ids, pixels, model = MODELS[name]["ids"], images(name, 1 + seed % 5), build(name)
+    initialise(model, seed, gain=2.0)
+    text = torch.randint(0, 40, (len(pixels), 2 + seed % 6), generator=random)  # ids of pads among them
+    text[:, -1] = 20
+    for options in OPTIONS:
+        _assert_cache_changes_nothing(model, pixels, options=options, text=text, **ids)
+
+
+def _assert_cache_changes_nothing(model: Any, pixels: torch.Tensor, **arguments: Any) -> None:
+    """In float64, so that no choice hangs on rounding."""
+    model, pixels = copy.deepcopy(model).double(), pixels.double()
+    cached = generate_scored(model, pixels, **arguments)
+    plain = generate_scored(model, pixels, use_cache=False, **arguments)
     assert torch.equal(cached.tokens, plain.tokens)
     torch.testing.assert_close(cached.scores, plain.scores, rtol=1e-4, atol=1e-4)
 
@@ -80,11 +98,12 @@ def test_cached_equals_uncached(models: dict[str, Any], name: str, options: Deco
 @pytest.mark.parametrize("options", OPTIONS[:4], ids=lambda o: f"{o.generation_type}-{o.decoding}-{o.num_beam_groups}")
 @pytest.mark.parametrize("name", list(MODELS))
 def test_batch_size_and_order_change_nothing(models: dict[str, Any], name: str, options: DecodeOptions) -> None:
-    pixels, order = images(name, 6), torch.tensor([4, 1, 5, 0, 3, 2])
+    model, pixels = copy.deepcopy(models[name]).double(), images(name, 20).double()
+    order = torch.randperm(20, generator=torch.Generator().manual_seed(0))
     arguments = {"options": options, "fixed_output_length": True, **MODELS[name]["ids"]}
-    together = generate_scored(models[name], pixels, **arguments)
-    shuffled = generate_scored(models[name], pixels[order], **arguments)
-    parts = [generate_scored(models[name], part, **arguments).tokens for part in pixels.split([1, 2, 3])]
+    together = generate_scored(model, pixels, **arguments)
+    shuffled = generate_scored(model, pixels[order], **arguments)
+    parts = [generate_scored(model, part, **arguments).tokens for part in pixels.split([1, 2, 3, 14])]
     assert torch.equal(shuffled.tokens, together.tokens[order])
     assert torch.equal(torch.cat(parts), together.tokens)
     torch.testing.assert_close(shuffled.scores, together.scores[order], rtol=1e-4, atol=1e-4)
@@ -259,6 +278,7 @@ def test_bad_options_say_got_and_wanted(options: dict[str, Any], message: str) -
 BAD_INPUTS = [
     ({}, "eos_token_id: got 49407, wanted an id that the decoder can write"),
     ({"seq_len": 26, "eos_token_id": 49}, "seq_len: got 26, wanted at most 25"),
+    ({"text": torch.ones(1, 0, dtype=torch.long), "eos_token_id": 49}, "text: got torch.int64 of shape"),
     ({"text": torch.tensor([[48, 49]]), "eos_token_id": 49}, "text: got a prompt that ends with the end"),
     ({"text": torch.ones(2, 3, dtype=torch.long), "eos_token_id": 49}, "text: got torch.int64 of shape"),
     ({"text": torch.ones(1, 9, dtype=torch.long), "eos_token_id": 49, "seq_len": 9}, "text: got 9 tokens"),
@@ -269,6 +289,11 @@ BAD_INPUTS = [
 def test_inputs_that_do_not_fit_say_so(models: dict[str, Any], arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         generate(models["pooled"], images("pooled", 1), **arguments)
+
+
+def test_an_empty_batch_is_an_error(models: dict[str, Any]) -> None:
+    with pytest.raises(ValueError, match="images: got shape"):
+        generate(models["pooled"], images("pooled", 0), **MODELS["pooled"]["ids"])
 
 
 def test_collapsed_model_gives_every_image_the_same_caption() -> None:

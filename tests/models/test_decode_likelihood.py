@@ -100,6 +100,11 @@ def test_generated_captions_are_likelier_than_shuffled_ones() -> None:
     assert right.mean() > wrong.mean()
 
 
+def test_texts_beyond_the_context_say_so() -> None:
+    with pytest.raises(ValueError, match="texts: got 30 tokens, wanted at most 25"):
+        caption_logprob(build("pooled"), images("pooled", 1), torch.full((1, 30), 5), **_ends("pooled"))
+
+
 def test_wrong_shapes_say_got_and_wanted() -> None:
     with pytest.raises(ValueError, match=r"texts: got shape \(3, 5\), wanted \(2, length >= 2\)"):
         caption_logprob(build("pooled"), images("pooled", 2), torch.zeros(3, 5, dtype=torch.long))

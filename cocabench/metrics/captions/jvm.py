@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -83,8 +84,18 @@ def _candidates() -> Iterator[Path]:
 
 @functools.cache
 def _probe(path: Path) -> Java | str:
-    """Return what path is, or what is wrong with it. Takes a quarter of a second, once."""
+    """Return what path is, or what is wrong with it. A runtime says so in its file ``release``, without being run."""
     executable = path / "bin" / "java" if path.is_dir() else path
+    release = executable.resolve().parent.parent / "release"
+    if os.access(executable, os.X_OK) and release.is_file():
+        told = dict(line.partition("=")[::2] for line in release.read_text(encoding="utf-8").splitlines())
+        version, modules = told.get("JAVA_VERSION", "").strip('"'), told.get("MODULES", "").strip('"').split()
+        if version and modules:
+            return Java(executable, _major(version), frozenset(modules))
+    return _asked(executable)
+
+
+def _asked(executable: Path) -> Java | str:
     try:
         listed = subprocess.run(
             [executable, "--list-modules"], capture_output=True, text=True, timeout=60, check=False, env=_environment()
@@ -94,8 +105,13 @@ def _probe(path: Path) -> Java | str:
     if listed.returncode != 0:
         return f"does not run as Java {OLDEST} or later"
     modules = dict(line.partition("@")[::2] for line in listed.stdout.split())
-    version = modules.get("java.base", "0").split(".")[0].split("-")[0].split("+")[0]
-    return Java(executable, int(version), frozenset(modules))
+    return Java(executable, _major(modules.get("java.base", "0")), frozenset(modules))
+
+
+def _major(version: str) -> int:
+    """Return 17 of 17.0.15, 21 of 21-ea, 8 of 1.8.0_402."""
+    numbers = re.findall(r"\d+", version) or ["0"]
+    return int(numbers[1] if numbers[0] == "1" and len(numbers) > 1 else numbers[0])
 
 
 def _environment() -> dict[str, str]:

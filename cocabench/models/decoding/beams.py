@@ -120,10 +120,10 @@ def _best(groups: list[Group]) -> Caption:
 
 
 def _processed(logits: Tensor, images: list[list[Group]], options: DecodeOptions, tokens: SpecialTokens) -> Tensor:
-    """Return what is added to the beams' scores: raw logits, or fp32 log-probabilities; (b, n, V)."""
+    """Return what is added to the beams' scores: raw logits, or log-probabilities in fp32; (b, n, V)."""
     flat = logits.flatten(0, 1)
     if options.decoding == "logprob":
-        flat = flat.float().log_softmax(-1)
+        flat = flat.to(_sum_dtype(flat)).log_softmax(-1)
     beams = [beam for groups in images for group in groups for beam in group.beams]
     if len(beams[0]) < options.min_seq_len:
         flat = forbid(flat, tokens.end)
@@ -135,7 +135,8 @@ def _processed(logits: Tensor, images: list[list[Group]], options: DecodeOptions
 def _step(images: list[list[Group]], values: Tensor, options: DecodeOptions, tokens: SpecialTokens) -> None:
     """Advance every group of every image; later groups see what earlier ones chose, if diversity is asked for."""
     size = options.group_size
-    sums = torch.tensor([[group.scores for group in groups] for groups in images], device=values.device)
+    scores = [[group.scores for group in groups] for groups in images]
+    sums = torch.tensor(scores, device=values.device, dtype=_sum_dtype(values))
     for index in range(options.searched_groups):
         part = values[:, index * size : (index + 1) * size]
         if index:
@@ -143,6 +144,11 @@ def _step(images: list[list[Group]], values: Tensor, options: DecodeOptions, tok
         best = _candidates(part + sums[:, index, :, None], 2 * size)
         for groups, candidates in zip(images, best, strict=True):
             groups[index].advance(candidates, tokens)
+
+
+def _sum_dtype(values: Tensor) -> torch.dtype:
+    """Beam scores are float32, also for half-precision models (as upstream's are); float64 for float64 models."""
+    return torch.promote_types(values.dtype, torch.float32)
 
 
 def _counts(images: list[list[Group]], index: int, like: Tensor) -> Tensor:

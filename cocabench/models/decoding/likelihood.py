@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from .steps import prefix_logits
-from .towers import ImageDecoder, TextTower, additive, causal, is_causal
+from .towers import ImageDecoder, TextTower, additive, causal, context_limit, is_causal
 
 CHUNK = 1 << 25  # logits held at once: 128 MiB in fp32
 
@@ -34,6 +34,8 @@ def logprobs(model: Any, images: Tensor, texts: Tensor, *, end: int, pad: int) -
     _, image_embs = model.visual(images)
     values = texts.new_full(counted.shape, 0, dtype=torch.float32)
     longest = int(counted.any(0).any(0).nonzero().max()) + 1 if counted.any() else 0
+    if longest > context_limit(model):
+        raise ValueError(f"texts: got {longest + 1} tokens, wanted at most {context_limit(model) + 1} with this model")
     if longest:
         scored = _causal if is_causal(model.text) else _recomputed
         parts = list(scored(model, image_embs, texts, longest))

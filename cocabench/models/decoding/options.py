@@ -97,6 +97,12 @@ def special_tokens(model: Any, sot: Any = None, eos: Any = None, pad: Any = None
     return SpecialTokens(start, end, int(model.pad_id) if pad is None else int(pad))
 
 
+def check_images(images: torch.Tensor) -> None:
+    """Raise ValueError unless `images` is a batch (b >= 1, channels, height, width)."""
+    if images.ndim != 4 or len(images) < 1:
+        raise ValueError(f"images: got shape {tuple(images.shape)}, wanted (b >= 1, channels, height, width)")
+
+
 def check_text(text: torch.Tensor, images: int) -> None:
     """Raise ValueError unless `text` is (images, length) token ids with at least one token."""
     if text.ndim != 2 or text.shape[0] != images or text.shape[1] < 1 or text.is_floating_point():

@@ -48,8 +48,8 @@ class CachedSteps:
     """
 
     def __init__(self, model: Any, image_embs: Tensor) -> None:
-        self._text = TextTower(model.text)
         self._decoder = ImageDecoder(model.text_decoder, image_embs)
+        self._text = TextTower(model.text)
         self._text_caches = [KeyValues() for _ in range(self._text.layers)]
         self._caches = [KeyValues() for _ in range(self._decoder.layers)]
         self._room = 0

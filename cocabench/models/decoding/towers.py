@@ -78,13 +78,13 @@ class ImageDecoder:
 
     def __init__(self, text_decoder: Any, image_embs: Tensor) -> None:
         self._decoder = text_decoder
+        # First, since packing a transposed matrix needs a second copy of it for a moment.
+        self._project = linear(text_decoder.text_projection.t(), None)
         self._blocks = [
             (SelfBlock(block), CrossBlock(cross, image_embs))
             for block, cross in zip(text_decoder.resblocks, text_decoder.cross_attn, strict=True)
         ]
         self.layers = len(self._blocks)
-        projection = text_decoder.text_projection
-        self._project = nn.Identity() if projection is None else linear(projection.t(), None)
 
     def __call__(self, x: Tensor, mask: Tensor, caches: list[KeyValues] | None) -> Tensor:
         """x: (r, n, width) token embeddings; returns hidden states (r, n, width)."""
@@ -94,8 +94,7 @@ class ImageDecoder:
 
     def logits(self, hidden: Tensor) -> Tensor:
         """(..., width) -> (..., V)."""
-        logits: Tensor = self._project(self._decoder.ln_final(hidden))
-        return logits
+        return self._project(self._decoder.ln_final(hidden))
 
     def keep(self, images: Tensor) -> None:
         """Keep only these images, in this order."""

@@ -66,6 +66,20 @@ def test_a_java_that_does_not_fit_is_passed_over(
         jvm.find()
 
 
+def test_a_runtime_is_known_by_its_release_file(tmp_path: Path) -> None:
+    """No process is started: the program would fail."""
+    (tmp_path / "bin").mkdir()
+    script(tmp_path / "bin" / "java", body="exit 1").write_text("#!/bin/sh\nexit 1\n")
+    modules = " ".join(sorted(jvm.MODULES))
+    (tmp_path / "release").write_text(f'IMPLEMENTOR="x"\nJAVA_VERSION="11.0.13"\nMODULES="{modules}"\n')
+    assert jvm.find(tmp_path) == jvm.Java(tmp_path / "bin" / "java", 11, jvm.MODULES)
+
+
+@pytest.mark.parametrize(("told", "major"), [("17.0.15", 17), ("21-ea", 21), ("11", 11), ("1.8.0_402", 8), ("", 0)])
+def test_versions_in_all_their_forms(told: str, major: int) -> None:
+    assert jvm._major(told) == major
+
+
 def test_java_8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "java"
     path.write_text("#!/bin/sh\necho 'Unrecognized option: --list-modules' >&2\nexit 1\n")

@@ -9,7 +9,7 @@ def stats(**given: int) -> np.ndarray:
 
 
 def test_worked_by_hand() -> None:
-    """Candidate of 4 words (1 function word), reference of 5 (2): 2 content words match exactly, 1 by stem, in 2 chunks.
+    """4 words (1 function word) against 5 (2): 2 content words match exactly and 1 by stem, in 2 chunks.
 
     P = 0.75 · 2.6 / (0.75 · 3 + 0.25 · 1) = 0.78, R = 0.75 · 2.6 / (0.75 · 3 + 0.25 · 2).
     """

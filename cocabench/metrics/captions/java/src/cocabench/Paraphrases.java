@@ -3,13 +3,9 @@ package cocabench;
 import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.FileInputStream;
-import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
-import java.nio.charset.StandardCharsets;
-import java.util.HashSet;
-import java.util.Set;
 import java.util.concurrent.ArrayBlockingQueue;
 import java.util.concurrent.BlockingQueue;
 import java.util.zip.Deflater;
@@ -19,7 +15,7 @@ import java.util.zip.GZIPOutputStream;
 /**
  * METEOR's paraphrase table: entries of three lines, a probability and two phrases.
  *
- * <p>It unpacks in a thread of its own from the moment it is made, before the references are known.
+ * <p>It unpacks in a thread of its own from the moment it is made, before the texts are known.
  */
 final class Paraphrases {
     private static final int BLOCK = 1 << 22;
@@ -46,24 +42,28 @@ final class Paraphrases {
         blocks.offer(END);
     }
 
-    /** Write the entries of which one side is a run of words in one of the references, in the table's order. */
-    void write(Set<String> references, File part) throws IOException, InterruptedException {
-        Phrases phrases = new Phrases(references);
+    /** Return the entries, packed again, with one phrase in each set, in the table's order. Null is a set of all. */
+    byte[] only(Phrases references, Phrases hypotheses) throws IOException, InterruptedException {
+        ByteArrayOutputStream packed = new ByteArrayOutputStream();
         ByteArrayOutputStream rest = new ByteArrayOutputStream();
-        try (OutputStream out = new GZIPOutputStream(new FileOutputStream(part), 1 << 16) {
-            {
-                def.setLevel(Deflater.BEST_SPEED);
-            }
-        }) {
+        try (OutputStream out = new Packer(packed)) {
             for (byte[] block = blocks.take(); block.length > 0; block = blocks.take()) {
                 byte[] bytes = join(rest, block);
-                int used = filter(bytes, phrases, out);
+                int used = filter(bytes, references, hypotheses, out);
                 rest.reset();
                 rest.write(bytes, used, bytes.length - used);
             }
         }
         if (failure != null) {
             throw failure;
+        }
+        return packed.toByteArray();
+    }
+
+    private static final class Packer extends GZIPOutputStream {
+        Packer(OutputStream out) throws IOException {
+            super(out, 1 << 16);
+            def.setLevel(Deflater.BEST_SPEED);
         }
     }
 
@@ -76,67 +76,34 @@ final class Paraphrases {
     }
 
     /** Copy the wanted entries that end in bytes; return where the first unfinished entry starts. */
-    private static int filter(byte[] bytes, Phrases phrases, OutputStream out) throws IOException {
+    private static int filter(byte[] bytes, Phrases references, Phrases hypotheses, OutputStream out)
+            throws IOException {
         int start = 0; // of the entry
         int line = 0; // of the entry: 0, 1 or 2
-        int from = 0; // start of the line
-        int hash = 0; // of the line
-        boolean wanted = false;
+        long first = 0; // the first phrase's hash
+        long hash = Phrases.start(); // the line's so far
         for (int i = 0; i < bytes.length; i++) {
-            byte next = bytes[i];
-            if (next != '\n') {
-                hash = 31 * hash + next;
+            if (bytes[i] != '\n') {
+                if (line > 0) {
+                    hash = Phrases.next(hash, bytes[i]);
+                }
                 continue;
             }
-            wanted |= line > 0 && phrases.contains(hash, bytes, from, i);
-            if (line == 2) {
-                if (wanted) {
+            if (line == 1) {
+                first = hash;
+            } else if (line == 2) {
+                if (pairs(references, hypotheses, first, hash) || pairs(references, hypotheses, hash, first)) {
                     out.write(bytes, start, i + 1 - start);
                 }
-                wanted = false;
                 start = i + 1;
             }
             line = (line + 1) % 3;
-            from = i + 1;
-            hash = 0;
+            hash = Phrases.start();
         }
         return start;
     }
 
-    /** All runs of words in the references, found by hash first: five million look-ups without making a String. */
-    private static final class Phrases {
-        private static final int LONGEST = 8;
-        private static final int SPREAD = 0x9E3779B9;
-        private final Set<String> texts = new HashSet<>();
-        private final long[] seen = new long[1 << 18];
-
-        Phrases(Set<String> references) {
-            for (String reference : references) {
-                String[] words = reference.trim().split("\\s+");
-                for (int i = 0; i < words.length; i++) {
-                    StringBuilder phrase = new StringBuilder();
-                    for (int j = i; j < Math.min(words.length, i + LONGEST); j++) {
-                        add(phrase.append(j > i ? " " : "").append(words[j]).toString());
-                    }
-                }
-            }
-        }
-
-        private void add(String phrase) {
-            if (texts.add(phrase)) {
-                int hash = 0;
-                for (byte next : phrase.getBytes(StandardCharsets.UTF_8)) {
-                    hash = 31 * hash + next;
-                }
-                int place = hash * SPREAD;
-                seen[place >>> 14] |= 1L << (place >>> 8);
-            }
-        }
-
-        boolean contains(int hash, byte[] bytes, int from, int to) {
-            int place = hash * SPREAD;
-            return (seen[place >>> 14] & 1L << (place >>> 8)) != 0
-                    && texts.contains(new String(bytes, from, to - from, StandardCharsets.UTF_8));
-        }
+    private static boolean pairs(Phrases references, Phrases hypotheses, long one, long other) {
+        return references.contains(one) && (hypotheses == null || hypotheses.contains(other));
     }
 }
