@@ -76,8 +76,9 @@ def test_retrieval_equals_clip_benchmark_or_holds_it_between_its_bounds(
             assert worst - 1e-6 <= golden["retrieval"][f"{theirs}_retrieval_recall@{k}"] <= best + 1e-6
             if worst == best:
                 assert found[f"{direction}_recall@{k}"] == pytest.approx(worst, abs=1e-12)
-    assert bounds(samples, "t2i", 1)[0] == bounds(samples, "t2i", 1)[1], "no two drawings are equal"
-    assert bounds(samples, "i2t", 1)[0] < bounds(samples, "i2t", 1)[1], "shared captions tie"
+    for direction in ("t2i", "i2t"):
+        worst, best = bounds(samples, direction, 1)
+        assert worst < best, "drawings that are equal (some flags), and captions that images share, tie"
 
 
 def bounds(samples: Samples, direction: str, k: int) -> tuple[float, float]:

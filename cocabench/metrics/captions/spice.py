@@ -97,7 +97,8 @@ def _job(work: str, number: int) -> jvm.Job:
 def _threads() -> int:
     """Return as many threads as there are cores and, within MEMORY_SHARE of the free memory, room to parse."""
     room = MEMORY_SHARE * _free_mib() - MODELS_MIB
-    return int(max(1, min(len(os.sched_getaffinity(0)), room // THREAD_MIB)))
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return int(max(1, min(cores, room // THREAD_MIB)))
 
 
 def _free_mib() -> float:

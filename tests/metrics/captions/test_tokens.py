@@ -10,6 +10,9 @@ CASES = {
     "line\none\r\ntwo\u2028three": "line one two three",
     "a ||| b": "a | | | b",
     "a 🐶 dog": "a dog",
+    "A dog Runs .": "a dog runs",
+    "you cannot . see": "you can not see",
+    "I cannot": "i can not",
     "naïve café 狗": "naïve café 狗",
 }
 
@@ -21,7 +24,25 @@ def test_tokens_are_stanfords_lower_case_and_without_punctuation(runner: jvm.Run
 def test_known_captions_need_no_java(runner: jvm.Runner) -> None:
     tokens.tokenise(list(CASES), runner)
     runner.close()
-    assert tokens.tokenise(["", "a ||| b"], runner) == ["", "a | | | b"]
+    assert tokens.tokenise(["", "a ||| b", "a plain one"], runner) == ["", "a | | | b", "a plain one"]
+
+
+def test_plain_captions_are_their_own_tokens(runner: jvm.Runner) -> None:
+    """The shortcut, against the jar, with words that might be taken for something else."""
+    captions = [
+        "gonna go",
+        "US army",
+        "am pm st mr jr",
+        "A",
+        "c o d",
+        "in ft lb",
+        "no I",
+        "can not ?",
+        "XVI",
+        "eg ie .",
+    ]
+    captions += sorted(tokens.TORN) + [f"the {word} is" for word in sorted(tokens.TORN)]
+    assert tokens.tokenise(captions, runner) == tokens._run(runner, captions)
 
 
 def test_a_caption_does_not_depend_on_its_neighbours(runner: jvm.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -35,4 +56,4 @@ def test_a_caption_does_not_depend_on_its_neighbours(runner: jvm.Runner, monkeyp
 def test_locale_does_not_matter(locale: str, runner: jvm.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", locale)
     monkeypatch.setattr(cache, "through", lambda _kind, texts, compute: compute(list(texts)))
-    assert tokens.tokenise(["TITLE IN ISTANBUL é"], runner) == ["title in istanbul é"]
+    assert tokens.tokenise(["TITLE IN ISTANBUL é I"], runner) == ["title in istanbul é i"]
