@@ -77,7 +77,7 @@ def test_retrieval_equals_clip_benchmark_or_holds_it_between_its_bounds(
             if worst == best:
                 assert found[f"{direction}_recall@{k}"] == pytest.approx(worst, abs=1e-12)
     for direction in ("t2i", "i2t"):
-        worst, best = bounds(samples, direction, 1)
+        worst, best = bounds(samples, direction, 10)
         assert worst < best, "drawings that are equal (some flags), and captions that images share, tie"
 
 
