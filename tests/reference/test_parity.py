@@ -76,9 +76,8 @@ def test_retrieval_equals_clip_benchmark_or_holds_it_between_its_bounds(
             assert worst - 1e-6 <= golden["retrieval"][f"{theirs}_retrieval_recall@{k}"] <= best + 1e-6
             if worst == best:
                 assert found[f"{direction}_recall@{k}"] == pytest.approx(worst, abs=1e-12)
-    for direction in ("t2i", "i2t"):
-        worst, best = bounds(samples, direction, 10)
-        assert worst < best, "drawings that are equal (some flags), and captions that images share, tie"
+    assert samples["t2i_tied_negatives"].sum() > 0, "Twemoji draws some flags twice"
+    assert samples["i2t_identical"].sum() > 0, "the exam lets images share captions"
 
 
 def bounds(samples: Samples, direction: str, k: int) -> tuple[float, float]:
