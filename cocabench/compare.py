@@ -55,6 +55,12 @@ class Cell:
     incomparable: tuple[str, ...] = ()
 
 
+def remarks(cell: Cell, *, apart: bool) -> list[str]:
+    """Return a cell's notes. apart: with the reason why it cannot be held against the first model's."""
+    reasons = [f"not comparable with the first model: {brief(cell.incomparable)}"] if cell.incomparable else []
+    return [*cell.notes, *(reasons if apart else [])]
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
     """One task and metric: a cell per model, and for two comparable models their difference."""

@@ -24,6 +24,9 @@ from cocabench.types import SCHEMA_VERSION, Record, Signature
 
 CAPTIONS = ".captions.json"
 
+REFERENCE_FOLDERS = ("baselines", "published")
+"""What a results folder holds to be compared with. Records in these count only where the folder itself is named."""
+
 
 def slug(name: str) -> str:
     """Return name as a folder's name: as it is where it may be, else cleaned and told apart by four digits."""
@@ -174,7 +177,8 @@ def load(*paths: str | Path) -> Results:
 def _load(path: Path) -> Iterator[tuple[Record, Path | None]]:
     if path.is_dir():
         for file in sorted(path.rglob("*.json")):
-            if not file.name.endswith(CAPTIONS):
+            apart = file.relative_to(path).parts[0] in REFERENCE_FOLDERS
+            if not apart and not file.name.endswith(CAPTIONS):
                 yield read_record(file), file
     elif path.is_file():
         try:

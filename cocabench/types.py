@@ -134,7 +134,10 @@ Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
 
 
 class Estimate(_Value):
-    """A metric's value with its 95 % interval over n images. value is None, and n is 0, where it is undefined."""
+    """A metric's value with its 95 % interval over n images.
+
+    value is None and n is 0 where it is undefined; n is 0 beside a value where a source did not publish n.
+    """
 
     value: Number
     low: Number

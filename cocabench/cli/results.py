@@ -26,6 +26,7 @@ class Form(StrEnum):
 
 def print_comparison(comparison: Comparison) -> None:
     """Print the table of a Comparison, best values bold, notes below."""
+    from cocabench.compare import remarks
     from cocabench.report.tables import header
     from cocabench.report.text import Footnotes
 
@@ -33,7 +34,7 @@ def print_comparison(comparison: Comparison) -> None:
     for row in comparison.rows:
         cells = [
             ("[bold]{}[/bold]" if cell.best else "{}").format(escape(cell.text))
-            + escape(footnotes.mark(cell.notes).replace("\\", ""))
+            + escape(footnotes.mark(remarks(cell, apart=len(row.cells) > 2)).replace("\\", ""))
             for cell in row.cells
         ]
         gap = [escape(row.difference_text)] if len(comparison.models) == 2 else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 
-from cocabench.compare import Cell, Comparison, Row, brief, difference
+from cocabench.compare import Cell, Comparison, Row, difference, remarks
 from cocabench.report.text import Footnotes, escape, points, table
 
 
@@ -41,10 +41,9 @@ def body(comparison: Comparison, footnotes: Footnotes) -> str:
 
 
 def markdown_cell(cell: Cell, footnotes: Footnotes, *, apart: bool = True) -> str:
-    """Return a cell with its note marks. apart: a note says why it is not comparable with the first model's."""
+    """Return a cell with its note marks; apart as in ``remarks``."""
     text = f"**{escape(cell.text)}**" if cell.best else escape(cell.text)
-    reasons = [f"not comparable with the first model: {brief(cell.incomparable)}"] if cell.incomparable else []
-    return text + footnotes.mark([*cell.notes, *(reasons if apart else [])])
+    return text + footnotes.mark(remarks(cell, apart=apart))
 
 
 def to_csv(comparison: Comparison) -> str:

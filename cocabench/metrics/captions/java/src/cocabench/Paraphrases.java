@@ -6,6 +6,7 @@ import java.io.FileInputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
+import java.util.Arrays;
 import java.util.concurrent.ArrayBlockingQueue;
 import java.util.concurrent.BlockingQueue;
 import java.util.zip.Deflater;
@@ -31,8 +32,11 @@ final class Paraphrases {
 
     private void unpack(File table) {
         try (InputStream in = new GZIPInputStream(new FileInputStream(table), 1 << 18)) {
-            for (byte[] block = in.readNBytes(BLOCK); block.length > 0; block = in.readNBytes(BLOCK)) {
-                blocks.put(block);
+            int filled = BLOCK;
+            while (filled == BLOCK) {
+                byte[] block = new byte[BLOCK];
+                filled = in.readNBytes(block, 0, BLOCK);
+                blocks.put(filled == BLOCK ? block : Arrays.copyOf(block, filled));
             }
         } catch (IOException problem) {
             failure = problem;
@@ -78,29 +82,31 @@ final class Paraphrases {
     /** Copy the wanted entries that end in bytes; return where the first unfinished entry starts. */
     private static int filter(byte[] bytes, Phrases references, Phrases hypotheses, OutputStream out)
             throws IOException {
-        int start = 0; // of the entry
-        int line = 0; // of the entry: 0, 1 or 2
-        long first = 0; // the first phrase's hash
-        long hash = Phrases.start(); // the line's so far
-        for (int i = 0; i < bytes.length; i++) {
-            if (bytes[i] != '\n') {
-                if (line > 0) {
-                    hash = Phrases.next(hash, bytes[i]);
-                }
-                continue;
+        int start = 0;
+        while (true) {
+            int first = lineEnd(bytes, start) + 1;
+            int second = first == 0 ? 0 : lineEnd(bytes, first) + 1;
+            int next = second == 0 ? 0 : lineEnd(bytes, second) + 1;
+            if (next == 0) {
+                return start;
             }
-            if (line == 1) {
-                first = hash;
-            } else if (line == 2) {
-                if (pairs(references, hypotheses, first, hash) || pairs(references, hypotheses, hash, first)) {
-                    out.write(bytes, start, i + 1 - start);
-                }
-                start = i + 1;
+            long one = Phrases.hash(bytes, first, second - 1);
+            long other = Phrases.hash(bytes, second, next - 1);
+            if (pairs(references, hypotheses, one, other) || pairs(references, hypotheses, other, one)) {
+                out.write(bytes, start, next - start);
             }
-            line = (line + 1) % 3;
-            hash = Phrases.start();
+            start = next;
         }
-        return start;
+    }
+
+    /** Return where the line that holds from ends, or -1 where it is unfinished. */
+    private static int lineEnd(byte[] bytes, int from) {
+        for (int i = from; i < bytes.length; i++) {
+            if (bytes[i] == '\n') {
+                return i;
+            }
+        }
+        return -1;
     }
 
     private static boolean pairs(Phrases references, Phrases hypotheses, long one, long other) {

@@ -26,13 +26,13 @@ final class Phrases {
         }
     }
 
-    /** The hash of no bytes (FNV-1a). */
-    static long start() {
-        return START;
-    }
-
-    static long next(long hash, byte value) {
-        return (hash ^ value) * PRIME;
+    /** FNV-1a. */
+    static long hash(byte[] bytes, int from, int to) {
+        long hash = START;
+        for (int i = from; i < to; i++) {
+            hash = (hash ^ bytes[i]) * PRIME;
+        }
+        return hash;
     }
 
     private void addFrom(byte[] bytes, int from) {
@@ -43,7 +43,7 @@ final class Phrases {
                 add(hash);
                 words++;
             }
-            hash = next(hash, bytes[i]);
+            hash = (hash ^ bytes[i]) * PRIME;
         }
         if (words < LONGEST) {
             add(hash);

@@ -1,0 +1,103 @@
+"""Results on disk: whole or not at all, versioned, without NaN."""
+
+import json
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+import cocabench
+from cocabench.errors import ResultsError
+from cocabench.store import Store, read_record, samples_path, slug, write_atomically
+from cocabench.types import Estimate, MetricInfo, Record, Signature
+
+INFO = MetricInfo(unit="fraction", higher_is_better=True, summary="s")
+
+
+def record(model: str = "m", task: str = "t", seed: int = 0, value: float | None = 0.5) -> Record:
+    return Record(
+        task=task,
+        model=model,
+        evaluator="classification",
+        primary="acc1",
+        signature=Signature(protocol={"task": task, "seed": seed}, model={"id": model}),
+        metrics={"acc1": Estimate(value=value, low=None, high=None, n=10)},
+        definitions={"acc1": INFO},
+        created="2026-01-01T00:00:00+00:00",
+    )
+
+
+def test_a_record_comes_back_as_it_was_with_its_samples(tmp_path: Path) -> None:
+    store, samples = Store(tmp_path), pd.DataFrame({"id": ["a"], "image_id": ["a"], "top5": [[1, 2]]})
+    path = store.put(record(), samples)
+    assert read_record(path) == record()
+    assert store.get("m", "t", record().signature) == record()
+    assert store.get("m", "t", record(seed=1).signature) is None
+    results = cocabench.load(tmp_path)
+    assert results.samples(results.records[0])["top5"].iloc[0].tolist() == [1, 2]
+    assert results.frame().loc[0, "value"] == 0.5
+
+
+def test_nan_is_stored_as_null(tmp_path: Path) -> None:
+    path = Store(tmp_path).put(record(value=float("nan")), pd.DataFrame({"id": ["a"]}))
+    assert json.loads(path.read_text(), parse_constant=pytest.fail)["metrics"]["acc1"]["value"] is None
+
+
+def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    path.write_text("old")
+
+    def broken(temporary: Path) -> None:
+        temporary.write_text("half")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_atomically(path, broken)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_without_the_record_samples_do_not_count(tmp_path: Path) -> None:
+    """The Record is written last: its presence says that all is there."""
+    store = Store(tmp_path)
+    path = store.put(record(), pd.DataFrame({"id": ["a"]}))
+    path.unlink()
+    assert samples_path(path).exists()
+    assert store.get("m", "t", record().signature) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ('{"schema_version": 99}', "a Record of schema 99; wanted schema 1 or older; upgrade cocabench"),
+        ('{"schema_version": 1, "task": 3}', "not a Record"),
+        ("[1, 2", "not a Record"),
+        ('{"hello": 1}', "not a Record"),
+    ],
+)
+def test_what_is_no_record_is_said_with_its_path(tmp_path: Path, content: str, said: str) -> None:
+    (tmp_path / "r.json").write_text(content)
+    with pytest.raises(ResultsError, match=said) as caught:
+        cocabench.load(tmp_path)
+    assert str(tmp_path / "r.json") in str(caught.value)
+
+
+def test_nothing_to_load_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ResultsError, match="no Records"):
+        cocabench.load(tmp_path)
+    with pytest.raises(ResultsError, match="no such file"):
+        cocabench.load(tmp_path / "nowhere")
+
+
+def test_baselines_below_a_results_folder_are_not_its_results(tmp_path: Path) -> None:
+    Store(tmp_path / "baselines").put(record("old"), pd.DataFrame({"id": ["a"]}))
+    Store(tmp_path).put(record("new"), pd.DataFrame({"id": ["a"]}))
+    assert [r.model for r in cocabench.load(tmp_path)] == ["new"]
+    assert [r.model for r in cocabench.load(tmp_path / "baselines")] == ["old"]
+
+
+def test_names_that_clean_to_the_same_folder_stay_apart() -> None:
+    assert slug("ViT-B-32") == "ViT-B-32"
+    assert slug("a/b") != slug("a:b")
+    assert "/" not in slug("../../etc/passwd")
+    assert slug("../x").startswith("x")
