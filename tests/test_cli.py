@@ -1,0 +1,185 @@
+"""The commands beside ``run``, as a user types them."""
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import cocabench
+from cocabench.metrics import captions as caption_metrics
+
+from .conftest import Command
+
+needs_java = pytest.mark.skipif(
+    "BLEU@1" in caption_metrics.unavailable(["BLEU@1"]), reason="no Java: PTB tokenisation cannot run"
+)
+
+
+@pytest.fixture
+def results(command: Command, models: Path, data: Path, tmp_path: Path) -> Path:
+    """Return the results of both tiny models on two tasks."""
+    tasks = f"{data / 'find.toml'},{data / 'name.toml'}"
+    folders = f"{models / 'clip'},{models / 'coca'}"
+    told = command(
+        "run", "--model", folders, "--tasks", tasks, "--data-root", data, "--output", tmp_path / "results", "--quiet"
+    )
+    assert told.code == 0, told.err
+    return tmp_path / "results"
+
+
+def test_compare_prints_a_table_markdown_and_csv(command: Command, results: Path) -> None:
+    table, markdown, csv = (command("compare", results, "--format", form).out for form in ("table", "markdown", "csv"))
+    assert "difference (first − second)" in table
+    assert markdown.startswith("| task | metric |")
+    assert csv.splitlines()[0].startswith("task,metric,model,value,low,high,n")
+    assert len(csv.splitlines()) == 5
+    everything = command("compare", results, "--all-metrics", "--format", "csv").out
+    assert "i2t_median_rank" in everything
+
+
+def test_report_writes_tables_and_figures(command: Command, results: Path, tmp_path: Path) -> None:
+    told = command("report", results, "--output", tmp_path / "r")
+    assert told.code == 0, told.err
+    assert {p.suffix for p in (tmp_path / "r").rglob("*") if p.is_file()} == {".md", ".csv", ".svg", ".png"}
+    assert "find" in (tmp_path / "r" / "report.md").read_text()
+
+
+def test_the_published_figure_is_drawn_without_results(command: Command, tmp_path: Path) -> None:
+    models = "coca_ViT-L-14:laion2b_s13b_b90k,ViT-L-14:laion2b_s32b_b82k"
+    told = command("report", "--published", models, "--output", tmp_path)
+    assert told.code == 0, told.err
+    text = (tmp_path / "report.md").read_text()
+    assert "| imagenet1k | acc1 | **75.6 (n=50000)** | 75.2 (n=50000) | +0.4 |" in text
+    assert "another CLIP baseline than the blog" in (tmp_path / "figures" / "classification_scores.svg").read_text()
+
+
+def test_report_needs_something_to_report(command: Command) -> None:
+    told = command("report")
+    assert told.code == 2
+    assert "neither results nor --published" in told.err
+
+
+def test_gate_holds_regresses_and_refuses(command: Command, results: Path, tmp_path: Path) -> None:
+    rules = tmp_path / "gates.toml"
+    rules.write_text("[defaults]\ntolerance = 0.5\n")
+    same = command("gate", "--baseline", results, "--current", results, "--rules", rules, "--junit", tmp_path / "j.xml")
+    assert same.code == 0, same.err
+    assert 'failures="0"' in (tmp_path / "j.xml").read_text()
+    better = worsen(results, tmp_path / "before", by=-0.2)
+    assert command("gate", "--baseline", better, "--current", results, "--rules", rules).code == 1
+    for path in (tmp_path / "before").rglob("*.json"):
+        path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
+    told = command("gate", "--baseline", better, "--current", results, "--rules", rules)
+    assert told.code == 2
+    assert "incomparable" in told.out
+    assert command("gate", "--baseline", tmp_path / "nowhere", "--current", results, "--rules", rules).code == 2
+    rules.write_text("[defaults]\ntolerence = 0.5\n")
+    told = command("gate", "--baseline", results, "--current", results, "--rules", rules)
+    assert told.code == 2
+    assert "did you mean 'tolerance'" in told.err
+
+
+def worsen(results: Path, folder: Path, *, by: float) -> Path:
+    """Copy Records with every value lowered."""
+    for path in results.rglob("*.json"):
+        table = json.loads(path.read_text())
+        for metric in table["metrics"].values():
+            if metric["value"] is not None:
+                metric["value"] -= by
+        target = folder / path.relative_to(results)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(json.dumps(table))
+    return folder
+
+
+@needs_java
+def test_score_scores_files(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(json.dumps({"1": "a red bus on the street", "2": "two dogs play in snow"}))
+    references = {"1": ["a red bus on a street", "the bus is red"], "2": ["two dogs playing in the snow"]}
+    (tmp_path / "r.json").write_text(json.dumps(references))
+    told = command(
+        "score",
+        "--candidates",
+        tmp_path / "c.json",
+        "--references",
+        tmp_path / "r.json",
+        "--metrics",
+        "bleu,cider",
+        "--json",
+    )
+    found = json.loads(told.out)["metrics"]
+    assert set(found) == {"BLEU@1", "BLEU@2", "BLEU@3", "BLEU@4", "CIDEr"}
+    assert 0.5 < found["BLEU@1"]["value"] <= 1
+    shuffled = {"1": "two dogs play in snow", "2": "a red bus on the street"}
+    (tmp_path / "c.json").write_text(json.dumps(shuffled))
+    told = command(
+        "score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json", "--metrics", "bleu", "--json"
+    )
+    assert json.loads(told.out)["metrics"]["BLEU@1"]["value"] < found["BLEU@1"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "code", "said"), [("blue", 2, "did you mean BLEU"), ("bleu", 1, "no references for 1 of 1 ids")]
+)
+def test_score_says_what_is_wrong(command: Command, tmp_path: Path, metrics: str, code: int, said: str) -> None:
+    (tmp_path / "c.json").write_text('{"1": "a"}')
+    (tmp_path / "r.json").write_text('{"2": ["b"]}')
+    told = command(
+        "score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json", "--metrics", metrics
+    )
+    assert told.code == code
+    assert said in told.err
+
+
+def test_caption_captions_files_and_folders(command: Command, models: Path, data: Path) -> None:
+    told = command(
+        "caption", "--model", models / "coca", data / "images", data / "images" / "03.png", "--max-length", 8, "--json"
+    )
+    assert told.code == 0, told.err
+    rows = json.loads(told.out)
+    assert len(rows) == 13
+    assert rows[3]["caption"] == rows[12]["caption"]
+    plain = command("caption", "--model", models / "coca", data / "images" / "03.png", "--max-length", 8).out
+    assert rows[3]["caption"] in plain
+
+
+def test_caption_refuses_a_clip_a_missing_file_and_a_text(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    told = command("caption", "--model", models / "clip", data / "images" / "03.png")
+    assert told.code == 1
+    assert "cannot" in told.err or "without a caption decoder" in told.err
+    assert "no such file" in command("caption", "--model", models / "coca", tmp_path / "x.png").err
+    (tmp_path / "x.png").write_text("text")
+    assert "x.png" in command("caption", "--model", models / "coca", tmp_path / "x.png").err
+
+
+def test_lists_are_tables_and_json(command: Command) -> None:
+    tasks = {row["task"]: row for row in json.loads(command("list", "tasks", "--json").out)}
+    assert {"imagenet1k", "flickr30k", "coco_karpathy_test", "emoji_retrieval"} <= tasks.keys()
+    assert tasks["flickr30k"]["primary"] == "t2i_recall@5"
+    names = {row["model"]: row for row in json.loads(command("list", "models", "--json").out)}
+    assert names["coca_ViT-L-14"]["default"] == "laion2b_s13b_b90k"
+    metrics = {row["metric"] for row in json.loads(command("list", "metrics", "--json").out)}
+    assert {"acc1", "t2i_recall@5", "CIDEr"} <= metrics
+    assert "imagenet1k" in command("list", "tasks").out
+
+
+def test_doctor_says_what_works_and_the_remedy(command: Command, tmp_path: Path) -> None:
+    told = command("doctor", "--data-root", tmp_path)
+    assert told.code == 0, told.out
+    for word in ("torch", "CPU", "METEOR", "SPICE", "flickr30k"):
+        assert word in told.out
+
+
+def test_version_and_unknown_commands(command: Command) -> None:
+    assert command("--version").out.strip() == f"cocabench {cocabench.__version__}"
+    assert command("rnu").code == 2
+
+
+def test_an_image_with_transparency_or_grey_is_captioned(command: Command, models: Path, tmp_path: Path) -> None:
+    for mode in ("L", "RGBA", "P", "I;16", "1"):
+        Image.new(mode, (20, 10)).save(tmp_path / f"{mode.replace(';', '')}.png")
+    told = command("caption", "--model", models / "coca", tmp_path, "--max-length", 8, "--json")
+    assert len(json.loads(told.out)) == 5, told.err
