@@ -44,8 +44,6 @@ class Data:
     dataset: Dataset
     fingerprint: dict[str, JsonValue]
     departures: tuple[str, ...]
-    standard: bool
-    limited: bool
 
 
 @dataclass(frozen=True)
@@ -74,12 +72,8 @@ def prepare(task: Task, settings: Settings) -> Data:
         for name, wanted in task.spec.expect
         if wanted is not None and found[name] != wanted
     ]
-    standard = not departures
     dataset = limited(whole, settings.limit, settings.seed) if settings.limit else whole
-    limit = len(dataset) < len(whole)
-    if limit:
-        departures.append(f"limited to {len(dataset)} of {len(whole)} images")
-    return Data(dataset, fingerprint(dataset), tuple(departures), standard, limit)
+    return Data(dataset, fingerprint(dataset), tuple(departures))
 
 
 def plan(models: Iterable[ModelPlan], tasks: Iterable[Task], settings: Settings, precision: str) -> list[Job]:
@@ -137,7 +131,7 @@ def _protocol(task: Task, data: Data) -> dict[str, JsonValue]:
         "version": task.spec.version,
         "evaluator": task.spec.evaluator,
         "data": data.fingerprint,
-        "standard": data.standard,
-        **({"limit": len(data.dataset)} if data.limited else {}),
+        "standard": not data.departures,
+        **({"limit": len(data.dataset)} if data.dataset.whole else {}),
         **task.evaluator.protocol(data.dataset),
     }

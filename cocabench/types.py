@@ -49,6 +49,7 @@ class Dataset:
     """A sized source of Examples. classes and templates are empty where the data set brings none.
 
     A template holds ``{c}`` where the class name goes. notes are told to the user and kept in the Record.
+    whole: the examples that a limited data set was drawn from, for statistics of the whole (document frequencies).
     """
 
     name: str
@@ -57,6 +58,7 @@ class Dataset:
     classes: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    whole: Sequence[Example] = ()
 
     def __len__(self) -> int:
         return len(self.examples)

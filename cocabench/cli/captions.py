@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 
 from cocabench.cli.console import err, out, print_table
-from cocabench.cli.run import Decoding
+from cocabench.cli.options import Decoding, Java, RequireMetrics
 from cocabench.errors import DataError, MetricUnavailableError, MissingDataError, UnknownNameError, UsageError
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
@@ -81,9 +81,8 @@ def score(
     metrics: Annotated[
         str, typer.Option(help="bleu, meteor, rouge, cider, spice; comma-separated.", show_default="all that can run")
     ] = "",
-    require_metrics: Annotated[
-        bool, typer.Option("--require-metrics", help="Fail where a metric cannot run here.")
-    ] = False,
+    java: Java = None,
+    require_metrics: RequireMetrics = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Score captions against references. No model is needed."""

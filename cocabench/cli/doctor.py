@@ -13,6 +13,7 @@ import typer
 from rich.markup import escape
 
 from cocabench.cli.console import print_table
+from cocabench.cli.options import DataRoot, Java
 from cocabench.errors import CocabenchError
 
 
@@ -26,9 +27,8 @@ class Check(NamedTuple):
 
 def doctor(
     gpu: Annotated[bool, typer.Option("--gpu", help="Also a smoke test on the GPU, about a minute.")] = False,
-    data_root: Annotated[Path, typer.Option(envvar="COCABENCH_DATA", help="The folder of the data sets.")] = Path(
-        "data"
-    ),
+    data_root: DataRoot = Path("data"),
+    java: Java = None,
 ) -> None:
     """Show what works on this machine, each with its remedy. Exit code 1 where something needed is broken."""
     checks = [*_software(), *_hardware(), *_caption_metrics(), *_data(data_root), *(_smoke() if gpu else ())]

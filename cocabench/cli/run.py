@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from cocabench.cli.console import err, out, print_table
+from cocabench.cli.options import DataRoot, Decoding, Java, RequireMetrics
 from cocabench.errors import UsageError
 from cocabench.spec import parse_models
 
@@ -26,11 +27,6 @@ MODEL_HELP = "Models, comma-separated: NAME, NAME:TAG, NAME:FILE, a folder, hf-h
 TASKS_OWN = "Captioning: overrides the task file's {}."
 
 
-class Decoding(StrEnum):
-    LEGACY = "legacy"
-    LOGPROB = "logprob"
-
-
 class Precision(StrEnum):
     AUTO = "auto"
     FP32 = "fp32"
@@ -41,9 +37,7 @@ class Precision(StrEnum):
 def run(
     model: Annotated[list[str], typer.Option("--model", help=MODEL_HELP)],
     tasks: Annotated[list[str], typer.Option("--tasks", help="Tasks, groups, or .toml files, comma-separated.")],
-    data_root: Annotated[Path, typer.Option(envvar="COCABENCH_DATA", help="The folder of the data sets.")] = Path(
-        "data"
-    ),
+    data_root: DataRoot = Path("data"),
     output: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
     device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
     precision: Annotated[Precision, typer.Option(help="auto: fp32 on the CPU, fp16 on CUDA.")] = Precision.AUTO,
@@ -79,9 +73,8 @@ def run(
     decoding: Annotated[
         Decoding | None, typer.Option(help=TASKS_OWN.format("decoding"), show_default="the task's")
     ] = None,
-    require_metrics: Annotated[
-        bool, typer.Option("--require-metrics", help="Fail where a metric cannot run here.")
-    ] = False,
+    java: Java = None,
+    require_metrics: RequireMetrics = False,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the Records as a JSON array, and nothing else, on stdout.")
     ] = False,

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, cast
 
 import numpy as np
+from numpy.typing import NDArray
 from pydantic import Field, JsonValue, field_validator
 
 from cocabench.errors import DataError, UnknownNameError
 from cocabench.metrics import captions
 from cocabench.metrics.base import Metric, Samples
+from cocabench.signature import digest_lines
 from cocabench.spec import Spec
-from cocabench.types import Captioner, Dataset, Model, Progress, SampleScore, silent
+from cocabench.types import Captioner, Dataset, Example, Model, Progress, SampleScore, silent
 
 OPTIONS = (
     "decoding",
@@ -69,7 +72,9 @@ class Captioning(Spec):
 
     def protocol(self, dataset: Dataset) -> dict[str, JsonValue]:
         options = {name: getattr(self, name) for name in OPTIONS}
-        return {"decoding": options, "caption_metrics": cast(JsonValue, captions.protocol(self.metric_names))}
+        frequencies = digest_lines(text for example in dataset.whole or dataset.examples for text in example.texts)
+        metrics = cast(JsonValue, captions.protocol(self.metric_names))
+        return {"decoding": options, "caption_metrics": metrics, "document_frequencies": frequencies}
 
     def metrics(self, dataset: Dataset) -> Sequence[Metric]:
         overall = captions.declared(self.metric_names)
@@ -90,12 +95,11 @@ class Captioning(Spec):
             raise DataError(dataset.name, f"no reference caption for {without}", wanted="one at least for every image")
         options = {name: getattr(self, name) for name in OPTIONS}
         sources = [example.image for example in dataset.examples]
-        written = cast(Captioner, model).caption(sources, options, progress=progress)
+        with self._preparing(dataset):
+            written = cast(Captioner, model).caption(sources, options, progress=progress)
         examples = [dataset.examples[i] for i in written.kept]
-        references = [example.texts for example in examples]
-        domains = [example.domain for example in examples]
         progress("caption metrics", 0, len(examples))
-        columns = self._statistics(written.texts, references, domains)
+        columns = self._statistics(written.texts, examples, dataset)
         progress("caption metrics", len(examples), len(examples))
         for row, (example, caption, score) in enumerate(zip(examples, written.texts, written.scores, strict=True)):
             stats = {name: values[row] for name, values in columns.items()}
@@ -103,23 +107,41 @@ class Captioning(Spec):
             told |= {"decoder_score": score}
             yield SampleScore(example.id, example.id, {**told, **stats})
 
+    def _able(self) -> list[str]:
+        """Return the metrics that can run on this machine."""
+        missing = self.unavailable()
+        return [name for name in self.metric_names if name not in missing]
+
+    def _preparing(self, dataset: Dataset) -> AbstractContextManager[None]:
+        """Work on the references while captions are generated."""
+        names = self._able()
+        return captions.preparing([e.texts for e in dataset.examples], names) if names else nullcontext()
+
     def _statistics(
-        self, texts: Sequence[str], references: Sequence[Sequence[str]], domains: Sequence[str]
-    ) -> dict[str, np.ndarray]:
-        """Return the columns of the metrics that can run here; CIDEr of a domain with that domain's frequencies."""
-        names = [name for name in self.metric_names if name not in self.unavailable()]
-        if not names:
+        self, texts: Sequence[str], examples: Sequence[Example], dataset: Dataset
+    ) -> dict[str, NDArray[np.generic]]:
+        """Return the metrics' columns; the CIDEr of a domain (``cider_in_domain``) is with its own frequencies."""
+        if not (names := self._able()):
             return {}
-        columns = captions.statistics(texts, references, names)
-        if "CIDEr" in names and any(domains):
+        corpus = dataset.whole or dataset.examples
+        columns = _scored(texts, examples, names, corpus)
+        domains = {e.domain for e in examples} - {""}
+        if "CIDEr" in names and domains:
             inside = np.full(len(texts), np.nan)
-            for domain in set(domains):
-                rows = [i for i, d in enumerate(domains) if d == domain]
-                inside[rows] = captions.statistics([texts[i] for i in rows], [references[i] for i in rows], ["CIDEr"])[
-                    "cider"
-                ]
+            for domain in domains:
+                rows = [i for i, e in enumerate(examples) if e.domain == domain]
+                mine = [e for e in corpus if e.domain == domain]
+                inside[rows] = _scored([texts[i] for i in rows], [examples[i] for i in rows], ["CIDEr"], mine)["cider"]
             columns["cider_in_domain"] = inside
         return columns
+
+
+def _scored(
+    texts: Sequence[str], examples: Sequence[Example], names: Sequence[str], corpus: Sequence[Example]
+) -> dict[str, NDArray[np.generic]]:
+    """Score captions against their references; CIDEr's document frequencies are those of the whole corpus."""
+    more = [e.texts for e in corpus] if len(corpus) > len(examples) else None
+    return captions.statistics(texts, [e.texts for e in examples], names, corpus=more)
 
 
 def _within(metric: Metric, domain: str) -> Metric:

