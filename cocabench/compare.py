@@ -149,11 +149,16 @@ def _why(loser: Record, winner: Record) -> str:
 def incomparable(a: Record, b: Record) -> tuple[str, ...]:
     """Return why the numbers of two Records of one task cannot be compared; empty where they can."""
     sources = published_by(a), published_by(b)
-    if sources[0] == sources[1] == "" or sources[0] == sources[1]:
-        return tuple(protocol_differences(a.signature, b.signature))
+    if sources[0] == sources[1]:
+        skipped = [] if a.skipped_images == b.skipped_images else [_skipped(a, b)]
+        return (*protocol_differences(a.signature, b.signature), *skipped)
     if all(sources):
         return (f"published by {sources[0]} and by {sources[1]}",)
     return (f"published by {''.join(sources)}, protocol not recorded",)
+
+
+def _skipped(a: Record, b: Record) -> str:
+    return f"skipped images: {len(a.skipped_images)} against {len(b.skipped_images)}, not the same"
 
 
 def brief(reasons: Sequence[str], shown: int = 2) -> str:

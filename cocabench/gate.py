@@ -92,13 +92,15 @@ def read_rules(path: Path) -> Rules:
 def gate(baseline: Iterable[Record], current: Iterable[Record], rules: Rules) -> list[Verdict]:
     """Return a Verdict for every metric of the baseline that is checked, in the baseline's order.
 
-    Of several current Records for a model and task, the one that the baseline can be compared with is taken.
+    Of several current Records for a model and task, the one that the baseline can be compared with is taken. Where
+    each side holds one model, these are compared whatever they are called: a new checkpoint has a new name.
     """
     wanted, found = choose(baseline).records, list(current)
+    single = len({r.model for r in wanted}) == len({r.model for r in found}) == 1
     verdicts = [
-        _verdict(record, metric, limits, _match(record, found))
+        _verdict(record, metric, limits, _match(record, found, any_model=single))
         for record in wanted
-        for metric in record.metrics
+        for metric in dict.fromkeys((record.primary, *record.metrics))
         if (limits := _limits(record, metric, rules)) is not None
     ]
     return [*verdicts, *_unmatched(wanted, rules)]
@@ -114,8 +116,8 @@ def _limits(record: Record, metric: str, rules: Rules) -> Limits | None:
     return Limits([rules.defaults.tolerance, *tolerances][-1], [rules.defaults.required, *required][-1])
 
 
-def _match(record: Record, current: Sequence[Record]) -> Record | None:
-    same = [r for r in current if (r.model, r.task) == (record.model, record.task)]
+def _match(record: Record, current: Sequence[Record], *, any_model: bool) -> Record | None:
+    same = [r for r in current if r.task == record.task and (any_model or r.model == record.model)]
     like = [r for r in same if not incomparable(record, r)]
     return next(iter(choose(like or same).records), None)
 
@@ -129,7 +131,7 @@ def _unmatched(records: Sequence[Record], rules: Rules) -> list[Verdict]:
 
 
 def _verdict(before: Record, metric: str, limits: Limits, now: Record | None) -> Verdict:
-    old = before.metrics[metric]
+    old = before.metrics.get(metric)
     new = now.metrics.get(metric) if now else None
 
     def say(status: Status, detail: str = "", gap: float | None = None) -> Verdict:
@@ -137,7 +139,7 @@ def _verdict(before: Record, metric: str, limits: Limits, now: Record | None) ->
 
     if now is not None and (reasons := incomparable(before, now)):
         return say(Status.INCOMPARABLE, brief(reasons))
-    if new is None or new.value is None or old.value is None:
+    if old is None or old.value is None or new is None or new.value is None:
         why = _absence(metric, old, now)
         return say(Status.MISSING, why) if limits.required else say(Status.PASS, f"{why}; not required")
     info = before.definitions[metric]
@@ -146,14 +148,16 @@ def _verdict(before: Record, metric: str, limits: Limits, now: Record | None) ->
     return say(_status(gain, limits.tolerance), f"{number(old, info)} → {number(new, info)}", gap)
 
 
-def _absence(metric: str, old: Estimate, now: Record | None) -> str:
+def _absence(metric: str, old: Estimate | None, now: Record | None) -> str:
+    if old is None or old.value is None:
+        return "undefined in the baseline" if old else "not in the baseline"
     if now is None:
         return "no current Record of this model and task"
     if reason := now.skipped_metrics.get(metric):
         return f"skipped: {reason}"
     if metric not in now.metrics:
         return "not measured now"
-    return "undefined in the baseline" if old.value is None else "undefined now (n=0)"
+    return "undefined now (n=0)"
 
 
 def _status(gain: float, tolerance: float) -> Status:

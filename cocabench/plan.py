@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -12,8 +13,10 @@ from pydantic import JsonValue
 
 from cocabench.data.fingerprint import fingerprint
 from cocabench.data.sampling import limited
-from cocabench.errors import CocabenchError, DataError
-from cocabench.registry import ModelPlan, Task
+from cocabench.errors import CocabenchError, DataError, ResultsError, SpecError
+from cocabench.metrics.base import DEFINITIONS, Metric, estimate
+from cocabench.registry import FailedPlan, ModelPlan, Task
+from cocabench.signature import digest
 from cocabench.store import Store
 from cocabench.types import Dataset, Record, Signature
 
@@ -21,7 +24,7 @@ from cocabench.types import Dataset, Record, Signature
 class State(StrEnum):
     READY = "ready"
     DONE = "done"
-    NO_DATA = "data missing"
+    FAILED = "cannot run"
     NOT_APPLICABLE = "not applicable"
 
 
@@ -35,15 +38,20 @@ class Settings:
     seed: int = 0
     download: bool = False
     fresh: bool = False
+    skip_bad_images: bool = False
 
 
 @dataclass(frozen=True)
 class Data:
-    """A task's data set as it will be used, its fingerprint, and how it departs from the standard protocol."""
+    """A task's data as they will be used, the protocol part of the signature, and departures from the standard."""
 
     dataset: Dataset
-    fingerprint: dict[str, JsonValue]
+    protocol: dict[str, JsonValue]
     departures: tuple[str, ...]
+
+    @property
+    def fingerprint(self) -> str:
+        return digest(self.protocol["data"])
 
 
 @dataclass(frozen=True)
@@ -61,7 +69,7 @@ class Job:
 
 
 def prepare(task: Task, settings: Settings) -> Data:
-    """Find a task's data and hold it against the protocol's counts. Reads no image."""
+    """Find a task's data and say how they will be measured. Reads no image."""
     root = settings.data_root.expanduser().resolve()
     whole = task.loader.build(root, download=settings.download)
     if not len(whole):
@@ -73,7 +81,26 @@ def prepare(task: Task, settings: Settings) -> Data:
         if wanted is not None and found[name] != wanted
     ]
     dataset = limited(whole, settings.limit, settings.seed) if settings.limit else whole
-    return Data(dataset, fingerprint(dataset), tuple(departures))
+    _check_primary(task, dataset)
+    protocol: dict[str, JsonValue] = {
+        "task": task.name,
+        "version": task.spec.version,
+        "evaluator": task.spec.evaluator,
+        "metrics": DEFINITIONS,
+        "data": fingerprint(dataset),
+        "standard": not departures,
+        **({"limit": len(dataset)} if dataset.whole else {}),
+        **task.evaluator.protocol(dataset),
+    }
+    return Data(dataset, protocol, tuple(departures))
+
+
+def _check_primary(task: Task, dataset: Dataset) -> None:
+    names = [metric.name for metric in task.evaluator.metrics(dataset)]
+    if task.spec.primary not in names:
+        close = difflib.get_close_matches(task.spec.primary, names, n=1)
+        guess = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+        raise SpecError(str(task.path), [f"primary: {task.spec.primary!r} is none of the metrics; {guess}"])
 
 
 def plan(models: Iterable[ModelPlan], tasks: Iterable[Task], settings: Settings, precision: str) -> list[Job]:
@@ -82,9 +109,8 @@ def plan(models: Iterable[ModelPlan], tasks: Iterable[Task], settings: Settings,
     data = {task.name: _data_or_error(task, settings) for task in tasks}
     store = Store(settings.output)
     return [
-        _job(model, task, found, identity, settings, store)
+        _job(model, task, found, precision, settings, store)
         for model in models
-        for identity in [_identity(model, precision)]
         for task, found in zip(tasks, data.values(), strict=True)
     ]
 
@@ -96,42 +122,60 @@ def _data_or_error(task: Task, settings: Settings) -> Data | CocabenchError:
         return error
 
 
-def _identity(model: ModelPlan, precision: str) -> dict[str, JsonValue] | None:
-    """Return the model part of the signature, or None while the weights are not at hand."""
-    if not model.at_hand:
-        return None
-    packages: dict[str, JsonValue] = {name: metadata.version(name) for name in ("open_clip_torch", "torch")}
-    return {**model.signature(), "precision": precision, "packages": packages}
-
-
 def _job(
-    model: ModelPlan,
-    task: Task,
-    data: Data | CocabenchError,
-    identity: dict[str, JsonValue] | None,
-    settings: Settings,
-    store: Store,
+    model: ModelPlan, task: Task, data: Data | CocabenchError, precision: str, settings: Settings, store: Store
 ) -> Job:
     job = Job(model, task, State.READY)
+    if isinstance(model, FailedPlan):
+        return replace(job, state=State.FAILED, reason=str(model.error), error=model.error)
     if task.evaluator.needs == "captioner" and not model.captions:
         return replace(job, state=State.NOT_APPLICABLE, reason="the model cannot caption")
     if isinstance(data, CocabenchError):
-        return replace(job, state=State.NO_DATA, reason=str(data), error=data)
-    if identity is None:
+        return replace(job, state=State.FAILED, reason=str(data), error=data)
+    if not model.at_hand:
         return replace(job, data=data, reason="weights to be downloaded")
-    signature = Signature(protocol=_protocol(task, data), model=identity)
-    record = None if settings.fresh else store.get(model.id, task.name, signature)
-    state = State.READY if record is None else State.DONE
-    return replace(job, state=state, data=data, signature=signature, record=record)
+    signature = Signature(protocol=data.protocol, model=_identity(model, precision))
+    job = replace(job, data=data, signature=signature)
+    try:
+        record = None if settings.fresh else finished(job, settings, store)
+    except ResultsError as error:
+        return replace(job, state=State.FAILED, reason=str(error), error=error)
+    return replace(job, state=State.READY if record is None else State.DONE, record=record)
 
 
-def _protocol(task: Task, data: Data) -> dict[str, JsonValue]:
-    return {
-        "task": task.name,
-        "version": task.spec.version,
-        "evaluator": task.spec.evaluator,
-        "data": data.fingerprint,
-        "standard": not data.departures,
-        **({"limit": len(data.dataset)} if data.dataset.whole else {}),
-        **task.evaluator.protocol(data.dataset),
-    }
+def _identity(model: ModelPlan, precision: str) -> dict[str, JsonValue]:
+    """Return the model part of the signature. Pillow and torchvision make the pixels."""
+    names = ("open_clip_torch", "pillow", "torch", "torchvision")
+    packages: dict[str, JsonValue] = {name: metadata.version(name) for name in names}
+    return {**model.signature(), "precision": precision, "packages": packages}
+
+
+def finished(job: Job, settings: Settings, store: Store) -> Record | None:
+    """Return the stored Record of a job, or None where it must run.
+
+    A Record with skipped images is not that of a run that may skip none. Metrics that it lacks (another K) are
+    computed from its samples; None where these do not hold what a metric reads.
+    """
+    assert job.data, "called for jobs with data"
+    assert job.signature, "called for jobs with a signature"
+    record = store.get(job.plan.id, job.task.name, job.signature)
+    if record is None or (record.skipped_images and not settings.skip_bad_images):
+        return None
+    wanted, missing = measurable(job.task, job.data.dataset)
+    primary = job.task.spec.primary
+    if wanted.keys() == record.metrics.keys() and primary == record.primary and missing == record.skipped_metrics:
+        return record
+    samples = store.samples(record)
+    if any(metric.column not in samples for metric in wanted.values()):
+        return None
+    estimates = {name: estimate(metric, samples, seed=settings.seed) for name, metric in wanted.items()}
+    definitions = {name: metric.info for name, metric in wanted.items()}
+    changed = {"metrics": estimates, "definitions": definitions, "skipped_metrics": missing, "primary": primary}
+    return record.model_copy(update=changed)
+
+
+def measurable(task: Task, dataset: Dataset) -> tuple[dict[str, Metric], dict[str, str]]:
+    """Return the metrics that can run here by name, and why the others cannot."""
+    missing = task.evaluator.unavailable()
+    metrics = task.evaluator.metrics(dataset)
+    return {m.name: m for m in metrics if m.name.partition("[")[0] not in missing}, missing

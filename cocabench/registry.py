@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast, runtim
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from cocabench.errors import SpecError, UnknownNameError
+from cocabench.errors import ModelError, SpecError, UnknownNameError
 from cocabench.metrics.base import Metric
-from cocabench.spec import ModelSpec, TaskSpec, WeightsKind, problems, read_toml
+from cocabench.spec import Expect, ModelSpec, TaskSpec, WeightsKind, problems, read_toml
 from cocabench.types import Dataset, Model, Progress, SampleScore
 
 if TYPE_CHECKING:
@@ -71,8 +71,12 @@ class Task:
 
     def with_params(self, params: Mapping[str, Any]) -> Task:
         """Return the task with those of params changed that its evaluator has; the signature tells."""
-        own = {key: value for key, value in params.items() if key in type(self.evaluator).model_fields}  # type: ignore[attr-defined]
-        return replace(self, evaluator=self.evaluator.model_copy(update=own)) if own else self  # type: ignore[attr-defined]
+        kind = cast(type[BaseModel], type(self.evaluator))
+        own = {key: value for key, value in params.items() if key in kind.model_fields}
+        if not own:
+            return self
+        table = cast(BaseModel, self.evaluator).model_dump(by_alias=True, exclude_unset=True)
+        return replace(self, evaluator=cast(Evaluator, kind.model_validate(table | own)))
 
 
 def entry(kind: Literal["evaluators", "datasets", "models"], name: str) -> Any:
@@ -97,8 +101,9 @@ def read_task(path: Path) -> Task:
     found: list[str] = []
     spec = _checked(TaskSpec, table, "", found)
     data = table.get("data", {}) if isinstance(table.get("data", {}), dict) else {}
-    data = {k: _relative(v, path) if k == "path" else v for k, v in data.items()}
+    data = {key: _relative(value, path) for key, value in data.items()}
     params = table.get("params", {}) if isinstance(table.get("params", {}), dict) else {}
+    params = {key: _relative(value, path) for key, value in params.items()}
     loader = _made("datasets", data.pop("loader", None), "data.", "data.loader", data, found)
     evaluator = _made("evaluators", table.get("evaluator"), "params.", "evaluator", params, found)
     if found:
@@ -107,7 +112,7 @@ def read_task(path: Path) -> Task:
 
 
 def _relative(value: Any, path: Path) -> Any:
-    """A data path that starts with ./ or ../ is relative to its task file, any other to --data-root."""
+    """A path that starts with ./ or ../ is relative to its task file."""
     return str((path.parent / value).resolve()) if isinstance(value, str) and value.startswith(("./", "../")) else value
 
 
@@ -115,7 +120,8 @@ def _checked(model: type[BaseModel], table: dict[str, Any], prefix: str, found: 
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        keys = sorted(field.alias or name for name, field in model.model_fields.items())
+        below = Expect.model_fields if model is TaskSpec else {}
+        keys = sorted(field.alias or name for name, field in (model.model_fields | below).items())
         found += problems(error, keys, prefix)
         return None
 
@@ -191,6 +197,23 @@ class ModelPlan(Protocol):
     def load(self, hardware: Hardware) -> Model: ...
 
 
+@dataclass(frozen=True)
+class FailedPlan:
+    """A model that cannot be had; its error is told with its tasks, and the other models go on."""
+
+    id: str
+    error: ModelError
+    notes: tuple[str, ...] = ()
+    captions: bool = True
+    at_hand: bool = False
+
+    def signature(self) -> dict[str, JsonValue]:
+        raise self.error
+
+    def load(self, hardware: Hardware) -> Model:
+        raise self.error
+
+
 class ModelAdapter(Protocol):
     """What an entry point of the group cocabench.models names."""
 
@@ -200,11 +223,15 @@ class ModelAdapter(Protocol):
 def model_plans(
     specs: Iterable[ModelSpec], *, quick_gelu: bool | None = None, download: bool = True
 ) -> list[ModelPlan]:
-    """Return what model strings stand for. download=False leaves unfetched weights out (``at_hand`` is False)."""
-    return [
-        plan
-        for spec in specs
-        for plan in entry("models", spec.name if spec.kind is WeightsKind.PLUGIN else "open_clip")(
-            spec, quick_gelu=quick_gelu, download=download
-        )
-    ]
+    """Return what model strings stand for. download=False leaves unfetched weights out (``at_hand`` is False).
+
+    A name that does not exist is an error at once; a model that cannot be had is a FailedPlan.
+    """
+    plans: list[ModelPlan] = []
+    for spec in specs:
+        adapter: ModelAdapter = entry("models", spec.name if spec.kind is WeightsKind.PLUGIN else "open_clip")
+        try:
+            plans += adapter(spec, quick_gelu=quick_gelu, download=download)
+        except ModelError as error:
+            plans.append(FailedPlan(spec.text, error))
+    return plans

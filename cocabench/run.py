@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import platform
 import time
@@ -18,9 +19,8 @@ from cocabench import __version__, thumbnails
 from cocabench.errors import CocabenchError
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.models.hardware import Hardware
-from cocabench.plan import Job, Settings, State
+from cocabench.plan import Job, Settings, State, measurable
 from cocabench.registry import ModelPlan
-from cocabench.signature import digest
 from cocabench.store import Store
 from cocabench.types import Model, Progress, Record
 
@@ -60,7 +60,7 @@ def _execute_model(
 ) -> Iterator[Outcome]:
     model: Model | CocabenchError | None = None
     for job in jobs:
-        outcome = _settled(job)
+        outcome = _settled(job, store)
         if outcome is None:
             model = model or _loaded(job.plan, hardware, observer)
             outcome = _attempt(job, model, settings, hardware, observer, store)
@@ -68,9 +68,13 @@ def _execute_model(
         yield outcome
 
 
-def _settled(job: Job) -> Outcome | None:
-    """Return the Outcome of a job that needs no work."""
-    return None if job.state is State.READY else Outcome(job, job.record, job.error)
+def _settled(job: Job, store: Store) -> Outcome | None:
+    """Return the Outcome of a job that needs no work; a Record whose metrics were made anew is kept."""
+    if job.state is State.READY:
+        return None
+    if job.record is not None:
+        store.put_record(job.record)
+    return Outcome(job, job.record, job.error)
 
 
 def _loaded(plan: ModelPlan, hardware: Hardware, observer: Observer) -> Model | CocabenchError:
@@ -79,6 +83,8 @@ def _loaded(plan: ModelPlan, hardware: Hardware, observer: Observer) -> Model | 
         return plan.load(hardware)
     except CocabenchError as error:
         return error
+    except Exception as error:  # noqa: BLE001 — one model's surprise must not lose the others' results
+        return _surprise(plan.id, error)
 
 
 def _attempt(
@@ -98,7 +104,15 @@ def _attempt(
         store.put(record, samples)
     except CocabenchError as error:
         return Outcome(job, error=error)
+    except Exception as error:  # noqa: BLE001 — one task's surprise must not lose the others' results
+        return Outcome(job, error=_surprise(job.task.name, error))
     return Outcome(job, record)
+
+
+def _surprise(where: str, error: Exception) -> CocabenchError:
+    """Return an error that nobody foresaw as one of ours; its traceback goes to the log."""
+    logging.getLogger(__name__).error("unforeseen error in %s", where, exc_info=error)
+    return CocabenchError(where, f"{type(error).__name__}: {error}", fix="this is a bug; please report the traceback")
 
 
 def measure(
@@ -111,8 +125,7 @@ def measure(
     start = time.perf_counter()
     samples = stack(evaluator.score(model, dataset, progress=progress))
     seconds = time.perf_counter() - start
-    skipped = evaluator.unavailable()
-    metrics = {m.name: m for m in evaluator.metrics(dataset) if m.name.partition("[")[0] not in skipped}
+    metrics, skipped = measurable(job.task, dataset)
     unread = tuple(sorted({e.id for e in dataset.examples} - set(samples["image_id"])))
     record = Record(
         task=spec.name,
@@ -126,7 +139,7 @@ def measure(
         skipped_metrics=skipped,
         skipped_images=unread,
         warnings=(*model.warnings, *_departures(job), *dataset.notes, *evaluator.notes(dataset)),
-        timing={"seconds": round(seconds, 3), "images_per_second": round(len(dataset) / seconds, 2)},
+        timing={"seconds": round(seconds, 3)},
         parameters=dict(model.parameters),
         environment=environment(hardware),
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
@@ -141,7 +154,7 @@ def _departures(job: Job) -> list[str]:
 
 def _keep_thumbnails(job: Job, store: Store) -> None:
     assert job.data
-    fingerprint = digest(job.data.fingerprint)
+    fingerprint = job.data.fingerprint
     if not store.thumbnails_path(fingerprint).exists():
         pictures = {e.id: thumbnails.jpeg(e) for e in thumbnails.chosen(job.data.dataset.examples)}
         store.put_thumbnails(fingerprint, {key: data for key, data in pictures.items() if data is not None})
@@ -149,7 +162,7 @@ def _keep_thumbnails(job: Job, store: Store) -> None:
 
 def environment(hardware: Hardware) -> dict[str, str]:
     """Return versions and hardware: kept for the reader, never compared."""
-    packages = ("torch", "torchvision", "open_clip_torch", "numpy", "pycocoevalcap", "transformers")
+    packages = ("torch", "torchvision", "pillow", "open_clip_torch", "numpy", "pycocoevalcap", "transformers")
     versions = {name: _version(name) for name in packages}
     cuda = hardware.device.type == "cuda"
     device = (

@@ -84,9 +84,8 @@ def problems(error: ValidationError, fields: list[str], prefix: str = "") -> lis
         where = prefix + ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
             close = difflib.get_close_matches(str(item["loc"][-1]), fields, n=1, cutoff=0.5)
-            lines.append(
-                f"{where}: unknown key; " + (f"did you mean {close[0]!r}?" if close else f"known: {', '.join(fields)}")
-            )
+            guess = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(fields)}"
+            lines.append(f"{where}: unknown key" + (f"; {guess}" if close or len(item["loc"]) == 1 else ""))
         elif item["type"] == "missing":
             lines.append(f"{where}: missing")
         else:
@@ -127,8 +126,9 @@ def split_models(text: str) -> list[str]:
     """Split at commas that are neither quoted nor backslashed; quotes and backslashes before commas are removed."""
     if "," in text and Path(text).expanduser().exists():
         return [text]
-    tokens = re.findall(r"""((?:"[^"]*"|'[^']*'|\\,|[^,])+)""", text)
-    clean = (re.sub(r"""\\(,)|["']""", r"\1", token).strip() for token in tokens)
+    quoted = r"""(?:(?<![^,:\s])(?:"[^"]*"|'[^']*')(?![^,]))"""
+    tokens = re.findall(rf"((?:{quoted}|\\,|[^,])+)", text)
+    clean = (re.sub(r"""(^|:)(["'])(.*)\2$""", r"\1\3", token.strip()).replace("\\,", ",") for token in tokens)
     return [token for token in clean if token]
 
 
@@ -149,7 +149,7 @@ def parse_model(text: str) -> ModelSpec:
             return _named(text, kind, text.removeprefix(prefix), prefix)
     if match := re.match(r"^([A-Za-z0-9_-]+)::(.+)$", text):
         return ModelSpec(text, WeightsKind.PLUGIN, match[1], match[2])
-    if Path(text).expanduser().is_dir():
+    if _is_model_folder(text):
         return ModelSpec(text, WeightsKind.FOLDER, text)
     if match := re.match(r"^(.*?\.json)(?::(.*))?$", text):
         return _weights(text, match[1], match[2])
@@ -158,6 +158,12 @@ def parse_model(text: str) -> ModelSpec:
         raise UsageError(f"--model {text}", "neither a folder nor an architecture", fix=fix)
     name, colon, weights = text.partition(":")
     return _weights(text, name, weights if colon else None)
+
+
+def _is_model_folder(text: str) -> bool:
+    """A folder that merely has an architecture's name does not hide the architecture."""
+    path = Path(text).expanduser()
+    return path.is_dir() and ("/" in text or (path / "open_clip_config.json").is_file())
 
 
 def _named(text: str, kind: WeightsKind, name: str, prefix: str) -> ModelSpec:

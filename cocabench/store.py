@@ -48,6 +48,10 @@ class Store:
         path = self.path(model, task, signature)
         return read_record(path) if path.is_file() else None
 
+    def samples(self, record: Record) -> pd.DataFrame:
+        """Return the samples of a stored Record."""
+        return read_samples(self.path(record.model, record.task, record.signature), record)
+
     def put(self, record: Record, samples: pd.DataFrame) -> Path:
         """Write samples, then the Record; its presence says that all is there."""
         path = self.path(record.model, record.task, record.signature)
@@ -55,6 +59,11 @@ class Store:
         if "caption" in samples:
             text = json.dumps(_coco_results(samples), ensure_ascii=False)
             write_atomically(path.with_suffix(CAPTIONS), lambda p: p.write_text(text, encoding="utf-8"))
+        return self.put_record(record)
+
+    def put_record(self, record: Record) -> Path:
+        """Write a Record whose samples are there."""
+        path = self.path(record.model, record.task, record.signature)
         write_atomically(path, lambda p: p.write_text(to_json([record])[0], encoding="utf-8"))
         return path
 
@@ -105,6 +114,14 @@ def samples_path(record_path: Path) -> Path:
     return record_path.with_suffix(".samples.parquet")
 
 
+def read_samples(path: Path | None, record: Record) -> pd.DataFrame:
+    """Return the samples beside a Record's file; ResultsError where there are none."""
+    if path is None or not samples_path(path).is_file():
+        where = f"{record.model} on {record.task}"
+        raise ResultsError(where, "no samples beside the Record", fix="run the task again with --fresh")
+    return pd.read_parquet(samples_path(path))
+
+
 def to_json(records: Iterable[Record]) -> list[str]:
     """Return each Record as JSON text, indented, without NaN."""
     return [
@@ -117,7 +134,7 @@ def read_record(path: Path) -> Record:
     try:
         return parse_record(json.loads(path.read_text(encoding="utf-8")), str(path))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ResultsError(str(path), f"not a Record ({error})", fix="remove it, or run the task again") from None
+        raise ResultsError(str(path), f"not a Record ({error})", fix="remove it, or run with --fresh") from None
 
 
 def parse_record(table: object, where: str) -> Record:
@@ -157,12 +174,7 @@ class Results:
 
     def samples(self, record: Record) -> pd.DataFrame:
         """Return the per-sample statistics of one of these Records."""
-        path = self.paths[self.records.index(record)]
-        if path is None or not samples_path(path).is_file():
-            raise ResultsError(
-                f"{record.model} on {record.task}", "no samples beside the Record", fix="run the task again"
-            )
-        return pd.read_parquet(samples_path(path))
+        return read_samples(self.paths[self.records.index(record)], record)
 
 
 def load(*paths: str | Path) -> Results:
@@ -174,11 +186,15 @@ def load(*paths: str | Path) -> Results:
     return Results(tuple(record for record, _ in loaded), tuple(path for _, path in loaded))
 
 
+def _is_record(file: Path) -> bool:
+    """Records lie in a model's folder under TASK-SIGNATURE.json; other JSON that people put there is left alone."""
+    return re.fullmatch(r".+-[0-9a-f]{12}\.json", file.name) is not None
+
+
 def _load(path: Path) -> Iterator[tuple[Record, Path | None]]:
     if path.is_dir():
         for file in sorted(path.rglob("*.json")):
-            apart = file.relative_to(path).parts[0] in REFERENCE_FOLDERS
-            if not apart and not file.name.endswith(CAPTIONS):
+            if file.relative_to(path).parts[0] not in REFERENCE_FOLDERS and _is_record(file):
                 yield read_record(file), file
     elif path.is_file():
         try:

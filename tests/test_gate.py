@@ -59,7 +59,7 @@ def test_missing_is_missing_for_each_reason() -> None:
     before = record()
     skipped = record(metrics={"acc5": estimate(0.5)}, skipped_metrics={"acc1": "no Java"})
     details = {
-        "no current Record of this model and task": [record("other")],
+        "no current Record of this model and task": [record("other"), record("another")],
         "skipped: no Java": [skipped],
         "undefined now (n=0)": [record(metrics=None)],
     }
@@ -141,3 +141,21 @@ def test_markdown_puts_what_failed_first() -> None:
     lines = to_markdown(gate(before, after, Rules())).splitlines()
     assert lines[0] == "**Gate failed: 1 regressed, 1 pass.**"
     assert lines[4].startswith(r"| **regressed** | imagenet1k | b\|c | acc1 | 50.0 (n=1000) → 40.0 (n=1000) | −10.0")
+
+
+def test_one_model_on_each_side_is_compared_whatever_it_is_called() -> None:
+    before, after = record("run/epoch_1.pt"), record("run/epoch_2.pt", metrics={"acc1": estimate(0.1)})
+    (verdict,) = gate([before], [after], Rules())
+    assert verdict.status is Status.REGRESSED
+
+
+def test_other_skipped_images_are_not_comparable() -> None:
+    after = record().model_copy(update={"skipped_images": ("x",)})
+    (verdict,) = gate([record()], [after], Rules())
+    assert verdict.status is Status.INCOMPARABLE
+    assert "skipped images: 0 against 1" in verdict.detail
+
+
+def test_a_baseline_without_its_primary_metric_does_not_pass_in_silence() -> None:
+    (verdict,) = gate([record(primary="acc9", metrics={})], [record()], Rules())
+    assert verdict.status is Status.MISSING

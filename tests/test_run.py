@@ -86,7 +86,7 @@ def test_a_dry_run_prints_the_plan_and_loads_nothing(
     assert "not applicable" in told.out
     assert "1 of 2 to run, 12 images" in told.out
     told = command("run", "--model", "coca_ViT-L-14", "--tasks", "flickr30k", "--data-root", tmp_path, "--dry-run")
-    assert "data missing" in told.out
+    assert "cannot run" in told.out
     assert f"flickr30k: {tmp_path / 'flickr30k'}" in told.out
 
 
@@ -341,3 +341,98 @@ def test_samples_lie_beside_the_record(command: Command, models: Path, data: Pat
     samples = pd.read_parquet(samples_path(path))
     assert list(samples["top5_names"].iloc[0])
     assert len(samples["top5"].iloc[0]) == len(samples["top5_scores"].iloc[0]) == 5
+
+
+def test_another_k_is_computed_from_the_stored_samples(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(command, models, data, tmp_path)
+    monkeypatch.setattr("cocabench.models.open_clip.build_network", lambda plan: pytest.fail("loaded"))
+    path = tmp_path / "find.toml"
+    text = (data / "find.toml").read_text().replace("ks = [1, 5]", "ks = [3]").replace("recall@5", "recall@3")
+    path.write_text(text)
+    told = command(
+        "run", "--model", models / "clip", "--tasks", path, "--data-root", data, "--output", tmp_path, "--json"
+    )
+    (record,) = json.loads(told.out)
+    assert record["primary"] == "t2i_recall@3"
+    assert set(record["metrics"]) >= {"t2i_recall@3", "i2t_recall@3"}
+    assert cocabench.load(tmp_path).records[0].primary == "t2i_recall@3"
+
+
+def test_a_record_with_skipped_images_does_not_count_for_a_run_that_may_skip_none(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    broken = broken_copy(data, tmp_path / "data")
+    assert run(command, models, broken, tmp_path / "r", "--skip-bad-images").code == 0
+    told = run(command, models, broken, tmp_path / "r")
+    assert told.code == 1
+    assert "03.png" in told.err
+
+
+def test_a_task_that_cannot_be_planned_leaves_the_others(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "p.json").write_text(json.dumps({"thing 0": ["a thing"], "thing 1": ["one"]}))
+    text = (data / "name.toml").read_text().replace('"cifar10"', '"./p.json"').replace('"name"', '"cupl"')
+    (tmp_path / "cupl.toml").write_text(text)
+    tasks = f"{tmp_path / 'cupl.toml'},{data / 'find.toml'}"
+    told = command("run", "--model", models / "clip", "--tasks", tasks, "--data-root", data, "--output", tmp_path)
+    assert told.code == 1
+    assert "no prompts for 'thing 2' and 3 more" in told.err
+    assert [r.task for r in cocabench.load(tmp_path)] == ["find"]
+
+
+def test_class_specific_prompts_beside_the_task_file(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "p.json").write_text(json.dumps({f"thing {i}": [f"a thing numbered {i}", f"{i}"] for i in range(6)}))
+    text = (data / "name.toml").read_text().replace('"cifar10"', '"./p.json"').replace('"name"', '"cupl"')
+    (tmp_path / "cupl.toml").write_text(text)
+    told = command(
+        "run", "--model", models / "clip", "--tasks", tmp_path / "cupl.toml", "--data-root", data, "--output", tmp_path
+    )
+    assert told.code == 0, told.err
+
+
+def test_a_model_that_cannot_be_had_and_a_surprise_leave_the_others(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("--tasks", data / "find.toml", "--data-root", data, "--output", tmp_path)
+    told = command("run", "--model", f"ViT-B-32:/nowhere/e.pt,{models / 'clip'}", *arguments)
+    assert told.code == 1
+    assert "no file /nowhere/e.pt" in told.err
+    assert len(cocabench.load(tmp_path)) == 1
+    monkeypatch.setattr(OpenClip, "encode_texts", lambda *a, **k: 1 / 0)
+    told = command("run", "--model", models / "coca", *arguments)
+    assert told.code == 1
+    assert "ZeroDivisionError" in told.err
+
+
+def test_out_of_memory_with_one_sample_says_what_to_do(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(self: OpenClip, pixels: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no")
+
+    monkeypatch.setattr(OpenClip, "_image_features", never)
+    told = run(command, models, data, tmp_path)
+    assert told.code == 1
+    assert "out of memory with one sample" in told.err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("t2i_recall@5", "t2i_recal@5", "primary: 't2i_recal@5' is none of the metrics; did you mean"),
+        ("ks = [1, 5]", 'ks = ["1"]', "params.ks.0"),
+    ],
+)
+def test_a_primary_or_a_type_that_is_wrong_is_told_before_anything_runs(
+    command: Command, models: Path, data: Path, tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text((data / "find.toml").read_text().replace(old, new))
+    told = command("run", "--model", models / "clip", "--tasks", path, "--data-root", data, "--output", tmp_path)
+    assert told.code != 0
+    assert said in told.err

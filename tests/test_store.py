@@ -76,10 +76,10 @@ def test_without_the_record_samples_do_not_count(tmp_path: Path) -> None:
     ],
 )
 def test_what_is_no_record_is_said_with_its_path(tmp_path: Path, content: str, said: str) -> None:
-    (tmp_path / "r.json").write_text(content)
+    (tmp_path / "t-0123456789ab.json").write_text(content)
     with pytest.raises(ResultsError, match=said) as caught:
         cocabench.load(tmp_path)
-    assert str(tmp_path / "r.json") in str(caught.value)
+    assert str(tmp_path / "t-0123456789ab.json") in str(caught.value)
 
 
 def test_nothing_to_load_is_an_error(tmp_path: Path) -> None:

@@ -10,10 +10,8 @@ import typer
 from rich.markup import escape
 
 from cocabench.cli.console import err, out, print_table
-from cocabench.cli.options import Decoding, Java, RequireMetrics
+from cocabench.cli.options import Decoding, Java, RequireMetrics, SkipBadImages, beam_groups_of
 from cocabench.errors import DataError, MetricUnavailableError, MissingDataError, UnknownNameError, UsageError
-
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 def caption(
@@ -28,11 +26,11 @@ def caption(
     max_length: Annotated[int, typer.Option(min=2, help="Longest caption in tokens, start and end included.")] = 30,
     min_length: Annotated[int, typer.Option(min=0, help="No end before this length.")] = 5,
     decoding: Annotated[Decoding, typer.Option(help="legacy gives open_clip's captions.")] = Decoding.LEGACY,
+    skip_bad_images: SkipBadImages = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
     """Caption images with a CoCa."""
     from cocabench.data.images import FileImage
-    from cocabench.models.decode import DecodeOptions
     from cocabench.models.hardware import hardware
     from cocabench.registry import model_plans
     from cocabench.spec import parse_models
@@ -43,17 +41,17 @@ def caption(
         raise UsageError(f"--model {model}", f"{len(plans)} models", wanted="one")
     for note in plans[0].notes:
         err.print(f"[yellow]note[/yellow] {escape(note)}")
-    loaded = plans[0].load(hardware(device=device))
+    loaded = plans[0].load(hardware(device=device, skip_bad_images=skip_bad_images))
     options = {
         "decoding": decoding.value,
         "num_beams": beams,
-        "num_beam_groups": beam_groups or (3 if beams == DecodeOptions.num_beams else 1),
+        "num_beam_groups": beam_groups or beam_groups_of(beams),
         "seq_len": max_length,
         "min_seq_len": min_length,
     }
     written = loaded.caption([FileImage(path) for path in files], options)  # type: ignore[attr-defined]
     rows = [
-        {"image": str(files[i]), "caption": text, "score": round(score, 4)}
+        {"image": str(files[i]), "model": plans[0].id, "caption": text, "score": round(score, 4)}
         for i, text, score in zip(written.kept, written.texts, written.scores, strict=True)
     ]
     if as_json:
@@ -66,9 +64,11 @@ def caption(
 
 
 def _image_files(paths: list[Path]) -> list[Path]:
+    from cocabench.data.files import images_below
+
     files = []
     for path in paths:
-        inside = sorted(p for p in path.rglob("*") if p.suffix.lower() in IMAGE_SUFFIXES) if path.is_dir() else [path]
+        inside = [path / found for found in images_below(path)] if path.is_dir() else [path]
         if not inside or not inside[0].exists():
             raise MissingDataError(str(path), "no images" if path.is_dir() else "no such file")
         files += inside

@@ -33,3 +33,9 @@ Java = Annotated[
     ),
 ]
 RequireMetrics = Annotated[bool, typer.Option("--require-metrics", help="Fail where a metric cannot run here.")]
+SkipBadImages = Annotated[bool, typer.Option("--skip-bad-images", help="Go on without unreadable images.")]
+
+
+def beam_groups_of(beams: int) -> int:
+    """Return the groups that go with a number of beams where none are given: upstream's 3 for its 6, else 1."""
+    return 3 if beams == 6 else 1

@@ -15,6 +15,7 @@ from cocabench.cli.console import err, out, print_table
 if TYPE_CHECKING:
     from cocabench.compare import Comparison
 
+DEFAULT_RULES = Path("results/gates.toml")
 Paths = Annotated[list[Path], typer.Argument(help="Results folders or Record files.", metavar="RESULTS…")]
 
 
@@ -93,14 +94,18 @@ def report(
 def gate(
     baseline: Annotated[Path, typer.Option(help="The results to hold.")],
     current: Annotated[Path, typer.Option(help="The results to judge.")],
-    rules: Annotated[Path, typer.Option(help="Tolerances, in TOML.")] = Path("results/gates.toml"),
+    rules: Annotated[
+        Path | None,
+        typer.Option(help="Tolerances, in TOML.", show_default="results/gates.toml if it is there, else 0.2 points"),
+    ] = None,
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit XML file.")] = None,
 ) -> None:
     """Judge results against a baseline. Exit code 0: held; 1: regressed or missing; 2: unusable or incomparable."""
     from cocabench import gate as gating
     from cocabench.store import load, write_atomically
 
-    verdicts = gating.gate(load(baseline), load(current), gating.read_rules(rules))
+    path = rules or (DEFAULT_RULES if DEFAULT_RULES.is_file() else None)
+    verdicts = gating.gate(load(baseline), load(current), gating.read_rules(path) if path else gating.Rules())
     print_table(gating.HEADER, [[escape(cell) for cell in gating.row(verdict)] for verdict in verdicts])
     if junit:
         write_atomically(junit, lambda path: path.write_text(gating.to_junit(verdicts), encoding="utf-8"))

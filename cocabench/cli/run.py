@@ -12,7 +12,7 @@ import typer
 from rich.markup import escape
 
 from cocabench.cli.console import err, out, print_table
-from cocabench.cli.options import DataRoot, Decoding, Java, RequireMetrics
+from cocabench.cli.options import DataRoot, Decoding, Java, RequireMetrics, SkipBadImages, beam_groups_of
 from cocabench.errors import UsageError
 from cocabench.spec import parse_models
 
@@ -58,9 +58,7 @@ def run(
     download: Annotated[bool, typer.Option("--download", help="Let data sets be downloaded.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; load nothing.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again what is already done.")] = False,
-    skip_bad_images: Annotated[
-        bool, typer.Option("--skip-bad-images", help="Go on without unreadable images; counted.")
-    ] = False,
+    skip_bad_images: SkipBadImages = False,
     beams: Annotated[
         int | None, typer.Option(min=1, help=TASKS_OWN.format("num_beams"), show_default="the task's")
     ] = None,
@@ -86,8 +84,11 @@ def run(
     from cocabench.registry import find_tasks, model_plans
 
     specs = [spec for text in model for spec in parse_models(text)]
-    chosen = find_tasks(name.strip() for text in tasks for name in text.split(",") if name.strip())
-    beam_groups = 1 if beams and not beam_groups else beam_groups
+    names = [name.strip() for text in tasks for name in text.split(",") if name.strip()]
+    if not names:
+        raise UsageError("--tasks", "no task named", fix="see `cocabench list tasks`")
+    chosen = find_tasks(names)
+    beam_groups = beam_groups_of(beams) if beams and not beam_groups else beam_groups
     options = {"num_beams": beams, "num_beam_groups": beam_groups, "seq_len": max_length, "decoding": decoding}
     chosen = [task.with_params({k: v for k, v in options.items() if v is not None}) for task in chosen]
     settings = planning.Settings(
@@ -97,6 +98,7 @@ def run(
         seed=seed,
         download=download,
         fresh=fresh,
+        skip_bad_images=skip_bad_images,
     )
     machine = hardware(
         device=device,
@@ -131,7 +133,10 @@ def _batch_size(text: str) -> int | None:
 def _preflight(jobs: Sequence[Job], quiet: bool) -> dict[str, str]:
     """Say before anything runs which metrics cannot, and how to mend it."""
     missing = {
-        name: why for job in jobs if job.state == "ready" for name, why in job.task.evaluator.unavailable().items()
+        name: why
+        for job in jobs
+        if job.state in ("ready", "done")
+        for name, why in job.task.evaluator.unavailable().items()
     }
     for name, why in missing.items() if not quiet else ():
         err.print(f"[yellow]skipped[/yellow] {escape(name)}: {escape(why)}")

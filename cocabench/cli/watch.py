@@ -91,7 +91,7 @@ def _line(outcome: Outcome) -> str:
     job, record = outcome.job, outcome.record
     name = escape(job.task.name)
     if outcome.error is not None:
-        return f"  [red]✗ {name}[/red]  {escape(str(outcome.error))}"
+        return f"  [red]✗ {name}[/red]  [dim]failed, see below[/dim]"
     if record is None:
         return f"  [dim]– {name}  not applicable: {escape(job.reason)}[/dim]"
     known = record.primary in record.metrics

@@ -21,6 +21,6 @@ def limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
         return dataset
     hashes = [hashlib.sha256(f"{seed}:{example.id}".encode()).digest() for example in dataset.examples]
     chosen = sorted(sorted(range(len(hashes)), key=hashes.__getitem__)[:limit])
-    note = f"{limit} of {len(dataset)} images, chosen at random with seed {seed}"
+    note = f"limited to {limit} of {len(dataset)} images, chosen at random with seed {seed}"
     examples = [dataset.examples[k] for k in chosen]
     return replace(dataset, examples=examples, notes=(*dataset.notes, note), whole=dataset.examples)

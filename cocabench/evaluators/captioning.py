@@ -35,7 +35,7 @@ OPTIONS = (
 )
 """The fields that say how captions are decoded, under upstream's names."""
 
-Positive = Annotated[int, Field(ge=1)]
+Positive = Annotated[int, Field(ge=1, strict=True)]
 
 
 class Captioning(Spec):
@@ -147,14 +147,14 @@ def _scored(
 def _within(metric: Metric, domain: str) -> Metric:
     """The same metric over the images of one domain, as NoCaps reports it."""
 
-    def rows(samples: Samples) -> Samples:
-        mine = samples[samples["domain"] == domain]
-        return mine.assign(cider=mine["cider_in_domain"]) if "cider_in_domain" in mine else mine
+    def own(samples: Samples) -> Samples:
+        return samples.assign(cider=samples["cider_in_domain"]) if "cider_in_domain" in samples else samples
 
     return replace(
         metric,
         name=f"{metric.name}[{domain}]",
         summary=f"{metric.summary} Over the {domain} images.",
-        value=lambda samples: metric.value(rows(samples)),
-        interval=lambda samples, rng: metric.interval(rows(samples), rng),
+        value=lambda samples: metric.value(own(samples)),
+        interval=lambda samples, rng: metric.interval(own(samples), rng),
+        domain=domain,
     )

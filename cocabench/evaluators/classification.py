@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar, Literal
 
 import numpy as np
-from pydantic import JsonValue
+from pydantic import JsonValue, StrictBool
 
 from cocabench.data.prompts import class_names, templates
 from cocabench.errors import DataError
@@ -32,10 +32,11 @@ class Classification(Spec):
 
     classnames: str = ""
     templates: str = ""
-    multilabel: bool = False
+    multilabel: StrictBool = False
 
     def protocol(self, dataset: Dataset) -> dict[str, JsonValue]:
         prompts = self.prompts(dataset)
+        self._check_labels(dataset, len(prompts))
         return {"classes": len(prompts), "prompts": digest([[name, *texts] for name, texts in prompts])}
 
     def metrics(self, dataset: Dataset) -> Sequence[Metric]:
@@ -74,7 +75,6 @@ class Classification(Spec):
         weights, items = self._classifier(model, prompts, progress)
         images = model.encode_images([example.image for example in dataset.examples], progress=progress)
         examples = [dataset.examples[i] for i in images.kept]
-        self._check_labels(dataset, len(prompts))
         names = [name for name, _ in prompts]
         if self.multilabel:
             for example, scores in zip(examples, (images.rows @ weights.T)[:, items], strict=True):
@@ -100,7 +100,10 @@ class Classification(Spec):
     def _check_labels(self, dataset: Dataset, n_classes: int) -> None:
         for example in dataset.examples:
             labels = _labels(example.label)
-            if (not labels and not self.multilabel) or any(not 0 <= label < n_classes for label in labels):
+            if not self.multilabel and len(labels) != 1:
+                got = f"{len(labels)} labels for {example.id}"
+                raise DataError(dataset.name, got, wanted="one, or params.multilabel = true")
+            if any(not 0 <= label < n_classes for label in labels):
                 got = f"label {example.label} of {example.id}"
                 raise DataError(dataset.name, got, wanted=f"0 to {n_classes - 1}", fix="check params.classnames")
 

@@ -15,7 +15,7 @@ from cocabench.metrics.retrieval import declared
 from cocabench.spec import Spec
 from cocabench.types import Dataset, Example, Model, Progress, SampleScore, silent
 
-K = Annotated[int, Field(ge=1)]
+K = Annotated[int, Field(ge=1, strict=True)]
 
 
 class Retrieval(Spec):

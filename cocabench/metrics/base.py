@@ -26,6 +26,9 @@ class Interval(NamedTuple):
     high: float
 
 
+DEFINITIONS = 1
+"""Version of the metrics' definitions; raised when one of them would move a number. Part of every signature."""
+
 UNKNOWN = Interval(float("nan"), float("nan"))
 
 
@@ -34,7 +37,7 @@ class Metric:
     """A declared metric.
 
     value(samples) is a float, NaN where it is undefined; interval(samples, rng) redraws images, never captions;
-    column is the statistic whose non-null rows the metric reads.
+    column is the statistic whose non-null rows the metric reads; domain, if given, leaves the images of others out.
     """
 
     name: str
@@ -44,6 +47,7 @@ class Metric:
     interval: Callable[[Samples, np.random.Generator], Interval]
     unit: Literal["fraction", "rank", "score"] = "fraction"
     higher_is_better: bool = True
+    domain: str = ""
 
     @property
     def info(self) -> MetricInfo:
@@ -57,7 +61,9 @@ def stack(scores: Iterable[SampleScore]) -> Samples:
 
 def estimate(metric: Metric, samples: Samples, *, seed: int = 0) -> Estimate:
     """Return the metric with its interval. Undefined (no rows, or NaN) is value None with n = 0, never 0."""
-    if metric.column not in samples or (rows := samples[samples[metric.column].notna()]).empty:
+    rows = samples[samples[metric.column].notna()] if metric.column in samples else samples[:0]
+    rows = rows[rows["domain"] == metric.domain] if metric.domain else rows
+    if rows.empty:
         return Estimate(value=None, low=None, high=None, n=0)
     value = metric.value(rows)
     if np.isnan(value):

@@ -9,8 +9,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cocabench.metrics.base import Interval, Metric, Samples
-from cocabench.metrics.intervals import of_class_means, of_images, of_sums, proportion
+from cocabench.metrics.base import UNKNOWN, Interval, Metric, Samples
+from cocabench.metrics.intervals import image_draws, of_class_means, of_proportion_like, of_sums, proportion
 from cocabench.metrics.ranking import CHUNK_SCORES, Floats, Ints, Ranks, highest, hits_at, positive_ranks
 from cocabench.types import Features
 
@@ -45,8 +45,9 @@ def average_precision(scores: Floats, truth: NDArray[np.bool_]) -> float:
     """Return the mean of the precisions at each positive, scores (n,) sorted from high to low; 0 without positives.
 
     0 without positives is clip-benchmark's convention (its function of the same name); callers count such classes.
+    Ties count against the model: negatives first.
     """
-    order = np.argsort(-scores, kind="stable")
+    order = np.lexsort((truth, -scores))
     found = truth[order].cumsum()
     precision = found / np.arange(1, len(found) + 1)
     return float(precision[truth[order]].sum() / max(int(truth.sum()), 1))
@@ -102,8 +103,20 @@ MEAN_PER_CLASS_RECALL = Metric(
 
 
 def _map_interval(samples: Samples, rng: np.random.Generator) -> Interval:
+    """From the variance over redrawn images. A class whose positives a draw loses keeps its place out of that draw."""
     scores, truth = _scores_and_truth(samples)
-    return of_images(samples, lambda rows: _mean_over_classes(scores[rows], truth[rows]), rng)
+    share = truth.any(axis=0).mean()
+
+    def value(rows: NDArray[np.int64]) -> float:
+        kept = truth[rows].any(axis=0)
+        return float(share * _mean_over_classes(scores[rows][:, kept], truth[rows][:, kept]))
+
+    draws = image_draws(samples, value, rng)
+    if draws is None:
+        return UNKNOWN
+    return of_proportion_like(
+        _mean_over_classes(scores, truth), float(draws.var(ddof=1)), samples["image_id"].nunique()
+    )
 
 
 MEAN_AVERAGE_PRECISION = Metric(

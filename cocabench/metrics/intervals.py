@@ -18,11 +18,22 @@ ROW_RESAMPLES = 200
 
 
 def proportion(hits: Array) -> Interval:
-    """Wilson's interval for the mean of 0/1 outcomes (n,): never degenerate, also at 0 and 1 (from scipy)."""
+    """Wilson's interval for the mean of 0/1 outcomes (n,): never degenerate, also at 0 and 1 (scipy's)."""
     if len(hits) == 0:
         return UNKNOWN
     low, high = stats.binomtest(int(hits.sum()), len(hits)).proportion_ci(CONFIDENCE, method="wilson")
     return Interval(float(low), float(high))
+
+
+def of_proportion_like(value: float, variance: float, n: int) -> Interval:
+    """Wilson's interval for an estimate in 0-1 of known variance, with the sample size that would give the variance.
+
+    n is the real number of images: the size where the variance is 0, and the most that is believed.
+    """
+    size = min(n, value * (1 - value) / variance) if variance > 0 and 0 < value < 1 else n
+    z2 = stats.norm.ppf((1 + CONFIDENCE) / 2) ** 2
+    centre, spread = value + z2 / (2 * size), np.sqrt(z2 * (value * (1 - value) + z2 / (4 * size)) / size)
+    return Interval(float((centre - spread) / (1 + z2 / size)), float((centre + spread) / (1 + z2 / size)))
 
 
 def percentiles(draws: Array) -> Interval:
@@ -44,30 +55,29 @@ def of_sums(sums: Array, value: Callable[[Array], Array], rng: np.random.Generat
     return percentiles(value(totals))
 
 
-def of_images(samples: Samples, value: Callable[[NDArray[np.int64]], float], rng: np.random.Generator) -> Interval:
-    """Percentile bootstrap for metrics that are no function of sums (a median, a ranking): each draw scores anew.
+def image_draws(
+    samples: Samples, value: Callable[[NDArray[np.int64]], float], rng: np.random.Generator
+) -> Array | None:
+    """Return the values of a metric over redrawn images, for metrics that are no function of sums; None for one image.
 
     value: row numbers of samples, with repeats -> the metric over those rows.
     """
     rows = list(samples.reset_index(drop=True).groupby("image_id", sort=False).indices.values())
     if (n := len(rows)) < 2:
-        return UNKNOWN
-    draws = [value(np.concatenate([rows[i] for i in rng.integers(n, size=n)])) for _ in range(ROW_RESAMPLES)]
-    return percentiles(np.asarray(draws))
+        return None
+    return np.array([value(np.concatenate([rows[i] for i in rng.integers(n, size=n)])) for _ in range(ROW_RESAMPLES)])
 
 
 def of_class_means(hits: Array, labels: NDArray[np.int64]) -> Interval:
-    """Normal interval for a mean over classes of per-class means; classes are fixed, images vary within them.
+    """Interval for a mean over classes of per-class means; classes are fixed, images vary within them.
 
-    Variance: 1/C² Σ p(1-p)/(n_c - 1), with the unbiased n_c - 1. Where a class has one image its variance cannot
-    be seen, and the images of all classes are taken as one sample instead.
+    Variance: 1/C² Σ v_c/n_c with v_c = p(1-p) n_c/(n_c-1), unbiased; a class of one image shows no variance of its own
+    and gets that of the mean over classes.
     """
-    present, counts = np.unique(labels, return_counts=True)
-    if counts.min() < 2:
-        return of_sums(
-            np.column_stack([hits, np.ones_like(hits)]), lambda s: s[..., 0] / s[..., 1], np.random.default_rng(0)
-        )
-    means = np.array([hits[labels == c].mean() for c in present])
-    variances = np.array([hits[labels == c].var(ddof=1) for c in present])
-    half = stats.norm.ppf((1 + CONFIDENCE) / 2) * np.sqrt((variances / counts).sum()) / len(present)
-    return Interval(float(max(0.0, means.mean() - half)), float(min(1.0, means.mean() + half)))
+    _, codes, counts = np.unique(labels, return_inverse=True, return_counts=True)
+    means = np.bincount(codes, hits) / counts
+    squares = np.bincount(codes, hits**2) / counts
+    value = float(means.mean())
+    unbiased = (squares - means**2) * counts / np.maximum(counts - 1, 1)
+    variances = np.where(counts > 1, unbiased, value * (1 - value))
+    return of_proportion_like(value, float((variances / counts).sum() / len(means) ** 2), len(hits))

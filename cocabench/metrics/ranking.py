@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import comb
+from scipy.special import gammaln
 
 from cocabench.errors import NumericsError
 from cocabench.types import Features
@@ -84,9 +84,15 @@ def hits_at(ranks: Ranks, k: int) -> Floats:
     i identical negatives in random order, the expected value is 1 - C(i, m) / C(i + p, m).
     """
     places = np.maximum(k - pessimistic(ranks), 0)
-    block = ranks.identical + ranks.tied_positives
-    misses = comb(ranks.identical, places) / comb(block, np.minimum(places, block))
+    block, few = ranks.identical + ranks.tied_positives, np.minimum(places, ranks.identical)
+    misses = np.where(
+        places > ranks.identical, 0.0, np.exp(_log_choose(ranks.identical, few) - _log_choose(block, few))
+    )
     return np.asarray(np.where(places > 0, 1.0 - misses, 0.0), np.float64)
+
+
+def _log_choose(n: Ints, k: Ints) -> Floats:
+    return np.asarray(gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0), np.float64)
 
 
 def expected_rank(ranks: Ranks) -> Floats:

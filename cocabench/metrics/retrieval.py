@@ -6,9 +6,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cocabench.metrics.base import Interval, Metric, Samples, image_sums
+from cocabench.metrics.base import UNKNOWN, Interval, Metric, Samples, image_sums
 from cocabench.metrics.classification import hit_interval, ranks_of
-from cocabench.metrics.intervals import Array, of_images, of_sums
+from cocabench.metrics.intervals import Array, image_draws, of_sums, percentiles
 from cocabench.metrics.ranking import expected_rank, hits_at
 
 WORDS = {"t2i": "texts whose image", "i2t": "images of which a caption"}
@@ -49,7 +49,8 @@ def _recall(direction: str, k: int) -> Metric:
 def _median_rank(direction: str) -> Metric:
     def interval(samples: Samples, rng: np.random.Generator) -> Interval:
         ranks = expected_rank(ranks_of(samples, f"{direction}_"))
-        return of_images(samples, lambda rows: float(np.median(ranks[rows])), rng)
+        draws = image_draws(samples, lambda rows: float(np.median(ranks[rows])), rng)
+        return UNKNOWN if draws is None else percentiles(draws)
 
     return Metric(
         name=f"{direction}_median_rank",

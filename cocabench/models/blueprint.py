@@ -82,7 +82,7 @@ def plans(spec: ModelSpec, *, quick_gelu: bool | None = None, download: bool = T
 
 
 def _with_quick_gelu(plan: Blueprint, quick_gelu: bool | None) -> Blueprint:
-    """--quick-gelu is for checkpoint files; a published tag knows its own activation."""
+    """Follow --quick-gelu, which is for checkpoint files; a published tag knows its own activation without it."""
     if quick_gelu is None or plan.config.get("quick_gelu", False) == quick_gelu:
         return plan
     note = f"{plan.id}: quick-GELU switched {'on' if quick_gelu else 'off'} by --quick-gelu"
@@ -99,7 +99,7 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
         case WeightsKind.FOLDER:
             return _folder(spec.text, Path(spec.name).expanduser())
         case WeightsKind.HUB:
-            return _hub(spec)
+            return _hub(spec, download=download)
         case WeightsKind.TAG:
             return _tagged(spec, download=download)
         case WeightsKind.FILE:
@@ -174,8 +174,8 @@ def _folder(name: str, folder: Path) -> Blueprint:
     return Blueprint(name, model_config, config.get("preprocess_cfg", {}), weights.in_folder(folder))
 
 
-def _hub(spec: ModelSpec) -> Blueprint:
-    config, file = weights.from_hub(spec.name)
+def _hub(spec: ModelSpec, *, download: bool) -> Blueprint:
+    config, file = weights.from_hub(spec.name) if download else weights.cached_from_hub(spec.name)
     return Blueprint(spec.text, config["model_cfg"], config.get("preprocess_cfg", {}), file, tokenizer=spec.text)
 
 

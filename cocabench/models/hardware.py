@@ -30,7 +30,7 @@ class Hardware:
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         try:
-            with torch.inference_mode(), torch.backends.cudnn.flags(allow_tf32=False), self._autocast():
+            with torch.inference_mode(), _cudnn_without_tf32(), self._autocast():
                 yield
         finally:
             torch.set_float32_matmul_precision(before)
@@ -39,6 +39,13 @@ class Hardware:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.float16 if self.precision == "fp16" else torch.bfloat16)
+
+
+def _cudnn_without_tf32() -> AbstractContextManager[Any]:
+    """Leave cuDNN as it is set, but for TF32 (torch's own context manager switches cuDNN off unless told not to)."""
+    now = torch.backends.cudnn
+    kept = {"enabled": now.enabled, "benchmark": now.benchmark, "deterministic": now.deterministic}
+    return cast(AbstractContextManager[Any], now.flags(**kept, allow_tf32=False))
 
 
 def hardware(

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from cocabench.errors import DataError, NotACaptionerError, NumericsError
+from cocabench.errors import DataError, ModelError, NotACaptionerError, NumericsError
 from cocabench.models.batches import batches
 from cocabench.models.blueprint import Blueprint
 from cocabench.models.build import (
@@ -113,8 +113,11 @@ class OpenClip:
             with self.hardware.exactly():
                 return [work(part.to(self.hardware.device)) for part in inputs.split(size)]
         except RuntimeError as error:
-            if size == 1 or not _is_out_of_memory(error):
+            if not _is_out_of_memory(error):
                 raise
+            if size == 1:
+                got = f"out of memory with one sample on {self.hardware.device}"
+                raise ModelError(self.id, got, fix="--device cpu, another --precision, or a smaller model") from None
         self._batch_limit = size // 2
         self.warnings.append(f"out of memory at {size} a batch; went on with {self._batch_limit}")
         if self.hardware.device.type == "cuda":

@@ -34,6 +34,8 @@ _UNREADABLE = (
     ValueError,
     KeyError,
     AttributeError,
+    AssertionError,
+    NotImplementedError,
 )
 
 
@@ -84,6 +86,14 @@ def from_hub(repository: str) -> tuple[dict[str, Any], Path]:
         raise ModelError(f"--model hf-hub:{repository}", f"cannot be had ({_first(error)})", fix=fix) from None
 
 
+def cached_from_hub(repository: str) -> tuple[dict[str, Any], Path | None]:
+    """Return the same as far as an earlier download left it; without touching the network."""
+    config = huggingface_hub.try_to_load_from_cache(repository, "open_clip_config.json")
+    if not isinstance(config, str):
+        raise ModelError(f"--model hf-hub:{repository}", "not downloaded yet", fix="a run without --dry-run fetches it")
+    return json.loads(Path(config).read_text(encoding="utf-8")), cached({"hf_hub": f"{repository}/"})
+
+
 def in_folder(folder: Path) -> Path:
     """Return the weights file that open_clip would choose in a model folder."""
     with quiet():
@@ -102,7 +112,7 @@ def load_into(net: torch.nn.Module, path: Path) -> None:
         with quiet():
             open_clip.load_checkpoint(net, str(path), strict=True, weights_only=True)
     except _UNREADABLE as error:
-        raise _explained(error, path) from None
+        raise _explained(error, net, path) from None
     for name, parameter in net.state_dict().items():
         if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
             raise ModelError(
@@ -110,35 +120,36 @@ def load_into(net: torch.nn.Module, path: Path) -> None:
             )
 
 
-def _explained(error: Exception, path: Path) -> ModelError:
+def _explained(error: Exception, net: torch.nn.Module, path: Path) -> ModelError:
     text = str(error)
-    if isinstance(error, pickle.UnpicklingError) and "Unsupported" in text:
+    if isinstance(error, pickle.UnpicklingError) and "unsupported" in text.lower():
         fix = "save it again as torch.save(model.state_dict(), FILE) or as safetensors, if you trust it"
         wanted = match[1] if (match := re.search(r"GLOBAL ([\w.]+)", text)) else "code"
         return ModelError(str(path), f"a pickle that wants to run {wanted}", wanted="weights only", fix=fix)
-    if "loading state_dict" in text:
-        return ModelError(
-            str(path), f"a checkpoint of another architecture ({_mismatch(text)})", fix="name the right one"
-        )
+    if mismatch := _mismatch(net, path):
+        return ModelError(str(path), f"a checkpoint of another architecture ({mismatch})", fix="name the right one")
     return ModelError(
         str(path), f"not readable as a checkpoint ({_first(error)})", fix="it may be truncated: copy it again"
     )
 
 
-def _mismatch(text: str) -> str:
-    """Return the first keys that torch's message names."""
+def _mismatch(net: torch.nn.Module, path: Path) -> str:
+    """Return the first keys by which a checkpoint and the model differ; '' where they agree or it cannot be read."""
+    try:
+        state = factory.load_state_dict(str(path))
+    except _UNREADABLE:
+        return ""
+    if "positional_embedding" in state and not hasattr(net, "positional_embedding"):
+        state = factory.convert_to_custom_text_state_dict(state)
+    own = net.state_dict()
     parts = []
-    for kind in ("Missing", "Unexpected"):
-        if match := re.search(rf"{kind} key\(s\) in state_dict: (.*?)\. ?\s*(?:\n|$)", text):
-            keys = match[1].replace('"', "").split(", ")
-            parts.append(
-                f"{kind.lower()} {', '.join(keys[:2])}" + (f" and {len(keys) - 2} more" if len(keys) > 2 else "")
-            )
-    if match := re.search(
-        r"size mismatch for (\S+): .*?shape torch\.Size\((\[.*?\])\).*?torch\.Size\((\[.*?\])\)", text
-    ):
-        parts.append(f"{match[1]} is {match[2]}, the model's {match[3]}")
-    return "; ".join(parts) or _first(text)
+    for kind, keys in (("missing", own.keys() - state.keys()), ("unexpected", state.keys() - own.keys())):
+        if first := sorted(keys)[:2]:
+            parts.append(f"{kind} {', '.join(first)}" + (f" and {len(keys) - 2} more" if len(keys) > 2 else ""))
+    shapes = ((key, list(state[key].shape), list(own[key].shape)) for key in own if key in state)
+    if other := next((one for one in shapes if one[1] != one[2]), None):
+        parts.append(f"{other[0]} is {other[1]}, the model's {other[2]}")
+    return "; ".join(parts)
 
 
 def _first(error: object) -> str:

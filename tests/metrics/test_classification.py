@@ -67,3 +67,19 @@ def test_average_precision_by_hand_and_by_scikit_learn() -> None:
 def test_a_class_without_positives_counts_as_zero_as_in_clip_benchmark() -> None:
     rows = [SampleScore(str(i), str(i), {"labels": [0], "class_scores": [0.5 - i, 0.1]}) for i in range(3)]
     assert estimate(MEAN_AVERAGE_PRECISION, stack(rows)).value == 0.5
+
+
+def test_ties_of_average_precision_count_against_the_model() -> None:
+    for truth in ([True, False, False], [False, False, True]):
+        assert average_precision(np.zeros(3), np.array(truth)) == pytest.approx(1 / 3)
+
+
+def test_the_interval_of_mean_average_precision_holds_its_value() -> None:
+    """One positive per class: a draw that loses it must not count as a failure of the model."""
+    scores = np.eye(20) + np.random.default_rng(0).normal(scale=0.01, size=(20, 20))
+    rows = [SampleScore(str(i), str(i), {"labels": [i], "class_scores": s.tolist()}) for i, s in enumerate(scores)]
+    found = estimate(MEAN_AVERAGE_PRECISION, stack(rows))
+    assert found.value == 1.0
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low <= 1.0 <= found.high + 1e-9

@@ -31,7 +31,30 @@ def test_intervals_of_class_means_match_the_closed_form() -> None:
     hits, labels = np.tile([1.0, 0.0, 1.0, 1.0], 25), np.repeat([0, 1, 2, 3], 25)
     low, high = intervals.of_class_means(hits, labels)
     variance = sum(hits[labels == c].var(ddof=1) / 25 for c in range(4)) / 16
-    assert high - low == pytest.approx(2 * stats.norm.ppf(0.975) * variance**0.5)
+    assert high - low == pytest.approx(2 * stats.norm.ppf(0.975) * variance**0.5, rel=0.02)
+
+
+def test_an_interval_of_class_means_is_about_that_mean_also_where_a_class_has_one_image() -> None:
+    hits, labels = np.array([1.0] * 99 + [0.0]), np.array([0] * 99 + [1])
+    low, high = intervals.of_class_means(hits, labels)
+    assert low < 0.5 < high
+
+
+def test_perfect_class_means_are_not_certain() -> None:
+    low, high = intervals.of_class_means(np.ones(40), np.repeat(np.arange(4), 10))
+    assert 0.8 < low < 0.95
+    assert high == pytest.approx(1.0)
+
+
+def test_an_effective_sample_size_gives_wilsons_interval() -> None:
+    assert intervals.of_proportion_like(0.3, 0.3 * 0.7 / 100, 100) == pytest.approx((0.218948, 0.395849), abs=1e-6)
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_wilsons_interval_covers_what_it_claims(share: float) -> None:
+    rng = np.random.default_rng(0)
+    draws = [intervals.proportion((rng.random(200) < share).astype(float)) for _ in range(2000)]
+    assert 0.93 < np.mean([low <= share <= high for low, high in draws]) < 0.97
 
 
 def test_one_image_has_no_interval() -> None:

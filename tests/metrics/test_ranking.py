@@ -91,3 +91,8 @@ def test_highest_says_where_there_are_fewer() -> None:
 
 def unit(rows: np.ndarray) -> np.ndarray:
     return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
+
+
+def test_thousands_of_identical_items_overflow_nothing() -> None:
+    ranks = Ranks(np.array([0]), np.array([2000]), np.array([2000]), np.array([1]))
+    assert hits_at(ranks, 500)[0] == pytest.approx(500 / 2001)

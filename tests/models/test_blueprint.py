@@ -1,6 +1,7 @@
 """What model strings stand for, and that every kind of checkpoint loads to the same weights."""
 
 import json
+import os
 import pickle
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,11 @@ class Evil:
         return (print, ("ran",))
 
 
+class System:
+    def __reduce__(self) -> tuple[Any, ...]:
+        return (os.system, ("echo ran",))
+
+
 def broken(tmp_path: Path, kind: str) -> tuple[Path, str]:
     """Write a checkpoint of the tiny CLIP that is broken in one way, and return it with what must be said."""
     net, path = random_network(tmp_path, CLIP), tmp_path / "c.pt"
@@ -125,6 +131,14 @@ def broken(tmp_path: Path, kind: str) -> tuple[Path, str]:
         case "code":
             torch.save({"state_dict": net.state_dict(), "extra": Evil()}, path)
             return path, "a pickle that wants to run .*print"
+        case "system":
+            torch.save({"state_dict": net.state_dict(), "extra": System()}, path)
+            return path, "a pickle that wants to run .*system"
+        case "wider":
+            torch.save(
+                random_network(tmp_path, {**CLIP, "text_cfg": {**CLIP["text_cfg"], "width": 64}}).state_dict(), path
+            )
+            return path, "another architecture.*is \\[.*the model's"
         case "plain pickle":
             path.write_bytes(pickle.dumps(Evil(), protocol=2))
             return path, "pickle that wants to run|not readable"
@@ -146,7 +160,7 @@ def broken(tmp_path: Path, kind: str) -> tuple[Path, str]:
     raise AssertionError(kind)
 
 
-@pytest.mark.parametrize("kind", ["code", "plain pickle", "truncated", "nan", "coca", "empty"])
+@pytest.mark.parametrize("kind", ["code", "system", "wider", "plain pickle", "truncated", "nan", "coca", "empty"])
 def test_a_broken_checkpoint_is_refused_in_one_line(
     tmp_path: Path, kind: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
