@@ -40,7 +40,10 @@ def _versus(models: Sequence[str], kind: str, rows: Sequence[Row]) -> str:
         return ""
     ahead, behind = (sum(1 for gain in gains if sign * gain >= 0.05) for sign in (1, -1))
     tasks = plural(len(gains), f"{kind} task")
-    return f"ahead on {ahead} and behind on {behind} of {tasks} (mean {signed(sum(gains) / len(gains))} points)"
+    told = [row.difference for row in rows if row.difference and row.difference.low is not None]
+    clear = sum(gap.low > 0 or gap.high < 0 for gap in told if gap.low is not None and gap.high is not None)
+    noise = f"; {clear} of these differences beyond their intervals" if told else ""
+    return f"ahead on {ahead} and behind on {behind} of {tasks} (mean {signed(sum(gains) / len(gains))} points{noise})"
 
 
 def _leaders(models: Sequence[str], kind: str, rows: Sequence[Row]) -> str:
