@@ -67,7 +67,8 @@ def _initialise_the_rest(net: torch.nn.Module) -> None:
 def build_tokenizer(plan: Blueprint) -> Tokenizer:
     """Return the tokenizer with the context length of the text tower (76 for CoCa, which appends a CLS token)."""
     try:
-        made = open_clip.get_tokenizer(plan.tokenizer) if plan.tokenizer else _own_tokenizer(plan.config)
+        with quiet():
+            made = open_clip.get_tokenizer(plan.tokenizer) if plan.tokenizer else _own_tokenizer(plan.config)
     except (OSError, RuntimeError, ValueError) as error:
         fix = "it must be on the hub, or in the model's folder"
         raise ModelError(f"--model {plan.id}", f"no tokenizer ({str(error).splitlines()[0][:160]})", fix=fix) from error

@@ -41,13 +41,15 @@ _UNREADABLE = (
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence the root logger's warnings: cocabench says itself what they say."""
-    before = logging.root.manager.disable
+    """Silence open_clip's warnings, which cocabench words itself, and keep them from setting up the root logger."""
+    before, nobody = logging.root.manager.disable, logging.NullHandler()
+    logging.root.addHandler(nobody)
     logging.disable(logging.ERROR)
     try:
         yield
     finally:
         logging.disable(before)
+        logging.root.removeHandler(nobody)
 
 
 def fetch(name: str, known: Mapping[str, Any]) -> Path:
