@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast, runtim
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from cocabench.errors import ModelError, SpecError, UnknownNameError
+from cocabench.errors import ModelError, SpecError, UnknownNameError, UsageError
 from cocabench.metrics.base import Metric
 from cocabench.spec import Expect, ModelSpec, TaskSpec, WeightsKind, problems, read_toml
 from cocabench.types import Dataset, Model, Progress, SampleScore
@@ -159,9 +159,17 @@ def find_tasks(wanted: Iterable[str]) -> list[Task]:
     """Return the tasks that names, groups and paths of TOML files mean, each once, in the order asked for."""
     tasks = all_tasks()
     chosen: dict[str, Task] = {}
+    unknown: list[UnknownNameError] = []
     for item in wanted:
-        for task in _matching(item, tasks):
-            _add(chosen, task)
+        try:
+            for task in _matching(item, tasks):
+                _add(chosen, task)
+        except UnknownNameError as error:
+            unknown.append(error)
+    if len(unknown) > 1:
+        raise UsageError("--tasks", "; ".join(f"{e.got} ({e.fix.partition(';')[0]})" for e in unknown))
+    if unknown:
+        raise unknown[0]
     return list(chosen.values())
 
 

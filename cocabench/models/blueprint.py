@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import open_clip
 from pydantic import JsonValue
@@ -21,10 +21,6 @@ from cocabench.models import weights
 from cocabench.models.defaults import default_tag
 from cocabench.signature import digest, digest_file
 from cocabench.spec import ModelSpec, WeightsKind
-
-if TYPE_CHECKING:
-    from cocabench.models.hardware import Hardware
-    from cocabench.models.open_clip import OpenClip
 
 Config = dict[str, Any]
 
@@ -54,12 +50,6 @@ class Blueprint:
     def at_hand(self) -> bool:
         return self.weights is not None or self.seed is not None
 
-    def load(self, hardware: Hardware) -> OpenClip:
-        """Return the model on its device, ready to encode."""
-        from cocabench.models.open_clip import load
-
-        return load(self, hardware)
-
     def signature(self) -> dict[str, JsonValue]:
         """Return the model part of a signature, without precision and versions; hashes the weights file."""
         content = f"random@{self.seed}" if self.weights is None else digest_file(self.weights)
@@ -72,21 +62,6 @@ class Blueprint:
             "preprocess": digest(self.preprocess),
             "vocabulary": digest_file(Path(tokenizer_file)) if tokenizer_file else "",
         }
-
-
-def plans(spec: ModelSpec, *, quick_gelu: bool | None = None, download: bool = True) -> list[Blueprint]:
-    """Return the Blueprint of a spec, or of each demo model for ``demo``: the adapter ``open_clip``."""
-    demo_names = demo.MODELS if spec.kind is WeightsKind.DEMO and not spec.name else ()
-    specs = [replace(spec, text=f"demo/{name}", name=name) for name in demo_names] or [spec]
-    return [_with_quick_gelu(blueprint(one, download=download), quick_gelu) for one in specs]
-
-
-def _with_quick_gelu(plan: Blueprint, quick_gelu: bool | None) -> Blueprint:
-    """Follow --quick-gelu, which is for checkpoint files; a published tag knows its own activation without it."""
-    if quick_gelu is None or plan.config.get("quick_gelu", False) == quick_gelu:
-        return plan
-    note = f"{plan.id}: quick-GELU switched {'on' if quick_gelu else 'off'} by --quick-gelu"
-    return replace(plan, config={**plan.config, "quick_gelu": quick_gelu}, notes=(*plan.notes, note))
 
 
 def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:

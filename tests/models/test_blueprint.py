@@ -13,7 +13,8 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from cocabench.errors import ModelError, UnknownNameError, UsageError
 from cocabench.models import weights
-from cocabench.models.blueprint import Blueprint, blueprint, plans
+from cocabench.models.adapter import plans
+from cocabench.models.blueprint import Blueprint, blueprint
 from cocabench.models.build import build_network, build_tokenizer, tower_parameters
 from cocabench.models.defaults import DEFAULT_TAGS
 from cocabench.spec import parse_model

@@ -12,6 +12,7 @@ from safetensors.torch import save_file
 
 pytest.importorskip("transformers")
 
+from cocabench.models.adapter import plans
 from cocabench.models.blueprint import blueprint
 from cocabench.models.build import build_network
 from cocabench.models.captions import special_ids
@@ -96,7 +97,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.filterwarnings("ignore")
 def test_it_loads_encodes_and_captions_without_a_hub(folder: Path) -> None:
-    model = blueprint(parse_model(str(folder))).load(hardware(device="cpu"))
+    (plan,) = plans(parse_model(str(folder)))
+    model = plan.load(hardware(device="cpu"))
     assert special_ids(model.tokenizer, model.net) == (0, 2, 1)
     texts = model.encode_texts(["a red bus", "the dog on the street", "a red bus"])
     assert (texts[0] == texts[2]).all()

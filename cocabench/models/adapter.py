@@ -1,0 +1,39 @@
+"""The adapter ``open_clip`` of the entry point group cocabench.models: model strings to plans that can be loaded."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+from cocabench import demo
+from cocabench.models.blueprint import Blueprint, blueprint
+from cocabench.models.hardware import Hardware
+from cocabench.models.open_clip import OpenClip, load
+from cocabench.spec import ModelSpec, WeightsKind
+
+
+@dataclass(frozen=True)
+class Plan(Blueprint):
+    """A Blueprint that can be loaded."""
+
+    def load(self, hardware: Hardware) -> OpenClip:
+        """Return the model on its device, ready to encode."""
+        return load(self, hardware)
+
+
+def plans(spec: ModelSpec, *, quick_gelu: bool | None = None, download: bool = True) -> list[Plan]:
+    """Return the plan of a spec, or of each demo model for ``demo``."""
+    demo_names = demo.MODELS if spec.kind is WeightsKind.DEMO and not spec.name else ()
+    specs = [replace(spec, text=f"demo/{name}", name=name) for name in demo_names] or [spec]
+    return [_plan(_with_quick_gelu(blueprint(one, download=download), quick_gelu)) for one in specs]
+
+
+def _plan(drawn: Blueprint) -> Plan:
+    return Plan(**{field.name: getattr(drawn, field.name) for field in fields(drawn)})
+
+
+def _with_quick_gelu(drawn: Blueprint, quick_gelu: bool | None) -> Blueprint:
+    """Follow --quick-gelu, which is for checkpoint files; a published tag knows its own activation without it."""
+    if quick_gelu is None or drawn.config.get("quick_gelu", False) == quick_gelu:
+        return drawn
+    note = f"{drawn.id}: quick-GELU switched {'on' if quick_gelu else 'off'} by --quick-gelu"
+    return replace(drawn, config={**drawn.config, "quick_gelu": quick_gelu}, notes=(*drawn.notes, note))
