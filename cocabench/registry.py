@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast, runtim
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from cocabench.errors import ModelError, SpecError, UnknownNameError, UsageError
-from cocabench.metrics.base import Metric
+from cocabench.metrics.base import Metric, Samples
 from cocabench.spec import Expect, ModelSpec, TaskSpec, WeightsKind, problems, read_toml
 from cocabench.types import Dataset, Model, Progress, SampleScore
 
@@ -45,6 +45,9 @@ class Evaluator(Protocol):
 
     def notes(self, dataset: Dataset) -> Sequence[str]:
         """Return what must stand beside the numbers on such data (a class without images …)."""
+
+    def remarks(self, dataset: Dataset, samples: Samples) -> Sequence[str]:
+        """Return what the outcomes tell that must stand beside the numbers (chance level, one caption for all …)."""
 
     def metrics(self, dataset: Dataset) -> Sequence[Metric]:
         """Return the metrics that it measures on such data."""

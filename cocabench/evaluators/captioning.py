@@ -87,6 +87,14 @@ class Captioning(Spec):
     def notes(self, dataset: Dataset) -> Sequence[str]:
         return ()
 
+    def remarks(self, dataset: Dataset, samples: Samples) -> Sequence[str]:
+        texts = samples["caption"]
+        empty, distinct = int((texts == "").sum()), texts.nunique()
+        found = [f"{empty} of {len(texts)} captions are empty"] if empty else []
+        if len(texts) > 1 and distinct <= max(1, len(texts) // 20):
+            found.append(f"{distinct} distinct captions for {len(texts)} images, most often {texts.mode()[0]!r}")
+        return found
+
     def unavailable(self) -> dict[str, str]:
         return captions.unavailable(self.metric_names)
 

@@ -10,9 +10,16 @@ from pydantic import JsonValue, StrictBool
 
 from cocabench.data.prompts import class_names, templates
 from cocabench.errors import DataError
-from cocabench.metrics.base import Metric
-from cocabench.metrics.classification import MEAN_AVERAGE_PRECISION, class_weights, ranked_classes, single_label
-from cocabench.metrics.ranking import Ints
+from cocabench.metrics.base import Metric, Samples
+from cocabench.metrics.chance import alarm
+from cocabench.metrics.classification import (
+    MEAN_AVERAGE_PRECISION,
+    class_weights,
+    ranked_classes,
+    ranks_of,
+    single_label,
+)
+from cocabench.metrics.ranking import Ints, hits_at
 from cocabench.signature import digest
 from cocabench.spec import Spec
 from cocabench.types import Dataset, Features, Model, Progress, SampleScore, silent
@@ -51,6 +58,12 @@ class Classification(Spec):
             return ()
         counts = "counts as 0" if self.multilabel else "does not count in mean_per_class_recall"
         return (f"{len(empty)} classes without images, the first {empty[0]!r}: such a class {counts}",)
+
+    def remarks(self, dataset: Dataset, samples: Samples) -> Sequence[str]:
+        n_classes = len(self.classes(dataset))
+        if self.multilabel or n_classes < 2:
+            return ()
+        return alarm("acc1", hits_at(ranks_of(samples), 1), 1 / n_classes)
 
     def unavailable(self) -> dict[str, str]:
         return {}

@@ -9,8 +9,10 @@ import numpy as np
 from pydantic import Field, JsonValue
 
 from cocabench.errors import DataError
-from cocabench.metrics.base import Metric
-from cocabench.metrics.ranking import Neighbours, Ranks, rank_both_ways
+from cocabench.metrics.base import Metric, Samples
+from cocabench.metrics.chance import alarm
+from cocabench.metrics.classification import ranks_of
+from cocabench.metrics.ranking import Neighbours, Ranks, hits_at, rank_both_ways
 from cocabench.metrics.retrieval import declared
 from cocabench.spec import Spec
 from cocabench.types import Dataset, Example, Model, Progress, SampleScore, silent
@@ -40,6 +42,14 @@ class Retrieval(Spec):
 
     def notes(self, dataset: Dataset) -> Sequence[str]:
         return ()
+
+    def remarks(self, dataset: Dataset, samples: Samples) -> Sequence[str]:
+        images = samples[samples["i2t_n_above"].notna()]
+        if not (ks := [k for k in self.ks if k < len(images)]):
+            return ()
+        queries = samples[samples["t2i_n_above"].notna()].drop_duplicates("image_id")
+        hits = hits_at(ranks_of(queries, "t2i_"), max(ks))
+        return alarm(f"t2i_recall@{max(ks)}", hits, max(ks) / len(images))
 
     def unavailable(self) -> dict[str, str]:
         return {}

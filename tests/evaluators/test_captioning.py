@@ -97,3 +97,12 @@ def test_an_image_without_references_is_named() -> None:
     dataset = Dataset("toy", "test", [*data().examples, Example("bare", Plain())])
     with pytest.raises(DataError, match="no reference caption for bare"):
         list(Captioning().score(Parrot(SENTENCES), dataset))  # type: ignore[arg-type]
+
+
+def test_a_model_that_says_the_same_of_every_image_is_flagged() -> None:
+    evaluator, dataset = Captioning(metrics=("BLEU@1",)), data()  # type: ignore[call-arg]
+    same = stack(evaluator.score(Parrot(["a dog"] * 6), dataset))  # type: ignore[arg-type]
+    assert evaluator.remarks(dataset, same) == ["1 distinct captions for 6 images, most often 'a dog'"]
+    assert evaluator.remarks(dataset, stack(evaluator.score(Parrot(SENTENCES), dataset))) == []  # type: ignore[arg-type]
+    blank = stack(evaluator.score(Parrot([*SENTENCES[:5], ""]), dataset))  # type: ignore[arg-type]
+    assert evaluator.remarks(dataset, blank) == ["1 of 6 captions are empty"]

@@ -35,6 +35,9 @@ class Norms(Spec):
     def notes(self, dataset: Dataset) -> tuple[str, ...]:
         return ()
 
+    def remarks(self, dataset: Dataset, samples: Any) -> tuple[str, ...]:
+        return ()
+
     def metrics(self, dataset: Dataset) -> list[Metric]:
         return [
             Metric(

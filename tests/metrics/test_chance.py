@@ -1,0 +1,28 @@
+"""The near-chance alarm."""
+
+import numpy as np
+import pytest
+
+from cocabench.metrics.chance import alarm
+
+
+@pytest.mark.parametrize(
+    ("share", "n", "chance", "rings"),
+    [
+        (0.0079, 50_000, 0.001, True),  # coca_ViT-B-32's captioning fine-tune on ImageNet, as published
+        (0.0214, 5_000, 0.005, True),  # and its t2i_recall@5 on Flickr30k
+        (0.6331, 50_000, 0.001, False),  # the same model before
+        (0.057, 1_906, 1 / 98, False),
+        (0.20, 10, 0.1, True),  # 2 of 10 cannot be told from 1 of 10
+        (0.0, 100, 0.1, True),
+    ],
+)
+def test_it_rings_near_chance_and_not_above(share: float, n: int, chance: float, rings: bool) -> None:
+    hits = np.zeros(n)
+    hits[: round(share * n)] = 1
+    assert bool(alarm("acc1", hits, chance)) is rings
+
+
+def test_it_names_metric_value_and_chance() -> None:
+    (said,) = alarm("acc1", np.zeros(10), 0.1)
+    assert said.startswith("acc1 of 0 % is near chance (10 %)")
