@@ -63,6 +63,17 @@ def referee(folder: Path) -> dict[str, Any]:
     return dict(json.loads(done.stdout[done.stdout.index("{") :]))
 
 
+def _rounded(value: Any) -> Any:
+    """Keep nine digits of every number: more than is compared."""
+    if isinstance(value, dict):
+        return {key: _rounded(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return round(value, 9) if isinstance(value, float) else value
+
+
 if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
-        GOLDENS.write_text(json.dumps(referee(exam.write(Path(temporary) / "exam")), indent=1) + "\n", encoding="utf-8")
+        found = referee(exam.write(Path(temporary) / "exam"))
+    lines = json.dumps(_rounded(found), indent=1).replace("\n     ", " ")
+    GOLDENS.write_text(lines + "\n", encoding="utf-8")

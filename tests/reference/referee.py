@@ -57,6 +57,16 @@ def retrieve(dataset, model, tokenizer):
     return zeroshot_retrieval.evaluate(model, loader, tokenizer, "cpu", amp=False, recall_k_list=[1, 5, 10])
 
 
+def features(dataset, model, tokenizer):
+    """The first images' and captions' unit features."""
+    pairs = [dataset[i] for i in range(8)]
+    with torch.no_grad():
+        images = model.encode_image(torch.stack([image for image, _ in pairs]))
+        texts = model.encode_text(tokenizer([texts[0] for _, texts in pairs]))
+    unit = torch.nn.functional.normalize
+    return {"images": unit(images, dim=-1).tolist(), "texts": unit(texts, dim=-1).tolist()}
+
+
 def caption(dataset, model, tokenizer):
     loader = torch.utils.data.DataLoader(dataset, batch_size=20, collate_fn=texts_collate)
     generate = partial(
@@ -99,6 +109,7 @@ def sit(folder, name):
         key: classify(parts[key], data[key], model, tokenizer) for key in ("classification", "subgroups", "multilabel")
     }
     found["retrieval"] = retrieve(data["retrieval"], model, tokenizer)
+    found["features"] = features(data["retrieval"], model, tokenizer)
     if hasattr(model, "generate"):
         words = caption(data["captioning"], model, tokenizer)
         references = [row["texts"] for row in parts["captioning"]["rows"]]
@@ -110,4 +121,4 @@ if __name__ == "__main__":
     exam = Path(sys.argv[1])
     results = {name: sit(exam, name) for name in ("coca", "clip")}
     versions = {package: importlib.metadata.version(package) for package in PACKAGES}
-    print(json.dumps({"versions": versions, "results": results}, indent=1))
+    print(json.dumps({"versions": versions, "results": results}))

@@ -47,6 +47,14 @@ def golden(name: str) -> dict[str, Any]:
     return cast(dict[str, Any], json.loads(environment.GOLDENS.read_text())["results"][name])
 
 
+def test_features_equal_open_clips(model: Model, data: dict[str, Dataset], golden: dict[str, Any]) -> None:
+    examples = data["retrieval"].examples[:8]
+    images = model.encode_images([e.image for e in examples]).rows
+    texts = model.encode_texts([e.texts[0] for e in examples])
+    assert images == pytest.approx(np.array(golden["features"]["images"]), abs=2e-6)
+    assert texts == pytest.approx(np.array(golden["features"]["texts"]), abs=2e-6)
+
+
 @pytest.mark.parametrize("part", ["classification", "subgroups"])
 def test_classification_equals_clip_benchmark(
     model: Model, data: dict[str, Dataset], golden: dict[str, Any], part: str
@@ -103,5 +111,7 @@ def test_the_referee_says_today_what_the_goldens_say(tmp_path: Path) -> None:
     assert live["versions"] == golden["versions"]
     for name in MODELS:
         assert live["results"][name].pop("captions", None) == golden["results"][name].pop("captions", None)
+        for kind, rows in golden["results"][name].pop("features").items():
+            assert np.array(live["results"][name]["features"][kind]) == pytest.approx(np.array(rows), abs=2e-6)
         for part, values in golden["results"][name].items():
             assert live["results"][name][part] == pytest.approx(values, abs=1e-6)
