@@ -109,8 +109,9 @@ def plan(models: Iterable[ModelPlan], tasks: Iterable[Task], settings: Settings,
     data = {task.name: _data_or_error(task, settings) for task in tasks}
     store = Store(settings.output)
     return [
-        _job(model, task, found, precision, settings, store)
+        _job(model, identity, task, found, settings, store)
         for model in models
+        for identity in [_identity(model, precision)]
         for task, found in zip(tasks, data.values(), strict=True)
     ]
 
@@ -123,7 +124,12 @@ def _data_or_error(task: Task, settings: Settings) -> Data | CocabenchError:
 
 
 def _job(
-    model: ModelPlan, task: Task, data: Data | CocabenchError, precision: str, settings: Settings, store: Store
+    model: ModelPlan,
+    identity: dict[str, JsonValue] | None,
+    task: Task,
+    data: Data | CocabenchError,
+    settings: Settings,
+    store: Store,
 ) -> Job:
     job = Job(model, task, State.READY)
     if isinstance(model, FailedPlan):
@@ -132,9 +138,9 @@ def _job(
         return replace(job, state=State.NOT_APPLICABLE, reason="the model cannot caption")
     if isinstance(data, CocabenchError):
         return replace(job, state=State.FAILED, reason=str(data), error=data)
-    if not model.at_hand:
+    if identity is None:
         return replace(job, data=data, reason="weights to be downloaded")
-    signature = Signature(protocol=data.protocol, model=_identity(model, precision))
+    signature = Signature(protocol=data.protocol, model=identity)
     job = replace(job, data=data, signature=signature)
     try:
         record = None if settings.fresh else finished(job, settings, store)
@@ -143,8 +149,13 @@ def _job(
     return replace(job, state=State.READY if record is None else State.DONE, record=record)
 
 
-def _identity(model: ModelPlan, precision: str) -> dict[str, JsonValue]:
-    """Return the model part of the signature. Pillow and torchvision make the pixels."""
+def _identity(model: ModelPlan, precision: str) -> dict[str, JsonValue] | None:
+    """Return the model part of the signature, or None while the weights are not at hand.
+
+    Pillow and torchvision are in it because they make the pixels. The weights file is hashed: once per model.
+    """
+    if not model.at_hand:
+        return None
     names = ("open_clip_torch", "pillow", "torch", "torchvision")
     packages: dict[str, JsonValue] = {name: metadata.version(name) for name in names}
     return {**model.signature(), "precision": precision, "packages": packages}
@@ -154,23 +165,29 @@ def finished(job: Job, settings: Settings, store: Store) -> Record | None:
     """Return the stored Record of a job, or None where it must run.
 
     A Record with skipped images is not that of a run that may skip none. Metrics that it lacks (another K) are
-    computed from its samples; None where these do not hold what a metric reads.
+    computed from its samples; None where these do not hold what such a metric reads. Metrics that it has are kept
+    although this machine could not measure them.
     """
     assert job.data, "called for jobs with data"
     assert job.signature, "called for jobs with a signature"
     record = store.get(job.plan.id, job.task.name, job.signature)
     if record is None or (record.skipped_images and not settings.skip_bad_images):
         return None
-    wanted, missing = measurable(job.task, job.data.dataset)
+    measured, missing = measurable(job.task, job.data.dataset)
     primary = job.task.spec.primary
-    if wanted.keys() == record.metrics.keys() and primary == record.primary and missing == record.skipped_metrics:
+    lacking = measured.keys() - record.metrics.keys()
+    if not lacking and primary == record.primary:
         return record
     samples = store.samples(record)
-    if any(metric.column not in samples for metric in wanted.values()):
+    able = {m.name: m for m in job.task.evaluator.metrics(job.data.dataset) if m.column in samples}
+    if lacking - able.keys():
         return None
-    estimates = {name: estimate(metric, samples, seed=settings.seed) for name, metric in wanted.items()}
-    definitions = {name: metric.info for name, metric in wanted.items()}
-    changed = {"metrics": estimates, "definitions": definitions, "skipped_metrics": missing, "primary": primary}
+    changed = {
+        "metrics": {name: estimate(metric, samples, seed=settings.seed) for name, metric in able.items()},
+        "definitions": {name: metric.info for name, metric in able.items()},
+        "skipped_metrics": {name: why for name, why in missing.items() if name not in able},
+        "primary": primary,
+    }
     return record.model_copy(update=changed)
 
 

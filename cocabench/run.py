@@ -72,7 +72,7 @@ def _settled(job: Job, store: Store) -> Outcome | None:
     """Return the Outcome of a job that needs no work; a Record whose metrics were made anew is kept."""
     if job.state is State.READY:
         return None
-    if job.record is not None:
+    if job.record is not None and job.record != store.get(job.record.model, job.record.task, job.record.signature):
         store.put_record(job.record)
     return Outcome(job, job.record, job.error)
 

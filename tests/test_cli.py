@@ -149,7 +149,7 @@ def test_caption_refuses_a_clip_a_missing_file_and_a_text(
 ) -> None:
     told = command("caption", "--model", models / "clip", data / "images" / "03.png")
     assert told.code == 1
-    assert "cannot" in told.err or "without a caption decoder" in told.err
+    assert "without a caption decoder" in told.err
     assert "no such file" in command("caption", "--model", models / "coca", tmp_path / "x.png").err
     (tmp_path / "x.png").write_text("text")
     assert "x.png" in command("caption", "--model", models / "coca", tmp_path / "x.png").err

@@ -203,6 +203,7 @@ def test_nan_features_are_an_error(
     told = run(command, models, data, tmp_path)
     assert told.code == 1
     assert "NaN" in told.err
+    assert "00.png" in told.err
     assert not list(tmp_path.rglob("*find*"))
 
 
@@ -443,3 +444,27 @@ def test_a_primary_or_a_type_that_is_wrong_is_told_before_anything_runs(
 def test_a_score_at_chance_is_flagged(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
     told = run(command, models, data, tmp_path, tasks="name")
     assert "% is near chance (17 %)" in told.out
+
+
+def test_a_metric_that_this_machine_lacks_is_not_lost_on_resuming(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cocabench.evaluators.retrieval import Retrieval
+
+    run(command, models, data, tmp_path)
+    before = next(tmp_path.rglob("find-*.json")).read_text()
+    monkeypatch.setattr(Retrieval, "unavailable", lambda self: {"t2i_recall@1": "no such tool here"})
+    assert run(command, models, data, tmp_path).code == 0
+    assert next(tmp_path.rglob("find-*.json")).read_text() == before
+
+
+def test_a_checkpoint_is_hashed_once_per_model(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cocabench.models import blueprint
+
+    hashed: list[Path] = []
+    original = blueprint.digest_file
+    monkeypatch.setattr(blueprint, "digest_file", lambda path: hashed.append(path) or original(path))
+    run(command, models, data, tmp_path, "--dry-run", tasks="find,name")
+    assert len(hashed) == 1

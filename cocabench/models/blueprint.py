@@ -30,7 +30,7 @@ class Blueprint:
     """All that is needed to build a model.
 
     id: the canonical model string. config: open_clip's model_cfg, file paths in it absolute. preprocess: open_clip's
-    PreprocessCfg fields. weights: a file, or None: not at hand (expected says where they come from) or random.
+    PreprocessCfg fields. weights: a file, or None: random, or not fetched yet.
     tokenizer: what open_clip.get_tokenizer takes, '' where it is made from config. notes: choices made for the user.
     """
 
@@ -151,6 +151,10 @@ def _folder(name: str, folder: Path) -> Blueprint:
 
 def _hub(spec: ModelSpec, *, download: bool) -> Blueprint:
     config, file = weights.from_hub(spec.name) if download else weights.cached_from_hub(spec.name)
+    if "model_cfg" not in config:
+        raise ModelError(
+            f"--model {spec.text}", "no 'model_cfg' in its config", wanted="a repository in open_clip's layout"
+        )
     return Blueprint(spec.text, config["model_cfg"], config.get("preprocess_cfg", {}), file, tokenizer=spec.text)
 
 

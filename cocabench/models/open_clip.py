@@ -51,8 +51,9 @@ class OpenClip:
         """Return unit rows for the images that could be read. An image that was encoded before is not encoded again."""
         new = [source for source in dict.fromkeys(images) if source not in self._encoded]
         parts, positions = self._over_images(new, self._image_features, progress)
-        rows = _checked(torch.cat(parts).numpy(), "image", positions) if parts else np.empty((0, 0), np.float32)
-        self._encoded.update({new[i]: row for i, row in zip(positions, rows, strict=True)})
+        read = [new[i] for i in positions]
+        rows = _checked(torch.cat(parts).numpy(), read) if parts else np.empty((0, 0), np.float32)
+        self._encoded.update(zip(read, rows, strict=True))
         kept = np.array([i for i, source in enumerate(images) if source in self._encoded], np.int64)
         if not len(kept):
             raise DataError(self.id, "no image could be read")
@@ -67,7 +68,7 @@ class OpenClip:
             rows += self._smaller_if_needed(self._text_features, tokens)
             progress("texts", min(start + TEXT_BATCH, len(distinct)), len(distinct))
         position = {text: i for i, text in enumerate(distinct)}
-        features = _checked(torch.cat(rows).numpy(), "text", np.arange(len(distinct)))
+        features = _checked(torch.cat(rows).numpy(), distinct)
         return features[[position[text] for text in texts]]
 
     def caption(
@@ -135,13 +136,13 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _checked(features: NDArray[np.float32], what: str, positions: NDArray[np.int64]) -> Features:
+def _checked(features: NDArray[np.float32], inputs: Sequence[object]) -> Features:
+    """Return the features; NumericsError that names the first input whose row is not finite."""
     bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
     if len(bad):
+        got = f"NaN or infinity in the features of {len(bad)} of {len(inputs)}"
         fix = "the weights or the precision are broken; try --precision fp32"
-        raise NumericsError(
-            f"{what} features", f"NaN or infinity for {len(bad)}, the first at {positions[bad[0]]}", fix=fix
-        )
+        raise NumericsError(str(inputs[bad[0]]), got, wanted="finite numbers", fix=fix)
     return features
 
 

@@ -83,7 +83,7 @@ def from_hub(repository: str) -> tuple[dict[str, Any], Path]:
         path = Path(huggingface_hub.hf_hub_download(repository, "open_clip_config.json"))
         config = json.loads(path.read_text(encoding="utf-8"))
         return config, Path(factory.download_pretrained_from_hf(repository))
-    except _DOWNLOAD_ERRORS as error:
+    except (*_DOWNLOAD_ERRORS, json.JSONDecodeError) as error:
         fix = "check the name and the network, or give a local folder"
         raise ModelError(f"--model hf-hub:{repository}", f"cannot be had ({_first(error)})", fix=fix) from None
 
