@@ -12,6 +12,7 @@ CocabenchError                1   something went wrong while running
 ├── NumericsError             1   NaN or infinity where a number must be
 ├── MetricUnavailableError    1   a metric that cannot run on this machine, with the remedy
 └── ResultsError              2   a results folder or Record that cannot be read, written or compared
+    └── UnpairedError         2   samples that cannot be held against each other; the reason stands beside the number
 """
 
 from __future__ import annotations
@@ -99,3 +100,7 @@ class MetricUnavailableError(CocabenchError):
 
 class ResultsError(CocabenchError):
     exit_code = 2
+
+
+class UnpairedError(ResultsError):
+    pass

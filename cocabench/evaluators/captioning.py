@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
 from typing import Annotated, ClassVar, Literal, cast
 
 import numpy as np
@@ -79,7 +78,7 @@ class Captioning(Spec):
     def metrics(self, dataset: Dataset) -> Sequence[Metric]:
         overall = captions.declared(self.metric_names)
         domains = sorted({example.domain for example in dataset.examples} - {""})
-        return (*overall, *(_within(metric, domain) for domain in domains for metric in overall))
+        return (*overall, *(captions.within(metric, domain) for domain in domains for metric in overall))
 
     def classes(self, dataset: Dataset) -> Sequence[str]:
         return ()
@@ -150,19 +149,3 @@ def _scored(
     """Score captions against their references; CIDEr's document frequencies are those of the whole corpus."""
     more = [e.texts for e in corpus] if len(corpus) > len(examples) else None
     return captions.statistics(texts, [e.texts for e in examples], names, corpus=more)
-
-
-def _within(metric: Metric, domain: str) -> Metric:
-    """The same metric over the images of one domain, as NoCaps reports it."""
-
-    def own(samples: Samples) -> Samples:
-        return samples.assign(cider=samples["cider_in_domain"]) if "cider_in_domain" in samples else samples
-
-    return replace(
-        metric,
-        name=f"{metric.name}[{domain}]",
-        summary=f"{metric.summary} Over the {domain} images.",
-        value=lambda samples: metric.value(own(samples)),
-        interval=lambda samples, rng: metric.interval(own(samples), rng),
-        domain=domain,
-    )

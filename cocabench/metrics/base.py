@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cocabench.types import Estimate, MetricInfo, SampleScore
+
+if TYPE_CHECKING:
+    from cocabench.metrics.paired import Paired
 
 Samples = pd.DataFrame
 
@@ -32,12 +35,23 @@ DEFINITIONS = 1
 UNKNOWN = Interval(float("nan"), float("nan"))
 
 
+class Pairing(Protocol):
+    """How two models are held against each other image by image; ``metrics.pairing`` has the kinds there are."""
+
+    def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
+        """Return first minus second over the same rows in the same order, an image's rows together."""
+
+    def per_image(self, samples: Samples) -> NDArray[np.float64] | None:
+        """Return (images,) each image's own value, or None where it has none."""
+
+
 @dataclass(frozen=True)
 class Metric:
     """A declared metric.
 
     value(samples) is a float, NaN where it is undefined; interval(samples, rng) redraws images, never captions;
-    column is the statistic whose non-null rows the metric reads; domain, if given, leaves the images of others out.
+    column is the statistic whose non-null rows the metric reads; domain, if given, leaves the images of others out;
+    pairing says how two models are compared: None computes value anew over redrawn images, which is slow but right.
     """
 
     name: str
@@ -48,6 +62,7 @@ class Metric:
     unit: Literal["fraction", "rank", "score"] = "fraction"
     higher_is_better: bool = True
     domain: str = ""
+    pairing: Pairing | None = None
 
     @property
     def info(self) -> MetricInfo:
@@ -59,10 +74,15 @@ def stack(scores: Iterable[SampleScore]) -> Samples:
     return pd.DataFrame([{"id": s.id, "image_id": s.image_id, **s.stats} for s in scores])
 
 
+def rows_of(metric: Metric, samples: Samples) -> Samples:
+    """Return the rows that a metric reads; none where its column is absent."""
+    rows = samples[samples[metric.column].notna()] if metric.column in samples else samples[:0]
+    return rows[rows["domain"] == metric.domain] if metric.domain else rows
+
+
 def estimate(metric: Metric, samples: Samples, *, seed: int = 0) -> Estimate:
     """Return the metric with its interval. Undefined (no rows, or NaN) is value None with n = 0, never 0."""
-    rows = samples[samples[metric.column].notna()] if metric.column in samples else samples[:0]
-    rows = rows[rows["domain"] == metric.domain] if metric.domain else rows
+    rows = rows_of(metric, samples)
     if rows.empty:
         return Estimate(value=None, low=None, high=None, n=0)
     value = metric.value(rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,8 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from cocabench.metrics.base import UNKNOWN, Interval, Metric, Samples
-from cocabench.metrics.intervals import image_draws, of_class_means, of_proportion_like, of_sums, proportion
+from cocabench.metrics.intervals import image_draws, of_class_means, of_hits, of_proportion_like, proportion
+from cocabench.metrics.pairing import Mean, Redrawn
 from cocabench.metrics.ranking import CHUNK_SCORES, Floats, Ints, Ranks, highest, hits_at, positive_ranks
 from cocabench.types import Features
 
@@ -76,21 +77,34 @@ def multi_hot(labels: Sequence[Sequence[int]], n_classes: int) -> NDArray[np.boo
     return truth
 
 
-def hit_interval(hits: Floats, rng: np.random.Generator) -> Interval:
-    """Wilson's interval where every hit is 0 or 1; the bootstrap of the mean where ties made fractions."""
-    if np.isin(hits, (0.0, 1.0)).all():
+def hit_interval(mean: Mean, samples: Samples) -> Interval:
+    """Wilson's interval where every hit is 0 or 1 and every image has one; else by the variance between images."""
+    hits = mean.values(samples)
+    if len(hits) == samples["image_id"].nunique() and np.isin(hits, (0.0, 1.0)).all():
         return proportion(hits)
-    return of_sums(np.column_stack([hits, np.ones_like(hits)]), lambda s: s[..., 0] / s[..., 1], rng)
+    return of_hits(mean.deviations(samples), float(mean.weights(samples) @ hits), len(hits))
 
 
 def _acc(k: int, n_classes: int) -> Metric:
+    mean = Mean(lambda samples: hits_at(ranks_of(samples), k))
     return Metric(
         name=f"acc{k}",
         summary=f"Share of images whose class is among the {k} highest; undefined for fewer than {k} classes.",
         column="n_above",
         value=lambda samples: accuracy(samples, k) if n_classes >= k else float("nan"),
-        interval=lambda samples, rng: hit_interval(hits_at(ranks_of(samples), k), rng),
+        interval=lambda samples, rng: hit_interval(mean, samples),
+        pairing=mean,
     )
+
+
+def _labels(samples: Samples) -> Ints:
+    return samples["label"].to_numpy(np.int64)
+
+
+def _class_weights(samples: Samples) -> Floats:
+    """Return per row 1 / (classes · images of its class)."""
+    _, codes, counts = np.unique(_labels(samples), return_inverse=True, return_counts=True)
+    return np.asarray(1 / (len(counts) * counts[codes]), np.float64)
 
 
 MEAN_PER_CLASS_RECALL = Metric(
@@ -98,25 +112,29 @@ MEAN_PER_CLASS_RECALL = Metric(
     summary="Mean over classes of the share of their images classified right (balanced accuracy).",
     column="n_above",
     value=mean_per_class_recall,
-    interval=lambda samples, rng: of_class_means(hits_at(ranks_of(samples), 1), samples["label"].to_numpy(np.int64)),
+    interval=lambda samples, rng: of_class_means(hits_at(ranks_of(samples), 1), _labels(samples)),
+    pairing=Mean(lambda samples: hits_at(ranks_of(samples), 1), _class_weights, strata=_labels),
 )
 
 
-def _map_interval(samples: Samples, rng: np.random.Generator) -> Interval:
-    """From the variance over redrawn images. A class whose positives a draw loses keeps its place out of that draw."""
+def _map_of_rows(samples: Samples) -> Callable[[Ints], float]:
+    """Return the metric over rows. A class whose positives a draw loses keeps its place out of that draw."""
     scores, truth = _scores_and_truth(samples)
     share = truth.any(axis=0).mean()
 
-    def value(rows: NDArray[np.int64]) -> float:
+    def value(rows: Ints) -> float:
         kept = truth[rows].any(axis=0)
         return float(share * _mean_over_classes(scores[rows][:, kept], truth[rows][:, kept]))
 
-    draws = image_draws(samples, value, rng)
+    return value
+
+
+def _map_interval(samples: Samples, rng: np.random.Generator) -> Interval:
+    """From the variance over redrawn images."""
+    draws = image_draws(samples, _map_of_rows(samples), rng)
     if draws is None:
         return UNKNOWN
-    return of_proportion_like(
-        _mean_over_classes(scores, truth), float(draws.var(ddof=1)), samples["image_id"].nunique()
-    )
+    return of_proportion_like(mean_average_precision(samples), float(draws.var(ddof=1)), samples["image_id"].nunique())
 
 
 MEAN_AVERAGE_PRECISION = Metric(
@@ -125,6 +143,7 @@ MEAN_AVERAGE_PRECISION = Metric(
     column="class_scores",
     value=mean_average_precision,
     interval=_map_interval,
+    pairing=Redrawn(_map_of_rows),
 )
 
 

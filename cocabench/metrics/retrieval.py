@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cocabench.metrics.base import UNKNOWN, Interval, Metric, Samples, image_sums
+from cocabench.metrics.base import UNKNOWN, Interval, Metric, Samples
 from cocabench.metrics.classification import hit_interval, ranks_of
-from cocabench.metrics.intervals import Array, image_draws, of_sums, percentiles
+from cocabench.metrics.intervals import Array, image_draws, percentiles
+from cocabench.metrics.pairing import Ints, Mean, Redrawn
 from cocabench.metrics.ranking import expected_rank, hits_at
 
 WORDS = {"t2i": "texts whose image", "i2t": "images of which a caption"}
@@ -28,28 +30,25 @@ def _queries(samples: Samples, direction: str) -> Samples:
     return samples[samples[f"{direction}_n_above"].notna()]
 
 
-def _recall_interval(samples: Samples, direction: str, k: int, rng: np.random.Generator) -> Interval:
-    hits = hits_at(ranks_of(samples, f"{direction}_"), k)
-    if direction == "i2t":
-        return hit_interval(hits, rng)
-    sums = image_sums(samples, np.column_stack([hits, np.ones_like(hits)]))
-    return of_sums(sums, lambda s: s[..., 0] / s[..., 1], rng)
-
-
 def _recall(direction: str, k: int) -> Metric:
+    mean = Mean(lambda samples: hits_at(ranks_of(samples, f"{direction}_"), k))
     return Metric(
         name=f"{direction}_recall@{k}",
         summary=f"Share of {WORDS[direction]} is among the {k} highest (CLIP convention: any positive counts).",
         column=f"{direction}_n_above",
         value=lambda samples: recall(samples, direction, k),
-        interval=lambda samples, rng: _recall_interval(samples, direction, k, rng),
+        interval=lambda samples, rng: hit_interval(mean, samples),
+        pairing=mean,
     )
 
 
 def _median_rank(direction: str) -> Metric:
-    def interval(samples: Samples, rng: np.random.Generator) -> Interval:
+    def median_of_rows(samples: Samples) -> Callable[[Ints], float]:
         ranks = expected_rank(ranks_of(samples, f"{direction}_"))
-        draws = image_draws(samples, lambda rows: float(np.median(ranks[rows])), rng)
+        return lambda rows: float(np.median(ranks[rows]))
+
+    def interval(samples: Samples, rng: np.random.Generator) -> Interval:
+        draws = image_draws(samples, median_of_rows(samples), rng)
         return UNKNOWN if draws is None else percentiles(draws)
 
     return Metric(
@@ -60,6 +59,7 @@ def _median_rank(direction: str) -> Metric:
         interval=interval,
         unit="rank",
         higher_is_better=False,
+        pairing=Redrawn(median_of_rows),
     )
 
 
@@ -67,20 +67,32 @@ def _mean_recall(k: int) -> Metric:
     def value(samples: Samples) -> float:
         return (recall(samples, "t2i", k) + recall(samples, "i2t", k)) / 2
 
-    def interval(samples: Samples, rng: np.random.Generator) -> Interval:
-        rows = [np.zeros((len(samples), 2)) for _ in ("t2i", "i2t")]
-        for sums, direction in zip(rows, ("t2i", "i2t"), strict=True):
-            asked = samples[f"{direction}_n_above"].notna().to_numpy()
-            sums[asked, 0] = hits_at(ranks_of(samples[asked], f"{direction}_"), k)
-            sums[asked, 1] = 1.0
-        return of_sums(image_sums(samples, np.hstack(rows)), _mean_of_ratios, rng)
+    def hits(samples: Samples) -> Array:
+        found = np.zeros(len(samples))
+        for direction in WORDS:
+            asked = _asked(samples, direction)
+            found[asked] = hits_at(ranks_of(samples[asked], f"{direction}_"), k)
+        return found
 
+    mean = Mean(hits, _half_each)
     summary = f"Mean of t2i_recall@{k} and i2t_recall@{k}."
-    return Metric(name=f"mean_recall@{k}", summary=summary, column="id", value=value, interval=interval)
+    return Metric(
+        name=f"mean_recall@{k}",
+        summary=summary,
+        column="id",
+        value=value,
+        interval=lambda samples, rng: hit_interval(mean, samples),
+        pairing=mean,
+    )
 
 
-def _mean_of_ratios(sums: Array) -> Array:
-    return (sums[..., 0] / sums[..., 1] + sums[..., 2] / sums[..., 3]) / 2
+def _asked(samples: Samples, direction: str) -> NDArray[np.bool_]:
+    return np.asarray(samples[f"{direction}_n_above"].notna(), bool)
+
+
+def _half_each(samples: Samples) -> Array:
+    """Return weights of rows that give each direction one half."""
+    return np.asarray(sum(_asked(samples, way) / (2 * _asked(samples, way).sum()) for way in WORDS), np.float64)
 
 
 def declared(ks: Sequence[int]) -> tuple[Metric, ...]:

@@ -5,6 +5,6 @@ metric works on PTB tokens, so all need Java; ``unavailable`` says beforehand wh
 """
 
 from cocabench.metrics.captions.compute import preparing, statistics, unavailable
-from cocabench.metrics.captions.declared import ALL, NAMES, SUBSCORES, declared, protocol
+from cocabench.metrics.captions.declared import ALL, NAMES, SUBSCORES, declared, protocol, within
 
-__all__ = ["ALL", "NAMES", "SUBSCORES", "declared", "preparing", "protocol", "statistics", "unavailable"]
+__all__ = ["ALL", "NAMES", "SUBSCORES", "declared", "preparing", "protocol", "statistics", "unavailable", "within"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -12,6 +13,7 @@ from cocabench.errors import UnknownNameError
 from cocabench.metrics import intervals
 from cocabench.metrics.base import Interval, Metric, Samples, image_sums
 from cocabench.metrics.captions import bleu, meteor, spice, tokens
+from cocabench.metrics.pairing import Mean, Sums
 
 Array = NDArray[np.float64]
 
@@ -51,6 +53,13 @@ def declared(names: Sequence[str]) -> tuple[Metric, ...]:
     return tuple(_METRICS[name] for name in names)
 
 
+def within(metric: Metric, domain: str) -> Metric:
+    """Return the same metric over one domain's images, as NoCaps reports it: CIDEr with that domain's frequencies."""
+    own = _CIDER_IN_DOMAIN if metric.name == "CIDEr" else metric
+    name, summary = f"{metric.name}[{domain}]", f"{metric.summary} Over the {domain} images."
+    return replace(own, name=name, summary=summary, domain=domain)
+
+
 def _of_sums(
     name: str, summary: str, columns: Sequence[str], read: Callable[[Samples], Array], value: Callable[[Array], Array]
 ) -> Metric:
@@ -65,6 +74,7 @@ def _of_sums(
         column=columns[0],
         value=lambda samples: float(value(read(samples).sum(axis=0))),
         interval=interval,
+        pairing=Sums(read, value),
     )
 
 
@@ -104,6 +114,7 @@ def _mean(name: str, summary: str, column: str, *, score: bool = False) -> Metri
         value=lambda samples: float(samples[column].mean()),
         interval=interval,
         unit="score" if score else "fraction",
+        pairing=Mean(lambda samples: samples[column].to_numpy(dtype=np.float64)),
     )
 
 
@@ -127,3 +138,5 @@ _METRICS = {
         ),
     )
 }
+
+_CIDER_IN_DOMAIN = _mean("CIDEr", _METRICS["CIDEr"].summary, "cider_in_domain", score=True)

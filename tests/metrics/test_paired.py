@@ -1,0 +1,130 @@
+"""Paired tests: against scipy and closed forms, that they are honest under the null, and as strong as they say."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from cocabench.metrics import paired
+
+RNG = np.random.default_rng
+
+
+def ratio(sums: np.ndarray) -> np.ndarray:
+    return np.asarray(sums[..., 0] / sums[..., 1])
+
+
+def hits(gained: int, lost: int, n: int) -> np.ndarray:
+    """Per-image differences of a share of hits."""
+    return np.repeat([1.0, -1.0, 0.0], [gained, lost, n - gained - lost]) / n
+
+
+def test_mcnemar_by_hand() -> None:
+    """Of 10 discordant images 1 is the first's: P(X >= 1) = 1 - 2^-10, P(X <= 1) = 11 / 2^10."""
+    assert paired.mcnemar(1, 9) == pytest.approx((1 - 2**-10, 11 / 2**10))
+    assert paired.mcnemar(0, 0) == (1.0, 1.0)
+
+
+def test_hits_get_mcnemars_exact_test_at_any_size() -> None:
+    found = paired.of_means(hits(30, 12, 50_000), RNG(0))
+    assert found.p_value == pytest.approx(stats.binomtest(30, 42).pvalue)
+    assert (found.value, found.changed) == (pytest.approx(18 / 50_000), 42)
+
+
+def test_few_changes_are_enumerated_as_scipy_does() -> None:
+    differences = np.array([0.3, -0.1, 0.2, 0.05, 0.4, -0.15, 0.0])
+    found = paired.sign_flip(differences, RNG(0))
+    pairs = (differences, np.zeros_like(differences))
+    for p, side in zip(found, ("greater", "less"), strict=True):
+        test = stats.permutation_test(
+            pairs, lambda a, b, axis: (a - b).sum(axis), permutation_type="samples", vectorized=True, alternative=side
+        )
+        assert p == pytest.approx(test.pvalue)
+
+
+def test_many_changes_agree_with_the_normal_limit() -> None:
+    differences = RNG(1).normal(0.05, 1, 2000)
+    z = differences.sum() / np.sqrt((differences**2).sum())
+    assert paired.sign_flip(differences, RNG(0)).higher == pytest.approx(stats.norm.sf(z), abs=0.01)
+
+
+def test_swapping_a_mean_is_the_sign_flip_of_its_differences() -> None:
+    first, second = (np.column_stack([RNG(i).random(12), np.ones(12)]) for i in (0, 1))
+    swapped = paired.swap(first, second, ratio, RNG(0))
+    assert swapped == pytest.approx(paired.sign_flip((first - second)[:, 0] / 12, RNG(0)))
+
+
+def test_a_bootstrap_of_sums_agrees_with_the_closed_form() -> None:
+    first, second = (np.column_stack([RNG(i).random(400), np.ones(400)]) for i in (0, 1))
+    found = paired.of_sums(first, second, ratio, RNG(2))
+    closed = paired.of_means((first - second)[:, 0] / 400, RNG(2))
+    assert found[:3] == pytest.approx(closed[:3], abs=2e-3)
+    assert found.error == pytest.approx(closed.error, rel=0.03)
+
+
+def test_swapped_models_get_the_mirrored_answer() -> None:
+    differences = RNG(3).normal(0.02, 0.1, 12)
+    one, other = paired.of_means(differences, RNG(0)), paired.of_means(-differences, RNG(0))
+    assert (one.value, one.low, one.high) == pytest.approx((-other.value, -other.high, -other.low))
+    assert (one.higher, one.lower) == pytest.approx((other.lower, other.higher))
+
+
+def test_no_change_is_no_certainty() -> None:
+    """Bonett and Price's interval for 0 of 100 discordant pairs is about ±2.7 points, not ±0."""
+    found = paired.of_means(np.zeros(100), RNG(0))
+    assert found.p_value == 1.0
+    assert found.high == -found.low == pytest.approx(1.96 * np.sqrt(2) / 100, abs=1e-4)
+
+
+def test_class_means_vary_within_classes_only() -> None:
+    """Two classes that moved in opposite directions, every image alike: no variance but that of the added two."""
+    differences, classes = np.repeat([0.01, -0.01], 50), np.repeat([0, 1], 50)
+    assert paired.of_means(differences, RNG(0), strata=classes).error == pytest.approx(np.sqrt(2) * 0.01)
+    assert paired.of_means(differences, RNG(0)).error > 0.1
+    single = paired.of_means(differences, RNG(0), strata=np.arange(100))
+    assert single.error == pytest.approx(np.sqrt(100 * 0.01**2 + 2 * 0.01**2))
+
+
+def test_holm_by_hand_and_never_above_one() -> None:
+    assert paired.holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert paired.holm([0.9, 0.8]) == [1.0, 1.0]
+    assert paired.holm([]) == []
+
+
+def test_an_unpaired_test_agrees_with_its_interval() -> None:
+    assert paired.of_independent(0.02, 0.0, 0.05).p_value == pytest.approx(0.05, abs=1e-6)
+    assert paired.of_independent(-0.02, -0.05, 0.0).p_value == pytest.approx(0.05, abs=1e-6)
+    assert paired.of_independent(0.0, 0.0, 0.0).p_value == 1.0
+
+
+def test_detectable_and_power_are_inverse() -> None:
+    gap = paired.detectable(0.01, level=0.05)
+    assert gap == pytest.approx(0.01 * (1.6449 + 0.8416), abs=1e-5)
+    assert paired.power_of(gap, 0.01, level=0.05) == pytest.approx(paired.POWER)
+
+
+@pytest.mark.parametrize("discordant", [0.02, 0.2])
+def test_intervals_of_differences_cover_what_they_claim(discordant: float) -> None:
+    n, shift, rng = 200, 0.01, RNG(0)
+    shares = [(discordant + shift) / 2, (discordant - shift) / 2, 1 - discordant]
+    draws = rng.multinomial(n, shares, size=2000)
+    found = [paired.of_means(hits(*map(int, d[:2]), n), rng) for d in draws]
+    assert 0.94 < np.mean([f.low <= shift <= f.high for f in found]) < 0.985
+
+
+def test_false_alarms_stay_below_their_level() -> None:
+    """Equal models, captions of an image hit or miss together: the test must see images, not captions."""
+    rng = RNG(0)
+    together = rng.choice([-5.0, 0.0, 5.0], p=[0.1, 0.8, 0.1], size=(400, 300)) / 1500
+    p_values = [paired.sign_flip(d, rng).lower for d in together]
+    assert np.mean(np.array(p_values) < 0.05) < 0.075
+
+
+def test_power_is_what_is_printed() -> None:
+    """A drop of just the detectable size is found in about 80 of 100."""
+    n, discordant, rng = 2000, 0.2, RNG(0)
+    drop = paired.detectable(np.sqrt(discordant / n), level=0.05)
+    draws = rng.multinomial(n, [(discordant - drop) / 2, (discordant + drop) / 2, 1 - discordant], size=2000)
+    found = np.mean([paired.mcnemar(int(g), int(lost)).lower < 0.05 for g, lost, _ in draws])
+    assert 0.76 < found < 0.84
