@@ -48,6 +48,13 @@ def protocol_differences(a: Signature, b: Signature) -> list[str]:
     ]
 
 
+def known_differences(a: Signature, b: Signature) -> list[str]:
+    """Return a phrase for each protocol part that both know and that differs; imported Records know few."""
+    left, right = _flat(a.protocol), _flat(b.protocol)
+    both = (key for key in left if key in right and key != "imported" and left[key] != right[key])
+    return [f"{key}: {left[key]} against {right[key]}" for key in sorted(both)]
+
+
 _ABSENT = object()
 
 

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from cocabench.errors import ResultsError
@@ -23,6 +25,9 @@ from cocabench.signature import digest, short
 from cocabench.types import SCHEMA_VERSION, Record, Signature
 
 CAPTIONS = ".captions.json"
+
+NUMBERS = ("id", "image_id", "domain", "class_scores", "labels")
+"""Columns of samples that are no numbers and that metrics read."""
 
 REFERENCE_FOLDERS = ("baselines", "published")
 """What a results folder holds to be compared with. Records in these count only where the folder itself is named."""
@@ -66,6 +71,11 @@ class Store:
         path = self.path(record.model, record.task, record.signature)
         write_atomically(path, lambda p: p.write_text(to_json([record])[0], encoding="utf-8"))
         return path
+
+    def results(self, records: Iterable[Record]) -> Results:
+        """Return Records of this folder with their files, as ``load`` would."""
+        found = tuple(records)
+        return Results(found, tuple(self.path(r.model, r.task, r.signature) for r in found))
 
     def put_thumbnails(self, fingerprint: str, images: Mapping[str, bytes]) -> None:
         """Write {example id: JPEG} for a data set."""
@@ -122,6 +132,19 @@ def read_samples(path: Path | None, record: Record) -> pd.DataFrame:
     return pd.read_parquet(samples_path(path))
 
 
+def read_numbers(path: Path | None, record: Record) -> pd.DataFrame:
+    """Return of a Record's samples what metrics are computed from: ids, domain, numbers and multi-label scores."""
+    if path is None or not samples_path(path).is_file():
+        return read_samples(path, record)
+    schema = pq.read_schema(samples_path(path))
+    names = [field.name for field in schema if field.name in NUMBERS or _is_number(field.type)]
+    return pd.read_parquet(samples_path(path), columns=names)
+
+
+def _is_number(kind: pa.DataType) -> bool:
+    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
 def to_json(records: Iterable[Record]) -> list[str]:
     """Return each Record as JSON text, indented, without NaN."""
     return [
@@ -174,7 +197,11 @@ class Results:
 
     def samples(self, record: Record) -> pd.DataFrame:
         """Return the per-sample statistics of one of these Records."""
-        return read_samples(self.paths[self.records.index(record)], record)
+        return read_samples(self.path(record), record)
+
+    def path(self, record: Record) -> Path | None:
+        """Return the file of a Record, None where it came from an array or is none of these."""
+        return self.paths[self.records.index(record)] if record in self.records else None
 
 
 def load(*paths: str | Path) -> Results:

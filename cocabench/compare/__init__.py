@@ -1,0 +1,42 @@
+"""Records side by side: which to take, what may be compared, the table of tasks and models, and what tells them apart.
+
+The first model of a comparison is the one asked about: a difference is first minus second. Where the samples of both
+are at hand (``Evidence``), differences are paired: the same images, the one model's outcome against the other's.
+"""
+
+from cocabench.compare.choice import (
+    Choice,
+    brief,
+    choose,
+    imported_by,
+    incomparable,
+    limit,
+    notes,
+    published_by,
+    standard,
+)
+from cocabench.compare.difference import Difference, Finding, difference
+from cocabench.compare.evidence import Evidence
+from cocabench.compare.table import KINDS, Cell, Comparison, Row, compare, remarks
+
+__all__ = [
+    "KINDS",
+    "Cell",
+    "Choice",
+    "Comparison",
+    "Difference",
+    "Evidence",
+    "Finding",
+    "Row",
+    "brief",
+    "choose",
+    "compare",
+    "difference",
+    "imported_by",
+    "incomparable",
+    "limit",
+    "notes",
+    "published_by",
+    "remarks",
+    "standard",
+]
