@@ -12,7 +12,7 @@ import cocabench
 PACKAGE = Path(cocabench.__file__).parent
 LAYERS = (
     ("errors", "types"),
-    ("metrics", "spec", "signature", "store", "compare", "gate", "report", "published"),
+    ("metrics", "spec", "signature", "store", "epochs", "compare", "gate", "report", "published"),
     ("registry", "data", "models", "demo", "thumbnails"),
     ("evaluators",),
     ("plan", "run"),
