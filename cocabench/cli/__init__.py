@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from cocabench import __version__
-from cocabench.cli import captions, data, doctor, lists, results, run, setup
+from cocabench.cli import captions, compare, data, doctor, gate, lists, results, run, setup
 from cocabench.cli.console import err
 from cocabench.errors import CocabenchError
 
@@ -21,9 +21,9 @@ app = typer.Typer(
 )
 for command in (
     run.run,
-    results.compare,
+    compare.compare,
     results.report,
-    results.gate,
+    gate.gate,
     captions.caption,
     captions.score,
     doctor.doctor,

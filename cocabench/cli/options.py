@@ -39,3 +39,8 @@ SkipBadImages = Annotated[bool, typer.Option("--skip-bad-images", help="Go on wi
 def beam_groups_of(beams: int) -> int:
     """Return the groups that go with a number of beams where none are given: upstream's 3 for its 6, else 1."""
     return 3 if beams == 6 else 1
+
+
+def names_of(text: str) -> list[str]:
+    """Return the names of a comma-separated option."""
+    return [name.strip() for name in text.split(",") if name.strip()]

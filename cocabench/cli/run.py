@@ -171,7 +171,7 @@ def _execute(jobs: Sequence[Job], settings: Settings, machine: Hardware, *, show
         done = sum(outcome.record is not None for outcome in outcomes)
         err.print(f"\nstopped; {done} of {len(jobs)} results are kept in {settings.output}, the same command goes on")
         raise typer.Exit(130) from None
-    _summary(outcomes, as_json)
+    _summary(outcomes, settings, as_json)
     failures = [o for o in outcomes if o.error is not None]
     for failed in failures:
         what = f"{failed.job.plan.id} on {failed.job.task.name}: {failed.error}"
@@ -180,12 +180,13 @@ def _execute(jobs: Sequence[Job], settings: Settings, machine: Hardware, *, show
         raise typer.Exit(1)
 
 
-def _summary(outcomes: Sequence[Outcome], as_json: bool) -> None:
-    from cocabench.cli.results import print_comparison
+def _summary(outcomes: Sequence[Outcome], settings: Settings, as_json: bool) -> None:
+    from cocabench.cli.compare import print_comparison
     from cocabench.compare import compare
+    from cocabench.store import Store
 
     records = [outcome.record for outcome in outcomes if outcome.record is not None]
     if as_json:
         print(json.dumps([record.model_dump(mode="json") for record in records], ensure_ascii=False, allow_nan=False))
     elif records:
-        print_comparison(compare(records))
+        print_comparison(compare(Store(settings.output).results(records)))

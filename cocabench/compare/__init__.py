@@ -4,6 +4,7 @@ The first model of a comparison is the one asked about: a difference is first mi
 are at hand (``Evidence``), differences are paired: the same images, the one model's outcome against the other's.
 """
 
+from cocabench.compare.changes import Change, Changes, changes
 from cocabench.compare.choice import (
     Choice,
     brief,
@@ -17,26 +18,40 @@ from cocabench.compare.choice import (
 )
 from cocabench.compare.difference import Difference, Finding, difference
 from cocabench.compare.evidence import Evidence
-from cocabench.compare.table import KINDS, Cell, Comparison, Row, compare, remarks
+from cocabench.compare.legend import legend
+from cocabench.compare.sources import PUBLISHED, read
+from cocabench.compare.table import KINDS, Cell, Comparison, Row, compare, ranked, remarks
+from cocabench.compare.totals import Average, Tally, averages, tallies
 
 __all__ = [
     "KINDS",
+    "PUBLISHED",
+    "Average",
     "Cell",
+    "Change",
+    "Changes",
     "Choice",
     "Comparison",
     "Difference",
     "Evidence",
     "Finding",
     "Row",
+    "Tally",
+    "averages",
     "brief",
+    "changes",
     "choose",
     "compare",
     "difference",
     "imported_by",
     "incomparable",
+    "legend",
     "limit",
     "notes",
     "published_by",
+    "ranked",
+    "read",
     "remarks",
     "standard",
+    "tallies",
 ]

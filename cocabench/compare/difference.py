@@ -10,7 +10,7 @@ from enum import StrEnum
 from cocabench.compare.evidence import Evidence
 from cocabench.errors import UnpairedError
 from cocabench.metrics import paired
-from cocabench.report.text import half_width, points, signed
+from cocabench.report.text import half_width, p_text, points, rounded_up, signed
 from cocabench.types import Estimate, MetricInfo, Record
 
 LEVEL = 0.05
@@ -54,6 +54,25 @@ class Difference:
     @property
     def significant(self) -> bool:
         return self.finding in (Finding.FIRST, Finding.SECOND)
+
+    @property
+    def verdict(self) -> str:
+        """``first better (p=0.003)``, ``no difference found; 2.1 would show``, or nothing where it is not tested.
+
+        p is the adjusted one where there is one; what would show is the smallest detectable difference, rounded up.
+        """
+        if self.finding is Finding.UNTESTED:
+            return ""
+        if self.finding is Finding.NOTHING:
+            return (
+                f"{self.finding}{'' if self.detectable is None else f'; {rounded_up(self.detectable):.1f} would show'}"
+            )
+        return f"{self.finding} ({p_text(self.p_value if self.adjusted is None else self.adjusted)})"
+
+    @property
+    def mark(self) -> str:
+        """▲ where the first is better, ▼ where the second is, else nothing: for the eye, beside the numbers."""
+        return {Finding.FIRST: "▲", Finding.SECOND: "▼"}.get(self.finding, "")
 
     def __str__(self) -> str:
         if self.low is None or self.high is None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 
 from cocabench.compare.choice import imported_by, published_by
@@ -10,7 +12,7 @@ from cocabench.metrics import catalogue, pairing
 from cocabench.metrics.base import Metric
 from cocabench.metrics.paired import Paired
 from cocabench.signature import short
-from cocabench.store import Results, read_numbers, samples_path
+from cocabench.store import Results, read_numbers, read_samples, samples_path
 from cocabench.types import Record
 
 
@@ -40,10 +42,17 @@ class Evidence:
             self._read[key] = self._load(record)
         return self._read[key]
 
+    def rows(self, record: Record) -> pd.DataFrame:
+        """Return all that is kept of a Record's samples, captions and names among it; UnpairedError as above."""
+        return read_samples(self._path(record), record)
+
     def _load(self, record: Record) -> pd.DataFrame:
+        return read_numbers(self._path(record), record)
+
+    def _path(self, record: Record) -> Path:
         if source := published_by(record) or imported_by(record):
             raise UnpairedError("", f"{record.model} is from {source}, without samples")
         path = next((path for results in self._results if (path := results.path(record)) is not None), None)
         if path is None or not samples_path(path).is_file():
             raise UnpairedError("", f"no samples of {record.model} on {record.task}")
-        return read_numbers(path, record)
+        return path

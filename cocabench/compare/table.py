@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -73,6 +74,18 @@ class Row:
         """What the test of two models says."""
         return self.difference.finding if self.difference else Finding.UNTESTED
 
+    @property
+    def verdict(self) -> str:
+        """What the test of two models says, in words, with ▲ or ▼ where one is better."""
+        return f"{self.difference.mark} {self.difference.verdict}".strip() if self.difference else ""
+
+    @property
+    def gain(self) -> float:
+        """How far the first of two models is ahead, in points, whatever the metric's direction; −inf where unknown."""
+        if self.difference is None:
+            return -math.inf
+        return self.difference.value if self.info.higher_is_better else -self.difference.value
+
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
@@ -107,6 +120,16 @@ def compare(
         for row in _rows([by_key.get((name, task)) for name in names], all_metrics=all_metrics, evidence=evidence)
     ]
     return Comparison(names, tuple(_with_findings(rows)), left_out)
+
+
+def ranked(comparison: Comparison) -> Comparison:
+    """Return the table of two models with the tasks of each kind from the first's largest lead to its largest lag."""
+    kinds = list(dict.fromkeys(row.evaluator for row in comparison.rows))
+    lead = {row.task: row.gain for row in comparison.rows if row.primary}
+    order = sorted(
+        comparison.rows, key=lambda row: (kinds.index(row.evaluator), -lead.get(row.task, -math.inf), row.task)
+    )
+    return replace(comparison, rows=tuple(order))
 
 
 def _names(chosen: Sequence[Record], models: Sequence[str]) -> tuple[str, ...]:

@@ -147,7 +147,11 @@ def of_draws(value: float, draws: Array) -> Paired:
 
     For metrics that are no function of sums (a median, average precision).
     """
-    error = float(draws.std(ddof=1))
+    return of_error(value, float(draws.std(ddof=1)))
+
+
+def of_error(value: float, error: float) -> Paired:
+    """Compare by a difference and its standard error: a normal test."""
     reach = _Z * error
     return Paired(value, value - reach, value + reach, *_normal(value, error), error or math.nan)
 

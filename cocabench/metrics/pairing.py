@@ -97,14 +97,17 @@ def pairing_of(metric: Metric) -> Pairing:
 
 
 def compare(metric: Metric, first: Samples, second: Samples, *, seed: int = 0) -> Paired:
-    """Return first minus second of a metric over the same samples, whatever their order.
+    """Return first minus second of a metric over the same samples, whatever their order; UnpairedError as aligned."""
+    one, other = aligned(metric, first, second)
+    return pairing_of(metric).compare(one, other, np.random.default_rng(seed))
 
-    UnpairedError where the two do not hold the same samples.
-    """
+
+def aligned(metric: Metric, first: Samples, second: Samples) -> tuple[Samples, Samples]:
+    """Return the rows that a metric reads, of both in one order; UnpairedError where they are not the same samples."""
     one, other = (rows_of(metric, samples).sort_values(["image_id", "id"]) for samples in (first, second))
     if one.empty or other.empty:
         raise UnpairedError(metric.name, f"no column {metric.column!r} in the samples")
     if not np.array_equal(one[["image_id", "id"]].to_numpy(), other[["image_id", "id"]].to_numpy()):
         only = set(one["id"]) ^ set(other["id"])
         raise UnpairedError(metric.name, f"{len(only)} samples are in one of the two only")
-    return pairing_of(metric).compare(one, other, np.random.default_rng(seed))
+    return one, other

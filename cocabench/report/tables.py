@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 
-from cocabench.compare import Cell, Comparison, Row, difference, remarks
+from cocabench.compare import Cell, Comparison, Difference, Row, remarks
 from cocabench.report.text import Footnotes, escape, points, table
 
 
 def header(comparison: Comparison) -> list[str]:
-    """Return the columns of the table, unescaped: task, metric, the models, and the difference of two."""
-    two = ["difference (first − second)"] if len(comparison.models) == 2 else []
+    """Return the columns of the table, unescaped: task, metric, the models; of two their difference and its finding."""
+    two = ["difference (first − second)", "finding"] if len(comparison.models) == 2 else []
     return ["task", "metric", *comparison.models, *two]
 
 
@@ -34,7 +34,7 @@ def body(comparison: Comparison, footnotes: Footnotes) -> str:
     lines = [
         [escape(row.task), escape(row.metric)]
         + [markdown_cell(cell, footnotes, apart=not two) for cell in row.cells]
-        + ([escape(row.difference_text)] if two else [])
+        + ([escape(row.difference_text), row.verdict] if two else [])
         for row in comparison.rows
     ]
     return table([escape(column) for column in header(comparison)], lines, left=2)
@@ -46,25 +46,32 @@ def markdown_cell(cell: Cell, footnotes: Footnotes, *, apart: bool = True) -> st
     return text + footnotes.mark(remarks(cell, apart=apart))
 
 
+DIFFERENCE = ("low", "high", "p_value", "adjusted", "detectable", "finding", "unpaired")
+
+
 def to_csv(comparison: Comparison) -> str:
     """Return the table as CSV: a line per task, metric and model; value, low, high and difference in points."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     columns = ("value", "low", "high", "n", "best", "notes", "incomparable_with_first", "first_minus_this")
-    writer.writerow(["task", "metric", "model", *columns])
+    writer.writerow(["task", "metric", "model", *columns, *(f"difference_{name}" for name in DIFFERENCE)])
     for row in comparison.rows:
-        for model, cell in zip(comparison.models, row.cells, strict=True):
-            writer.writerow([row.task, row.metric, model, *_csv_cell(row, cell)])
+        for model, cell, gap in zip(comparison.models, row.cells, row.differences, strict=True):
+            writer.writerow([row.task, row.metric, model, *_csv_cell(row, cell), *_csv_difference(gap)])
     return stream.getvalue()
 
 
 def _csv_cell(row: Row, cell: Cell) -> list[object]:
-    e, first = cell.estimate, row.cells[0]
+    e = cell.estimate
     numbers = (
         [None if v is None else round(points(v, row.info), 4) for v in (e.value, e.low, e.high)] if e else [None] * 3
     )
-    comparable = e is not None and first.estimate is not None and cell is not first and not cell.incomparable
-    gap = difference(first.estimate, e, row.info) if comparable and first.estimate and e else None
     said = [*cell.notes, *([] if e else [cell.text])]
-    tail = ["; ".join(said), "; ".join(cell.incomparable), None if gap is None else round(gap.value, 4)]
-    return [*numbers, e.n if e else None, int(cell.best), *tail]
+    return [*numbers, e.n if e else None, int(cell.best), "; ".join(said), "; ".join(cell.incomparable)]
+
+
+def _csv_difference(gap: Difference | None) -> list[object]:
+    if gap is None:
+        return [None] * (1 + len(DIFFERENCE))
+    fields = [getattr(gap, name) for name in ("value", *DIFFERENCE)]
+    return [float(f"{field:.6g}") if isinstance(field, float) else field for field in fields]

@@ -10,8 +10,8 @@ from cocabench.types import Estimate, MetricInfo
 
 
 def points(value: float, info: MetricInfo) -> float:
-    """Return value as it is printed: fractions and caption scores (CIDEr 1.253) times 100, ranks as they are."""
-    return value if info.unit == "rank" else 100 * value
+    """Return value as it is printed: fractions and caption scores (CIDEr 1.253) times 100, other units as they are."""
+    return 100 * value if info.unit in ("fraction", "score") else value
 
 
 def half_width(value: float, low: float, high: float) -> float:
@@ -19,7 +19,19 @@ def half_width(value: float, low: float, high: float) -> float:
 
     Rounding up and taking the longer side of an asymmetric interval never make a number look surer than it is.
     """
-    return math.ceil(round(max(high - value, value - low) * 10, 6)) / 10
+    return rounded_up(max(high - value, value - low))
+
+
+def rounded_up(value: float) -> float:
+    """Return value rounded up to one decimal; 1e-7 absorbs the rounding of floats."""
+    return math.ceil(round(value * 10, 6)) / 10
+
+
+def p_text(p_value: float | None) -> str:
+    """Return ``p=0.012``, ``p<0.001``, or nothing for None."""
+    if p_value is None:
+        return ""
+    return "p<0.001" if p_value < 0.001 else f"p={p_value:.3f}" if p_value < 0.1 else f"p={p_value:.2f}"
 
 
 def number(estimate: Estimate, info: MetricInfo) -> str:

@@ -6,15 +6,13 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from cocabench import published as publications
-from cocabench.compare import Comparison, choose, compare, notes
+from cocabench.compare import Comparison, choose, compare, legend, notes
 from cocabench.errors import ResultsError, UnknownNameError
 from cocabench.report import figures, sections
 from cocabench.report.tables import body, left_out, to_csv
 from cocabench.report.text import Footnotes, escape, plural
 from cocabench.store import write_atomically
 from cocabench.types import Record
-
-INTERVALS = "± is half of a 95 % interval over images, rounded up; n counts images. Scores are times 100."
 
 
 def write_report(
@@ -94,7 +92,7 @@ def _markdown(
     everything, footnotes = compare(records, all_metrics=True), Footnotes()
     pictures = "\n\n".join(f"![{_alt(p)}](figures/{p.name})" for p in drawn if p.suffix == ".svg") or escape(why_not)
     parts = {
-        "Results": f"{INTERVALS}\n\n{body(comparison, footnotes)}",
+        "Results": f"{' '.join(map(escape, legend(comparison)))}\n\n{body(comparison, footnotes)}",
         "Figures": pictures,
         "Retrieval": sections.retrieval(everything, footnotes),
         "Captioning": sections.captioning(everything, tasks["captioning"], footnotes),

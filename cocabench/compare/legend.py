@@ -1,0 +1,37 @@
+"""What must stand below a table so that its numbers are read as they are meant."""
+
+from __future__ import annotations
+
+from cocabench.compare.choice import brief
+from cocabench.compare.difference import LEVEL, Difference
+from cocabench.compare.table import Comparison
+from cocabench.metrics.paired import POWER
+
+INTERVALS = "± is half of a 95 % interval over images, rounded up; n counts images. Scores are times 100."
+GALLERY = "Retrieval: intervals and tests are conditional on the fixed gallery; other images to search are not covered."
+
+
+def legend(comparison: Comparison) -> tuple[str, ...]:
+    """Return the sentences that belong below a table: what ± is, what is held fixed, what a finding means."""
+    said = [INTERVALS]
+    if any(row.evaluator == "retrieval" for row in comparison.rows):
+        said.append(GALLERY)
+    primary = [gap for row in comparison.rows if row.primary for gap in row.differences if gap]
+    others = [gap for row in comparison.rows if not row.primary for gap in row.differences if gap]
+    return (*said, *_tests(primary, others))
+
+
+def _tests(primary: list[Difference], others: list[Difference]) -> list[str]:
+    family = sum(gap.adjusted is not None for gap in primary)
+    every = [*primary, *others]
+    if not any(gap.p_value is not None for gap in every):
+        return []
+    said = [
+        f"Better: p < {LEVEL:g}, two-sided, corrected for {family} primary differences together (Holm)"
+        + ("; other metrics one by one." if others else ".")
+    ]
+    if any(gap.detectable is not None for gap in every):
+        said.append(f"“x would show”: a true difference of x points is found in {100 * POWER:.0f} of 100 such tests.")
+    if reasons := list(dict.fromkeys(gap.unpaired for gap in every if gap.unpaired)):
+        said.append(f"unpaired: wider than on the same samples ({brief(reasons, 1)}).")
+    return said
