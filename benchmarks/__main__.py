@@ -1,22 +1,62 @@
-"""python -m benchmarks [NAME …] [--json]: run some or all; the last line of each is its JSON."""
+"""Run the benchmarks: both sides in one session, ratios and peak memory.
+
+python -m benchmarks              all rows, then the table in benchmarks/RESULTS.md anew
+python -m benchmarks NAME [--json] [FLAGS OF THE ROW]    one row; the last line is its JSON
+"""
 
 from __future__ import annotations
 
-import runpy
+import json
+import subprocess
 import sys
-from pathlib import Path
+from typing import Any
 
-NAMES = ("captioning", "metrics")
+from benchmarks import table
+from benchmarks.sides import ROOT
+
+ROWS: dict[str, tuple[str, ...]] = {
+    "classifier": ("classifier",),
+    "classifier-coca": ("classifier", "--model", "coca_ViT-B-32"),
+    "text": ("text",),
+    "recall": ("recall",),
+    "ranks": ("ranks",),
+    "cache": ("cache",),
+    "run": ("run",),
+    "captioning": ("captioning",),
+    "metrics": ("metrics",),
+}
+"""Name -> its module below benchmarks, and flags."""
+
+EXTRA: dict[str, tuple[str, ...]] = {"images": ("images",)}
+"""Rows that need a GPU: run by name only."""
 
 
 def main() -> None:
-    asked = [a for a in sys.argv[1:] if not a.startswith("-")] or list(NAMES)
-    flags = [a for a in sys.argv[1:] if a.startswith("-")]
-    if unknown := [name for name in asked if name not in NAMES]:
-        sys.exit(f"benchmarks: unknown {', '.join(unknown)}; known: {', '.join(NAMES)}")
-    for name in asked:
-        sys.argv = [str(Path(__file__).with_name(f"{name}.py")), *flags]
-        runpy.run_module(f"benchmarks.{name}", run_name="__main__")
+    """Run one row as it is, or all of them and write the table."""
+    if len(sys.argv) > 1:
+        name, *flags = sys.argv[1:]
+        sys.exit(subprocess.run(_order(name, flags), cwd=ROOT, check=False).returncode)
+    found = {name: _last_line(name) for name in ROWS}
+    table.write(found)
+    sys.exit(1 if None in found.values() else 0)
+
+
+def _order(name: str, flags: list[str]) -> list[str]:
+    known = ROWS | EXTRA
+    if name not in known:
+        sys.exit(f"benchmarks: unknown {name!r}; known: {', '.join(known)}")
+    module, *own = known[name]
+    return [sys.executable, "-m", f"benchmarks.{module}", *own, *flags]
+
+
+def _last_line(name: str) -> dict[str, Any] | None:
+    """Run a row and return its JSON; None, and a line on stderr, where it fails."""
+    done = subprocess.run(_order(name, []), cwd=ROOT, check=False, stdout=subprocess.PIPE, text=True)
+    if done.returncode:
+        print(f"benchmarks: {name} failed with exit code {done.returncode}", file=sys.stderr)
+        return None
+    print(done.stdout, end="", flush=True)
+    return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
 if __name__ == "__main__":

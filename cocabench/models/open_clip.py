@@ -25,9 +25,8 @@ from cocabench.models.build import (
 from cocabench.models.captions import caption_texts, decode_options, special_ids
 from cocabench.models.decode import generate_scored
 from cocabench.models.hardware import Hardware
+from cocabench.models.text import encode_batch, encode_tokens
 from cocabench.types import Captions, Features, ImageFeatures, ImageSource, Progress, silent
-
-TEXT_BATCH = 256
 
 T = TypeVar("T")
 
@@ -62,14 +61,14 @@ class OpenClip:
     def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
         """Return a unit row per text. Equal texts are encoded once and share bits, so that their ties are exact."""
         distinct = list(dict.fromkeys(texts))
-        rows = []
-        for start in range(0, len(distinct), TEXT_BATCH):
-            tokens = self.tokenizer(distinct[start : start + TEXT_BATCH])
-            rows += self._smaller_if_needed(self._text_features, tokens)
-            progress("texts", min(start + TEXT_BATCH, len(distinct)), len(distinct))
+        rows = encode_tokens(
+            self.net,
+            self.tokenizer(distinct),
+            encode=lambda tokens: torch.cat(self._smaller_if_needed(self._text_features, tokens)),
+            progress=progress,
+        )
         position = {text: i for i, text in enumerate(distinct)}
-        features = _checked(torch.cat(rows).numpy(), distinct)
-        return features[[position[text] for text in texts]]
+        return _checked(rows.numpy(), distinct)[[position[text] for text in texts]]
 
     def caption(
         self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress = silent
@@ -129,7 +128,7 @@ class OpenClip:
         return F.normalize(self.net.encode_image(pixels).float(), dim=-1).cpu()
 
     def _text_features(self, tokens: torch.Tensor) -> torch.Tensor:
-        return F.normalize(self.net.encode_text(tokens).float(), dim=-1).cpu()
+        return F.normalize(encode_batch(self.net, tokens).float(), dim=-1).cpu()
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
