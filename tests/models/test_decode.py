@@ -222,12 +222,12 @@ def test_training_mode_is_restored(models: dict[str, Any]) -> None:
     assert model.text.training
 
 
-def test_unpacked_weights_give_the_same_captions(models: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_plain_linear_layers_give_the_same_captions(models: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     """As on machines without oneDNN."""
     ids, pixels = MODELS["pooled"]["ids"], images("pooled")
-    packed = generate(models["pooled"], pixels, seq_len=20, **ids)
-    monkeypatch.setattr(blocks, "_can_pack", lambda weight: False)
-    assert torch.equal(generate(models["pooled"], pixels, seq_len=20, **ids), packed)
+    fast = generate(models["pooled"], pixels, seq_len=20, **ids)
+    monkeypatch.setattr(blocks, "_by_onednn", lambda weight: False)
+    assert torch.equal(generate(models["pooled"], pixels, seq_len=20, **ids), fast)
 
 
 def test_autocast_runs_and_stays_close(models: dict[str, Any]) -> None:

@@ -78,7 +78,6 @@ class ImageDecoder:
 
     def __init__(self, text_decoder: Any, image_embs: Tensor) -> None:
         self._decoder = text_decoder
-        # First, since packing a transposed matrix needs a second copy of it for a moment.
         self._project = linear(text_decoder.text_projection.t(), None)
         self._blocks = [
             (SelfBlock(block), CrossBlock(cross, image_embs))
