@@ -195,7 +195,13 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One line of a gate. difference is now minus baseline, in points (x100) for fractions."""
+    """One line of a gate. difference is now minus baseline with its 95 % interval, in points (x100) for fractions.
+
+    p_value: of "no drop", one-sided, after Holm over the family of that many tests; None where nothing was tested.
+    detectable: the smallest true drop, in points, that such a gate finds in 80 of 100 cases. changed: images whose
+    outcome differs, None where that is not known. unpaired: why the samples could not be held against each other, ''
+    for a paired test. exit_code: what the line adds to the command's.
+    """
 
     task: str
     model: str
@@ -204,5 +210,13 @@ class Verdict:
     baseline: Estimate | None = None
     current: Estimate | None = None
     difference: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    family: int = 0
+    detectable: float | None = None
+    changed: int | None = None
+    unpaired: str = ""
     tolerance: float | None = None
+    exit_code: int = 0
     detail: str = ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from cocabench.store import Store
 from cocabench.types import Record, Signature
 
 NAMES = ("cat", "dog")
+_SECONDS = itertools.count()
 
 
 def outcomes(hits: Sequence[bool] | np.ndarray) -> pd.DataFrame:
@@ -57,7 +59,7 @@ def classified(
         signature=Signature(protocol=protocol or {"task": task, "data": {"images": len(frame)}}, model={"id": model}),
         metrics={"acc1": estimate(metric, frame)},
         definitions={"acc1": metric.info},
-        created="2025-01-01T00:00:00Z",
+        created=f"2025-01-01T00:00:{next(_SECONDS):06}Z",
         **fields,
     )
     store = Store(root)

@@ -66,7 +66,7 @@ def test_gate_holds_regresses_and_refuses(command: Command, results: Path, tmp_p
     same = command("gate", "--baseline", results, "--current", results, "--rules", rules, "--junit", tmp_path / "j.xml")
     assert same.code == 0, same.err
     assert 'failures="0"' in (tmp_path / "j.xml").read_text()
-    better = worsen(results, tmp_path / "before", by=-0.2)
+    better = worsen(results, tmp_path / "before", by=-0.9)
     assert command("gate", "--baseline", better, "--current", results, "--rules", rules).code == 1
     for path in (tmp_path / "before").rglob("*.json"):
         path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
@@ -81,12 +81,13 @@ def test_gate_holds_regresses_and_refuses(command: Command, results: Path, tmp_p
 
 
 def worsen(results: Path, folder: Path, *, by: float) -> Path:
-    """Copy Records with every value lowered."""
+    """Copy Records with every value lowered, and known exactly."""
     for path in results.rglob("*.json"):
         table = json.loads(path.read_text())
         for metric in table["metrics"].values():
             if metric["value"] is not None:
                 metric["value"] -= by
+                metric["low"] = metric["high"] = metric["value"]
         target = folder / path.relative_to(results)
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(table))

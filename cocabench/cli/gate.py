@@ -3,38 +3,87 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
-from cocabench.cli.console import err, print_table
+from cocabench.cli.console import err, out, print_table
+
+if TYPE_CHECKING:
+    from cocabench.gate import Rules
+    from cocabench.store import Results
+    from cocabench.types import Verdict
 
 DEFAULT_RULES = Path("results/gates.toml")
+STYLES = {"regressed": "red", "missing": "red", "incomparable": "red", "cannot tell": "yellow", "improved": "green"}
 
 
 def gate(
-    baseline: Annotated[Path, typer.Option(help="The results to hold.")],
+    baseline: Annotated[str, typer.Option(help="The results to hold: a folder, or published:NAME:TAG.")],
     current: Annotated[Path, typer.Option(help="The results to judge.")],
     rules: Annotated[
         Path | None,
         typer.Option(help="Tolerances, in TOML.", show_default="results/gates.toml if it is there, else 0.2 points"),
     ] = None,
     junit: Annotated[Path | None, typer.Option(help="Write a JUnit XML file.")] = None,
+    update: Annotated[
+        bool, typer.Option("--update", help="Show the differences, then make the current results the baseline.")
+    ] = False,
 ) -> None:
     """Judge results against a baseline. Exit code 0: held; 1: regressed or missing; 2: unusable or incomparable."""
     from cocabench import gate as gating
-    from cocabench.store import load, write_atomically
+    from cocabench.compare import read
+    from cocabench.store import write_atomically
 
-    path = rules or (DEFAULT_RULES if DEFAULT_RULES.is_file() else None)
-    verdicts = gating.gate(load(baseline), load(current), gating.read_rules(path) if path else gating.Rules())
-    print_table(gating.HEADER, [[escape(cell) for cell in gating.row(verdict)] for verdict in verdicts])
+    now = read(current)
+    held = None if update and not Path(baseline).exists() else read(baseline)
+    verdicts = gating.gate(held, now, _rules(rules)) if held else []
+    _print(verdicts)
     if junit:
         write_atomically(junit, lambda path: path.write_text(gating.to_junit(verdicts), encoding="utf-8"))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
         with Path(summary).open("a", encoding="utf-8") as file:
             file.write(gating.to_markdown(verdicts))
-    code = gating.exit_code(verdicts)
+    if update:
+        _update(baseline, held, now)
+        return
     err.print(gating.headline(verdicts))
-    raise typer.Exit(code)
+    raise typer.Exit(gating.exit_code(verdicts))
+
+
+def _rules(path: Path | None) -> Rules:
+    from cocabench.gate import Rules, read_rules
+
+    path = path or (DEFAULT_RULES if DEFAULT_RULES.is_file() else None)
+    return read_rules(path) if path else Rules()
+
+
+def _print(verdicts: Sequence[Verdict]) -> None:
+    from cocabench import gate as gating
+
+    if not verdicts:
+        return
+    rows = [[escape(cell) for cell in gating.row(verdict)] for verdict in gating.sorted_for_reading(verdicts)]
+    for row in rows:
+        style = STYLES.get(row[0])
+        row[0] = f"[{style}]{row[0]}[/{style}]" if style else row[0]
+    print_table(gating.HEADER, rows)
+    for sentence in gating.legend(verdicts):
+        out.print(f"[dim]{escape(sentence)}[/dim]", soft_wrap=True)
+
+
+def _update(baseline: str, held: Results | None, now: Results) -> None:
+    from cocabench import gate as gating
+    from cocabench.compare import PUBLISHED, choose
+    from cocabench.errors import UsageError
+
+    if baseline.startswith(PUBLISHED) or Path(baseline).is_file():
+        raise UsageError("--update", f"the baseline is {baseline}", wanted="a folder")
+    change = gating.planned(choose(held).records if held else (), now.records)
+    for line in change.lines():
+        out.print(escape(line), soft_wrap=True)
+    gating.write(Path(baseline), change, held, now)
+    err.print(f"{baseline} is the new baseline: {len(change.new)} Records written, {len(change.kept)} kept")

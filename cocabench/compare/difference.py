@@ -17,6 +17,9 @@ LEVEL = 0.05
 """Two-sided; for the primary metrics of a table it holds for all of them together."""
 
 
+NO_INTERVAL = "no interval"
+
+
 class Finding(StrEnum):
     """What the test of a difference says, in the direction of the metric."""
 
@@ -81,19 +84,39 @@ class Difference:
 
 
 def difference(a: Estimate, b: Estimate, info: MetricInfo) -> Difference | None:
-    """Return a minus b in points, with the 95 % interval of two independent samples; None if one is undefined.
+    """Return a minus b in points, with the 95 % interval of two independent samples; None if one is undefined."""
+    if a.value is None or b.value is None:
+        return None
+    test = independent(a, b)
+    if test is None:
+        return Difference(points(a.value - b.value, info), unpaired=NO_INTERVAL)
+    return _of(test, info, unpaired="no samples")
+
+
+def independent(a: Estimate, b: Estimate) -> paired.Paired | None:
+    """Return the test of a minus b as of two independent samples; None where one has no interval.
 
     The interval is Newcombe's "square-and-add" (Statistics in Medicine 17, 1998, method 10): it needs nothing but the
     two intervals, and stays right near 0 and 1. It is wider than the truth where both models saw the same images.
     """
-    if a.value is None or b.value is None:
+    if a.value is None or a.low is None or a.high is None or b.value is None or b.low is None or b.high is None:
         return None
     gap = a.value - b.value
-    if a.low is None or a.high is None or b.low is None or b.high is None:
-        return Difference(points(gap, info), unpaired="no interval")
     low = gap - math.hypot(a.value - a.low, b.high - b.value)
     high = gap + math.hypot(a.high - a.value, b.value - b.low)
-    return _of(paired.of_independent(gap, low, high), info, unpaired="no samples")
+    return paired.of_independent(gap, low, high)
+
+
+def held_against(a: Record, b: Record, metric: str, evidence: Evidence) -> tuple[paired.Paired | None, str]:
+    """Return the test of a minus b of a metric that both have, on its own scale, and why it is not paired ('': it is).
+
+    None where it can be neither paired nor tested from intervals.
+    """
+    try:
+        return evidence.paired(a, b, metric), ""
+    except UnpairedError as reason:
+        test = independent(a.metrics[metric], b.metrics[metric])
+        return test, str(reason) if test else NO_INTERVAL
 
 
 def tested(a: Record, b: Record, metric: str, info: MetricInfo, evidence: Evidence) -> Difference | None:
@@ -101,10 +124,8 @@ def tested(a: Record, b: Record, metric: str, info: MetricInfo, evidence: Eviden
     alone = difference(a.metrics[metric], b.metrics[metric], info)
     if alone is None:
         return None
-    try:
-        return _of(evidence.paired(a, b, metric), info, unpaired="")
-    except UnpairedError as reason:
-        return replace(alone, unpaired=str(reason))
+    test, unpaired = held_against(a, b, metric, evidence)
+    return replace(alone, unpaired=unpaired) if test is None else _of(test, info, unpaired=unpaired)
 
 
 def _of(test: paired.Paired, info: MetricInfo, *, unpaired: str) -> Difference:

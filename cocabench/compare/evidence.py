@@ -11,7 +11,6 @@ from cocabench.errors import UnpairedError
 from cocabench.metrics import catalogue, pairing
 from cocabench.metrics.base import Metric
 from cocabench.metrics.paired import Paired
-from cocabench.signature import short
 from cocabench.store import Results, read_numbers, read_samples, samples_path
 from cocabench.types import Record
 
@@ -21,7 +20,7 @@ class Evidence:
 
     def __init__(self, *results: Results) -> None:
         self._results = results
-        self._read: dict[tuple[str, ...], pd.DataFrame] = {}
+        self._read: dict[Path, pd.DataFrame] = {}
 
     def paired(self, first: Record, second: Record, metric: str, *, seed: int = 0) -> Paired:
         """Return first minus second of a metric on their samples. UnpairedError says why there is no such test."""
@@ -37,17 +36,14 @@ class Evidence:
 
     def samples(self, record: Record) -> pd.DataFrame:
         """Return what metrics read of a Record's samples; UnpairedError where there are none."""
-        key = (record.model, record.task, short(record.signature), record.created)
-        if key not in self._read:
-            self._read[key] = self._load(record)
-        return self._read[key]
+        path = self._path(record)
+        if path not in self._read:
+            self._read[path] = read_numbers(path, record)
+        return self._read[path]
 
     def rows(self, record: Record) -> pd.DataFrame:
         """Return all that is kept of a Record's samples, captions and names among it; UnpairedError as above."""
         return read_samples(self._path(record), record)
-
-    def _load(self, record: Record) -> pd.DataFrame:
-        return read_numbers(self._path(record), record)
 
     def _path(self, record: Record) -> Path:
         if source := published_by(record) or imported_by(record):

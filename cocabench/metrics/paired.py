@@ -159,10 +159,11 @@ def of_error(value: float, error: float) -> Paired:
 def of_independent(value: float, low: float, high: float) -> Paired:
     """Compare two numbers of which only the interval of the difference is known: a normal test that agrees with it.
 
-    The half of the interval on the side of zero counts: it excludes zero exactly where p < 0.05.
+    The half of the interval on the side of zero counts: it excludes zero exactly where p < 0.05. An interval without
+    width is that of exact numbers.
     """
     error = (value - low if value > 0 else high - value) / _Z
-    return Paired(value, low, high, *_normal(value, error), (high - low) / (2 * _Z) or math.nan)
+    return Paired(value, low, high, *_normal(value, error), (high - low) / (2 * _Z))
 
 
 def _normal(value: float, error: float) -> OneSided:
