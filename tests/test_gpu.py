@@ -1,9 +1,15 @@
 """What only a GPU can show: ``pytest -m gpu`` on a machine with CUDA. Elsewhere each is skipped by name."""
 
+from typing import get_args
+
 import pytest
 import torch
 
-from cocabench.models.hardware import hardware
+from benchmarks.make_decoding_goldens import MODELS, build, images
+from cocabench.models.decode import DecodeOptions, generate_scored
+from cocabench.models.decoding import beams, replay, steps
+from cocabench.models.decoding.steps import Stepping
+from cocabench.models.hardware import Precision, hardware
 from cocabench.models.smoke import ALLOWED, deviations
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -25,6 +31,41 @@ def test_fp32_is_computed_without_tf32() -> None:
     with hardware(device="cuda", precision="fp32").exactly():
         product = (a @ b).double()
     assert float((product - a.double() @ b.double()).abs().max()) < 1e-3
+
+
+def _captions(device: str, dtype: torch.dtype, stepping: Stepping) -> list[list[int]]:
+    """Three groups with a diversity penalty, so that beams part and finish at different steps."""
+    model, pixels = build("base").to(device, dtype), images("base", 12).to(device, dtype)
+    options = DecodeOptions(decoding="logprob", diversity_penalty=0.5, seq_len=24)
+    ids = MODELS["base"]["ids"]
+    found = generate_scored(model, pixels, options=options, fixed_output_length=True, stepping=stepping, **ids)
+    return found.tokens.tolist()
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("stepping", get_args(Stepping))
+def test_captions_on_the_gpu_are_the_cpus(stepping: Stepping) -> None:
+    """In float64, so that no choice hangs on rounding; steps cached, replayed as CUDA graphs, and recomputed."""
+    assert _captions("cuda", torch.float64, stepping) == _captions("cpu", torch.float64, "cached")
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+def test_a_replayed_step_gives_what_the_step_gives(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the same shapes the same kernels run, so that half-precision captions too are equal."""
+    monkeypatch.setattr(steps, "SWEEP", 24)
+    monkeypatch.setattr(replay, "LEAVE", beams.DROP)
+    assert _captions("cuda", dtype, "cuda_graphs") == _captions("cuda", dtype, "cached")
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("precision", ["fp16", "bf16"])
+def test_a_step_under_autocast_can_be_captured(precision: Precision) -> None:
+    with hardware(device="cuda", precision=precision).exactly():
+        assert _captions("cuda", torch.float32, "cuda_graphs") == _captions("cuda", torch.float32, "cuda_graphs")
 
 
 @pytest.mark.slow

@@ -30,7 +30,7 @@ from .decoding.options import (
     special_tokens,
 )
 from .decoding.sampling import sample
-from .decoding.steps import Steps, prepare
+from .decoding.steps import Stepping, Steps, prepare
 from .decoding.towers import context_limit
 
 __all__ = ["CaptionLogprob", "DecodeOptions", "Generated", "caption_logprob", "generate", "generate_scored"]
@@ -111,7 +111,7 @@ def generate_scored(
     eos_token_id: int | Tensor | None = None,
     pad_token_id: int | Tensor | None = None,
     fixed_output_length: bool = False,
-    use_cache: bool = True,
+    stepping: Stepping = "cached",
 ) -> Generated:
     """Return captions and their scores.
 
@@ -119,7 +119,8 @@ def generate_scored(
     text: first tokens of the captions, (b, p), or (p,) for all images alike; by default the start token. Upstream
         ignores it in beam search; here beams continue it, so it must not end with an end or pad token there.
     fixed_output_length: pad to seq_len instead of to the longest caption.
-    use_cache: False recomputes every prefix at each step, for comparison; the result is the same.
+    stepping: how a step is computed; the result is the same. "cached", "cuda_graphs" (a cached step is captured and
+        replayed; on CUDA only), or "recomputed" (every prefix anew, as text towers that are not causal always are).
     """
     check_images(images)
     options = options or DecodeOptions()
@@ -127,7 +128,7 @@ def generate_scored(
     prompt = _prompt(text, images, tokens)
     _check_fits(model, prompt, options, tokens)
     with _evaluating(model):
-        steps = _steps(model, images, prompt, options, use_cache)
+        steps = _steps(model, images, prompt, options, stepping)
         if options.generation_type == "beam_search":
             captions = beam_search(steps, prompt, options, tokens)
             length = options.seq_len if fixed_output_length else None
@@ -193,11 +194,11 @@ def _longest_input(prompt: Tensor, options: DecodeOptions) -> int:
     return max(prompt.shape[1], options.seq_len - 1)
 
 
-def _steps(model: Any, images: Tensor, prompt: Tensor, options: DecodeOptions, use_cache: bool) -> Steps:
+def _steps(model: Any, images: Tensor, prompt: Tensor, options: DecodeOptions, stepping: Stepping) -> Steps:
     """Prepare the model. Where sampling slides its window over a longer caption, positions shift and no cache holds."""
     longest = _longest_input(prompt, options)
     window = longest if options.generation_type == "beam_search" else options.max_seq_len
-    return prepare(model, images, window=window, use_cache=use_cache and longest <= window)
+    return prepare(model, images, window=window, stepping=stepping if longest <= window else "recomputed")
 
 
 def _assemble(

@@ -90,7 +90,7 @@ def _assert_cache_changes_nothing(model: Any, pixels: torch.Tensor, **arguments:
     """In float64, so that no choice hangs on rounding."""
     model, pixels = copy.deepcopy(model).double(), pixels.double()
     cached = generate_scored(model, pixels, **arguments)
-    plain = generate_scored(model, pixels, use_cache=False, **arguments)
+    plain = generate_scored(model, pixels, stepping="recomputed", **arguments)
     assert torch.equal(cached.tokens, plain.tokens)
     torch.testing.assert_close(cached.scores, plain.scores, rtol=1e-4, atol=1e-4)
 

@@ -12,6 +12,9 @@ from torch.nn import functional as F
 
 Linear = Callable[[Tensor], Tensor]
 
+Write = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Keeps new keys and values (r, n, width) and returns all there are (r, k, width)."""
+
 
 def linear(weight: Tensor, bias: Tensor | None) -> Linear:
     """Return x -> x @ weight.T + bias.
@@ -39,36 +42,6 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
         scores = scores if mask is None else scores + mask
         return torch.matmul(scores.softmax(-1), v)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
-
-
-class KeyValues:
-    """Keys and values of one attention layer: a pool of entries per row that grows at its end."""
-
-    def __init__(self) -> None:
-        self.length = 0
-        self._pool: Tensor | None = None
-
-    def append(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
-        """Add entries k, v: (r, n, width) and return all so far: (r, length, width) each."""
-        end = self.length + k.shape[1]
-        if self._pool is None:
-            self._pool = torch.stack([k, v])
-        else:
-            self._pool[0, :, self.length : end] = k
-            self._pool[1, :, self.length : end] = v
-        self.length = end
-        return self._pool[0, :, :end], self._pool[1, :, :end]
-
-    def select(self, rows: Tensor, entries: Tensor, room: int) -> None:
-        """Keep these rows (s,) and of each these entries (s, m), in this order; make room for more to come."""
-        if self._pool is None:
-            return
-        _, _, capacity, width = self._pool.shape
-        kept = (rows[:, None] * capacity + entries).flatten()
-        pool = self._pool.new_empty(2, len(rows), entries.shape[1] + room, width)
-        for new, old in zip(pool, self._pool, strict=True):
-            new[:, : entries.shape[1]] = old.flatten(0, 1)[kept].unflatten(0, entries.shape)
-        self._pool, self.length = pool, entries.shape[1]
 
 
 class Block:
@@ -100,11 +73,11 @@ class SelfBlock(Block):
         super().__init__(block)
         self._qkv = linear(block.attn.in_proj_weight, block.attn.in_proj_bias)
 
-    def __call__(self, x: Tensor, cache: KeyValues | None, mask: Tensor) -> Tensor:
-        """x: (r, n, width); mask: (r or 1, 1, n, k) additive, k = n without a cache, else all entries of the cache."""
+    def __call__(self, x: Tensor, mask: Tensor, write: Write | None) -> Tensor:
+        """x: (r, n, width); mask: (r or 1, 1, n, k) additive; write: see `Write`, None where nothing is kept."""
         q, k, v = self._qkv(self._block.ln_1(x)).chunk(3, dim=-1)
-        if cache is not None:
-            k, v = cache.append(k, v)
+        if write is not None:
+            k, v = write(k, v)
         return self._finish(x, attention(self._split(q), self._split(k), self._split(v), mask))
 
 

@@ -3,13 +3,15 @@
 Shapes: b images, r rows (a multiple of b, an image's rows next to each other), n positions, V vocabulary.
 """
 
+from functools import partial
 from typing import Any
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock, TextTransformer
 from torch import Tensor, nn
 
-from .blocks import CrossBlock, KeyValues, SelfBlock, linear
+from .blocks import CrossBlock, SelfBlock, Write, linear
+from .cache import Cache
 
 
 def is_causal(text: nn.Module) -> bool:
@@ -37,6 +39,10 @@ def causal(length: int, device: torch.device) -> Tensor:
     return torch.ones(1, length, length, dtype=torch.bool, device=device).tril()
 
 
+def _writer(cache: Cache | None, layer: int) -> Write | None:
+    return partial(cache.write, layer) if cache is not None else None
+
+
 class TextTower:
     """open_clip's causal text tower without its CLS token, which comes last and so touches no other position."""
 
@@ -62,12 +68,12 @@ class TextTower:
         previous = torch.cat([torch.full_like(tokens[:, :1], -1), tokens[:, :-1]], dim=1)
         return causal(tokens.shape[1], tokens.device) & ~self.hidden_keys(tokens, previous)[:, None]
 
-    def __call__(self, tokens: Tensor, position: Tensor, mask: Tensor, caches: list[KeyValues] | None) -> Tensor:
+    def __call__(self, tokens: Tensor, position: Tensor, mask: Tensor, cache: Cache | None) -> Tensor:
         """tokens: (r, n) at these positions: (n,) or (1,); returns token embeddings (r, n, width) for the decoder."""
         text = self._text
         x: Tensor = text.token_embedding(tokens).to(self.dtype) + text.positional_embedding[position].to(self.dtype)
         for layer, block in enumerate(self._blocks):
-            x = block(x, caches[layer] if caches else None, mask)
+            x = block(x, mask, _writer(cache, layer))
         if text.cls_emb is None:
             x = text.ln_final(x)
         return x
@@ -85,10 +91,10 @@ class ImageDecoder:
         ]
         self.layers = len(self._blocks)
 
-    def __call__(self, x: Tensor, mask: Tensor, caches: list[KeyValues] | None) -> Tensor:
+    def __call__(self, x: Tensor, mask: Tensor, cache: Cache | None) -> Tensor:
         """x: (r, n, width) token embeddings; returns hidden states (r, n, width)."""
         for layer, (attend, look) in enumerate(self._blocks):
-            x = look(attend(x, caches[layer] if caches else None, mask))
+            x = look(attend(x, mask, _writer(cache, layer)))
         return x
 
     def logits(self, hidden: Tensor) -> Tensor:
