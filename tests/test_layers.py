@@ -15,7 +15,7 @@ LAYERS = (
     ("metrics", "spec", "signature", "store", "epochs", "compare", "gate", "report", "published"),
     ("registry", "data", "models", "demo", "thumbnails"),
     ("evaluators",),
-    ("plan", "run"),
+    ("plan", "run", "expected"),
     ("train",),
     ("cli", "__main__"),
 )

@@ -182,6 +182,7 @@ def _execute(jobs: Sequence[Job], settings: Settings, machine: Hardware, *, show
 
 def _summary(outcomes: Sequence[Outcome], settings: Settings, as_json: bool) -> None:
     from cocabench.cli.compare import print_comparison
+    from cocabench.cli.published import print_published
     from cocabench.compare import compare
     from cocabench.store import Store
 
@@ -190,3 +191,4 @@ def _summary(outcomes: Sequence[Outcome], settings: Settings, as_json: bool) -> 
         print(json.dumps([record.model_dump(mode="json") for record in records], ensure_ascii=False, allow_nan=False))
     elif records:
         print_comparison(compare(Store(settings.output).results(records)))
+        print_published(records)

@@ -53,10 +53,12 @@ class Blueprint:
     def signature(self) -> dict[str, JsonValue]:
         """Return the model part of a signature, without precision and versions; hashes the weights file."""
         content = f"random@{self.seed}" if self.weights is None else digest_file(self.weights)
+        return {"id": self.id, "weights": content, **self.construction()}
+
+    def construction(self) -> dict[str, JsonValue]:
+        """Return the parts of the signature that say how the network is built, without its weights."""
         tokenizer_file = self.config["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
         return {
-            "id": self.id,
-            "weights": content,
             "architecture": digest(_without_paths(self.config)),
             "quick_gelu": bool(self.config.get("quick_gelu", False)),
             "preprocess": digest(self.preprocess),
