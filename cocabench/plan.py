@@ -30,10 +30,14 @@ class State(StrEnum):
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure and where to keep it; how to compute is the Hardware."""
+    """What to measure and where to keep it; how to compute is the Hardware.
+
+    cache: the folder of features; None keeps them for one run only.
+    """
 
     data_root: Path = Path("data")
     output: Path = Path("results")
+    cache: Path | None = None
     limit: int | None = None
     seed: int = 0
     download: bool = False

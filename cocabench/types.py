@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,17 @@ class ImageSource(Protocol):
 
     def open(self) -> Image.Image:
         """Decode and return the image, in the mode that its file has."""
+
+
+@runtime_checkable
+class IdentifiedSource(ImageSource, Protocol):
+    """An ImageSource that says what it holds without decoding it, so that its features can be found again."""
+
+    def identity(self) -> bytes:
+        """Return bytes that determine the picture: the file's, and what is done to it. Raises what open() raises."""
+
+    def stamp(self) -> str:
+        """Return a text that changes when the identity may have, without reading it; '' where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +101,11 @@ def silent(stage: str, done: int, total: int) -> None:
 
 
 class Model(Protocol):
-    """A checkpoint that puts images and texts into one space.
+    """A checkpoint that puts images and texts into one space."""
 
-    parameters: counts per tower (image_encoder, text_encoder, text_decoder).
-    """
-
-    parameters: Mapping[str, int]
+    @property
+    def parameters(self) -> Mapping[str, int]:
+        """The number of parameters per tower: image_encoder, text_encoder, text_decoder."""
 
     @property
     def warnings(self) -> Sequence[str]:

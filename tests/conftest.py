@@ -45,6 +45,14 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
+@pytest.fixture(autouse=True)
+def own_features(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keep each test's features apart from other tests' and the user's; return their folder."""
+    folder = tmp_path_factory.mktemp("cache") / "features"
+    monkeypatch.setattr("cocabench.models.features.folder", lambda: folder)
+    return folder
+
+
 @pytest.fixture
 def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Install the toy plugin for one test."""

@@ -11,11 +11,11 @@ import cocabench
 
 PACKAGE = Path(cocabench.__file__).parent
 LAYERS = (
-    ("errors", "types"),
+    ("errors", "types", "cachedir"),
     ("metrics", "spec", "signature", "store", "epochs", "compare", "gate", "report", "published"),
     ("registry", "data", "models", "demo", "thumbnails"),
     ("evaluators",),
-    ("plan", "run", "expected"),
+    ("plan", "measure", "run", "expected"),
     ("train",),
     ("cli", "__main__"),
 )

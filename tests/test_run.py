@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import cocabench
+from cocabench.models.features import Cached
 from cocabench.models.open_clip import OpenClip
 from cocabench.store import samples_path
 
@@ -67,8 +68,8 @@ def test_what_is_finished_is_not_run_again_unless_fresh(
 ) -> None:
     run(command, models, data, tmp_path)
     calls: list[str] = []
-    original = OpenClip.encode_images
-    monkeypatch.setattr(OpenClip, "encode_images", lambda *a, **k: calls.append("x") or original(*a, **k))
+    original = Cached.encode_images
+    monkeypatch.setattr(Cached, "encode_images", lambda *a, **k: calls.append("x") or original(*a, **k))
     run(command, models, data, tmp_path)
     assert calls == []
     run(command, models, data, tmp_path, "--fresh")
@@ -187,7 +188,7 @@ def test_the_batch_is_halved_when_memory_runs_out(
 
     plain = run(command, models, data, tmp_path / "a", "--json")
     monkeypatch.setattr(OpenClip, "_image_features", greedy)
-    told = run(command, models, data, tmp_path / "b", "--json")
+    told = run(command, models, data, tmp_path / "b", "--json", "--no-cache")
     (before,), (after,) = json.loads(plain.out), json.loads(told.out)
     assert after["metrics"] == before["metrics"]
     assert after["warnings"][:2] == [
@@ -468,3 +469,59 @@ def test_a_checkpoint_is_hashed_once_per_model(
     monkeypatch.setattr(blueprint, "digest_file", lambda path: hashed.append(path) or original(path))
     run(command, models, data, tmp_path, "--dry-run", tasks="find,name")
     assert len(hashed) == 1
+
+
+def test_tasks_and_runs_on_the_same_images_share_one_pass(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (plain,) = json.loads(run(command, models, data, tmp_path / "a", "--json", "--no-cache", tasks="name").out)
+    run(command, models, data, tmp_path / "b")
+    monkeypatch.setattr(OpenClip, "_image_features", lambda self, pixels: pytest.fail("encoded again"))
+    told = run(command, models, data, tmp_path / "b", "--json", tasks="name")
+    assert told.code == 0, told.err
+    (shared,) = json.loads(told.out)
+    assert {**shared, "timing": 0, "created": 0} == {**plain, "timing": 0, "created": 0}
+    samples = [pd.read_parquet(samples_path(next((tmp_path / x).rglob("name-*.json")))) for x in "ab"]
+    pd.testing.assert_frame_equal(*samples, check_exact=True)
+
+
+@pytest.mark.parametrize("more", [["--precision", "bf16"], ["--no-cache", "--fresh"]])
+def test_another_precision_and_no_cache_compute_anew(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    run(command, models, data, tmp_path)
+    encoded: list[int] = []
+    original = OpenClip._image_features
+    monkeypatch.setattr(OpenClip, "_image_features", lambda s, x: encoded.append(len(x)) or original(s, x))
+    assert run(command, models, data, tmp_path, *more).code == 0
+    assert encoded == [12]
+
+
+def test_the_cache_is_shown_and_cleared(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    assert "0.0 MB of at most 10.0 GB" in command("cache", "info").out
+    run(command, models, data, tmp_path)
+    told = command("cache", "info")
+    assert f"{models / 'clip'} images" in told.out
+    collections = json.loads(command("cache", "info", "--json").out)["collections"]
+    assert sorted(one["features"] for one in collections) == [12, 24]
+    assert "removed" in command("cache", "clear").out
+    assert json.loads(command("cache", "info", "--json").out)["collections"] == []
+
+
+def test_a_cache_that_cannot_be_kept_is_one_line_and_the_run_goes_on(
+    command: Command, models: Path, data: Path, tmp_path: Path, own_features: Path
+) -> None:
+    own_features.write_text("a file where a folder should be")
+    told = run(command, models, data, tmp_path, "--quiet")
+    assert told.code == 0
+    assert len(told.err.strip().splitlines()) == 1
+    assert f"{own_features}: cannot be written to" in told.err
+
+
+def test_a_limit_that_is_no_number_is_told(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COCABENCH_CACHE_GB", "much")
+    told = run(command, models, data, tmp_path)
+    assert told.code == 2
+    assert "COCABENCH_CACHE_GB: got 'much'" in told.err

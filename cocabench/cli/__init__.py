@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from cocabench import __version__
-from cocabench.cli import captions, compare, data, doctor, gate, lists, results, run, setup
+from cocabench.cli import cache, captions, compare, data, doctor, gate, lists, results, run, setup
 from cocabench.cli.console import err
 from cocabench.errors import CocabenchError
 
@@ -29,6 +29,7 @@ for command in (
     doctor.doctor,
 ):
     app.command()(command)
+app.add_typer(cache.app, name="cache")
 app.add_typer(lists.app, name="list")
 app.add_typer(data.app, name="data")
 app.add_typer(setup.app, name="setup")

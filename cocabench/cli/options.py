@@ -21,7 +21,23 @@ def _use_java(path: Path | None) -> Path | None:
     return path
 
 
+def _use_cache(path: Path | None) -> Path | None:
+    if path is not None:
+        os.environ["COCABENCH_CACHE"] = str(path)
+    return path
+
+
 DataRoot = Annotated[Path, typer.Option(envvar="COCABENCH_DATA", help="The folder of the data sets.")]
+Cache = Annotated[
+    Path | None,
+    typer.Option(
+        "--cache",
+        envvar="COCABENCH_CACHE",
+        callback=_use_cache,
+        help="The folder of features and caption scores that are kept.",
+        show_default="the user's cache folder",
+    ),
+]
 Java = Annotated[
     Path | None,
     typer.Option(

@@ -2,28 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 from rich.markup import escape
 
-from cocabench.cli.console import err, out, print_table
-from cocabench.cli.options import DataRoot, Decoding, Java, RequireMetrics, SkipBadImages, beam_groups_of
+from cocabench.cli.console import err
+from cocabench.cli.executed import execute
+from cocabench.cli.options import Cache, DataRoot, Decoding, Java, RequireMetrics, SkipBadImages, beam_groups_of
+from cocabench.cli.planned import preflight, print_plan
 from cocabench.errors import UsageError
 from cocabench.spec import parse_models
 
-if TYPE_CHECKING:
-    from cocabench.models.hardware import Hardware
-    from cocabench.plan import Job, Settings
-    from cocabench.run import Outcome
-
 MODEL_HELP = "Models, comma-separated: NAME, NAME:TAG, NAME:FILE, a folder, hf-hub:ORG/REPO, demo, NAME:random@SEED."
-
-
 TASKS_OWN = "Captioning: overrides the task file's {}."
 
 
@@ -59,6 +52,8 @@ def run(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; load nothing.")] = False,
     fresh: Annotated[bool, typer.Option("--fresh", help="Run again what is already done.")] = False,
     skip_bad_images: SkipBadImages = False,
+    cache: Cache = None,
+    no_cache: Annotated[bool, typer.Option("--no-cache", help="Read and keep no features of other runs.")] = False,
     beams: Annotated[
         int | None, typer.Option(min=1, help=TASKS_OWN.format("num_beams"), show_default="the task's")
     ] = None,
@@ -80,6 +75,7 @@ def run(
 ) -> None:
     """Evaluate models on tasks. Finished results are kept and not run again."""
     from cocabench import plan as planning
+    from cocabench.models.features import folder
     from cocabench.models.hardware import hardware
     from cocabench.registry import find_tasks, model_plans
 
@@ -94,6 +90,7 @@ def run(
     settings = planning.Settings(
         data_root=data_root,
         output=output,
+        cache=None if no_cache else folder(),
         limit=limit,
         seed=seed,
         download=download,
@@ -113,13 +110,13 @@ def run(
         for note in plan.notes if not quiet else ():
             err.print(f"[yellow]note[/yellow] {escape(note)}")
     jobs = planning.plan(plans, chosen, settings, machine.precision)
-    unavailable = _preflight(jobs, quiet)
+    unavailable = preflight(jobs, quiet)
     if require_metrics and unavailable:
         raise UsageError("--require-metrics", "; ".join(f"{name}: {why}" for name, why in unavailable.items()))
     if dry_run:
-        _print_plan(jobs)
+        print_plan(jobs)
         return
-    _execute(jobs, settings, machine, show=show, as_json=as_json)
+    execute(jobs, settings, machine, show=show, as_json=as_json)
 
 
 def _batch_size(text: str) -> int | None:
@@ -128,67 +125,3 @@ def _batch_size(text: str) -> int | None:
     if not text.isdecimal() or int(text) < 1:
         raise UsageError("--batch-size", f"got {text!r}", wanted="auto or a number, 1 or more")
     return int(text)
-
-
-def _preflight(jobs: Sequence[Job], quiet: bool) -> dict[str, str]:
-    """Say before anything runs which metrics cannot, and how to mend it."""
-    missing = {
-        name: why
-        for job in jobs
-        if job.state in ("ready", "done")
-        for name, why in job.task.evaluator.unavailable().items()
-    }
-    for name, why in missing.items() if not quiet else ():
-        err.print(f"[yellow]skipped[/yellow] {escape(name)}: {escape(why)}")
-    return missing
-
-
-def _print_plan(jobs: Sequence[Job]) -> None:
-    rows = [
-        [job.plan.id, job.task.name, str(job.state), str(len(job.data.dataset)) if job.data else ""] for job in jobs
-    ]
-    print_table(["model", "task", "state", "images"], [[escape(cell) for cell in row] for row in rows])
-    reasons = {f"{job.task.name}: {job.reason}": None for job in jobs if job.reason and job.state != "not applicable"}
-    for reason in reasons:
-        out.print(escape(reason), soft_wrap=True)
-    ready = [job for job in jobs if job.state == "ready"]
-    images = sum(len(job.data.dataset) for job in ready if job.data)
-    out.print(f"{len(ready)} of {len(jobs)} to run, {images:,} images to process")
-
-
-def _execute(jobs: Sequence[Job], settings: Settings, machine: Hardware, *, show: bool, as_json: bool) -> None:
-    from cocabench.cli.watch import Bars, Quiet
-    from cocabench.run import execute
-    from cocabench.store import Store
-
-    Store(settings.output).check_writable()
-    outcomes: list[Outcome] = []
-    try:
-        with Bars() if show else Quiet() as observer:
-            for outcome in execute(jobs, settings, machine, observer):
-                outcomes.append(outcome)
-    except KeyboardInterrupt:
-        done = sum(outcome.record is not None for outcome in outcomes)
-        err.print(f"\nstopped; {done} of {len(jobs)} results are kept in {settings.output}, the same command goes on")
-        raise typer.Exit(130) from None
-    _summary(outcomes, settings, as_json)
-    failures = [o for o in outcomes if o.error is not None]
-    for failed in failures:
-        what = f"{failed.job.plan.id} on {failed.job.task.name}: {failed.error}"
-        err.print(f"[red]failed[/red] {escape(what)}", soft_wrap=True)
-    if failures:
-        raise typer.Exit(1)
-
-
-def _summary(outcomes: Sequence[Outcome], settings: Settings, as_json: bool) -> None:
-    from cocabench.cli.compare import print_comparison
-    from cocabench.cli.published import print_published
-    from cocabench.compare import compare
-    from cocabench.store import Store
-
-    records = [outcome.record for outcome in outcomes if outcome.record is not None]
-    if as_json:
-        print(json.dumps([record.model_dump(mode="json") for record in records], ensure_ascii=False, allow_nan=False))
-    elif records:
-        print_comparison(compare(Store(settings.output).results(records)))
-        print_published(records)

@@ -18,13 +18,16 @@ from cocabench.types import silent
 
 
 class Quiet:
-    """An Observer that shows nothing."""
+    """An Observer that shows nothing but notes."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
         pass
+
+    def note(self, text: str) -> None:
+        err.print(f"[yellow]note[/yellow] {escape(text)}", soft_wrap=True)
 
     def loading(self, model: str) -> None:
         pass
@@ -58,6 +61,9 @@ class Bars:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.progress.stop()
+
+    def note(self, text: str) -> None:
+        self.progress.console.print(f"[yellow]note[/yellow] {escape(text)}", soft_wrap=True)
 
     def loading(self, model: str) -> None:
         self.progress.console.print(f"[bold]{escape(model)}[/bold]")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,10 @@ from typing import Any, BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from cocabench.errors import BadImageError, MissingDataError
-from cocabench.types import ImageSource
+from cocabench.types import IdentifiedSource, ImageSource
+
+SETTLED_S = 2.0
+"""Coarsest times of file systems (FAT)."""
 
 _BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error, zlib.error,
@@ -29,14 +33,23 @@ class FileImage:
 
     def open(self) -> Image.Image:
         """Decode and return the image; MissingDataError where the file is gone, BadImageError where it is none."""
+        with self._file() as file:
+            return _decoded(file, self)
+
+    def identity(self) -> bytes:
+        with self._file() as file:
+            return file.read()
+
+    def stamp(self) -> str:
+        return _stamp(self.path)
+
+    def _file(self) -> BinaryIO:
         try:
-            file = self.path.open("rb")
+            return self.path.open("rb")
         except FileNotFoundError:
             raise MissingDataError(str(self), "no such file") from None
         except OSError as error:
             raise _bad(self, error.strerror or str(error)) from None
-        with file:
-            return _decoded(file, self)
 
     def __str__(self) -> str:
         return str(self.path)
@@ -53,6 +66,9 @@ class TarImage:
 
     def open(self) -> Image.Image:
         """Decode and return the image; BadImageError where the tar ends before it does."""
+        return _decoded(io.BytesIO(self.identity()), self)
+
+    def identity(self) -> bytes:
         try:
             with self.tar.open("rb") as file:
                 file.seek(self.offset)
@@ -61,7 +77,11 @@ class TarImage:
             raise MissingDataError(str(self.tar), "no such file") from None
         if len(content) < self.size:
             raise _bad(self, f"{len(content)} of {self.size} bytes")
-        return _decoded(io.BytesIO(content), self)
+        return content
+
+    def stamp(self) -> str:
+        inner = _stamp(self.tar)
+        return f"{inner} {self.offset} {self.size}" if inner else ""
 
     def __str__(self) -> str:
         return f"{self.tar}:{self.name}"
@@ -77,6 +97,12 @@ class BytesImage:
     def open(self) -> Image.Image:
         """Decode and return the image."""
         return _decoded(io.BytesIO(self.content), self)
+
+    def identity(self) -> bytes:
+        return self.content
+
+    def stamp(self) -> str:
+        return ""
 
     def __str__(self) -> str:
         return self.where
@@ -121,6 +147,12 @@ class CroppedImage:
             raise _bad(self, f"{width} x {height} pixels, nothing left within a border of {self.border}")
         return image.crop((self.border, self.border, width - self.border, height - self.border))
 
+    def identity(self) -> bytes:
+        return b"cropped %d " % self.border + identity(self.source)
+
+    def stamp(self) -> str:
+        return _of(f"cropped {self.border}", self.source)
+
     def __str__(self) -> str:
         return str(self.source)
 
@@ -136,8 +168,47 @@ class OnWhiteImage:
         drawing = self.source.open().convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", drawing.size, "white"), drawing).convert("RGB")
 
+    def identity(self) -> bytes:
+        return b"on white " + identity(self.source)
+
+    def stamp(self) -> str:
+        return _of("on white", self.source)
+
     def __str__(self) -> str:
         return str(self.source)
+
+
+def identity(source: ImageSource) -> bytes:
+    """Return bytes that determine the picture of any source: its own answer, else its decoded pixels."""
+    if isinstance(source, IdentifiedSource):
+        return source.identity()
+    image = source.open()
+    head = image.mode, image.size, image.getpalette(), image.info.get("transparency")
+    return repr(head).encode() + image.tobytes()
+
+
+def stamp(source: ImageSource) -> str:
+    """Return a text that changes when a source's identity may have; '' where only its content tells."""
+    return source.stamp() if isinstance(source, IdentifiedSource) else ""
+
+
+def _stamp(path: Path) -> str:
+    """Return where a file is and what changes when it is written to; '' for a file of the last seconds.
+
+    A file that was only just written can be written again without a change of its times.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    if max(found.st_mtime, found.st_ctime) > time.time() - SETTLED_S:
+        return ""
+    return f"{path.absolute()} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def _of(step: str, source: ImageSource) -> str:
+    inner = stamp(source)
+    return f"{step} {inner}" if inner else ""
 
 
 def _decoded(file: BinaryIO, source: ImageSource) -> Image.Image:

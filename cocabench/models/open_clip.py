@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from cocabench.errors import DataError, ModelError, NotACaptionerError, NumericsError
+from cocabench.errors import ModelError, NotACaptionerError, NumericsError
 from cocabench.models.batches import batches
 from cocabench.models.blueprint import Blueprint
 from cocabench.models.build import (
@@ -44,19 +44,12 @@ class OpenClip:
     parameters: dict[str, int]
     warnings: list[str] = field(default_factory=list)
     _batch_limit: int | None = None
-    _encoded: dict[ImageSource, NDArray[np.float32]] = field(default_factory=dict)
 
     def encode_images(self, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures:
-        """Return unit rows for the images that could be read. An image that was encoded before is not encoded again."""
-        new = [source for source in dict.fromkeys(images) if source not in self._encoded]
-        parts, positions = self._over_images(new, self._image_features, progress)
-        read = [new[i] for i in positions]
-        rows = _checked(torch.cat(parts).numpy(), read) if parts else np.empty((0, 0), np.float32)
-        self._encoded.update(zip(read, rows, strict=True))
-        kept = np.array([i for i, source in enumerate(images) if source in self._encoded], np.int64)
-        if not len(kept):
-            raise DataError(self.id, "no image could be read")
-        return ImageFeatures(np.stack([self._encoded[images[i]] for i in kept]), kept)
+        """Return unit rows for the images that could be read."""
+        parts, kept = self._over_images(images, self._image_features, progress)
+        rows = torch.cat(parts).numpy() if parts else np.empty((0, 0), np.float32)
+        return ImageFeatures(_checked(rows, [images[i] for i in kept]), kept)
 
     def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
         """Return a unit row per text. Equal texts are encoded once and share bits, so that their ties are exact."""

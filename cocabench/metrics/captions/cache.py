@@ -3,24 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
-from pathlib import Path
 
-import platformdirs
+from cocabench.cachedir import folder
+
+__all__ = ["folder", "key", "through"]
 
 TIMEOUT_S = 60.0
 CHUNK = 500
 """Keys per query: below SQLite's oldest limit of 999 parameters."""
-
-
-def folder() -> Path:
-    """Return the cache folder, made if need be: $COCABENCH_CACHE, else the user's own."""
-    path = Path(os.environ.get("COCABENCH_CACHE") or platformdirs.user_cache_dir("cocabench")).expanduser().resolve()
-    path.mkdir(parents=True, exist_ok=True)
-    return path
 
 
 def key(*parts: str) -> str:

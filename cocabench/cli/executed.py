@@ -1,0 +1,55 @@
+"""Execute a plan before the eyes of the terminal, and sum it up."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import typer
+from rich.markup import escape
+
+from cocabench.cli.console import err
+
+if TYPE_CHECKING:
+    from cocabench.models.hardware import Hardware
+    from cocabench.plan import Job, Settings
+    from cocabench.run import Outcome
+
+
+def execute(jobs: Sequence[Job], settings: Settings, machine: Hardware, *, show: bool, as_json: bool) -> None:
+    from cocabench import run
+    from cocabench.cli.watch import Bars, Quiet
+    from cocabench.store import Store
+
+    Store(settings.output).check_writable()
+    outcomes: list[Outcome] = []
+    try:
+        with Bars() if show else Quiet() as observer:
+            for outcome in run.execute(jobs, settings, machine, observer):
+                outcomes.append(outcome)
+    except KeyboardInterrupt:
+        done = sum(outcome.record is not None for outcome in outcomes)
+        err.print(f"\nstopped; {done} of {len(jobs)} results are kept in {settings.output}, the same command goes on")
+        raise typer.Exit(130) from None
+    _summary(outcomes, settings, as_json)
+    failures = [o for o in outcomes if o.error is not None]
+    for failed in failures:
+        what = f"{failed.job.plan.id} on {failed.job.task.name}: {failed.error}"
+        err.print(f"[red]failed[/red] {escape(what)}", soft_wrap=True)
+    if failures:
+        raise typer.Exit(1)
+
+
+def _summary(outcomes: Sequence[Outcome], settings: Settings, as_json: bool) -> None:
+    from cocabench.cli.compare import print_comparison
+    from cocabench.cli.published import print_published
+    from cocabench.compare import compare
+    from cocabench.store import Store
+
+    records = [outcome.record for outcome in outcomes if outcome.record is not None]
+    if as_json:
+        print(json.dumps([record.model_dump(mode="json") for record in records], ensure_ascii=False, allow_nan=False))
+    elif records:
+        print_comparison(compare(Store(settings.output).results(records)))
+        print_published(records)

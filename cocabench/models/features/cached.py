@@ -1,0 +1,149 @@
+"""A Model that computes no feature twice: what its cache holds is read, bit for bit what was computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from cocabench import __version__
+from cocabench.errors import DataError
+from cocabench.models.features import contents
+from cocabench.models.features.cache import Cache
+from cocabench.signature import digest
+from cocabench.types import Captioner, Captions, Features, ImageFeatures, ImageSource, Model, Progress, silent
+
+VERSION = 1
+"""Raised when code of ours changes a bit of a feature."""
+
+FIRST, MOST = 2048, 16384
+"""Inputs that are computed before their features are kept: what a kill may cost. It doubles from FIRST to MOST."""
+
+T = TypeVar("T")
+
+
+def collection(kind: Literal["images", "texts"], made: Mapping[str, JsonValue], device: str) -> str:
+    """Return the name of the features that are made in one way.
+
+    made: the model part of a signature: weights, architecture, preprocessing, precision, package versions. device: its
+    type; a GPU rounds differently. A model's id is a name, and moves no feature.
+    """
+    return digest(kind, VERSION, __version__, device, {key: value for key, value in made.items() if key != "id"})
+
+
+@dataclass
+class Cached:
+    """A model with a cache before it.
+
+    id: the model's, for people. made, device: see ``collection``.
+    """
+
+    model: Model
+    cache: Cache
+    id: str
+    made: Mapping[str, JsonValue]
+    device: str
+
+    @property
+    def parameters(self) -> Mapping[str, int]:
+        return self.model.parameters
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        return self.model.warnings
+
+    def encode_images(self, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures:
+        """Return unit rows for the images that could be read; DataError where none could."""
+
+        def encode(sources: list[ImageSource], told: Progress) -> tuple[Features, NDArray[np.int64]]:
+            return self.model.encode_images(sources, progress=told)
+
+        features = self._through("images", images, self.cache.contents(images), encode, progress)
+        if not len(features.kept):
+            raise DataError(self.id, "no image could be read")
+        return features
+
+    def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
+        """Return a unit row per text. Equal texts share bits, so that their ties are exact."""
+
+        def encode(some: list[str], told: Progress) -> tuple[Features, NDArray[np.int64]]:
+            return self.model.encode_texts(some, progress=told), np.arange(len(some))
+
+        return self._through("texts", texts, contents.of_texts(texts), encode, progress).rows
+
+    def caption(
+        self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress = silent
+    ) -> Captions:
+        """Return the model's captions; it must be a Captioner."""
+        return cast(Captioner, self.model).caption(images, options, progress=progress)
+
+    def _through(
+        self,
+        kind: Literal["images", "texts"],
+        inputs: Sequence[T],
+        keys: Sequence[bytes | None],
+        encode: Callable[[list[T], Progress], tuple[Features, NDArray[np.int64]]],
+        progress: Progress,
+    ) -> ImageFeatures:
+        """Return the features of inputs, those of distinct contents that the cache lacks from encode."""
+        name = collection(kind, self.made, self.device)
+        names = [key if key is not None else i.to_bytes(8, "big") for i, key in enumerate(keys)]
+        first: dict[bytes, int] = {}
+        for i, key in enumerate(names):
+            first.setdefault(key, i)
+        distinct, table = list(first), _Table(len(first))
+        for found in self.cache.read(name, distinct):
+            table.put(found.positions, found.rows)
+        for positions in _chunks(np.flatnonzero(~table.there)):
+            told = _behind(progress, int(table.there.sum()), len(distinct))
+            rows, kept = encode([inputs[first[distinct[i]]] for i in positions], told)
+            table.put(positions[kept], rows)
+            self._keep(name, kind, [distinct[i] for i in positions[kept]], rows)
+        progress(kind, len(distinct), len(distinct))
+        place = {key: i for i, key in enumerate(distinct)}
+        return table.of(np.array([place[key] for key in names], np.int64))
+
+    def _keep(self, name: str, kind: str, keys: list[bytes], rows: Features) -> None:
+        """Keep the features of what could be read before it was computed."""
+        held = [i for i, key in enumerate(keys) if len(key) == contents.LENGTH]
+        self.cache.write(name, f"{self.id} {kind}", [keys[i] for i in held], rows[held])
+
+
+class _Table:
+    """Rows (n, d) that arrive in parts. there (n,): which have."""
+
+    def __init__(self, n: int) -> None:
+        self.there = np.zeros(n, np.bool_)
+        self.values: Features = np.empty((0, 0), np.float32)
+
+    def put(self, positions: NDArray[np.int64], rows: Features) -> None:
+        if len(positions) and not self.values.size:
+            self.values = np.empty((len(self.there), rows.shape[1]), np.float32)
+        if len(positions):
+            self.values[positions] = rows
+            self.there[positions] = True
+
+    def of(self, wanted: NDArray[np.int64]) -> ImageFeatures:
+        """Return the rows at wanted (m,), and which of the m these are."""
+        kept = np.flatnonzero(self.there[wanted])
+        return ImageFeatures(self.values[wanted[kept]] if len(kept) else self.values, kept)
+
+
+def _chunks(positions: NDArray[np.int64]) -> Iterator[NDArray[np.int64]]:
+    size = FIRST
+    while len(positions):
+        yield positions[:size]
+        positions, size = positions[size:], min(2 * size, MOST)
+
+
+def _behind(progress: Progress, before: int, whole: int) -> Progress:
+    """Return a Progress for the rest of a stage of which ``before`` of the ``whole`` are done."""
+
+    def told(stage: str, done: int, total: int) -> None:
+        progress(stage, before + done, whole)
+
+    return told

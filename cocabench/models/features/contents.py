@@ -1,0 +1,50 @@
+"""What identifies an input: 16 bytes of the SHA-256 of its content."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from cocabench.data.images import identity, stamp
+from cocabench.errors import DataError
+from cocabench.types import IdentifiedSource, ImageSource
+
+LENGTH = 16
+READERS = 16
+"""Files that are read at once: hashing needs little of a processor, network disks answer late."""
+
+
+def of_bytes(data: bytes) -> bytes:
+    return hashlib.sha256(data).digest()[:LENGTH]
+
+
+def of_texts(texts: Iterable[str]) -> list[bytes]:
+    return [of_bytes(text.encode("utf-8", "surrogatepass")) for text in texts]
+
+
+def stamps_of(sources: Iterable[ImageSource]) -> list[bytes | None]:
+    """Return a hash of each source's stamp, None where only its content tells what it holds."""
+    return [of_bytes(text.encode("utf-8", "surrogateescape")) if text else None for text in map(stamp, sources)]
+
+
+def of_images(
+    sources: Sequence[ImageSource], stamps: Sequence[bytes | None], known: Mapping[bytes, bytes]
+) -> list[bytes | None]:
+    """Return each source's content, read unless its stamp is a known one; None where it cannot be read."""
+    told = [known.get(mark) if mark else None for mark in stamps]
+    unread = [i for i, found in enumerate(told) if found is None]
+    files = [i for i in unread if isinstance(sources[i], IdentifiedSource)]
+    with ThreadPoolExecutor(READERS) as readers:
+        for i, found in zip(files, readers.map(_read, (sources[i] for i in files)), strict=True):
+            told[i] = found
+    for i in set(unread).difference(files):  # other people's data sets are not asked from several threads
+        told[i] = _read(sources[i])
+    return told
+
+
+def _read(source: ImageSource) -> bytes | None:
+    try:
+        return of_bytes(identity(source))
+    except DataError:  # whoever decodes it says so, with the file's name
+        return None

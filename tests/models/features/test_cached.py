@@ -1,0 +1,285 @@
+"""A model behind a cache computes what is new and nothing else, and what moves a feature makes it new."""
+
+import io
+import os
+import tarfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from pydantic import JsonValue
+
+from cocabench import __version__
+from cocabench.data.images import BytesImage, CroppedImage, FileImage, ItemImage, OnWhiteImage, TarImage
+from cocabench.errors import DataError
+from cocabench.models.features import Cache, Cached, cached, open_cache
+from cocabench.types import Captions, Features, ImageFeatures, ImageSource, Progress, silent
+
+MADE: dict[str, JsonValue] = {
+    "id": "toy",
+    "weights": "w",
+    "architecture": "a",
+    "quick_gelu": False,
+    "preprocess": "p",
+    "vocabulary": "",
+    "precision": "fp32",
+    "packages": {"torch": "2", "pillow": "11"},
+}
+
+
+@dataclass
+class Toy:
+    """A model whose features are the mean colour, or a text's length; it notes what it was asked for."""
+
+    seen: list[Any] = field(default_factory=list)
+    parameters: Mapping[str, int] = field(default_factory=dict)
+    warnings: Sequence[str] = ()
+
+    def encode_images(self, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures:
+        rows, kept = [], []
+        for i, source in enumerate(images):
+            self.seen.append(source)
+            progress("images", i + 1, len(images))
+            try:
+                rows.append(np.asarray(source.open().convert("RGB"), np.float32).mean((0, 1)))
+                kept.append(i)
+            except DataError:
+                continue
+        return ImageFeatures(np.array(rows, np.float32).reshape(-1, 3), np.array(kept, np.int64))
+
+    def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
+        self.seen += texts
+        return np.array([[len(text), 1] for text in texts], np.float32)
+
+    def caption(
+        self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress = silent
+    ) -> Captions:
+        return Captions(["a"] * len(images), [0.0] * len(images), np.arange(len(images)))
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with open_cache(tmp_path / "cache", pytest.fail) as opened:
+        yield opened
+
+
+def model(cache: Cache, device: str = "cpu", **made: JsonValue) -> Cached:
+    return Cached(Toy(), cache, "toy", MADE | made, device)
+
+
+def seen(model: Cached) -> list[Any]:
+    assert isinstance(model.model, Toy)
+    return model.model.seen
+
+
+def paint(path: Path, colour: int) -> FileImage:
+    Image.new("RGB", (4, 4), (colour, 0, 0)).save(path, "BMP")
+    return FileImage(path)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> list[FileImage]:
+    return [paint(tmp_path / f"{i}.png", 10 * i) for i in range(5)]
+
+
+def test_a_second_pass_computes_nothing_and_gives_the_same_bits(cache: Cache, images: list[FileImage]) -> None:
+    first, second = model(cache), model(cache)
+    before = first.encode_images(images)
+    after = second.encode_images(images)
+    assert seen(first) == images
+    assert seen(second) == []
+    assert after.rows.tobytes() == before.rows.tobytes()
+    assert after.rows.dtype == np.float32
+    assert after.kept.tolist() == [0, 1, 2, 3, 4]
+    third = model(cache)
+    assert third.encode_images(images[::-1]).rows.tobytes() == before.rows[::-1].tobytes()
+    assert seen(third) == []
+
+
+def test_only_what_is_new_is_computed_each_once(cache: Cache, images: list[FileImage], tmp_path: Path) -> None:
+    model(cache).encode_images(images[:2])
+    (tmp_path / "copy.png").write_bytes(images[3].path.read_bytes())
+    more = model(cache)
+    rows = more.encode_images([*images, FileImage(tmp_path / "copy.png"), images[4]]).rows
+    assert seen(more) == images[2:]
+    assert rows[:, 0].tolist() == [0, 10, 20, 30, 40, 30, 40]
+    texts = model(cache)
+    assert texts.encode_texts(["ab", "a", "ab"])[:, 0].tolist() == [2, 1, 2]
+    assert texts.encode_texts(["abc", "a"])[:, 0].tolist() == [3, 1]
+    assert seen(texts) == ["ab", "a", "abc"]
+
+
+def test_empty_and_strange_texts(cache: Cache) -> None:
+    texts = ["", "\ud800", "é", "e\u0301"]
+    assert model(cache).encode_texts(texts)[:, 0].tolist() == [0, 1, 1, 2]
+    again = model(cache)
+    assert again.encode_texts(texts)[:, 0].tolist() == [0, 1, 1, 2]
+    assert seen(again) == []
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"weights": "other"},
+        {"preprocess": "other"},
+        {"precision": "bf16"},
+        {"architecture": "other"},
+        {"quick_gelu": True},
+        {"vocabulary": "other"},
+        {"packages": {"torch": "3", "pillow": "11"}},
+        {"packages": {"torch": "2", "pillow": "12"}},
+        {"device": "cuda"},
+    ],
+)
+def test_whatever_moves_a_feature_makes_it_new(cache: Cache, images: list[FileImage], changed: dict[str, Any]) -> None:
+    model(cache).encode_images(images)
+    other = model(cache, **changed)
+    other.encode_images(images)
+    assert seen(other) == images
+
+
+@pytest.mark.parametrize("constant", ["VERSION", "__version__"])
+def test_so_do_our_own_code_and_release(
+    cache: Cache, images: list[FileImage], constant: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model(cache).encode_images(images)
+    monkeypatch.setattr(cached, constant, f"{__version__}.1")
+    other = model(cache)
+    other.encode_images(images)
+    assert seen(other) == images
+
+
+def test_a_name_moves_nothing(cache: Cache, images: list[FileImage]) -> None:
+    model(cache).encode_images(images)
+    other = model(cache, id="the same weights elsewhere")
+    other.encode_images(images)
+    assert seen(other) == []
+
+
+def test_an_image_and_a_text_of_the_same_bytes_are_two_things(cache: Cache) -> None:
+    picture = io.BytesIO()
+    Image.new("RGB", (2, 2)).save(picture, "PPM")
+    model(cache).encode_texts([picture.getvalue().decode("latin1")])
+    images = model(cache)
+    images.encode_images([BytesImage(picture.getvalue(), "x")])
+    assert len(seen(images)) == 1
+
+
+def old(path: Path) -> None:
+    """Let a file look as if it were written long ago, its change time too (which no call can set)."""
+    os.utime(path, (1e9, 1e9))
+
+
+def test_a_file_that_was_read_before_is_not_read_again_until_it_changes(
+    cache: Cache, images: list[FileImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cocabench.data.images.SETTLED_S", -10.0)
+    model(cache).encode_images(images)
+    monkeypatch.setattr(FileImage, "identity", lambda self: pytest.fail("read"))
+    again = model(cache)
+    again.encode_images(images)
+    assert seen(again) == []
+    assert cache.count(cached.collection("images", MADE, "cpu"), images) == 5
+    monkeypatch.undo()
+
+
+@pytest.mark.parametrize("settled", [2.0, -10.0])
+def test_changed_bytes_at_the_same_path_are_new_though_size_and_time_are_kept(
+    cache: Cache, images: list[FileImage], settled: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cocabench.data.images.SETTLED_S", settled)
+    old(images[0].path)
+    model(cache).encode_images(images)
+    content = images[0].path.read_bytes()
+    paint(images[0].path, 90)
+    assert images[0].path.stat().st_size == len(content)
+    old(images[0].path)
+    other = model(cache)
+    assert other.encode_images(images).rows[0, 0] == 90
+    assert seen(other) == images[:1]
+
+
+def test_every_source_is_known_by_its_content_and_what_is_done_to_it(cache: Cache, tmp_path: Path) -> None:
+    file = paint(tmp_path / "a.png", 50)
+    content = file.path.read_bytes()
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        info = tarfile.TarInfo("a.png")
+        info.size = len(content)
+        tar.addfile(info, io.BytesIO(content))
+    member = TarImage(tmp_path / "a.tar", "a.png", 512, len(content))
+    same = [file, member, BytesImage(content, "memory")]
+    first = model(cache)
+    first.encode_images(same)
+    assert seen(first) == [file]
+    others = [
+        OnWhiteImage(file),
+        CroppedImage(file, 1),
+        CroppedImage(file, 0),
+        ItemImage([(file.open(), 0)], 0, "items"),
+        ItemImage([(file.open().convert("L"), 0)], 0, "items"),
+    ]
+    second = model(cache)
+    second.encode_images(others)
+    assert seen(second) == others
+    third = model(cache)
+    third.encode_images([*others, ItemImage([(file.open(), 0)], 0, "elsewhere")])
+    assert seen(third) == []
+
+
+def test_an_image_that_cannot_be_read_is_the_models_to_tell(
+    cache: Cache, images: list[FileImage], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    sources = [FileImage(tmp_path / "gone.png"), images[0], FileImage(tmp_path / "bad.png"), images[1]]
+    found = model(cache).encode_images(sources)
+    assert found.kept.tolist() == [1, 3]
+    assert found.rows[:, 0].tolist() == [0, 10]
+    again = model(cache)
+    assert again.encode_images(sources).kept.tolist() == [1, 3]
+    assert seen(again) == [sources[0], sources[2]]
+    with pytest.raises(DataError, match="no image could be read"):
+        model(cache).encode_images([sources[0]])
+
+
+def test_what_was_computed_before_an_interruption_is_kept(
+    cache: Cache, images: list[FileImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached, "FIRST", 2)
+    stopped = model(cache)
+    original = Toy.encode_images
+
+    def interrupted(self: Toy, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures:
+        if self.seen:
+            raise KeyboardInterrupt
+        return original(self, images, progress=progress)
+
+    monkeypatch.setattr(Toy, "encode_images", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.encode_images(images)
+    monkeypatch.setattr(Toy, "encode_images", original)
+    again = model(cache)
+    again.encode_images(images)
+    assert seen(again) == images[2:]
+
+
+def test_progress_counts_distinct_inputs_and_ends_at_their_number(
+    cache: Cache, images: list[FileImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cached, "FIRST", 2)
+    model(cache).encode_images(images[:1])
+    steps: list[tuple[str, int, int]] = []
+    model(cache).encode_images([*images, images[0]], progress=lambda *step: steps.append(step))
+    assert steps == [("images", n, 5) for n in (2, 3, 4, 5, 5)]
+
+
+def test_a_cache_out_of_use_changes_no_feature(cache: Cache, images: list[FileImage]) -> None:
+    expected = model(cache).encode_images(images)
+    cache.usable = False
+    other = model(cache)
+    found = other.encode_images(images)
+    assert seen(other) == images
+    assert found.rows.tobytes() == expected.rows.tobytes()
