@@ -41,17 +41,17 @@ def test_compare_prints_a_table_markdown_and_csv(command: Command, results: Path
 def test_report_writes_tables_and_figures(command: Command, results: Path, tmp_path: Path) -> None:
     told = command("report", results, "--output", tmp_path / "r")
     assert told.code == 0, told.err
-    assert {p.suffix for p in (tmp_path / "r").rglob("*") if p.is_file()} == {".md", ".csv", ".svg", ".png"}
-    assert "find" in (tmp_path / "r" / "report.md").read_text()
+    files = {p.relative_to(tmp_path / "r").as_posix() for p in (tmp_path / "r").rglob("*") if p.is_file()}
+    assert {"index.html", "data.json", "tables/results.md", "tables/results.tex", "figures/figure1a.pdf"} <= files
+    assert "find" in (tmp_path / "r" / "index.html").read_text()
 
 
 def test_the_published_figure_is_drawn_without_results(command: Command, tmp_path: Path) -> None:
     models = "coca_ViT-L-14:laion2b_s13b_b90k,ViT-L-14:laion2b_s32b_b82k"
     told = command("report", "--published", models, "--output", tmp_path)
     assert told.code == 0, told.err
-    text = (tmp_path / "report.md").read_text()
-    assert "| imagenet1k | acc1 | **75.6 (n=50000)** | 75.2 (n=50000) | +0.4 |" in text
-    assert "another CLIP baseline than the blog" in (tmp_path / "figures" / "classification_scores.svg").read_text()
+    assert "| imagenet1k | acc1 | **75.6** | 75.2 | +0.4 |" in (tmp_path / "tables" / "results.md").read_text()
+    assert "another CLIP baseline than the blog" in (tmp_path / "figures" / "figure1a.svg").read_text()
 
 
 def test_report_needs_something_to_report(command: Command) -> None:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import webbrowser
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from cocabench.cli.console import out
+from cocabench.cli.console import err, out
 from cocabench.cli.options import names_of
 
 
@@ -15,17 +16,35 @@ def report(
     results: Annotated[
         list[Path] | None, typer.Argument(help="Results folders or Record files.", metavar="[RESULTS…]")
     ] = None,
-    output: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("reports"),
+    output: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("reports/latest"),
     published: Annotated[str, typer.Option(help="Published results beside them: NAME:TAG, comma-separated.")] = "",
-    title: Annotated[str, typer.Option(help="The report's title.")] = "",
+    baseline: Annotated[
+        list[Path] | None, typer.Option(help="Results that the others are held against; may be repeated.")
+    ] = None,
+    models: Annotated[str, typer.Option(help="Only these, in this order, comma-separated.")] = "",
+    title: Annotated[str, typer.Option(help="The report's title.")] = "cocabench report",
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Write a report: tables in Markdown and figures in SVG and PNG."""
+    """Write a report: one HTML page with everything in it, tables in Markdown, CSV and LaTeX, figures."""
+    from cocabench import compare
     from cocabench.errors import UsageError
     from cocabench.report import write_report
-    from cocabench.store import Results, load
+    from cocabench.store import Results
 
     if not results and not published:
         raise UsageError("report", "neither results nor --published", wanted="a results folder, or published models")
-    found = load(*results) if results else Results((), ())
-    for path in write_report(found, output, published=names_of(published), title=title or "cocabench report"):
-        out.print(str(path), soft_wrap=True)
+    given = [*(results or ()), *(baseline or ())]
+    found = compare.read(*given) if given else Results((), ())
+    held = set(compare.read(*baseline).paths) if baseline else set()
+    page, *files = write_report(
+        found,
+        output,
+        published=names_of(published),
+        baseline=[r.model for r, path in zip(found.records, found.paths, strict=True) if path in held],
+        models=names_of(models),
+        title=title,
+    )
+    out.print(str(page), soft_wrap=True)
+    err.print(f"beside it {len(files)} files: tables/, figures/, data.json", highlight=False)
+    if open_page:
+        webbrowser.open(page.resolve().as_uri())

@@ -80,3 +80,9 @@ class Footnotes:
 
 def plural(count: int, noun: str) -> str:
     return f"{count} {noun}" + ("" if count == 1 else "s")
+
+
+def shortened(name: str, length: int = 44) -> str:
+    """Return a name with its middle left out where it is longer than length."""
+    half = (length - 1) // 2
+    return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"

@@ -1,16 +1,22 @@
-"""report.md and its figures, from Records and published numbers alone."""
+"""A report on disk: index.html, tables, figures and data.json, from Records and published numbers alone."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+import json
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
-from cocabench import published as publications
-from cocabench.compare import Comparison, choose, compare, legend, notes
-from cocabench.errors import ResultsError, UnknownNameError
-from cocabench.report import figures, sections
-from cocabench.report.tables import body, left_out, to_csv
-from cocabench.report.text import Footnotes, escape, plural
+from cocabench.report import costs, files, latex, page, pivots, tables
+from cocabench.report.colours import styles
+from cocabench.report.content import Report, gather
+from cocabench.report.drawing import Plot, draw_all, inline
+from cocabench.report.grid import Table
+from cocabench.report.headline import headline
+from cocabench.report.leaderboard import ALL
+from cocabench.report.pair import pairs
+from cocabench.report.plots import plots
 from cocabench.store import write_atomically
 from cocabench.types import Record
 
@@ -20,93 +26,63 @@ def write_report(
     output: Path,
     *,
     published: Sequence[str] = (),
-    pair: tuple[str, str] | None = None,
+    baseline: Collection[str] = (),
+    models: Sequence[str] = (),
     title: str = "cocabench report",
 ) -> list[Path]:
-    """Write output/report.md, its figures and its main table as CSV; return all paths, report.md first.
+    """Write a report to the folder output and return its files, index.html first.
 
-    published: models NAME:TAG whose published numbers stand beside the measured ones, or alone. pair: the two models
-    of the figures; without it the first two by order, measured ones before published ones.
+    published: models NAME:TAG whose published numbers stand beside the measured ones, or alone. baseline: the models
+    that the others are held against. models: only these, in this order; the figures show the first two.
     """
-    chosen, left_out = choose([*results, *publications.as_records(published)] if published else results)
-    if not chosen:
-        raise ResultsError("report", "no Records, and no published model named", fix="name a results folder")
-    comparison = compare(chosen)
-    comparison = Comparison(comparison.models, comparison.rows, left_out)
-    drawn, why_not = _figures(chosen, _pair(comparison.models, pair), output / "figures")
-    text = _markdown(title, chosen, comparison, drawn, why_not)
-    report, sheet = output / "report.md", output / "tables" / "results.csv"
-    write_atomically(report, lambda path: path.write_text(text, encoding="utf-8"))
-    write_atomically(sheet, lambda path: path.write_text(to_csv(comparison), encoding="utf-8"))
-    return [report, sheet, *drawn]
-
-
-def _pair(models: Sequence[str], asked: tuple[str, str] | None) -> tuple[str, ...]:
-    for name in asked or ():
-        if name not in models:
-            raise UnknownNameError("model", name, models)
-    return asked or tuple(models[:2])
-
-
-def _figures(records: Sequence[Record], pair: tuple[str, ...], folder: Path) -> tuple[list[Path], str]:
-    """Draw the pair's classification tasks; return the files, or why there are none."""
-    found = [r for r in records if r.evaluator == "classification" and r.model in pair]
-    if len(pair) < 2 or len({r.model for r in found}) < 2:
-        return [], "The figures need two models with classification results."
-    comparison = compare(found, models=pair)
-    rows = figures.drawable(comparison)
-    if not rows:
-        return [], f"No figure: no classification task of {pair[0]} and {pair[1]} can be compared (see the table)."
-    palette = figures.colours(dict.fromkeys(r.model for r in records))
-    tasks = plural(len(rows), "task")
-    about = _about([r for r in found if any(row.task == r.task for row, _ in rows)])
-    ahead, behind = (sum(1 for _, gap in rows if sign * gap.value >= 0.05) for sign in (1, -1))
-    unit = "score, %" if all(row.metric == "acc1" for row, _ in rows) else "score, % (acc1 unless named)"
-    a = figures.Words(f"Zero-shot classification: two models on {tasks}", about, unit)
-    b = figures.Words(
-        f"First model ahead on {ahead}, behind on {behind} of {len(rows)} classification tasks",
-        about,
-        "first model minus second, points",
-    )
+    report = gather(results, published=published, baseline=baseline, models=models, title=title)
+    palette, spent, held = styles(report.models), costs.costs(report), pairs(report)
+    found = page.tables_of(report, [*pivots.retrieval(report), *pivots.captioning(report), costs.table(report, spent)])
+    figures = plots(report, spent, palette)
+    drawn = draw_all(figures, output / "figures")
+    shown = {plot.name: (plot, inline(plot, output / "figures")) for plot in figures if plot.inline}
+    text = page.render(report, found, shown, palette, held)
     return [
-        *figures.save(figures.scores(comparison, a, palette), folder / "classification_scores"),
-        *figures.save(figures.differences(comparison, b, palette), folder / "classification_differences"),
-    ], ""
+        _write(output / "index.html", text),
+        _write(output / "data.json", _data(report, figures)),
+        *_write_tables(report, found, output / "tables"),
+        *drawn,
+    ]
 
 
-def _about(records: Sequence[Record]) -> str:
-    """Return the line below a figure's title: whose numbers, what the bars are, and whether there are warnings."""
-    said = [publications.describe(records)]
-    if any(e.low is not None for r in records for e in r.metrics.values()):
-        said.append("lines are 95 % intervals (of differences: unpaired)")
-    if any(notes(r) for r in records):
-        said.append("some numbers carry warnings, see report.md")
-    return "; ".join(part for part in said if part)
+def _write(path: Path, text: str) -> Path:
+    write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
+    return path
 
 
-def _markdown(
-    title: str, records: Sequence[Record], comparison: Comparison, drawn: Sequence[Path], why_not: str
-) -> str:
-    evaluators = {r.task: r.evaluator for r in records}
-    tasks = {kind: {task for task, k in evaluators.items() if k == kind} for kind in ("retrieval", "captioning")}
-    everything, footnotes = compare(records, all_metrics=True), Footnotes()
-    pictures = "\n\n".join(f"![{_alt(p)}](figures/{p.name})" for p in drawn if p.suffix == ".svg") or escape(why_not)
-    parts = {
-        "Results": f"{' '.join(map(escape, legend(comparison)))}\n\n{body(comparison, footnotes)}",
-        "Figures": pictures,
-        "Retrieval": sections.retrieval(everything, footnotes),
-        "Captioning": sections.captioning(everything, tasks["captioning"], footnotes),
-        "Notes": footnotes.markdown() + left_out(comparison),
-        "Parameters per tower, in millions": sections.parameters(records),
-        "How the numbers were made": sections.methods(records),
+def _write_tables(report: Report, found: Mapping[str, Table], folder: Path) -> list[Path]:
+    """Write every table in three formats, and every number of the report in one long CSV."""
+    writers = {".md": files.to_markdown, ".csv": files.to_csv, ".tex": latex.to_latex}
+    written = [
+        _write(folder / f"{name}{suffix}", writer(_printed(table)))
+        for name, table in found.items()
+        for suffix, writer in writers.items()
+    ]
+    return [*written, _write(folder / "numbers.csv", tables.to_csv(report.everything))]
+
+
+def _printed(table: Table) -> Table:
+    """Return a table without the lines that the page shows for single groups."""
+    return replace(table, lines=tuple(line for line in table.lines if not line.tags or ALL in line.tags))
+
+
+def _data(report: Report, figures: Sequence[Plot]) -> str:
+    """Return everything that the page says as JSON: Records whole, the tested differences, what the figures show."""
+    told: dict[str, Any] = {
+        "title": report.title,
+        "headline": headline(report.comparison)._asdict(),
+        "models": report.models,
+        "rows": [asdict(row) for row in report.comparison.rows],
+        "records": [r.model_dump(mode="json") for r in report.by_key.values()],
+        "figures": {plot.name: {"title": plot.title, "shows": plot.alt} for plot in figures},
     }
-    chapters = [f"## {name}\n\n{text}" for name, text in parts.items() if text]
-    first = f"# {escape(title)}\n\n**{escape(sections.headline(comparison, evaluators))}**\n"
-    return "\n".join([first, *(part.rstrip() + "\n" for part in chapters)])
+    return json.dumps(told, ensure_ascii=False, indent=1, default=_jsonable) + "\n"
 
 
-def _alt(path: Path) -> str:
-    return {
-        "classification_scores": "Scores of two models on every classification task, sorted; the table has the numbers",
-        "classification_differences": "Their differences, sorted; the table has the numbers",
-    }[path.stem]
+def _jsonable(value: Any) -> Any:
+    return value.model_dump(mode="json")

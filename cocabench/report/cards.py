@@ -1,0 +1,118 @@
+"""A card per CoCa checkpoint: its contrastive and its generative results, and whether fine-tuning lost one of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+from cocabench import published as publications
+from cocabench.epochs import epoch_of
+from cocabench.report.content import Report, plain
+from cocabench.report.grid import Entry, of_estimate
+from cocabench.report.text import plural
+from cocabench.types import Record
+
+FAR = 0.5
+"""A skill is lost where its scores are below this share of a sibling's: the same architecture with other weights."""
+
+NEAR_CHANCE = "near chance"
+
+
+class Shown(NamedTuple):
+    """A task of a card and its primary number."""
+
+    task: str
+    metric: str
+    entry: Entry
+
+
+class Sibling(NamedTuple):
+    """What is known of another checkpoint of the same architecture: {(task, metric): value}."""
+
+    name: str
+    values: dict[tuple[str, str], float]
+
+
+@dataclass(frozen=True)
+class Card:
+    """contrastive, generative: the tasks of each side. verdicts: what is lost, in sentences; empty if nothing is."""
+
+    model: str
+    contrastive: tuple[Shown, ...]
+    generative: tuple[Shown, ...]
+    verdicts: tuple[str, ...]
+
+
+def cards(report: Report) -> list[Card]:
+    """Return a card for every model that writes captions."""
+    return [_card(report, model) for model in report.models if _is_coca(report, model)]
+
+
+def _is_coca(report: Report, model: str) -> bool:
+    mine = [r for r in report.records if r.model == model]
+    named = plain(model).rpartition("/")[2].startswith("coca_")
+    return named or any(r.evaluator == "captioning" or "text_decoder" in r.parameters for r in mine)
+
+
+def _card(report: Report, model: str) -> Card:
+    mine = [r for r in report.records if r.model == model]
+    sides = [[r for r in mine if (r.evaluator == "captioning") is generative] for generative in (False, True)]
+    siblings = list(_siblings(report, model))
+    verdicts = [
+        verdict
+        for skill, records in zip(("Contrastive skill", "Captioning"), sides, strict=True)
+        for verdict in (_near_chance(skill, records), _behind(skill, records, siblings))
+        if verdict
+    ]
+    shown = [tuple(_shown(report, r) for r in records) for records in sides]
+    return Card(model, shown[0], shown[1], tuple(verdicts))
+
+
+def _shown(report: Report, record: Record) -> Shown:
+    estimate, info = record.metrics.get(record.primary), record.definitions.get(record.primary)
+    if estimate is None or info is None:
+        return Shown(record.task, record.primary, Entry("not measured"))
+    made = report.keys[record.model, record.task]
+    return Shown(record.task, record.primary, replace(of_estimate(estimate, info), record=made, metric=record.primary))
+
+
+def _near_chance(skill: str, records: Sequence[Record]) -> str:
+    found = [r.task for r in records if any(NEAR_CHANCE in warning for warning in r.warnings)]
+    where = ", ".join(found[:3]) + (" …" if len(found) > 3 else "")
+    return f"{skill} is near chance on {len(found)} of {plural(len(records), 'task')} ({where})." if found else ""
+
+
+def _siblings(report: Report, model: str) -> Iterator[Sibling]:
+    """Yield checkpoints of the same architecture, of the report and published; epochs of one run are no siblings."""
+    architecture, mine = plain(model).partition(":")[0], epoch_of(plain(model))
+    for other in report.models:
+        same_run = mine is not None and (theirs := epoch_of(plain(other))) is not None and theirs.run == mine.run
+        if plain(other).partition(":")[0] == architecture and plain(other) != plain(model) and not same_run:
+            yield Sibling(other, _values(r for r in report.records if r.model == other))
+    table = publications.read()
+    for spec in dict.fromkeys(table.loc[table["model"] == architecture, "spec"]):
+        if spec != plain(model) and spec + publications.SUFFIX not in report.models:
+            yield Sibling(spec + publications.SUFFIX, _values(publications.as_records([spec])))
+
+
+def _values(records: Iterator[Record] | Sequence[Record]) -> dict[tuple[str, str], float]:
+    return {(r.task, m): e.value for r in records for m, e in r.metrics.items() if e.value is not None}
+
+
+def _behind(skill: str, records: Sequence[Record], siblings: Sequence[Sibling]) -> str:
+    """Return a sentence if the primary numbers are far below a sibling's; the one that it is furthest below."""
+    worst: tuple[float, str] | None = None
+    for sibling in siblings:
+        pairs = [
+            (e.value, sibling.values[r.task, r.primary])
+            for r in records
+            if (e := r.metrics.get(r.primary)) and e.value is not None and (r.task, r.primary) in sibling.values
+        ]
+        if not pairs or not (theirs := sum(other for _, other in pairs)):
+            continue
+        own, shared = sum(value for value, _ in pairs), plural(len(pairs), "shared task")
+        means = f"{100 * own / len(pairs):.1f} on average over {shared}, against {100 * theirs / len(pairs):.1f}"
+        if own < FAR * theirs and (worst is None or own / theirs < worst[0]):
+            worst = own / theirs, f"{skill} is lost: {means} of {sibling.name}."
+    return worst[1] if worst else ""

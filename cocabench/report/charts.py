@@ -1,0 +1,107 @@
+"""The other figures: quality against cost with its Pareto front, means per group, and curves over epochs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+
+from cocabench.report.colours import INK, MUTED, RULE, Style
+from cocabench.report.pair import Score
+from cocabench.report.series import Panel, Point, Series
+from cocabench.report.text import shortened
+
+
+def pareto(points: Sequence[Point], x_label: str, y_label: str) -> Figure:
+    """Draw quality against cost, the cost on a logarithmic axis; the front is a line, and its models are named."""
+    figure = Figure(figsize=(5.2, 3.9))
+    axes = figure.add_axes((0.12, 0.15, 0.84, 0.8))
+    _plain(axes, x_label, y_label)
+    _cost_axis(axes, [point.x for point in points])
+    on_front = sorted((point for point in points if point.front), key=lambda point: point.x)
+    axes.plot(
+        [p.x for p in on_front], [p.y.value for p in on_front], color=MUTED, linewidth=1, linestyle="--", zorder=1
+    )
+    for point in points:
+        _error(axes, point.x, point.y, point.style)
+        fill: dict[str, Any] = {} if point.front else {"markerfacecolor": "none"}
+        axes.plot([point.x], [point.y.value], point.style.mark, color=point.style.light, markersize=7, zorder=3, **fill)
+    middle = (min(p.x for p in points) * max(p.x for p in points)) ** 0.5
+    for point in on_front if len(points) > 8 else points:
+        left = point.x > middle
+        place: dict[str, Any] = {"textcoords": "offset points", "ha": "right" if left else "left", "fontsize": 8}
+        axes.annotate(
+            shortened(point.model, 30), (point.x, point.y.value), (-7 if left else 7, 7), color=INK, zorder=5, **place
+        )
+    return figure
+
+
+def multiples(panels: Sequence[Panel], y_label: str) -> Figure:
+    """Draw a panel per group: the models side by side with their means, on one scale."""
+    columns = min(4, len(panels))
+    lines = -(-len(panels) // columns)
+    figure = Figure(figsize=(9, 0.35 + 1.75 * lines), layout="constrained")
+    grid = figure.subplots(lines, columns, squeeze=False, sharey=True)
+    for axes, panel in zip(grid.flat, panels, strict=False):
+        _plain(axes, "", "")
+        for i, series in enumerate(panel.series):
+            axes.vlines(i, 0, series.ys[0].value, color=series.style.light, linewidth=5)
+            value = f"{series.ys[0].value:.0f}"
+            axes.annotate(
+                value, (i, series.ys[0].value), (0, 3), textcoords="offset points", ha="center", fontsize=8, color=INK
+            )
+        axes.set_title(shortened(panel.title, 26), fontsize=9, color=INK, loc="left")
+        axes.set_xlim(-0.8, len(panel.series) - 0.2)
+        axes.set_xticks([])
+        axes.margins(y=0.18)
+        axes.set_ylim(bottom=0)
+    for axes in grid.flat[len(panels) :]:
+        axes.set_visible(False)
+    figure.supylabel(y_label, fontsize=9, color=INK)
+    return figure
+
+
+def curve(series: Sequence[Series], x_label: str, y_label: str) -> Figure:
+    """Draw a metric over the checkpoints of one run, with its intervals; the best checkpoint is ringed."""
+    figure = Figure(figsize=(5.2, 3.4))
+    axes = figure.add_axes((0.13, 0.16, 0.83, 0.78))
+    _plain(axes, x_label, y_label)
+    for line in series:
+        colour, values = line.style.light, [y.value for y in line.ys]
+        axes.plot(line.xs, values, color=colour, marker=line.style.mark, markersize=4, linewidth=1.6, zorder=3)
+        for x, y in zip(line.xs, line.ys, strict=True):
+            _error(axes, x, y, line.style)
+        if line.best is not None:
+            ring: dict[str, Any] = {"markerfacecolor": "none", "markersize": 11, "zorder": 4}
+            axes.plot([line.xs[line.best]], [values[line.best]], "o", color=colour, **ring)
+        end: dict[str, Any] = {"textcoords": "offset points", "ha": "right", "fontsize": 8}
+        axes.annotate(shortened(line.name, 28), (line.xs[-1], values[-1]), (0, 8), color=INK, **end)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.margins(x=0.06, y=0.15)
+    return figure
+
+
+def _error(axes: Axes, x: float, y: Score, style: Style) -> None:
+    if y.low is not None and y.high is not None:
+        axes.vlines(x, y.low, y.high, color=style.light, linewidth=1.2, zorder=2)
+
+
+def _cost_axis(axes: Axes, costs: Sequence[float]) -> None:
+    """Make the x axis logarithmic with plain numbers at 1, 2 and 5 of each decade."""
+    axes.set_xscale("log")
+    axes.set_xlim(min(costs) / 1.4, max(costs) * 1.4)
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.6g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def _plain(axes: Axes, x_label: str, y_label: str) -> None:
+    axes.set_xlabel(x_label, color=INK, fontsize=9)
+    axes.set_ylabel(y_label, color=INK, fontsize=9)
+    axes.grid(color=RULE, linewidth=0.7, zorder=0)
+    axes.set_axisbelow(True)
+    axes.tick_params(length=0, colors=INK, labelsize=8, which="both")
+    axes.spines[:].set_visible(False)

@@ -1,0 +1,115 @@
+"""What a report is made of: one Record per model and task, side by side, and where their samples lie."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import pandas as pd
+
+from cocabench import published as publications
+from cocabench.compare import Comparison, Evidence, choose, compare
+from cocabench.errors import ResultsError
+from cocabench.signature import digest
+from cocabench.store import Results, read_samples, samples_path
+from cocabench.types import Record
+
+EFFICIENCY = "efficiency"
+"""The evaluator whose Records are costs and no scores."""
+
+
+@dataclass(frozen=True)
+class Report:
+    """records: one per model and task, costs aside. comparison: primary metrics, tested. everything: all metrics.
+
+    results: the loaded Records with their files, as they are in records. baseline: the models that others are held
+    against.
+    """
+
+    title: str
+    records: tuple[Record, ...]
+    costs: tuple[Record, ...]
+    comparison: Comparison
+    everything: Comparison
+    results: Results
+    evidence: Evidence
+    baseline: tuple[str, ...] = ()
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        return self.comparison.models
+
+    @property
+    def pair(self) -> tuple[str, ...]:
+        """The two models that are held against each other first: the first, and the baseline or the second."""
+        first, *others = self.models
+        held = [name for name in others if name in self.baseline]
+        twin = [name for name in held if plain(name) == plain(first)]
+        return (first, *(twin or held or others)[:1])
+
+    @cached_property
+    def keys(self) -> dict[tuple[str, str], str]:
+        """{(model, task): the name of its Record on the page}."""
+        return {(r.model, r.task): f"r{i}" for i, r in enumerate((*self.records, *self.costs))}
+
+    @cached_property
+    def by_key(self) -> dict[str, Record]:
+        return {self.keys[r.model, r.task]: r for r in (*self.records, *self.costs)}
+
+    def samples(self, record: Record) -> pd.DataFrame | None:
+        """Return the samples of a Record; None where they are not at hand."""
+        path = self.results.path(record)
+        return read_samples(path, record) if path and samples_path(path).is_file() else None
+
+    def thumbnails(self, record: Record) -> Path | None:
+        """Return the file of the thumbnails of a Record's data set, if there is one."""
+        path, data = self.results.path(record), record.signature.protocol.get("data")
+        if path is None or data is None:
+            return None
+        found = path.parent.parent / "thumbnails" / f"{digest(data)}.parquet"
+        return found if found.is_file() else None
+
+
+def gather(
+    results: Iterable[Record],
+    *,
+    published: Sequence[str] = (),
+    baseline: Collection[str] = (),
+    models: Sequence[str] = (),
+    title: str = "cocabench report",
+) -> Report:
+    """Choose the Records of a report and hold them against each other.
+
+    published: models NAME:TAG whose published numbers stand beside the measured ones, or alone. baseline: the models
+    that the others are held against; they stand last. models: only these, in this order.
+    """
+    found = _joined(results, publications.as_records(published) if published else [])
+    chosen, left_out = choose(found)
+    costs = tuple(r for r in chosen if r.evaluator == EFFICIENCY and (not models or r.model in models))
+    records = tuple(r for r in chosen if r.evaluator != EFFICIENCY)
+    if not records:
+        raise ResultsError("report", "no Records, and no published model named", fix="name a results folder")
+    evidence, names = Evidence(found), models or _order(records, baseline)
+    tested = compare(records, models=names, evidence=evidence)
+    everything = compare(records, models=names, all_metrics=True, evidence=Evidence())
+    comparison = Comparison(tested.models, tested.rows, left_out)
+    kept = tuple(r for r in records if r.model in tested.models)
+    return Report(title, kept, costs, comparison, everything, found, evidence, tuple(baseline))
+
+
+def _order(records: Iterable[Record], baseline: Collection[str]) -> list[str]:
+    """Return the models as they come, those of the baseline last."""
+    return sorted(dict.fromkeys(r.model for r in records), key=lambda name: name in baseline)
+
+
+def _joined(results: Iterable[Record], more: Sequence[Record]) -> Results:
+    given = results if isinstance(results, Results) else Results(found := tuple(results), (None,) * len(found))
+    return Results((*given.records, *more), (*given.paths, *(None for _ in more)))
+
+
+def plain(model: str) -> str:
+    """Return a model's name without what tells it apart in this report: its source, the mark of published numbers."""
+    return re.sub(r" \[[^\]]*\]$", "", model.removesuffix(publications.SUFFIX))

@@ -1,0 +1,120 @@
+"""What a model costs: parameters and GFLOPs per tower, throughput and memory where they were measured."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from cocabench import published as publications
+from cocabench.report.content import Report, plain
+from cocabench.report.grid import Entry, Line, Table, of_estimate, quantity
+from cocabench.types import Record
+
+TOWERS = ("image_encoder", "text_encoder", "text_decoder", "text_encoder_and_decoder")
+WORDS = {"params": "M parameters", "gflops": "GFLOPs"}
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Of one model: millions of parameters and GFLOPs per tower; measured is its efficiency Record, if there is one."""
+
+    model: str
+    params: Mapping[str, float]
+    gflops: Mapping[str, float]
+    measured: Record | None = None
+
+    @property
+    def total_params(self) -> float | None:
+        return sum(self.params.values()) or None
+
+    @property
+    def total_gflops(self) -> float | None:
+        """Of one image and one text, where both towers are known."""
+        known = [self.gflops[tower] for tower in ("image_encoder", "text_encoder") if tower in self.gflops]
+        return sum(known) if len(known) == 2 else None
+
+    def rate(self, metric: str) -> float | None:
+        estimate = self.measured.metrics.get(metric) if self.measured else None
+        return estimate.value if estimate else None
+
+
+def costs(report: Report) -> list[Cost]:
+    """Return what is known of each model, from its Records and from the published profile of its architecture."""
+    return [_cost(report, model) for model in report.models]
+
+
+def _cost(report: Report, model: str) -> Cost:
+    mine = [r for r in (*report.costs, *report.records) if r.model == model]
+    measured = next((r for r in mine if r in report.costs), None)
+    counted: Mapping[str, int] = next((r.parameters for r in mine if r.parameters), {})
+    params = {tower: count / 1e6 for tower, count in counted.items()}
+    gflops = _measured_gflops(measured) or _profile(_architecture(model), "gflops")
+    return Cost(model, params or _profile(_architecture(model), "params_millions"), gflops, measured)
+
+
+def _measured_gflops(record: Record | None) -> dict[str, float]:
+    if record is None:
+        return {}
+    named = {f"{kind}_encoder": record.metrics.get(f"{kind}_gflops") for kind in ("image", "text")}
+    named["text_decoder"] = record.metrics.get("decoder_gflops")
+    return {tower: e.value for tower, e in named.items() if e and e.value is not None}
+
+
+def _architecture(model: str) -> str:
+    return plain(model).partition(":")[0]
+
+
+def _profile(architecture: str, quantity: str) -> dict[str, float]:
+    table = publications.profile()
+    found = table[(table["model"] == architecture) & (table["quantity"] == quantity) & (table["tower"] != "total")]
+    return {row["tower"]: row["value"] for row in found.drop_duplicates("tower").to_dict("records")}
+
+
+def table(report: Report, found: Sequence[Cost]) -> Table | None:
+    """Return the parameters and GFLOPs of each tower, as Table 3 of the blog, then what was measured."""
+    towers = [t for t in TOWERS if any(t in cost.params or t in cost.gflops for cost in found)]
+    rates = list(dict.fromkeys(name for cost in found if cost.measured for name in cost.measured.metrics))
+    rates = [name for name in rates if not name.endswith("_gflops") and not name.endswith("_parameters")]
+    if not towers and not rates:
+        return None
+    columns = [(t, kind) for kind in WORDS for t in towers if any(t in getattr(cost, kind) for cost in found)]
+    heads = [f"{tower.replace('_', ' ')}, {WORDS[kind]}" for tower, kind in columns]
+    lines = tuple(
+        Line(
+            (
+                Entry(cost.model, model=cost.model),
+                *(quantity(getattr(cost, kind).get(tower)) for tower, kind in columns),
+                *(_rate(report, cost, name) for name in rates),
+            )
+        )
+        for cost in found
+    )
+    return Table(
+        name="costs",
+        caption="Parameters and GFLOPs per tower, and measured speed and memory",
+        columns=("model", *heads, *(name.replace("_", " ") for name in rates)),
+        lines=lines,
+        about="GFLOPs are for one image and one text; those of open_clip's architectures are published ones, unless "
+        "they were measured with the task efficiency.",
+    )
+
+
+def _rate(report: Report, cost: Cost, name: str) -> Entry:
+    estimate = cost.measured.metrics.get(name) if cost.measured else None
+    if estimate is None or cost.measured is None:
+        return Entry("")
+    info = cost.measured.definitions[name]
+    record = report.keys[cost.model, cost.measured.task]
+    return replace(of_estimate(estimate, info), record=record, metric=name, notes=cost.measured.warnings)
+
+
+def front(points: Sequence[tuple[float, float]]) -> list[int]:
+    """Return which (cost, quality) points no other point beats: none as good or better for as little or less.
+
+    Of two equal points both are on the front.
+    """
+    return [
+        i
+        for i, (cost, quality) in enumerate(points)
+        if not any(c <= cost and q >= quality and (c, q) != (cost, quality) for c, q in points)
+    ]

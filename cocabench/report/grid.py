@@ -1,0 +1,97 @@
+"""A table of a report before it is HTML, Markdown or LaTeX: columns, lines, and entries that know their Record."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+from cocabench.compare import Cell, remarks
+from cocabench.report.text import half_width, points
+from cocabench.types import Estimate, MetricInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One field: a number with the half width of its interval, or words.
+
+    value: what it sorts by, as printed. notes: what stands beside the number. record and metric: how it was made
+    (a key of ``Report.keys``), '' for words and derived numbers. model: whose colour goes with it. code: the text is a
+    name that is set as it is.
+    """
+
+    text: str
+    spread: str = ""
+    value: float | None = None
+    best: bool = False
+    notes: tuple[str, ...] = ()
+    record: str = ""
+    metric: str = ""
+    model: str = ""
+
+    @property
+    def full(self) -> str:
+        return f"{self.text} {self.spread}".rstrip()
+
+
+@dataclass(frozen=True, slots=True)
+class Line:
+    """A line of a table. part: a heading that it stands below. tags: what the page filters by."""
+
+    entries: tuple[Entry, ...]
+    part: str = ""
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """name: the stem of its files. heads: leading columns that name the line. about: what must be said below it."""
+
+    name: str
+    caption: str
+    columns: tuple[str, ...]
+    lines: tuple[Line, ...]
+    heads: int = 1
+    about: str = ""
+
+    def entries(self) -> Iterator[Entry]:
+        return (entry for line in self.lines for entry in line.entries)
+
+    def parts(self) -> list[tuple[str, list[Line]]]:
+        """Return the lines by part, in order."""
+        found: dict[str, list[Line]] = {}
+        for line in self.lines:
+            found.setdefault(line.part, []).append(line)
+        return list(found.items())
+
+
+def of_estimate(estimate: Estimate, info: MetricInfo) -> Entry:
+    """Return ``58.4`` and ``± 1.3``; fractions and scores times 100."""
+    if estimate.value is None:
+        return Entry("undefined")
+    value = points(estimate.value, info)
+    if estimate.low is None or estimate.high is None:
+        return Entry(f"{value:.1f}", value=value)
+    width = half_width(value, points(estimate.low, info), points(estimate.high, info))
+    return Entry(f"{value:.1f}", f"± {width:.1f}", value)
+
+
+def of_cell(cell: Cell, info: MetricInfo, *, record: str, metric: str, apart: bool = True) -> Entry:
+    """Return a cell of a Comparison; apart as in ``remarks``."""
+    notes = tuple(remarks(cell, apart=apart))
+    if cell.estimate is None:
+        return Entry("–" if cell.text == "no result" else cell.text, notes=notes)
+    return replace(of_estimate(cell.estimate, info), best=cell.best, notes=notes, record=record, metric=metric)
+
+
+def words(*texts: str) -> tuple[Entry, ...]:
+    return tuple(Entry(text) for text in texts)
+
+
+def quantity(value: float | None, digits: int = 2) -> Entry:
+    """Return a measured quantity, or an empty entry."""
+    return Entry("") if value is None else Entry(f"{value:,.{digits}f}", value=value)
+
+
+def notes_of(tables: Sequence[Table]) -> list[str]:
+    """Return every note of the tables once, in order: note i is marked i + 1."""
+    return list(dict.fromkeys(note for table in tables for entry in table.entries() for note in entry.notes))

@@ -1,0 +1,171 @@
+"""The leaderboard: models by their means over shared tasks, and every task with its numbers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cocabench.compare import KINDS, Average, Row, averages, legend
+from cocabench.report.content import Report
+from cocabench.report.grid import Entry, Line, Table, of_cell
+from cocabench.report.pair import Score
+from cocabench.report.text import points, rounded_up
+
+ALL = "all tasks"
+
+
+def groups(rows: Sequence[Row]) -> list[str]:
+    """Return what tasks can be filtered by: all, kinds of task, and groups that hold some but not all tasks."""
+    kinds = list(dict.fromkeys(row.evaluator for row in rows))
+    named = dict.fromkeys(group for row in rows for group in row.groups if group not in kinds)
+    some = [group for group in named if 0 < sum(group in row.groups for row in rows) < len(rows)]
+    return [ALL, *(kinds if len(kinds) > 1 else []), *some]
+
+
+def tags(row: Row) -> tuple[str, ...]:
+    return (ALL, row.evaluator, *row.groups)
+
+
+def standings(report: Report) -> Table:
+    """Return a line per model, best first, for all tasks and for each group (a tag of the line)."""
+    rows = report.comparison.rows
+    lines = [line for group in groups(rows) for line in _standing(report, group)]
+    kinds = _kinds(rows)
+    return Table(
+        name="standings",
+        caption="Leaderboard: mean of the tasks' primary metrics, and how often a model is best",
+        columns=("model", *(f"{kind}, mean" for kind in kinds), "best on", "tasks"),
+        lines=tuple(lines),
+        about="A mean is over the tasks that every model with that kind of task has run under one protocol; its ± "
+        "takes the tasks for independent. Best on: equal printed numbers count for each model.",
+    )
+
+
+def _kinds(rows: Sequence[Row]) -> list[str]:
+    found = {row.evaluator for row in rows}
+    return [kind for kind in KINDS if kind in found] + sorted(found - set(KINDS))
+
+
+def _standing(report: Report, group: str) -> list[Line]:
+    rows = [row for row in report.comparison.rows if group in tags(row)]
+    shared = {kind: _shared([row for row in rows if row.evaluator == kind]) for kind in _kinds(report.comparison.rows)}
+    means = [[_mean(found, side) for found in shared.values()] for side in range(len(report.models))]
+    tops = [max((m.value for row in means if (m := row[k])), default=None) for k in range(len(shared))]
+    lines = []
+    for side, model in enumerate(report.models):
+        mine = [row.cells[side] for row in rows]
+        wins, ran = sum(cell.best for cell in mine), sum(cell.estimate is not None for cell in mine)
+        cells = [_entry(mean, top, len(report.models)) for mean, top in zip(means[side], tops, strict=True)]
+        counts = (Entry(str(wins), value=wins), Entry(str(ran), value=ran))
+        lines.append(Line((Entry(model, model=model), *cells, *counts), tags=(group,)))
+    return sorted(lines, key=_order, reverse=True)
+
+
+def _order(line: Line) -> tuple[float, ...]:
+    """Best first: by how often it is best, then by the means."""
+    _, *means, wins, _ran = (entry.value if entry.value is not None else -math.inf for entry in line.entries)
+    return (wins, *means)
+
+
+def _shared(rows: Sequence[Row]) -> list[Row]:
+    """Return the rows that can be averaged: fractions and scores that all models with this kind have, comparable."""
+    sides = {i for row in rows for i, cell in enumerate(row.cells) if cell.estimate}
+    return [
+        row
+        for row in rows
+        if row.info.unit != "rank"
+        and not any(cell.incomparable for cell in row.cells)
+        and all((e := row.cells[i].estimate) and e.value is not None for i in sides)
+    ]
+
+
+def standing_means(report: Report) -> dict[str, dict[str, Score]]:
+    """Return {kind of task: {model: its mean over the shared tasks}}, where there is one."""
+    found: dict[str, dict[str, Score]] = {}
+    for kind in _kinds(report.comparison.rows):
+        rows = _shared([row for row in report.comparison.rows if row.evaluator == kind])
+        means = {model: _mean(rows, side) for side, model in enumerate(report.models)}
+        found[kind] = {model: mean for model, mean in means.items() if mean}
+    return found
+
+
+def _mean(rows: Sequence[Row], side: int) -> Score | None:
+    found = [(e, row.info) for row in rows if (e := row.cells[side].estimate) and e.value is not None]
+    if not found:
+        return None
+    values = [points(e.value, info) for e, info in found if e.value is not None]
+    halves = [
+        max(points(e.high, info) - points(e.value, info), points(e.value, info) - points(e.low, info))
+        for e, info in found
+        if e.value is not None and e.low is not None and e.high is not None
+    ]
+    value = sum(values) / len(values)
+    if len(halves) < len(found):
+        return Score(value, None, None)
+    half = math.hypot(*halves) / len(found)
+    return Score(value, value - half, value + half)
+
+
+def _entry(mean: Score | None, top: float | None, n_models: int) -> Entry:
+    if mean is None:
+        return Entry("–")
+    spread = "" if mean.high is None else f"± {rounded_up(mean.high - mean.value):.1f}"
+    best = n_models > 1 and top is not None and round(mean.value, 1) == round(top, 1)
+    return Entry(f"{mean.value:.1f}", spread, mean.value, best=best)
+
+
+def tasks(report: Report) -> Table:
+    """Return a line per task: the primary metric of every model, and for two models their difference."""
+    two = len(report.models) == 2
+    return Table(
+        name="results",
+        caption="Every task: its primary metric, with 95 % intervals over images",
+        columns=("task", "metric", *report.models, *(("difference", "finding") if two else ())),
+        lines=tuple(_task(report, row, two=two) for row in report.comparison.rows),
+        heads=2,
+        about=" ".join(legend(report.comparison)),
+    )
+
+
+def _task(report: Report, row: Row, *, two: bool) -> Line:
+    cells = cells_of(report, row, apart=not two)
+    gap = (_difference(row), Entry(row.verdict)) if two else ()
+    return Line((Entry(row.task), Entry(row.metric), *cells, *gap), part=row.evaluator, tags=tags(row))
+
+
+def cells_of(report: Report, row: Row, *, apart: bool = True) -> list[Entry]:
+    """Return a row's entries, one per model."""
+    return [
+        of_cell(cell, row.info, record=report.keys.get((model, row.task), ""), metric=row.metric, apart=apart)
+        for model, cell in zip(report.models, row.cells, strict=True)
+    ]
+
+
+def _difference(row: Row) -> Entry:
+    text, _, spread = row.difference_text.partition(" ± ")
+    return Entry(text, f"± {spread}" if spread else "", row.difference.value if row.difference else None)
+
+
+def means(report: Report) -> Table | None:
+    """Return the means over kinds of task and over groups, with the tested difference of two models."""
+    found, two = averages(report.comparison), len(report.models) == 2
+    if not found:
+        return None
+    return Table(
+        name="means",
+        caption="Means over groups of tasks",
+        columns=("group", "tasks", *report.models, *(("difference", "finding") if two else ())),
+        lines=tuple(_average(average, two=two) for average in found),
+        about="Over the tasks that all models have under one protocol. The intervals of differences take the tasks for "
+        "independent, and their findings hold one by one.",
+    )
+
+
+def _average(average: Average, *, two: bool) -> Line:
+    top = max(round(value, 1) for value in average.values)
+    values = [Entry(f"{v:.1f}", value=v, best=round(v, 1) == top) for v in average.values]
+    gap = average.differences[1] if two else None
+    text, _, spread = str(gap or "").partition(" ± ")
+    tail = (Entry(text, f"± {spread}" if spread else "", gap.value), Entry(f"{gap.mark} {gap.verdict}")) if gap else ()
+    count = Entry(str(len(average.tasks)), value=len(average.tasks))
+    return Line((Entry(average.group), count, *values, *tail))

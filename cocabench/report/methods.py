@@ -1,0 +1,86 @@
+"""How the numbers were made: protocols, models, metrics, machines, and a line for every Record."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from cocabench.compare import published_by
+from cocabench.report.content import Report
+from cocabench.signature import short
+from cocabench.types import Record
+
+
+class Part(NamedTuple):
+    """What several Records have in common: the names it holds for, and its fields in words."""
+
+    key: str
+    names: tuple[str, ...]
+    fields: tuple[tuple[str, str], ...]
+
+
+class Made(NamedTuple):
+    """One Record's line: its key on the page, where its protocol and model stand, and what is its own."""
+
+    key: str
+    record: Record
+    signature: str
+    protocol: str
+    model: str
+    machine: str
+
+
+@dataclass(frozen=True)
+class Methods:
+    protocols: tuple[Part, ...]
+    models: tuple[Part, ...]
+    machines: tuple[Part, ...]
+    metrics: tuple[tuple[str, str], ...]
+    made: tuple[Made, ...]
+
+
+def methods(report: Report) -> Methods:
+    """Return the appendix. Equal protocols, models and machines are said once."""
+    records = list(report.by_key.values())
+    protocols = _parts("p", ((r.task, _fields(r.signature.protocol)) for r in records))
+    models = _parts("m", ((r.model, _fields(r.signature.model)) for r in records))
+    machines = _parts("e", ((r.model, _fields(dict(r.environment))) for r in records if r.environment))
+    found = [{part.fields: part.key for part in parts} for parts in (protocols, models, machines)]
+    made = [
+        Made(
+            key,
+            r,
+            published_by(r) or short(r.signature),
+            found[0][_fields(r.signature.protocol)],
+            found[1][_fields(r.signature.model)],
+            found[2].get(_fields(dict(r.environment)), ""),
+        )
+        for key, r in report.by_key.items()
+    ]
+    summaries = {name: info.summary for r in records for name, info in r.definitions.items()}
+    return Methods(protocols, models, machines, tuple(sorted(summaries.items())), tuple(made))
+
+
+def _parts(letter: str, items: Iterable[tuple[str, tuple[tuple[str, str], ...]]]) -> tuple[Part, ...]:
+    found: dict[tuple[tuple[str, str], ...], list[str]] = {}
+    for name, fields in items:
+        found.setdefault(fields, []).append(name)
+    return tuple(
+        Part(f"{letter}{i}", tuple(dict.fromkeys(names)), fields) for i, (fields, names) in enumerate(found.items())
+    )
+
+
+def _fields(tree: dict[str, JsonValue], prefix: str = "") -> tuple[tuple[str, str], ...]:
+    """Return (``data images``, ``1000``) for each leaf; long values are cut, since data.json has them whole."""
+    said: list[tuple[str, str]] = []
+    for key, value in sorted(tree.items()):
+        if isinstance(value, dict):
+            said += _fields(value, f"{prefix}{key} ")
+        else:
+            text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            said.append((f"{prefix}{key}", text if len(text) <= 160 else text[:159] + "…"))
+    return tuple(said)

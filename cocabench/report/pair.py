@@ -1,0 +1,124 @@
+"""Two models task by task: the numbers of Figure 1 of the CoCa blog, for paper and page alike."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import combinations
+from typing import NamedTuple
+
+from cocabench import published as publications
+from cocabench.compare import Comparison, Row, compare, notes
+from cocabench.report.content import Report
+from cocabench.report.text import plural, points
+from cocabench.types import Estimate, MetricInfo
+
+MOST_TESTED = 5
+"""Models of which every pair is tested for the page; of more, only the pairs with the first."""
+
+
+class Score(NamedTuple):
+    """In points; low and high are None where no interval is known."""
+
+    value: float
+    low: float | None
+    high: float | None
+
+
+class PairRow(NamedTuple):
+    """One task of two models: their scores, first minus second, and what the test says."""
+
+    task: str
+    metric: str
+    first: Score
+    second: Score
+    gap: Score
+    finding: str
+
+    @property
+    def label(self) -> str:
+        return self.task if self.metric == "acc1" else f"{self.task} ({self.metric})"
+
+
+class Pair(NamedTuple):
+    """first and second are names of models. about: whose numbers, what the lines are, whether there are warnings."""
+
+    first: str
+    second: str
+    rows: tuple[PairRow, ...]
+    kind: str
+    about: str
+
+    @property
+    def ahead(self) -> int:
+        return sum(row.gap.value >= 0.05 for row in self.rows)
+
+    @property
+    def behind(self) -> int:
+        return sum(row.gap.value <= -0.05 for row in self.rows)
+
+    @property
+    def summary(self) -> str:
+        """What the figure shows, in a sentence."""
+        return f"{self.first} is ahead on {self.ahead} and behind on {self.behind} of {plural(len(self.rows), 'task')}"
+
+
+def main_pair(report: Report) -> Pair | None:
+    """Return the pair that the figures on paper show; None where nothing of two models can be compared."""
+    return _pair(report, *report.pair) if len(report.pair) == 2 else None
+
+
+def pairs(report: Report) -> list[Pair]:
+    """Return every pair of a few models, or the pairs with the first of many, without those that share nothing."""
+    few = len(report.models) <= MOST_TESTED
+    first, *others = report.models
+    names: Iterable[Sequence[str]] = combinations(report.models, 2) if few else ((first, other) for other in others)
+    return [found for a, b in names if (found := _pair(report, a, b)) is not None]
+
+
+def _pair(report: Report, first: str, second: str) -> Pair | None:
+    found = _compared(report, first, second)
+    rows = [row for row in found.rows if row.difference and row.info.unit == "fraction"]
+    kind = "classification" if any(row.evaluator == "classification" for row in rows) else ""
+    shown = [row for row in rows if not kind or row.evaluator == kind]
+    if not shown:
+        return None
+    return Pair(first, second, tuple(map(_row, shown)), kind or "shared", _about(report, shown, (first, second)))
+
+
+def _compared(report: Report, first: str, second: str) -> Comparison:
+    if report.models == (first, second):
+        return report.comparison
+    return compare(
+        [r for r in report.records if r.model in (first, second)], models=(first, second), evidence=report.evidence
+    )
+
+
+def _row(row: Row) -> PairRow:
+    gap = row.difference
+    assert gap is not None, "only rows with a difference are shown"
+    first, second = (score_of(cell.estimate, row.info) for cell in row.cells)
+    assert first is not None, "a row with a difference has both numbers"
+    assert second is not None, "a row with a difference has both numbers"
+    return PairRow(row.task, row.metric, first, second, Score(gap.value, gap.low, gap.high), row.verdict)
+
+
+def score_of(estimate: Estimate | None, info: MetricInfo) -> Score | None:
+    """Return an Estimate in points; None where there is no value."""
+    if estimate is None or estimate.value is None:
+        return None
+    low, high = (None if end is None else points(end, info) for end in (estimate.low, estimate.high))
+    return Score(points(estimate.value, info), low, high)
+
+
+def _about(report: Report, rows: Sequence[Row], models: Sequence[str]) -> str:
+    tasks = {row.task for row in rows}
+    records = [r for r in report.records if r.model in models and r.task in tasks]
+    said = [publications.describe(records)]
+    gaps = [row.difference for row in rows if row.difference]
+    if any(gap.low is not None for gap in gaps):
+        unpaired = [gap for gap in gaps if gap.unpaired and gap.low is not None]
+        way = "unpaired" if len(unpaired) == len(gaps) else "on the same images" if not unpaired else "partly unpaired"
+        said.append(f"lines are 95 % intervals (of differences: {way}); pale: no difference found")
+    if any(notes(r) for r in records):
+        said.append("some numbers carry warnings, see the tables")
+    return "; ".join(part for part in said if part)

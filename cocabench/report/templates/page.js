@@ -1,0 +1,244 @@
+"use strict";
+(() => {
+  const $ = (selector, root = document) => root.querySelector(selector);
+  const $$ = (selector, root = document) => [...root.querySelectorAll(selector)];
+  const data = JSON.parse($("#data").textContent);
+  const points = (value, unit) => (unit === "fraction" || unit === "score" ? 100 * value : value);
+  const signed = (value) => (Math.abs(value) < 0.05 ? "0.0" : (value > 0 ? "+" : "−") + Math.abs(value).toFixed(1));
+
+  // Themes: automatic, light, dark.
+  const themes = ["auto", "light", "dark"];
+  const button = $("#theme");
+  const setTheme = (theme) => {
+    if (theme === "auto") delete document.documentElement.dataset.theme;
+    else document.documentElement.dataset.theme = theme;
+    button.dataset.now = theme;
+    $("span", button).textContent = theme[0].toUpperCase() + theme.slice(1);
+    button.setAttribute("aria-label", `Theme: ${theme === "auto" ? "automatic" : theme}`);
+  };
+  button.hidden = false;
+  setTheme("auto");
+  button.addEventListener("click", () => setTheme(themes[(themes.indexOf(button.dataset.now) + 1) % 3]));
+
+  // Sorting: every head becomes a button; within the parts of a table.
+  const key = (cell) => {
+    if (!cell) return null;
+    if (cell.dataset.v !== undefined) return Number(cell.dataset.v);
+    const text = cell.textContent.trim();
+    return text === "" || text === "–" ? null : text;
+  };
+  const compare = (a, b, sign) => {
+    if (a === null || b === null) return (a === null) - (b === null);
+    if (typeof a !== typeof b) return typeof a === "number" ? -1 : 1;
+    return sign * (typeof a === "number" ? a - b : a.localeCompare(b, "en", { numeric: true }));
+  };
+  const sort = (table, head, index) => {
+    const numeric = head.classList.contains("num");
+    const now = head.getAttribute("aria-sort");
+    const next = now === "none" ? (numeric ? "descending" : "ascending") : now === "ascending" ? "descending" : "ascending";
+    $$("thead th[aria-sort]", table).forEach((th) => th.setAttribute("aria-sort", "none"));
+    head.setAttribute("aria-sort", next);
+    for (const body of table.tBodies) {
+      const rows = [...body.rows].filter((row) => !row.classList.contains("part"));
+      const keyed = rows.map((row) => [key(row.cells[index]), row]);
+      keyed.sort((a, b) => compare(a[0], b[0], next === "ascending" ? 1 : -1));
+      body.append(...keyed.map(([, row]) => row));
+    }
+  };
+  for (const table of $$("table.sortable")) {
+    $$("thead th", table).forEach((head, index) => {
+      const inner = document.createElement("button");
+      inner.type = "button";
+      inner.append(...head.childNodes);
+      head.append(inner);
+      head.setAttribute("aria-sort", "none");
+      inner.addEventListener("click", () => sort(table, head, index));
+    });
+  }
+
+  // Filtering: a group and a text; the leaderboard shows the lines of the group.
+  const group = $("#group");
+  const find = $("#find");
+  const count = $("#count");
+  const tags = (row) => JSON.parse(row.dataset.tags);
+  const filter = () => {
+    const wanted = group ? group.value : "all tasks";
+    const text = find.value.trim().toLowerCase();
+    $$("#table-standings tr[data-tags]").forEach((row) => (row.hidden = !tags(row).includes(wanted)));
+    const rows = $$("#table-results tr[data-tags]");
+    for (const row of rows) {
+      const words = `${row.cells[0].textContent} ${row.cells[1].textContent}`.toLowerCase();
+      row.hidden = !tags(row).includes(wanted) || !words.includes(text);
+    }
+    for (const body of $("#table-results").tBodies) body.hidden = $$("tr[data-tags]", body).every((row) => row.hidden);
+    const shown = rows.filter((row) => !row.hidden).length;
+    count.textContent = shown === rows.length ? `${rows.length} tasks` : `${shown} of ${rows.length} tasks`;
+  };
+  if (group) group.addEventListener("change", filter);
+  find.addEventListener("input", filter);
+  filter();
+  const columns = $("#columns");
+  if (columns)
+    columns.addEventListener("change", ({ target }) =>
+      $$(`[data-col="${target.value}"]`).forEach((cell) => (cell.hidden = !target.checked)),
+    );
+
+  // Figure 1 for two models of choice: the rows that are there are filled anew.
+  const swatches = new Map();
+  const percent = (value) => `${Math.max(0, Math.min(100, value)).toFixed(2)}%`;
+  const place = (element, from, to) => {
+    element.hidden = from === null || to === null;
+    if (element.hidden) return;
+    element.style.left = percent(Math.min(from, to));
+    element.style.width = percent(Math.abs(to - from));
+  };
+  const swatch = (index) => swatches.get(index).cloneNode(true);
+  const named = (index) => {
+    const text = document.createElement("span");
+    text.className = "model";
+    text.textContent = data.models[index].name;
+    return [swatch(index), text];
+  };
+  const fitted = (table, wanted) => {
+    const body = table.tBodies[0];
+    while (body.rows.length > wanted) body.lastElementChild.remove();
+    while (body.rows.length < wanted) body.append(body.rows[0].cloneNode(true));
+    return [...body.rows];
+  };
+  const head = (table, sides) => {
+    ["one", "two"].forEach((side, i) => $(`caption .${side}`, table).replaceChildren(...named(sides[i])));
+  };
+  const colour = (element, index) => {
+    element.classList.remove(...[0, 1, 2, 3, 4, 5].map((i) => `c${i}`));
+    element.classList.add(`c${data.models[index].colour}`);
+  };
+  const drawScores = (rows, sides) => {
+    const table = $("#scores");
+    const highest = Math.max(...rows.flatMap(([, a, b]) => [a[0], b[0]]));
+    const top = highest > 60 ? 100 : Math.ceil((1.12 * highest) / 4) * 4 || 4;
+    head(table, sides);
+    $$(".ticks span", table).forEach((tick, i) => (tick.textContent = ((top * i) / 4).toFixed(0)));
+    ["one", "two"].forEach((side, i) => {
+      const label = document.createElement("span");
+      label.className = "hidden";
+      label.textContent = data.models[sides[i]].name;
+      $(`thead .${side}`, table).replaceChildren(swatch(sides[i]), label);
+    });
+    const sorted = [...rows].sort((a, b) => b[1][0] - a[1][0]);
+    fitted(table, sorted.length).forEach((row, y) => {
+      const [label, ...scores] = sorted[y];
+      row.cells[0].textContent = label;
+      ["one", "two"].forEach((side, i) => {
+        const [value, low, high] = scores[i];
+        const span = $(`.span.${side}`, row);
+        place(span, low === null ? null : (100 * low) / top, high === null ? null : (100 * high) / top);
+        colour(span, sides[i]);
+        const mark = $(`.mark.${side}`, row);
+        mark.style.left = percent((100 * value) / top);
+        mark.replaceChildren(swatch(sides[i]));
+        row.cells[2 + i].textContent = value.toFixed(1);
+      });
+    });
+  };
+  const drawGaps = (rows, sides) => {
+    const table = $("#gaps");
+    head(table, sides);
+    const ends = rows.flatMap(([, , , gap]) => gap.filter((end) => end !== null));
+    const [low, high] = [Math.min(0, ...ends), Math.max(0, ...ends)];
+    const at = (value) => (value === null ? null : high === low ? 0 : (100 * (value - low)) / (high - low));
+    const sorted = [...rows].sort((a, b) => b[3][0] - a[3][0]);
+    fitted(table, sorted.length).forEach((row, y) => {
+      const [label, , , gap, finding] = sorted[y];
+      row.cells[0].textContent = label;
+      $(".zero", row).style.left = percent(at(0));
+      place($(".fill", row), at(0), at(gap[0]));
+      colour($(".fill", row), sides[gap[0] > 0 ? 0 : 1]);
+      place($(".span", row), at(gap[1]), at(gap[2]));
+      $(".fill", row).classList.toggle("pale", finding.startsWith("no"));
+      const said = document.createElement("span");
+      said.className = "hidden";
+      said.textContent = finding;
+      row.cells[2].replaceChildren(signed(gap[0]), said);
+    });
+  };
+  const turned = ([label, a, b, [value, low, high], finding]) => {
+    const words = { "first better": "second better", "second better": "first better" };
+    const back = finding.replace(/first better|second better/, (found) => words[found]);
+    const mark = back.replace(/[▲▼]/, (found) => (found === "▲" ? "▼" : "▲"));
+    return [label, b, a, [-value, high === null ? null : -high, low === null ? null : -low], mark];
+  };
+  const drawPair = () => {
+    const sides = [Number($("#first").value), Number($("#second").value)];
+    const straight = data.pairs[sides.join("-")];
+    const found = straight || data.pairs[[...sides].reverse().join("-")];
+    const said = $("#pair-said");
+    said.textContent = found ? "" : sides[0] === sides[1] ? "Choose two models." : "These two share no number that this page can compare.";
+    $(".pair").hidden = $("#pair-about").hidden = !found;
+    if (!found) return;
+    const rows = straight ? found.rows : found.rows.map(turned);
+    drawScores(rows, sides);
+    drawGaps(rows, sides);
+    $("#pair-about").textContent = `${found.about[0].toUpperCase()}${found.about.slice(1)}.`;
+  };
+  if ($("#first")) {
+    $$("#swatches [data-model]").forEach((item) => swatches.set(Number(item.dataset.model), $("svg", item)));
+    $("#first").addEventListener("change", drawPair);
+    $("#second").addEventListener("change", drawPair);
+  }
+
+  // How a number was made, on hover and on focus; Escape puts it away.
+  const tip = $("#tip");
+  const text = (link) => {
+    if (link.dataset.note) return link.dataset.note;
+    const record = data.records[link.hash.slice(1)];
+    const found = record && record.metrics[link.dataset.m];
+    if (!found) return "";
+    const [value, low, high, n, unit] = found;
+    const number = (x) => points(x, unit).toFixed(2);
+    const interval = low === null || high === null ? "" : `, 95 % interval ${number(low)} to ${number(high)}`;
+    const lines = [
+      `${record.model} on ${record.task}`,
+      `${link.dataset.m} ${value === null ? "undefined" : number(value)}${interval}`,
+      n ? `over ${n.toLocaleString("en")} images` : "",
+      `signature ${record.signature}, ${record.created}`,
+      ...record.warnings.map((warning) => `⚠ ${warning}`),
+    ];
+    return lines.filter(Boolean).join("\n");
+  };
+  let owner = null;
+  const hide = () => {
+    if (owner) owner.removeAttribute("aria-describedby");
+    owner = null;
+    tip.hidden = true;
+  };
+  const show = (link) => {
+    const words = text(link);
+    if (!words) return;
+    hide();
+    owner = link;
+    tip.textContent = words;
+    tip.hidden = false;
+    link.setAttribute("aria-describedby", "tip");
+    const box = link.getBoundingClientRect();
+    const below = box.bottom + 8 + tip.offsetHeight < innerHeight;
+    tip.style.top = `${below ? box.bottom + 6 : Math.max(4, box.top - tip.offsetHeight - 6)}px`;
+    tip.style.left = `${Math.max(8, Math.min(box.left, innerWidth - tip.offsetWidth - 8))}px`;
+  };
+  const link = (event) => (event.target instanceof Element ? event.target.closest("a.n, .warn a") : null);
+  document.addEventListener("pointerover", (event) => {
+    const found = link(event);
+    if (found && found !== owner) show(found);
+    else if (!found && owner && event.target !== tip && document.activeElement !== owner) hide();
+  });
+  document.addEventListener("focusin", (event) => (link(event) ? show(link(event)) : hide()));
+  document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
+  document.addEventListener("scroll", hide, { passive: true, capture: true });
+
+  // On paper, what is folded is open.
+  let folded = [];
+  addEventListener("beforeprint", () => {
+    folded = $$("#methods details:not([open])");
+    folded.forEach((item) => (item.open = true));
+  });
+  addEventListener("afterprint", () => folded.forEach((item) => (item.open = false)));
+})();
