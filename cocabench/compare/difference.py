@@ -37,6 +37,7 @@ class Difference:
     metrics. detectable: the smallest true difference, in points, that such a test finds in 80 of 100 cases.
     changed: images on which the two differ, None where that is not known. unpaired: why the samples could not be held
     against each other, '' for a paired test. finding: by adjusted, or by p_value alone where that is None.
+    error, step: as in ``metrics.paired.Paired``, in points.
     """
 
     value: float
@@ -49,6 +50,7 @@ class Difference:
     unpaired: str = ""
     finding: Finding = Finding.UNTESTED
     error: float | None = None
+    step: float = 0.0
 
     @property
     def paired(self) -> bool:
@@ -129,8 +131,9 @@ def tested(a: Record, b: Record, metric: str, info: MetricInfo, evidence: Eviden
 
 
 def _of(test: paired.Paired, info: MetricInfo, *, unpaired: str) -> Difference:
-    value, low, high, error = (points(number, info) for number in (test.value, test.low, test.high, test.error))
-    found = Difference(value, low, high, p_value=test.p_value, changed=test.changed, unpaired=unpaired)
+    numbers = (test.value, test.low, test.high, test.error, test.step)
+    value, low, high, error, step = (points(number, info) for number in numbers)
+    found = Difference(value, low, high, p_value=test.p_value, changed=test.changed, unpaired=unpaired, step=step)
     return replace(found, error=None if math.isnan(error) else error)
 
 
@@ -141,7 +144,9 @@ def judged(found: Difference, info: MetricInfo, *, adjusted: float | None = None
         return found
     first = (found.value > 0) == info.higher_is_better
     finding = Finding.NOTHING if p_value >= LEVEL else Finding.FIRST if first else Finding.SECOND
-    detectable = None if found.error is None else paired.detectable(found.error, level=LEVEL / 2 / family)
+    detectable = (
+        None if found.error is None else paired.detectable(found.error, level=LEVEL / 2 / family, step=found.step)
+    )
     return replace(found, adjusted=adjusted, finding=finding, detectable=detectable)
 
 

@@ -211,7 +211,7 @@ def _detectable(tested: Tested, family: int) -> float | None:
     if tested.test is None or math.isnan(tested.test.error):
         return None
     level = (1 - tested.check.limits.confidence) / family
-    return points(paired.detectable(tested.test.error, level=level), tested.check.info)
+    return points(paired.detectable(tested.test.error, level=level, step=tested.test.step), tested.check.info)
 
 
 def status_of(

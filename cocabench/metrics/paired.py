@@ -41,7 +41,8 @@ class Paired(NamedTuple):
     """First minus second with its 95 % interval, on the metric's own scale.
 
     higher, lower: one-sided p-values, small where the first is higher or lower. error: the standard error of the
-    difference, NaN where nothing tells. changed: images on which the two differ, None where that is not known.
+    difference, NaN where nothing tells. changed: images on which the two differ, None where that is not known. step:
+    what one changed image moves the metric, on average; 0 where that is not known.
     """
 
     value: float
@@ -51,6 +52,7 @@ class Paired(NamedTuple):
     lower: float
     error: float
     changed: int | None = None
+    step: float = 0.0
 
     @property
     def p_value(self) -> float:
@@ -115,12 +117,13 @@ def of_means(differences: Array, rng: np.random.Generator, *, strata: Ints | Non
     taken about the mean of all. Two images are added to the variance, one that each of the two wins by the largest
     size seen (Bonett and Price 2012, for hits), so that no interval is empty.
     """
-    n, value = len(differences), float(differences.sum())
-    largest = float(np.abs(differences).max(initial=0.0)) or 1 / n
+    n, value, sizes = len(differences), float(differences.sum()), np.abs(differences[differences != 0])
+    largest = float(sizes.max(initial=0.0)) or 1 / n
     error = math.sqrt(_variance(differences, strata) + 2 * largest**2)
     reach = _Z * error
     tests = sign_flip(differences, rng)
-    return Paired(value, value - reach, value + reach, *tests, error, int(np.count_nonzero(differences)))
+    step = float(sizes.mean()) if len(sizes) else 1 / n
+    return Paired(value, value - reach, value + reach, *tests, error, len(sizes), step)
 
 
 def _variance(differences: Array, strata: Ints | None) -> float:
@@ -181,9 +184,14 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return [float(p) for p in adjusted]
 
 
-def detectable(error: float, *, level: float, power: float = POWER) -> float:
-    """Return the smallest true difference that a one-sided test at level finds with that power; NaN if error is."""
-    return float(stats.norm.isf(level) + stats.norm.ppf(power)) * error
+def detectable(error: float, *, level: float, power: float = POWER, step: float = 0.0) -> float:
+    """Return the smallest true difference that a one-sided test at level finds with that power; NaN if error is.
+
+    step: as in Paired. However equal two models are, k changed images reach no smaller p-value than 2^-k: the
+    difference must be large enough for k images to change with that power (a Poisson number of them).
+    """
+    needed = float(stats.gamma.ppf(power, math.ceil(-math.log2(level))))
+    return max(float(stats.norm.isf(level) + stats.norm.ppf(power)) * error, step * needed)
 
 
 def power_of(difference: float, error: float, *, level: float) -> float:

@@ -1,0 +1,57 @@
+"""Random samples of two models for every declared metric, made from a seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+
+from cocabench.metrics import captions, classification, retrieval
+from cocabench.metrics.base import Metric
+from cocabench.metrics.captions import bleu, meteor
+
+IMAGES = 60
+
+
+def _ids(copies: int) -> dict[str, list[str]]:
+    images = [f"{i:03}" for i in range(IMAGES) for _ in range(copies)]
+    return {"id": [f"{image}#{k % copies}" for k, image in enumerate(images)], "image_id": images}
+
+
+def _ranks(rng: np.random.Generator, rows: int, prefix: str = "") -> dict[str, np.ndarray]:
+    constant = {"tied_negatives": 0, "identical": 0, "tied_positives": 1}
+    counts = {"n_above": rng.poisson(1.5, rows), **{name: np.full(rows, value) for name, value in constant.items()}}
+    return {f"{prefix}{name}": values for name, values in counts.items()}
+
+
+def labelled(seed: int) -> pd.DataFrame:
+    rng, label = np.random.default_rng(seed), np.arange(IMAGES) % 7
+    scores = list(np.random.default_rng(seed + 100).random((IMAGES, 3)))
+    labels = [[i % 3] for i in range(IMAGES)]
+    return pd.DataFrame({**_ids(1), "label": label, **_ranks(rng, IMAGES), "class_scores": scores, "labels": labels})
+
+
+def retrieved(seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    texts = pd.DataFrame({**_ids(5), **_ranks(rng, 5 * IMAGES, "t2i_")})
+    images = pd.DataFrame({"id": _ids(1)["image_id"], "image_id": _ids(1)["image_id"], **_ranks(rng, IMAGES, "i2t_")})
+    return pd.concat([texts, images], ignore_index=True)
+
+
+def captioned(seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    counts = {name: rng.integers(3, 9, IMAGES) for name in (*bleu.COLUMNS, *meteor.COLUMNS)}
+    means = {name: rng.random(IMAGES) for name in ("rouge_l", "cider", "spice")}
+    return pd.DataFrame({**_ids(1), **counts, **means})
+
+
+def _pairs() -> dict[str, tuple[Metric, pd.DataFrame, pd.DataFrame]]:
+    kinds = {
+        labelled: (*classification.single_label(7), classification.MEAN_AVERAGE_PRECISION),
+        retrieved: retrieval.declared([5]),
+        captioned: captions.declared(captions.NAMES),
+    }
+    return {m.name: (m, make(1), make(2)) for make, metrics in kinds.items() for m in metrics}
+
+
+EVERY = _pairs()
+"""{metric: (its declaration, samples of one model, samples of another)}"""
