@@ -43,14 +43,22 @@ def build_network(plan: Blueprint) -> Any:
     return net.eval()
 
 
-def _architecture(plan: Blueprint) -> Any:
+def meta_network(plan: Blueprint) -> Any:
+    """Return the network on torch's meta device: shapes without memory, for what its config alone tells."""
+    with torch.device("meta"):
+        return _architecture(plan, device="meta")
+
+
+def _architecture(plan: Blueprint, *, device: str = "cpu") -> Any:
     """Let open_clip build from a folder's config: its one way in that takes any architecture without registering it."""
     with tempfile.TemporaryDirectory() as folder, quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = {"model_cfg": plan.config, "preprocess_cfg": plan.preprocess}
         (Path(folder) / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
         try:
-            net = open_clip.create_model(f"local-dir:{folder}", load_weights=False, pretrained_text=False)
+            net = open_clip.create_model(
+                f"local-dir:{folder}", device=device, load_weights=False, pretrained_text=False
+            )
         except (OSError, RuntimeError, ValueError, TypeError, AssertionError, KeyError, AttributeError) as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             fix = "check its config; a Hugging Face text tower needs its config from the hub or in the model's folder"

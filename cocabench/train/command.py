@@ -1,0 +1,173 @@
+"""A recipe made into the command lines that train it: nothing is run and nothing is written here."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from cocabench.errors import ModelError, UsageError
+from cocabench.models.blueprint import Blueprint, blueprint
+from cocabench.spec import parse_model
+from cocabench.train import flags
+from cocabench.train.inputs import inputs
+from cocabench.train.launch import trainer_name
+from cocabench.train.recipe import Recipe
+from cocabench.train.start import changed
+
+
+@dataclass(frozen=True)
+class Training:
+    """What will be run.
+
+    plan: the architecture and where its weights come from. architecture: its file, where it is not one of open_clip's.
+    weights: the file to write first, where it starts from random ones. words: the trainer's command line.
+    settings: every flag with its value. notes: what the user is told.
+    """
+
+    recipe: Recipe
+    plan: Blueprint
+    folder: Path
+    device: str
+    processes: int
+    words: list[str]
+    settings: dict[str, Any]
+    weights: Path | None
+    architecture: Path | None
+    notes: tuple[str, ...]
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / "checkpoints"
+
+    @property
+    def model(self) -> str:
+        """What --model of `cocabench run` takes: one model per epoch."""
+        return f"{self.architecture or self.plan.tokenizer}:{self.checkpoints}/epoch_*.pt"
+
+    @property
+    def script(self) -> str:
+        """Shell lines that do what `cocabench train` does."""
+        return "\n".join(shlex.join(words) for words in (self._start(), self.words) if words)
+
+    def _start(self) -> list[str]:
+        flags = {"--architecture": self.architecture, "--weights": self.weights}
+        words = [word for flag, path in flags.items() if path for word in (flag, str(path))]
+        changes = ["--changes", json.dumps(self.recipe.architecture)] if self.recipe.architecture else []
+        return [sys.executable, "-m", "cocabench.train.start", self.recipe.model, *changes, *words] if words else []
+
+
+def training(
+    recipe: Recipe,
+    output: Path,
+    *,
+    device: str = "auto",
+    processes: int = 1,
+    resume: bool = False,
+    download: bool = True,
+) -> Training:
+    """Return what a recipe stands for on this machine; errors for all that can be known to fail."""
+    device = _device(device, processes)
+    plan = changed(blueprint(parse_model(recipe.model), download=download), recipe.architecture)
+    own = None if plan.tokenizer and not recipe.architecture else output / "architecture.json"
+    weights = output / "checkpoints" / "epoch_0.safetensors" if plan.seed is not None else None
+    found = inputs(recipe.trainer)
+    chosen = {"precision": "fp32" if device == "cpu" else "amp", **recipe.trainer, **found.flags}
+    name = trainer_name(plan.config) if own else plan.tokenizer
+    words = flags.argv(
+        {
+            "model": name,
+            "pretrained": str(weights or plan.weights or _tag(recipe)),
+            **(_preprocessing(plan) if own else _activation(plan)),
+            **chosen,
+            "device": device,
+            "logs": str(output.parent),
+            "name": output.name,
+            "resume": "latest" if resume else None,
+        }
+    )
+    settings = flags.parsed(words, recipe.name)
+    return Training(
+        recipe=recipe,
+        plan=plan,
+        folder=output,
+        device=device,
+        processes=processes,
+        words=_program(settings, own, processes) + words,
+        settings=settings,
+        weights=weights,
+        architecture=own,
+        notes=(*recipe.notes, *_about_steps(settings, found.samples, found.shards, processes)),
+    )
+
+
+def _device(device: str, processes: int) -> str:
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    if device.startswith("cuda") and processes > torch.cuda.device_count():
+        raise UsageError(f"--nproc {processes}", f"{torch.cuda.device_count()} GPUs here", fix="one process per GPU")
+    return device
+
+
+def _tag(recipe: Recipe) -> str:
+    """Return a published tag that is not downloaded yet; open_clip's trainer fetches it by itself."""
+    spec = parse_model(recipe.model)
+    if not spec.weights:
+        raise ModelError(f"model {recipe.model}", "its weights are not here", fix="give NAME:TAG or NAME:FILE")
+    return spec.weights
+
+
+def _preprocessing(plan: Blueprint) -> dict[str, Any]:
+    """Return a folder's own preprocessing as flags; a named architecture's is what open_clip gives it."""
+    known = {"mean": "image_mean", "std": "image_std", "interpolation": "image_interpolation"}
+    return {flag: plan.preprocess[key] for key, flag in known.items() if key in plan.preprocess}
+
+
+def _activation(plan: Blueprint) -> dict[str, Any]:
+    """Return quick-GELU where the weights were trained with it and the architecture's name does not say so."""
+    import open_clip
+
+    named = bool(open_clip.get_model_config(plan.tokenizer).get("quick_gelu", False))
+    return {"force_quick_gelu": bool(plan.config.get("quick_gelu", False)) and not named}
+
+
+def _program(settings: dict[str, Any], own: Path | None, processes: int) -> list[str]:
+    """Return the trainer's program: open_clip's own wherever it can do the work."""
+    alone = processes == 1
+    captions_only = settings["coca_contrastive_loss_weight"] == 0
+    plain = not own and (alone or not (settings["device"] == "cpu" or captions_only))
+    module = ["open_clip_train.main"] if plain else ["cocabench.train.launch"]
+    extra = ["--architecture", str(own)] if own else []
+    if alone:
+        return [sys.executable, "-m", *module, *extra]
+    run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
+    return [*run, "--module", "--", *module, *extra]
+
+
+def _about_steps(settings: dict[str, Any], samples: int, shards: int, processes: int) -> list[str]:
+    """Return what to say of the number of steps; UsageError where there would be none."""
+    if not samples:
+        return []
+    batch, accum = settings["batch_size"] * processes, settings["accum_freq"]
+    batches = -(-samples // batch) if shards else samples // processes // settings["batch_size"]
+    if shards and not settings["dataset_resampled"] and shards < settings["workers"] * processes:
+        got = f"{shards} shards for {processes} x {settings['workers']} workers, which need one each"
+        raise UsageError(
+            "train_data", got, fix=f"--set workers={shards // processes}, or write more shards (--samples)"
+        )
+    steps = batches // accum * settings["epochs"]
+    if not steps:
+        got = (
+            f"{samples} samples make no step of batch_size {settings['batch_size']} x {processes} x accum_freq {accum}"
+        )
+        raise UsageError("train_data", got, fix="--set batch_size=N with a smaller N")
+    told = [f"{samples:,} samples an epoch, {steps:,} steps of {batch * accum:,}"]
+    if settings["warmup"] >= steps and not settings["skip_scheduler"]:
+        usual = max(1, steps // 10)
+        told.append(f"warm-up of {settings['warmup']:,} steps never ends in {steps:,}; --set warmup={usual} is usual")
+    return told

@@ -1,0 +1,110 @@
+"""Recipes: what to train, from which weights, with which flags of open_clip's trainer. TOML, shipped or one's own."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable, Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from pydantic import Field, ValidationError
+
+from cocabench.errors import SpecError, UnknownNameError, UsageError
+from cocabench.spec import Name, Spec, problems, read_toml
+from cocabench.train import flags
+
+Table = dict[str, Any]
+
+
+class Recipe(Spec):
+    """A training run, but for its data.
+
+    model:        as --model of `cocabench run` takes it; NAME:random@SEED trains from scratch.
+    architecture: changes to the model's open_clip config (embed_dim, vision_cfg, text_cfg, multimodal_cfg, pad_id).
+    trainer:      open_clip_train's flags, with underscores.
+    notes:        what the user is told before the training starts.
+    """
+
+    name: Name
+    summary: str
+    model: str
+    source: str = ""
+    notes: tuple[str, ...] = ()
+    architecture: Table = Field(default_factory=dict)
+    trainer: Table = Field(default_factory=dict)
+
+
+def folder() -> Path:
+    """Return where the shipped recipes lie."""
+    return Path(str(resources.files("cocabench") / "train" / "recipes"))
+
+
+def shipped() -> dict[str, Path]:
+    return {path.stem: path for path in sorted(folder().glob("*.toml"))}
+
+
+def find_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
+    """Return a shipped recipe by name, or one's own by its path, with ``key=value`` settings in place of its values.
+
+    SpecError with all that is wrong with the file; UsageError for a setting that is no key, with the closest ones.
+    """
+    if not name.endswith(".toml") and name not in shipped():
+        raise UnknownNameError("recipe", name, shipped(), fix="or give the path of a .toml of your own")
+    path = Path(name) if name.endswith(".toml") else shipped()[name]
+    recipe = _checked(read_toml(path), str(path))
+    return _checked(_with(recipe.model_dump(), settings), "--set")
+
+
+def _checked(table: Mapping[str, Any], where: str) -> Recipe:
+    trainer = table.get("trainer", {})
+    found = [_unknown(key) for key in trainer if key not in flags.known()] if isinstance(trainer, dict) else []
+    try:
+        recipe = Recipe.model_validate(table)
+    except ValidationError as error:
+        raise SpecError(where, [*problems(error, sorted(Recipe.model_fields)), *found]) from None
+    if found:
+        raise SpecError(where, found)
+    return recipe
+
+
+def _unknown(key: str) -> str:
+    if key in flags.OURS:
+        return f"trainer.{key}: not set here; {flags.OURS[key]} does"
+    error = UnknownNameError("trainer", key, flags.known())
+    return f"trainer.{key}: no flag of open_clip_train" + (f"; {error.fix}" if error.fix else "")
+
+
+def _with(table: Table, settings: Iterable[str]) -> Table:
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--set {text}", "no '='", wanted="key=value")
+        _set(table, key.strip().replace("-", "_"), _value(value.strip()))
+    return table
+
+
+def _set(table: Table, key: str, value: Any) -> None:
+    """Set model, an architecture.PATH, or a flag of the trainer."""
+    first, *rest = key.split(".")
+    if first == "architecture" and rest:
+        inner = table["architecture"]
+        for part in rest[:-1]:
+            inner = inner.setdefault(part, {})
+        inner[rest[-1]] = value
+    elif key == "model":
+        table["model"] = value
+    elif key in flags.OURS:
+        raise UsageError(f"--set {key}", "is not set so", fix=f"{flags.OURS[key]} sets it")
+    elif key in flags.known():
+        table["trainer"][key] = value
+    else:
+        raise UnknownNameError("--set", key, ["model", "architecture", *flags.known()])
+
+
+def _value(text: str) -> Any:
+    """Return a TOML value, or the text itself where it is none: ``lr=1e-3``, ``local_loss=true``, ``model=RN50``."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
