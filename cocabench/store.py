@@ -213,7 +213,7 @@ def load(*paths: str | Path) -> Results:
     return Results(tuple(record for record, _ in loaded), tuple(path for _, path in loaded))
 
 
-def _is_record(file: Path) -> bool:
+def is_record(file: Path) -> bool:
     """Records lie in a model's folder under TASK-SIGNATURE.json; other JSON that people put there is left alone."""
     return re.fullmatch(r".+-[0-9a-f]{12}\.json", file.name) is not None
 
@@ -221,7 +221,7 @@ def _is_record(file: Path) -> bool:
 def _load(path: Path) -> Iterator[tuple[Record, Path | None]]:
     if path.is_dir():
         for file in sorted(path.rglob("*.json")):
-            if file.relative_to(path).parts[0] not in REFERENCE_FOLDERS and _is_record(file):
+            if file.relative_to(path).parts[0] not in REFERENCE_FOLDERS and is_record(file):
                 yield read_record(file), file
     elif path.is_file():
         try:

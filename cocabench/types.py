@@ -83,11 +83,15 @@ class ImageFeatures(NamedTuple):
 
 
 class Captions(NamedTuple):
-    """A text and its decoder score per image that could be read, and kept (k,) their positions among all."""
+    """A text and its decoder score per image that could be read, and kept (k,) their positions among all.
+
+    truncated: whether each ran into the length limit; empty where a captioner does not tell.
+    """
 
     texts: list[str]
     scores: list[float]
     kept: NDArray[np.int64]
+    truncated: Sequence[bool] = ()
 
 
 class Progress(Protocol):
@@ -158,11 +162,15 @@ class Estimate(_Value):
 
 
 class MetricInfo(_Value):
-    """What a reader of a Record must know of a metric. Fractions are 0-1; reports print them times 100."""
+    """What a reader of a Record must know of a metric. Fractions are 0-1; reports print them times 100.
 
-    unit: Literal["fraction", "rank", "score"]
+    kind: health tells whether outcomes can be believed (captions that repeat themselves …), not how good they are.
+    """
+
+    unit: Literal["fraction", "rank", "score", "words"]
     higher_is_better: bool
     summary: str
+    kind: Literal["quality", "health"] = "quality"
 
 
 class Signature(_Value):

@@ -133,6 +133,51 @@ def test_score_says_what_is_wrong(command: Command, tmp_path: Path, metrics: str
     assert said in told.err
 
 
+@needs_java
+def test_score_takes_a_record_with_its_references(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    told = command(
+        "run",
+        "--model",
+        models / "coca",
+        "--tasks",
+        data / "tell.toml",
+        "--data-root",
+        data,
+        "--output",
+        tmp_path / "r",
+    )
+    (record,) = cocabench.load(tmp_path / "r")
+    path = cocabench.load(tmp_path / "r").path(record)
+    assert path is not None
+    for name in (path, path.with_suffix(".samples.parquet")):
+        told = command("score", "--candidates", name, "--metrics", "bleu", "--json")
+        found = json.loads(told.out)
+        assert found["metrics"]["BLEU@4"] == record.metrics["BLEU@4"].model_dump()
+        assert found["health"]["distinct_captions"]["value"] == record.metrics["distinct_captions"].value
+    told = command("score", "--candidates", path.with_suffix(".captions.json"))
+    assert told.code == 2
+    assert "--references: missing" in told.err
+
+
+def test_score_with_a_model(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(json.dumps({f"{i:02}": f"thing {i}" for i in range(12)}))
+    (tmp_path / "r.json").write_text(json.dumps({f"{i:02}": [f"a thing {i}", "no"] for i in range(12)}))
+    order = ["score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json"]
+    scorer = ["--metrics", "clipscore", "--clipscore", models / "clip"]
+    told = command(*order, *scorer, "--images", data / "images", "--json")
+    found = json.loads(told.out)["metrics"]
+    assert set(found) == {"CLIPScore", "RefCLIPScore"}
+    assert found["CLIPScore"]["n"] == 12
+    for wrong, said in (
+        (scorer, "--clipscore: without --images DIR"),
+        (["--images", data], "--images: without --clipscore MODEL"),
+        (["--metrics", "refclipscore"], "wanted --clipscore MODEL and --images DIR"),
+    ):
+        told = command(*order, *wrong)
+        assert told.code == 2
+        assert said in told.err
+
+
 def test_caption_captions_files_and_folders(command: Command, models: Path, data: Path) -> None:
     told = command(
         "caption", "--model", models / "coca", data / "images", data / "images" / "03.png", "--max-length", 8, "--json"

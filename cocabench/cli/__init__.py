@@ -9,7 +9,7 @@ import typer
 from rich.markup import escape
 
 from cocabench import __version__
-from cocabench.cli import cache, captions, compare, data, doctor, gate, lists, results, run, setup, train
+from cocabench.cli import cache, captions, compare, data, doctor, gate, lists, results, run, score, setup, train
 from cocabench.cli.console import err
 from cocabench.errors import CocabenchError
 
@@ -25,7 +25,7 @@ for command in (
     results.report,
     gate.gate,
     captions.caption,
-    captions.score,
+    score.score,
     train.train,
     doctor.doctor,
 ):

@@ -1,4 +1,4 @@
-"""cocabench caption and score: captions for one's own images, and metrics for captions in files."""
+"""cocabench caption: captions for one's own images."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from cocabench.cli.console import err, out, print_table
-from cocabench.cli.options import Decoding, Java, RequireMetrics, SkipBadImages, beam_groups_of
-from cocabench.errors import DataError, MetricUnavailableError, MissingDataError, UnknownNameError, UsageError
+from cocabench.cli.console import err, out
+from cocabench.cli.options import Decoding, SkipBadImages, beam_groups_of
+from cocabench.errors import MissingDataError, UsageError
 
 
 def caption(
@@ -73,60 +73,3 @@ def _image_files(paths: list[Path]) -> list[Path]:
             raise MissingDataError(str(path), "no images" if path.is_dir() else "no such file")
         files += inside
     return files
-
-
-def score(
-    candidates: Annotated[Path, typer.Option(help="{id: caption} or a COCO result file.")],
-    references: Annotated[Path, typer.Option(help="{id: [captions]} or a COCO annotation file.")],
-    metrics: Annotated[
-        str, typer.Option(help="bleu, meteor, rouge, cider, spice; comma-separated.", show_default="all that can run")
-    ] = "",
-    java: Java = None,
-    require_metrics: RequireMetrics = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
-) -> None:
-    """Score captions against references. No model is needed."""
-    from cocabench.metrics import captions
-    from cocabench.metrics.base import estimate, stack
-    from cocabench.metrics.captions.files import read_pairs
-    from cocabench.report.text import number
-    from cocabench.types import SampleScore
-
-    names = _metric_names(metrics, captions.NAMES)
-    ids, texts, several = read_pairs(candidates, references)
-    if not ids:
-        raise DataError(str(candidates), "no captions")
-    skipped = captions.unavailable(names)
-    if skipped and require_metrics:
-        raise MetricUnavailableError("--require-metrics", "; ".join(f"{n}: {why}" for n, why in skipped.items()))
-    names = [name for name in names if name not in skipped]
-    columns = captions.statistics(texts, several, names) if names else {}
-    samples = stack(
-        SampleScore(key, key, {name: values[i] for name, values in columns.items()}) for i, key in enumerate(ids)
-    )
-    found = {metric.name: (metric.info, estimate(metric, samples)) for metric in captions.declared(names)}
-    if as_json:
-        values = {name: value.model_dump() for name, (_, value) in found.items()}
-        print(json.dumps({"metrics": values, "skipped": skipped}, ensure_ascii=False, allow_nan=False))
-        return
-    rows = [[name, number(value, info)] for name, (info, value) in found.items()]
-    print_table(["metric", "value"], rows, numbers_from=1)
-    for name, why in skipped.items():
-        out.print(f"[yellow]skipped[/yellow] {escape(name)}: {escape(why)}")
-
-
-def _metric_names(text: str, known: tuple[str, ...]) -> list[str]:
-    """Return the metrics that names, in any case and with families (bleu) for their members, mean."""
-    if not text:
-        return list(known)
-    chosen: list[str] = []
-    for word in (part.strip().lower() for part in text.split(",") if part.strip()):
-        members = [
-            name
-            for name in known
-            if word in (name.lower(), name.lower().partition("@")[0], name.lower().partition("-")[0])
-        ]
-        if not members:
-            raise UnknownNameError("metric", word, known)
-        chosen += [name for name in members if name not in chosen]
-    return chosen

@@ -65,6 +65,7 @@ def _caption_metrics() -> Iterator[Check]:
     missing = captions.unavailable(captions.NAMES)
     for name in captions.NAMES:
         yield Check(name, None if name in missing else True, missing.get(name, "can run"))
+    yield Check(" and ".join(captions.MODEL_BASED), True, "can run with any model whose weights are here")
 
 
 def _data(root: Path) -> Iterator[Check]:

@@ -55,7 +55,7 @@ def metrics(as_json: Json = False) -> None:
         *classification.single_label(5),
         classification.MEAN_AVERAGE_PRECISION,
         *retrieval.declared((1, 5, 10)),
-        *captions.declared(captions.NAMES),
+        *captions.declared(captions.ALL + captions.HEALTH),
     )
     rows = [[m.name, m.unit, "higher" if m.higher_is_better else "lower", m.summary] for m in known]
     _show(["metric", "unit", "better", "summary"], rows, as_json)

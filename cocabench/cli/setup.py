@@ -25,3 +25,17 @@ def spice(
     from cocabench.metrics.captions import corenlp as jars
 
     out.print(f"SPICE can run; CoreNLP 3.6.0 lies in {jars.setup(corenlp)}", soft_wrap=True)
+
+
+@app.command()
+def clipscore(
+    model: Annotated[str, typer.Argument(help="The scorer, as after --model: ViT-B-32:openai is the published one.")],
+) -> None:
+    """Fetch the weights of the model that CLIPScore scores with."""
+    from cocabench.evaluators.clipscore import scorer_plan
+    from cocabench.registry import FailedPlan
+
+    plan = scorer_plan(model, download=True)
+    if isinstance(plan, FailedPlan):
+        raise plan.error
+    out.print(f"CLIPScore can run with {plan.id}", soft_wrap=True)

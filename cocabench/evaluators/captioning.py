@@ -8,11 +8,13 @@ from typing import Annotated, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, JsonValue, field_validator
+from pydantic import Field, JsonValue, field_validator, model_validator
 
 from cocabench.errors import DataError, UnknownNameError
+from cocabench.evaluators import clipscore
 from cocabench.metrics import captions
 from cocabench.metrics.base import Metric, Samples
+from cocabench.metrics.captions import health
 from cocabench.signature import digest_lines
 from cocabench.spec import Spec
 from cocabench.types import Captioner, Dataset, Example, Model, Progress, SampleScore, silent
@@ -40,13 +42,15 @@ Positive = Annotated[int, Field(ge=1, strict=True)]
 class Captioning(Spec):
     """Write a caption per image and compare it with people's.
 
-    metrics: names of caption metrics. The other fields are the decoder's, with the names and defaults of open_clip's
-    CoCa.generate; decoding = "legacy" gives its captions, "logprob" a beam search over log-probabilities.
+    metrics: names of caption metrics; SPICE brings its sub-scores. clipscore_model: the model string of the contrastive
+    model that CLIPScore and RefCLIPScore score with. The other fields are the decoder's, with the names and defaults of
+    open_clip's CoCa.generate; decoding = "legacy" gives its captions, "logprob" a beam search over log-probabilities.
     """
 
     needs: ClassVar[Literal["contrastive", "captioner"]] = "captioner"
 
     metric_names: tuple[str, ...] = Field(default=captions.NAMES, alias="metrics")
+    clipscore_model: str = ""
     decoding: Literal["legacy", "logprob"] = "legacy"
     generation_type: Literal["beam_search", "greedy", "top_k", "top_p"] = "beam_search"
     num_beams: Positive = 6
@@ -65,20 +69,32 @@ class Captioning(Spec):
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
-            if name not in captions.NAMES:
-                raise ValueError(str(UnknownNameError("metric", name, captions.NAMES)))
+            if name not in captions.ALL:
+                raise ValueError(str(UnknownNameError("metric", name, captions.ALL)))
         return names
+
+    @model_validator(mode="after")
+    def _scored_by_a_model(self) -> Captioning:
+        if self._model_based and not self.clipscore_model:
+            raise ValueError(f"clipscore_model: missing; {self._model_based[0]} needs one, such as ViT-B-32:openai")
+        return self
+
+    @property
+    def _model_based(self) -> list[str]:
+        return [name for name in self.metric_names if name in captions.MODEL_BASED]
 
     def protocol(self, dataset: Dataset) -> dict[str, JsonValue]:
         options = {name: getattr(self, name) for name in OPTIONS}
         frequencies = digest_lines(text for example in dataset.whole or dataset.examples for text in example.texts)
         metrics = cast(JsonValue, captions.protocol(self.metric_names))
-        return {"decoding": options, "caption_metrics": metrics, "document_frequencies": frequencies}
+        scorer: dict[str, JsonValue] = {"scorer": clipscore.identity(self.clipscore_model)} if self._model_based else {}
+        return {"decoding": options, "caption_metrics": metrics, "document_frequencies": frequencies, **scorer}
 
     def metrics(self, dataset: Dataset) -> Sequence[Metric]:
         overall = captions.declared(self.metric_names)
         domains = sorted({example.domain for example in dataset.examples} - {""})
-        return (*overall, *(captions.within(metric, domain) for domain in domains for metric in overall))
+        inside = (captions.within(metric, domain) for domain in domains for metric in overall)
+        return (*overall, *inside, *captions.declared(captions.HEALTH))
 
     def classes(self, dataset: Dataset) -> Sequence[str]:
         return ()
@@ -87,15 +103,13 @@ class Captioning(Spec):
         return ()
 
     def remarks(self, dataset: Dataset, samples: Samples) -> Sequence[str]:
-        texts = samples["caption"]
-        empty, distinct = int((texts == "").sum()), texts.nunique()
-        found = [f"{empty} of {len(texts)} captions are empty"] if empty else []
-        if len(texts) > 1 and distinct <= max(1, len(texts) // 20):
-            found.append(f"{distinct} distinct captions for {len(texts)} images, most often {texts.mode()[0]!r}")
-        return found
+        return health.remarks(samples)
 
     def unavailable(self) -> dict[str, str]:
-        return captions.unavailable(self.metric_names)
+        missing = captions.unavailable([metric.name for metric in captions.declared(self.metric_names)])
+        if self._model_based and (why := clipscore.problem(self.clipscore_model)):
+            missing |= dict.fromkeys(self._model_based, why)
+        return missing
 
     def score(self, model: Model, dataset: Dataset, *, progress: Progress = silent) -> Iterator[SampleScore]:
         if without := next((example.id for example in dataset.examples if not example.texts), None):
@@ -106,8 +120,10 @@ class Captioning(Spec):
             written = cast(Captioner, model).caption(sources, options, progress=progress)
         examples = [dataset.examples[i] for i in written.kept]
         progress("caption metrics", 0, len(examples))
-        columns = self._statistics(written.texts, examples, dataset)
+        columns = health.statistics(written.texts, written.truncated)
+        columns |= self._statistics(written.texts, examples, dataset)
         progress("caption metrics", len(examples), len(examples))
+        columns |= self._by_model(model, written.texts, examples, progress)
         for row, (example, caption, score) in enumerate(zip(examples, written.texts, written.scores, strict=True)):
             stats = {name: values[row] for name, values in columns.items()}
             told = {"caption": caption, "references": list(example.texts), "domain": example.domain}
@@ -115,9 +131,19 @@ class Captioning(Spec):
             yield SampleScore(example.id, example.id, {**told, **stats})
 
     def _able(self) -> list[str]:
-        """Return the metrics that can run on this machine."""
-        missing = self.unavailable()
+        """Return the metrics of words that can run on this machine."""
+        missing = self.unavailable().keys() | captions.MODEL_BASED
         return [name for name in self.metric_names if name not in missing]
+
+    def _by_model(
+        self, model: Model, texts: Sequence[str], examples: Sequence[Example], progress: Progress
+    ) -> dict[str, NDArray[np.generic]]:
+        """Return the columns of CLIPScore, scored on the captioner's hardware."""
+        if not self._model_based or clipscore.problem(self.clipscore_model):
+            return {}
+        scorer = clipscore.scorer(self.clipscore_model, clipscore.beside(model))
+        images, references = [e.image for e in examples], [e.texts for e in examples]
+        return clipscore.statistics(scorer, images, texts, references, progress=progress)
 
     def _preparing(self, dataset: Dataset) -> AbstractContextManager[None]:
         """Work on the references while captions are generated."""

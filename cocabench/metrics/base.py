@@ -51,7 +51,8 @@ class Metric:
 
     value(samples) is a float, NaN where it is undefined; interval(samples, rng) redraws images, never captions;
     column is the statistic whose non-null rows the metric reads; domain, if given, leaves the images of others out;
-    pairing says how two models are compared: None computes value anew over redrawn images, which is slow but right.
+    pairing says how two models are compared: None computes value anew over redrawn images, which is slow but right;
+    kind is MetricInfo's.
     """
 
     name: str
@@ -59,14 +60,15 @@ class Metric:
     column: str
     value: Callable[[Samples], float]
     interval: Callable[[Samples, np.random.Generator], Interval]
-    unit: Literal["fraction", "rank", "score"] = "fraction"
+    unit: Literal["fraction", "rank", "score", "words"] = "fraction"
     higher_is_better: bool = True
     domain: str = ""
     pairing: Pairing | None = None
+    kind: Literal["quality", "health"] = "quality"
 
     @property
     def info(self) -> MetricInfo:
-        return MetricInfo(unit=self.unit, higher_is_better=self.higher_is_better, summary=self.summary)
+        return MetricInfo(unit=self.unit, higher_is_better=self.higher_is_better, summary=self.summary, kind=self.kind)
 
 
 def stack(scores: Iterable[SampleScore]) -> Samples:

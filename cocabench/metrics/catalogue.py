@@ -28,9 +28,9 @@ def _retrieval(name: str) -> Metric | None:
 
 def _captioning(name: str) -> Metric | None:
     overall, _, domain = name.removesuffix("]").partition("[")
-    if overall not in captions.ALL:
+    if overall not in captions.ALL + captions.HEALTH:
         return None
-    (metric,) = captions.declared([overall])
+    metric = captions.declared([overall])[0]
     return captions.within(metric, domain) if domain else metric
 
 

@@ -53,6 +53,20 @@ def caption_texts(tokenizer: Any, tokens: torch.Tensor, ids: SpecialIds) -> list
     return [_text(tokenizer, row, ids) for row in tokens.tolist()]
 
 
+def truncated(tokens: torch.Tensor, ids: SpecialIds, options: DecodeOptions) -> list[bool]:
+    """Return for each row (b, length) whether its caption ran into seq_len before it ended.
+
+    Beam search leaves no end token there. Sampling forces one into the last place, and also ends with a pad.
+    """
+    if tokens.shape[1] < options.seq_len:
+        return [False] * len(tokens)
+    if options.generation_type == "beam_search":
+        ended = (tokens == ids.eos_token_id).any(dim=1)
+    else:
+        ended = ((tokens == ids.eos_token_id) | (tokens == ids.pad_token_id))[:, :-1].any(dim=1)
+    return (~ended).tolist()
+
+
 def _text(tokenizer: Any, row: list[int], ids: SpecialIds) -> str:
     end = row.index(ids.eos_token_id) if ids.eos_token_id in row else len(row)
     words = [token for token in row[:end] if token != ids.sot_token_id]

@@ -22,7 +22,7 @@ from cocabench.models.build import (
     build_transform,
     tower_parameters,
 )
-from cocabench.models.captions import caption_texts, decode_options, special_ids
+from cocabench.models.captions import caption_texts, decode_options, special_ids, truncated
 from cocabench.models.decode import generate_scored
 from cocabench.models.hardware import Hardware
 from cocabench.models.text import encode_batch, encode_tokens
@@ -72,13 +72,14 @@ class OpenClip:
         ids = special_ids(self.tokenizer, self.net)
         chosen = decode_options(options, self.net)
 
-        def decode(pixels: torch.Tensor) -> list[tuple[str, float]]:
+        def decode(pixels: torch.Tensor) -> list[tuple[str, float, bool]]:
             tokens, scores = generate_scored(self.net, pixels, options=chosen, **ids._asdict())
-            return list(zip(caption_texts(self.tokenizer, tokens, ids), scores.tolist(), strict=True))
+            texts, cut = caption_texts(self.tokenizer, tokens, ids), truncated(tokens, ids, chosen)
+            return list(zip(texts, scores.tolist(), cut, strict=True))
 
         found, kept = self._over_images(images, decode, progress, stage="captions")
-        pairs = [pair for part in found for pair in part]
-        return Captions([text for text, _ in pairs], [score for _, score in pairs], kept)
+        rows = [row for part in found for row in part]
+        return Captions([r[0] for r in rows], [r[1] for r in rows], kept, [r[2] for r in rows])
 
     def _over_images(
         self,

@@ -32,8 +32,12 @@ def retrieval(report: Report) -> list[Table]:
 
 
 def captioning(report: Report) -> list[Table]:
-    """Return the caption metrics, as Table 4 of the blog, with what was published on the same tasks set apart."""
-    rows = [row for row in report.everything.rows if row.evaluator == "captioning"]
+    """Return the caption metrics, as Table 4 of the blog, with what was published on the same tasks set apart.
+
+    SPICE's sub-scores and the captions' health follow in tables of their own.
+    """
+    every = [row for row in report.everything.rows if row.evaluator == "captioning"]
+    rows = [row for row in every if row.info.kind == "quality"]
     if not rows:
         return []
     apart = _published(report, {row.task for row in rows})
@@ -42,7 +46,15 @@ def captioning(report: Report) -> list[Table]:
     main = [name for name in names if "-" not in name or name in CAPTION_METRICS]
     table = _pivot(report, "captioning", "Captions against people's references", rows, main)
     more = _lines(apart, apart.rows, main, {}, part=PUBLISHED) if apart else ()
-    return [Table(table.name, table.caption, table.columns, (*table.lines, *more), heads=2, about=table.about)]
+    table = Table(table.name, table.caption, table.columns, (*table.lines, *more), heads=2, about=table.about)
+    parts = [row for row in rows if row.metric not in main]
+    health = [row for row in every if row.info.kind == "health"]
+    further = (("spice", "SPICE by kind of tuple", parts), ("health", "Captions health, whatever they say", health))
+    return [table, *(_further(report, *part) for part in further if part[-1])]
+
+
+def _further(report: Report, name: str, caption: str, rows: Sequence[Row]) -> Table:
+    return _pivot(report, f"captioning_{name}", caption, rows, list(dict.fromkeys(row.metric for row in rows)))
 
 
 def _published(report: Report, tasks: set[str]) -> Comparison | None:

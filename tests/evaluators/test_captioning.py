@@ -39,9 +39,10 @@ class Parrot:
 
     def __init__(self, sentences: Sequence[str]) -> None:
         self.sentences = list(sentences)
+        self.truncated: list[bool] = []
 
     def caption(self, images: Sequence[Any], options: Mapping[str, Any], *, progress: Any) -> Captions:
-        return Captions(self.sentences[: len(images)], [0.0] * len(images), np.arange(len(images)))
+        return Captions(self.sentences[: len(images)], [0.0] * len(images), np.arange(len(images)), self.truncated)
 
 
 def data(domains: Sequence[str] = ("",) * 6) -> Dataset:
@@ -90,7 +91,7 @@ def test_metrics_that_cannot_run_leave_the_captions(monkeypatch: pytest.MonkeyPa
     evaluator = Captioning()
     samples = stack(evaluator.score(Parrot(SENTENCES), data()))  # type: ignore[arg-type]
     assert samples["caption"].tolist() == SENTENCES
-    assert set(evaluator.unavailable()) == set(caption_metrics.NAMES)
+    assert set(evaluator.unavailable()) == {*caption_metrics.NAMES, *caption_metrics.SUBSCORES}
 
 
 def test_an_image_without_references_is_named() -> None:
@@ -106,3 +107,23 @@ def test_a_model_that_says_the_same_of_every_image_is_flagged() -> None:
     assert evaluator.remarks(dataset, stack(evaluator.score(Parrot(SENTENCES), dataset))) == []  # type: ignore[arg-type]
     blank = stack(evaluator.score(Parrot([*SENTENCES[:5], ""]), dataset))  # type: ignore[arg-type]
     assert evaluator.remarks(dataset, blank) == ["1 of 6 captions are empty"]
+
+
+def test_health_is_measured_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caption_metrics, "unavailable", lambda names: dict.fromkeys(names, "no Java"))
+    found = scores(data(), [*SENTENCES[:4], "a dog a dog", SENTENCES[0]])
+    assert found["distinct_captions"] == pytest.approx(5 / 6)
+    assert found["repetitive_captions"] == pytest.approx(1 / 6)
+    assert found["truncated_captions"] is None
+
+
+def test_a_captioner_tells_what_was_cut() -> None:
+    cut = Parrot(SENTENCES)
+    cut.truncated = [True] * 3 + [False] * 3
+    evaluator = Captioning(metrics=())  # type: ignore[call-arg]
+    samples = stack(evaluator.score(cut, data()))  # type: ignore[arg-type]
+    values = {m.name: estimate(m, samples).value for m in evaluator.metrics(data())}
+    assert values["truncated_captions"] == pytest.approx(0.5)
+    assert evaluator.remarks(data(), samples) == [
+        f"3 of 6 captions are cut at max length, for example {SENTENCES[0]!r}"
+    ]

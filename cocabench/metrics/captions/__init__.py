@@ -1,10 +1,23 @@
 """Caption metrics: BLEU@1-4, METEOR 1.5, ROUGE-L, CIDEr (CIDEr-D) and SPICE 1.0, equal to pycocoevalcap's.
 
-``statistics`` turns captions into columns, one entry per image; ``declared`` are the metrics that read them. Every
-metric works on PTB tokens, so all need Java; ``unavailable`` says beforehand what cannot run.
+``statistics`` turns captions into columns, one entry per image; ``declared`` are the metrics that read them. These
+work on PTB tokens, so all need Java; ``unavailable`` says beforehand what cannot run. MODEL_BASED (CLIPScore) and
+HEALTH need none: ``clipscore`` and ``health`` make their columns.
 """
 
 from cocabench.metrics.captions.compute import preparing, statistics, unavailable
-from cocabench.metrics.captions.declared import ALL, NAMES, SUBSCORES, declared, protocol, within
+from cocabench.metrics.captions.declared import ALL, HEALTH, MODEL_BASED, NAMES, SUBSCORES, declared, protocol, within
 
-__all__ = ["ALL", "NAMES", "SUBSCORES", "declared", "preparing", "protocol", "statistics", "unavailable", "within"]
+__all__ = [
+    "ALL",
+    "HEALTH",
+    "MODEL_BASED",
+    "NAMES",
+    "SUBSCORES",
+    "declared",
+    "preparing",
+    "protocol",
+    "statistics",
+    "unavailable",
+    "within",
+]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cocabench.errors import DataError, MetricUnavailableError
 from cocabench.metrics.captions import bleu, cider, corenlp, jvm, meteor, rouge, spice, tokens
-from cocabench.metrics.captions.declared import families
+from cocabench.metrics.captions.declared import MODEL_BASED, families
 
 Columns = dict[str, NDArray[np.generic]]
 Groups = Sequence[Sequence[str]]
@@ -27,7 +27,7 @@ def statistics(
     java: Path | None = None,
     corpus: Groups | None = None,
 ) -> Columns:
-    """Return the columns that the named metrics read, one entry per image.
+    """Return the columns that the named metrics read, one entry per image; MODEL_BASED ones are made elsewhere.
 
     candidates: (n) captions as generated. references: (n) groups of at least one caption. Both raw, not tokenised.
     java: the Java to use, instead of the first that fits. corpus: the references that give CIDEr its document
@@ -111,7 +111,11 @@ def _prepare(references: Groups, wanted: Sequence[str], runner: jvm.Runner) -> N
 
 
 def unavailable(names: Sequence[str], *, java: Path | None = None) -> dict[str, str]:
-    """Return which of the named metrics cannot run on this machine, and why, with the remedy. Starts no long job."""
+    """Return which of the named metrics cannot run on this machine, and why, with the remedy. Starts no long job.
+
+    Of those that need a model nothing is said here.
+    """
+    names = [name for name in names if name not in MODEL_BASED]
     try:
         jvm.find(java)
     except MetricUnavailableError as error:

@@ -12,14 +12,18 @@ from numpy.typing import NDArray
 from cocabench.errors import UnknownNameError
 from cocabench.metrics import intervals
 from cocabench.metrics.base import Interval, Metric, Samples, image_sums
-from cocabench.metrics.captions import bleu, meteor, spice, tokens
+from cocabench.metrics.captions import bleu, clipscore, health, meteor, spice, tokens
 from cocabench.metrics.pairing import Mean, Sums
 
 Array = NDArray[np.float64]
 
 NAMES = ("BLEU@1", "BLEU@2", "BLEU@3", "BLEU@4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
 SUBSCORES = tuple(f"SPICE-{category}" for category in spice.CATEGORIES[1:])
-ALL = NAMES + SUBSCORES
+MODEL_BASED = clipscore.NAMES
+"""They need a contrastive model and the images; the others need Java."""
+
+ALL = NAMES + SUBSCORES + MODEL_BASED
+HEALTH = tuple(metric.name for metric in health.METRICS)
 
 VERSIONS = {
     "BLEU": "BLEU corpus, closest reference length (pycocoevalcap 1.2)",
@@ -27,6 +31,7 @@ VERSIONS = {
     "ROUGE-L": "ROUGE-L beta=1.2 (pycocoevalcap 1.2)",
     "CIDEr": "CIDEr-D n=4 sigma=6 df=references (pycocoevalcap 1.2)",
     "SPICE": f"{spice.VERSION}, CoreNLP 3.6.0",
+    "CLIPScore": clipscore.VERSION,
 }
 
 
@@ -39,18 +44,22 @@ def families(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _family(name: str) -> str:
-    return name.split("@")[0] if "@" in name else "SPICE" if name in SUBSCORES else name
+    if name in SUBSCORES or name in MODEL_BASED:
+        return "SPICE" if name in SUBSCORES else "CLIPScore"
+    return name.partition("@")[0]
 
 
 def protocol(names: Sequence[str]) -> dict[str, str]:
     """Return what defines the named metrics' numbers, for a signature."""
-    return {"tokenizer": tokens.VERSION, **{family: VERSIONS[family] for family in families(names)}}
+    tokenizer = {"tokenizer": tokens.VERSION} if set(names) - set(MODEL_BASED) else {}
+    return tokenizer | {family: VERSIONS[family] for family in families(names)}
 
 
 def declared(names: Sequence[str]) -> tuple[Metric, ...]:
-    """Return the named metrics."""
-    families(names)
-    return tuple(_METRICS[name] for name in names)
+    """Return the named metrics, of ALL or HEALTH; SPICE comes with its sub-scores."""
+    families([name for name in names if name not in HEALTH])
+    wanted = [part for name in names for part in ((name, *SUBSCORES) if name == "SPICE" else (name,))]
+    return tuple(_METRICS[name] for name in dict.fromkeys(wanted))
 
 
 def within(metric: Metric, domain: str) -> Metric:
@@ -136,6 +145,19 @@ _METRICS = {
             _mean(f"SPICE-{kind}", f"SPICE of {kind} alone, over the images whose references have any", f"spice_{kind}")
             for kind in spice.CATEGORIES[1:]
         ),
+        _mean(
+            "CLIPScore",
+            "2.5 x cosine of image and caption by the scorer model, not below 0 (0-2.5), mean over images",
+            "clip_score",
+            score=True,
+        ),
+        _mean(
+            "RefCLIPScore",
+            "Harmonic mean of CLIPScore and the largest cosine of caption and reference (0-1.43), mean over images",
+            "ref_clip_score",
+            score=True,
+        ),
+        *health.METRICS,
     )
 }
 

@@ -1,7 +1,8 @@
-"""Captions and references in files: dictionaries by id, or COCO's result and annotation files.
+"""Captions and references in files: dictionaries by id, COCO's result and annotation files, or a Record's samples.
 
 Candidates: ``{id: caption}``, ``{id: [caption]}`` or ``[{"image_id": id, "caption": caption}, …]``.
 References: ``{id: [caption, …]}``, such a list with several rows per id, or ``{"annotations": [such rows]}``.
+A Record (or its .samples.parquet) holds both.
 Ids are compared as text, so 42 and "42" are one.
 """
 
@@ -12,7 +13,10 @@ from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
-from cocabench.errors import DataError, MissingDataError
+import pandas as pd
+
+from cocabench.errors import DataError, MissingDataError, UsageError
+from cocabench.store import is_record, samples_path
 
 CANDIDATES = '{id: caption} or [{"image_id": id, "caption": caption}, …]'
 REFERENCES = '{id: [captions]} or {"annotations": [{"image_id": id, "caption": caption}, …]}'
@@ -26,9 +30,21 @@ class Pairs(NamedTuple):
     references: list[list[str]]
 
 
-def read_pairs(candidates: Path, references: Path) -> Pairs:
-    """Read both files. References of other ids are left out; a candidate without references is an error."""
-    mine = _by_id(candidates, CANDIDATES)
+def read_pairs(candidates: Path, references: Path | None = None) -> Pairs:
+    """Read both files. References of other ids are left out; a candidate without references is an error.
+
+    Without references, candidates is a Record of a captioning task, which has them.
+    """
+    samples = _samples(candidates)
+    if samples is not None and references is None:
+        rows = zip(samples["image_id"], samples["caption"], samples["references"], strict=True)
+        return Pairs(*map(list, zip(*((str(i), c, list(group)) for i, c, group in rows), strict=True)))
+    if references is None:
+        raise UsageError("--references", "missing", wanted=f"{REFERENCES}; only a Record brings its own")
+    if samples is None:
+        mine = _by_id(candidates, CANDIDATES)
+    else:
+        mine = {str(key): [caption] for key, caption in zip(samples["image_id"], samples["caption"], strict=True)}
     theirs = _by_id(references, REFERENCES)
     for key, captions in mine.items():
         if len(captions) != 1:
@@ -37,6 +53,28 @@ def read_pairs(candidates: Path, references: Path) -> Pairs:
         got = f"no references for {len(lost)} of {len(mine)} ids in {candidates.name}, the first is {lost[0]}"
         raise DataError(str(references), got)
     return Pairs(list(mine), [captions[0] for captions in mine.values()], [theirs[key] for key in mine])
+
+
+def _samples(path: Path) -> pd.DataFrame | None:
+    """Return the samples of a Record's file, or of their own; None where path is neither."""
+    if path.suffix == ".parquet":
+        found = _parquet(path)
+    elif is_record(path) and path.is_file():
+        found = _parquet(samples_path(path))
+    else:
+        return None
+    if lost := {"image_id", "caption", "references"} - set(found.columns):
+        raise DataError(str(path), f"samples without {', '.join(sorted(lost))}", wanted="those of a captioning task")
+    return found
+
+
+def _parquet(path: Path) -> pd.DataFrame:
+    try:
+        return pd.read_parquet(path)
+    except FileNotFoundError:
+        raise MissingDataError(str(path), "no such file", wanted="the samples of a Record") from None
+    except (OSError, ValueError) as error:
+        raise DataError(str(path), f"not readable as parquet ({str(error).splitlines()[0]})") from None
 
 
 def _by_id(path: Path, wanted: str) -> dict[str, list[str]]:

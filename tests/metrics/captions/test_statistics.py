@@ -201,7 +201,7 @@ def test_the_protocol_names_every_definition() -> None:
 def test_declared_metrics_say_what_they_are() -> None:
     for metric in captions.declared(captions.ALL):
         assert metric.higher_is_better
-        assert metric.unit == ("score" if metric.name == "CIDEr" else "fraction")
+        assert metric.unit == ("score" if metric.name in ("CIDEr", *captions.MODEL_BASED) else "fraction")
         assert metric.summary
 
 

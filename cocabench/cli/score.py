@@ -1,0 +1,132 @@
+"""cocabench score: metrics and health of captions in files. Only CLIPScore needs a model."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from cocabench.cli.console import out, print_table
+from cocabench.cli.options import Java, RequireMetrics, SkipBadImages
+from cocabench.errors import MetricUnavailableError, UnknownNameError, UsageError
+
+if TYPE_CHECKING:
+    from cocabench.metrics.base import Samples
+    from cocabench.metrics.captions.files import Pairs
+
+
+def score(
+    candidates: Annotated[Path, typer.Option(help="{id: caption}, a COCO result file, or a captioning Record.")],
+    references: Annotated[
+        Path | None,
+        typer.Option(help="{id: [captions]} or a COCO annotation file.", show_default="the Record's own"),
+    ] = None,
+    metrics: Annotated[
+        str, typer.Option(help="bleu, meteor, rouge, cider, spice; comma-separated.", show_default="all that can run")
+    ] = "",
+    clipscore: Annotated[str, typer.Option(help="Also CLIPScore and RefCLIPScore, with this model.")] = "",
+    images: Annotated[Path | None, typer.Option(help="For --clipscore: the folder of the images.")] = None,
+    device: Annotated[str, typer.Option(help="For --clipscore: auto, cpu, cuda …")] = "auto",
+    skip_bad_images: SkipBadImages = False,
+    java: Java = None,
+    require_metrics: RequireMetrics = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+) -> None:
+    """Score captions against references. A model is needed for CLIPScore alone."""
+    from cocabench.metrics import captions
+    from cocabench.metrics.captions import health
+    from cocabench.metrics.captions.files import read_pairs
+
+    asked = _metric_names(metrics, captions.NAMES + captions.MODEL_BASED) if metrics else list(captions.NAMES)
+    by_model = captions.MODEL_BASED if clipscore else tuple(name for name in asked if name in captions.MODEL_BASED)
+    names = [name for name in asked if name not in by_model]
+    if by_model and not clipscore:
+        raise UsageError("--metrics", by_model[0], wanted="--clipscore MODEL and --images DIR with it")
+    if bool(clipscore) != (images is not None):
+        given, lacking = ("--clipscore", "--images DIR") if clipscore else ("--images", "--clipscore MODEL")
+        raise UsageError(given, f"without {lacking}", fix="give both or neither")
+    pairs = read_pairs(candidates, references)
+    skipped = captions.unavailable([metric.name for metric in captions.declared(names)])
+    if skipped and require_metrics:
+        raise MetricUnavailableError("--require-metrics", "; ".join(f"{n}: {why}" for n, why in skipped.items()))
+    names = [name for name in names if name not in skipped]
+    columns: dict[str, Any] = dict(health.statistics(pairs.candidates))
+    columns |= _by_model(pairs, clipscore, images, references, device, skip_bad_images) if images else {}
+    columns |= captions.statistics(pairs.candidates, pairs.references, names) if names else {}
+    samples = _samples(pairs, columns)
+    names += by_model
+    if as_json:
+        _print_json(names, samples, skipped)
+    else:
+        _print_tables(names, samples, skipped)
+
+
+def _by_model(
+    pairs: Pairs, name: str, folder: Path, references: Path | None, device: str, skip_bad_images: bool
+) -> dict[str, Any]:
+    from cocabench.data.by_id import file_names, images_of
+    from cocabench.evaluators import clipscore
+    from cocabench.models.hardware import hardware
+
+    pictures = images_of(pairs.ids, folder, names=file_names(references) if references else None)
+    scorer = clipscore.scorer(name, hardware(device=device, skip_bad_images=skip_bad_images))
+    return clipscore.statistics(scorer, pictures, pairs.candidates, pairs.references)
+
+
+def _samples(pairs: Pairs, columns: dict[str, Any]) -> Samples:
+    import pandas as pd
+
+    rows = {"id": pairs.ids, "image_id": pairs.ids, "caption": pairs.candidates, "references": pairs.references}
+    return pd.DataFrame(rows | columns)
+
+
+def _print_json(names: Sequence[str], samples: Samples, skipped: dict[str, str]) -> None:
+    from cocabench.metrics import captions
+    from cocabench.metrics.base import estimate
+    from cocabench.metrics.captions import health
+
+    def values(wanted: Sequence[str]) -> dict[str, Any]:
+        return {m.name: estimate(m, samples).model_dump() for m in captions.declared(wanted)}
+
+    report = {"metrics": values(names), "health": values(captions.HEALTH), "skipped": skipped}
+    print(json.dumps(report | {"remarks": health.remarks(samples)}, ensure_ascii=False, allow_nan=False))
+
+
+def _print_tables(names: Sequence[str], samples: Samples, skipped: dict[str, str]) -> None:
+    from cocabench.metrics import captions
+    from cocabench.metrics.base import estimate
+    from cocabench.metrics.captions import health
+    from cocabench.report.text import number
+
+    for title, wanted in (("metric", names), ("captions health", captions.HEALTH)):
+        rows = [
+            [metric.name, number(found, metric.info)]
+            for metric in captions.declared(wanted)
+            if (found := estimate(metric, samples)).n or metric.kind == "quality"
+        ]
+        print_table([title, "value"], rows, numbers_from=1)
+    for remark in health.remarks(samples):
+        out.print(f"[yellow]note[/yellow] {escape(remark)}", soft_wrap=True)
+    for name, why in skipped.items():
+        out.print(f"[yellow]skipped[/yellow] {escape(name)}: {escape(why)}", soft_wrap=True)
+
+
+def _metric_names(text: str, known: tuple[str, ...]) -> list[str]:
+    """Return the metrics that names, in any case and with families (bleu) for their members, mean."""
+    if not text:
+        return list(known)
+    chosen: list[str] = []
+    for word in (part.strip().lower() for part in text.split(",") if part.strip()):
+        members = [
+            name
+            for name in known
+            if word in (name.lower(), name.lower().partition("@")[0], name.lower().partition("-")[0])
+        ]
+        if not members:
+            raise UnknownNameError("metric", word, known)
+        chosen += [name for name in members if name not in chosen]
+    return chosen
