@@ -35,8 +35,8 @@ Work = Callable[[], Any]
 class Row:
     """A comparison. ours and theirs prepare (not timed) and return the Work; tolerance bounds their difference.
 
-    arguments: the row's own flags, passed on to both sides; ``what`` may name them in braces. environment: variables for
-    their side (pinned packages).
+    arguments: the row's own flags, passed on to both sides; ``what`` may name them in braces. environment: variables
+    for their side (pinned packages).
     """
 
     name: str

@@ -52,11 +52,11 @@ def test_a_row_takes_turns_and_refuses_answers_that_differ(
     assert report("text").keys() <= json.loads(last).keys()
     assert json.loads(last)["what"] == "7 texts"
     monkeypatch.setattr("benchmarks.sides._difference", lambda folder: 1.0)
-    with pytest.raises(SystemExit, match="differ by 1.0"):
+    with pytest.raises(SystemExit, match=r"differ by 1\.0"):
         row.main(["--json"])
 
 
-@pytest.mark.parametrize("name", ["classifier", "classifier-coca", "text"])
+@pytest.mark.parametrize("name", ["classifier", "classifier-coca", "text", "recall", "ranks"])
 def test_a_row_can_be_imported(name: str) -> None:
     module = importlib.import_module(f"benchmarks.{benchmarks.ROWS[name][0]}")
     assert hasattr(module, "ROW") or hasattr(module, "main")

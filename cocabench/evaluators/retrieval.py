@@ -12,7 +12,8 @@ from cocabench.errors import DataError
 from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.chance import alarm
 from cocabench.metrics.classification import ranks_of
-from cocabench.metrics.ranking import Neighbours, Ranks, hits_at, rank_both_ways
+from cocabench.metrics.matching import rank_both_ways
+from cocabench.metrics.ranking import Neighbours, Ranks, hits_at
 from cocabench.metrics.retrieval import declared
 from cocabench.spec import Spec
 from cocabench.types import Dataset, Example, Model, Progress, SampleScore, silent

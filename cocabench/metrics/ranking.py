@@ -7,7 +7,6 @@ against the model, so that a collapsed model scores at the bottom and not at the
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -15,7 +14,6 @@ from numpy.typing import NDArray
 from scipy.special import gammaln
 
 from cocabench.errors import NumericsError
-from cocabench.types import Features
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
@@ -24,6 +22,8 @@ Mask = NDArray[np.bool_]
 
 CHUNK_SCORES = 1 << 26
 """Scores held at a time (256 MiB of float32)."""
+CHECKED_ROWS = 1 << 14
+"""Rows looked at together for NaN: a memory-mapped matrix is never read into memory as a whole."""
 
 
 class Ranks(NamedTuple):
@@ -66,10 +66,11 @@ def positive_ranks(scores: Scores, positive: Mask, items: Ints | None = None) ->
 
 def check_finite(values: NDArray[np.floating], what: str) -> None:
     """NumericsError where a NaN or infinity is: unchecked, a NaN would rank every positive first."""
-    if not np.isfinite(values).all():
-        row = int(np.argwhere(~np.isfinite(values))[0][0])
-        fix = "the weights or the precision are broken; try --precision fp32"
-        raise NumericsError(what, f"NaN or infinity in row {row}", wanted="finite numbers", fix=fix)
+    for start in range(0, len(values), CHECKED_ROWS):
+        bad = np.flatnonzero(~np.isfinite(values[start : start + CHECKED_ROWS]).all(axis=1))
+        if len(bad):
+            fix = "the weights or the precision are broken; try --precision fp32"
+            raise NumericsError(what, f"NaN or infinity in row {start + bad[0]}", wanted="finite numbers", fix=fix)
 
 
 def pessimistic(ranks: Ranks) -> Ints:
@@ -117,79 +118,3 @@ def highest(scores: Scores, allowed: Mask, k: int) -> Neighbours:
     values = np.take_along_axis(values, order, axis=1)
     indices = np.where(np.isfinite(values), np.take_along_axis(part, order, axis=1), -1)
     return Neighbours(indices, np.where(np.isfinite(values), values, np.nan).astype(np.float32))
-
-
-class Retrieval(NamedTuple):
-    """Both directions of a retrieval: a row per text (t) of t2i, and per image (i) of i2t."""
-
-    t2i: Ranks
-    t2i_wrong: Neighbours
-    i2t: Ranks
-    i2t_wrong: Neighbours
-
-
-def rank_both_ways(images: Features, texts: Features, owner: Ints, items: Ints, *, wrong: int = 5) -> Retrieval:
-    """Rank images for each text and texts for each image, over chunks of images: never the whole matrix at once.
-
-    images: (i, d). texts: (t, d) features of the *distinct* texts. owner: (n,) the image of each caption, every image
-    owned at least once. items: (n,) the distinct text of each caption. Scores are float32 inner products.
-    """
-    check_finite(images, "image features")
-    check_finite(texts, "text features")
-    n, (own, chunks) = len(owner), _own_scores(images, texts, owner, items)
-    above, tied = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    wrong_images = Neighbours(np.full((n, wrong), -1), np.full((n, wrong), np.nan, np.float32))
-    i2t, i2t_wrong = [], []
-    for first, scores in chunks:
-        ids = np.arange(first, first + scores.shape[1])
-        positive = owner[:, None] == ids[None, :]
-        above += ((scores > own[:, None]) & ~positive).sum(axis=1)
-        tied += ((scores == own[:, None]) & ~positive).sum(axis=1)
-        wrong_images = _merged(wrong_images, highest(scores, ~positive, wrong), first, wrong)
-        i2t.append(positive_ranks(scores.T, positive.T, items))
-        i2t_wrong.append(highest(scores.T, ~positive.T, wrong))
-    zeros = np.zeros(n, np.int64)
-    return Retrieval(
-        Ranks(above, tied, zeros, zeros + 1),
-        wrong_images,
-        Ranks(*(np.concatenate(parts) for parts in zip(*i2t, strict=True))),
-        Neighbours(*(np.concatenate(parts) for parts in zip(*_padded(i2t_wrong), strict=True))),
-    )
-
-
-def _own_scores(
-    images: Features, texts: Features, owner: Ints, items: Ints
-) -> tuple[Scores, Iterator[tuple[int, Scores]]]:
-    """Return each caption's score with its own image, and the chunks of scores (n, c) it was read from.
-
-    The chunks are computed a second time unless one holds everything; the same shapes give the same bits, and equal
-    texts share a row, so that ties stay exact.
-    """
-    size = max(1, CHUNK_SCORES // max(1, len(owner)))
-    starts = range(0, len(images), size)
-
-    def chunks() -> Iterator[tuple[int, Scores]]:
-        return ((start, (texts @ images[start : start + size].T)[items]) for start in starts)
-
-    held = list(chunks()) if len(starts) <= 1 else None
-    own = np.empty(len(owner), np.float32)
-    for first, scores in held if held is not None else chunks():
-        mine = np.flatnonzero((owner >= first) & (owner < first + scores.shape[1]))
-        own[mine] = scores[mine, owner[mine] - first]
-    return own, iter(held) if held is not None else chunks()
-
-
-def _merged(so_far: Neighbours, new: Neighbours, offset: int, k: int) -> Neighbours:
-    indices = np.concatenate([so_far.indices, np.where(new.indices >= 0, new.indices + offset, -1)], axis=1)
-    scores = np.concatenate([so_far.scores, new.scores], axis=1)
-    best = highest(scores, indices >= 0, k)
-    return Neighbours(np.where(best.indices >= 0, np.take_along_axis(indices, best.indices, axis=1), -1), best.scores)
-
-
-def _padded(parts: list[Neighbours]) -> list[Neighbours]:
-    width = max(part.indices.shape[1] for part in parts)
-
-    def pad(values: NDArray, fill: float) -> NDArray:  # type: ignore[type-arg]
-        return np.pad(values, ((0, 0), (0, width - values.shape[1])), constant_values=fill)
-
-    return [Neighbours(pad(p.indices, -1), pad(p.scores, np.nan)) for p in parts]

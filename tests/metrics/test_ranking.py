@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from cocabench.errors import NumericsError
-from cocabench.metrics import ranking
 from cocabench.metrics.ranking import (
     Ranks,
     expected_rank,
@@ -14,7 +13,6 @@ from cocabench.metrics.ranking import (
     hits_at,
     pessimistic,
     positive_ranks,
-    rank_both_ways,
 )
 
 SCORES = np.array([[0.9, 0.8, 0.1], [0.2, 0.2, 0.1], [0.5, 0.5, 0.5]], np.float32)
@@ -65,32 +63,10 @@ def test_identical_items_are_told_from_other_ties() -> None:
     assert hits_at(ranks, 2)[0] == 0.5
 
 
-@pytest.mark.parametrize("chunk", [1, 40, 1 << 20])
-def test_both_directions_equal_the_whole_matrix_for_any_chunk(monkeypatch: pytest.MonkeyPatch, chunk: int) -> None:
-    monkeypatch.setattr(ranking, "CHUNK_SCORES", chunk)
-    rng = np.random.default_rng(0)
-    images, distinct = (unit(rng.normal(size=(n, 8))) for n in (13, 30))
-    owner = np.sort(np.concatenate([np.arange(13), rng.integers(0, 13, 20)]))
-    items = rng.integers(0, 30, len(owner))
-    scores = (distinct @ images.T)[items]
-    positive = owner[:, None] == np.arange(13)[None, :]
-    found = rank_both_ways(images, distinct, owner, items)
-    whole_t2i, whole_i2t = positive_ranks(scores, positive), positive_ranks(scores.T, positive.T, items)
-    assert (found.t2i.n_above == whole_t2i.n_above).all()
-    assert (found.i2t.n_above == whole_i2t.n_above).all()
-    assert (found.i2t.identical == whole_i2t.identical).all()
-    wrong = highest(scores, ~positive, 5)
-    assert (found.t2i_wrong.indices == wrong.indices).all()
-
-
 def test_highest_says_where_there_are_fewer() -> None:
     found = highest(np.array([[0.1, 0.9, 0.5]], np.float32), np.array([[True, False, True]]), 5)
     assert found.indices.tolist() == [[2, 0, -1]]
     assert np.isnan(found.scores[0, 2])
-
-
-def unit(rows: np.ndarray) -> np.ndarray:
-    return np.asarray(rows / np.linalg.norm(rows, axis=1, keepdims=True), np.float32)
 
 
 def test_thousands_of_identical_items_overflow_nothing() -> None:
