@@ -43,7 +43,10 @@ class Cause(NamedTuple):
 
 
 def causes(record: Record, n: int, expected: Expected) -> tuple[Cause, ...]:
-    """Return every likely cause with its state, a broken run first, then what differs. n: the published number of images, 0 if unknown."""
+    """Return every likely cause with its state: a broken run first, then what differs.
+
+    n: the published number of images, 0 if unknown.
+    """
     checked = (check(record, expected) for check in _CHECKS)
     found = [_counts(record, n, expected), *(cause for cause in checked if cause is not None)]
     order = (State.DIFFERS, State.UNKNOWN, State.SAME)

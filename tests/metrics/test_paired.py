@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from scipy import stats
+from statsmodels.stats import contingency_tables, multitest
 
 from cocabench.metrics import paired
 
@@ -24,6 +25,18 @@ def test_mcnemar_by_hand() -> None:
     """Of 10 discordant images 1 is the first's: P(X >= 1) = 1 - 2^-10, P(X <= 1) = 11 / 2^10."""
     assert paired.mcnemar(1, 9) == pytest.approx((1 - 2**-10, 11 / 2**10))
     assert paired.mcnemar(0, 0) == (1.0, 1.0)
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(1, 9), (30, 12), (5, 5), (0, 7), (220, 260)])
+def test_mcnemar_is_statsmodels(gained: int, lost: int) -> None:
+    referee = contingency_tables.mcnemar([[50, gained], [lost, 50]], exact=True)
+    assert paired.of_means(hits(gained, lost, 1000), RNG(0)).p_value == pytest.approx(referee.pvalue)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_holm_is_statsmodels(seed: int) -> None:
+    p_values = RNG(seed).random(12) ** 4
+    assert paired.holm(list(p_values)) == pytest.approx(multitest.multipletests(p_values, method="holm")[1])
 
 
 def test_hits_get_mcnemars_exact_test_at_any_size() -> None:
@@ -96,6 +109,14 @@ def test_an_unpaired_test_agrees_with_its_interval() -> None:
     assert paired.of_independent(0.02, 0.0, 0.05).p_value == pytest.approx(0.05, abs=1e-6)
     assert paired.of_independent(-0.02, -0.05, 0.0).p_value == pytest.approx(0.05, abs=1e-6)
     assert paired.of_independent(0.0, 0.0, 0.0).p_value == 1.0
+
+
+def test_few_changed_images_reach_no_small_p_value_so_more_must_change() -> None:
+    """At 5 %, 5 images must change one way (2^-5 = 0.031): 6.7 on average do so in 80 of 100 cases."""
+    none = paired.of_means(np.zeros(100), RNG(0))
+    drop = paired.detectable(none.error, level=0.05, step=none.step)
+    assert drop == pytest.approx(0.0672, abs=1e-4)
+    assert stats.poisson.sf(4, 100 * drop) == pytest.approx(0.8)
 
 
 def test_detectable_and_power_are_inverse() -> None:
