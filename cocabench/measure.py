@@ -7,6 +7,7 @@ import platform
 import time
 from datetime import UTC, datetime
 from importlib import metadata
+from pathlib import Path
 
 import torch
 
@@ -68,8 +69,15 @@ def environment(hardware: Hardware) -> dict[str, str]:
     device = (
         torch.cuda.get_device_name(hardware.device) if cuda else f"{platform.machine()} CPU, {os.cpu_count()} cores"
     )
-    python = platform.python_version()
-    return {"cocabench": __version__, "python": python, **versions, "system": platform.system(), "device": device}
+    run = {"cocabench": __version__, "python": platform.python_version()}
+    machine = {"system": platform.system(), "device": device, "threads": str(torch.get_num_threads())}
+    return {**run, **versions, **machine, **({"cuda": str(torch.version.cuda), "driver": _driver()} if cuda else {})}
+
+
+def _driver() -> str:
+    """Return the version line of the NVIDIA driver, where Linux tells it."""
+    path = Path("/proc/driver/nvidia/version")
+    return path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else "unknown"
 
 
 def _version(package: str) -> str:

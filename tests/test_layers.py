@@ -12,12 +12,12 @@ import cocabench
 PACKAGE = Path(cocabench.__file__).parent
 LAYERS = (
     ("errors", "types", "cachedir"),
-    ("metrics", "spec", "signature", "store", "epochs", "compare", "gate", "report", "published"),
+    ("metrics", "spec", "signature", "explain", "store", "epochs", "compare", "gate", "report", "published", "interop"),
     ("registry", "data", "models", "demo", "thumbnails"),
     ("evaluators",),
     ("plan", "measure", "run", "expected"),
     ("train",),
-    ("cli", "__main__"),
+    ("cli", "__main__", "pytest_plugin"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}
 

@@ -9,7 +9,21 @@ import typer
 from rich.markup import escape
 
 from cocabench import __version__
-from cocabench.cli import cache, captions, compare, data, doctor, gate, lists, results, run, score, setup, train
+from cocabench.cli import (
+    cache,
+    captions,
+    compare,
+    data,
+    doctor,
+    gate,
+    lists,
+    records,
+    results,
+    run,
+    score,
+    setup,
+    train,
+)
 from cocabench.cli.console import err
 from cocabench.errors import CocabenchError
 
@@ -24,6 +38,7 @@ for command in (
     compare.compare,
     results.report,
     gate.gate,
+    records.show,
     captions.caption,
     score.score,
     train.train,

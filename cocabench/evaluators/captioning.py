@@ -36,6 +36,15 @@ OPTIONS = (
 )
 """The fields that say how captions are decoded, under upstream's names."""
 
+_BEAMS = ("decoding", "num_beams", "num_beam_groups", "diversity_penalty", "length_penalty")
+UNREAD = {
+    "beam_search": ("top_k", "top_p", "temperature", "seed"),
+    "greedy": (*_BEAMS, "top_k", "top_p", "temperature", "seed"),
+    "top_k": (*_BEAMS, "top_p"),
+    "top_p": (*_BEAMS, "top_k"),
+}
+"""Options that a way of generating does not read: they move no number and are no part of a signature."""
+
 Positive = Annotated[int, Field(ge=1, strict=True)]
 
 
@@ -84,7 +93,7 @@ class Captioning(Spec):
         return [name for name in self.metric_names if name in captions.MODEL_BASED]
 
     def protocol(self, dataset: Dataset) -> dict[str, JsonValue]:
-        options = {name: getattr(self, name) for name in OPTIONS}
+        options = {name: getattr(self, name) for name in OPTIONS if name not in UNREAD[self.generation_type]}
         frequencies = digest_lines(text for example in dataset.whole or dataset.examples for text in example.texts)
         metrics = cast(JsonValue, captions.protocol(self.metric_names))
         scorer: dict[str, JsonValue] = {"scorer": clipscore.identity(self.clipscore_model)} if self._model_based else {}

@@ -44,7 +44,8 @@ class Classification(Spec):
     def protocol(self, dataset: Dataset) -> dict[str, JsonValue]:
         prompts = self.prompts(dataset)
         self._check_labels(dataset, len(prompts))
-        return {"classes": len(prompts), "prompts": digest([[name, *texts] for name, texts in prompts])}
+        several: dict[str, JsonValue] = {"multilabel": True} if self.multilabel else {}
+        return {"classes": len(prompts), "prompts": digest([[name, *texts] for name, texts in prompts]), **several}
 
     def metrics(self, dataset: Dataset) -> Sequence[Metric]:
         return (MEAN_AVERAGE_PRECISION,) if self.multilabel else single_label(len(self.prompts(dataset)))

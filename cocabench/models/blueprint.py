@@ -24,6 +24,8 @@ from cocabench.spec import ModelSpec, WeightsKind
 
 Config = dict[str, Any]
 
+_TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model")
+
 
 @dataclass(frozen=True)
 class Blueprint:
@@ -57,13 +59,23 @@ class Blueprint:
 
     def construction(self) -> dict[str, JsonValue]:
         """Return the parts of the signature that say how the network is built, without its weights."""
-        tokenizer_file = self.config["text_cfg"].get("tokenizer_kwargs", {}).get("bpe_path")
         return {
             "architecture": digest(_without_paths(self.config)),
             "quick_gelu": bool(self.config.get("quick_gelu", False)),
             "preprocess": digest(self.preprocess),
-            "vocabulary": digest_file(Path(tokenizer_file)) if tokenizer_file else "",
+            "vocabulary": self._vocabulary(),
         }
+
+    def _vocabulary(self) -> str:
+        """Return a hash of the tokenizer's files that the model brings, '' where it brings none."""
+        text = self.config["text_cfg"]
+        if file := text.get("tokenizer_kwargs", {}).get("bpe_path"):
+            return digest_file(Path(file))
+        folder = Path(text.get("hf_tokenizer_name") or "")
+        if not folder.is_absolute() or not folder.is_dir():
+            return ""
+        files = sorted(path for name in _TOKENIZER_FILES for path in folder.glob(name))
+        return digest({path.name: digest_file(path) for path in files}) if files else ""
 
 
 def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:

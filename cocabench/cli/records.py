@@ -1,0 +1,90 @@
+"""cocabench show: what a Record holds, and its signature in words. It needs no model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from cocabench.cli.console import out, print_table
+from cocabench.cli.published import print_published
+from cocabench.types import Record
+
+if TYPE_CHECKING:
+    from cocabench.explain import Part
+    from cocabench.store import Results
+
+
+def show(
+    results: Annotated[list[Path], typer.Argument(help="Record files, or results folders.", metavar="RECORD…")],
+    model: Annotated[str, typer.Option(help="Of a folder, this model's.")] = "",
+    task: Annotated[str, typer.Option(help="Of a folder, this task's.")] = "",
+) -> None:
+    """Explain a Record: its numbers, its signature in words, its warnings and where it ran. Folders are listed."""
+    from cocabench.errors import UnknownNameError
+    from cocabench.store import load
+
+    found = load(*results)
+    for kind, wanted, names in (("model", model, [r.model for r in found]), ("task", task, [r.task for r in found])):
+        if wanted and wanted not in names:
+            raise UnknownNameError(kind, wanted, names)
+    chosen = [r for r in found if model in ("", r.model) and task in ("", r.task)]
+    if len(chosen) == 1 or all(path.is_file() for path in results):
+        for record in chosen:
+            _print_record(record, found)
+    else:
+        _print_list(chosen, found)
+
+
+def _print_list(records: Sequence[Record], results: Results) -> None:
+    from cocabench.signature import short
+
+    rows = [[r.model, r.task, short(r.signature), r.created[:16], str(results.path(r) or "")] for r in records]
+    print_table(["model", "task", "signature", "created", "file"], [[escape(cell) for cell in row] for row in rows])
+    out.print("[dim]--model and --task, or the file, show one of them[/dim]")
+
+
+def _print_record(record: Record, results: Results) -> None:
+    from cocabench.compare import notes
+    from cocabench.explain import explain
+    from cocabench.report.text import number
+    from cocabench.signature import short
+
+    out.print(
+        f"[bold]{escape(record.model)} on {escape(record.task)}[/bold]  {short(record.signature)}", soft_wrap=True
+    )
+    rows = [
+        [escape(name), escape(number(e, record.definitions[name])), escape(record.definitions[name].summary)]
+        for name, e in record.metrics.items()
+    ]
+    rows += [[escape(name), "skipped", escape(why)] for name, why in record.skipped_metrics.items()]
+    print_table(["metric", "value ± 95 %", ""], rows)
+    for note in notes(record):
+        out.print(f"[yellow]note[/yellow] {escape(note)}", soft_wrap=True)
+    said = explain(record)
+    _print_parts("Protocol: numbers are compared only where all of this is equal", said.protocol)
+    _print_parts("Model: what was measured; with the protocol it names the result's file", said.model)
+    _print_parts("Environment: kept, never compared", said.environment)
+    _print_rest(record, results)
+    print_published([record])
+
+
+def _print_parts(title: str, parts: Sequence[Part]) -> None:
+    if parts:
+        out.print(f"\n[bold]{title}[/bold]")
+        rows = [[escape(p.name), escape(p.value), f"[dim]{escape(p.words)}[/dim]"] for p in parts]
+        print_table(["part", "value", ""], rows)
+
+
+def _print_rest(record: Record, results: Results) -> None:
+    """Print when and how long it ran, and whether its samples are there, so that differences can be paired."""
+    from cocabench.store import samples_path
+
+    path = results.path(record)
+    there = path is not None and samples_path(path).is_file()
+    took = f", {record.timing['seconds']:.0f} s" if "seconds" in record.timing else ""
+    samples = "samples beside it" if there else "no samples: differences cannot be paired"
+    out.print(f"\ncreated {record.created[:16]}{took}; {samples}; schema {record.schema_version}")
