@@ -23,6 +23,7 @@ def report(
     ] = None,
     models: Annotated[str, typer.Option(help="Only these, in this order, comma-separated.")] = "",
     title: Annotated[str, typer.Option(help="The report's title.")] = "cocabench report",
+    images: Annotated[bool, typer.Option("--images/--no-images", help="With small pictures of the samples.")] = True,
     open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Write a report: one HTML page with everything in it, tables in Markdown, CSV and LaTeX, figures."""
@@ -43,6 +44,7 @@ def report(
         baseline=[r.model for r, path in zip(found.records, found.paths, strict=True) if path in held],
         models=names_of(models),
         title=title,
+        images=images,
     )
     out.print(str(page), soft_wrap=True)
     err.print(f"beside it {len(files)} files: tables/, figures/, data.json", highlight=False)

@@ -59,10 +59,13 @@ class Report:
     def by_key(self) -> dict[str, Record]:
         return {self.keys[r.model, r.task]: r for r in (*self.records, *self.costs)}
 
-    def samples(self, record: Record) -> pd.DataFrame | None:
-        """Return the samples of a Record; None where they are not at hand."""
+    def has_samples(self, record: Record) -> bool:
         path = self.results.path(record)
-        return read_samples(path, record) if path and samples_path(path).is_file() else None
+        return path is not None and samples_path(path).is_file()
+
+    def samples(self, record: Record) -> pd.DataFrame:
+        """Return the samples of a Record; ResultsError where they are not at hand."""
+        return read_samples(self.results.path(record), record)
 
     def thumbnails(self, record: Record) -> Path | None:
         """Return the file of the thumbnails of a Record's data set, if there is one."""

@@ -21,6 +21,7 @@ from cocabench.report.drawing import Plot
 from cocabench.report.grid import Table, notes_of
 from cocabench.report.headline import headline
 from cocabench.report.layout import layout
+from cocabench.report.looks import Look
 from cocabench.report.pair import Pair
 from cocabench.report.text import signed
 
@@ -34,11 +35,18 @@ def render(
     figures: Mapping[str, tuple[Plot, str]],
     palette: Mapping[str, Style],
     pairs: Sequence[Pair],
+    looks: Sequence[Look],
+    images: Mapping[str, str],
 ) -> str:
-    """Return the page. figures: {name: the figure and its SVG as ``drawing.inline`` returns it}."""
+    """Return the page. figures: {name: the figure and its SVG as ``drawing.inline`` returns it}. images: data URLs."""
     environment = _environment()
     notes = notes_of(list(tables.values()))
-    told = {"models": _models(report, palette), "records": _records(report), "pairs": _pairs(report, pairs)}
+    told = {
+        "models": _models(report, palette),
+        "records": _records(report),
+        "pairs": _pairs(report, pairs),
+        "images": images,
+    }
     shown_cards = cards.cards(report)
     style, script = _asset("style.css"), _asset("page.js")
     return environment.get_template("page.html").render(
@@ -55,8 +63,9 @@ def render(
         pair=pairs[0] if pairs else None,
         pairs=pairs,
         shown=set(report.models[:SHOWN_AT_FIRST]),
+        looks=looks,
         layout=layout(pairs[0]) if pairs else None,
-        sections=_sections(tables, pairs, shown_cards),
+        sections=_sections(tables, pairs, bool(shown_cards), bool(looks)),
         version=__version__,
         style=Markup(style + f":root {{ {css(palette)} }}"),
         script=Markup(script),
@@ -66,7 +75,7 @@ def render(
 
 
 def _sections(
-    tables: Mapping[str, Table], pairs: Sequence[Pair], cards_: Sequence[cards.Card]
+    tables: Mapping[str, Table], pairs: Sequence[Pair], with_cards: bool, looks: bool
 ) -> list[tuple[str, str]]:
     """Return (id, name) of the sections that the page has."""
     there = {
@@ -76,11 +85,12 @@ def _sections(
         "retrieval": any(name.startswith("retrieval") for name in tables),
         "captioning": "captioning" in tables,
         "cost": "costs" in tables,
-        "coca": bool(cards_),
+        "coca": with_cards,
         "checkpoints": "epochs" in tables,
+        "closer": looks,
         "methods": True,
     }
-    names = {"pair": "Two models", "coca": "CoCa"}
+    names = {"closer": "Look closer", "pair": "Two models", "coca": "CoCa"}
     return [(key, names.get(key, key.capitalize())) for key, found in there.items() if found]
 
 

@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from cocabench.report import costs, files, latex, page, pivots, tables
+from cocabench.report.album import Album
 from cocabench.report.colours import styles
 from cocabench.report.content import Report, gather
 from cocabench.report.drawing import Plot, draw_all, inline
 from cocabench.report.grid import Table
 from cocabench.report.headline import headline
 from cocabench.report.leaderboard import ALL
+from cocabench.report.looks import looks
 from cocabench.report.pair import pairs
 from cocabench.report.plots import plots
 from cocabench.store import write_atomically
@@ -29,11 +31,13 @@ def write_report(
     baseline: Collection[str] = (),
     models: Sequence[str] = (),
     title: str = "cocabench report",
+    images: bool = True,
 ) -> list[Path]:
     """Write a report to the folder output and return its files, index.html first.
 
     published: models NAME:TAG whose published numbers stand beside the measured ones, or alone. baseline: the models
     that the others are held against. models: only these, in this order; the figures show the first two.
+    images: with thumbnails of the samples.
     """
     report = gather(results, published=published, baseline=baseline, models=models, title=title)
     palette, spent, held = styles(report.models), costs.costs(report), pairs(report)
@@ -41,7 +45,8 @@ def write_report(
     figures = plots(report, spent, palette)
     drawn = draw_all(figures, output / "figures")
     shown = {plot.name: (plot, inline(plot, output / "figures")) for plot in figures if plot.inline}
-    text = page.render(report, found, shown, palette, held)
+    album = Album() if images else Album(most=0)
+    text = page.render(report, found, shown, palette, held, looks(report, album), album.urls())
     return [
         _write(output / "index.html", text),
         _write(output / "data.json", _data(report, figures)),

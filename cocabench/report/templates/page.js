@@ -186,6 +186,32 @@
     $("#second").addEventListener("change", drawPair);
   }
 
+  // The gallery: images when a task is opened, and those items on which two models of choice differ.
+  const fill = (root) =>
+    $$("img[data-image]:not([src])", root).forEach((image) => (image.src = data.images[image.dataset.image]));
+  $$("details.look").forEach((look) => look.addEventListener("toggle", () => look.open && fill(look)));
+  const outcomes = {
+    all: () => true,
+    first: (a, b) => a > b,
+    second: (a, b) => b > a,
+    right: (a, b) => a >= 1 && b >= 1,
+    wrong: (a, b) => a <= 0 && b <= 0,
+  };
+  const pick = (gallery) => {
+    const [wanted, a, b] = ["outcome", "a", "b"].map((name) => $(`select.${name}`, gallery).value);
+    const items = $$(".items > li", gallery);
+    for (const item of items) {
+      const values = item.dataset.values.split(" ").map(Number);
+      item.hidden = !outcomes[wanted](values[a], values[b]);
+    }
+    $("output", gallery).textContent = `${items.filter((item) => !item.hidden).length} of ${items.length} shown`;
+  };
+  for (const gallery of $$(".gallery")) {
+    if (!$("select", gallery)) continue;
+    gallery.addEventListener("change", () => pick(gallery));
+    pick(gallery);
+  }
+
   // How a number was made, on hover and on focus; Escape puts it away.
   const tip = $("#tip");
   const text = (link) => {
