@@ -11,6 +11,7 @@ from typing import Protocol
 from cocabench import thumbnails
 from cocabench.errors import CocabenchError
 from cocabench.measure import measure
+from cocabench.metrics.base import Samples
 from cocabench.models.features import Cache, Cached, open_cache
 from cocabench.models.hardware import Hardware
 from cocabench.plan import Job, Settings, State
@@ -96,7 +97,7 @@ class _Run:
         progress = self.observer.started(job)
         try:
             record, samples = measure(job, model, self.settings, self.hardware, progress)
-            self._keep_thumbnails(job)
+            self._keep_thumbnails(job, samples)
             self.store.put(record, samples)
         except CocabenchError as error:
             return Outcome(job, error=error)
@@ -104,12 +105,13 @@ class _Run:
             return Outcome(job, error=_surprise(job.task.name, error))
         return Outcome(job, record)
 
-    def _keep_thumbnails(self, job: Job) -> None:
+    def _keep_thumbnails(self, job: Job, samples: Samples) -> None:
         assert job.data, "a ready job has data"
-        fingerprint = job.data.fingerprint
-        if not self.store.thumbnails_path(fingerprint).exists():
-            pictures = {e.id: thumbnails.jpeg(e) for e in thumbnails.chosen(job.data.dataset.examples)}
-            self.store.put_thumbnails(fingerprint, {key: data for key, data in pictures.items() if data is not None})
+        known = self.store.thumbnails(job.data.fingerprint)
+        new = (e for e in thumbnails.wanted(job.data.dataset.examples, samples) if e.id not in known)
+        made = {e.id: data for e in new if (data := thumbnails.jpeg(e)) is not None}
+        if made or not known:
+            self.store.put_thumbnails(job.data.fingerprint, known | made)
 
 
 def _surprise(where: str, error: Exception) -> CocabenchError:

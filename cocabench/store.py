@@ -82,6 +82,11 @@ class Store:
         frame = pd.DataFrame({"id": list(images), "jpeg": list(images.values())})
         write_atomically(self.thumbnails_path(fingerprint), lambda p: frame.to_parquet(p, index=False))
 
+    def thumbnails(self, fingerprint: str) -> dict[str, bytes]:
+        """Return {example id: JPEG} of a data set; empty where none were kept."""
+        path = self.thumbnails_path(fingerprint)
+        return read_thumbnails(path) if path.is_file() else {}
+
     def thumbnails_path(self, fingerprint: str) -> Path:
         return self.root / "thumbnails" / f"{fingerprint}.parquet"
 
@@ -143,6 +148,12 @@ def read_numbers(path: Path | None, record: Record) -> pd.DataFrame:
 
 def _is_number(kind: pa.DataType) -> bool:
     return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
+
+
+def read_thumbnails(path: Path) -> dict[str, bytes]:
+    """Return the {example id: JPEG} of a thumbnails file."""
+    table = pd.read_parquet(path)
+    return dict(zip(table["id"].astype(str), table["jpeg"], strict=True))
 
 
 def to_json(records: Iterable[Record]) -> list[str]:

@@ -7,13 +7,13 @@ import hashlib
 import io
 from pathlib import Path
 
-import pandas as pd
+from cocabench.store import read_thumbnails
 
 SIDE = 160
 """Pixels of the longer side: sharp at the 80 to 110 that the page shows on a dense screen."""
 
 QUALITY = 80
-MOST, BYTES = 160, 2_000_000
+MOST, BYTES = 240, 2_000_000
 """Images and bytes (before base64) of a whole page."""
 
 
@@ -55,8 +55,7 @@ class Album:
         if file is None or not self.most:
             return {}
         if file not in self._files:
-            table = pd.read_parquet(file)
-            self._files[file] = dict(zip(table["id"].astype(str), table["jpeg"], strict=True))
+            self._files[file] = read_thumbnails(file)
         return self._files[file]
 
 

@@ -20,10 +20,15 @@ HARDEST, CONFUSIONS = 10, 6
 BINS = ((1, "1"), (5, "2 to 5"), (10, "6 to 10"), (100, "11 to 100"), (np.inf, "over 100"))
 
 
-def hardest(task: str, samples: Samples) -> Table:
-    """Return the classes with the lowest share of right images, by the mean of the models."""
+def hardest(task: str, samples: Samples) -> Table | None:
+    """Return the classes with the lowest share of right images, by the mean of the models.
+
+    None where most classes have one image: their shares are 0 or 1 and say nothing of the class.
+    """
     shares = pd.DataFrame({model: _per_class(frame) for model, frame in samples.items()})
     counts = next(iter(samples.values())).groupby("label_name").size()
+    if counts.median() < 2:
+        return None
     order = shares.assign(mean=shares.mean(axis=1), images=-counts).sort_values(["mean", "images"], kind="stable")
     lines = tuple(
         Line((Entry(str(name)), Entry(str(counts[name]), value=float(counts[name])), *map(_share, shares.loc[name])))
@@ -46,12 +51,13 @@ def _share(value: float) -> Entry:
 
 
 def confusions(task: str, samples: Samples) -> Table:
-    """Return for each model which class is taken for which other one most often."""
+    """Return for each model which class is taken for which other one most often, twice at least."""
     lines = []
     for model, frame in samples.items():
         first = [str(names[0]) for names in frame["top5_names"]]
         wrong = Counter((str(a), b) for a, b in zip(frame["label_name"], first, strict=True) if str(a) != b)
-        for (truth, answer), count in sorted(wrong.items(), key=lambda item: (-item[1], item[0]))[:CONFUSIONS]:
+        often = sorted(((pair, n) for pair, n in wrong.items() if n > 1), key=lambda item: (-item[1], item[0]))
+        for (truth, answer), count in often[:CONFUSIONS]:
             fields = (Entry(truth), Entry(answer), Entry(str(count), value=count))
             lines.append(Line((Entry(model, model=model), *fields)))
     columns = ("model", "a picture of", "taken for", "images")
@@ -67,7 +73,9 @@ def histogram(task: str, samples: Samples, direction: str) -> Table:
         Line((Entry(name), *(_share(shares[model][i]) for model in samples))) for i, (_, name) in enumerate(BINS)
     )
     words = DIRECTIONS[direction].partition(":")[0]
-    return Table(f"{task}-{direction}", f"{words}: the right answer's rank, % of queries", ("rank", *samples), lines)
+    return Table(
+        f"{task}-{direction}", f"{words}: the right answer's rank, % of queries", ("rank", *samples), lines, bars=True
+    )
 
 
 def _places(frame: pd.DataFrame, direction: str) -> list[float]:
@@ -81,5 +89,5 @@ def tables(task: str, evaluator: str, samples: Samples) -> list[Table]:
     """Return what the samples of a task can be looked at by; empty for a task without labels or ranks."""
     columns = set.intersection(*(set(frame.columns) for frame in samples.values())) if samples else set()
     if evaluator == "classification" and {"label_name", "top5_names"} <= columns:
-        return [table for table in (hardest(task, samples), confusions(task, samples)) if table.lines]
+        return [table for table in (hardest(task, samples), confusions(task, samples)) if table and table.lines]
     return [histogram(task, samples, d) for d in DIRECTIONS if f"{d}_n_above" in columns]

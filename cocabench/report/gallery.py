@@ -60,14 +60,14 @@ class Gallery(NamedTuple):
 
 
 def galleries(evaluator: str, samples: Samples, wanted: frozenset[str], most: int) -> list[Gallery]:
-    """Return the galleries of a task, of at most so many items in all; of the images wanted, if there are any."""
+    """Return the galleries of a task, of at most so many items each; of the images wanted, if there are any."""
     makers: Mapping[str, Sequence[tuple[str, str, Callable[..., Item]]]] = {
         "classification": [("classification", "top5_names", _classified)],
         "retrieval": [("t2i", "t2i_wrong", _found), ("i2t", "i2t_wrong", _described)],
         "captioning": [("captioning", "caption", _captioned)],
     }
     kinds = makers.get(evaluator, ())
-    made = [_gallery(kind, column, make, samples, wanted, most // len(kinds)) for kind, column, make in kinds]
+    made = [_gallery(kind, column, make, samples, wanted, most) for kind, column, make in kinds]
     return [gallery for gallery in made if gallery.examples]
 
 
@@ -80,10 +80,18 @@ def _gallery(
     first, *others = frames.values()
     shared = functools.reduce(lambda index, frame: index.intersection(frame.index), others, first.index)
     pictured = shared[first.loc[shared, "image_id"].isin(wanted)]
-    seen = sorted(map(str, pictured if len(pictured) else shared), key=_hash)[:POOL]
+    seen = sorted(pictured if len(pictured) else shared, key=lambda key: (_unseen(key, frames, wanted), _hash(key)))[
+        :POOL
+    ]
     values = pd.DataFrame({model: _values(frame.loc[seen], kind) for model, frame in frames.items()})
     keys = _chosen(values, first["image_id"], most)
     return Gallery(kind, tuple(make(key, {m: f.loc[key] for m, f in frames.items()}, values.loc[key]) for key in keys))
+
+
+def _unseen(key: str, frames: Samples, wanted: frozenset[str]) -> int:
+    """Return how many of a query's neighbours have no thumbnail: with few, there is more to look at."""
+    near = [frame.at[key, "t2i_wrong"] for frame in frames.values() if "t2i_wrong" in frame]
+    return sum(str(name) not in wanted for names in near if np.iterable(names) for name in names)
 
 
 def _asked(frame: pd.DataFrame, kind: str) -> pd.DataFrame:

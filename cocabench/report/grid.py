@@ -44,7 +44,10 @@ class Line:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """name: the stem of its files. heads: leading columns that name the line. about: what must be said below it."""
+    """name: the stem of its files. heads: leading columns that name the line. about: what must be said below it.
+
+    bars: the page draws the models' shares (0-100) as bars behind their numbers.
+    """
 
     name: str
     caption: str
@@ -52,6 +55,7 @@ class Table:
     lines: tuple[Line, ...]
     heads: int = 1
     about: str = ""
+    bars: bool = False
 
     def entries(self) -> Iterator[Entry]:
         return (entry for line in self.lines for entry in line.entries)

@@ -17,7 +17,7 @@ MOST_MODELS = 4
 """Models whose samples are looked at: the pair of the figures first."""
 
 FEWEST, MOST_ITEMS = 4, 24
-"""Items of a task's galleries, however many tasks share the album."""
+"""Items of a gallery, however many tasks share the album."""
 
 
 class Look(NamedTuple):

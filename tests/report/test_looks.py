@@ -1,0 +1,122 @@
+"""The closer looks: hardest classes, confusions, ranks, and the gallery's choice of images."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from cocabench.report import closer, gallery
+from cocabench.report.album import Album
+from cocabench.report.content import gather
+from cocabench.report.looks import looks
+from cocabench.store import Results
+from tests.report.pictured import results
+
+
+@pytest.fixture
+def found(tmp_path: Path) -> Results:
+    return results(tmp_path)
+
+
+def samples(found: Results, task: str) -> dict[str, pd.DataFrame]:
+    return {r.model: found.samples(r) for r in found if r.task == task}
+
+
+def test_hardest_classes_are_the_lowest_means_of_the_models(found: Results) -> None:
+    table = closer.hardest("named", samples(found, "named"))
+    assert table is not None
+    # "one" is wrong on even images, "two" on every third: all four cats of "two", none of its dogs and owls.
+    assert [[e.text for e in line.entries] for line in table.lines] == [
+        ["cat", "4", "50.0", "0.0"],
+        ["dog", "4", "50.0", "100.0"],
+        ["owl", "4", "50.0", "100.0"],
+    ]
+
+
+def test_classes_of_one_image_are_not_ranked(found: Results) -> None:
+    few = {model: frame.drop_duplicates("label") for model, frame in samples(found, "named").items()}
+    assert closer.hardest("named", few) is None
+    assert not closer.confusions("named", few).lines
+
+
+def test_confusions_name_the_frequent_ones_only(found: Results) -> None:
+    table = closer.confusions("named", samples(found, "named"))
+    said = [tuple(e.text for e in line.entries) for line in table.lines]
+    assert ("two", "cat", "dog", "4") in said
+    assert ("one", "owl", "cat", "2") in said
+    assert len(said) == 4
+
+
+def test_the_histogram_holds_every_query_once(found: Results) -> None:
+    table = closer.histogram("found", samples(found, "found"), "t2i")
+    shares = [[e.value for e in line.entries[1:]] for line in table.lines]
+    assert shares[0] == pytest.approx([50, 100 * 8 / 12])
+    assert shares[1] == pytest.approx([50, 100 * 4 / 12])
+    assert [sum(column) for column in zip(*shares, strict=True)] == pytest.approx([100, 100])  # type: ignore[arg-type]
+
+
+def test_the_gallery_shows_disagreement_first_and_each_image_once(found: Results) -> None:
+    (shown,) = gallery.galleries("classification", samples(found, "named"), frozenset(), most=6)
+    values = [tuple(answer.value for answer in item.answers) for item in shown.examples]
+    assert set(values[:2]) == {(0, 1), (1, 0)}
+    assert len({item.picture for item in shown.examples}) == 6
+    item = shown.examples[0]
+    assert [c.right for c in item.answers[0].choices].count(True) == 1
+
+
+def test_retrieval_has_both_directions_with_neighbours(found: Results) -> None:
+    t2i, i2t = gallery.galleries("retrieval", samples(found, "found"), frozenset(), most=4)
+    item = t2i.examples[0]
+    assert item.query
+    assert item.answers[0].choices[0].picture == f"x{(int(item.picture[1:]) + 1) % 12}"
+    assert {a.words for item in t2i.examples for a in item.answers} == {"rank 1", "rank 2"}
+    assert i2t.examples[0].truth == (f"picture {i2t.examples[0].picture[1:]}",)
+    assert i2t.examples[0].answers[0].choices[0].text == "not it"
+
+
+def test_captions_come_with_references_and_scores(found: Results) -> None:
+    (shown,) = gallery.galleries("captioning", samples(found, "told"), frozenset(), most=12)
+    item = next(item for item in shown.examples if item.picture == "x1")
+    assert item.truth == ("one dog",)
+    assert item.answers[0].choices[0].text == "a dog"
+    assert item.answers[0].words == "CIDEr 121.0"
+
+
+def test_images_with_thumbnails_are_preferred(found: Results) -> None:
+    (shown,) = gallery.galleries("classification", samples(found, "named"), frozenset({"x3", "x7"}), most=6)
+    assert {item.picture for item in shown.examples} == {"x3", "x7"}
+
+
+def test_an_album_holds_each_image_once_and_keeps_its_limits(found: Results) -> None:
+    file = gather(found).thumbnails(found.records[0])
+    album = Album(most=2)
+    assert [album.add(file, name) for name in ("x0", "x1", "x0", "x2", "none")] == ["i0", "i1", "i0", "", ""]
+    assert all(url.startswith("data:image/jpeg;base64,") for url in album.urls().values())
+    assert Album(most_bytes=10).add(file, "x0") == ""
+    assert Album(most=0).add(file, "x0") == ""
+
+
+def test_a_report_looks_at_every_task_that_has_samples(found: Results) -> None:
+    report, album = gather(found), Album()
+    shown = looks(report, album)
+    assert [look.task for look in shown] == ["named", "found", "told"]
+    assert all(look.models == ("one", "two") for look in shown)
+    assert len(album.urls()) == 12
+    assert not looks(gather(found.records), Album())
+
+
+def test_thumbnails_hold_what_retrieval_took_for_the_first_images() -> None:
+    from cocabench import thumbnails
+    from cocabench.types import Example
+
+    examples = [Example(str(i), image=None) for i in range(600)]  # type: ignore[arg-type]
+    first = thumbnails.chosen(examples)
+    outside = next(e for e in examples if e not in first)
+    rows = [
+        {"image_id": first[0].id, "t2i_wrong": [outside.id, first[1].id]},
+        {"image_id": first[0].id, "t2i_wrong": None},
+    ]
+    assert thumbnails.wanted(examples, pd.DataFrame(rows)) == [*first, outside]
+    assert thumbnails.wanted(examples, pd.DataFrame({"image_id": []})) == first
