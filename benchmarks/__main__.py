@@ -23,12 +23,17 @@ ROWS: dict[str, tuple[str, ...]] = {
     "cache": ("cache",),
     "run": ("run",),
     "captioning": ("captioning",),
+    "captioning-one-group": ("captioning", "--groups", "1"),
     "metrics": ("metrics",),
 }
 """Name -> its module below benchmarks, and flags."""
 
-EXTRA: dict[str, tuple[str, ...]] = {"images": ("images",)}
-"""Rows that need a GPU: run by name only."""
+EXTRA: dict[str, tuple[str, ...]] = {
+    "images": ("images",),
+    "captioning-cuda": ("captioning_cuda",),
+    "captioning-curves": ("captioning_curves",),
+}
+"""Rows that need a GPU or have no other side: run by name only."""
 
 
 def main() -> None:

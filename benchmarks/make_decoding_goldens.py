@@ -152,7 +152,7 @@ def peer_environment() -> dict[str, str]:
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(folder)]
         subprocess.run([*command, *PINS], check=True)
         done.write_text("\n".join(PINS))
-    return {**os.environ, "PYTHONPATH": str(folder), "PYTHONWARNINGS": "ignore", "TRANSFORMERS_VERBOSITY": "error"}
+    return {"PYTHONPATH": str(folder), "PYTHONWARNINGS": "ignore", "TRANSFORMERS_VERBOSITY": "error"}
 
 
 def upstream(model: Any, pixels: torch.Tensor, name: str, settings: dict[str, Any]) -> torch.Tensor:
@@ -228,7 +228,8 @@ def main() -> None:
     """Install the peers and start again with them, or, with them, write the goldens."""
     if "--worker" not in sys.argv:
         command = [sys.executable, "-P", __file__, "--worker"]
-        raise SystemExit(subprocess.run(command, env=peer_environment(), check=False).returncode)
+        environment = {**os.environ, **peer_environment()}
+        raise SystemExit(subprocess.run(command, env=environment, check=False).returncode)
     torch.set_num_threads(1)
     goldens = {
         model: "[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]" for model, cases in _goldens().items()

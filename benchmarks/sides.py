@@ -36,7 +36,7 @@ class Row:
     """A comparison. ours and theirs prepare (not timed) and return the Work; tolerance bounds their difference.
 
     arguments: the row's own flags, passed on to both sides; ``what`` may name them in braces. environment: variables
-    for their side (pinned packages).
+    for their side (pinned packages). repeats: timed runs of each side, if not told otherwise.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Row:
     tolerance: float = float("inf")
     arguments: dict[str, Any] = field(default_factory=dict)
     environment: Callable[[], dict[str, str]] = dict
+    repeats: int = 3
 
     def main(self, argv: Sequence[str] | None = None) -> None:
         """Run the comparison; with --worker, one side of it."""
@@ -65,7 +66,7 @@ class Row:
         parser = argparse.ArgumentParser(prog=f"benchmarks {self.name}", description=f"{self.what}: {self.against}")
         parser.add_argument("--json", action="store_true", help="print only the JSON line")
         parser.add_argument("--threads", type=int, default=2)
-        parser.add_argument("--repeats", type=int, default=3, help="timed runs of each side")
+        parser.add_argument("--repeats", type=int, default=self.repeats, help="timed runs of each side")
         parser.add_argument("--worker", choices=SIDES, help=argparse.SUPPRESS)
         parser.add_argument("--answer", help=argparse.SUPPRESS)
         for flag, default in self.arguments.items():
