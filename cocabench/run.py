@@ -9,11 +9,12 @@ from itertools import groupby
 from typing import Protocol
 
 from cocabench import thumbnails
-from cocabench.errors import CocabenchError
+from cocabench.errors import CocabenchError, LostProcessError
 from cocabench.measure import measure
 from cocabench.metrics.base import Samples
 from cocabench.models.features import Cache, Cached, open_cache
 from cocabench.models.hardware import Hardware
+from cocabench.models.processes import Alone, Group, Sharded
 from cocabench.plan import Job, Settings, State
 from cocabench.store import Store
 from cocabench.types import Model, Progress, Record
@@ -42,16 +43,19 @@ class Outcome:
     error: CocabenchError | None = None
 
 
-def execute(jobs: Sequence[Job], settings: Settings, hardware: Hardware, observer: Observer) -> Iterator[Outcome]:
+def execute(
+    jobs: Sequence[Job], settings: Settings, hardware: Hardware, observer: Observer, group: Group | None = None
+) -> Iterator[Outcome]:
     """Run the jobs model by model and yield each Outcome as it is known; Records are stored before they are yielded.
 
-    An error ends its job and no other. What was finished before an interruption is in the store, and features that were
+    group: the processes that share the samples; None: this one alone. An error ends its job and no other, but for
+    LostProcessError, which is raised. What was finished before an interruption is in the store, and features that were
     computed for an unfinished job are in the cache.
     """
     with open_cache(settings.cache, observer.note) as cache:
-        run = _Run(settings, hardware, observer, Store(settings.output), cache)
-        for _, group in groupby(jobs, key=lambda job: job.plan.id):
-            yield from run.model(list(group))
+        run = _Run(settings, hardware, observer, Store(settings.output), cache, group or Alone())
+        for _, of_one in groupby(jobs, key=lambda job: job.plan.id):
+            yield from run.model(list(of_one))
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ class _Run:
     observer: Observer
     store: Store
     cache: Cache
+    group: Group
 
     def model(self, jobs: list[Job]) -> Iterator[Outcome]:
         """Run the jobs of one model, which is loaded for the first of them that needs it."""
@@ -86,7 +91,9 @@ class _Run:
         assert job.signature, "a ready job has a signature"
         self.observer.loading(job.plan.id)
         try:
-            model = job.plan.load(self.hardware)
+            model = Sharded.load(self.group, job.plan, self.hardware)
+        except LostProcessError:
+            raise
         except CocabenchError as error:
             return error
         except Exception as error:  # noqa: BLE001 — one model's surprise must not lose the others' results
@@ -99,6 +106,8 @@ class _Run:
             record, samples = measure(job, model, self.settings, self.hardware, progress)
             self._keep_thumbnails(job, samples)
             self.store.put(record, samples)
+        except LostProcessError:
+            raise
         except CocabenchError as error:
             return Outcome(job, error=error)
         except Exception as error:  # noqa: BLE001 — one task's surprise must not lose the others' results

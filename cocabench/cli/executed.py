@@ -13,11 +13,15 @@ from cocabench.cli.console import err
 
 if TYPE_CHECKING:
     from cocabench.models.hardware import Hardware
+    from cocabench.models.processes import Group
     from cocabench.plan import Job, Settings
     from cocabench.run import Outcome
 
 
-def execute(jobs: Sequence[Job], settings: Settings, machine: Hardware, *, show: bool, as_json: bool) -> None:
+def execute(
+    jobs: Sequence[Job], settings: Settings, machine: Hardware, group: Group, *, show: bool, as_json: bool
+) -> None:
+    """Run the jobs, say what failed, print the summary. Exits with 1 where a job failed and 130 when interrupted."""
     from cocabench import run
     from cocabench.cli.watch import Bars, Quiet
     from cocabench.store import Store
@@ -26,7 +30,7 @@ def execute(jobs: Sequence[Job], settings: Settings, machine: Hardware, *, show:
     outcomes: list[Outcome] = []
     try:
         with Bars() if show else Quiet() as observer:
-            for outcome in run.execute(jobs, settings, machine, observer):
+            for outcome in run.execute(jobs, settings, machine, observer, group):
                 outcomes.append(outcome)
     except KeyboardInterrupt:
         done = sum(outcome.record is not None for outcome in outcomes)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.markup import escape
@@ -15,6 +17,9 @@ from cocabench.cli.options import Cache, DataRoot, Decoding, Java, RequireMetric
 from cocabench.cli.planned import preflight, print_plan
 from cocabench.errors import UsageError
 from cocabench.spec import parse_models
+
+if TYPE_CHECKING:
+    from cocabench.registry import ModelPlan, Task
 
 MODEL_HELP = "Models, comma-separated: NAME, NAME:TAG, NAME:FILE, a folder, hf-hub:ORG/REPO, demo, NAME:random@SEED."
 TASKS_OWN = "Captioning: overrides the task file's {}."
@@ -32,7 +37,10 @@ def run(
     tasks: Annotated[list[str], typer.Option("--tasks", help="Tasks, groups, or .toml files, comma-separated.")],
     data_root: DataRoot = Path("data"),
     output: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    device: Annotated[
+        str,
+        typer.Option("--device", "--devices", help="auto, cpu, cuda:1; a process each: all, 0,1, cpu,cpu."),
+    ] = "auto",
     precision: Annotated[Precision, typer.Option(help="auto: fp32 on the CPU, fp16 on CUDA.")] = Precision.AUTO,
     batch_size: Annotated[str, typer.Option(help="auto or a number; halved when memory runs out.")] = "auto",
     workers: Annotated[
@@ -74,49 +82,66 @@ def run(
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress; errors and the summary only.")] = False,
 ) -> None:
     """Evaluate models on tasks. Finished results are kept and not run again."""
-    from cocabench import plan as planning
     from cocabench.models.features import folder
     from cocabench.models.hardware import hardware
-    from cocabench.registry import find_tasks, model_plans
+    from cocabench.models.processes import device_names, joined, processes
+    from cocabench.plan import Settings, plan
 
-    specs = [spec for text in model for spec in parse_models(text)]
-    names = [name.strip() for text in tasks for name in text.split(",") if name.strip()]
-    if not names:
-        raise UsageError("--tasks", "no task named", fix="see `cocabench list tasks`")
-    chosen = find_tasks(names)
-    beam_groups = beam_groups_of(beams) if beams and not beam_groups else beam_groups
-    options = {"num_beams": beams, "num_beam_groups": beam_groups, "seq_len": max_length, "decoding": decoding}
-    chosen = [task.with_params({k: v for k, v in options.items() if v is not None}) for task in chosen]
-    settings = planning.Settings(
-        data_root=data_root,
-        output=output,
-        cache=None if no_cache else folder(),
-        limit=limit,
-        seed=seed,
-        download=download,
-        fresh=fresh,
-        skip_bad_images=skip_bad_images,
-    )
-    machine = hardware(
-        device=device,
-        precision=precision,
-        batch_size=_batch_size(batch_size),
-        workers=workers,
-        skip_bad_images=skip_bad_images,
-    )
+    if joined(devices := device_names(device)):
+        return
+    with processes(devices) as group:
+        groups = beam_groups_of(beams) if beams and not beam_groups else beam_groups
+        decoder = {"num_beams": beams, "num_beam_groups": groups, "seq_len": max_length, "decoding": decoding}
+        chosen = _tasks(tasks, decoder)
+        settings = Settings(
+            data_root=data_root,
+            output=output,
+            cache=None if no_cache else folder(),
+            limit=limit,
+            seed=seed,
+            download=download,
+            fresh=fresh,
+            skip_bad_images=skip_bad_images,
+        )
+        computing = partial(
+            hardware,
+            precision=precision,
+            batch_size=_batch_size(batch_size),
+            workers=workers,
+            skip_bad_images=skip_bad_images,
+        )
+        machine, *_ = [computing(device=name) for name in group.devices]
+        jobs = plan(_models(model, quick_gelu, dry_run, quiet), chosen, settings, machine.precision)
+        unavailable = preflight(jobs, quiet)
+        if require_metrics and unavailable:
+            raise UsageError("--require-metrics", "; ".join(f"{name}: {why}" for name, why in unavailable.items()))
+        if dry_run:
+            print_plan(jobs)
+        else:
+            execute(jobs, settings, machine, group, show=not (quiet or as_json), as_json=as_json)
+
+
+def _models(texts: Sequence[str], quick_gelu: bool | None, dry_run: bool, quiet: bool) -> list[ModelPlan]:
+    """Return what --model stands for, and tell the choices that were made."""
+    from cocabench.registry import model_plans
+
+    specs = [spec for text in texts for spec in parse_models(text)]
     plans = model_plans(specs, quick_gelu=quick_gelu, download=not dry_run)
-    show = not (quiet or as_json)
     for plan in plans:
         for note in plan.notes if not quiet else ():
             err.print(f"[yellow]note[/yellow] {escape(note)}")
-    jobs = planning.plan(plans, chosen, settings, machine.precision)
-    unavailable = preflight(jobs, quiet)
-    if require_metrics and unavailable:
-        raise UsageError("--require-metrics", "; ".join(f"{name}: {why}" for name, why in unavailable.items()))
-    if dry_run:
-        print_plan(jobs)
-        return
-    execute(jobs, settings, machine, show=show, as_json=as_json)
+    return plans
+
+
+def _tasks(texts: Sequence[str], decoder: Mapping[str, Any]) -> list[Task]:
+    """Return the tasks that --tasks names, with what is set of the decoder's options."""
+    from cocabench.registry import find_tasks
+
+    names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
+    if not names:
+        raise UsageError("--tasks", "no task named", fix="see `cocabench list tasks`")
+    set_here = {key: value for key, value in decoder.items() if value is not None}
+    return [task.with_params(set_here) for task in find_tasks(names)]
 
 
 def _batch_size(text: str) -> int | None:

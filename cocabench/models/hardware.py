@@ -24,6 +24,11 @@ class Hardware:
     workers: int | None = None
     skip_bad_images: bool = False
 
+    @property
+    def images_per_batch(self) -> int:
+        """The largest batch of images; halved when memory runs out."""
+        return self.batch_size or (256 if self.device.type == "cuda" else 32)
+
     @contextmanager
     def exactly(self) -> Iterator[None]:
         """Compute in this precision: autocast for fp16 and bf16; fp32 without TF32, in convolutions too."""

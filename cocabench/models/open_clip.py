@@ -90,15 +90,12 @@ class OpenClip:
         stage: str = "images",
     ) -> tuple[list[T], NDArray[np.int64]]:
         done, positions = [], []
-        size, skip = self._batch_size(), self.hardware.skip_bad_images
+        size, skip = self.hardware.images_per_batch, self.hardware.skip_bad_images
         for batch in batches(images, self.transform, batch_size=size, workers=self.hardware.workers, skip_bad=skip):
             done += self._smaller_if_needed(work, batch.pixels)
             positions.append(batch.positions)
             progress(stage, batch.done, len(images))
         return done, np.concatenate(positions) if positions else np.empty(0, np.int64)
-
-    def _batch_size(self) -> int:
-        return self.hardware.batch_size or (256 if self.hardware.device.type == "cuda" else 32)
 
     def _smaller_if_needed(self, work: Callable[[torch.Tensor], T], inputs: torch.Tensor) -> list[T]:
         """Run work on inputs (n, …), in halves after running out of memory; the smaller size stays in force."""

@@ -1,0 +1,94 @@
+"""A Model that every process of a group holds and that encodes with all of them.
+
+Samples are dealt in whole batches, so each batch holds what it would in one process: not a digit of a feature depends
+on how many processes there are. (On the CPU the number of threads may move the last one; processes share the threads.)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cocabench.models.hardware import Hardware
+from cocabench.models.processes.group import Group
+from cocabench.registry import ModelPlan
+from cocabench.types import Captions, Features, ImageFeatures, ImageSource, Progress, silent
+
+TEXTS = 2048
+"""Texts that are dealt together: enough to fill a batch when they are cut to their lengths."""
+
+
+@dataclass
+class Sharded:
+    """A model in every process of the group. batch: images that are dealt together."""
+
+    group: Group
+    batch: int
+    parameters: Mapping[str, int]
+
+    @classmethod
+    def load(cls, group: Group, plan: ModelPlan, hardware: Hardware) -> Self:
+        """Let every process load the model."""
+        first, *_ = group.ask("load", [(plan, hardware)] * group.size)
+        return cls(group, hardware.images_per_batch, first)
+
+    @property
+    def warnings(self) -> Sequence[str]:
+        """What each process has to say, once."""
+        told = self.group.ask("warnings", [()] * self.group.size)
+        return list(dict.fromkeys(text for one in told for text in one))
+
+    def encode_images(self, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures:
+        """Return unit rows for the images that could be read."""
+        dealt = deal(len(images), self.batch, self.group.size)
+        shares = [([images[i] for i in own],) for own in dealt]
+        found: list[ImageFeatures] = self.group.ask("encode_images", shares, progress=_up_to(len(images), progress))
+        kept = _kept(dealt, found)
+        rows = np.concatenate([part.rows for part in found if len(part.rows)] or [found[0].rows])
+        order = np.argsort(kept)
+        return ImageFeatures(rows[order], kept[order])
+
+    def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
+        """Return a unit row per text."""
+        blocks = [texts[start : start + TEXTS] for start in range(0, len(texts), TEXTS)]
+        shares = [(blocks[rank :: self.group.size],) for rank in range(self.group.size)]
+        found = self.group.ask("encode_texts", shares, progress=_up_to(len(texts), progress))
+        rows = [found[i % self.group.size][i // self.group.size] for i in range(len(blocks))]
+        return np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
+
+    def caption(
+        self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress = silent
+    ) -> Captions:
+        """Return a caption for each image that could be read."""
+        dealt = deal(len(images), self.batch, self.group.size)
+        shares = [([images[i] for i in own], options) for own in dealt]
+        found: list[Captions] = self.group.ask("caption", shares, progress=_up_to(len(images), progress))
+        kept = _kept(dealt, found)
+        texts = [text for part in found for text in part.texts]
+        scores = [score for part in found for score in part.scores]
+        order = np.argsort(kept)
+        return Captions([texts[i] for i in order], [scores[i] for i in order], kept[order])
+
+
+def deal(n: int, batch: int, size: int) -> list[NDArray[np.int64]]:
+    """Return which of n samples each of size processes gets: whole batches in turn, in order."""
+    numbers = np.arange(n)
+    return [numbers[numbers // batch % size == rank] for rank in range(size)]
+
+
+def _kept(dealt: Sequence[NDArray[np.int64]], found: Sequence[ImageFeatures | Captions]) -> NDArray[np.int64]:
+    return np.concatenate([own[part.kept] for own, part in zip(dealt, found, strict=True)])
+
+
+def _up_to(total: int, progress: Progress) -> Progress:
+    """Return a Progress that never tells of more than there is: the last share may be a smaller one."""
+    whole = total
+
+    def told(stage: str, done: int, total: int) -> None:
+        progress(stage, min(done, whole), whole)
+
+    return told
