@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 import numpy as np
@@ -25,7 +26,7 @@ from cocabench.models.build import (
 from cocabench.models.captions import caption_texts, decode_options, special_ids, truncated
 from cocabench.models.decode import generate_scored
 from cocabench.models.hardware import Hardware
-from cocabench.models.text import encode_batch, encode_tokens
+from cocabench.models.text import encode_tokens
 from cocabench.types import Captions, Features, ImageFeatures, ImageSource, Progress, silent
 
 T = TypeVar("T")
@@ -57,7 +58,7 @@ class OpenClip:
         rows = encode_tokens(
             self.net,
             self.tokenizer(distinct),
-            encode=lambda tokens: torch.cat(self._smaller_if_needed(self._text_features, tokens)),
+            run=lambda encode, tokens: torch.cat(self._smaller_if_needed(partial(_unit, encode), tokens)),
             progress=progress,
         )
         position = {text: i for i, text in enumerate(distinct)}
@@ -116,10 +117,11 @@ class OpenClip:
         return self._smaller_if_needed(work, inputs)
 
     def _image_features(self, pixels: torch.Tensor) -> torch.Tensor:
-        return F.normalize(self.net.encode_image(pixels).float(), dim=-1).cpu()
+        return _unit(self.net.encode_image, pixels)
 
-    def _text_features(self, tokens: torch.Tensor) -> torch.Tensor:
-        return F.normalize(encode_batch(self.net, tokens).float(), dim=-1).cpu()
+
+def _unit(encode: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
+    return F.normalize(encode(inputs).float(), dim=-1).cpu()
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -7,8 +7,10 @@ import torch
 import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
 
-from cocabench.models import text
-from cocabench.models.text import encode_texts, encode_tokens, kept_lengths, tower
+from cocabench.models.text import Whole, cut, encode_texts, encode_tokens, text_encoder, tree
+from cocabench.models.text.cut import Cut
+from cocabench.models.text.tower import tower
+from cocabench.models.text.tree import Tree
 
 from .tiny import CLIP, COCA, TEXT, random_network
 
@@ -25,7 +27,6 @@ TOWERS: dict[str, dict[str, Any]] = {
     "last": {**CLIP, "custom_text": True, "text_cfg": {**LONG, "pool_type": "last"}},
     "bidirectional": {**CLIP, "custom_text": True, "text_cfg": {**LONG, "no_causal_mask": True}},
 }
-WHOLE = {"last", "bidirectional"}
 
 
 @pytest.fixture(scope="module", params=TOWERS)
@@ -61,6 +62,14 @@ def ours(net: Any, token_ids: torch.Tensor) -> torch.Tensor:
         return F.normalize(encode_tokens(net, token_ids), dim=-1)
 
 
+def test_length_buckets_are_exact_too(net: Any) -> None:
+    if (parts := tower(net)) is not None:
+        token_ids = tokens_of_every_length(context_of(net))
+        with torch.inference_mode():
+            found = F.normalize(Cut(parts)(token_ids), dim=-1)
+        assert (found - reference(net, token_ids)).abs().max() <= 2e-5
+
+
 def context_of(net: Any) -> int:
     return int(net.context_length if hasattr(net, "context_length") else net.text.context_length)
 
@@ -82,16 +91,18 @@ def test_texts_of_users_too(net: Any) -> None:
 def test_small_batches_give_the_same(net: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     token_ids = tokens_of_every_length(context_of(net))
     whole = ours(net, token_ids)
-    monkeypatch.setattr(text, "BATCH_TOKENS", 60)
+    monkeypatch.setattr(cut, "BATCH_TOKENS", 60)
+    monkeypatch.setattr(tree, "BATCH_NODES", 20)
     assert (ours(net, token_ids) - whole).abs().max() <= 2e-6
 
 
 def test_which_towers_are_cut_short(net: Any) -> None:
-    assert (tower(net) is None) == (net.name in WHOLE)
-    ids = SimpleTokenizer(context_length=context_of(net))(["a dog", "a dog and a cat"])
+    kind = {"custom blocks": Cut, "last": Whole, "bidirectional": Whole}.get(net.name, Tree)
+    assert type(text_encoder(net)) is kind
+    parts, ids = tower(net), SimpleTokenizer(context_length=context_of(net))(["a dog", "a dog and a cat"])
+    assert (parts is None) == (kind is Whole)
     expected = {"first": [1, 1], "coca": [5, 8], "cls, not a CoCa": [5, 8]}
-    whole = [context_of(net)] * 2
-    assert kept_lengths(net, ids).tolist() == (whole if net.name in WHOLE else expected.get(net.name, [4, 7]))
+    assert parts is None or parts.lengths(ids).tolist() == expected.get(net.name, [4, 7])
 
 
 def test_a_cut_text_must_not_depend_on_what_is_behind(net: Any) -> None:
