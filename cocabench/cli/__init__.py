@@ -16,6 +16,7 @@ from cocabench.cli import (
     data,
     doctor,
     gate,
+    interop,
     lists,
     records,
     results,
@@ -39,12 +40,14 @@ for command in (
     results.report,
     gate.gate,
     records.show,
+    interop.export,
     captions.caption,
     score.score,
     train.train,
     doctor.doctor,
 ):
     app.command()(command)
+app.command("import")(interop.import_)
 app.add_typer(cache.app, name="cache")
 app.add_typer(lists.app, name="list")
 app.add_typer(data.app, name="data")
