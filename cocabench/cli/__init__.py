@@ -38,6 +38,7 @@ for command in (
     run.run,
     compare.compare,
     results.report,
+    results.serve,
     gate.gate,
     records.show,
     interop.export,

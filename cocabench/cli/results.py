@@ -1,8 +1,9 @@
-"""cocabench report: it reads results and needs no model."""
+"""cocabench report and serve: they read results and need no model."""
 
 from __future__ import annotations
 
 import webbrowser
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
@@ -50,3 +51,24 @@ def report(
     err.print(f"beside it {len(files)} files: tables/, figures/, data.json", highlight=False)
     if open_page:
         webbrowser.open(page.resolve().as_uri())
+
+
+def serve(
+    folder: Annotated[Path, typer.Argument(help="The folder of the reports.")] = Path("reports"),
+    host: Annotated[
+        str, typer.Option(help="Who is served; 0.0.0.0 is everybody who can reach this machine.")
+    ] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    open_page: Annotated[bool, typer.Option("--open", help="Open the reports in a browser.")] = False,
+) -> None:
+    """Serve reports over HTTP, read-only, until interrupted."""
+    from cocabench.report.serve import server
+
+    with server(folder, host=host, port=port) as running:
+        name, number = running.where
+        address = f"http://{'localhost' if name in ('127.0.0.1', '0.0.0.0') else name}:{number}/"
+        err.print(f"serving {folder} at {address} (Ctrl-C ends it)", soft_wrap=True)
+        if open_page:
+            webbrowser.open(address)
+        with suppress(KeyboardInterrupt):
+            running.serve_forever()

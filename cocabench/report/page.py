@@ -39,7 +39,7 @@ def render(
     images: Mapping[str, str],
 ) -> str:
     """Return the page. figures: {name: the figure and its SVG as ``drawing.inline`` returns it}. images: data URLs."""
-    environment = _environment()
+    templates = environment()
     notes = notes_of(list(tables.values()))
     told = {
         "models": _models(report, palette),
@@ -49,7 +49,7 @@ def render(
     }
     shown_cards = cards.cards(report)
     style, script = _asset("style.css"), _asset("page.js")
-    return environment.get_template("page.html").render(
+    return templates.get_template("page.html").render(
         report=report,
         headline=headline(report.comparison),
         tables=tables,
@@ -95,7 +95,7 @@ def _sections(
 
 
 @cache
-def _environment() -> Environment:
+def environment() -> Environment:
     environment = Environment(
         loader=PackageLoader("cocabench.report"),
         autoescape=True,

@@ -245,7 +245,10 @@
     tip.textContent = words;
     tip.hidden = false;
     link.setAttribute("aria-describedby", "tip");
-    const box = link.getBoundingClientRect();
+    move();
+  };
+  const move = () => {
+    const box = owner.getBoundingClientRect();
     const below = box.bottom + 8 + tip.offsetHeight < innerHeight;
     tip.style.top = `${below ? box.bottom + 6 : Math.max(4, box.top - tip.offsetHeight - 6)}px`;
     tip.style.left = `${Math.max(8, Math.min(box.left, innerWidth - tip.offsetWidth - 8))}px`;
@@ -258,7 +261,8 @@
   });
   document.addEventListener("focusin", (event) => (link(event) ? show(link(event)) : hide()));
   document.addEventListener("keydown", (event) => event.key === "Escape" && hide());
-  document.addEventListener("scroll", hide, { passive: true, capture: true });
+  const scrolled = () => owner && (document.activeElement === owner ? move() : hide());
+  document.addEventListener("scroll", scrolled, { passive: true, capture: true });
 
   // On paper, what is folded is open.
   let folded = [];

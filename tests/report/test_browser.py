@@ -1,0 +1,247 @@
+"""The page in a real browser, Debian's chromium driven by Playwright: no network, no message, axe-core content."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cocabench.report.write import write_report
+from cocabench.store import Results, Store, load
+from tests.report.pictured import results
+from tests.report.records import estimate, record
+
+sync_api = pytest.importorskip("playwright.sync_api", reason="no playwright: pip install 'cocabench[browser]'")
+axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="no axe: pip install 'cocabench[browser]'")
+
+CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
+HOSTILE = "</script><script>document.title='owned'</script><img src=x onerror=\"document.title='owned'\">"
+PHONE = {"width": 390, "height": 844}
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not CHROMIUM, reason="no chromium: apt install chromium, or set CHROMIUM"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Any]:
+    with sync_api.sync_playwright() as playwright:
+        running = playwright.chromium.launch(executable_path=CHROMIUM, args=list(FLAGS))
+        yield running
+        running.close()
+
+
+@pytest.fixture(scope="module")
+def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of two models with samples, a third without, and groups."""
+    folder = tmp_path_factory.mktemp("plain")
+    more = [
+        record(model, f"group_task_{i}", {"acc1": estimate(0.3 + 0.1 * i + 0.05 * side, 0.02)}, groups=("robust",))
+        for side, model in enumerate(("one", "two", "three"))
+        for i in range(4)
+    ]
+    return write_report(joined(results(folder / "results"), more, folder / "results"), folder / "page")[0]
+
+
+def joined(found: Results, more: list[Any], root: Path) -> Results:
+    store = Store(root)
+    for made in more:
+        store.put_record(made)
+    return load(root)
+
+
+@pytest.fixture(scope="module")
+def hostile_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report in which every name and text is markup."""
+    folder = tmp_path_factory.mktemp("hostile")
+    models = (f"{HOSTILE}:javascript:alert(1)", f"b{HOSTILE}")
+    found = results(folder / "results", models=models, text=HOSTILE)
+    bad = [r.model_copy(update={"warnings": (HOSTILE,), "groups": (HOSTILE, "'\"><b>")}) for r in found]
+    for made in bad:
+        Store(folder / "results").put_record(made)
+    return write_report(load(folder / "results"), folder / "page", title=HOSTILE)[0]
+
+
+Opened = Callable[..., Any]
+
+
+@pytest.fixture
+def opened(browser: Any) -> Iterator[Opened]:
+    """Open a page; at the end nothing must have been said on the console and nothing asked of the network."""
+    contexts: list[Any] = []
+    said: list[str] = []
+
+    def open_page(file: Path, **options: Any) -> Any:
+        context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", lambda message: said.append(f"{message.type}: {message.text}"))
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.on(
+            "request", lambda asked: said.append(asked.url) if not asked.url.startswith(("file:", "data:")) else None
+        )
+        page.goto(file.resolve().as_uri())
+        return page
+
+    yield open_page
+    for context in contexts:
+        context.close()
+    assert not said
+
+
+def texts(page: Any, selector: str) -> list[str]:
+    return [text.strip() for text in page.locator(selector).all_inner_texts()]
+
+
+def column(page: Any, index: int) -> list[str]:
+    return texts(page, f"#table-results tbody[data-part=classification] tr[data-tags] > :nth-child({index})")
+
+
+def test_a_head_sorts_and_says_so(opened: Opened, page_file: Path) -> None:
+    page = opened(page_file)
+    before = column(page, 1)
+    head = page.locator("#table-results thead th").nth(2)
+    assert head.get_attribute("aria-sort") == "none"
+    head.locator("button").click()
+    assert head.get_attribute("aria-sort") == "descending"
+    values = [float(text.split()[0]) for text in column(page, 3)]
+    assert values == sorted(values, reverse=True)
+    head.locator("button").press("Enter")
+    assert head.get_attribute("aria-sort") == "ascending"
+    values = [float(text.split()[0]) for text in column(page, 3)]
+    assert values == sorted(values)
+    assert sorted(column(page, 1)) == sorted(before)
+
+
+def test_a_group_and_a_text_filter_tasks_and_leaderboard(opened: Opened, page_file: Path) -> None:
+    page = opened(page_file)
+    assert page.locator("#count").inner_text() == "7 tasks"
+    page.select_option("#group", "robust")
+    assert page.locator("#table-results tr[data-tags]:visible").count() == 4
+    assert texts(page, "#table-standings tr[data-tags]:visible td:last-child") == ["4", "4", "4"]
+    page.fill("#find", "task_2")
+    assert texts(page, "#table-results tr[data-tags]:visible th:first-child") == ["group_task_2"]
+    assert page.locator("#count").inner_text() == "1 of 7 tasks"
+    page.select_option("#group", "all tasks")
+    page.fill("#find", "")
+    assert page.locator("#table-results tr[data-tags]:visible").count() == 7
+
+
+def test_any_two_models_can_be_held_against_each_other(opened: Opened, page_file: Path) -> None:
+    page = opened(page_file)
+    assert "one" in page.locator("#scores caption").inner_text()
+    page.select_option("#first", label="three")
+    page.select_option("#second", label="two")
+    assert texts(page, "#gaps caption .model") == ["three", "two"]
+    assert texts(page, "#scores tbody th") == [f"group_task_{i}" for i in (3, 2, 1, 0)]
+    assert texts(page, "#scores tbody tr:first-child td.num") == ["70.0", "65.0"]
+    assert page.locator("#gaps tbody tr:first-child td.num").inner_text().startswith("+5.0")
+    turned = [page.locator("#gaps tbody tr:first-child td.num").inner_text()]
+    page.select_option("#first", label="two")
+    assert page.locator("#pair-said").inner_text() == "Choose two models."
+    page.select_option("#second", label="three")
+    turned.append(page.locator("#gaps tbody tr:first-child td.num").inner_text())
+    assert turned[1].startswith("−5.0")
+
+
+def test_the_gallery_shows_pictures_and_what_two_models_disagree_on(opened: Opened, page_file: Path) -> None:
+    page = opened(page_file)
+    look = page.locator("details.look", has_text="named").first
+    look.locator("summary").click()
+    image = look.locator("img").first
+    image.scroll_into_view_if_needed()
+    assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
+    assert image.get_attribute("alt")
+    items = look.locator(".items > li:visible")
+    everything = items.count()
+    look.locator("select.outcome").select_option("first")
+    some = items.count()
+    assert 0 < some < everything
+    for values in (items.nth(i).get_attribute("data-values") for i in range(some)):
+        assert values == "1.0 0.0"
+    look.locator("select.outcome").select_option("wrong")
+    assert {items.nth(i).get_attribute("data-values") for i in range(items.count())} == {"0.0 0.0"}
+    assert "of" in look.locator("output").inner_text()
+
+
+def test_a_number_says_how_it_was_made(opened: Opened, page_file: Path) -> None:
+    page = opened(page_file)
+    number = page.locator("#table-results a.n").first
+    number.focus()
+    tip = page.locator("#tip")
+    assert tip.is_visible()
+    assert "signature" in tip.inner_text()
+    assert number.get_attribute("aria-describedby") == "tip"
+    page.keyboard.press("Escape")
+    assert tip.is_hidden()
+    number.hover()
+    assert tip.is_visible()
+    number.click()
+    target = page.locator(number.get_attribute("href") or "")
+    assert target.is_visible()
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("size", [{"width": 1280, "height": 900}, PHONE], ids=["desktop", "phone"])
+def test_axe_finds_nothing_serious(opened: Opened, page_file: Path, scheme: str, size: dict[str, int]) -> None:
+    page = opened(page_file, color_scheme=scheme, viewport=size, reduced_motion="reduce")
+    page.locator("details.look > summary").first.click()
+    page.locator("#methods details > summary").first.click()
+    found = axe.Axe().run(page).response["violations"]
+    bad = [
+        (v["id"], [node["html"][:200] for node in v["nodes"][:3]])
+        for v in found
+        if v["impact"] in ("serious", "critical")
+    ]
+    assert not bad
+
+
+def test_themes_can_be_chosen_and_differ(opened: Opened, page_file: Path) -> None:
+    page = opened(page_file, color_scheme="light")
+    background = "() => getComputedStyle(document.body).backgroundColor"
+    light = page.evaluate(background)
+    page.click("#theme")
+    assert page.evaluate(background) == light
+    page.click("#theme")
+    assert page.evaluate(background) != light
+    assert page.locator("#theme").get_attribute("aria-label") == "Theme: dark"
+    assert opened(page_file, color_scheme="dark").evaluate(background) == page.evaluate(background)
+
+
+def test_a_phone_scrolls_tables_and_never_the_page(opened: Opened, page_file: Path) -> None:
+    page = opened(page_file, viewport=PHONE)
+    page.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]
+
+
+def test_markup_in_names_and_captions_is_text(opened: Opened, hostile_file: Path) -> None:
+    page = opened(hostile_file)
+    page.evaluate("document.querySelectorAll('details').forEach(item => item.open = true)")
+    page.wait_for_timeout(200)
+    assert page.title() == HOSTILE
+    assert page.locator("img[src=x]").count() == 0
+    assert page.locator("script").count() == 2
+    assert page.evaluate("[...document.links].every(link => ['#', 'f'].includes(link.getAttribute('href')[0]))")
+    assert f"b{HOSTILE}" in texts(page, ".legend .model")
+    page.locator("#table-results a.n").first.focus()
+    assert "owned" in page.locator("#tip").inner_text()
+
+
+def test_it_prints(opened: Opened, page_file: Path) -> None:
+    page = opened(page_file)
+    page.emulate_media(media="print")
+    assert page.locator(".bar").is_hidden()
+    assert page.pdf(format="A4")[:5] == b"%PDF-"
+
+
+def test_it_reads_without_script(opened: Opened, page_file: Path) -> None:
+    page = opened(page_file, java_script_enabled=False)
+    assert page.locator("#table-results td").first.is_visible()
+    assert page.locator("#scores .mark").first.is_visible()
+    assert page.locator("#theme").is_hidden()
