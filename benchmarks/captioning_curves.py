@@ -92,8 +92,7 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "ms_per_image": {batch: round(1e3 * best(batch, 30) / batch, 1) for batch in BATCHES},
         "ms_per_token": {
-            f"{a}-{b}": round(1e3 * (by_length[b] - by_length[a]) / (b - a), 2)
-            for a, b in itertools.pairwise(LENGTHS)
+            f"{a}-{b}": round(1e3 * (by_length[b] - by_length[a]) / (b - a), 2) for a, b in itertools.pairwise(LENGTHS)
         },
         "ms_of_8_images_encoded": round(1e3 * encoding, 1),
         "ms_of_8_images": round(1e3 * by_length[30], 1),

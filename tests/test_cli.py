@@ -1,6 +1,7 @@
 """The commands beside ``run``, as a user types them."""
 
 import json
+import math
 from pathlib import Path
 
 import pytest
@@ -199,6 +200,68 @@ def test_caption_refuses_a_clip_a_missing_file_and_a_text(
     assert "no such file" in command("caption", "--model", models / "coca", tmp_path / "x.png").err
     (tmp_path / "x.png").write_text("text")
     assert "x.png" in command("caption", "--model", models / "coca", tmp_path / "x.png").err
+
+
+def test_caption_names_what_it_leaves_out(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_text("text")
+    (tmp_path / "notes.txt").write_text("no image, and not looked at")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "good.png").write_bytes((data / "images" / "03.png").read_bytes())
+    told = command("caption", "--model", models / "coca", tmp_path, "--max-length", 8, "--skip-bad-images", "--json")
+    assert [Path(row["image"]).name for row in json.loads(told.out)] == ["good.png"]
+    assert "bad.png" in told.err
+    assert "notes.txt" not in told.err
+
+
+def test_caption_continues_a_prompt(command: Command, models: Path, data: Path) -> None:
+    shared = ("caption", "--model", models / "coca", data / "images" / "03.png", "--max-length", 9, "--json")
+    for kind in ("beam_search", "top_k"):
+        (row,) = json.loads(command(*shared, "--prompt", "A photo of", "--generation-type", kind).out)
+        assert row["caption"].startswith("a photo of ")
+    told = command(*shared, "--prompt", "a photo of a very very long thing")
+    assert told.code == 2
+    assert "prompt: 8 tokens; wanted at most 7" in told.err
+
+
+def test_caption_tells_how_likely_texts_are(command: Command, models: Path, data: Path) -> None:
+    texts = ("a dog", "a red bus on the street", "cat")
+    flags = [flag for text in texts for flag in ("--text", text)]
+    images = (data / "images" / "03.png", data / "images" / "04.png")
+    told = command("caption", "--model", models / "coca", *images, *flags, "--json")
+    rows = json.loads(told.out)
+    assert [row["image"] for row in rows] == [str(image) for image in images for _ in texts]
+    assert {row["text"]: row["n_tokens"] for row in rows} == {"a dog": 3, "a red bus on the street": 7, "cat": 2}
+    for three in (rows[:3], rows[3:]):
+        assert [row["logprob"] for row in three] == sorted((row["logprob"] for row in three), reverse=True)
+    assert all(
+        row["perplexity"] == pytest.approx(math.exp(-row["logprob"] / row["n_tokens"]), rel=1e-2) for row in rows
+    )
+    assert "wanted one of the two" in command("caption", "--model", "x", *images, *flags, "--prompt", "a").err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--top-k", 5), "--top-k: given with --generation-type beam_search; wanted --generation-type top_k"),
+        (("--generation-type", "greedy", "--beams", 3), "--beams: given with --generation-type greedy"),
+        (("--generation-type", "top_p", "--top-p", 7), "top_p: got 7.0, wanted between 0 and 1"),
+        (("--beams", 4, "--beam-groups", 3), "num_beam_groups: got 3, wanted a divisor of 4 beams"),
+        (("--diversity-penalty", 1), "diversity_penalty: got 1.0, wanted 0 in legacy decoding"),
+    ],
+)
+def test_caption_refuses_options_that_say_nothing(
+    command: Command, models: Path, data: Path, flags: tuple[object, ...], said: str
+) -> None:
+    told = command("caption", "--model", models / "coca", data / "images" / "03.png", "--max-length", 8, *flags)
+    assert told.code == 2
+    assert said in told.err
+
+
+def test_caption_samples_with_a_seed(command: Command, models: Path, data: Path) -> None:
+    sampled = ("caption", "--model", models / "coca", data / "images", "--max-length", 9, "--json")
+    sampled += ("--generation-type", "top_k", "--top-k", 50, "--temperature", 2, "--seed")
+    first, again, other = (command(*sampled, seed).out for seed in (1, 1, 2))
+    assert first == again != other
 
 
 def test_lists_are_tables_and_json(command: Command) -> None:

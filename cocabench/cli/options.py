@@ -15,6 +15,13 @@ class Decoding(StrEnum):
     LOGPROB = "logprob"
 
 
+class Precision(StrEnum):
+    AUTO = "auto"
+    FP32 = "fp32"
+    BF16 = "bf16"
+    FP16 = "fp16"
+
+
 def _use_java(path: Path | None) -> Path | None:
     if path is not None:
         os.environ["COCABENCH_JAVA"] = str(path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,16 @@ from rich.markup import escape
 
 from cocabench.cli.console import err
 from cocabench.cli.executed import execute
-from cocabench.cli.options import Cache, DataRoot, Decoding, Java, RequireMetrics, SkipBadImages, beam_groups_of
+from cocabench.cli.options import (
+    Cache,
+    DataRoot,
+    Decoding,
+    Java,
+    Precision,
+    RequireMetrics,
+    SkipBadImages,
+    beam_groups_of,
+)
 from cocabench.cli.planned import preflight, print_plan
 from cocabench.errors import UsageError
 from cocabench.spec import parse_models
@@ -23,13 +31,6 @@ if TYPE_CHECKING:
 
 MODEL_HELP = "Models, comma-separated: NAME, NAME:TAG, NAME:FILE, a folder, hf-hub:ORG/REPO, demo, NAME:random@SEED."
 TASKS_OWN = "Captioning: overrides the task file's {}."
-
-
-class Precision(StrEnum):
-    AUTO = "auto"
-    FP32 = "fp32"
-    BF16 = "bf16"
-    FP16 = "fp16"
 
 
 def run(
@@ -71,6 +72,9 @@ def run(
     max_length: Annotated[
         int | None, typer.Option(min=2, help=TASKS_OWN.format("seq_len"), show_default="the task's")
     ] = None,
+    min_length: Annotated[
+        int | None, typer.Option(min=0, help=TASKS_OWN.format("min_seq_len"), show_default="the task's")
+    ] = None,
     decoding: Annotated[
         Decoding | None, typer.Option(help=TASKS_OWN.format("decoding"), show_default="the task's")
     ] = None,
@@ -91,7 +95,13 @@ def run(
         return
     with processes(devices) as group:
         groups = beam_groups_of(beams) if beams and not beam_groups else beam_groups
-        decoder = {"num_beams": beams, "num_beam_groups": groups, "seq_len": max_length, "decoding": decoding}
+        decoder = {
+            "num_beams": beams,
+            "num_beam_groups": groups,
+            "seq_len": max_length,
+            "min_seq_len": min_length,
+            "decoding": decoding,
+        }
         chosen = _tasks(tasks, decoder)
         settings = Settings(
             data_root=data_root,

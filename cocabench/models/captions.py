@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from open_clip.tokenizer import HFTokenizer
 
 from cocabench.errors import UsageError
@@ -19,6 +21,18 @@ class SpecialIds(NamedTuple):
     sot_token_id: int
     eos_token_id: int
     pad_token_id: int
+
+
+class Likelihoods(NamedTuple):
+    """How likely m texts are as captions of k images that could be read.
+
+    logprobs: (k, m) natural logarithms of p(text | image), the end token's included. n_tokens: (m,) tokens counted.
+    kept: (k,) the positions of these images among all. exp(-logprobs / n_tokens) is the perplexity.
+    """
+
+    logprobs: NDArray[np.float32]
+    n_tokens: NDArray[np.int64]
+    kept: NDArray[np.int64]
 
 
 def special_ids(tokenizer: Any, net: Any) -> SpecialIds:
@@ -43,6 +57,18 @@ def decode_options(options: Mapping[str, Any], net: Any) -> DecodeOptions:
         return DecodeOptions(**{**options, **length, **greedy})
     except ValueError as error:
         raise UsageError("decoding", str(error)) from None
+
+
+def prompt_tokens(tokenizer: Any, prompt: str, ids: SpecialIds, options: DecodeOptions) -> torch.Tensor:
+    """Return the first tokens of a caption, (1, p): the start token and the prompt's words."""
+    (row,) = tokenizer([prompt]).tolist()
+    end = row.index(ids.eos_token_id, 1) if ids.eos_token_id in row[1:] else len(row)
+    words = [token for token in row[:end] if token not in (ids.sot_token_id, ids.pad_token_id)]
+    longest = min(options.seq_len, len(row) - 1) - 2  # a prompt that fills the row may have been cut
+    if len(words) > longest:
+        got = f"{len(words)} tokens" + (" or more" if end >= len(row) - 1 else "")
+        raise UsageError("prompt", got, wanted=f"at most {longest}, so that there is room for a caption")
+    return torch.tensor([[ids.sot_token_id, *words]])
 
 
 def caption_texts(tokenizer: Any, tokens: torch.Tensor, ids: SpecialIds) -> list[str]:

@@ -23,11 +23,22 @@ from cocabench.models.build import (
     build_transform,
     tower_parameters,
 )
-from cocabench.models.captions import caption_texts, decode_options, special_ids, truncated
-from cocabench.models.decode import generate_scored
+from cocabench.models.captions import (
+    Likelihoods,
+    SpecialIds,
+    caption_texts,
+    decode_options,
+    prompt_tokens,
+    special_ids,
+    truncated,
+)
+from cocabench.models.decode import caption_logprob, generate_scored
+from cocabench.models.decoding.likelihood import counted_tokens
 from cocabench.models.hardware import Hardware
 from cocabench.models.text import encode_tokens
 from cocabench.types import Captions, Features, ImageFeatures, ImageSource, Progress, silent
+
+MOST_TEXTS = 512  # captions whose likelihoods are computed at once: their activations, not the weights, fill the memory
 
 T = TypeVar("T")
 
@@ -67,20 +78,48 @@ class OpenClip:
     def caption(
         self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress = silent
     ) -> Captions:
-        """Return a caption for each image that could be read. NotACaptionerError for a model without a decoder."""
-        if not self.captions:
-            raise NotACaptionerError(self.id, "a model without a caption decoder", wanted="a CoCa")
-        ids = special_ids(self.tokenizer, self.net)
-        chosen = decode_options(options, self.net)
+        """Return a caption for each image that could be read. NotACaptionerError for a model without a decoder.
+
+        options: those of `DecodeOptions`, and prompt: the first words of every caption.
+        """
+        ids = self._caption_ids()
+        prompt = options.get("prompt", "")
+        chosen = decode_options({name: value for name, value in options.items() if name != "prompt"}, self.net)
+        text = prompt_tokens(self.tokenizer, prompt, ids, chosen) if prompt else None
 
         def decode(pixels: torch.Tensor) -> list[tuple[str, float, bool]]:
-            tokens, scores = generate_scored(self.net, pixels, options=chosen, **ids._asdict())
+            first = None if text is None else text.expand(len(pixels), -1)
+            tokens, scores = generate_scored(self.net, pixels, options=chosen, text=first, **ids._asdict())
             texts, cut = caption_texts(self.tokenizer, tokens, ids), truncated(tokens, ids, chosen)
             return list(zip(texts, scores.tolist(), cut, strict=True))
 
         found, kept = self._over_images(images, decode, progress, stage="captions")
         rows = [row for part in found for row in part]
         return Captions([r[0] for r in rows], [r[1] for r in rows], kept, [r[2] for r in rows])
+
+    def likelihoods(
+        self, images: Sequence[ImageSource], texts: Sequence[str], *, progress: Progress = silent
+    ) -> Likelihoods:
+        """Return how likely each text is as a caption of each image; texts are cut to the model's context."""
+        ids, tokens = self._caption_ids(), self.tokenizer(list(texts))
+        together = max(1, MOST_TEXTS // len(tokens))
+
+        def score(pixels: torch.Tensor) -> torch.Tensor:
+            return torch.cat([self._logprobs(part, tokens, ids) for part in pixels.split(together)])
+
+        parts, kept = self._over_images(images, score, progress, stage="likelihoods")
+        counted = counted_tokens(tokens, end=ids.eos_token_id, pad=ids.pad_token_id)[:, 1:]
+        return Likelihoods(torch.cat(parts).numpy(), counted.sum(1).numpy(), kept)
+
+    def _logprobs(self, pixels: torch.Tensor, tokens: torch.Tensor, ids: SpecialIds) -> torch.Tensor:
+        texts = tokens.to(pixels.device).expand(len(pixels), -1, -1)
+        ends = {"eos_token_id": ids.eos_token_id, "pad_token_id": ids.pad_token_id}
+        return caption_logprob(self.net, pixels, texts, **ends).total.cpu()
+
+    def _caption_ids(self) -> SpecialIds:
+        if not self.captions:
+            raise NotACaptionerError(self.id, "a model without a caption decoder", wanted="a CoCa")
+        return special_ids(self.tokenizer, self.net)
 
     def _over_images(
         self,

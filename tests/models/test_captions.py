@@ -1,8 +1,16 @@
+from pathlib import Path
+
+import numpy as np
 import pytest
 import torch
 
+from cocabench.models import open_clip
 from cocabench.models.captions import SpecialIds, truncated
-from cocabench.models.decode import DecodeOptions
+from cocabench.models.decode import DecodeOptions, caption_logprob
+from cocabench.models.hardware import hardware
+from cocabench.models.open_clip import OpenClip
+from cocabench.registry import find_tasks, model_plans
+from cocabench.spec import parse_models
 
 IDS = SpecialIds(sot_token_id=8, eos_token_id=9, pad_token_id=0)
 ROWS = torch.tensor([[8, 1, 2, 9, 0, 0], [8, 1, 2, 3, 4, 9], [8, 1, 2, 3, 4, 5], [8, 1, 0, 3, 4, 5]])
@@ -25,3 +33,38 @@ def test_a_caption_that_ran_into_the_limit_is_told(kind: str, cut: list[bool]) -
 
 def test_a_batch_that_ended_early_was_not_cut() -> None:
     assert truncated(ROWS[2:], IDS, DecodeOptions(seq_len=7)) == [False, False]
+
+
+def test_the_right_name_is_likelier_than_others_and_a_wrong_image_is_not() -> None:
+    """Classification by caption likelihood with the demo's CoCa; must-fail: images that are shuffled are at chance."""
+    (task,) = find_tasks(["emoji_captions"])
+    examples = task.loader.build(Path()).examples[::40]
+    (plan,) = model_plans(parse_models("demo/coca"))
+    model = plan.load(hardware(device="cpu"))
+    assert isinstance(model, OpenClip)
+    texts = [example.texts[0] for example in examples]
+    found = model.likelihoods([example.image for example in examples], texts)
+    scores, n = found.logprobs, len(texts)
+    below = (scores < np.diag(scores)[:, None]).mean()  # 0.5 by chance
+    shuffled = np.roll(scores, 1, axis=0)
+    assert scores.shape == (n, n)
+    assert below > 0.6
+    assert (shuffled < np.diag(shuffled)[:, None]).mean() < below - 0.1
+
+
+def test_likelihoods_are_those_of_the_decoder_whatever_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    (task,) = find_tasks(["emoji_captions"])
+    sources = [example.image for example in task.loader.build(Path()).examples[:5]]
+    (plan,) = model_plans(parse_models("demo/coca"))
+    model = plan.load(hardware(device="cpu"))
+    assert isinstance(model, OpenClip)
+    texts = ["a dog", "a grinning face", "bus"]
+    found = model.likelihoods(sources, texts)
+    pixels = torch.stack([model.transform(source.open()) for source in sources])
+    tokens = model.tokenizer(texts)
+    for column, row in enumerate(tokens):
+        one = caption_logprob(model.net, pixels, row.expand(5, -1), eos_token_id=49407)
+        np.testing.assert_allclose(found.logprobs[:, column], one.total, rtol=1e-4)
+        assert found.n_tokens[column] == one.n_tokens[0]
+    monkeypatch.setattr(open_clip, "MOST_TEXTS", 3)
+    np.testing.assert_allclose(model.likelihoods(sources, texts).logprobs, found.logprobs, rtol=1e-4)
