@@ -1,138 +1,109 @@
 package cocabench;
 
-import edu.cmu.meteor.scorer.MeteorConfiguration;
-import edu.cmu.meteor.scorer.MeteorScorer;
 import edu.cmu.meteor.util.Constants;
 import edu.cmu.meteor.util.Normalizer;
 import java.io.BufferedReader;
-import java.io.ByteArrayInputStream;
+import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.FileDescriptor;
 import java.io.FileOutputStream;
 import java.io.IOException;
-import java.io.InputStream;
 import java.io.InputStreamReader;
 import java.io.PrintStream;
 import java.io.UncheckedIOException;
-import java.net.URL;
-import java.net.URLConnection;
-import java.net.URLStreamHandler;
 import java.nio.charset.StandardCharsets;
-import java.nio.file.Files;
-import java.nio.file.StandardCopyOption;
 import java.util.ArrayList;
 import java.util.Arrays;
+import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
-import java.util.concurrent.ConcurrentHashMap;
-import java.util.function.Function;
-import java.util.stream.Collectors;
-import java.util.stream.IntStream;
-import java.util.stream.Stream;
 
 /**
- * METEOR 1.5's own scorer, {@code -l en -norm}, over all segments at once.
+ * METEOR 1.5, {@code -l en -norm}, over all segments at once.
  *
  * <p>Arguments: the paraphrase table, and a file for the part of it that these references can use. Standard input:
- * lines {@code reference ||| reference ||| hypothesis}, UTF-8. Standard output: a line of statistics for each.
+ * lines {@code reference ||| reference ||| hypothesis}, UTF-8. Standard output: METEOR's line of statistics for each.
  *
- * <p>Where it saves time: the aligner pairs the two phrases of an entry, one in a reference and one in a hypothesis, so
- * entries without a phrase in a reference are left out (the others are kept in the file for the next run), and then all
- * that cannot pair; every distinct text is normalised once; segments run in parallel.
+ * <p>Words, stems, synonyms and paraphrases are METEOR's own; the alignment is {@link Aligner}'s. An entry of the table
+ * pairs a phrase of a reference with one of a hypothesis: entries without a phrase in a reference are left out (the
+ * others are kept in the file for the next run), and then all that cannot pair. Segments run in parallel.
  */
 public final class Meteor {
-    private static final Map<String, String> NORMALISED = new ConcurrentHashMap<>();
+    private static final int LONGEST = 8; // words of a phrase in the table, one more than there are
     private static final int SHOWN = 80;
+
+    private final Words words = new Words();
+    private final Map<String, int[]> texts = new HashMap<>();
+    private final List<int[][]> segments = new ArrayList<>();
 
     public static void main(String[] arguments) throws Exception {
         PrintStream out = new PrintStream(new FileOutputStream(FileDescriptor.out), false, "UTF-8");
         System.setOut(System.err);
         ProcessHandle.current().parent().ifPresent(p -> p.onExit().thenRun(() -> Runtime.getRuntime().halt(1)));
-        File part = new File(arguments[1]);
-        Paraphrases table = new Paraphrases(part.exists() ? part : new File(arguments[0]));
-        CompletableFuture<byte[]> paraphrases = new CompletableFuture<>();
-        CompletableFuture<MeteorScorer> loading = CompletableFuture.supplyAsync(() -> scorer(paraphrases));
-        Normalizer.normalizeLine("", Constants.LANG_EN, true); // loads what it shares between threads
-        List<String[]> segments = read();
-        Phrases references = phrases(segments, s -> Arrays.stream(s, 0, s.length - 1));
-        if (!part.exists()) {
-            keep(table.only(references, null), part);
-            table = new Paraphrases(part);
-        }
-        paraphrases.complete(table.only(references, phrases(segments, s -> Stream.of(s[s.length - 1]))));
-        MeteorScorer scorer = loading.get();
-        ThreadLocal<MeteorScorer> scorers = ThreadLocal.withInitial(() -> new MeteorScorer(scorer));
         try {
-            IntStream.range(0, segments.size())
-                    .parallel()
-                    .mapToObj(i -> score(scorers.get(), segments.get(i)))
-                    .forEachOrdered(out::println);
+            new Meteor().run(new File(arguments[0]), new File(arguments[1]), out);
         } catch (IllegalStateException problem) {
             System.err.println(problem.getMessage());
             System.exit(1);
         }
-        out.flush();
         System.exit(0);
     }
 
-    private static List<String[]> read() throws IOException {
-        List<String[]> segments = new ArrayList<>();
-        BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8));
-        for (String line = in.readLine(); line != null; line = in.readLine()) {
-            segments.add(line.split("\\|\\|\\|"));
+    private void run(File whole, File part, PrintStream out) throws Exception {
+        boolean kept = part.exists();
+        Paraphrases table = new Paraphrases(kept ? part : whole);
+        Wordnet wordnet = new Wordnet();
+        read();
+        Hashes references = phrases(true);
+        Hashes hypotheses = phrases(false);
+        CompletableFuture<Void> learning = background(() -> words.learn(wordnet.of(words.all())));
+        byte[] entries = table.only(references, kept ? hypotheses : null);
+        byte[] all = entries;
+        CompletableFuture<Void> keeping = kept ? null : background(() -> Paraphrases.keep(all, part));
+        if (!kept) {
+            ByteArrayOutputStream pairing = new ByteArrayOutputStream();
+            Paraphrases.filter(entries, references, hypotheses, pairing);
+            entries = pairing.toByteArray();
         }
-        return segments;
-    }
-
-    private static Phrases phrases(List<String[]> segments, Function<String[], Stream<String>> some) {
-        return new Phrases(segments.parallelStream().flatMap(some).map(Meteor::normalised).collect(Collectors.toSet()));
-    }
-
-    private static void keep(byte[] table, File part) throws IOException {
-        File unfinished = File.createTempFile("part", ".gz", part.getParentFile());
-        Files.write(unfinished.toPath(), table);
-        Files.move(unfinished.toPath(), part.toPath(), StandardCopyOption.REPLACE_EXISTING);
-    }
-
-    /** The scorer, which loads WordNet's synonyms first and then waits for its paraphrases. */
-    private static MeteorScorer scorer(CompletableFuture<byte[]> paraphrases) {
-        try {
-            URL.setURLStreamHandlerFactory(protocol -> protocol.equals("paraphrases") ? handler(paraphrases) : null);
-            MeteorConfiguration configuration = new MeteorConfiguration();
-            configuration.setLanguage("en");
-            configuration.setNormalization(Constants.NORMALIZE_LC_ONLY);
-            configuration.setParaFileURL(new URL("paraphrases:used"));
-            return new MeteorScorer(configuration);
-        } catch (IOException problem) {
-            throw new UncheckedIOException(problem);
+        Aligner aligner = new Aligner(words, new Table(entries, words));
+        learning.join();
+        segments.parallelStream().map(segment -> best(aligner, segment)).forEachOrdered(out::println);
+        out.flush();
+        if (keeping != null) {
+            keeping.join();
         }
     }
 
-    private static URLStreamHandler handler(CompletableFuture<byte[]> table) {
-        return new URLStreamHandler() {
-            @Override
-            protected URLConnection openConnection(URL url) {
-                return new URLConnection(url) {
-                    @Override
-                    public void connect() {}
+    private interface Work {
+        void run() throws IOException;
+    }
 
-                    @Override
-                    public InputStream getInputStream() {
-                        return new ByteArrayInputStream(table.join());
-                    }
-                };
+    private static CompletableFuture<Void> background(Work work) {
+        return CompletableFuture.runAsync(() -> {
+            try {
+                work.run();
+            } catch (IOException problem) {
+                throw new UncheckedIOException(problem);
             }
-        };
+        });
+    }
+
+    /** Read all segments: the references' words, then the hypothesis'. */
+    private void read() throws IOException {
+        BufferedReader in = new BufferedReader(new InputStreamReader(System.in, StandardCharsets.UTF_8), 1 << 16);
+        for (String line = in.readLine(); line != null; line = in.readLine()) {
+            segments.add(Arrays.stream(line.split("\\|\\|\\|")).map(this::numbers).toArray(int[][]::new));
+        }
+    }
+
+    private int[] numbers(String text) {
+        return texts.computeIfAbsent(text.trim(), trimmed -> words.read(normalised(trimmed)));
     }
 
     /** As {@code -norm} does. Lower-case ASCII words between single spaces stay as they are, and save its many patterns. */
     private static String normalised(String text) {
-        String trimmed = text.trim();
-        return plain(trimmed)
-                ? trimmed
-                : NORMALISED.computeIfAbsent(
-                        trimmed, t -> Normalizer.normalizeLine(t, Constants.LANG_EN, true).toLowerCase());
+        return plain(text) ? text : Normalizer.normalizeLine(text, Constants.LANG_EN, true).toLowerCase();
     }
 
     private static boolean plain(String text) {
@@ -147,18 +118,49 @@ public final class Meteor {
         return true;
     }
 
-    private static String score(MeteorScorer scorer, String[] parts) {
-        ArrayList<String> references = new ArrayList<>();
-        for (int i = 0; i < parts.length - 1; i++) {
-            references.add(normalised(parts[i]));
+    /** Return all runs of at most LONGEST words in the references, or in the hypotheses. */
+    private Hashes phrases(boolean ofReferences) {
+        byte[][] bytes = words.all().stream().map(w -> w.getBytes(StandardCharsets.UTF_8)).toArray(byte[][]::new);
+        Hashes found = new Hashes();
+        for (int[][] segment : segments) {
+            int last = segment.length - 1;
+            for (int i = ofReferences ? 0 : last; i < (ofReferences ? last : last + 1); i++) {
+                addRuns(segment[i], bytes, found);
+            }
         }
-        String hypothesis = normalised(parts[parts.length - 1]);
+        return found;
+    }
+
+    private static void addRuns(int[] text, byte[][] bytes, Hashes found) {
+        for (int from = 0; from < text.length; from++) {
+            long hash = Hashes.START;
+            for (int i = from; i < Math.min(from + LONGEST, text.length); i++) {
+                hash = Hashes.next(i == from ? hash : Hashes.next(hash, (byte) ' '), bytes[text[i]]);
+                found.add(hash);
+            }
+        }
+    }
+
+    /** Return the statistics of the reference that scores best, the first of several. */
+    private Segment best(Aligner aligner, int[][] segment) {
+        int[] hypothesis = segment[segment.length - 1];
+        Segment best = new Segment();
+        double highest = -1;
         try {
-            return scorer.getMeteorStats(hypothesis, references).toString();
+            for (int i = 0; i < segment.length - 1; i++) {
+                Segment one = Segment.of(aligner.align(hypothesis, segment[i]), hypothesis, segment[i], words);
+                double score = one.score();
+                if (score > highest) {
+                    best = one;
+                    highest = score;
+                }
+            }
         } catch (OutOfMemoryError error) {
-            String shown = hypothesis.substring(0, Math.min(SHOWN, hypothesis.length()));
+            String text = Arrays.stream(hypothesis).limit(SHOWN).mapToObj(words.all()::get).reduce("", (a, b) -> a + " " + b);
+            String shown = text.trim().substring(0, Math.min(SHOWN, text.trim().length()));
             throw new IllegalStateException(
-                    "too little memory to align a caption of " + hypothesis.length() + " characters: " + shown, error);
+                    "too little memory to align a caption of " + hypothesis.length + " words: " + shown, error);
         }
+        return best;
     }
 }

@@ -3,9 +3,12 @@ package cocabench;
 import java.io.ByteArrayOutputStream;
 import java.io.File;
 import java.io.FileInputStream;
+import java.io.FileOutputStream;
 import java.io.IOException;
 import java.io.InputStream;
 import java.io.OutputStream;
+import java.nio.file.Files;
+import java.nio.file.StandardCopyOption;
 import java.util.Arrays;
 import java.util.concurrent.ArrayBlockingQueue;
 import java.util.concurrent.BlockingQueue;
@@ -19,9 +22,9 @@ import java.util.zip.GZIPOutputStream;
  * <p>It unpacks in a thread of its own from the moment it is made, before the texts are known.
  */
 final class Paraphrases {
-    private static final int BLOCK = 1 << 22;
+    private static final int BLOCK = 1 << 20;
     private static final byte[] END = new byte[0];
-    private final BlockingQueue<byte[]> blocks = new ArrayBlockingQueue<>(128);
+    private final BlockingQueue<byte[]> blocks = new ArrayBlockingQueue<>(512);
     private volatile IOException failure;
 
     Paraphrases(File table) {
@@ -46,29 +49,20 @@ final class Paraphrases {
         blocks.offer(END);
     }
 
-    /** Return the entries, packed again, with one phrase in each set, in the table's order. Null is a set of all. */
-    byte[] only(Phrases references, Phrases hypotheses) throws IOException, InterruptedException {
-        ByteArrayOutputStream packed = new ByteArrayOutputStream();
+    /** Return the entries with one phrase in each set, in the table's order. Null is a set of all. */
+    byte[] only(Hashes references, Hashes hypotheses) throws IOException, InterruptedException {
+        ByteArrayOutputStream kept = new ByteArrayOutputStream(BLOCK);
         ByteArrayOutputStream rest = new ByteArrayOutputStream();
-        try (OutputStream out = new Packer(packed)) {
-            for (byte[] block = blocks.take(); block.length > 0; block = blocks.take()) {
-                byte[] bytes = join(rest, block);
-                int used = filter(bytes, references, hypotheses, out);
-                rest.reset();
-                rest.write(bytes, used, bytes.length - used);
-            }
+        for (byte[] block = blocks.take(); block.length > 0; block = blocks.take()) {
+            byte[] bytes = join(rest, block);
+            int used = filter(bytes, references, hypotheses, kept);
+            rest.reset();
+            rest.write(bytes, used, bytes.length - used);
         }
         if (failure != null) {
             throw failure;
         }
-        return packed.toByteArray();
-    }
-
-    private static final class Packer extends GZIPOutputStream {
-        Packer(OutputStream out) throws IOException {
-            super(out, 1 << 16);
-            def.setLevel(Deflater.BEST_SPEED);
-        }
+        return kept.toByteArray();
     }
 
     private static byte[] join(ByteArrayOutputStream rest, byte[] block) {
@@ -80,36 +74,46 @@ final class Paraphrases {
     }
 
     /** Copy the wanted entries that end in bytes; return where the first unfinished entry starts. */
-    private static int filter(byte[] bytes, Phrases references, Phrases hypotheses, OutputStream out)
-            throws IOException {
-        int start = 0;
-        while (true) {
-            int first = lineEnd(bytes, start) + 1;
-            int second = first == 0 ? 0 : lineEnd(bytes, first) + 1;
-            int next = second == 0 ? 0 : lineEnd(bytes, second) + 1;
-            if (next == 0) {
+    static int filter(byte[] bytes, Hashes references, Hashes hypotheses, ByteArrayOutputStream out) {
+        int n = bytes.length;
+        for (int start = 0, i = 0; ; start = i) {
+            while (i < n && bytes[i] != '\n') {
+                i++;
+            }
+            long one = Hashes.START;
+            for (i++; i < n && bytes[i] != '\n'; i++) {
+                one = Hashes.next(one, bytes[i]);
+            }
+            long other = Hashes.START;
+            for (i++; i < n && bytes[i] != '\n'; i++) {
+                other = Hashes.next(other, bytes[i]);
+            }
+            if (i++ >= n) {
                 return start;
             }
-            long one = Phrases.hash(bytes, first, second - 1);
-            long other = Phrases.hash(bytes, second, next - 1);
             if (pairs(references, hypotheses, one, other) || pairs(references, hypotheses, other, one)) {
-                out.write(bytes, start, next - start);
+                out.write(bytes, start, i - start);
             }
-            start = next;
         }
     }
 
-    /** Return where the line that holds from ends, or -1 where it is unfinished. */
-    private static int lineEnd(byte[] bytes, int from) {
-        for (int i = from; i < bytes.length; i++) {
-            if (bytes[i] == '\n') {
-                return i;
-            }
-        }
-        return -1;
-    }
-
-    private static boolean pairs(Phrases references, Phrases hypotheses, long one, long other) {
+    private static boolean pairs(Hashes references, Hashes hypotheses, long one, long other) {
         return references.contains(one) && (hypotheses == null || hypotheses.contains(other));
+    }
+
+    /** Write entries, packed, to a file that is there whole or not at all. */
+    static void keep(byte[] entries, File file) throws IOException {
+        File unfinished = File.createTempFile("part", ".gz", file.getParentFile());
+        try (OutputStream out = new Packer(new FileOutputStream(unfinished))) {
+            out.write(entries);
+        }
+        Files.move(unfinished.toPath(), file.toPath(), StandardCopyOption.REPLACE_EXISTING);
+    }
+
+    private static final class Packer extends GZIPOutputStream {
+        Packer(OutputStream out) throws IOException {
+            super(out, 1 << 16);
+            def.setLevel(Deflater.BEST_SPEED);
+        }
     }
 }
