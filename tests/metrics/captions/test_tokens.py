@@ -1,3 +1,5 @@
+import random
+
 import pytest
 
 from cocabench.metrics.captions import cache, jvm, tokens
@@ -40,9 +42,34 @@ def test_plain_captions_are_their_own_tokens(runner: jvm.Runner) -> None:
         "can not ?",
         "XVI",
         "eg ie .",
+        "a man 's dog",
+        "black-and-white , x-ray ; 12 ' 3",
+        'a " b " c',
     ]
     captions += sorted(tokens.TORN) + [f"the {word} is" for word in sorted(tokens.TORN)]
     assert tokens.tokenise(captions, runner) == tokens._run(runner, captions)
+
+
+def test_all_that_counts_as_plain_is_tokenised_as_the_jar_does(runner: jvm.Runner) -> None:
+    rng = random.Random(0)
+    words = ["dog", "Dogs", "US", "tri", "black", "e", "I", "o", "St", "cannot", "ft", "it", "men", "ten", "x", "am"]
+    shapes = ["{}", "{}'s", "{},", "{}'s,", "{}-{}", "{}-and-{},", "'s", ",", ";", ":", '"', "'", "7", "12"]
+
+    def caption() -> str:
+        tokens = (rng.choice(shapes).format(*rng.choices(words, k=2)) for _ in range(rng.randrange(1, 9)))
+        return " ".join(tokens) + rng.choice(["", " .", " !", " ?"])
+
+    captions = [caption() for _ in range(3000)]
+    known = {text: found for text in captions if (found := tokens._plain(text)) is not None}
+    assert len(known) > 1000
+    assert list(known.values()) == tokens._run(runner, list(known))
+
+
+@pytest.mark.parametrize(
+    "caption", ["12 345 .", "3 4 dogs", "a dog.", "gonna-be", "5, six", "3.5 kg", "a  dog", "'Tis", ""]
+)
+def test_what_is_not_plain_is_left_to_the_jar(caption: str) -> None:
+    assert tokens._plain(caption) is None
 
 
 def test_a_caption_does_not_depend_on_its_neighbours(runner: jvm.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
