@@ -24,7 +24,10 @@ ROWS: dict[str, tuple[str, ...]] = {
     "run": ("run",),
     "captioning": ("captioning",),
     "captioning-one-group": ("captioning", "--groups", "1"),
+    "metrics-first": ("metrics", "--model", "first"),
     "metrics": ("metrics",),
+    "metrics-spice-first": ("metrics", "--spice", "--model", "first", "--repeats", "1"),
+    "metrics-spice": ("metrics", "--spice", "--repeats", "1"),
 }
 """Name -> its module below benchmarks, and flags."""
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmarks.metrics import _flickr8k, _grammar
+from benchmarks import sentences
 from benchmarks.peers import random_model, unit_features
 from benchmarks.sides import Options, Row, Work
 
@@ -19,9 +19,7 @@ IMAGES = 64
 
 
 def _captions(options: Options) -> list[str]:
-    from pathlib import Path
-
-    groups = _flickr8k(Path(options.flickr8k)) if options.flickr8k else _grammar(options.captions // 5)
+    groups = sentences.groups(options.flickr8k, options.captions // sentences.REFERENCES)
     return [caption for group in groups for caption in group][: options.captions]
 
 
