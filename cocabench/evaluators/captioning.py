@@ -54,6 +54,7 @@ class Captioning(Spec):
     metrics: names of caption metrics; SPICE brings its sub-scores. clipscore_model: the model string of the contrastive
     model that CLIPScore and RefCLIPScore score with. The other fields are the decoder's, with the names and defaults of
     open_clip's CoCa.generate; decoding = "legacy" gives its captions, "logprob" a beam search over log-probabilities.
+    prompt: the first words of every caption, which are scored with it.
     """
 
     needs: ClassVar[Literal["contrastive", "captioner"]] = "captioner"
@@ -73,6 +74,7 @@ class Captioning(Spec):
     diversity_penalty: Annotated[float, Field(ge=0)] = 0.0
     length_penalty: float = 1.0
     seed: int = 0
+    prompt: str = ""
 
     @field_validator("metric_names")
     @classmethod
@@ -92,8 +94,13 @@ class Captioning(Spec):
     def _model_based(self) -> list[str]:
         return [name for name in self.metric_names if name in captions.MODEL_BASED]
 
+    def _options(self, *, unread: Sequence[str] = ()) -> dict[str, JsonValue]:
+        """Return what the captioner is told; the prompt only where there is one."""
+        options: dict[str, JsonValue] = {name: getattr(self, name) for name in OPTIONS if name not in unread}
+        return options | ({"prompt": self.prompt} if self.prompt else {})
+
     def protocol(self, dataset: Dataset) -> dict[str, JsonValue]:
-        options = {name: getattr(self, name) for name in OPTIONS if name not in UNREAD[self.generation_type]}
+        options = self._options(unread=UNREAD[self.generation_type])
         frequencies = digest_lines(text for example in dataset.whole or dataset.examples for text in example.texts)
         metrics = cast(JsonValue, captions.protocol(self.metric_names))
         scorer: dict[str, JsonValue] = {"scorer": clipscore.identity(self.clipscore_model)} if self._model_based else {}
@@ -123,7 +130,7 @@ class Captioning(Spec):
     def score(self, model: Model, dataset: Dataset, *, progress: Progress = silent) -> Iterator[SampleScore]:
         if without := next((example.id for example in dataset.examples if not example.texts), None):
             raise DataError(dataset.name, f"no reference caption for {without}", wanted="one at least for every image")
-        options = {name: getattr(self, name) for name in OPTIONS}
+        options = self._options()
         sources = [example.image for example in dataset.examples]
         with self._preparing(dataset):
             written = cast(Captioner, model).caption(sources, options, progress=progress)

@@ -42,6 +42,7 @@ class Parrot:
         self.truncated: list[bool] = []
 
     def caption(self, images: Sequence[Any], options: Mapping[str, Any], *, progress: Any) -> Captions:
+        self.told = dict(options)
         return Captions(self.sentences[: len(images)], [0.0] * len(images), np.arange(len(images)), self.truncated)
 
 
@@ -127,3 +128,11 @@ def test_a_captioner_tells_what_was_cut() -> None:
     assert evaluator.remarks(data(), samples) == [
         f"3 of 6 captions are cut at max length, for example {SENTENCES[0]!r}"
     ]
+
+
+def test_a_prompt_reaches_the_captioner_and_the_signature() -> None:
+    parrot, plain = Parrot(SENTENCES), Captioning(metrics=["CIDEr"])  # type: ignore[call-arg]
+    prompted = Captioning(metrics=["CIDEr"], prompt="a photo of")  # type: ignore[call-arg]
+    list(prompted.score(parrot, data()))  # type: ignore[arg-type]
+    assert parrot.told["prompt"] == "a photo of"
+    assert prompted.protocol(data())["decoding"] == plain.protocol(data())["decoding"] | {"prompt": "a photo of"}  # type: ignore[operator]

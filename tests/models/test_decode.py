@@ -238,6 +238,15 @@ def test_autocast_runs_and_stays_close(models: dict[str, Any]) -> None:
     assert (found[:, 1] == full[:, 1]).float().mean() >= 0.5
 
 
+def test_autocast_casts_a_weight_once() -> None:
+    """At every step it would read fp32 weights and write half-precision ones before it reads these."""
+    weight, x = torch.randn(6, 4), torch.randn(3, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        layer, plain = blocks.linear(weight, None), torch.nn.functional.linear(x, weight)
+        weight.zero_()
+        assert torch.equal(layer(x), plain)
+
+
 @pytest.mark.slow
 def test_importing_the_decoder_does_not_import_transformers_by_itself() -> None:
     """open_clip may import it where it is installed; with the import blocked, captions come out all the same."""
