@@ -68,10 +68,12 @@ class Sharded:
         shares = [([images[i] for i in own], options) for own in dealt]
         found: list[Captions] = self.group.ask("caption", shares, progress=_up_to(len(images), progress))
         kept = _kept(dealt, found)
-        texts = [text for part in found for text in part.texts]
-        scores = [score for part in found for score in part.scores]
         order = np.argsort(kept)
-        return Captions([texts[i] for i in order], [scores[i] for i in order], kept[order])
+        texts, scores, cut = (
+            [value for part in found for value in getattr(part, name)] for name in ("texts", "scores", "truncated")
+        )
+        sorted_cut = [cut[i] for i in order] if cut else []
+        return Captions([texts[i] for i in order], [scores[i] for i in order], kept[order], sorted_cut)
 
 
 def deal(n: int, batch: int, size: int) -> list[NDArray[np.int64]]:

@@ -43,7 +43,9 @@ class Toy:
         self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress = silent
     ) -> Captions:
         kept = np.array([i for i, source in enumerate(images) if "bad" not in str(source)], np.int64)
-        return Captions([f"{images[i]} {options['a']}" for i in kept], [float(i) for i in kept], kept)
+        return Captions(
+            [f"{images[i]} {options['a']}" for i in kept], [float(i) for i in kept], kept, [i % 2 == 0 for i in kept]
+        )
 
 
 def hash_of(source: object) -> int:
