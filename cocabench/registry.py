@@ -6,7 +6,7 @@ A plugin package adds any of them through the entry point groups ``cocabench.eva
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata, resources
 from pathlib import Path
@@ -206,6 +206,18 @@ class ModelPlan(Protocol):
         """Return the model part of a signature: id, weights hash, everything of the model that can move a number."""
 
     def load(self, hardware: Hardware) -> Model: ...
+
+
+@runtime_checkable
+class BuildablePlan(ModelPlan, Protocol):
+    """A ModelPlan whose model can be built while another one is in use."""
+
+    @property
+    def ahead(self) -> bool:
+        """Whether a thread may build it: nothing random goes into it."""
+
+    def build(self) -> Callable[[Hardware], Model]:
+        """Build the model on the CPU; what is returned puts it on its device, as ``load`` would."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from cocabench.models.features import Cache, Cached, open_cache
 from cocabench.models.hardware import Hardware
 from cocabench.models.processes import Alone, Group, Sharded
 from cocabench.plan import Job, Settings, State
+from cocabench.registry import ModelPlan
 from cocabench.store import Store
 from cocabench.types import Model, Progress, Record
 
@@ -54,8 +55,10 @@ def execute(
     """
     with open_cache(settings.cache, observer.note) as cache:
         run = _Run(settings, hardware, observer, Store(settings.output), cache, group or Alone())
-        for _, of_one in groupby(jobs, key=lambda job: job.plan.id):
-            yield from run.model(list(of_one))
+        models = [list(of_one) for _, of_one in groupby(jobs, key=lambda job: job.plan.id)]
+        for i, of_one in enumerate(models):
+            later = (job.plan for rest in models[i + 1 :] for job in rest if job.state is State.READY)
+            yield from run.model(of_one, next(later, None))
 
 
 @dataclass(frozen=True)
@@ -67,13 +70,13 @@ class _Run:
     cache: Cache
     group: Group
 
-    def model(self, jobs: list[Job]) -> Iterator[Outcome]:
-        """Run the jobs of one model, which is loaded for the first of them that needs it."""
+    def model(self, jobs: list[Job], then: ModelPlan | None) -> Iterator[Outcome]:
+        """Run the jobs of one model, loaded for the first of them that needs it; ``then`` is built meanwhile."""
         model: Model | CocabenchError | None = None
         for job in jobs:
             outcome = self._settled(job)
             if outcome is None:
-                model = model or self._loaded(job)
+                model = model or self._loaded(job, then)
                 outcome = Outcome(job, error=model) if isinstance(model, CocabenchError) else self._attempt(job, model)
             self.observer.finished(outcome)
             yield outcome
@@ -87,11 +90,11 @@ class _Run:
             self.store.put_record(record)
         return Outcome(job, record, job.error)
 
-    def _loaded(self, job: Job) -> Model | CocabenchError:
+    def _loaded(self, job: Job, then: ModelPlan | None) -> Model | CocabenchError:
         assert job.signature, "a ready job has a signature"
         self.observer.loading(job.plan.id)
         try:
-            model = Sharded.load(self.group, job.plan, self.hardware)
+            model = Sharded.load(self.group, job.plan, self.hardware, then)
         except LostProcessError:
             raise
         except CocabenchError as error:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, replace
+from functools import partial
 
 from cocabench import demo
 from cocabench.models.blueprint import Blueprint, blueprint
 from cocabench.models.hardware import Hardware
-from cocabench.models.open_clip import OpenClip, load
+from cocabench.models.open_clip import OpenClip, built, placed
 from cocabench.spec import ModelSpec, WeightsKind
 
 
@@ -15,9 +17,18 @@ from cocabench.spec import ModelSpec, WeightsKind
 class Plan(Blueprint):
     """A Blueprint that can be loaded."""
 
+    @property
+    def ahead(self) -> bool:
+        """Whether a thread may build it: random weights want the random numbers for themselves."""
+        return self.seed is None
+
     def load(self, hardware: Hardware) -> OpenClip:
         """Return the model on its device, ready to encode."""
-        return load(self, hardware)
+        return self.build()(hardware)
+
+    def build(self) -> Callable[[Hardware], OpenClip]:
+        """Build the model on the CPU; what is returned puts it on its device."""
+        return partial(placed, self, built(self))
 
 
 def plans(spec: ModelSpec, *, quick_gelu: bool | None = None, download: bool = True) -> list[Plan]:

@@ -177,9 +177,13 @@ def _checked(features: NDArray[np.float32], inputs: Sequence[object]) -> Feature
     return features
 
 
-def load(plan: Blueprint, hardware: Hardware) -> OpenClip:
-    """Return the model that a blueprint describes, on its device, ready to encode."""
-    net = build_network(plan)
+def built(plan: Blueprint) -> Any:
+    """Return the network that a blueprint describes, on the CPU."""
+    return build_network(plan)
+
+
+def placed(plan: Blueprint, net: Any, hardware: Hardware) -> OpenClip:
+    """Return the model of a built network, on its device, ready to encode."""
     return OpenClip(
         id=plan.id,
         net=net.to(hardware.device),

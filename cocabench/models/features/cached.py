@@ -4,26 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from cocabench import __version__
 from cocabench.errors import DataError
 from cocabench.models.features import contents
 from cocabench.models.features.cache import Cache
-from cocabench.signature import digest
+from cocabench.signature import digest, digest_file
 from cocabench.types import Captioner, Captions, Features, ImageFeatures, ImageSource, Model, Progress, silent
-
-VERSION = 1
-"""Raised when code of ours changes a bit of a feature."""
 
 FIRST, MOST = 2048, 16384
 """Inputs that are computed before their features are kept: what a kill may cost. It doubles from FIRST to MOST."""
 
 T = TypeVar("T")
+
+
+@cache
+def code() -> str:
+    """Return a hash of the modules that make features, so that a change of ours makes new ones."""
+    package = Path(str(resources.files("cocabench")))
+    files = [*sorted((package / "models").rglob("*.py")), package / "data" / "images.py"]
+    return digest(*(digest_file(file) for file in files))
 
 
 def collection(kind: Literal["images", "texts"], made: Mapping[str, JsonValue], device: str) -> str:
@@ -32,7 +39,7 @@ def collection(kind: Literal["images", "texts"], made: Mapping[str, JsonValue], 
     made: the model part of a signature: weights, architecture, preprocessing, precision, package versions. device: its
     type; a GPU rounds differently. A model's id is a name, and moves no feature.
     """
-    return digest(kind, VERSION, __version__, device, {key: value for key, value in made.items() if key != "id"})
+    return digest(kind, code(), device, {key: value for key, value in made.items() if key != "id"})
 
 
 @dataclass

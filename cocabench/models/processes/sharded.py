@@ -31,9 +31,9 @@ class Sharded:
     parameters: Mapping[str, int]
 
     @classmethod
-    def load(cls, group: Group, plan: ModelPlan, hardware: Hardware) -> Self:
-        """Let every process load the model."""
-        first, *_ = group.ask("load", [(plan, hardware)] * group.size)
+    def load(cls, group: Group, plan: ModelPlan, hardware: Hardware, then: ModelPlan | None = None) -> Self:
+        """Let every process load the model, and begin to build the one that comes then."""
+        first, *_ = group.ask("load", [(plan, hardware, then)] * group.size)
         return cls(group, hardware.images_per_batch, first)
 
     @property

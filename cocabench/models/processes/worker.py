@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple, cast
 
 import torch
 
 from cocabench.errors import CocabenchError
 from cocabench.models.hardware import Hardware
+from cocabench.models.processes.ahead import Ahead
 from cocabench.registry import ModelPlan
 from cocabench.types import Captioner, Captions, Features, ImageFeatures, ImageSource, Model, Progress
 
@@ -23,12 +24,17 @@ class Worker:
     device: torch.device | None = None
     workers: int | None = None
     model: Model | None = None
+    ahead: Ahead = field(default_factory=Ahead)
 
-    def load(self, plan: ModelPlan, hardware: Hardware, *, progress: Progress) -> dict[str, int]:
-        """Load a model in the place of the last one; return its numbers of parameters."""
+    def load(
+        self, plan: ModelPlan, hardware: Hardware, then: ModelPlan | None = None, *, progress: Progress
+    ) -> dict[str, int]:
+        """Load a model in the place of the last one and begin to build the next; return its numbers of parameters."""
         self.model = None
         own = replace(hardware, device=self.device or hardware.device)
-        self.model = plan.load(own if own.workers is not None else replace(own, workers=self.workers))
+        own = own if own.workers is not None else replace(own, workers=self.workers)
+        self.model = self.ahead.load(plan, own)
+        self.ahead.start(then)
         return dict(self.model.parameters)
 
     def warnings(self, *, progress: Progress) -> tuple[str, ...]:
