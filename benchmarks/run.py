@@ -43,14 +43,15 @@ def theirs(options: Options) -> Work:
     root = _prepared(options)
     common = ["eval", "--model", options.model, "--pretrained", str(root / "model.pt"), "--no_amp"]
 
-    def evaluate(name: str) -> dict[str, float]:
+    def evaluate(name: str, task: str) -> dict[str, float]:
         output = root / f"{name}.json"
-        where = ["--dataset", f"wds/{name}", "--dataset_root", str(root / name), "--num_workers", "0"]
+        where = ["--dataset", f"wds/{name}", "--dataset_root", str(root / name), "--task", task, "--num_workers", "0"]
         _main(cli.main, [*common, *where, "--output", str(output)])
         return dict(json.loads(output.read_text())["metrics"])
 
     def work() -> Any:
-        classes, captions = evaluate("classes"), evaluate("captions")
+        classes = evaluate("classes", "zeroshot_classification")
+        captions = evaluate("captions", "zeroshot_retrieval")
         _generate(options, root)
         return [classes["acc1"], captions["image_retrieval_recall@5"], captions["text_retrieval_recall@5"]]
 
@@ -64,7 +65,7 @@ def _generate(options: Options, root: Path) -> None:
     from clip_benchmark.datasets.builder import build_dataset
 
     model, _, transform = open_clip.create_model_and_transforms(options.model, pretrained=str(root / "model.pt"))
-    images = build_dataset("wds/captions", root=str(root / "captions"), transform=transform)
+    images = build_dataset("wds/captions", root=str(root / "captions"), transform=transform, task="captioning")
     model.eval().generate(torch.stack([image for image, _ in images]))
 
 
