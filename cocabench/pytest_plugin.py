@@ -1,0 +1,127 @@
+"""The gate in pytest, for teams whose CI is pytest. Installed with cocabench; it does nothing where it is not asked.
+
+One test for the whole gate:
+
+    def test_no_regression(cocabench_gate):
+        cocabench_gate("baselines", "results", rules="gates.toml")
+
+or one test per checked metric, where the results are there when tests are collected:
+
+    @pytest.mark.cocabench_gate(baseline="baselines", current="results", rules="gates.toml")
+    def test_metric(cocabench_verdict):
+        assert cocabench_verdict.difference > -2
+
+The paths are relative to pytest's root folder. What is left out comes from ``--cocabench-baseline``,
+``--cocabench-current`` and ``--cocabench-rules``, or from ``cocabench_baseline`` … in pytest's configuration.
+A test fails as the gate would; where the gate cannot tell, and a rule does not make that fail, the metric's is skipped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    from cocabench.types import Verdict
+
+OPTIONS = {
+    "baseline": "The results to hold: a folder, or published:NAME:TAG.",
+    "current": "The results to judge.",
+    "rules": "Tolerances, in TOML.",
+}
+MARKER = "cocabench_gate"
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("cocabench")
+    for name, words in OPTIONS.items():
+        group.addoption(f"--cocabench-{name}", default=None, help=words)
+        parser.addini(f"cocabench_{name}", words, default="")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", f"{MARKER}(baseline, current, rules): a test per metric that the gate checks")
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Make a test per Verdict where one is asked for."""
+    if "cocabench_verdict" not in metafunc.fixturenames:
+        return
+    marker = metafunc.definition.get_closest_marker(MARKER)
+    verdicts = _judged(metafunc.config, marker.args if marker else (), marker.kwargs if marker else {})
+    names = [f"{v.model}-{v.task}-{v.metric}" for v in verdicts]
+    metafunc.parametrize("cocabench_verdict", verdicts, ids=names, indirect=True)
+
+
+@pytest.fixture
+def cocabench_verdict(request: pytest.FixtureRequest) -> Verdict:
+    """Return the Verdict of one checked metric. The test fails or is skipped where the gate does not hold it."""
+    verdict: Verdict = request.param
+    return verdict
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call(item: pytest.Item) -> None:
+    """Judge before the test's own lines run: what fails here is a failure, not an error of a fixture."""
+    if verdict := getattr(item, "funcargs", {}).get("cocabench_verdict"):
+        _hold(verdict)
+
+
+def _hold(verdict: Verdict) -> None:
+    from cocabench.gate import sentence
+    from cocabench.types import Status
+
+    said = f"{verdict.model} on {verdict.task}, {verdict.metric}: {verdict.status}: {sentence(verdict)}"
+    if verdict.exit_code:
+        pytest.fail(said, pytrace=False)
+    if verdict.status in (Status.CANNOT_TELL, Status.MISSING):
+        pytest.skip(said)
+
+
+@pytest.fixture
+def cocabench_gate(request: pytest.FixtureRequest) -> Callable[..., list[Verdict]]:
+    """Return a function of baseline, current and rules that fails the test as the gate would, else returns Verdicts."""
+    from cocabench.gate import exit_code, headline, sentence, sorted_for_reading
+
+    def judge(*paths: str | Path, **named: str | Path) -> list[Verdict]:
+        verdicts = _judged(request.config, paths, named)
+        if exit_code(verdicts):
+            lines = [
+                f"  {v.status}: {v.model} on {v.task}, {v.metric}: {sentence(v)}"
+                for v in sorted_for_reading(verdicts)
+                if v.exit_code
+            ]
+            pytest.fail("\n".join([headline(verdicts), *lines]), pytrace=False)
+        return verdicts
+
+    return judge
+
+
+def _judged(config: pytest.Config, paths: Sequence[object], named: Mapping[str, object]) -> list[Verdict]:
+    """Run the gate. A pytest.UsageError says what is missing or cannot be read."""
+    from cocabench.compare import PUBLISHED, read
+    from cocabench.errors import CocabenchError
+    from cocabench.gate import Rules, gate, read_rules
+
+    if unknown := sorted(set(named) - set(OPTIONS)):
+        raise pytest.UsageError(f"{MARKER}: unknown {', '.join(unknown)}; known: {', '.join(OPTIONS)}")
+    given = {**dict(zip(OPTIONS, paths, strict=False)), **named}
+    chosen = {name: str(given.get(name) or _configured(config, name)) for name in OPTIONS}
+    if missing := [name for name in ("baseline", "current") if not chosen[name]]:
+        raise pytest.UsageError(f"{MARKER}: no {' and no '.join(missing)}; name it, or set --cocabench-{missing[0]}")
+
+    def located(path: str) -> str:
+        return path if path.startswith(PUBLISHED) else str(config.rootpath / path)
+
+    try:
+        rules = read_rules(Path(located(chosen["rules"]))) if chosen["rules"] else Rules()
+        return gate(read(located(chosen["baseline"])), read(located(chosen["current"])), rules)
+    except CocabenchError as error:
+        raise pytest.UsageError(f"{MARKER}: {error}") from None
+
+
+def _configured(config: pytest.Config, name: str) -> str:
+    return str(config.getoption(f"--cocabench-{name}") or config.getini(f"cocabench_{name}"))
