@@ -97,6 +97,17 @@ def test_all_metrics_and_the_order_of_tasks() -> None:
     assert [r.metric for r in compare([both], all_metrics=True).rows] == ["acc1", "acc5"]
 
 
+def test_health_is_neither_better_nor_worse() -> None:
+    words = INFO["acc1"].model_copy(update={"unit": "words", "kind": "health"})
+    a, b = (
+        record(m, metrics={"acc1": estimate(v, 0.1)}, definitions={"acc1": words}) for m, v in (("a", 9), ("b", 12))
+    )
+    (row,) = compare([a, b]).rows
+    assert row.difference is not None
+    assert (row.difference.value, row.verdict) == (-3.0, "")
+    assert not any(cell.best for cell in row.cells)
+
+
 def test_what_is_missing_is_said() -> None:
     skipped = record("b", metrics={}, primary="CIDEr", skipped_metrics={"CIDEr": "no Java"})
     (row,) = compare([record("a", metrics={"CIDEr": estimate(1.2)}), skipped, record("c", "other")]).rows[:1]

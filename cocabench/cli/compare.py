@@ -41,9 +41,8 @@ def print_comparison(comparison: Comparison) -> None:
         _print_totals(comparison)
     for i, note in enumerate(footnotes.notes, 1):
         _dim(f"[{i}] {note}")
-    if len(comparison.models) > 1:
-        for sentence in legend(comparison):
-            _dim(sentence)
+    for sentence in legend(comparison):
+        _dim(sentence)
     if len(comparison.models) > 2:
         _dim(f"▲ ▼ better, worse than {comparison.models[0]}")
     for phrase in comparison.left_out:

@@ -48,7 +48,7 @@ def _print_list(records: Sequence[Record], results: Results) -> None:
 
 
 def _print_record(record: Record, results: Results) -> None:
-    from cocabench.compare import notes
+    from cocabench.compare import GALLERY, notes
     from cocabench.explain import explain
     from cocabench.report.text import number
     from cocabench.signature import short
@@ -62,6 +62,8 @@ def _print_record(record: Record, results: Results) -> None:
     ]
     rows += [[escape(name), "skipped", escape(why)] for name, why in record.skipped_metrics.items()]
     print_table(["metric", "value ± 95 %", ""], rows)
+    if record.evaluator == "retrieval":
+        out.print(f"[dim]{GALLERY}[/dim]", soft_wrap=True)
     for note in notes(record):
         out.print(f"[yellow]note[/yellow] {escape(note)}", soft_wrap=True)
     said = explain(record)

@@ -18,12 +18,13 @@ from cocabench.compare.choice import (
 )
 from cocabench.compare.difference import Difference, Finding, difference
 from cocabench.compare.evidence import Evidence
-from cocabench.compare.legend import legend
+from cocabench.compare.legend import GALLERY, legend
 from cocabench.compare.sources import PUBLISHED, read
 from cocabench.compare.table import KINDS, Cell, Comparison, Row, compare, ranked, remarks
 from cocabench.compare.totals import Average, Tally, averages, tallies
 
 __all__ = [
+    "GALLERY",
     "KINDS",
     "PUBLISHED",
     "Average",

@@ -138,9 +138,12 @@ def _of(test: paired.Paired, info: MetricInfo, *, unpaired: str) -> Difference:
 
 
 def judged(found: Difference, info: MetricInfo, *, adjusted: float | None = None, family: int = 1) -> Difference:
-    """Return a difference with its finding: by adjusted, which holds for a family of that many tests, or by itself."""
+    """Return a difference with its finding: by adjusted, which holds for a family of that many tests, or by itself.
+
+    Metrics of health have none: more words in a caption are neither better nor worse.
+    """
     p_value = found.p_value if adjusted is None else adjusted
-    if p_value is None:
+    if p_value is None or info.kind == "health":
         return found
     first = (found.value > 0) == info.higher_is_better
     finding = Finding.NOTHING if p_value >= LEVEL else Finding.FIRST if first else Finding.SECOND

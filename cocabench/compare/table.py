@@ -160,7 +160,7 @@ def _row(metric: str, found: Sequence[Record | None], evidence: Evidence) -> Row
         unit="fraction", higher_is_better=True, summary="not measured"
     )
     cells = [_cell(r, metric, info, first) for r in found]
-    if not any(cell.incomparable for cell in cells):
+    if info.kind == "quality" and not any(cell.incomparable for cell in cells):
         cells = _mark_best(cells, info)
     gaps = tuple(
         tested(first, r, metric, info, evidence)
@@ -200,7 +200,5 @@ def _with_findings(rows: Sequence[Row]) -> Iterator[Row]:
     """Yield the rows with their findings: those of the primary metrics hold together, over all models; others alone."""
     family = iter(corrected([(gap, row.info) for row in rows if row.primary for gap in row.differences if gap]))
     for row in rows:
-        gaps = [
-            None if gap is None else next(family) if row.primary else judged(gap, row.info) for gap in row.differences
-        ]
+        gaps = [gap and (next(family) if row.primary else judged(gap, row.info)) for gap in row.differences]
         yield replace(row, differences=tuple(gaps))

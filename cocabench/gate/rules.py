@@ -57,7 +57,10 @@ class Rule(Spec):
     cannot_tell: ExitCode | None = None
 
     def matches(self, record: Record, metric: str) -> bool:
+        """Return whether the rule is about a metric; one of health has to be named, a pattern is not about it."""
         wanted = record.primary if self.metric == "primary" else self.metric
+        if metric != wanted and metric in record.definitions and record.definitions[metric].kind == "health":
+            return False
         return (
             fnmatchcase(record.task, self.task)
             and fnmatchcase(record.model, self.model)

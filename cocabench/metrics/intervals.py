@@ -15,6 +15,8 @@ Array = NDArray[np.float64]
 CONFIDENCE = 0.95
 RESAMPLES = 10_000
 ROW_RESAMPLES = 200
+BATCH = 64
+"""Resamples whose sums are one product of matrices: as fast for 20 statistics as for 2."""
 
 
 def proportion(hits: Array) -> Interval:
@@ -50,8 +52,13 @@ def bootstrap_sums(sums: Array, value: Callable[[Array], Array], rng: np.random.
     """
     n = len(sums)
     smallest = np.min_scalar_type(n)  # random bytes are most of the work: 10,000 draws of 5,000 images in 0.3 s
-    totals = [np.bincount(rng.integers(n, size=n, dtype=smallest), minlength=n) @ sums for _ in range(RESAMPLES)]
-    return value(np.stack(totals))
+    counts, totals = np.empty((BATCH, n)), np.empty((RESAMPLES, sums.shape[1]))
+    for start in range(0, RESAMPLES, BATCH):
+        rows = min(BATCH, RESAMPLES - start)
+        for row in range(rows):
+            counts[row] = np.bincount(rng.integers(n, size=n, dtype=smallest), minlength=n)
+        totals[start : start + rows] = counts[:rows] @ sums
+    return value(totals)
 
 
 def of_sums(sums: Array, value: Callable[[Array], Array], rng: np.random.Generator) -> Interval:

@@ -31,6 +31,15 @@ def test_every_key_of_a_rule_overrides_its_default() -> None:
     assert Rules().limits(record(), "acc1") == (0.2, 0.95, True, 0)
 
 
+def test_a_pattern_is_not_about_metrics_of_health() -> None:
+    made = record(metrics={"acc1": estimate(0.5), "words": estimate(0.5)})
+    health = made.definitions["words"].model_copy(update={"kind": "health"})
+    made = made.model_copy(update={"definitions": {**made.definitions, "words": health}})
+    every, named = (Rules.model_validate({"rule": [{"metric": metric}]}) for metric in ("*", "words"))
+    assert every.limits(made, "words") is None
+    assert named.limits(made, "words") is not None
+
+
 def test_a_required_rule_that_matches_nothing_is_missing() -> None:
     rules = Rules.model_validate({"rule": [{"task": "imagnet1k", "required": True}]})
     assert [v.status for v in gate([record()], [record()], rules)][1:] == [Status.MISSING]

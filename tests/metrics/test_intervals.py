@@ -1,5 +1,7 @@
 """Intervals: against scipy and closed forms, and that they cover what they claim to."""
 
+import time
+
 import numpy as np
 import pytest
 from scipy import stats
@@ -55,6 +57,17 @@ def test_wilsons_interval_covers_what_it_claims(share: float) -> None:
     rng = np.random.default_rng(0)
     draws = [intervals.proportion((rng.random(200) < share).astype(float)) for _ in range(2000)]
     assert 0.93 < np.mean([low <= share <= high for low, high in draws]) < 0.97
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("statistics", [2, 20])
+def test_10000_resamples_of_5000_images_in_less_than_a_second(statistics: int) -> None:
+    sums, taken = np.random.default_rng(0).random((5000, statistics)), []
+    for _ in range(3):
+        start = time.process_time()
+        intervals.of_sums(sums, mean, np.random.default_rng(1))
+        taken.append(time.process_time() - start)
+    assert min(taken) < 1
 
 
 def test_one_image_has_no_interval() -> None:
