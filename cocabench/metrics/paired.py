@@ -94,7 +94,7 @@ def swap(first: Array, second: Array, value: Callable[[Array], Array], rng: np.r
 def _signs(n: int, rng: np.random.Generator) -> Iterator[Array]:
     """Yield (chunk, n) of +1 and -1: every pattern for few, RESAMPLES random ones for many."""
     if n <= EXACT:
-        yield np.array(list(itertools.product((1.0, -1.0), repeat=n)), np.float64).reshape(-1, n)
+        yield np.array(list(itertools.product((1.0, -1.0), repeat=n)), np.float64).reshape(2**n, n)
         return
     size = max(1, CHUNK // n)
     for start in range(0, RESAMPLES, size):

@@ -117,6 +117,14 @@ def test_shuffled_samples_change_nothing(name: str) -> None:
     assert np.isfinite(straight.error)
 
 
+@pytest.mark.parametrize("name", EVERY)
+def test_a_model_is_as_good_as_itself(name: str) -> None:
+    metric, samples, _ = EVERY[name]
+    found = pairing.compare(metric, samples, samples)
+    assert (found.value, found.p_value) == (0.0, 1.0)
+    assert found.low <= 0 <= found.high
+
+
 def test_shuffled_samples_change_no_verdict(tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
     classified(tmp_path / "old", "m", rng.random(300) < 0.7)

@@ -40,7 +40,7 @@ def retrieved(seed: int) -> pd.DataFrame:
 def captioned(seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     counts = {name: rng.integers(3, 9, IMAGES) for name in (*bleu.COLUMNS, *meteor.COLUMNS)}
-    means = {name: rng.random(IMAGES) for name in ("rouge_l", "cider", "spice")}
+    means = {m.column: rng.random(IMAGES) for m in captions.declared(captions.ALL) if m.column not in counts}
     return pd.DataFrame({**_ids(1), **counts, **means})
 
 
@@ -48,7 +48,7 @@ def _pairs() -> dict[str, tuple[Metric, pd.DataFrame, pd.DataFrame]]:
     kinds = {
         labelled: (*classification.single_label(7), classification.MEAN_AVERAGE_PRECISION),
         retrieved: retrieval.declared([5]),
-        captioned: captions.declared(captions.NAMES),
+        captioned: captions.declared(captions.ALL),
     }
     return {m.name: (m, make(1), make(2)) for make, metrics in kinds.items() for m in metrics}
 
