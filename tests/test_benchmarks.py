@@ -1,14 +1,18 @@
 """The rows keep the contract: they exist, say what they want, and the table is made of their last lines."""
 
+import argparse
 import importlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from benchmarks import __main__ as benchmarks
-from benchmarks import table
+from benchmarks import captioning_cuda, table
+from benchmarks.captioning_curves import step_bytes
+from benchmarks.make_decoding_goldens import build, images
 from benchmarks.sides import Options, Row, Work
 
 
@@ -60,3 +64,34 @@ def test_a_row_takes_turns_and_refuses_answers_that_differ(
 def test_a_row_can_be_imported(name: str) -> None:
     module = importlib.import_module(f"benchmarks.{benchmarks.ROWS[name][0]}")
     assert hasattr(module, "ROW") or hasattr(module, "main")
+
+
+def test_the_floor_of_a_step_is_what_it_reads() -> None:
+    """By hand: a block of width w holds 12 w^2 + 13 w numbers; a cross block 2 w more, of which it reads 2 w^2 less."""
+    width, text_and_self, cross, vocabulary = 32, 2 + 2, 2, 50
+    block = 12 * width**2 + 13 * width
+    weights = text_and_self * block + cross * (block + 2 * width - 2 * width**2) + vocabulary * width
+    keys = cross * 5 + text_and_self * 8 // 2  # 5 image tokens; half of 8 caption tokens
+    found = step_bytes(build("pooled"), torch.zeros(3, 5, width), 8)
+    assert found == 4 * (weights + 3 * 2 * width * keys) == 315392
+
+
+def test_the_gpu_row_measures_its_sides_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, options = build("pooled"), argparse.Namespace(images=2, length=8, repeats=2, device="cpu", precision="fp32")
+    options.model = "pooled"
+    told: list[str] = []
+
+    def side(name: str) -> Any:
+        return lambda images, seq_len: (told.append(name), torch.zeros(len(images), seq_len))[1]
+
+    monkeypatch.setattr(captioning_cuda, "prepared", lambda options, count: (model, images("pooled", count)))
+    monkeypatch.setattr(captioning_cuda, "bandwidth", lambda device: 1e9)
+    monkeypatch.setattr(captioning_cuda, "seconds", lambda work, device: (work(), 0.5)[1])
+    names = ("ours", "cached", "theirs")
+    monkeypatch.setattr(captioning_cuda, "_sides", lambda model, device: {name: side(name) for name in names})
+    found = captioning_cuda._compare(options)
+    assert told == [*names] * 3  # once to warm up, then twice
+    assert report("x").keys() <= found.keys()
+    assert found["equal_captions"] == 1
+    assert found["floor_s"] > 0.5  # encoding, and then the steps
+    assert found["ours"]["captions_per_s"] == 2 / 0.5

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -15,6 +16,7 @@ from rich.markup import escape
 from cocabench.cli.console import err, out
 from cocabench.cli.options import Decoding, Precision, SkipBadImages, beam_groups_of
 from cocabench.errors import MissingDataError, UsageError
+from cocabench.types import Progress, silent
 
 if TYPE_CHECKING:
     from cocabench.models.open_clip import OpenClip
@@ -70,6 +72,8 @@ def caption(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
 ) -> None:
     """Caption images with a CoCa."""
+    from cocabench.cli.watch import stages
+
     options = {
         "generation_type": generation_type.value,
         "num_beams": beams,
@@ -90,7 +94,8 @@ def caption(
     options = _read(options) | ({"prompt": prompt} if prompt else {})
     files = _image_files(images)
     loaded = _load(model, device, precision, skip_bad_images)
-    rows = _likelihoods(loaded, files, text) if text else _written(loaded, files, options)
+    with stages("caption") if err.is_terminal else nullcontext(silent) as progress:
+        rows = _likelihoods(loaded, files, text, progress) if text else _written(loaded, files, options, progress)
     _tell_left_out(files, {row["image"] for row in rows})
     if as_json:
         print(json.dumps(rows, ensure_ascii=False, allow_nan=False))
@@ -129,21 +134,25 @@ def _load(model: str, device: str, precision: Precision, skip_bad_images: bool) 
     return plans[0].load(machine)  # type: ignore[return-value]
 
 
-def _written(model: OpenClip, files: Sequence[Path], options: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _written(
+    model: OpenClip, files: Sequence[Path], options: Mapping[str, Any], progress: Progress
+) -> list[dict[str, Any]]:
     from cocabench.data.images import FileImage
 
-    written = model.caption([FileImage(path) for path in files], options)
+    written = model.caption([FileImage(path) for path in files], options, progress=progress)
     return [
         {"image": str(files[i]), "model": model.id, "caption": text, "score": round(score, 4)}
         for i, text, score in zip(written.kept, written.texts, written.scores, strict=True)
     ]
 
 
-def _likelihoods(model: OpenClip, files: Sequence[Path], texts: Sequence[str]) -> list[dict[str, Any]]:
+def _likelihoods(
+    model: OpenClip, files: Sequence[Path], texts: Sequence[str], progress: Progress
+) -> list[dict[str, Any]]:
     """Return a row per image and text, an image's likeliest text first."""
     from cocabench.data.images import FileImage
 
-    found = model.likelihoods([FileImage(path) for path in files], texts)
+    found = model.likelihoods([FileImage(path) for path in files], texts, progress=progress)
     rows = []
     for i, logprobs in zip(found.kept, found.logprobs.tolist(), strict=True):
         several = sorted(zip(texts, logprobs, found.n_tokens.tolist(), strict=True), key=lambda row: -row[1])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Self
 
@@ -75,6 +77,13 @@ class Bars:
         for task in self.progress.task_ids:
             self.progress.remove_task(task)
         self.progress.console.print(_line(outcome))
+
+
+@contextmanager
+def stages(name: str) -> Iterator[Told]:
+    """Show one bar for work that is no job of a run."""
+    with Bars() as bars:
+        yield _Stages(bars.progress, name)
 
 
 class _Stages:
