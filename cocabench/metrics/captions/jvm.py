@@ -172,6 +172,10 @@ class Runner:
         """Run job on lines of input and return its lines of output."""
         return Process(self, job).communicate(lines)
 
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
     def start(self, job: Job) -> subprocess.Popen[bytes]:
         with self._lock:
             if self._closed:
@@ -200,10 +204,10 @@ class Process:
         self._process = runner.start(job)
 
     def communicate(self, lines: Sequence[str]) -> list[str]:
-        """Send lines and return the lines that come back. A job that takes too long is started once more."""
+        """Send lines and return the lines that come back. A job that hangs or is killed is started once more."""
         data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
         out = self._attempt(data)
-        if out is None:
+        if out is None or self._was_killed():
             self._runner.reap(self._process)
             self._process = self._runner.start(self._job)
             out = self._attempt(data)
@@ -215,6 +219,10 @@ class Process:
             problem = f"Java ended with {self._process.returncode}; it said: {said}"
             raise MetricUnavailableError(self._job.name, problem)
         return out.decode("utf-8").split("\n")[:-1]
+
+    def _was_killed(self) -> bool:
+        """Whether somebody else ended the process by a signal, as a system short of memory does."""
+        return self._process.returncode < 0 and not self._runner.closed
 
     def _attempt(self, data: bytes) -> bytes | None:
         """Return the output, or None after the time limit. An interrupted process is reaped."""

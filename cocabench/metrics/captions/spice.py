@@ -30,6 +30,7 @@ CATEGORIES = ("all", "objects", "relations", "attributes", "colour", "count", "s
 COLUMNS = tuple(f"spice_{category}_{kind}" for category in CATEGORIES for kind in ("tp", "fp", "fn"))
 SCORES = ("spice", *(f"spice_{category}" for category in CATEGORIES[1:]))
 
+MAIN = "edu.anu.spice.Cocabench"
 MODELS_MIB, THREAD_MIB = 1536, 768
 """Heap for CoreNLP's models, and for each thread that parses."""
 
@@ -43,6 +44,7 @@ def statistics(
     candidates: Sequence[str], references: Sequence[Sequence[str]], runner: jvm.Runner
 ) -> dict[str, NDArray[np.generic]]:
     """Return COLUMNS as integers and SCORES for every image. Texts are tokenised."""
+    scorer = jvm.Process(runner, _score_job(len(candidates)))
     tuples = parse([*candidates, *(r for group in references for r in group)], runner)
     rest = iter(tuples[len(candidates) :])
     pairs = [(mine, [next(rest) for _ in group]) for mine, group in zip(tuples, references, strict=False)]
@@ -50,7 +52,7 @@ def statistics(
     lines = [f"[{mine},[{','.join(theirs)}]]" for (mine, theirs), ok in zip(pairs, defined, strict=True) if ok]
     counts = np.zeros((len(candidates), len(COLUMNS)), dtype=np.int64)
     if lines:
-        counts[defined] = [json.loads(line) for line in runner.run(_job("score", len(lines)), lines)]
+        counts[defined] = [json.loads(line) for line in scorer.communicate(lines)]
     columns: dict[str, NDArray[np.generic]] = dict(zip(COLUMNS, counts.T, strict=True))
     for i, name in enumerate(SCORES):
         score = f1(counts[:, 3 * i : 3 * i + 3], undefined=0.0 if name == "spice" else np.nan)
@@ -75,23 +77,38 @@ def parse(captions: Sequence[str], runner: jvm.Runner) -> list[str]:
     """Return each caption's tuples as JSON, from the cache or the parser."""
 
     def compute(unknown: list[str]) -> list[str]:
-        return runner.run(_job("parse", len(unknown)), [json.dumps(caption) for caption in unknown])
+        return runner.run(_parse_job(len(unknown)), [json.dumps(caption) for caption in unknown])
 
     return cache.through(VERSION, captions, compute, batch=BATCH)
 
 
-def _job(work: str, number: int) -> jvm.Job:
-    threads = _threads() if work == "parse" else 1
+def _parse_job(number: int) -> jvm.Job:
+    threads = _threads()
     return jvm.Job(
         name="SPICE",
-        main="edu.anu.spice.Cocabench",
-        classpath=[jars.OWN, jars.find("spice", "spice-1.0.jar"), *corenlp.jars()],
-        arguments=[work],
+        main=MAIN,
+        classpath=_classpath(),
+        arguments=["parse"],
         memory_mib=MODELS_MIB + THREAD_MIB * threads,
         threads=threads,
         timeout_s=600 + 2.0 * number,
-        options=["-Xss16m"],
+        options=["-Xss16m", "-XX:+UseParallelGC"],
     )
+
+
+def _score_job(number: int) -> jvm.Job:
+    return jvm.Job(
+        name="SPICE",
+        main=MAIN,
+        classpath=_classpath(),
+        arguments=["score"],
+        timeout_s=600 + 0.1 * number,
+        options=["-Xss16m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
+    )
+
+
+def _classpath() -> list[Path]:
+    return [jars.OWN, jars.find("spice", "spice-1.0.jar"), *corenlp.jars()]
 
 
 def _threads() -> int:

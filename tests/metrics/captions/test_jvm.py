@@ -118,6 +118,13 @@ def test_a_job_that_hangs_is_started_once_more(fake: Any, tmp_path: Path) -> Non
     assert fake(body).run(job(timeout_s=1), ["a", "b"]) == ["a", "b"]
 
 
+def test_a_job_that_is_killed_is_started_once_more(fake: Any, tmp_path: Path) -> None:
+    body = f"if mkdir '{tmp_path}/once'; then kill -9 $$; fi 2> /dev/null; exec cat"
+    assert fake(body).run(job(), ["a", "b"]) == ["a", "b"]
+    with pytest.raises(MetricUnavailableError, match="Java ended with -9"):
+        fake("kill -9 $$").run(job(), ["a"])
+
+
 def test_a_job_that_hangs_twice_is_ended_and_reaped(fake: Any) -> None:
     runner = fake("echo waiting >&2; exec sleep 60")
     with pytest.raises(MetricUnavailableError, match="no answer within 1 s, twice; it said: waiting"):
