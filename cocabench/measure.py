@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import time
 from datetime import UTC, datetime
@@ -13,7 +12,7 @@ import torch
 
 from cocabench import __version__
 from cocabench.metrics.base import Samples, estimate, stack
-from cocabench.models.hardware import Hardware
+from cocabench.models.hardware import Hardware, machine_name
 from cocabench.plan import Job, Settings, measurable
 from cocabench.types import Model, Progress, Record
 
@@ -66,9 +65,7 @@ def environment(hardware: Hardware) -> dict[str, str]:
     packages = ("torch", "torchvision", "pillow", "open_clip_torch", "numpy", "pycocoevalcap", "transformers")
     versions = {name: _version(name) for name in packages}
     cuda = hardware.device.type == "cuda"
-    device = (
-        torch.cuda.get_device_name(hardware.device) if cuda else f"{platform.machine()} CPU, {os.cpu_count()} cores"
-    )
+    device = machine_name(hardware.device)
     run = {"cocabench": __version__, "python": platform.python_version()}
     machine = {"system": platform.system(), "device": device, "threads": str(torch.get_num_threads())}
     return {**run, **versions, **machine, **({"cuda": str(torch.version.cuda), "driver": _driver()} if cuda else {})}

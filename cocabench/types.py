@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -128,6 +128,22 @@ class Captioner(Model, Protocol):
     ) -> Captions: ...
 
 
+@runtime_checkable
+class Profiled(Protocol):
+    """A model whose costs can be measured."""
+
+    def costs(
+        self,
+        repeats: Sequence[Example],
+        batch: int,
+        train_batch: int,
+        decoding: Mapping[str, Any],
+        *,
+        progress: Progress = silent,
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield (repeat, {metric: value}): operations, speed and memory, measured once per repeat or once in all."""
+
+
 @dataclass(frozen=True, slots=True)
 class SampleScore:
     """Sufficient statistics of one sample (an image, or one of its captions): ranks, counts; no metric yet."""
@@ -161,13 +177,17 @@ class Estimate(_Value):
     n: int
 
 
+Unit = Literal["fraction", "rank", "score", "words", "gflops", "per_s", "s", "mib"]
+"""Of a metric. Fractions are 0-1; score is CIDEr's; gflops, per_s, s (seconds) and mib are costs."""
+
+
 class MetricInfo(_Value):
     """What a reader of a Record must know of a metric. Fractions are 0-1; reports print them times 100.
 
     kind: health tells whether outcomes can be believed (captions that repeat themselves …), not how good they are.
     """
 
-    unit: Literal["fraction", "rank", "score", "words"]
+    unit: Unit
     higher_is_better: bool
     summary: str
     kind: Literal["quality", "health"] = "quality"

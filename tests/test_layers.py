@@ -12,7 +12,20 @@ import cocabench
 PACKAGE = Path(cocabench.__file__).parent
 LAYERS = (
     ("errors", "types", "cachedir"),
-    ("metrics", "spec", "signature", "explain", "store", "epochs", "compare", "gate", "report", "published", "interop"),
+    (
+        "metrics",
+        "spec",
+        "signature",
+        "explain",
+        "store",
+        "epochs",
+        "efficiency",
+        "compare",
+        "gate",
+        "report",
+        "published",
+        "interop",
+    ),
     ("registry", "data", "models", "demo", "thumbnails"),
     ("evaluators",),
     ("plan", "measure", "run", "expected"),

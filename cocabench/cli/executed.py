@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 from rich.markup import escape
 
-from cocabench.cli.console import err
+from cocabench.cli.console import err, out
 
 if TYPE_CHECKING:
     from cocabench.models.hardware import Hardware
@@ -49,6 +49,7 @@ def _summary(outcomes: Sequence[Outcome], settings: Settings, as_json: bool) -> 
     from cocabench.cli.compare import print_comparison
     from cocabench.cli.published import print_published
     from cocabench.compare import compare
+    from cocabench.efficiency import sentences, training_costs
     from cocabench.store import Store
 
     records = [outcome.record for outcome in outcomes if outcome.record is not None]
@@ -57,3 +58,6 @@ def _summary(outcomes: Sequence[Outcome], settings: Settings, as_json: bool) -> 
     elif records:
         print_comparison(compare(Store(settings.output).results(records)))
         print_published(records)
+        for cost in training_costs(records):
+            for sentence in sentences(cost):
+                out.print(escape(sentence), soft_wrap=True)

@@ -49,13 +49,14 @@ def models(as_json: Json = False) -> None:
 @app.command()
 def metrics(as_json: Json = False) -> None:
     """The metrics, with what they mean."""
-    from cocabench.metrics import captions, classification, retrieval
+    from cocabench.metrics import captions, classification, efficiency, retrieval
 
     known = (
         *classification.single_label(5),
         classification.MEAN_AVERAGE_PRECISION,
         *retrieval.declared((1, 5, 10)),
         *captions.declared(captions.ALL + captions.HEALTH),
+        *efficiency.declared(),
     )
     rows = [[m.name, m.unit, "higher" if m.higher_is_better else "lower", m.summary] for m in known]
     _show(["metric", "unit", "better", "summary"], rows, as_json)

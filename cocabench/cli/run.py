@@ -101,6 +101,7 @@ def run(
             "seq_len": max_length,
             "min_seq_len": min_length,
             "decoding": decoding,
+            "device": group.devices[0],
         }
         chosen = _tasks(tasks, decoder)
         settings = Settings(

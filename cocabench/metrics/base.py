@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cocabench.types import Estimate, MetricInfo, SampleScore
+from cocabench.types import Estimate, MetricInfo, SampleScore, Unit
 
 if TYPE_CHECKING:
     from cocabench.metrics.paired import Paired
@@ -60,7 +60,7 @@ class Metric:
     column: str
     value: Callable[[Samples], float]
     interval: Callable[[Samples, np.random.Generator], Interval]
-    unit: Literal["fraction", "rank", "score", "words"] = "fraction"
+    unit: Unit = "fraction"
     higher_is_better: bool = True
     domain: str = ""
     pairing: Pairing | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from cocabench.metrics import captions, classification, retrieval
+from cocabench.metrics import captions, classification, efficiency, retrieval
 from cocabench.metrics.base import Metric
 
 
@@ -42,4 +42,5 @@ _FINDERS: dict[str, Callable[[str], Metric | None]] = {
     "classification": _classification,
     "retrieval": _retrieval,
     "captioning": _captioning,
+    "efficiency": lambda name: _named(name, efficiency.declared()),
 }

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import platform
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Literal, cast
 
 import torch
@@ -44,6 +47,16 @@ class Hardware:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.float16 if self.precision == "fp16" else torch.bfloat16)
+
+
+def machine_name(device: torch.device) -> str:
+    """Return what a time was measured on: the GPU, or the kind of CPU and its cores."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    info = Path("/proc/cpuinfo")
+    lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
+    kind = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
+    return f"{platform.machine()} CPU{f' ({kind})' if kind else ''}, {os.cpu_count()} cores"
 
 
 def _cudnn_without_tf32() -> AbstractContextManager[Any]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from cocabench.errors import ModelError, NotACaptionerError, NumericsError
+from cocabench.models import profiling
 from cocabench.models.batches import batches
 from cocabench.models.blueprint import Blueprint
 from cocabench.models.build import (
@@ -36,7 +37,7 @@ from cocabench.models.decode import caption_logprob, generate_scored
 from cocabench.models.decoding.likelihood import counted_tokens
 from cocabench.models.hardware import Hardware
 from cocabench.models.text import encode_tokens
-from cocabench.types import Captions, Features, ImageFeatures, ImageSource, Progress, silent
+from cocabench.types import Captions, Example, Features, ImageFeatures, ImageSource, Progress, silent
 
 MOST_TEXTS = 512  # captions whose likelihoods are computed at once: their activations, not the weights, fill the memory
 
@@ -120,6 +121,18 @@ class OpenClip:
         if not self.captions:
             raise NotACaptionerError(self.id, "a model without a caption decoder", wanted="a CoCa")
         return special_ids(self.tokenizer, self.net)
+
+    def costs(
+        self,
+        repeats: Sequence[Example],
+        batch: int,
+        train_batch: int,
+        decoding: Mapping[str, Any],
+        *,
+        progress: Progress = silent,
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield (repeat, {metric: value}): operations, speed and memory on this device."""
+        return profiling.costs(self, repeats, batch, train_batch, decoding, progress)
 
     def _over_images(
         self,

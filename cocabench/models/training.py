@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from typing import Any, cast
 
 import torch
 from open_clip import ClipLoss, CoCaLoss
 from open_clip.coca_model import CoCa
+from open_clip.hf_model import HFTextEncoder
 from torch import Tensor
 
 
@@ -47,8 +49,20 @@ def tokens_of(net: Any) -> int:
     return int(getattr(net, "context_length", None) or net.text.context_length)
 
 
+def shapes_of(net: Any) -> Any:
+    """Return a copy of a network on the meta device: its shapes, without its numbers."""
+    memo: dict[int, Any] = {id(p): torch.nn.Parameter(torch.empty_like(p, device="meta")) for p in net.parameters()}
+    memo |= {id(buffer): torch.empty_like(buffer, device="meta") for buffer in net.buffers()}
+    return deepcopy(net, memo)
+
+
 def saved_bytes(net: Any, n: int, *, checkpointing: bool = False) -> int:
-    """Return the bytes that the backward pass of n samples keeps, parameters aside; float32."""
+    """Return the bytes that the backward pass of n samples keeps, parameters aside; leaves net in training mode.
+
+    0 where it cannot be told from shapes: Hugging Face's text towers look at the values of their inputs.
+    """
+    if isinstance(getattr(net, "text", None), HFTextEncoder):
+        return 0
     device = next(net.parameters()).device
     own = {parameter.untyped_storage()._cdata for parameter in net.parameters()}
     kept: dict[int, torch.UntypedStorage] = {}
@@ -60,8 +74,8 @@ def saved_bytes(net: Any, n: int, *, checkpointing: bool = False) -> int:
         return tensor
 
     images, texts = batch_for(net, n, device, tokens=tokens_of(net))
-    net.set_grad_checkpointing(checkpointing)
+    if checkpointing:
+        net.set_grad_checkpointing(True)
     with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
         total_loss(net.train(), images, texts, loss_of(net))
-    net.set_grad_checkpointing(False)
     return sum(storage.nbytes() for storage in kept.values())

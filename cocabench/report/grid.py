@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cocabench.compare import Cell, remarks
-from cocabench.report.text import half_width, points
+from cocabench.report.text import decimals, points, spread
 from cocabench.types import Estimate, MetricInfo
 
 
@@ -73,10 +73,8 @@ def of_estimate(estimate: Estimate, info: MetricInfo) -> Entry:
     if estimate.value is None:
         return Entry("undefined")
     value = points(estimate.value, info)
-    if estimate.low is None or estimate.high is None:
-        return Entry(f"{value:.1f}", value=value)
-    width = half_width(value, points(estimate.low, info), points(estimate.high, info))
-    return Entry(f"{value:.1f}", f"± {width:.1f}", value)
+    width = spread(estimate, info)
+    return Entry(f"{value:.{decimals(value, info)}f}", f"± {width}" if width else "", value)
 
 
 def of_cell(cell: Cell, info: MetricInfo, *, record: str, metric: str, apart: bool = True) -> Entry:

@@ -8,10 +8,29 @@ from collections.abc import Iterable, Sequence
 
 from cocabench.types import Estimate, MetricInfo
 
+COSTS = ("gflops", "per_s", "s", "mib")
+"""Units whose values span orders of magnitude."""
+
 
 def points(value: float, info: MetricInfo) -> float:
     """Return value as it is printed: fractions and caption scores (CIDEr 1.253) times 100, other units as they are."""
     return 100 * value if info.unit in ("fraction", "score") else value
+
+
+def decimals(value: float, info: MetricInfo) -> int:
+    """Return how many decimals a value is printed with: one, but for costs as many as three significant digits need."""
+    if info.unit not in COSTS or value == 0:
+        return 1
+    return max(0, 2 - math.floor(math.log10(abs(value))))
+
+
+def spread(estimate: Estimate, info: MetricInfo) -> str:
+    """Return ``1.3``, half an estimate's interval rounded up to its value's last decimal; '' where it has none."""
+    if estimate.value is None or estimate.low is None or estimate.high is None:
+        return ""
+    value, low, high = (points(v, info) for v in (estimate.value, estimate.low, estimate.high))
+    scale = 10 ** (places := decimals(value, info))
+    return f"{math.ceil(round(max(high - value, value - low) * scale, 5)) / scale:.{places}f}"
 
 
 def half_width(value: float, low: float, high: float) -> float:
@@ -38,10 +57,10 @@ def number(estimate: Estimate, info: MetricInfo) -> str:
     """Return ``58.4 ± 1.3 (n=5000)``; n = 0 beside a value means that n was not published, and is left out."""
     if estimate.value is None:
         return "undefined (n=0)"
-    text = f"{points(estimate.value, info):.1f}"
-    if estimate.low is not None and estimate.high is not None:
-        width = half_width(*(points(v, info) for v in (estimate.value, estimate.low, estimate.high)))
-        text += f" ± {width:.1f}"
+    value = points(estimate.value, info)
+    text = f"{value:.{decimals(value, info)}f}"
+    if width := spread(estimate, info):
+        text += f" ± {width}"
     return text + (f" (n={estimate.n})" if estimate.n else "")
 
 

@@ -107,3 +107,11 @@ def test_it_loads_encodes_and_captions_without_a_hub(folder: Path) -> None:
     assert len(written.texts) == 2
     assert all(set(text.split()) <= set(WORDS) for text in written.texts)
     assert torch.isfinite(torch.tensor(written.scores)).all()
+
+
+def test_its_operations_are_counted(folder: Path) -> None:
+    from cocabench.models.costs import gflops
+
+    found = gflops(build_network(blueprint(parse_model(str(folder)))))
+    assert all(value > 0 for value in found.values())
+    assert set(found) == {"image_gflops", "text_gflops", "decoder_gflops", "gflops"}

@@ -10,6 +10,7 @@ import torch
 
 from cocabench.errors import DataError, MissingDataError, SpecError, UnknownNameError, UsageError
 from cocabench.models.blueprint import blueprint
+from cocabench.models.footprint import GIB, footprint
 from cocabench.spec import parse_model
 from cocabench.train import memory
 from cocabench.train.checkpoints import complete, epochs_in
@@ -189,18 +190,18 @@ def test_shards_are_counted_and_named_in_braces(tmp_path: Path, monkeypatch: pyt
 def test_too_little_memory_names_a_batch_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = blueprint(parse_model("coca_ViT-L-14:random@0"))
     flags = {"precision": "amp", "batch_size": 128, "accum_freq": 1, "grad_checkpointing": False}
-    monkeypatch.setattr(memory, "available", lambda device: 45 * memory.GIB)
+    monkeypatch.setattr(memory, "available", lambda device: 45 * GIB)
     short = memory.shortage(plan, flags, "cuda", 1)
     assert short is not None
     assert "--set batch_size=64 --set accum_freq=2 keeps the batch" in str(short)
     assert memory.shortage(plan, {**flags, "batch_size": 64, "accum_freq": 2}, "cuda", 1) is None
     assert memory.shortage(plan, {**flags, "grad_checkpointing": True}, "cuda", 1) is None
-    monkeypatch.setattr(memory, "available", lambda device: 5 * memory.GIB)
+    monkeypatch.setattr(memory, "available", lambda device: 5 * GIB)
     assert "smaller model" in str(memory.shortage(plan, flags, "cuda", 1)), "its parameters alone do not fit"
 
 
 def test_a_clip_takes_less_memory_than_a_coca_of_its_size() -> None:
-    kinds = [memory.footprint(blueprint(parse_model(f"{m}:random@0")), "fp32") for m in ("ViT-B-32", "coca_ViT-B-32")]
+    kinds = [footprint(blueprint(parse_model(f"{m}:random@0")), "fp32") for m in ("ViT-B-32", "coca_ViT-B-32")]
     assert kinds[0].total(64, 1) < kinds[1].total(64, 1)
     assert kinds[0].per_gathered == 0
 

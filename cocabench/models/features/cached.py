@@ -13,11 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from cocabench.errors import DataError
+from cocabench.errors import DataError, ModelError
 from cocabench.models.features import contents
 from cocabench.models.features.cache import Cache
 from cocabench.signature import digest, digest_file
-from cocabench.types import Captioner, Captions, Features, ImageFeatures, ImageSource, Model, Progress, silent
+from cocabench.types import (
+    Captioner,
+    Captions,
+    Example,
+    Features,
+    ImageFeatures,
+    ImageSource,
+    Model,
+    Profiled,
+    Progress,
+    silent,
+)
 
 FIRST, MOST = 2048, 16384
 """Inputs that are computed before their features are kept: what a kill may cost. It doubles from FIRST to MOST."""
@@ -87,6 +98,20 @@ class Cached:
     ) -> Captions:
         """Return the model's captions; it must be a Captioner."""
         return cast(Captioner, self.model).caption(images, options, progress=progress)
+
+    def costs(
+        self,
+        repeats: Sequence[Example],
+        batch: int,
+        train_batch: int,
+        decoding: Mapping[str, Any],
+        *,
+        progress: Progress = silent,
+    ) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Let the model itself be measured."""
+        if not isinstance(self.model, Profiled):
+            raise ModelError(self.id, "a model that cannot be profiled", wanted="one of open_clip's")
+        return self.model.costs(repeats, batch, train_batch, decoding, progress=progress)
 
     def _through(
         self,

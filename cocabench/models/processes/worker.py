@@ -9,11 +9,21 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
-from cocabench.errors import CocabenchError
+from cocabench.errors import CocabenchError, ModelError
 from cocabench.models.hardware import Hardware
 from cocabench.models.processes.ahead import Ahead
 from cocabench.registry import ModelPlan
-from cocabench.types import Captioner, Captions, Features, ImageFeatures, ImageSource, Model, Progress
+from cocabench.types import (
+    Captioner,
+    Captions,
+    Example,
+    Features,
+    ImageFeatures,
+    ImageSource,
+    Model,
+    Profiled,
+    Progress,
+)
 
 
 @dataclass
@@ -54,6 +64,22 @@ class Worker:
 
     def caption(self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress) -> Captions:
         return cast(Captioner, self._held).caption(images, options, progress=progress)
+
+    def costs(
+        self,
+        repeats: Sequence[Example],
+        batch: int,
+        train_batch: int,
+        decoding: Mapping[str, Any],
+        *,
+        progress: Progress,
+    ) -> list[tuple[int, dict[str, Any]]]:
+        """Return what the model costs; the first process measures, while the others wait."""
+        if self.rank:
+            return []
+        if not isinstance(self._held, Profiled):
+            raise ModelError("efficiency", f"a {type(self._held).__name__} cannot be profiled", wanted="open_clip's")
+        return list(self._held.costs(repeats, batch, train_batch, decoding, progress=progress))
 
     @property
     def _held(self) -> Model:

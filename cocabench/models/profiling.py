@@ -1,0 +1,117 @@
+"""What a loaded model costs, repeat by repeat: counts first, then encoding, captioning and training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+
+from cocabench.models.captions import decode_options, special_ids
+from cocabench.models.costs import Peak, gflops, seconds, training_step, weight_mib
+from cocabench.models.decode import generate_scored
+from cocabench.models.decoding.towers import context_limit
+from cocabench.models.footprint import GIB, STATE_BYTES, available
+from cocabench.models.training import saved_bytes, shapes_of
+from cocabench.types import Example, Progress
+
+if TYPE_CHECKING:
+    from cocabench.models.open_clip import OpenClip
+
+Found = tuple[int, dict[str, Any]]
+Work = Callable[[Example, int], Callable[[], object]]
+"""Given a repeat and a batch, what is to be timed."""
+
+
+def costs(
+    model: OpenClip,
+    repeats: Sequence[Example],
+    batch: int,
+    train_batch: int,
+    decoding: Mapping[str, Any],
+    progress: Progress,
+) -> Iterator[Found]:
+    """Yield (repeat, {metric: value}); what is known once is the first repeat's.
+
+    Inputs are a repeat's image and text, batch times over, preprocessed before and on the device. Before the repeats
+    each work is done once untimed. Texts run at full length, which is what a text costs without its neighbours.
+    """
+    yield 0, gflops(model.net)
+    peak = Peak(model.hardware.device)
+    with peak:
+        for name, prepare in _works(model, decoding).items():
+            yield from _rates(model, repeats, name, prepare, batch, progress)
+    if peak.mib is not None:
+        yield 0, {"peak_memory_mib": peak.mib + weight_mib(model.net)}
+    yield from _training(model, len(repeats), train_batch, progress)
+
+
+def _works(model: OpenClip, decoding: Mapping[str, Any]) -> dict[str, Work]:
+    device = model.hardware.device
+
+    def pixels(example: Example, n: int) -> torch.Tensor:
+        return model.transform(example.image.open()).expand(n, -1, -1, -1).contiguous().to(device)
+
+    def images(example: Example, n: int) -> Callable[[], object]:
+        inputs = pixels(example, n)
+        return lambda: model.net.encode_image(inputs)
+
+    def texts(example: Example, n: int) -> Callable[[], object]:
+        inputs = model.tokenizer([example.texts[0]] * n).to(device)
+        return lambda: model.net.encode_text(inputs)
+
+    def captions(example: Example, n: int) -> Callable[[], object]:
+        inputs, ids = pixels(example, n), special_ids(model.tokenizer, model.net)
+        shortest = min(decoding["min_seq_len"], context_limit(model.net) - 1)
+        options = decode_options({**decoding, "min_seq_len": shortest}, model.net)
+        return lambda: generate_scored(model.net, inputs, options=options, **ids._asdict())
+
+    found: dict[str, Work] = {"images_per_s": images, "texts_per_s": texts}
+    return {**found, "captions_per_s": captions} if model.captions else found
+
+
+def _rates(
+    model: OpenClip,
+    repeats: Sequence[Example],
+    name: str,
+    prepare: Work,
+    batch: int,
+    progress: Progress,
+) -> Iterator[Found]:
+    stage = name.removesuffix("_per_s")
+    with model.hardware.exactly():
+        prepare(repeats[0], batch)()
+    for number, example in enumerate(repeats):
+        work = prepare(example, batch)
+        with model.hardware.exactly():
+            took = seconds(work, model.hardware.device)
+        progress(stage, number + 1, len(repeats))
+        yield number, {name: batch / took}
+
+
+def _training(model: OpenClip, repeats: int, batch: int, progress: Progress) -> Iterator[Found]:
+    """Time training steps on a copy of the network, or say that there is no room for one."""
+    device, precision = model.hardware.device, model.hardware.precision
+    if lacking := _lacking(model, batch):
+        yield 0, {"remark": lacking}
+        return
+    peak = Peak(device)
+    times = []
+    with peak, training_step(model.net, batch, precision) as step:
+        step()
+        for number in range(repeats):
+            times.append(seconds(step, device))
+            progress("training steps", number + 1, repeats)
+    yield from ((number, {"train_step_s": took}) for number, took in enumerate(times))
+    if peak.mib is not None:
+        yield 0, {"train_memory_mib": peak.mib}
+
+
+def _lacking(model: OpenClip, batch: int) -> str:
+    """Return why no training step can be measured, '' where it can."""
+    weights = sum(parameter.numel() for parameter in model.net.parameters())
+    needed = STATE_BYTES * weights + saved_bytes(shapes_of(model.net), batch)
+    free = available(str(model.hardware.device))
+    if needed <= free:
+        return ""
+    return f"no training step measured: it needs about {needed / GIB:.1f} GiB, {free / GIB:.1f} GiB are free"
