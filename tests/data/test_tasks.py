@@ -43,12 +43,13 @@ def test_each_fits_its_loader_and_names_shipped_prompts(file: Path) -> None:
     assert task.name == file.stem
     assert file.parent.name in task.groups
     assert task.expect.images
-    assert task.expect.texts if task.evaluator in ("retrieval", "captioning") else task.expect.classes
+    of_texts = ("retrieval", "captioning", "efficiency")
+    assert task.expect.texts if task.evaluator in of_texts else task.expect.classes
     if names := task.params.get("classnames"):
         assert len(class_names(names)) == task.expect.classes
     if found := task.params.get("templates"):
         assert templates(found)
-    if task.loader not in ("emoji",):
+    if task.loader not in ("emoji", "synthetic"):
         assert task.data["source"]
 
 
