@@ -47,6 +47,7 @@ def execute(
 
 def _summary(outcomes: Sequence[Outcome], settings: Settings, as_json: bool) -> None:
     from cocabench.cli.compare import print_comparison
+    from cocabench.cli.epochs import print_best
     from cocabench.cli.published import print_published
     from cocabench.compare import compare
     from cocabench.efficiency import sentences, training_costs
@@ -58,6 +59,7 @@ def _summary(outcomes: Sequence[Outcome], settings: Settings, as_json: bool) -> 
     elif records:
         print_comparison(compare(Store(settings.output).results(records)))
         print_published(records)
+        print_best(records)
         for cost in training_costs(records):
             for sentence in sentences(cost):
                 out.print(escape(sentence), soft_wrap=True)

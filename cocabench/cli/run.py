@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from cocabench.cli.console import err
+from cocabench.cli.epochs import follow
 from cocabench.cli.executed import execute
 from cocabench.cli.options import (
     Cache,
@@ -84,6 +85,14 @@ def run(
         bool, typer.Option("--json", help="Print the Records as a JSON array, and nothing else, on stdout.")
     ] = False,
     quiet: Annotated[bool, typer.Option("--quiet", help="No progress; errors and the summary only.")] = False,
+    watch: Annotated[
+        Path | None,
+        typer.Option(help="A training's checkpoints: evaluate each as it comes; --model is its architecture."),
+    ] = None,
+    watch_timeout: Annotated[
+        float | None,
+        typer.Option(min=0, help="Seconds without a new checkpoint that end --watch.", show_default="never"),
+    ] = None,
 ) -> None:
     """Evaluate models on tasks. Finished results are kept and not run again."""
     from cocabench.models.features import folder
@@ -122,14 +131,21 @@ def run(
             skip_bad_images=skip_bad_images,
         )
         machine, *_ = [computing(device=name) for name in group.devices]
-        jobs = plan(_models(model, quick_gelu, dry_run, quiet), chosen, settings, machine.precision)
-        unavailable = preflight(jobs, quiet)
-        if require_metrics and unavailable:
-            raise UsageError("--require-metrics", "; ".join(f"{name}: {why}" for name, why in unavailable.items()))
-        if dry_run:
-            print_plan(jobs)
+
+        def evaluate(models: Sequence[str]) -> None:
+            jobs = plan(_models(models, quick_gelu, dry_run, quiet), chosen, settings, machine.precision)
+            unavailable = preflight(jobs, quiet)
+            if require_metrics and unavailable:
+                raise UsageError("--require-metrics", "; ".join(f"{name}: {why}" for name, why in unavailable.items()))
+            if dry_run:
+                print_plan(jobs)
+            else:
+                execute(jobs, settings, machine, group, show=not (quiet or as_json), as_json=as_json)
+
+        if watch is None:
+            evaluate(model)
         else:
-            execute(jobs, settings, machine, group, show=not (quiet or as_json), as_json=as_json)
+            follow(watch, model, lambda one: evaluate([one]), output, timeout=watch_timeout)
 
 
 def _models(texts: Sequence[str], quick_gelu: bool | None, dry_run: bool, quiet: bool) -> list[ModelPlan]:
