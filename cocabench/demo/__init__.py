@@ -1,7 +1,8 @@
 """The embedded demo: about 1,900 emoji in a drawing style that its two small checkpoints never saw.
 
-Test images are Twemoji; `demo/coca` and `demo/clip` were trained on Noto Emoji and OpenMoji, so the concepts are seen
-and the style is not. `data/README.md` has the record schema, the licences and how to rebuild everything.
+Test images are Twemoji; `demo/coca` and `demo/clip` were trained on the same emoji as other sets draw them (Noto,
+OpenMoji, Fluent …): the concepts are seen and the style is not. `demo/coca-captioner` is `demo/coca` trained on with
+its caption loss alone. `data/README.md` has the record schema, the licences and how to rebuild everything.
 """
 
 from pathlib import Path
@@ -19,7 +20,7 @@ GROUPS = (
 )
 """The nine Unicode groups in CLDR order; "component" (skin tones, hair) is left out."""
 
-MODELS = ("coca", "clip")
+MODELS = ("coca", "clip", "coca-captioner")
 """The checkpoints that `model_folder` knows."""
 
 _HERE = Path(__file__).parent

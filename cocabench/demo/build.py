@@ -6,7 +6,7 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from cocabench.demo.shards import write_shards
-from cocabench.demo.sources import CLDR, NOTO, OPENMOJI, TWEMOJI, fetch, load_emoji, read_pictures
+from cocabench.demo.sources import CLDR, ICONS, NOTO, OPENMOJI, TWEMOJI, fetch, load_emoji, read_pictures
 
 
 def build_shards(npm: Path, out: Path) -> list[Path]:
@@ -33,7 +33,7 @@ def main() -> None:
     for path in build_shards(args.npm, args.out):
         print(path, path.stat().st_size)
     if args.training:
-        fetch(args.npm, (NOTO, OPENMOJI))
+        fetch(args.npm, (NOTO, OPENMOJI, *ICONS.values()))
         build_training_set(args.npm, args.training)
         print(args.training, args.training.stat().st_size)
 

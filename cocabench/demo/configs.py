@@ -8,33 +8,34 @@ from torch import nn
 
 from cocabench.demo.bpe import MERGES
 
-IMAGE_SIZE = 48
-CONTEXT_LENGTH = 16
+IMAGE_SIZE = 40
+PATCH_SIZE = 10
+CONTEXT_LENGTH = 12
 VOCABULARY = 512 + MERGES + 2
-WIDTH = 128
-"""Width of the embedding, the text tower and the decoder, which CoCa ties together."""
+WIDTH = 96
+"""Width of the towers, the decoder and the embedding; CoCa ties the last three together."""
 
 MERGES_FILE = "bpe_merges.txt.gz"
 PREPROCESS = {"size": IMAGE_SIZE, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
 """What open_clip's image transform is told; pixels are then in -1 to 1."""
 
-PATCH_DROPOUT = 0.5
+PATCH_DROPOUT = 0.0
 """Fraction of patches left out of each training image (Li et al. 2023, FLIP): half the work, harder to overfit."""
 
 
 def model_config(name: str) -> dict[str, Any]:
-    """Return `model_cfg` of open_clip_config.json for "coca" or "clip"."""
+    """Return `model_cfg` of open_clip_config.json for one of the demo's MODELS; both CoCa are built alike."""
     vision = {
         "image_size": IMAGE_SIZE,
-        "patch_size": 8,
-        "width": 128,
+        "patch_size": PATCH_SIZE,
+        "width": WIDTH,
         "layers": 4,
-        "head_width": 32,
+        "head_width": WIDTH // 2,
         "attentional_pool": True,
         "attn_pooler_queries": 16,
-        "attn_pooler_heads": 4,
+        "attn_pooler_heads": 2,
     }
-    transformer = {"context_length": CONTEXT_LENGTH, "vocab_size": VOCABULARY, "width": WIDTH, "heads": 4, "layers": 2}
+    transformer = {"context_length": CONTEXT_LENGTH, "vocab_size": VOCABULARY, "width": WIDTH, "heads": 2, "layers": 1}
     text = {**transformer, "tokenizer_kwargs": {"bpe_path": MERGES_FILE}}
     if name == "clip":
         return {"embed_dim": WIDTH, "vision_cfg": vision, "text_cfg": text}
@@ -42,7 +43,7 @@ def model_config(name: str) -> dict[str, Any]:
         "embed_dim": WIDTH,
         "vision_cfg": {**vision, "output_tokens": True},
         "text_cfg": {**text, "embed_cls": True, "output_tokens": True},
-        "multimodal_cfg": {**transformer, "layers": 1, "attn_pooler_heads": 4},
+        "multimodal_cfg": {**transformer, "attn_pooler_heads": 2},
         "custom_text": True,
     }
 

@@ -1,8 +1,9 @@
-"""The training pictures: Noto Emoji and OpenMoji for the same emoji, at 64 pixels."""
+"""The training pictures: the same emoji as seven other styles draw them, at 64 pixels."""
 
 import io
 import json
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -12,12 +13,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from cocabench.demo.captions import captions
-from cocabench.demo.sources import NOTO, OPENMOJI, Emoji, read_members, read_pictures, tarball
+from cocabench.demo.sources import ICONS, NOTO, OPENMOJI, Emoji, read_icons, read_members, read_pictures, tarball
 
 SIZE = 64
 """Pixels per side."""
 
-STYLES = ("noto", "openmoji", "openmoji-flat")
+STYLES = ("noto", "openmoji", "openmoji-flat", *ICONS)
 """Drawing styles of the training set; "flat" is OpenMoji with faint, thin outlines."""
 
 _SIDED = re.compile("left|right|clock|quarter|crescent|thirty|gibbous")
@@ -26,7 +27,8 @@ _FLAT = "#line * { stroke-width: 1; stroke-opacity: 0.25 }"
 
 @dataclass(frozen=True)
 class TrainingSet:
-    """pictures: (n, len(STYLES), SIZE, SIZE, 4) uint8, RGBA; the others: n, in the same order.
+    """pictures: (n, len(STYLES), SIZE, SIZE, 4) uint8, RGBA, blank where a style lacks an emoji; the others: n, in the
+    same order.
 
     flippable: whether the mirrored picture still shows what the captions say.
     """
@@ -36,19 +38,26 @@ class TrainingSet:
     pictures: NDArray[np.uint8]
     flippable: NDArray[np.bool_]
 
+    @property
+    def drawn(self) -> NDArray[np.bool_]:
+        """(n, len(STYLES)): whether the style has the emoji."""
+        return np.asarray(self.pictures[..., 3].max(axis=(2, 3)) > 0)
+
 
 def write_training_set(path: Path, folder: Path, emoji: list[Emoji]) -> None:
     """Draw every emoji in every style and save the result as one `.npz` file."""
-    noto = read_pictures(folder, NOTO, emoji)
-    drawings = _openmoji(folder, emoji)
-    pictures = [[noto[one.id], _draw(drawings[one.id], ""), _draw(drawings[one.id], _FLAT)] for one in emoji]
+    pictures = np.zeros((len(emoji), len(STYLES), SIZE, SIZE, 4), np.uint8)
+    for column, style in enumerate(_styles(folder, emoji)):
+        for row, one in enumerate(emoji):
+            if one.id in style:
+                pictures[row, column] = _rgba(style[one.id])
     path.parent.mkdir(parents=True, exist_ok=True)
     np.savez(
         path,
         ids=np.array([one.id for one in emoji]),
         captions=np.array(json.dumps([captions(one) for one in emoji])),
         flippable=np.array([_flippable(one) for one in emoji]),
-        pictures=np.stack([np.stack([_rgba(png) for png in styles]) for styles in pictures]),
+        pictures=pictures,
     )
 
 
@@ -62,6 +71,15 @@ def read_training_set(path: Path) -> TrainingSet:
 def _flippable(emoji: Emoji) -> bool:
     words = f"{emoji.name} {emoji.unicode_name}".lower()
     return emoji.group not in ("symbols", "flags") and not _SIDED.search(words)
+
+
+def _styles(folder: Path, emoji: list[Emoji]) -> Iterator[dict[str, bytes]]:
+    """Yield {id: PNG} for each of STYLES."""
+    yield read_pictures(folder, NOTO, emoji)
+    for style_sheet in ("", _FLAT):
+        yield {key: _draw(svg, style_sheet) for key, svg in _openmoji(folder, emoji).items()}
+    for package in ICONS.values():
+        yield {key: _draw(svg, "") for key, svg in read_icons(folder, package, emoji).items()}
 
 
 def _openmoji(folder: Path, emoji: list[Emoji]) -> dict[str, str]:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import tarfile
+import unicodedata
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +13,13 @@ TWEMOJI = "emoji-datasource-twitter@16.0.0"
 NOTO = "emoji-datasource-google@16.0.0"
 OPENMOJI = "openmoji@17.0.0"
 CLDR = "emojibase-data@17.0.0"
+ICONS = {
+    "fluent": "@iconify-json/fluent-emoji-flat@1.2.6",
+    "emojione": "@iconify-json/emojione@1.2.3",
+    "blob": "@iconify-json/noto-v1@1.2.5",
+    "firefox": "@iconify-json/fxemoji@1.2.2",
+}
+"""Drawing styles that Iconify packages as SVG under the emoji's names; none of them has every emoji."""
 
 Row = Mapping[str, Any]
 
@@ -38,7 +46,7 @@ class Emoji:
 
 def tarball(folder: Path, package: str) -> Path:
     """Return the file that `npm pack` writes into `folder` for `name@version`."""
-    return folder / f"{package.replace('@', '-')}.tgz"
+    return folder / f"{package.lstrip('@').replace('@', '-').replace('/', '-')}.tgz"
 
 
 def fetch(folder: Path, packages: tuple[str, ...]) -> None:
@@ -98,6 +106,38 @@ def read_pictures(folder: Path, package: str, emoji: list[Emoji]) -> dict[str, b
             f"{tarball(folder, package)}: no member package/{min(missing)} ({len(missing)} missing)"
         )
     return {paths[path]: content for path, content in pictures.items()}
+
+
+def read_icons(folder: Path, package: str, emoji: list[Emoji]) -> dict[str, str]:
+    """Return {id: SVG} of the emoji that an Iconify package has under a name of theirs, the CLDR name tried first.
+
+    Some sets write Germany's flag "flag-for-germany", and all leave out punctuation: names are compared by letters.
+    """
+    stored = read_json(tarball(folder, package), "icons.json")
+    icons, size = stored["icons"], stored.get("height", 16)
+    parents = {name: alias["parent"] for name, alias in stored.get("aliases", {}).items()}
+    by_letters = {_letters(name): parents.get(name, name) for name in [*parents, *icons]}
+    found = {}
+    for one in emoji:
+        names = (one.name, one.name.replace("flag: ", "flag for "), one.unicode_name, *one.short_names)
+        hits = [by_letters[_letters(name)] for name in names if _letters(name) in by_letters]
+        if hits:
+            found[one.id] = _svg(icons[hits[0]], size)
+    return found
+
+
+def _svg(icon: Row, size: int) -> str:
+    """Return a square drawing with the icon in its middle."""
+    width, height = icon.get("width", size), icon.get("height", size)
+    side = max(width, height)
+    box = (icon.get("left", 0) - (side - width) / 2, icon.get("top", 0) - (side - height) / 2, side, side)
+    return f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="{" ".join(map(str, box))}">{icon["body"]}</svg>'
+
+
+def _letters(name: str) -> str:
+    """Lower-case ASCII letters and digits, "&" spelt out, accents dropped: "São Tomé & Príncipe" -> "saotomeand…"."""
+    plain = unicodedata.normalize("NFKD", name.lower().replace("&", "and"))
+    return "".join(letter for letter in plain if letter.isascii() and letter.isalnum())
 
 
 def _bare(hexcode: str) -> str:

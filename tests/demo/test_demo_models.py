@@ -11,13 +11,13 @@ import torch
 
 from cocabench.demo import MODELS, data_files, model_folder
 from cocabench.demo.augment import augment
-from cocabench.demo.batches import Batches, Settings
+from cocabench.demo.batches import Batches, shrunk
 from cocabench.demo.bpe import learn_merges, read_tokenizer, write_merges
 from cocabench.demo.checkpoint import load
 from cocabench.demo.configs import CONTEXT_LENGTH, IMAGE_SIZE, new_model
-from cocabench.demo.evaluate import recall_at_5
-from cocabench.demo.measure import twemoji
+from cocabench.demo.measure import held_out, recall_at_5, retrieval, twemoji
 from cocabench.demo.pictures import STYLES, TrainingSet
+from cocabench.demo.recipes import RECIPES, Settings
 from cocabench.demo.shards import read_shards
 from cocabench.demo.train import losses
 
