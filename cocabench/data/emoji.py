@@ -21,7 +21,8 @@ Group = Literal[
     "activities", "objects", "symbols", "flags",
 ]  # fmt: skip
 
-TEMPLATES = ("{c}", "an emoji of {c}", "a drawing of {c}", "a picture of {c}")
+TEMPLATES = ("{c}",)
+"""The bare name: what the demo's models were trained on."""
 
 
 class Emoji(Spec):

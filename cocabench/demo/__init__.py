@@ -23,6 +23,9 @@ GROUPS = (
 MODELS = ("coca", "clip", "coca-captioner")
 """The checkpoints that `model_folder` knows."""
 
+PAIR = MODELS[:2]
+"""What `--model demo` runs: the comparison of the CoCa blog."""
+
 _HERE = Path(__file__).parent
 
 

@@ -9,14 +9,15 @@ from torch import nn
 
 from cocabench.demo.configs import PREPROCESS, model_config, new_model
 
+CONFIG_FILE = "open_clip_config.json"
 WEIGHTS_FILE = "open_clip_model.safetensors"
-"""The first name that open_clip looks for in a model folder."""
+"""The first names that open_clip looks for in a model folder."""
 
 
 def save(folder: Path, name: str, model: nn.Module) -> None:
     """Write config and float16 weights; the merges file is already there."""
     config = {"model_cfg": model_config(name), "preprocess_cfg": PREPROCESS}
-    (folder / "open_clip_config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    (folder / CONFIG_FILE).write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
     weights = {key: value.detach().half().contiguous() for key, value in model.state_dict().items()}
     save_file(weights, folder / WEIGHTS_FILE, metadata={"format": "pt"})
 

@@ -1,7 +1,8 @@
 """Retrieval in a style that training did not see, while it goes on. The benchmark itself is the rest of cocabench."""
 
 import io
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,7 @@ import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cocabench.demo import data_files
 from cocabench.demo.configs import PREPROCESS
@@ -33,10 +35,18 @@ class Retrieval:
         towers: Any = model
         training = model.training
         model.eval()
-        images = torch.cat([towers.encode_image(part, normalize=True) for part in self.pixels.split(256)])
-        texts = torch.cat([towers.encode_text(part, normalize=True) for part in self.tokens.split(512)])
+        with in_bf16():
+            images = torch.cat([towers.encode_image(part, normalize=True) for part in self.pixels.split(256)])
+            texts = torch.cat([towers.encode_text(part, normalize=True) for part in self.tokens.split(512)])
         model.train(training)
-        return recall_at_5(images, texts, self.owner)
+        return recall_at_5(images.float(), texts.float(), self.owner)
+
+
+@contextmanager
+def in_bf16() -> Iterator[None]:
+    """Take matrix products in bf16, and write attention out: torch fuses bf16 attention slowly on CPU."""
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        yield
 
 
 def held_out(tokenizer: Any, data: TrainingSet, styles: Sequence[str]) -> Check:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from scipy.stats import t
 
 from cocabench.demo import GROUPS
-from cocabench.store import Store
+from cocabench.store import load
 from cocabench.types import Record
 
 NAMING = {f"emoji_{group.replace('-', '_')}": group for group in GROUPS}
@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--results", type=Path, required=True, help="the output folder of `cocabench run`")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "models" / "seeds.json")
     args = parser.parse_args()
-    found = values(Store(args.results).results())
+    found = values(load(args.results))
     rounded: dict[str, Any] = {
         name: {column: {str(seed): round(seeds[seed], 4) for seed in sorted(seeds)} for column, seeds in cells.items()}
         for name, cells in sorted(found.items())

@@ -17,14 +17,13 @@ import torch
 from open_clip.loss import ClipLoss
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cocabench.demo import MODELS
 from cocabench.demo.batches import Batches, shrunk
 from cocabench.demo.bpe import learn_merges, read_tokenizer, write_merges
 from cocabench.demo.checkpoint import load, save
 from cocabench.demo.configs import CONTEXT_LENGTH, MERGES_FILE, new_model
-from cocabench.demo.measure import Check, held_out
+from cocabench.demo.measure import Check, held_out, in_bf16
 from cocabench.demo.pictures import STYLES, read_training_set
 from cocabench.demo.recipes import RECIPES, SEEDS, Settings
 
@@ -40,10 +39,9 @@ Log = list[dict[str, float]]
 def losses(model: nn.Module, images: Tensor, tokens: Tensor, settings: Settings) -> dict[str, Tensor]:
     """Return the weighted losses: contrastive and, for CoCa, caption (the mean over the tokens that are not padding).
 
-    Matrix products in bf16, attention written out: torch's fused bf16 attention is slow on CPU for short sequences.
     The caption loss is CoCaLoss's, which takes a softmax over the padding too, at half a step's cost.
     """
-    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+    with in_bf16():
         output = model(images, tokens)
     features = (output["image_features"].float(), output["text_features"].float(), output["logit_scale"])
     found: dict[str, Tensor] = ClipLoss()(*features, output_dict=True)

@@ -32,8 +32,8 @@ class Plan(Blueprint):
 
 
 def plans(spec: ModelSpec, *, quick_gelu: bool | None = None, download: bool = True) -> list[Plan]:
-    """Return the plan of a spec, or of each demo model for ``demo``."""
-    demo_names = demo.MODELS if spec.kind is WeightsKind.DEMO and not spec.name else ()
+    """Return the plan of a spec, or of the demo's CoCa and CLIP for ``demo``."""
+    demo_names = demo.PAIR if spec.kind is WeightsKind.DEMO and not spec.name else ()
     specs = [replace(spec, text=f"demo/{name}", name=name) for name in demo_names] or [spec]
     return [_plan(_with_quick_gelu(blueprint(one, download=download), quick_gelu)) for one in specs]
 

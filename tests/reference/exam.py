@@ -7,14 +7,17 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cocabench import demo
-from cocabench.data.emoji import TEMPLATES, Emoji
+from cocabench.data.emoji import Emoji
 from cocabench.types import Dataset, Example
 
 CAPTIONED = 60
+TEMPLATES = ("{c}", "an emoji of {c}", "a drawing of {c}", "a picture of {c}")
+"""Several, so that the mean over prompts is examined; the demo's own tasks use the bare name."""
 NOBODY = "a class that no image has"
 
 
@@ -25,8 +28,8 @@ def datasets() -> dict[str, Dataset]:
     captions = Emoji(target="captions").build(root)
     subset = Emoji(target="captions", caption_subset=True).build(root)
     return {
-        "classification": groups,
-        "subgroups": subgroups,
+        "classification": replace(groups, templates=TEMPLATES),
+        "subgroups": replace(subgroups, templates=TEMPLATES),
         "multilabel": _multilabel(subgroups),
         "retrieval": _with_shared_captions(captions),
         "captioning": Dataset("captioning", "twemoji", subset.examples[:CAPTIONED]),
@@ -67,6 +70,6 @@ def write(folder: Path) -> Path:
             "rows": [{"id": e.id, "label": e.label, "texts": list(e.texts)} for e in dataset.examples],
         }
     (folder / "exam.json").write_text(json.dumps(parts), encoding="utf-8")
-    for name in demo.MODELS:
+    for name in demo.PAIR:
         shutil.copytree(demo.model_folder(name), folder / "models" / name)
     return folder

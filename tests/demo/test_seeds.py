@@ -1,0 +1,60 @@
+"""Means over seeds and what is shipped."""
+
+import json
+from pathlib import Path
+
+import pytest
+from scipy.stats import ttest_1samp
+
+from cocabench.demo.seeds import NAMED, differences, mean, table
+from cocabench.demo.ship import draw, read_logs, write_logs
+
+FOUND = {
+    "coca": {"t2i R@5": {0: 0.40, 1: 0.44, 2: 0.42}, "CIDEr": {0: 1.0, 1: 1.2, 2: 1.1}},
+    "clip": {"t2i R@5": {0: 0.41, 1: 0.43, 2: 0.45}},
+}
+
+
+def test_mean_and_its_t_interval_by_hand_and_by_scipy() -> None:
+    assert mean([1, 2, 3]) == pytest.approx((2, 4.302653 / 3**0.5, 3))
+    low, high = ttest_1samp([0.1, 0.4, 0.2, 0.35], 0).confidence_interval()
+    found = mean([0.1, 0.4, 0.2, 0.35])
+    assert found.half is not None
+    assert (found.mean - found.half, found.mean + found.half) == pytest.approx((low, high))
+    assert mean([0.5]).half is None
+
+
+def test_differences_are_paired_by_seed_and_need_the_same_seeds() -> None:
+    (pair,) = differences(FOUND).values()
+    assert pair["t2i R@5"] == pytest.approx(mean([-0.01, 0.01, -0.03]))
+    assert "CIDEr" not in pair
+    fewer = {**FOUND, "clip": {"t2i R@5": {0: 0.41}}}
+    assert differences(fewer) == {"coca - clip": {}}
+
+
+def test_table_has_percent_but_for_cider_and_leaves_gaps() -> None:
+    lines = table(FOUND).splitlines()
+    assert len(lines) == 5
+    assert "| t2i R@5 |" in lines[0]
+    assert NAMED in lines[0]
+    assert lines[2].startswith("| clip | 43.0 ± 5.0 |")
+    assert "1.10 ± 0.25" in lines[3]
+    assert lines[4].startswith("| coca - clip | -1.0 ± 5.0 |")
+
+
+def test_logs_are_gathered_and_drawn_the_same_each_time(tmp_path: Path) -> None:
+    line = {"step": 1, "contrastive_loss": 5.0, "t2i_recall@5": 0.1, "seconds": 1.0}
+    for name in ("coca-0", "clip-1", "coca-captioner-0"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "log.json").write_text(json.dumps({"settings": {"seed": 0}, "log": [line]}))
+    logs = read_logs(tmp_path)
+    assert {name: list(runs) for name, runs in logs.items()} == {
+        "clip": ["1"],
+        "coca": ["0"],
+        "coca-captioner": ["0"],
+    }
+    write_logs(tmp_path / "all.json", logs)
+    assert json.loads((tmp_path / "all.json").read_text()) == logs
+    for file in ("a.svg", "b.svg"):
+        draw(logs, tmp_path / file)
+    assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
