@@ -34,6 +34,6 @@ _SCRATCH = Settings(steps=600)
 RECIPES = {
     "coca": _SCRATCH,
     "clip": _SCRATCH,
-    "coca-captioner": replace(_SCRATCH, steps=400, rate=1.5e-3, named=1.0, caption_weight=1.0, contrastive_weight=0.0),
+    "coca-captioner": replace(_SCRATCH, steps=1000, rate=1.5e-3, named=1.0, caption_weight=1.0, contrastive_weight=0.0),
 }
 """CoCa and CLIP have everything in common; the captioner goes on from the CoCa of the same seed."""

@@ -77,12 +77,12 @@ def values(records: Iterable[Record]) -> Values:
 
 
 def differences(found: Values) -> dict[str, dict[str, Mean]]:
-    """Return, for each of PAIRS, the mean paired difference of every column that both models have."""
+    """Return, for each of PAIRS, the mean paired difference over the seeds that both have of a column."""
     return {
         f"{first} - {second}": {
-            column: mean([of_first[seed] - found[second][column][seed] for seed in sorted(of_first)])
+            column: mean([of_first[seed] - found[second][column][seed] for seed in common])
             for column, of_first in found[first].items()
-            if of_first.keys() == found[second].get(column, {}).keys()
+            if (common := sorted(of_first.keys() & found[second].get(column, {}).keys()))
         }
         for first, second in PAIRS
         if first in found and second in found
