@@ -29,6 +29,7 @@ PARTS: Mapping[str, str] = {
     "decoding.generation_type": "how captions are generated",
     "decoding.num_beams": "beams",
     "decoding.num_beam_groups": "groups of beams",
+    "decoding.prompt": "the first words of every caption",
     "decoding.seq_len": "longest caption, in tokens",
     "decoding.min_seq_len": "shortest caption, in tokens",
     "published": "read from a publication: its protocol is not recorded",
@@ -84,5 +85,9 @@ def _parts(tree: Mapping[str, JsonValue], prefix: str = "") -> tuple[Part, ...]:
 
 def _by_group(name: str) -> str:
     """Return words for the leaves of groups whose keys are open."""
-    groups = {"caption_metrics": "definition of this caption metric", "decoding": "option of the decoder"}
+    groups = {
+        "caption_metrics": "definition of this caption metric",
+        "decoding": "option of the decoder",
+        "scorer": "of the model that CLIPScore scores with",
+    }
     return groups.get(name.partition(".")[0], "")

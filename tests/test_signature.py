@@ -169,6 +169,11 @@ def test_every_decoding_option_that_is_read_and_no_other(data: Path, kind: str, 
     assert bool(moved) is (option not in UNREAD[kind])
 
 
+def test_the_prompt_of_captions(data: Path) -> None:
+    before, after = (protocol(data, task(*CAPTIONED) + more) for more in ("", 'prompt = "a photo of"\n'))
+    assert [said.partition(":")[0] for said in protocol_differences(before, after)] == ["decoding.prompt"]
+
+
 def test_document_frequencies_and_caption_metrics(place: Path) -> None:
     before = protocol(place, task(*CAPTIONED))
     more = protocol(place, task(*CAPTIONED).replace('["BLEU@4"]', '["BLEU@4", "CIDEr"]'))
