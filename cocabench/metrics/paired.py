@@ -154,9 +154,9 @@ def of_draws(value: float, draws: Array) -> Paired:
 
 
 def of_error(value: float, error: float) -> Paired:
-    """Compare by a difference and its standard error: a normal test."""
+    """Compare by a difference and its standard error: a normal test. An error of 0 is that of exact numbers."""
     reach = _Z * error
-    return Paired(value, value - reach, value + reach, *_normal(value, error), error or math.nan)
+    return Paired(value, value - reach, value + reach, *_normal(value, error), error)
 
 
 def of_independent(value: float, low: float, high: float) -> Paired:

@@ -119,6 +119,13 @@ def test_few_changed_images_reach_no_small_p_value_so_more_must_change() -> None
     assert stats.poisson.sf(4, 100 * drop) == pytest.approx(0.8)
 
 
+def test_numbers_that_no_redraw_moves_are_exact() -> None:
+    """Operations of a network: any difference is one, and none is none."""
+    same, less = (paired.of_draws(value, np.full(200, value)) for value in (0.0, -3.0))
+    assert (same.p_value, less.p_value) == (1.0, 0.0)
+    assert paired.detectable(same.error, level=0.05) == 0.0
+
+
 def test_detectable_and_power_are_inverse() -> None:
     gap = paired.detectable(0.01, level=0.05)
     assert gap == pytest.approx(0.01 * (1.6449 + 0.8416), abs=1e-5)
