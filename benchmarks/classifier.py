@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.peers import random_model, unit_features
+from benchmarks.peers import peer, random_model, unit_features
 from benchmarks.sides import Options, Row, Work
 
 
@@ -34,10 +34,10 @@ def theirs(options: Options) -> Work:
     """clip_benchmark's function as it is, in fp32."""
     from clip_benchmark.metrics.zeroshot_classification import zero_shot_classifier
 
-    model, (names, prompts) = random_model(options), _prompts(options)
+    (net, tokenizer), (names, prompts) = peer(options), _prompts(options)
 
     def work() -> Any:
-        return zero_shot_classifier(model.net, model.tokenizer, names, prompts, "cpu", amp=False).T.numpy()
+        return zero_shot_classifier(net, tokenizer, names, prompts, "cpu", amp=False).T.numpy()
 
     return work
 

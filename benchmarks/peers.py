@@ -10,14 +10,27 @@ from benchmarks.sides import Options
 
 
 def random_model(options: Options) -> Any:
-    """Return cocabench's model of the architecture --model, whose ``net`` and ``tokenizer`` are open_clip's own."""
+    """Return cocabench's model of the architecture --model."""
     from cocabench.models.hardware import hardware
+
+    return _plan(options).load(hardware(device="cpu", precision="fp32"))
+
+
+def peer(options: Options) -> tuple[Any, Any]:
+    """Return the same network as open_clip builds it, and its tokenizer."""
+    from cocabench.models.build import build_network, build_tokenizer
+
+    plan = _plan(options)
+    return build_network(plan), build_tokenizer(plan)
+
+
+def _plan(options: Options) -> Any:
     from cocabench.registry import model_plans
     from cocabench.spec import parse_models
 
     torch.set_num_threads(options.threads)
     (plan,) = model_plans(parse_models(f"{options.model}:random@0"))
-    return plan.load(hardware(device="cpu", precision="fp32"))
+    return plan
 
 
 def unit_features(model: Any, texts: list[str]) -> torch.Tensor:

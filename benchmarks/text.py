@@ -12,7 +12,7 @@ from __future__ import annotations
 from typing import Any
 
 from benchmarks import sentences
-from benchmarks.peers import random_model, unit_features
+from benchmarks.peers import peer, random_model, unit_features
 from benchmarks.sides import Options, Row, Work
 
 IMAGES = 64
@@ -33,14 +33,14 @@ def theirs(options: Options) -> Work:
     """The text half of clip_benchmark.metrics.zeroshot_retrieval.evaluate."""
     import torch
 
-    model, texts = random_model(options), _captions(options)
+    (net, tokenizer), texts = peer(options), _captions(options)
 
     def work() -> Any:
         parts = []
         for start in range(0, len(texts), IMAGES * 5):
-            tokens = model.tokenizer(texts[start : start + IMAGES * 5])
+            tokens = tokenizer(texts[start : start + IMAGES * 5])
             with torch.no_grad():
-                parts.append(torch.nn.functional.normalize(model.net.encode_text(tokens), dim=-1))
+                parts.append(torch.nn.functional.normalize(net.encode_text(tokens), dim=-1))
         return torch.cat(parts).numpy()
 
     return work

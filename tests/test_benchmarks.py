@@ -60,9 +60,9 @@ def test_a_row_takes_turns_and_refuses_answers_that_differ(
         row.main(["--json"])
 
 
-@pytest.mark.parametrize("name", ["classifier", "classifier-coca", "text", "recall", "ranks"])
+@pytest.mark.parametrize("name", ["classifier", "classifier-coca", "text", "recall", "ranks", "images"])
 def test_a_row_can_be_imported(name: str) -> None:
-    module = importlib.import_module(f"benchmarks.{benchmarks.ROWS[name][0]}")
+    module = importlib.import_module(f"benchmarks.{(benchmarks.ROWS | benchmarks.EXTRA)[name][0]}")
     assert hasattr(module, "ROW") or hasattr(module, "main")
 
 

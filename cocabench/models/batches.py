@@ -39,25 +39,50 @@ class _Images(Dataset[torch.Tensor | DataError]):
 
 
 def batches(
-    sources: Sequence[ImageSource], transform: Transform, *, batch_size: int, workers: int | None, skip_bad: bool
+    sources: Sequence[ImageSource],
+    transform: Transform,
+    *,
+    batch_size: int,
+    workers: int | None,
+    skip_bad: bool,
+    pin: bool = False,
 ) -> Iterator[Batch]:
-    """Yield the images that can be read, in order. The first bad one raises BadImageError unless skip_bad."""
+    """Yield the images that can be read, in order. The first bad one raises BadImageError unless skip_bad.
+
+    pin: pixels in page-locked memory, where a thread puts them while a GPU computes the batch before.
+    """
     loader = DataLoader(
         _Images(sources, transform),
         batch_size=batch_size,
         num_workers=default_workers(len(sources)) if workers is None else workers,
-        collate_fn=list,
-        pin_memory=False,
+        collate_fn=_collated,
+        pin_memory=pin,
     )
     start = 0
-    for items in loader:
-        for item in items:
-            if isinstance(item, DataError) and not (skip_bad and isinstance(item, BadImageError)):
-                raise item
-        good = [(i, item) for i, item in enumerate(items, start) if isinstance(item, torch.Tensor)]
-        start += len(items)
-        if good:
-            yield Batch(torch.stack([item for _, item in good]), np.array([i for i, _ in good], np.int64), start)
+    for read in loader:
+        for error in read.errors:
+            if not (skip_bad and isinstance(error, BadImageError)):
+                raise error
+        if len(read.good):
+            yield Batch(read.pixels, start + np.array(read.good, np.int64), start + read.n)
+        start += read.n
+
+
+class _Read(NamedTuple):
+    """pixels (k, 3, h, w) of the images that could be read, good their places among n, and what the others said."""
+
+    pixels: torch.Tensor
+    good: list[int]
+    errors: list[DataError]
+    n: int
+
+
+def _collated(items: list[torch.Tensor | DataError]) -> _Read:
+    """Stack a batch, in the worker that read it."""
+    good = [i for i, item in enumerate(items) if isinstance(item, torch.Tensor)]
+    pixels = [item for item in items if isinstance(item, torch.Tensor)]
+    errors = [item for item in items if isinstance(item, DataError)]
+    return _Read(torch.stack(pixels) if pixels else torch.empty(0), good, errors, len(items))
 
 
 def default_workers(n_images: int) -> int:

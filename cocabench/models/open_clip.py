@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 
 from cocabench.errors import ModelError, NotACaptionerError, NumericsError
-from cocabench.models import profiling
+from cocabench.models import onednn, profiling
 from cocabench.models.batches import batches
 from cocabench.models.blueprint import Blueprint
 from cocabench.models.build import (
@@ -46,7 +47,7 @@ T = TypeVar("T")
 
 @dataclass
 class OpenClip:
-    """A loaded CLIP or CoCa. warnings grows while it runs (halved batches)."""
+    """A loaded CLIP or CoCa. warnings grows while it runs (halved batches). layers: entered around each computation."""
 
     id: str
     net: Any
@@ -56,6 +57,7 @@ class OpenClip:
     captions: bool
     parameters: dict[str, int]
     warnings: list[str] = field(default_factory=list)
+    layers: Callable[[], AbstractContextManager[None]] = nullcontext
     _batch_limit: int | None = None
 
     def encode_images(self, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures:
@@ -143,8 +145,15 @@ class OpenClip:
         stage: str = "images",
     ) -> tuple[list[T], NDArray[np.int64]]:
         done, positions = [], []
-        size, skip = self.hardware.images_per_batch, self.hardware.skip_bad_images
-        for batch in batches(images, self.transform, batch_size=size, workers=self.hardware.workers, skip_bad=skip):
+        loaded = batches(
+            images,
+            self.transform,
+            batch_size=self.hardware.images_per_batch,
+            workers=self.hardware.workers,
+            skip_bad=self.hardware.skip_bad_images,
+            pin=self.hardware.device.type == "cuda",
+        )
+        for batch in loaded:
             done += self._smaller_if_needed(work, batch.pixels)
             positions.append(batch.positions)
             progress(stage, batch.done, len(images))
@@ -154,8 +163,8 @@ class OpenClip:
         """Run work on inputs (n, …), in halves after running out of memory; the smaller size stays in force."""
         size = min(len(inputs), self._batch_limit or len(inputs))
         try:
-            with self.hardware.exactly():
-                return [work(part.to(self.hardware.device)) for part in inputs.split(size)]
+            with self.hardware.exactly(), self.layers():
+                return [work(part.to(self.hardware.device, non_blocking=True)) for part in inputs.split(size)]
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
@@ -197,6 +206,7 @@ def built(plan: Blueprint) -> Any:
 
 def placed(plan: Blueprint, net: Any, hardware: Hardware) -> OpenClip:
     """Return the model of a built network, on its device, ready to encode."""
+    plain = hardware.device.type == "cpu" and hardware.precision == "fp32"
     return OpenClip(
         id=plan.id,
         net=net.to(hardware.device),
@@ -206,4 +216,5 @@ def placed(plan: Blueprint, net: Any, hardware: Hardware) -> OpenClip:
         captions=plan.captions,
         parameters=tower_parameters(net),
         warnings=["random weights, not trained"] if plan.seed is not None else [],
+        layers=onednn.Layers(net) if plain else nullcontext,
     )

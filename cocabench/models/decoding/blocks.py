@@ -77,8 +77,8 @@ class SelfBlock(Block):
         super().__init__(block)
         self._qkv = linear(block.attn.in_proj_weight, block.attn.in_proj_bias)
 
-    def __call__(self, x: Tensor, mask: Tensor, write: Write | None) -> Tensor:
-        """x: (r, n, width); mask: (r or 1, 1, n, k) additive; write: see `Write`, None where nothing is kept."""
+    def __call__(self, x: Tensor, mask: Tensor | None, write: Write | None) -> Tensor:
+        """x: (r, n, width); mask: (r or 1, 1, n, k) additive; write: see `Write`. None: all is seen, nothing kept."""
         q, k, v = self._qkv(self._block.ln_1(x)).chunk(3, dim=-1)
         if write is not None:
             k, v = write(k, v)

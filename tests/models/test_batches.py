@@ -1,0 +1,47 @@
+"""Batches of images: order, bad files, and the same from a worker as from this process."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from cocabench.errors import BadImageError
+from cocabench.models.batches import Batch, batches
+
+BAD = {2, 3, 7}
+
+
+@dataclass(frozen=True)
+class Source:
+    shade: int
+
+    def open(self) -> Image.Image:
+        if self.shade in BAD:
+            raise BadImageError(str(self.shade), "no image")
+        return Image.new("L", (2, 2), self.shade)
+
+
+def transform(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image))[None]
+
+
+def loaded(n: int, *, skip_bad: bool = True, workers: int = 0) -> Iterator[Batch]:
+    return batches([Source(i) for i in range(n)], transform, batch_size=2, workers=workers, skip_bad=skip_bad)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_images_come_in_order_without_the_bad_ones(workers: int) -> None:
+    found = list(loaded(9, workers=workers))
+    assert [batch.positions.tolist() for batch in found] == [[0, 1], [4, 5], [6], [8]]
+    assert [batch.pixels[:, 0, 0, 0].tolist() for batch in found] == [[0, 1], [4, 5], [6], [8]]
+    assert [batch.done for batch in found] == [2, 6, 8, 9]
+
+
+def test_the_first_bad_one_is_an_error_that_names_it() -> None:
+    found = loaded(9, skip_bad=False)
+    assert next(found).done == 2
+    with pytest.raises(BadImageError, match="2"):
+        next(found)
