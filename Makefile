@@ -6,11 +6,16 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
 
-.PHONY: demo test test-slow check clean
+.PHONY: demo example test test-slow check clean
 
 demo: .venv/demo.stamp
 	$(BIN)/cocabench run --model demo --tasks demo
 	$(BIN)/cocabench report results --output reports/demo
+
+# Makes the committed reports/example/ and the picture in README.md anew; the picture needs chromium.
+example: .venv/dev.stamp
+	$(BIN)/cocabench run --model demo --tasks demo --output build/example --quiet
+	$(BIN)/python reports/example.py build/example
 
 test: .venv/test.stamp
 	$(BIN)/pytest -m "not slow" -n 2

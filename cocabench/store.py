@@ -13,6 +13,7 @@ import re
 import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import pandas as pd
@@ -212,7 +213,16 @@ class Results:
 
     def path(self, record: Record) -> Path | None:
         """Return the file of a Record, None where it came from an array or is none of these."""
-        return self.paths[self.records.index(record)] if record in self.records else None
+        same = self._places.get((record.model, record.task), ())
+        return next((self.paths[i] for i in same if self.records[i] is record or self.records[i] == record), None)
+
+    @cached_property
+    def _places(self) -> dict[tuple[str, str], list[int]]:
+        """Where the Records of a model and task stand: comparing each with all takes minutes for thousands."""
+        places: dict[tuple[str, str], list[int]] = {}
+        for i, record in enumerate(self.records):
+            places.setdefault((record.model, record.task), []).append(i)
+        return places
 
 
 def load(*paths: str | Path) -> Results:

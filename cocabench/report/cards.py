@@ -16,6 +16,9 @@ from cocabench.types import Record
 FAR = 0.5
 """A skill is lost where its scores are below this share of a sibling's: the same architecture with other weights."""
 
+MANY = 4
+"""More tasks of one kind are one line of a card: their mean."""
+
 NEAR_CHANCE = "near chance"
 
 
@@ -65,8 +68,21 @@ def _card(report: Report, model: str) -> Card:
         for verdict in (_near_chance(skill, records), _behind(skill, records, siblings))
         if verdict
     ]
-    shown = [tuple(_shown(report, r) for r in records) for records in sides]
+    shown = [tuple(_summary(report, model, records)) for records in sides]
     return Card(model, shown[0], shown[1], tuple(verdicts))
+
+
+def _summary(report: Report, model: str, records: Sequence[Record]) -> Iterator[Shown]:
+    """Yield the mean of a kind of task where there are many, else each task."""
+    for kind in dict.fromkeys(r.evaluator for r in records):
+        mine = [r for r in records if r.evaluator == kind]
+        values = [_shown(report, r).entry.value for r in mine]
+        known = [value for value in values if value is not None]
+        if len(mine) > MANY and len(known) == len(mine):
+            mean = sum(known) / len(known)
+            yield Shown(f"{len(mine)} {kind} tasks", "mean", Entry(f"{mean:.1f}", value=mean))
+        else:
+            yield from (_shown(report, r) for r in mine)
 
 
 def _shown(report: Report, record: Record) -> Shown:

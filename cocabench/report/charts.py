@@ -7,6 +7,7 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
 
 from cocabench.report.colours import INK, MUTED, RULE, Style
@@ -14,29 +15,36 @@ from cocabench.report.pair import Score
 from cocabench.report.series import Panel, Point, Series
 from cocabench.report.text import shortened
 
+MOST_NAMED = 12
+"""Models that a legend names; of more, it names the front."""
+
 
 def pareto(points: Sequence[Point], x_label: str, y_label: str) -> Figure:
-    """Draw quality against cost, the cost on a logarithmic axis; the front is a line, and its models are named."""
-    figure = Figure(figsize=(5.2, 3.9))
-    axes = figure.add_axes((0.12, 0.15, 0.84, 0.8))
+    """Draw quality against cost, the cost on a logarithmic axis; the front is a line of steps, its marks are filled."""
+    named = [point for point in points if point.front or len(points) <= MOST_NAMED]
+    lines = -(-len(named) // 2)
+    below = 0.65 + 0.2 * lines
+    figure = Figure(figsize=(5.2, 3.4 + below))
+    axes = figure.add_axes((0.12, below / (3.4 + below), 0.84, 3.25 / (3.4 + below)))
     _plain(axes, x_label, y_label)
     _cost_axis(axes, [point.x for point in points])
-    on_front = sorted((point for point in points if point.front), key=lambda point: point.x)
-    axes.plot(
-        [p.x for p in on_front], [p.y.value for p in on_front], color=MUTED, linewidth=1, linestyle="--", zorder=1
-    )
+    on_front = sorted((point.x, point.y.value) for point in points if point.front)
+    axes.plot(*zip(*on_front, strict=True), color=MUTED, linewidth=1, linestyle="--", drawstyle="steps-post", zorder=1)
     for point in points:
         _error(axes, point.x, point.y, point.style)
-        fill: dict[str, Any] = {} if point.front else {"markerfacecolor": "none"}
-        axes.plot([point.x], [point.y.value], point.style.mark, color=point.style.light, markersize=7, zorder=3, **fill)
-    middle = (min(p.x for p in points) * max(p.x for p in points)) ** 0.5
-    for point in on_front if len(points) > 8 else points:
-        left = point.x > middle
-        place: dict[str, Any] = {"textcoords": "offset points", "ha": "right" if left else "left", "fontsize": 8}
-        axes.annotate(
-            shortened(point.model, 30), (point.x, point.y.value), (-7 if left else 7, 7), color=INK, zorder=5, **place
-        )
+        axes.plot([point.x], [point.y.value], color=point.style.light, markersize=7, zorder=3, **_mark(point))
+    handles = [
+        Line2D([], [], color=p.style.light, linestyle="", label=shortened(p.model, 38), **_mark(p)) for p in named
+    ]
+    place: dict[str, Any] = {"loc": "lower left", "bbox_to_anchor": (0.02, 0.01), "ncols": 2, "frameon": False}
+    figure.legend(handles=handles, fontsize=7, labelcolor=INK, handletextpad=0.2, columnspacing=0.8, **place)
     return figure
+
+
+def _mark(point: Point) -> dict[str, Any]:
+    """Return a model's mark: filled on the front, else hollow."""
+    hollow = {} if point.front else {"markerfacecolor": "none"}
+    return {"marker": point.style.mark, **hollow}
 
 
 def multiples(panels: Sequence[Panel], y_label: str) -> Figure:

@@ -120,7 +120,8 @@ def _save(figure: Figure, stem: Path, title: str) -> None:
         face = "none" if suffix == ".svg" else "white"
 
         def write(path: Path, suffix: str = suffix, said: Any = said, face: str = face) -> None:
-            figure.savefig(path, format=suffix[1:], dpi=150, facecolor=face, metadata=said)
+            more: Any = {"pil_kwargs": {"optimize": True}} if suffix == ".png" else {}
+            figure.savefig(path, format=suffix[1:], dpi=150, facecolor=face, metadata=said, **more)
 
         write_atomically(stem.with_name(stem.name + suffix), write)
 

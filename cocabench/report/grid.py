@@ -60,6 +60,10 @@ class Table:
     def entries(self) -> Iterator[Entry]:
         return (entry for line in self.lines for entry in line.entries)
 
+    def numeric(self, column: int) -> bool:
+        """Return whether a column holds numbers, to be aligned right."""
+        return any(line.entries[column].value is not None for line in self.lines)
+
     def parts(self) -> list[tuple[str, list[Line]]]:
         """Return the lines by part, in order."""
         found: dict[str, list[Line]] = {}

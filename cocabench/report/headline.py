@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from cocabench.compare import Comparison, Finding, Row
+from cocabench.published import SUFFIX
 from cocabench.report.text import plural, signed
 
 
@@ -21,11 +22,17 @@ def headline(comparison: Comparison) -> Headline:
 
     ``A is ahead of B on 8 of 11 tasks; 3 of the differences pass a paired test.``
     """
-    models = comparison.models
+    models = _names(comparison.models)
     if len(models) == 1:
         return Headline(f"{models[0]} on {plural(len(comparison.rows), 'task')}.", ())
     say = _two if len(models) == 2 else _many
     return Headline(say(models, comparison.rows), tuple(_details(comparison)))
+
+
+def _names(models: Sequence[str]) -> list[str]:
+    """Return the models' names, without the mark of published numbers where that leaves them different."""
+    short = [model.removesuffix(SUFFIX) for model in models]
+    return short if len(set(short)) == len(short) else list(models)
 
 
 def _details(comparison: Comparison) -> list[str]:
@@ -33,7 +40,7 @@ def _details(comparison: Comparison) -> list[str]:
     for row in comparison.rows:
         kinds.setdefault(row.evaluator, []).append(row)
     say = _kind_of_two if len(comparison.models) == 2 else _kind_of_many
-    return [text for kind, rows in kinds.items() if (text := say(comparison.models, kind, rows))]
+    return [text for kind, rows in kinds.items() if (text := say(_names(comparison.models), kind, rows))]
 
 
 def gains(rows: Sequence[Row]) -> list[float]:

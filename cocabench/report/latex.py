@@ -50,7 +50,7 @@ def _ascii(letter: str) -> str:
 def to_latex(table: Table) -> str:
     """Return a table environment; notes stand below it, their numbers beside the entries."""
     notes = notes_of([table])
-    align = "l" * table.heads + "r" * (len(table.columns) - table.heads)
+    align = "".join("r" if table.numeric(i) else "l" for i in range(len(table.columns)))
     lines = [
         r"\begin{table}",
         r"\centering",

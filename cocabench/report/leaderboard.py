@@ -42,7 +42,8 @@ def standings(report: Report) -> Table:
 
 
 def _kinds(rows: Sequence[Row]) -> list[str]:
-    found = {row.evaluator for row in rows}
+    """Return the kinds of task that have a mean, in the order of the page."""
+    found = {kind for kind in {row.evaluator for row in rows} if _shared([r for r in rows if r.evaluator == kind])}
     return [kind for kind in KINDS if kind in found] + sorted(found - set(KINDS))
 
 

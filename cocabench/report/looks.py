@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 from cocabench.compare import Row
@@ -33,22 +34,18 @@ class Look(NamedTuple):
 def looks(report: Report, album: Album) -> list[Look]:
     """Return a look at each task that has samples."""
     models = [*report.pair, *(model for model in report.models if model not in report.pair)][:MOST_MODELS]
-    rows = [(row, _records(report, row, models)) for row in report.comparison.rows]
-    rows = [(row, records) for row, records in rows if records]
+    records = {(r.model, r.task): r for r in report.records if r.model in models and report.has_samples(r)}
+    rows = [(row, [records[m, row.task] for m in models if (m, row.task) in records]) for row in report.comparison.rows]
+    rows = [(row, mine) for row, mine in rows if mine]
     most = min(MOST_ITEMS, max(FEWEST, album.most // max(1, len(rows))))
-    found = [_look(report, row, records, album, most) for row, records in rows]
-    _add_neighbours(report, found, album)
-    return [look for look in found if look.tables or look.galleries]
+    files = [next((file for r in mine if (file := report.thumbnails(r))), None) for _, mine in rows]
+    found = [(_look(report, row, mine, album, most, file), file) for (row, mine), file in zip(rows, files, strict=True)]
+    _add_neighbours(found, album)
+    return [look for look, _ in found if look.tables or look.galleries]
 
 
-def _records(report: Report, row: Row, models: Sequence[str]) -> list[Record]:
-    found = {(r.model, r.task): r for r in report.records}
-    return [r for model in models if (r := found.get((model, row.task))) and report.has_samples(r)]
-
-
-def _look(report: Report, row: Row, records: Sequence[Record], album: Album, most: int) -> Look:
+def _look(report: Report, row: Row, records: Sequence[Record], album: Album, most: int, file: Path | None) -> Look:
     samples = {r.model: report.samples(r) for r in records}
-    file = next((file for r in records if (file := report.thumbnails(r))), None)
     shown = gallery.galleries(row.evaluator, samples, album.ids(file), most)
     items = [item for found in shown for item in found.examples]
     pictures = {item.picture: key for item in items if (key := album.add(file, item.picture))}
@@ -56,12 +53,10 @@ def _look(report: Report, row: Row, records: Sequence[Record], album: Album, mos
     return Look(row.task, tuple(samples), made, tuple(shown), pictures)
 
 
-def _add_neighbours(report: Report, found: Sequence[Look], album: Album) -> None:
+def _add_neighbours(found: Sequence[tuple[Look, Path | None]], album: Album) -> None:
     """Give the places that are left to the images that models took for the right ones, nearest first."""
-    records = {r.task: r for r in report.records if report.thumbnails(r)}
     for turn in range(gallery.SHOWN):
-        for look in found:
-            file = report.thumbnails(records[look.task]) if look.task in records else None
+        for look, file in found:
             for item in (item for part in look.galleries for item in part.examples):
                 for name in _neighbours(item, turn):
                     if name not in look.pictures and (key := album.add(file, name)):

@@ -14,6 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cocabench import __version__
+from cocabench.compare import published_by
 from cocabench.report import cards, curves, leaderboard, methods
 from cocabench.report.colours import Style, css
 from cocabench.report.content import Report
@@ -57,6 +58,7 @@ def render(
         figures={name: (plot, Markup(svg)) for name, (plot, svg) in figures.items()},
         cards=shown_cards,
         methods=methods.methods(report),
+        newest=max((r.created[:10] for r in report.by_key.values() if not published_by(r)), default=""),
         notes=notes,
         numbers={note: i for i, note in enumerate(notes, 1)},
         palette=palette,
@@ -134,6 +136,9 @@ def _records(report: Report) -> dict[str, Any]:
         made.key: {
             "task": made.record.task,
             "model": made.record.model,
+            "kind": made.record.evaluator,
+            "primary": made.record.primary,
+            "protocol": made.protocol,
             "signature": made.signature,
             "created": made.record.created[:10],
             "warnings": made.record.warnings,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
 
@@ -62,35 +63,39 @@ class Pair(NamedTuple):
         return f"{self.first} is ahead on {self.ahead} and behind on {self.behind} of {plural(len(self.rows), 'task')}"
 
 
-def main_pair(report: Report) -> Pair | None:
-    """Return the pair that the figures on paper show; None where nothing of two models can be compared."""
-    return _pair(report, *report.pair) if len(report.pair) == 2 else None
-
-
 def pairs(report: Report) -> list[Pair]:
     """Return every pair of a few models, or the pairs with the first of many, without those that share nothing."""
-    few = len(report.models) <= MOST_TESTED
     first, *others = report.models
-    names: Iterable[Sequence[str]] = combinations(report.models, 2) if few else ((first, other) for other in others)
-    return [found for a, b in names if (found := _pair(report, a, b)) is not None]
+    if len(report.models) > MOST_TESTED:
+        found = [_of(report, _side(report.comparison, i), first, other) for i, other in enumerate(others, 1)]
+    else:
+        found = [_pair(report, a, b) for a, b in combinations(report.models, 2)]
+    held = [pair for pair in found if pair is not None]
+    return sorted(held, key=lambda pair: (pair.first, pair.second) != report.pair)
 
 
 def _pair(report: Report, first: str, second: str) -> Pair | None:
-    found = _compared(report, first, second)
-    rows = [row for row in found.rows if row.difference and row.info.unit == "fraction"]
+    if report.models == (first, second):
+        return _of(report, report.comparison.rows, first, second)
+    records = [r for r in report.records if r.model in (first, second)]
+    return _of(report, compare(records, models=(first, second), evidence=report.evidence).rows, first, second)
+
+
+def _side(comparison: Comparison, side: int) -> list[Row]:
+    """Return the rows of the first model and another one, with the findings that hold for all models together."""
+    return [
+        replace(row, cells=(row.cells[0], row.cells[side]), differences=(None, row.differences[side]))
+        for row in comparison.rows
+    ]
+
+
+def _of(report: Report, found: Sequence[Row], first: str, second: str) -> Pair | None:
+    rows = [row for row in found if row.difference and row.info.unit == "fraction"]
     kind = "classification" if any(row.evaluator == "classification" for row in rows) else ""
     shown = [row for row in rows if not kind or row.evaluator == kind]
     if not shown:
         return None
     return Pair(first, second, tuple(map(_row, shown)), kind or "shared", _about(report, shown, (first, second)))
-
-
-def _compared(report: Report, first: str, second: str) -> Comparison:
-    if report.models == (first, second):
-        return report.comparison
-    return compare(
-        [r for r in report.records if r.model in (first, second)], models=(first, second), evidence=report.evidence
-    )
 
 
 def _row(row: Row) -> PairRow:

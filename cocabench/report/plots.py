@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from cocabench.compare import averages
+from cocabench.compare import KINDS, averages
+from cocabench.published import SUFFIX
 from cocabench.report import curves
 from cocabench.report.colours import Style
 from cocabench.report.content import Report
 from cocabench.report.costs import Cost, front
 from cocabench.report.drawing import Plot
 from cocabench.report.leaderboard import standing_means
-from cocabench.report.pair import Pair, Score, main_pair
+from cocabench.report.pair import Pair, Score
 from cocabench.report.series import Panel, Point, Series
 
 COSTS = {
@@ -21,9 +22,8 @@ COSTS = {
 MOST_PANELS, MOST_BARS, MOST_CURVES = 16, 8, 16
 
 
-def plots(report: Report, costs: Sequence[Cost], palette: Mapping[str, Style]) -> list[Plot]:
-    """Return the figures in the order of the page."""
-    pair = main_pair(report)
+def plots(report: Report, pair: Pair | None, costs: Sequence[Cost], palette: Mapping[str, Style]) -> list[Plot]:
+    """Return the figures in the order of the page. pair: the two models of Figure 1."""
     return [
         *(_pair(pair, palette) if pair else ()),
         *_groups(report, palette),
@@ -61,7 +61,8 @@ def _groups(report: Report, palette: Mapping[str, Style]) -> Iterator[Plot]:
 
 
 def _pareto(report: Report, costs: Sequence[Cost], palette: Mapping[str, Style]) -> Iterator[Plot]:
-    for kind, quality in standing_means(report).items():
+    means = standing_means(report)
+    for kind, quality in ((kind, means[kind]) for kind in KINDS if kind in means):
         for name, (field, label) in COSTS.items():
             known = [(c.model, getattr(c, field), quality.get(c.model)) for c in costs]
             yield from _front(kind, name, label, [(m, x, y) for m, x, y in known if x and y], palette)
@@ -76,7 +77,7 @@ def _front(
     if len({x for _, x, _ in known}) < 2:
         return
     best = set(front([(x, y.value) for _, x, y in known]))
-    points = tuple(Point(m, x, y, i in best, palette[m]) for i, (m, x, y) in enumerate(known))
+    points = tuple(Point(m.removesuffix(SUFFIX), x, y, i in best, palette[m]) for i, (m, x, y) in enumerate(known))
     named = ", ".join(f"{p.model} ({p.x:,.4g}; {p.y.value:.1f})" for p in points if p.front)
     alt = f"Pareto front of {kind} against {label.removesuffix(' (logarithmic)')}: {named}."
     yield Plot(

@@ -245,3 +245,12 @@ def test_it_reads_without_script(opened: Opened, page_file: Path) -> None:
     assert page.locator("#table-results td").first.is_visible()
     assert page.locator("#scores .mark").first.is_visible()
     assert page.locator("#theme").is_hidden()
+
+
+def test_of_many_models_any_two_are_drawn_and_said_to_be_untested(opened: Opened, tmp_path: Path) -> None:
+    records = [record(f"m{i}", task, 0.3 + 0.05 * i) for i in range(7) for task in ("t1", "t2")]
+    page = opened(write_report(records, tmp_path)[0])
+    page.select_option("#first", label="m6")
+    page.select_option("#second", label="m2")
+    assert page.locator("#gaps tbody tr:first-child td.num").inner_text().startswith("+20.0")
+    assert "not tested" in page.locator("#pair-about").inner_text()

@@ -94,10 +94,14 @@
   };
   const swatch = (index) => swatches.get(index).cloneNode(true);
   const named = (index) => {
-    const text = document.createElement("span");
-    text.className = "model";
+    const [both, text] = ["named", "model"].map((name) => {
+      const span = document.createElement("span");
+      span.className = name;
+      return span;
+    });
     text.textContent = data.models[index].name;
-    return [swatch(index), text];
+    both.append(swatch(index), text);
+    return both;
   };
   const fitted = (table, wanted) => {
     const body = table.tBodies[0];
@@ -106,7 +110,7 @@
     return [...body.rows];
   };
   const head = (table, sides) => {
-    ["one", "two"].forEach((side, i) => $(`caption .${side}`, table).replaceChildren(...named(sides[i])));
+    ["one", "two"].forEach((side, i) => $(`caption .${side}`, table).replaceChildren(named(sides[i])));
   };
   const colour = (element, index) => {
     element.classList.remove(...[0, 1, 2, 3, 4, 5].map((i) => `c${i}`));
@@ -167,15 +171,37 @@
     const mark = back.replace(/[▲▼]/, (found) => (found === "▲" ? "▼" : "▲"));
     return [label, b, a, [-value, high === null ? null : -high, low === null ? null : -low], mark];
   };
+  // Two models that were not held against each other beforehand: their values alone, where one protocol made them.
+  const untested = (sides) => {
+    const [mine, theirs] = sides.map((side) => {
+      const records = Object.values(data.records).filter((record) => record.model === data.models[side].name);
+      return new Map(records.map((record) => [record.task, record]));
+    });
+    const score = (found) => [0, 1, 2].map((i) => (found[i] === null ? null : points(found[i], found[4])));
+    const rows = [];
+    for (const [task, record] of mine) {
+      const other = theirs.get(task);
+      const metric = record.primary;
+      const [a, b] = [record, other].map((one) => one && one.metrics[metric]);
+      if (!a || !b || a[0] === null || b[0] === null || a[4] !== "fraction" || record.protocol !== other.protocol) continue;
+      const [first, second] = [score(a), score(b)];
+      const label = metric === "acc1" ? task : `${task} (${metric})`;
+      rows.push([label, first, second, [first[0] - second[0], null, null], "not tested", record.kind]);
+    }
+    const kind = rows.filter((row) => row[5] === "classification");
+    const about = "values alone: these two were not tested against each other (cocabench report --models A,B tests two)";
+    return rows.length ? { rows: kind.length ? kind : rows, about } : undefined;
+  };
   const drawPair = () => {
     const sides = [Number($("#first").value), Number($("#second").value)];
     const straight = data.pairs[sides.join("-")];
-    const found = straight || data.pairs[[...sides].reverse().join("-")];
+    const turnedRound = data.pairs[[...sides].reverse().join("-")];
+    const found = sides[0] === sides[1] ? undefined : straight || turnedRound || untested(sides);
     const said = $("#pair-said");
     said.textContent = found ? "" : sides[0] === sides[1] ? "Choose two models." : "These two share no number that this page can compare.";
     $(".pair").hidden = $("#pair-about").hidden = !found;
     if (!found) return;
-    const rows = straight ? found.rows : found.rows.map(turned);
+    const rows = found === turnedRound ? found.rows.map(turned) : found.rows;
     drawScores(rows, sides);
     drawGaps(rows, sides);
     $("#pair-about").textContent = `${found.about[0].toUpperCase()}${found.about.slice(1)}.`;
