@@ -1,0 +1,182 @@
+"""The parts of a report: its headline, leaderboard, cards, costs, curves, LaTeX, colours."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from cocabench.report import cards, costs, curves, latex, leaderboard, pivots
+from cocabench.report.colours import DARK, LIGHT, styles
+from cocabench.report.content import gather
+from cocabench.report.grid import Entry, Line, Table
+from cocabench.report.headline import headline
+from cocabench.report.page import embedded
+from cocabench.report.pair import pairs
+from cocabench.types import Record
+from tests.report.records import estimate, record
+
+
+def sentence(*records: Record) -> str:
+    return headline(gather(records).comparison).sentence
+
+
+def test_the_headline_says_how_many_differences_are_real() -> None:
+    close = [record("a", f"t{i}", {"acc1": estimate(0.51, 0.05)}) for i in range(3)]
+    close += [record("b", f"t{i}", {"acc1": estimate(0.50, 0.05)}) for i in range(3)]
+    assert sentence(*close) == "a is ahead of b on 3 of 3 tasks; none of the differences are more than chance explains."
+    far = [record("a", "t3", {"acc1": estimate(0.9, 0.02)}), record("b", "t3", {"acc1": estimate(0.3, 0.02)})]
+    assert "1 of the 4 differences is more than chance explains" in sentence(*close, *far)
+
+
+def test_the_headline_turns_ranks_round_and_names_the_second_where_it_leads() -> None:
+    ranks = [record(m, "r", {"t2i_median_rank": estimate(v)}) for m, v in (("a", 9.0), ("b", 3.0))]
+    assert sentence(*ranks).startswith("b is ahead of a on 1 of 1 task; without samples or intervals")
+
+
+def test_the_headline_of_equal_bests_names_both() -> None:
+    records = [
+        record(m, t, v)
+        for t, values in (("t1", (0.5, 0.4, 0.3)), ("t2", (0.4, 0.5, 0.3)))
+        for m, v in zip("abc", values, strict=True)
+    ]
+    assert sentence(*records) == "a and b are each best on 1 of 2 tasks."
+
+
+def test_the_leaderboard_averages_shared_tasks_only_and_marks_ties() -> None:
+    records = [record("a", "t1", {"acc1": estimate(0.6, 0.03)}), record("b", "t1", {"acc1": estimate(0.6, 0.03)})]
+    records += [record("a", "t2", {"acc1": estimate(0.4, 0.04)}), record("b", "t2", {"acc1": estimate(0.4, 0.04)})]
+    records += [record("a", "t3", 0.9)]
+    lines = [line for line in leaderboard.standings(gather(records)).lines if leaderboard.ALL in line.tags]
+    assert [[e.full for e in line.entries] for line in lines] == [
+        ["a", "50.0 ± 2.5", "2", "3"],
+        ["b", "50.0 ± 2.5", "2", "2"],
+    ]
+    assert all(line.entries[1].best for line in lines)
+
+
+def test_groups_are_offered_where_they_divide_the_tasks() -> None:
+    records = [record("a", f"t{i}", 0.5, groups=("all", "odd") if i % 2 else ("all",)) for i in range(4)]
+    rows = gather(records).comparison.rows
+    assert leaderboard.groups(rows) == [leaderboard.ALL, "odd"]
+
+
+def finetuned(value: float) -> list[Record]:
+    tag = "coca_ViT-B-32:mscoco_finetuned_laion2b_s13b_b90k"
+    return [record(tag, "imagenet1k", value), record(tag, "coco", {"CIDEr": estimate(1.1)}, evaluator="captioning")]
+
+
+def test_a_card_says_when_fine_tuning_lost_a_skill() -> None:
+    (card,) = cards.cards(gather(finetuned(0.0079)))
+    assert [shown.task for shown in card.contrastive] == ["imagenet1k"]
+    assert [shown.task for shown in card.generative] == ["coco"]
+    assert card.verdicts == (
+        "Contrastive skill is lost: 0.8 on average over 1 shared task, against 63.3 of "
+        "coca_ViT-B-32:laion2b_s13b_b90k (published).",
+    )
+
+
+def test_a_card_of_a_good_checkpoint_has_no_verdict_and_clip_has_no_card() -> None:
+    (card,) = cards.cards(gather([*finetuned(0.6), record("ViT-B-32:x", "imagenet1k", 0.6)]))
+    assert card.verdicts == ()
+
+
+def test_a_card_repeats_the_near_chance_warning() -> None:
+    chance = record("coca_x:y", "t", 0.01, warnings=("acc1 of 1 % is near chance (1 %): check",))
+    (card,) = cards.cards(gather([chance]))
+    assert card.verdicts == ("Contrastive skill is near chance on 1 of 1 task (t).",)
+
+
+def test_the_front_holds_what_nothing_cheaper_or_as_cheap_beats() -> None:
+    assert costs.front([(1, 50), (2, 60), (3, 55), (2, 40), (4, 60), (1, 50)]) == [0, 1, 5]
+
+
+def test_costs_come_from_records_the_profile_and_the_efficiency_task() -> None:
+    measured = {"image_gflops": estimate(9.0), "text_gflops": estimate(6.0), "images_per_s": estimate(120.0)}
+    records = [
+        record("coca_ViT-L-14:a", "t", 0.5),
+        record("mine", "t", 0.5, parameters={"image_encoder": 2_500_000}),
+        record("mine", "efficiency", measured, evaluator="efficiency"),
+    ]
+    report = gather(records)
+    first, second = costs.costs(report)
+    assert first.params["text_decoder"] == 208.07
+    assert first.total_gflops == pytest.approx(163.64 + 13.3)
+    assert (second.total_params, second.total_gflops, second.rate("images_per_s")) == (2.5, 15.0, 120.0)
+    assert [row.task for row in report.comparison.rows] == ["t"]
+
+
+def test_epochs_become_curves_and_the_best_one_is_named() -> None:
+    records = [
+        record(f"m:run/checkpoints/epoch_{i}.pt", "t", {"acc1": estimate(v, 0.01)})
+        for i, v in ((1, 0.3), (2, 0.5), (3, 0.4))
+    ]
+    report = gather(records)
+    ((row, (line,)),) = curves.curves(report, styles(report.models))
+    assert (row.task, line.xs, line.best) == ("t", (1.0, 2.0, 3.0), 1)
+    table = curves.best(report)
+    assert table is not None
+    assert [e.full for e in table.lines[0].entries] == ["m:run", "t", "acc1", "epoch 2", "50.0 ± 1.0", "3 epochs"]
+
+
+def test_published_captioning_stands_apart() -> None:
+    mine = record("coca_mine", "nocaps_val", {"CIDEr": estimate(1.0)}, evaluator="captioning")
+    (table,) = pivots.captioning(gather([mine]))
+    parts = dict(table.parts())
+    assert [line.entries[1].text for line in parts[pivots.PUBLISHED]] == [
+        "coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k (published)",
+        "CoCa:paper (published)",
+    ]
+    assert not any(entry.best for entry in table.entries())
+
+
+def test_pairs_of_few_models_are_all_tested_and_of_many_only_those_with_the_first() -> None:
+    few = gather([record(m, "t", {"acc1": estimate(0.5, 0.1)}) for m in "abc"])
+    assert [(p.first, p.second) for p in pairs(few)] == [("a", "b"), ("a", "c"), ("b", "c")]
+    many = gather([record(m, "t", {"acc1": estimate(0.5, 0.1)}) for m in "abcdefg"], baseline=["d"])
+    assert [(p.first, p.second) for p in pairs(many)][:2] == [("a", "d"), ("a", "b")]
+    assert len(pairs(many)) == 6
+
+
+BAD = r"50% of $x_1$ & {a} \input{/etc/passwd} #1 ~^ <b> ± − é 犬"
+
+
+def test_latex_escapes_everything() -> None:
+    table = Table(
+        "t", BAD, ("name", BAD), (Line((Entry(BAD), Entry("1", "± 2", 1.0, best=True, notes=(BAD,)))),), about=BAD
+    )
+    text = latex.to_latex(table)
+    assert r"50\% of \$x\_1\$ \& \{a\} \textbackslash{}input\{/etc/passwd\} \#1" in text
+    assert r"\textbf{1} $\pm$ 2$^{1}$ \\" in text
+    bare = re.sub(r"\\[&%$#_{}]", "", text)
+    assert bare.count("{") == bare.count("}")
+    assert bare.count("$") % 2 == 0
+    assert text.isascii()
+    assert [line.count(" & ") for line in text.splitlines() if line.endswith(r"\\")] == [1, 1]
+
+
+def test_embedded_json_ends_no_script() -> None:
+    assert not set("<>&\u2028") & set(embedded({"a": "</script><!-- & \u2028"}))
+
+
+def contrast(one: str, other: str) -> float:
+    """WCAG 2: (lighter + 0.05) / (darker + 0.05) of relative luminances."""
+
+    def luminance(colour: str) -> float:
+        parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+        linear = [p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts]
+        return 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize(("colours", "page"), [(LIGHT, "#fdfdfc"), (DARK, "#16181b")])
+def test_model_colours_have_contrast_for_text(colours: tuple[str, ...], page: str) -> None:
+    assert all(contrast(colour, page) >= 4.5 for colour in colours)
+
+
+def test_a_model_has_one_colour_measured_or_published_and_marks_differ() -> None:
+    found = styles(["a", "b", "a (published)", *(f"m{i}" for i in range(10))])
+    assert found["a"].colour == found["a (published)"].colour != found["b"].colour
+    assert len(set(found.values())) == len(found)
