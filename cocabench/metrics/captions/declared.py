@@ -88,7 +88,10 @@ def _of_sums(
 
 
 def _bleu(order: int) -> Metric:
-    summary = f"BLEU with n-grams up to {order}: clipped precision times brevity penalty, over the whole set"
+    summary = (
+        f"BLEU with n-grams up to {order}: clipped precision times brevity penalty, of summed counts, "
+        "0-1 (Papineni et al. 2002)"
+    )
     return _of_sums(
         f"BLEU@{order}", summary, bleu.COLUMNS, partial(_columns, bleu.COLUMNS), partial(_bleu_value, order)
     )
@@ -133,27 +136,45 @@ _METRICS = {
         *(_bleu(order) for order in range(1, 5)),
         _of_sums(
             "METEOR",
-            "METEOR 1.5: words aligned by form, stem, synonym and paraphrase; F-mean less a penalty for order",
+            "METEOR 1.5: words aligned by form, stem, synonym and paraphrase; F-mean less a penalty for order, "
+            "of summed counts, 0-1; nothing aligned is 0 (Denkowski and Lavie 2014)",
             meteor.COLUMNS,
             _meteor_segments,
             meteor.value,
         ),
-        _mean("ROUGE-L", "F of the longest common subsequence with the references, mean over images", "rouge_l"),
-        _mean("CIDEr", "CIDEr-D: tf-idf weighted n-gram cosine with the references, 0-10, mean", "cider", score=True),
-        _mean("SPICE", "F1 of scene-graph tuples against all references', mean over images", "spice"),
+        _mean(
+            "ROUGE-L",
+            "F of the longest common subsequence with the references, 0-1, mean over images (Lin 2004)",
+            "rouge_l",
+        ),
+        _mean(
+            "CIDEr",
+            "CIDEr-D: tf-idf weighted n-gram cosine with the references, 0-10, mean over images; "
+            "undefined for one image (Vedantam et al. 2015)",
+            "cider",
+            score=True,
+        ),
+        _mean(
+            "SPICE",
+            "F1 of scene-graph tuples against all references', 0-1, mean over images; "
+            "captions of more than 200 words are left out (Anderson et al. 2016)",
+            "spice",
+        ),
         *(
             _mean(f"SPICE-{kind}", f"SPICE of {kind} alone, over the images whose references have any", f"spice_{kind}")
             for kind in spice.CATEGORIES[1:]
         ),
         _mean(
             "CLIPScore",
-            "2.5 x cosine of image and caption by the scorer model, not below 0 (0-2.5), mean over images",
+            "2.5 x cosine of image and caption by the scorer model, not below 0, 0-2.5, mean over images "
+            "(Hessel et al. 2021)",
             "clip_score",
             score=True,
         ),
         _mean(
             "RefCLIPScore",
-            "Harmonic mean of CLIPScore and the largest cosine of caption and reference (0-1.43), mean over images",
+            "Harmonic mean of CLIPScore and the largest cosine of caption and reference, 0-1.43, mean over images "
+            "(Hessel et al. 2021)",
             "ref_clip_score",
             score=True,
         ),

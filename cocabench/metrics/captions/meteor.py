@@ -1,11 +1,11 @@
-"""METEOR 1.5, English, normalised (``-l en -norm``; Denkowski and Lavie 2014), through its own jar.
+"""METEOR 1.5, English, normalised (``-l en -norm``; Denkowski and Lavie 2014), with its own jar's words and tables.
 
 Words are aligned with the reference that scores best: by form, stem, WordNet synonym or paraphrase, with weights
 1, 0.6, 0.8 and 0.6; content words count δ = 0.75 and function words 0.25. From weighted precision P and recall R:
 F = 1 / ((1 - α)/P + α/R) with α = 0.85, and METEOR = F · (1 - γ · (chunks / matched words)^β), γ = 0.6, β = 0.2.
 A fraction, 0 to 1, higher is better. Nothing aligned, or nothing to align, is 0.
 
-The corpus value is the same function of the segments' summed statistics, which the jar prints, so that resampling
+The corpus value is the same function of the segments' summed statistics, which Java prints, so that resampling
 never runs Java. A segment that is aligned whole and in order adds none to the sum of chunks.
 """
 
@@ -36,7 +36,7 @@ COLUMNS = (
     "meteor_test_matches",
     "meteor_reference_matches",
 )
-"""The jar's line for a segment, in its order. All are whole numbers."""
+"""METEOR's line for a segment, in its order. All are whole numbers."""
 
 CHUNKS = COLUMNS.index("meteor_chunks")
 MEMORY_MIB = 2048
