@@ -508,6 +508,16 @@ def test_the_cache_is_shown_and_cleared(command: Command, models: Path, data: Pa
     assert json.loads(command("cache", "info", "--json").out)["collections"] == []
 
 
+def test_a_dry_run_tells_which_images_are_known(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    told = run(command, models, data, tmp_path, "--dry-run", tasks="find,name")
+    assert "2 of 2 to run, 24 images to process\n" in told.out
+    run(command, models, data, tmp_path)
+    told = run(command, models, data, tmp_path, "--dry-run", tasks="find,name")
+    assert "1 of 2 to run, 12 images to process, 12 of them known from earlier runs" in told.out
+    told = run(command, models, data, tmp_path, "--dry-run", "--no-cache", tasks="find,name")
+    assert "12 images to process\n" in told.out
+
+
 def test_a_cache_that_cannot_be_kept_is_one_line_and_the_run_goes_on(
     command: Command, models: Path, data: Path, tmp_path: Path, own_features: Path
 ) -> None:

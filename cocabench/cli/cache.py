@@ -21,9 +21,10 @@ def info(
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
     """Where features are kept, of which models, and how large they are."""
-    from cocabench.models.features import folder, limit, usage
+    from cocabench.models.features import existing, folder, limit
 
-    where, held = folder(), usage(folder())
+    where, cache_there = folder(), existing(folder())
+    held = cache_there.usage() if cache_there else []
     if as_json:
         rows = [one._asdict() for one in held]
         print(json.dumps({"folder": str(where), "limit": limit(), "collections": rows}, ensure_ascii=False))

@@ -10,7 +10,8 @@ from rich.markup import escape
 from cocabench.cli.console import err, out, print_table
 
 if TYPE_CHECKING:
-    from cocabench.plan import Job
+    from cocabench.models.hardware import Hardware
+    from cocabench.plan import Job, Settings
 
 
 def preflight(jobs: Sequence[Job], quiet: bool) -> dict[str, str]:
@@ -26,14 +27,36 @@ def preflight(jobs: Sequence[Job], quiet: bool) -> dict[str, str]:
     return missing
 
 
-def print_plan(jobs: Sequence[Job]) -> None:
+def print_plan(jobs: Sequence[Job], settings: Settings, machine: Hardware) -> None:
+    """Print what a run would do, with the images whose features an earlier one has kept."""
+    held = {id(job): _kept(job, settings, machine) for job in jobs if job.state == "ready"}
     rows = [
-        [job.plan.id, job.task.name, str(job.state), str(len(job.data.dataset)) if job.data else ""] for job in jobs
+        [
+            job.plan.id,
+            job.task.name,
+            str(job.state),
+            str(len(job.data.dataset)) if job.data else "",
+            str(held.get(id(job)) or ""),
+        ]
+        for job in jobs
     ]
-    print_table(["model", "task", "state", "images"], [[escape(cell) for cell in row] for row in rows])
+    print_table(["model", "task", "state", "images", "kept"], [[escape(cell) for cell in row] for row in rows])
     reasons = {f"{job.task.name}: {job.reason}": None for job in jobs if job.reason and job.state != "not applicable"}
     for reason in reasons:
         out.print(escape(reason), soft_wrap=True)
     ready = [job for job in jobs if job.state == "ready"]
     images = sum(len(job.data.dataset) for job in ready if job.data)
-    out.print(f"{len(ready)} of {len(jobs)} to run, {images:,} images to process")
+    kept = f", {sum(held.values()):,} of them known from earlier runs" if any(held.values()) else ""
+    out.print(f"{len(ready)} of {len(jobs)} to run, {images:,} images to process{kept}")
+
+
+def _kept(job: Job, settings: Settings, machine: Hardware) -> int:
+    """Return how many images of a ready job the cache holds features of; captioning reads its images in any case."""
+    from cocabench.models.features import collection, existing
+
+    if not (job.data and job.signature and settings.cache) or job.task.evaluator.needs == "captioner":
+        return 0
+    if (cache := existing(settings.cache)) is None:
+        return 0
+    name = collection("images", job.signature.model, machine.device.type)
+    return cache.count(name, [example.image for example in job.data.dataset.examples])

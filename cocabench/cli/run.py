@@ -138,7 +138,7 @@ def run(
             if require_metrics and unavailable:
                 raise UsageError("--require-metrics", "; ".join(f"{name}: {why}" for name, why in unavailable.items()))
             if dry_run:
-                print_plan(jobs)
+                print_plan(jobs, settings, machine)
             else:
                 execute(jobs, settings, machine, group, show=not (quiet or as_json), as_json=as_json)
 

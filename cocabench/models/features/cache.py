@@ -68,11 +68,13 @@ class Cache:
         return told
 
     def count(self, collection: str, images: Sequence[ImageSource]) -> int:
-        """Return how many of the images have a feature, as far as that is known without reading a file."""
+        """Return how many of the images have a feature, as far as that can be told without decoding or rereading."""
         stamps = contents.stamps_of(images)
         known = self._known(stamps)
-        held = self._places(collection, set(known.values()))
-        return sum(known.get(stamp) in held for stamp in stamps if stamp is not None)
+        unstamped = [source for source, stamp in zip(images, stamps, strict=True) if stamp is None]
+        told = [known.get(stamp) for stamp in stamps if stamp is not None] + contents.of_identified(unstamped)
+        held = self._places(collection, {content for content in told if content is not None})
+        return sum(content in held for content in told)
 
     def read(self, collection: str, wanted: Sequence[bytes]) -> list[Found]:
         """Return the features that there are of wanted contents. A torn row counts as missing."""

@@ -28,18 +28,27 @@ def stamps_of(sources: Iterable[ImageSource]) -> list[bytes | None]:
     return [of_bytes(text.encode("utf-8", "surrogateescape")) if text else None for text in map(stamp, sources)]
 
 
+def of_identified(sources: Sequence[ImageSource]) -> list[bytes | None]:
+    """Return the content of each source that can say it, None for the others and those that cannot be read."""
+    files = [i for i, source in enumerate(sources) if isinstance(source, IdentifiedSource)]
+    told: list[bytes | None] = [None] * len(sources)
+    with ThreadPoolExecutor(READERS) as readers:
+        for i, found in zip(files, readers.map(_read, (sources[i] for i in files)), strict=True):
+            told[i] = found
+    return told
+
+
 def of_images(
     sources: Sequence[ImageSource], stamps: Sequence[bytes | None], known: Mapping[bytes, bytes]
 ) -> list[bytes | None]:
     """Return each source's content, read unless its stamp is a known one; None where it cannot be read."""
     told = [known.get(mark) if mark else None for mark in stamps]
     unread = [i for i, found in enumerate(told) if found is None]
-    files = [i for i in unread if isinstance(sources[i], IdentifiedSource)]
-    with ThreadPoolExecutor(READERS) as readers:
-        for i, found in zip(files, readers.map(_read, (sources[i] for i in files)), strict=True):
-            told[i] = found
-    for i in set(unread).difference(files):  # other people's data sets are not asked from several threads
-        told[i] = _read(sources[i])
+    for i, found in zip(unread, of_identified([sources[i] for i in unread]), strict=True):
+        told[i] = found
+    for i in unread:  # other people's data sets are not asked from several threads
+        if not isinstance(sources[i], IdentifiedSource):
+            told[i] = _read(sources[i])
     return told
 
 

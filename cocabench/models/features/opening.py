@@ -12,7 +12,7 @@ from pathlib import Path
 from cocabench.cachedir import location
 from cocabench.errors import ResultsError, UsageError
 from cocabench.models.features import index
-from cocabench.models.features.cache import TROUBLE, Cache, Usage
+from cocabench.models.features.cache import TROUBLE, Cache
 
 LIMIT_GB = 10.0
 
@@ -75,15 +75,13 @@ def _sweep(where: Path) -> None:
                 path.unlink(missing_ok=True)
 
 
-def usage(where: Path) -> list[Usage]:
-    """Return what a folder holds, none where there is no cache; ResultsError where it cannot be read."""
-    if not (where / index.NAME).is_file():
-        return []
+def existing(where: Path) -> Cache | None:
+    """Return the cache of a folder to look at, None where there is none; ResultsError when it cannot be read."""
 
     def unreadable(told: str) -> None:
         raise ResultsError(str(where), "not readable as a cache", fix="`cocabench cache clear` removes it")
 
-    return Cache(where, limit(), unreadable).usage()
+    return Cache(where, limit(), unreadable) if (where / index.NAME).is_file() else None
 
 
 def clear(where: Path) -> int:

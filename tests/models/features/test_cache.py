@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cocabench.models.features import Cache, clear, open_cache, usage
+from cocabench.errors import ResultsError
+from cocabench.models.features import Cache, clear, existing, open_cache
 from cocabench.models.features.contents import of_texts
 
 ROWS = np.random.default_rng(0).standard_normal((6, 4)).astype(np.float32)
@@ -207,9 +208,19 @@ def test_an_index_that_another_process_holds_is_waited_for(cache: Cache, monkeyp
     assert not cache.usable
 
 
-def test_usage_of_no_cache_and_clear(tmp_path: Path, cache: Cache) -> None:
-    assert usage(tmp_path / "nowhere") == []
+def test_a_folder_without_a_cache_and_clear(tmp_path: Path, cache: Cache) -> None:
+    assert existing(tmp_path / "nowhere") is None
     cache.write("x", "m", KEYS, ROWS)
-    assert usage(cache.folder)[0].features == 6
+    there = existing(cache.folder)
+    assert there
+    assert there.usage()[0].features == 6
     assert clear(cache.folder) > 0
-    assert usage(cache.folder) == []
+    assert existing(cache.folder) is None
+
+
+def test_an_unreadable_cache_is_an_error_when_it_is_looked_at(cache: Cache) -> None:
+    (cache.folder / "index.sqlite").write_bytes(b"no database at all" * 100)
+    there = existing(cache.folder)
+    assert there
+    with pytest.raises(ResultsError, match="cache clear"):
+        there.usage()
