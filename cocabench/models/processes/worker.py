@@ -42,6 +42,8 @@ class Worker:
         """Load a model in the place of the last one and begin to build the next; return its numbers of parameters."""
         self.model = None
         own = replace(hardware, device=self.device or hardware.device)
+        if own.device.type == "cuda" and own.device.index is not None:
+            torch.cuda.set_device(own.device)
         own = own if own.workers is not None else replace(own, workers=self.workers)
         self.model = self.ahead.load(plan, own)
         self.ahead.start(then)
