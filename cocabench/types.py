@@ -238,7 +238,7 @@ class Verdict:
     p_value: of "no drop", one-sided, after Holm over the family of that many tests; None where nothing was tested.
     detectable: the smallest true drop, in points, that such a gate finds in 80 of 100 cases. changed: images whose
     outcome differs, None where that is not known. unpaired: why the samples could not be held against each other, ''
-    for a paired test. exit_code: what the line adds to the command's.
+    for a paired test. exit_code: what the line adds to the command's. places: decimals to print.
     """
 
     task: str
@@ -256,5 +256,6 @@ class Verdict:
     changed: int | None = None
     unpaired: str = ""
     tolerance: float | None = None
+    places: int = 1
     exit_code: int = 0
     detail: str = ""

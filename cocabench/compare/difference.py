@@ -10,7 +10,7 @@ from enum import StrEnum
 from cocabench.compare.evidence import Evidence
 from cocabench.errors import UnpairedError
 from cocabench.metrics import paired
-from cocabench.report.text import half_width, p_text, points, rounded_up, signed
+from cocabench.report.text import decimals, p_text, points, rounded_up, signed
 from cocabench.types import Estimate, MetricInfo, Record
 
 LEVEL = 0.05
@@ -37,7 +37,7 @@ class Difference:
     metrics. detectable: the smallest true difference, in points, that such a test finds in 80 of 100 cases.
     changed: images on which the two differ, None where that is not known. unpaired: why the samples could not be held
     against each other, '' for a paired test. finding: by adjusted, or by p_value alone where that is None.
-    error, step: as in ``metrics.paired.Paired``, in points.
+    error, step: as in ``metrics.paired.Paired``, in points. places: decimals to print, more for small costs.
     """
 
     value: float
@@ -51,6 +51,7 @@ class Difference:
     finding: Finding = Finding.UNTESTED
     error: float | None = None
     step: float = 0.0
+    places: int = 1
 
     @property
     def paired(self) -> bool:
@@ -69,9 +70,7 @@ class Difference:
         if self.finding is Finding.UNTESTED:
             return ""
         if self.finding is Finding.NOTHING:
-            return (
-                f"{self.finding}{'' if self.detectable is None else f'; {rounded_up(self.detectable):.1f} would show'}"
-            )
+            return f"{self.finding}{'' if self.detectable is None else f'; {self._up(self.detectable)} would show'}"
         return f"{self.finding} ({p_text(self.p_value if self.adjusted is None else self.adjusted)})"
 
     @property
@@ -81,18 +80,21 @@ class Difference:
 
     def __str__(self) -> str:
         if self.low is None or self.high is None:
-            return signed(self.value)
-        return f"{signed(self.value)} ± {half_width(self.value, self.low, self.high):.1f}"
+            return signed(self.value, self.places)
+        return f"{signed(self.value, self.places)} ± {self._up(max(self.high - self.value, self.value - self.low))}"
+
+    def _up(self, value: float) -> str:
+        return f"{rounded_up(value, self.places):.{self.places}f}"
 
 
 def difference(a: Estimate, b: Estimate, info: MetricInfo) -> Difference | None:
     """Return a minus b in points, with the 95 % interval of two independent samples; None if one is undefined."""
     if a.value is None or b.value is None:
         return None
-    test = independent(a, b)
+    test, places = independent(a, b), decimals(points(max(abs(a.value), abs(b.value)), info), info)
     if test is None:
-        return Difference(points(a.value - b.value, info), unpaired=NO_INTERVAL)
-    return _of(test, info, unpaired="no samples")
+        return Difference(points(a.value - b.value, info), unpaired=NO_INTERVAL, places=places)
+    return replace(_of(test, info, unpaired="no samples"), places=places)
 
 
 def independent(a: Estimate, b: Estimate) -> paired.Paired | None:
@@ -127,7 +129,9 @@ def tested(a: Record, b: Record, metric: str, info: MetricInfo, evidence: Eviden
     if alone is None:
         return None
     test, unpaired = held_against(a, b, metric, evidence)
-    return replace(alone, unpaired=unpaired) if test is None else _of(test, info, unpaired=unpaired)
+    if test is None:
+        return replace(alone, unpaired=unpaired)
+    return replace(_of(test, info, unpaired=unpaired), places=alone.places)
 
 
 def _of(test: paired.Paired, info: MetricInfo, *, unpaired: str) -> Difference:

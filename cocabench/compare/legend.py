@@ -26,10 +26,9 @@ def _tests(primary: list[Difference], others: list[Difference]) -> list[str]:
     every = [*primary, *others]
     if not any(gap.p_value is not None for gap in every):
         return []
-    said = [
-        f"Better: p < {LEVEL:g}, two-sided, corrected for {family} primary differences together (Holm)"
-        + ("; other metrics one by one." if others else ".")
-    ]
+    together = f"corrected for {family} primary differences together (Holm)" if family else ""
+    apart = ("other metrics " if family else "") + "one by one" if others else ""
+    said = [f"Better: p < {LEVEL:g}, two-sided, {'; '.join(part for part in (together, apart) if part)}."]
     if any(gap.detectable is not None for gap in every):
         said.append(f"“x would show”: a true difference of x points is found in {100 * POWER:.0f} of 100 such tests.")
     if reasons := list(dict.fromkeys(gap.unpaired for gap in every if gap.unpaired)):

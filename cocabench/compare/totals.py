@@ -119,5 +119,7 @@ def _mean(gaps: Sequence[Difference], rows: Sequence[Row]) -> Difference | None:
     if len(known) < len(errors):
         return Difference(value, unpaired=unpaired or "no interval")
     test = paired.of_error(value, math.hypot(*known) / len(gaps))
-    found = Difference(value, test.low, test.high, p_value=test.p_value, unpaired=unpaired, error=test.error)
+    found = Difference(
+        value, test.low, test.high, p_value=test.p_value, unpaired=unpaired, error=test.error, places=gaps[0].places
+    )
     return judged(found, rows[0].info)

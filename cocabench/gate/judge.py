@@ -11,7 +11,7 @@ from cocabench.compare.difference import held_against
 from cocabench.gate.rules import Limits, Rules
 from cocabench.metrics import paired
 from cocabench.published import SUFFIX
-from cocabench.report.text import number, points
+from cocabench.report.text import COSTS, decimals, number, points
 from cocabench.store import Results
 from cocabench.types import Estimate, MetricInfo, Record, Status, Verdict
 
@@ -189,13 +189,14 @@ def _judged(tested: Tested, p_drop: float | None, p_gain: float | None, family: 
         p_drop=p_drop,
         p_gain=p_gain,
         detectable=least,
-        unchanged=tested.test is not None and tested.test.changed == 0,
+        unchanged=_unchanged(tested, gap),
     )
     exit_code = {Status.REGRESSED: 1, Status.CANNOT_TELL: check.limits.cannot_tell}.get(status, 0)
     low, high = (None, None) if tested.test is None else (tested.test.high, tested.test.low)
     return replace(
         check.says(status, exit_code=exit_code, detail=f"{number(old, check.info)} → {number(new, check.info)}"),
         difference=gap,
+        places=decimals(points(max(abs(old.value), abs(new.value)), check.info), check.info),
         low=None if low is None else -points(low, check.info),
         high=None if high is None else -points(high, check.info),
         p_value=p_drop,
@@ -204,6 +205,13 @@ def _judged(tested: Tested, p_drop: float | None, p_gain: float | None, family: 
         changed=tested.test.changed if tested.test else None,
         unpaired=tested.unpaired,
     )
+
+
+def _unchanged(tested: Tested, gap: float) -> bool:
+    """Return whether no outcome differs; costs that come without an interval are exact."""
+    if tested.test is None:
+        return gap == 0 and tested.check.info.unit in COSTS
+    return tested.test.changed == 0
 
 
 def _detectable(tested: Tested, family: int) -> float | None:

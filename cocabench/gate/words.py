@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from cocabench.compare import brief
 from cocabench.metrics.paired import POWER
-from cocabench.report.text import escape, half_width, p_text, plural, rounded_up, signed, table
+from cocabench.report.text import escape, p_text, plural, rounded_up, signed, table
 from cocabench.types import Status, Verdict
 
 ORDER = (
@@ -48,8 +48,13 @@ def difference(verdict: Verdict) -> str:
     if verdict.difference is None:
         return ""
     if verdict.low is None or verdict.high is None:
-        return signed(verdict.difference)
-    return f"{signed(verdict.difference)} ± {half_width(verdict.difference, verdict.low, verdict.high):.1f}"
+        return signed(verdict.difference, verdict.places)
+    width = max(verdict.high - verdict.difference, verdict.difference - verdict.low)
+    return f"{signed(verdict.difference, verdict.places)} ± {_up(width, verdict)}"
+
+
+def _up(value: float, verdict: Verdict) -> str:
+    return f"{rounded_up(value, verdict.places):.{verdict.places}f}"
 
 
 def test(verdict: Verdict) -> str:
@@ -63,7 +68,7 @@ def test(verdict: Verdict) -> str:
     kind = "unpaired" if verdict.unpaired else "paired"
     said = kind if verdict.changed is None else f"{plural(verdict.changed, 'image')} changed"
     found = verdict.detectable is None or verdict.status in (Status.REGRESSED, Status.IMPROVED)
-    least = "" if found or verdict.detectable is None else f"; {rounded_up(verdict.detectable):.1f} would show"
+    least = "" if found or verdict.detectable is None else f"; {_up(verdict.detectable, verdict)} would show"
     return f"{p_text(verdict.p_value)}, {said}{least}"
 
 

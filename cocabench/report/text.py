@@ -33,17 +33,13 @@ def spread(estimate: Estimate, info: MetricInfo) -> str:
     return f"{math.ceil(round(max(high - value, value - low) * scale, 5)) / scale:.{places}f}"
 
 
-def half_width(value: float, low: float, high: float) -> float:
-    """Return the longer side of an interval, in the unit of its arguments, rounded up to one decimal.
+def rounded_up(value: float, places: int = 1) -> float:
+    """Return value rounded up to that many decimals: what is printed never looks surer than it is.
 
-    Rounding up and taking the longer side of an asymmetric interval never make a number look surer than it is.
+    A millionth of the last decimal absorbs the rounding of floats.
     """
-    return rounded_up(max(high - value, value - low))
-
-
-def rounded_up(value: float) -> float:
-    """Return value rounded up to one decimal; 1e-7 absorbs the rounding of floats."""
-    return math.ceil(round(value * 10, 6)) / 10
+    scale = float(10**places)
+    return math.ceil(round(value * scale, 6)) / scale
 
 
 def p_text(p_value: float | None) -> str:
@@ -64,9 +60,11 @@ def number(estimate: Estimate, info: MetricInfo) -> str:
     return text + (f" (n={estimate.n})" if estimate.n else "")
 
 
-def signed(value: float) -> str:
-    """Return a difference with its sign and one decimal; a difference that rounds to nothing has none."""
-    return "0.0" if abs(value) < 0.05 else f"{value:+.1f}".replace("-", "−")
+def signed(value: float, places: int = 1) -> str:
+    """Return a difference with its sign and that many decimals; a difference that rounds to nothing has none."""
+    if abs(value) < 0.5 / 10**places:
+        return f"{0:.{places}f}"
+    return f"{value:+.{places}f}".replace("-", "−")
 
 
 def escape(text: str) -> str:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cocabench.compare import read
-from cocabench.gate import Rules, exit_code, gate
+from cocabench.gate import Rules, exit_code, gate, words
 from cocabench.gate.judge import status_of
 from cocabench.gate.rules import Limits
 from cocabench.types import Estimate, Record, Status, Verdict
@@ -202,6 +202,15 @@ def test_exact_numbers_need_no_test() -> None:
     """A count has an interval without width: any drop beyond the tolerance is real."""
     exact = {v: record(metrics={"acc1": estimate(v, 0.0)}) for v in (0.5, 0.499, 0.4)}
     assert [only(exact[0.5], [exact[v]]).status for v in exact] == [Status.PASS, Status.PASS, Status.REGRESSED]
+
+
+def test_costs_without_an_interval_pass_where_they_are_equal_and_cannot_be_told_where_not() -> None:
+    """Differences of costs are printed with the decimals of the costs."""
+    mib = record().definitions["acc1"].model_copy(update={"unit": "mib", "higher_is_better": False})
+    made = {v: record(metrics={"acc1": estimate(v, n=1)}, definitions={"acc1": mib}) for v in (0.0309, 0.05)}
+    assert only(made[0.0309], [made[0.0309]], defaults={"tolerance": 0.0}).status is Status.PASS
+    worse = only(made[0.0309], [made[0.05]], defaults={"tolerance": 0.01})
+    assert (worse.status, words.difference(worse)) == (Status.CANNOT_TELL, "+0.0191")
 
 
 COCA = "coca_ViT-L-14:laion2b_s13b_b90k"

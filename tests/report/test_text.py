@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cocabench.report.text import Footnotes, escape, half_width, number, signed, table
+from cocabench.report.text import Footnotes, escape, number, rounded_up, signed, table
 from cocabench.types import Estimate
 from tests.report.records import INFO, estimate
 
@@ -26,7 +26,7 @@ def test_number(given: Estimate, metric: str, text: str) -> None:
 
 
 def test_a_width_that_is_already_round_stays() -> None:
-    assert half_width(50.0, 48.7, 51.3) == 1.3
+    assert [rounded_up(v) for v in (51.3 - 50.0, 1.31, 1.35)] == [1.3, 1.4, 1.4]
 
 
 @pytest.mark.parametrize(("value", "text"), [(1.26, "+1.3"), (-0.5, "−0.5"), (0.04, "0.0"), (-0.04, "0.0")])
