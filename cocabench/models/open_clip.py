@@ -215,6 +215,13 @@ def placed(plan: Blueprint, net: Any, hardware: Hardware) -> OpenClip:
         hardware=hardware,
         captions=plan.captions,
         parameters=tower_parameters(net),
-        warnings=["random weights, not trained"] if plan.seed is not None else [],
+        warnings=_warnings(plan, net),
         layers=onednn.Layers(net) if plain else nullcontext,
     )
+
+
+def _warnings(plan: Blueprint, net: Any) -> list[str]:
+    found = ["random weights, not trained"] if plan.seed is not None else []
+    if plan.captions and getattr(net.text, "attn_mask", None) is None:
+        found.append("its text tower is not causal: in training the caption loss saw the words that it was to predict")
+    return found

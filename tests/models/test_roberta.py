@@ -64,18 +64,18 @@ class Noise:
         return Image.fromarray(np.random.default_rng(self.seed).integers(0, 255, (32, 32, 3), dtype=np.uint8))
 
 
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """Return a model folder that needs no hub."""
+def write_roberta(folder: Path) -> Path:
+    """Write a model folder that needs no hub."""
     from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
+    folder.mkdir(exist_ok=True)
     vocabulary = {word: i for i, word in enumerate(WORDS)}
     tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", special_tokens=[("<s>", 0), ("</s>", 2)]
     )
-    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    tokenizer.save(str(folder / "tokenizer.json"))
     special = {
         "bos_token": "<s>",
         "eos_token": "</s>",
@@ -84,15 +84,18 @@ def folder(tmp_path: Path) -> Path:
         "cls_token": "<s>",
         "sep_token": "</s>",
     }
-    (tmp_path / "tokenizer_config.json").write_text(
-        json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **special})
-    )
-    (tmp_path / "config.json").write_text(json.dumps(ROBERTA))
-    (tmp_path / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {}}))
-    (tmp_path / "arch.json").write_text(json.dumps(CONFIG))
-    net = build_network(blueprint(parse_model(f"{tmp_path / 'arch.json'}:random@0")))
-    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, tmp_path / "open_clip_model.safetensors")
-    return tmp_path
+    (folder / "tokenizer_config.json").write_text(json.dumps({"tokenizer_class": "PreTrainedTokenizerFast", **special}))
+    (folder / "config.json").write_text(json.dumps(ROBERTA))
+    (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": CONFIG, "preprocess_cfg": {}}))
+    (folder / "arch.json").write_text(json.dumps(CONFIG))
+    net = build_network(blueprint(parse_model(f"{folder / 'arch.json'}:random@0")))
+    save_file({k: v.contiguous() for k, v in net.state_dict().items()}, folder / "open_clip_model.safetensors")
+    return folder
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return write_roberta(tmp_path)
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -115,3 +118,8 @@ def test_its_operations_are_counted(folder: Path) -> None:
     found = gflops(build_network(blueprint(parse_model(str(folder)))))
     assert all(value > 0 for value in found.values())
     assert set(found) == {"image_gflops", "text_gflops", "decoder_gflops", "gflops"}
+
+
+def test_its_bidirectional_tower_is_told_beside_every_number(folder: Path) -> None:
+    (plan,) = plans(parse_model(str(folder)))
+    assert any("not causal" in warning for warning in plan.load(hardware(device="cpu")).warnings)

@@ -17,6 +17,7 @@ from cocabench.spec import parse_model
 
 from ..conftest import Command
 from ..conftest import task as task_text
+from ..models.test_roberta import WORDS, write_roberta
 from ..models.tiny import COCA, write_architecture
 
 pytestmark = pytest.mark.slow
@@ -143,6 +144,36 @@ def test_a_named_clip_is_trained_by_open_clips_own_program(command: Command, roo
     assert not (run / "architecture.json").exists()
     assert "epoch_1.pt" in {path.name for path in (run / "checkpoints").iterdir()}
     assert len(losses(run)) == 2
+
+
+def test_a_model_folder_is_fine_tuned_with_its_own_tokenizer_and_preprocessing(
+    command: Command, root: Path, tmp_path: Path
+) -> None:
+    table, run = tmp_path / "train.csv", tmp_path / "runs/captioner"
+    command(
+        "data", "csv", "--from", "emoji", "--target", "captions", "--limit", 8, "--images", tmp_path, "--output", table
+    )
+    settings = ("model=demo/coca", "batch_size=8", "warmup=1")
+    told = command("train", "coca-caption-finetune", *given(root, table, run, *settings))
+    assert told.code == 0, told.err
+    assert losses(run)[0] < 4, "it starts from what demo/coca knows; at random the loss is 7 or more"
+    assert "image_mean: [0.5, 0.5, 0.5]" in (run / "params.txt").read_text()
+    model = f"{run}/architecture.json:{run}/checkpoints/epoch_1.pt"
+    told = command("run", "--model", model, "--tasks", "emoji_retrieval", "--limit", 9, "--output", tmp_path, "--quiet")
+    assert told.code == 0, told.err
+
+
+def test_a_roberta_is_trained_with_its_pad_id_and_labelled(command: Command, root: Path, tmp_path: Path) -> None:
+    folder, run = write_roberta(tmp_path / "roberta"), tmp_path / "runs/roberta"
+    table = tmp_path / "train.tsv"
+    command("data", "csv", "--from", "tsv", "--path", "all.tsv", "--data-root", root, "--output", table)
+    vocabulary = [f"architecture.{part}.vocab_size={len(WORDS)}" for part in ("text_cfg", "multimodal_cfg")]
+    settings = (f"model={folder}/open_clip_config.json:random@0", "batch_size=8", "epochs=1", "warmup=1", "lr=3e-3")
+    told = command("train", "coca-roberta", *given(root, table, run, *settings, *vocabulary))
+    assert told.code == 0, told.err
+    assert "not causal" in told.err
+    assert losses(run)[-1] < losses(run)[0]
+    assert json.loads((run / "architecture.json").read_text())["model_cfg"]["pad_id"] == 1
 
 
 def test_a_trainer_that_fails_is_an_error_that_names_the_log(command: Command, root: Path, tmp_path: Path) -> None:
