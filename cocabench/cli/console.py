@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 
 from rich.console import Console
 from rich.table import Table
@@ -11,6 +12,14 @@ _WIDTH_OF_A_FILE = 160
 
 out = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
 err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDTH_OF_A_FILE)
+
+
+def by_reason(missing: Mapping[str, str]) -> list[str]:
+    """Return ``names: reason`` for {name: reason}, each reason once."""
+    reasons: dict[str, list[str]] = {}
+    for name, why in missing.items():
+        reasons.setdefault(why, []).append(name)
+    return [f"{', '.join(names)}: {why}" for why, names in reasons.items()]
 
 
 def print_table(header: list[str], rows: list[list[str]], *, numbers_from: int | None = None) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from cocabench.cli.console import err, out, print_table
+from cocabench.cli.console import by_reason, err, out, print_table
 
 if TYPE_CHECKING:
     from cocabench.models.hardware import Hardware
@@ -22,8 +22,8 @@ def preflight(jobs: Sequence[Job], quiet: bool) -> dict[str, str]:
         if job.state in ("ready", "done")
         for name, why in job.task.evaluator.unavailable().items()
     }
-    for name, why in missing.items() if not quiet else ():
-        err.print(f"[yellow]skipped[/yellow] {escape(name)}: {escape(why)}")
+    for phrase in by_reason(missing) if not quiet else ():
+        err.print(f"[yellow]skipped[/yellow] {escape(phrase)}", soft_wrap=True)
     return missing
 
 

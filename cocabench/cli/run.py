@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from cocabench.cli.console import err
+from cocabench.cli.console import by_reason, err
 from cocabench.cli.epochs import follow
 from cocabench.cli.executed import execute
 from cocabench.cli.options import (
@@ -136,7 +136,7 @@ def run(
             jobs = plan(_models(models, quick_gelu, dry_run, quiet), chosen, settings, machine.precision)
             unavailable = preflight(jobs, quiet)
             if require_metrics and unavailable:
-                raise UsageError("--require-metrics", "; ".join(f"{name}: {why}" for name, why in unavailable.items()))
+                raise UsageError("--require-metrics", "; ".join(by_reason(unavailable)))
             if dry_run:
                 print_plan(jobs, settings, machine)
             else:

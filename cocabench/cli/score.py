@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
-from cocabench.cli.console import out, print_table
+from cocabench.cli.console import by_reason, out, print_table
 from cocabench.cli.options import Java, RequireMetrics, SkipBadImages
 from cocabench.errors import MetricUnavailableError, UnknownNameError, UsageError
 
@@ -52,7 +52,7 @@ def score(
     pairs = read_pairs(candidates, references)
     skipped = captions.unavailable([metric.name for metric in captions.declared(names)])
     if skipped and require_metrics:
-        raise MetricUnavailableError("--require-metrics", "; ".join(f"{n}: {why}" for n, why in skipped.items()))
+        raise MetricUnavailableError("--require-metrics", "; ".join(by_reason(skipped)))
     names = [name for name in names if name not in skipped]
     columns: dict[str, Any] = dict(health.statistics(pairs.candidates))
     columns |= _by_model(pairs, clipscore, images, references, device, skip_bad_images) if images else {}
@@ -111,8 +111,8 @@ def _print_tables(names: Sequence[str], samples: Samples, skipped: dict[str, str
         print_table([title, "value"], rows, numbers_from=1)
     for remark in health.remarks(samples):
         out.print(f"[yellow]note[/yellow] {escape(remark)}", soft_wrap=True)
-    for name, why in skipped.items():
-        out.print(f"[yellow]skipped[/yellow] {escape(name)}: {escape(why)}", soft_wrap=True)
+    for phrase in by_reason(skipped):
+        out.print(f"[yellow]skipped[/yellow] {escape(phrase)}", soft_wrap=True)
 
 
 def _metric_names(text: str, known: tuple[str, ...]) -> list[str]:
