@@ -92,11 +92,21 @@ def table(report: Report, found: Sequence[Cost]) -> Table | None:
     return Table(
         name="costs",
         caption="Parameters and GFLOPs per tower, and measured speed and memory",
-        columns=("model", *heads, *(name.replace("_", " ") for name in rates)),
+        columns=("model", *heads, *map(_head, rates)),
         lines=lines,
         about="GFLOPs are for one image and one text; those of open_clip's architectures are published ones, unless "
         "they were measured with the task efficiency.",
     )
+
+
+def _head(metric: str) -> str:
+    """Return ``peak memory, MiB`` for peak_memory_mib, ``images per second`` for images_per_s."""
+    name, _, unit = metric.rpartition("_")
+    known = {"mib": "MiB", "s": "s", "gflops": "GFLOPs"}
+    if name.endswith("_per"):
+        return f"{name.replace('_', ' ')} second"
+    text = ", ".join(part for part in (name.replace("_", " "), known[unit]) if part) if unit in known else metric
+    return "GFLOPs, whole" if text == "GFLOPs" else text
 
 
 def _rate(report: Report, cost: Cost, name: str) -> Entry:

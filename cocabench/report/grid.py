@@ -95,7 +95,9 @@ def words(*texts: str) -> tuple[Entry, ...]:
 
 def quantity(value: float | None, digits: int = 2) -> Entry:
     """Return a measured quantity, or an empty entry."""
-    return Entry("") if value is None else Entry(f"{value:,.{digits}f}", value=value)
+    if value is None:
+        return Entry("")
+    return Entry(f"{value:,.{digits}f}" if value >= 1 else f"{value:.3g}", value=value)
 
 
 def notes_of(tables: Sequence[Table]) -> list[str]:

@@ -14,7 +14,7 @@ SPECIAL = {
     "<": r"\textless{}",
     ">": r"\textgreater{}",
     "|": r"\textbar{}",
-    '"': r"\textquotedbl{}",
+    '"': "''",
     **{letter: f"\\{letter}" for letter in "&%$#_{}"},
     "±": r"$\pm$",
     "−": "$-$",
