@@ -10,6 +10,7 @@ from enum import StrEnum
 from cocabench.compare.evidence import Evidence
 from cocabench.errors import UnpairedError
 from cocabench.metrics import paired
+from cocabench.metrics.base import Paired
 from cocabench.report.text import decimals, p_text, points, rounded_up, signed
 from cocabench.types import Estimate, MetricInfo, Record
 
@@ -37,7 +38,7 @@ class Difference:
     metrics. detectable: the smallest true difference, in points, that such a test finds in 80 of 100 cases.
     changed: images on which the two differ, None where that is not known. unpaired: why the samples could not be held
     against each other, '' for a paired test. finding: by adjusted, or by p_value alone where that is None.
-    error, step: as in ``metrics.paired.Paired``, in points. places: decimals to print, more for small costs.
+    error, step: as in ``metrics.base.Paired``, in points. places: decimals to print, more for small costs.
     """
 
     value: float
@@ -97,7 +98,7 @@ def difference(a: Estimate, b: Estimate, info: MetricInfo) -> Difference | None:
     return replace(_of(test, info, unpaired="no samples"), places=places)
 
 
-def independent(a: Estimate, b: Estimate) -> paired.Paired | None:
+def independent(a: Estimate, b: Estimate) -> Paired | None:
     """Return the test of a minus b as of two independent samples; None where one has no interval.
 
     The interval is Newcombe's "square-and-add" (Statistics in Medicine 17, 1998, method 10): it needs nothing but the
@@ -111,7 +112,7 @@ def independent(a: Estimate, b: Estimate) -> paired.Paired | None:
     return paired.of_independent(gap, low, high)
 
 
-def held_against(a: Record, b: Record, metric: str, evidence: Evidence) -> tuple[paired.Paired | None, str]:
+def held_against(a: Record, b: Record, metric: str, evidence: Evidence) -> tuple[Paired | None, str]:
     """Return the test of a minus b of a metric that both have, on its own scale, and why it is not paired ('': it is).
 
     None where it can be neither paired nor tested from intervals.
@@ -134,7 +135,7 @@ def tested(a: Record, b: Record, metric: str, info: MetricInfo, evidence: Eviden
     return replace(_of(test, info, unpaired=unpaired), places=alone.places)
 
 
-def _of(test: paired.Paired, info: MetricInfo, *, unpaired: str) -> Difference:
+def _of(test: Paired, info: MetricInfo, *, unpaired: str) -> Difference:
     numbers = (test.value, test.low, test.high, test.error, test.step)
     value, low, high, error, step = (points(number, info) for number in numbers)
     found = Difference(value, low, high, p_value=test.p_value, changed=test.changed, unpaired=unpaired, step=step)

@@ -9,8 +9,7 @@ import pandas as pd
 from cocabench.compare.choice import imported_by, published_by
 from cocabench.errors import UnpairedError
 from cocabench.metrics import catalogue, pairing
-from cocabench.metrics.base import Metric
-from cocabench.metrics.paired import Paired
+from cocabench.metrics.base import Metric, Paired
 from cocabench.store import Results, read_numbers, read_samples, samples_path
 from cocabench.types import Record
 

@@ -10,6 +10,7 @@ from cocabench.compare import Evidence, brief, choose, incomparable, limit, publ
 from cocabench.compare.difference import held_against
 from cocabench.gate.rules import Limits, Rules
 from cocabench.metrics import paired
+from cocabench.metrics.base import Paired
 from cocabench.published import SUFFIX
 from cocabench.report.text import COSTS, decimals, number, points
 from cocabench.store import Results
@@ -50,7 +51,7 @@ class Tested:
     """A check with the test of baseline minus now, on the metric's own scale. unpaired as in compare.Difference."""
 
     check: Check
-    test: paired.Paired | None
+    test: Paired | None
     unpaired: str
 
     @property

@@ -8,16 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 from cocabench.types import Estimate, MetricInfo, SampleScore, Unit
-
-if TYPE_CHECKING:
-    from cocabench.metrics.paired import Paired
 
 Samples = pd.DataFrame
 
@@ -33,6 +30,29 @@ DEFINITIONS = 1
 """Version of the metrics' definitions; raised when one of them would move a number. Part of every signature."""
 
 UNKNOWN = Interval(float("nan"), float("nan"))
+
+
+class Paired(NamedTuple):
+    """First minus second with its 95 % interval, on the metric's own scale.
+
+    higher, lower: one-sided p-values, small where the first is higher or lower. error: the standard error of the
+    difference, NaN where nothing tells. changed: images on which the two differ, None where that is not known. step:
+    what one changed image moves the metric, on average; 0 where that is not known.
+    """
+
+    value: float
+    low: float
+    high: float
+    higher: float
+    lower: float
+    error: float
+    changed: int | None = None
+    step: float = 0.0
+
+    @property
+    def p_value(self) -> float:
+        """Two-sided."""
+        return min(1.0, 2 * min(self.higher, self.lower))
 
 
 class Pairing(Protocol):

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from cocabench.metrics.base import Paired
 from cocabench.metrics.intervals import CONFIDENCE, RESAMPLES, bootstrap_sums, percentiles
 
 Array = NDArray[np.float64]
@@ -35,29 +36,6 @@ class OneSided(NamedTuple):
 
     higher: float
     lower: float
-
-
-class Paired(NamedTuple):
-    """First minus second with its 95 % interval, on the metric's own scale.
-
-    higher, lower: one-sided p-values, small where the first is higher or lower. error: the standard error of the
-    difference, NaN where nothing tells. changed: images on which the two differ, None where that is not known. step:
-    what one changed image moves the metric, on average; 0 where that is not known.
-    """
-
-    value: float
-    low: float
-    high: float
-    higher: float
-    lower: float
-    error: float
-    changed: int | None = None
-    step: float = 0.0
-
-    @property
-    def p_value(self) -> float:
-        """Two-sided."""
-        return min(1.0, 2 * min(self.higher, self.lower))
 
 
 def mcnemar(gained: int, lost: int) -> OneSided:

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from cocabench.errors import UnpairedError
 from cocabench.metrics import paired
-from cocabench.metrics.base import Metric, Pairing, Samples, image_sums, rows_of
+from cocabench.metrics.base import Metric, Paired, Pairing, Samples, image_sums, rows_of
 from cocabench.metrics.intervals import image_draws
-from cocabench.metrics.paired import Paired
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]

@@ -12,6 +12,7 @@ import pytest
 from cocabench.compare import read
 from cocabench.gate import Rules, gate
 from cocabench.metrics import paired, pairing
+from cocabench.metrics.base import Paired
 from cocabench.store import Store
 from cocabench.types import Status
 from tests.metrics.frames import EVERY
@@ -19,14 +20,14 @@ from tests.metrics.test_paired import hits, ratio
 from tests.samples import classified
 
 
-def of_pair(rng: np.random.Generator, n: int, discordant: float, drop: float = 0.0) -> paired.Paired:
+def of_pair(rng: np.random.Generator, n: int, discordant: float, drop: float = 0.0) -> Paired:
     """Return the test of two models on n images, of which a share is right with one of the two only."""
     shares = [(discordant + drop) / 2, (discordant - drop) / 2, 1 - discordant]
     gained, lost, _ = rng.multinomial(n, shares)
     return paired.of_means(hits(int(gained), int(lost), n), rng)
 
 
-def rejected(tests: list[paired.Paired], alpha: float = 0.05) -> list[bool]:
+def rejected(tests: list[Paired], alpha: float = 0.05) -> list[bool]:
     return [p <= alpha for p in paired.holm([test.higher for test in tests])]
 
 
@@ -80,28 +81,28 @@ def test_forty_tasks_a_thousand_times() -> None:
     assert np.mean(found) >= 0.9
 
 
-def skewed(rng: np.random.Generator) -> paired.Paired:
+def skewed(rng: np.random.Generator) -> Paired:
     """Equal models on a metric whose differences are rarely large, as CIDEr's."""
     return paired.of_means(rng.standard_t(3, 200) / 200, rng)
 
 
-def correlated(rng: np.random.Generator) -> paired.Paired:
+def correlated(rng: np.random.Generator) -> Paired:
     """Equal models on five captions per image, which hit and miss mostly together."""
     image = rng.random((300, 1))
     first, second = (((image + 0.3 * rng.standard_normal((300, 5))) > 0.5).sum(axis=1) for _ in "ab")
     return paired.of_means((first - second) / 1500, rng)
 
 
-def of_sums(rng: np.random.Generator) -> paired.Paired:
+def of_sums(rng: np.random.Generator) -> Paired:
     """Equal models on a ratio of summed counts, as BLEU's precisions."""
     totals = rng.integers(5, 15, 200)
     sides = (np.column_stack([rng.binomial(totals, 0.4), totals]).astype(float) for _ in "ab")
-    return paired.Paired(0, 0, 0, *paired.swap(*sides, ratio, rng), 0)
+    return Paired(0, 0, 0, *paired.swap(*sides, ratio, rng), 0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pair", [skewed, correlated, of_sums])
-def test_false_alarms_of_other_metrics(pair: Callable[[np.random.Generator], paired.Paired]) -> None:
+def test_false_alarms_of_other_metrics(pair: Callable[[np.random.Generator], Paired]) -> None:
     rng = np.random.default_rng(5)
     alarms = [pair(rng).higher <= 0.05 for _ in range(1000)]
     print(f"{pair.__name__}: false alarms {np.mean(alarms):.3f}")
