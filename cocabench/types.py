@@ -128,19 +128,20 @@ class Captioner(Model, Protocol):
     ) -> Captions: ...
 
 
+class Workload(NamedTuple):
+    """What costs are measured on: an image and a text per repeat, samples at once, and options of the decoder."""
+
+    repeats: Sequence[Example]
+    batch: int
+    train_batch: int
+    decoding: Mapping[str, Any]
+
+
 @runtime_checkable
 class Profiled(Protocol):
     """A model whose costs can be measured."""
 
-    def costs(
-        self,
-        repeats: Sequence[Example],
-        batch: int,
-        train_batch: int,
-        decoding: Mapping[str, Any],
-        *,
-        progress: Progress = silent,
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
+    def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (repeat, {metric: value}): operations, speed and memory, measured once per repeat or once in all."""
 
 

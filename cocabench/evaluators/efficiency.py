@@ -12,7 +12,7 @@ from cocabench.evaluators.captioning import OPTIONS, Captioning
 from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.efficiency import declared
 from cocabench.spec import Spec
-from cocabench.types import Dataset, Model, Profiled, Progress, SampleScore, silent
+from cocabench.types import Dataset, Model, Profiled, Progress, SampleScore, Workload, silent
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 
@@ -76,9 +76,9 @@ class Efficiency(Spec):
     def score(self, model: Model, dataset: Dataset, *, progress: Progress = silent) -> Iterator[SampleScore]:
         if not isinstance(model, Profiled):
             raise ModelError(dataset.name, f"a {type(model).__name__} cannot be profiled", wanted="an open_clip model")
-        batch, train = self._batches()
+        work = Workload(dataset.examples, *self._batches(), _decoding())
         rows: list[dict[str, Any]] = [{} for _ in dataset.examples]
-        for number, found in model.costs(dataset.examples, batch, train, _decoding(), progress=progress):
+        for number, found in model.costs(work, progress=progress):
             rows[number] |= found
         for example, stats in zip(dataset.examples, rows, strict=True):
             yield SampleScore(example.id, example.id, stats)

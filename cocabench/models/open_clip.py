@@ -38,7 +38,7 @@ from cocabench.models.decode import caption_logprob, generate_scored
 from cocabench.models.decoding.likelihood import counted_tokens
 from cocabench.models.hardware import Hardware
 from cocabench.models.text import encode_tokens
-from cocabench.types import Captions, Example, Features, ImageFeatures, ImageSource, Progress, silent
+from cocabench.types import Captions, Features, ImageFeatures, ImageSource, Progress, Workload, silent
 
 MOST_TEXTS = 512  # captions whose likelihoods are computed at once: their activations, not the weights, fill the memory
 
@@ -124,17 +124,9 @@ class OpenClip:
             raise NotACaptionerError(self.id, "a model without a caption decoder", wanted="a CoCa")
         return special_ids(self.tokenizer, self.net)
 
-    def costs(
-        self,
-        repeats: Sequence[Example],
-        batch: int,
-        train_batch: int,
-        decoding: Mapping[str, Any],
-        *,
-        progress: Progress = silent,
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
+    def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (repeat, {metric: value}): operations, speed and memory on this device."""
-        return profiling.costs(self, repeats, batch, train_batch, decoding, progress)
+        return profiling.costs(self, work, progress)
 
     def _over_images(
         self,

@@ -2,51 +2,59 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
+from typing import Any, Protocol
 
 import torch
 
+from cocabench.models.build import Tokenizer, Transform
 from cocabench.models.captions import decode_options, special_ids
 from cocabench.models.costs import Peak, gflops, seconds, training_step, weight_mib
 from cocabench.models.decode import generate_scored
 from cocabench.models.decoding.towers import context_limit
 from cocabench.models.footprint import GIB, STATE_BYTES, available
+from cocabench.models.hardware import Hardware
 from cocabench.models.training import saved_bytes, shapes_of
-from cocabench.types import Example, Progress
-
-if TYPE_CHECKING:
-    from cocabench.models.open_clip import OpenClip
+from cocabench.types import Example, Progress, Workload
 
 Found = tuple[int, dict[str, Any]]
-Work = Callable[[Example, int], Callable[[], object]]
+Prepare = Callable[[Example, int], Callable[[], object]]
 """Given a repeat and a batch, what is to be timed."""
 
 
-def costs(
-    model: OpenClip,
-    repeats: Sequence[Example],
-    batch: int,
-    train_batch: int,
-    decoding: Mapping[str, Any],
-    progress: Progress,
-) -> Iterator[Found]:
+class Loaded(Protocol):
+    """The parts of a loaded model that are measured."""
+
+    net: Any
+    tokenizer: Tokenizer
+    hardware: Hardware
+    captions: bool
+
+    @property
+    def transform(self) -> Transform: ...
+    @property
+    def layers(self) -> Callable[[], AbstractContextManager[None]]: ...
+
+
+def costs(model: Loaded, work: Workload, progress: Progress) -> Iterator[Found]:
     """Yield (repeat, {metric: value}); what is known once is the first repeat's.
 
-    Inputs are a repeat's image and text, batch times over, preprocessed before and on the device. Before the repeats
-    each work is done once untimed. Texts run at full length, which is what a text costs without its neighbours.
+    It is computed as a run computes it. Inputs are a repeat's image and text, batch times over, preprocessed before and
+    on the device. Before the repeats each work is done once untimed. Texts run at full length, which is what a text
+    costs without its neighbours.
     """
     yield 0, gflops(model.net)
     peak = Peak(model.hardware.device)
     with peak:
-        for name, prepare in _works(model, decoding).items():
-            yield from _rates(model, repeats, name, prepare, batch, progress)
+        for name, prepare in _works(model, work.decoding).items():
+            yield from _rates(model, work, name, prepare, progress)
     if peak.mib is not None:
         yield 0, {"peak_memory_mib": peak.mib + weight_mib(model.net)}
-    yield from _training(model, len(repeats), train_batch, progress)
+    yield from _training(model, len(work.repeats), work.train_batch, progress)
 
 
-def _works(model: OpenClip, decoding: Mapping[str, Any]) -> dict[str, Work]:
+def _works(model: Loaded, decoding: Mapping[str, Any]) -> dict[str, Prepare]:
     device = model.hardware.device
 
     def pixels(example: Example, n: int) -> torch.Tensor:
@@ -66,30 +74,23 @@ def _works(model: OpenClip, decoding: Mapping[str, Any]) -> dict[str, Work]:
         options = decode_options({**decoding, "min_seq_len": shortest}, model.net)
         return lambda: generate_scored(model.net, inputs, options=options, **ids._asdict())
 
-    found: dict[str, Work] = {"images_per_s": images, "texts_per_s": texts}
+    found: dict[str, Prepare] = {"images_per_s": images, "texts_per_s": texts}
     return {**found, "captions_per_s": captions} if model.captions else found
 
 
-def _rates(
-    model: OpenClip,
-    repeats: Sequence[Example],
-    name: str,
-    prepare: Work,
-    batch: int,
-    progress: Progress,
-) -> Iterator[Found]:
+def _rates(model: Loaded, work: Workload, name: str, prepare: Prepare, progress: Progress) -> Iterator[Found]:
     stage = name.removesuffix("_per_s")
-    with model.hardware.exactly():
-        prepare(repeats[0], batch)()
-    for number, example in enumerate(repeats):
-        work = prepare(example, batch)
-        with model.hardware.exactly():
-            took = seconds(work, model.hardware.device)
-        progress(stage, number + 1, len(repeats))
-        yield number, {name: batch / took}
+    with model.hardware.exactly(), model.layers():
+        prepare(work.repeats[0], work.batch)()
+    for number, example in enumerate(work.repeats):
+        timed = prepare(example, work.batch)
+        with model.hardware.exactly(), model.layers():
+            took = seconds(timed, model.hardware.device)
+        progress(stage, number + 1, len(work.repeats))
+        yield number, {name: work.batch / took}
 
 
-def _training(model: OpenClip, repeats: int, batch: int, progress: Progress) -> Iterator[Found]:
+def _training(model: Loaded, repeats: int, batch: int, progress: Progress) -> Iterator[Found]:
     """Time training steps on a copy of the network, or say that there is no room for one."""
     device, precision = model.hardware.device, model.hardware.precision
     if lacking := _lacking(model, batch):
@@ -107,7 +108,7 @@ def _training(model: OpenClip, repeats: int, batch: int, progress: Progress) -> 
         yield 0, {"train_memory_mib": peak.mib}
 
 
-def _lacking(model: OpenClip, batch: int) -> str:
+def _lacking(model: Loaded, batch: int) -> str:
     """Return why no training step can be measured, '' where it can."""
     weights = sum(parameter.numel() for parameter in model.net.parameters())
     needed = STATE_BYTES * weights + saved_bytes(shapes_of(model.net), batch)

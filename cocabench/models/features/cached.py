@@ -20,13 +20,13 @@ from cocabench.signature import digest, digest_file
 from cocabench.types import (
     Captioner,
     Captions,
-    Example,
     Features,
     ImageFeatures,
     ImageSource,
     Model,
     Profiled,
     Progress,
+    Workload,
     silent,
 )
 
@@ -99,19 +99,11 @@ class Cached:
         """Return the model's captions; it must be a Captioner."""
         return cast(Captioner, self.model).caption(images, options, progress=progress)
 
-    def costs(
-        self,
-        repeats: Sequence[Example],
-        batch: int,
-        train_batch: int,
-        decoding: Mapping[str, Any],
-        *,
-        progress: Progress = silent,
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
+    def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
         """Let the model itself be measured."""
         if not isinstance(self.model, Profiled):
             raise ModelError(self.id, "a model that cannot be profiled", wanted="one of open_clip's")
-        return self.model.costs(repeats, batch, train_batch, decoding, progress=progress)
+        return self.model.costs(work, progress=progress)
 
     def _through(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
 from cocabench.models.hardware import Hardware
@@ -25,6 +25,10 @@ class Ahead:
         """Begin to build a model, if a thread may."""
         if isinstance(plan, BuildablePlan) and plan.ahead:
             self._plan, self._built = plan, self._thread.submit(plan.build)
+
+    def settle(self) -> None:
+        """Wait until the next model is built, for whoever takes times or memory: the thread has a share of both."""
+        wait(() if self._built is None else (self._built,))
 
     def load(self, plan: ModelPlan, hardware: Hardware) -> Model:
         """Return a plan's model, which may be built already; one that was built for nothing is dropped."""

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from cocabench.models.hardware import Hardware
 from cocabench.models.processes.group import Group
 from cocabench.registry import ModelPlan
-from cocabench.types import Captions, Example, Features, ImageFeatures, ImageSource, Progress, silent
+from cocabench.types import Captions, Features, ImageFeatures, ImageSource, Progress, Workload, silent
 
 TEXTS = 2048
 """Texts that are dealt together: enough to fill a batch when they are cut to their lengths."""
@@ -75,18 +75,10 @@ class Sharded:
         sorted_cut = [cut[i] for i in order] if cut else []
         return Captions([texts[i] for i in order], [scores[i] for i in order], kept[order], sorted_cut)
 
-    def costs(
-        self,
-        repeats: Sequence[Example],
-        batch: int,
-        train_batch: int,
-        decoding: Mapping[str, Any],
-        *,
-        progress: Progress = silent,
-    ) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield what the model costs on the first device."""
-        asked = (repeats, batch, train_batch, decoding)
-        yield from self.group.ask("costs", [asked] * self.group.size, progress=progress)[0]
+    def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield what the model costs on the first device, with nothing else going on in any process."""
+        self.group.ask("settle", [()] * self.group.size)
+        yield from self.group.ask("costs", [(work,)] * self.group.size, progress=progress)[0]
 
 
 def deal(n: int, batch: int, size: int) -> list[NDArray[np.int64]]:

@@ -16,13 +16,13 @@ from cocabench.registry import ModelPlan
 from cocabench.types import (
     Captioner,
     Captions,
-    Example,
     Features,
     ImageFeatures,
     ImageSource,
     Model,
     Profiled,
     Progress,
+    Workload,
 )
 
 
@@ -67,21 +67,17 @@ class Worker:
     def caption(self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress) -> Captions:
         return cast(Captioner, self._held).caption(images, options, progress=progress)
 
-    def costs(
-        self,
-        repeats: Sequence[Example],
-        batch: int,
-        train_batch: int,
-        decoding: Mapping[str, Any],
-        *,
-        progress: Progress,
-    ) -> list[tuple[int, dict[str, Any]]]:
+    def settle(self, *, progress: Progress) -> None:
+        """Wait until the next model is built."""
+        self.ahead.settle()
+
+    def costs(self, work: Workload, *, progress: Progress) -> list[tuple[int, dict[str, Any]]]:
         """Return what the model costs; the first process measures, while the others wait."""
         if self.rank:
             return []
         if not isinstance(self._held, Profiled):
             raise ModelError("efficiency", f"a {type(self._held).__name__} cannot be profiled", wanted="open_clip's")
-        return list(self._held.costs(repeats, batch, train_batch, decoding, progress=progress))
+        return list(self._held.costs(work, progress=progress))
 
     @property
     def _held(self) -> Model:

@@ -1,7 +1,7 @@
 """The next model is built while one is in use: in a thread, one at a time, its errors its own."""
 
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,11 +10,12 @@ import pytest
 
 from cocabench.errors import ModelError
 from cocabench.models.hardware import Hardware, hardware
+from cocabench.models.processes import Alone, Sharded
 from cocabench.models.processes.ahead import Ahead
 from cocabench.models.processes.worker import Worker
 from cocabench.registry import model_plans
 from cocabench.spec import parse_models
-from cocabench.types import silent
+from cocabench.types import Progress, Workload, silent
 
 from ...conftest import Command
 from . import toys
@@ -73,6 +74,29 @@ def test_an_error_comes_with_its_own_model() -> None:
     with pytest.raises(ModelError, match="broken: truncated"):
         worker.load(broken, CPU, None, progress=silent)
     worker.load(Plan(id="b"), CPU, None, progress=silent)
+
+
+def test_costs_are_taken_when_the_next_model_is_built() -> None:
+    told, going = [], threading.Event()
+
+    @dataclass(frozen=True)
+    class Slow(Plan):
+        def build(self) -> Callable[[Hardware], toys.Toy]:
+            going.wait(10)
+            told.append("built")
+            return super().load
+
+    class Measured(toys.Toy):
+        def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
+            told.append("measured")
+            yield 0, {"gflops": 1.0}
+
+    alone = Alone()
+    alone.worker.model = Measured("", {}, [])
+    alone.worker.ahead.start(Slow(id="b"))
+    threading.Timer(0.2, going.set).start()
+    assert list(Sharded(alone, 1, {}).costs(Workload((), 1, 1, {}))) == [(0, {"gflops": 1.0})]
+    assert told == ["built", "measured"]
 
 
 def test_another_model_than_expected_is_loaded_all_the_same() -> None:
