@@ -2,6 +2,7 @@
 
 import json
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,10 @@ import torch
 
 import cocabench
 from cocabench.models.features import Cached
+from cocabench.models.hardware import hardware
 from cocabench.models.open_clip import OpenClip
+from cocabench.registry import model_plans
+from cocabench.spec import parse_models
 from cocabench.store import samples_path
 
 from .conftest import Command, task
@@ -192,9 +196,24 @@ def test_the_batch_is_halved_when_memory_runs_out(
     (before,), (after,) = json.loads(plain.out), json.loads(told.out)
     assert after["metrics"] == before["metrics"]
     assert after["warnings"][:2] == [
-        "out of memory at 12 a batch; went on with 6",
-        "out of memory at 6 a batch; went on with 3",
+        "out of memory at 12 images a batch; went on with 6",
+        "out of memory at 6 images a batch; went on with 3",
     ]
+
+
+def test_a_batch_of_texts_is_not_halved_for_images(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_plans(parse_models(str(models / "clip")))[0].load(hardware(device="cpu"))
+    assert isinstance(model, OpenClip)
+    pixels, sizes = torch.zeros(8, 1), dict[str, list[int]](images=[], texts=[])
+
+    def work(kind: str, most: int, inputs: torch.Tensor) -> None:
+        sizes[kind].append(len(inputs))
+        if len(inputs) > most:
+            raise torch.OutOfMemoryError("too many")
+
+    for kind, most in (("images", 2), ("texts", 8), ("images", 2)):
+        model._smaller_if_needed(partial(work, kind, most), pixels, kind)
+    assert sizes == {"images": [8, 4] + [2] * 8, "texts": [8]}
 
 
 def test_nan_features_are_an_error(

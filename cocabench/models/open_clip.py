@@ -58,7 +58,7 @@ class OpenClip:
     parameters: dict[str, int]
     warnings: list[str] = field(default_factory=list)
     layers: Callable[[], AbstractContextManager[None]] = nullcontext
-    _batch_limit: int | None = None
+    _batch_limits: dict[str, int] = field(default_factory=dict)
 
     def encode_images(self, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures:
         """Return unit rows for the images that could be read."""
@@ -72,7 +72,7 @@ class OpenClip:
         rows = encode_tokens(
             self.net,
             self.tokenizer(distinct),
-            run=lambda encode, tokens: torch.cat(self._smaller_if_needed(partial(_unit, encode), tokens)),
+            run=lambda encode, tokens: torch.cat(self._smaller_if_needed(partial(_unit, encode), tokens, "texts")),
             progress=progress,
         )
         position = {text: i for i, text in enumerate(distinct)}
@@ -146,14 +146,14 @@ class OpenClip:
             pin=self.hardware.device.type == "cuda",
         )
         for batch in loaded:
-            done += self._smaller_if_needed(work, batch.pixels)
+            done += self._smaller_if_needed(work, batch.pixels, stage)
             positions.append(batch.positions)
             progress(stage, batch.done, len(images))
         return done, np.concatenate(positions) if positions else np.empty(0, np.int64)
 
-    def _smaller_if_needed(self, work: Callable[[torch.Tensor], T], inputs: torch.Tensor) -> list[T]:
-        """Run work on inputs (n, …), in halves after running out of memory; the smaller size stays in force."""
-        size = min(len(inputs), self._batch_limit or len(inputs))
+    def _smaller_if_needed(self, work: Callable[[torch.Tensor], T], inputs: torch.Tensor, kind: str) -> list[T]:
+        """Run work on inputs (n, …), in halves after running out of memory; this kind of work stays at that size."""
+        size = min(len(inputs), self._batch_limits.get(kind, len(inputs)))
         try:
             with self.hardware.exactly(), self.layers():
                 return [work(part.to(self.hardware.device, non_blocking=True)) for part in inputs.split(size)]
@@ -163,11 +163,11 @@ class OpenClip:
             if size == 1:
                 got = f"out of memory with one sample on {self.hardware.device}"
                 raise ModelError(self.id, got, fix="--device cpu, another --precision, or a smaller model") from None
-        self._batch_limit = size // 2
-        self.warnings.append(f"out of memory at {size} a batch; went on with {self._batch_limit}")
+        self._batch_limits[kind] = size // 2
+        self.warnings.append(f"out of memory at {size} {kind} a batch; went on with {size // 2}")
         if self.hardware.device.type == "cuda":
             torch.cuda.empty_cache()
-        return self._smaller_if_needed(work, inputs)
+        return self._smaller_if_needed(work, inputs, kind)
 
     def _image_features(self, pixels: torch.Tensor) -> torch.Tensor:
         return _unit(self.net.encode_image, pixels)
