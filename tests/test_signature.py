@@ -13,12 +13,13 @@ import pytest
 
 from cocabench import plan as planning
 from cocabench.evaluators.captioning import OPTIONS, UNREAD
+from cocabench.evaluators.efficiency import Efficiency
 from cocabench.explain import PARTS, explain
 from cocabench.models.blueprint import Blueprint
 from cocabench.registry import model_plans, read_task
 from cocabench.signature import known_differences, protocol_differences, short
 from cocabench.spec import parse_models
-from cocabench.types import SCHEMA_VERSION, Signature
+from cocabench.types import SCHEMA_VERSION, Dataset, Signature
 from tests.conftest import task
 from tests.report.records import record
 
@@ -299,6 +300,12 @@ def test_records_of_every_schema_are_read_and_explained(path: Path) -> None:
     assert found.signature.model_dump() == stored["signature"]
     said = explain(found)
     assert all(part.words for part in (*said.protocol, *said.model)), "every part of our own has words"
+
+
+def test_what_costs_were_measured_with_is_explained() -> None:
+    said = explain(record(protocol=Efficiency().protocol(Dataset("costs", "", ()))))
+    assert {"machine", "threads", "batch_size", "train_batch_size"} < {part.name for part in said.protocol}
+    assert all(part.words for part in said.protocol), "every part of our own has words"
 
 
 def test_the_current_schema_has_examples() -> None:

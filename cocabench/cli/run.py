@@ -22,6 +22,7 @@ from cocabench.cli.options import (
     RequireMetrics,
     SkipBadImages,
     beam_groups_of,
+    names_of,
 )
 from cocabench.cli.planned import preflight, print_plan
 from cocabench.errors import UsageError
@@ -164,7 +165,7 @@ def _tasks(texts: Sequence[str], decoder: Mapping[str, Any]) -> list[Task]:
     """Return the tasks that --tasks names, with what is set of the decoder's options."""
     from cocabench.registry import find_tasks
 
-    names = [name.strip() for text in texts for name in text.split(",") if name.strip()]
+    names = [name for text in texts for name in names_of(text)]
     if not names:
         raise UsageError("--tasks", "no task named", fix="see `cocabench list tasks`")
     set_here = {key: value for key, value in decoder.items() if value is not None}

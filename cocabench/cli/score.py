@@ -11,7 +11,7 @@ import typer
 from rich.markup import escape
 
 from cocabench.cli.console import by_reason, out, print_table
-from cocabench.cli.options import Java, RequireMetrics, SkipBadImages
+from cocabench.cli.options import Java, RequireMetrics, SkipBadImages, names_of
 from cocabench.errors import MetricUnavailableError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
@@ -120,7 +120,7 @@ def _metric_names(text: str, known: tuple[str, ...]) -> list[str]:
     if not text:
         return list(known)
     chosen: list[str] = []
-    for word in (part.strip().lower() for part in text.split(",") if part.strip()):
+    for word in names_of(text.lower()):
         members = [
             name
             for name in known

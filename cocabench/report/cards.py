@@ -68,11 +68,11 @@ def _card(report: Report, model: str) -> Card:
         for verdict in (_near_chance(skill, records), _behind(skill, records, siblings))
         if verdict
     ]
-    shown = [tuple(_summary(report, model, records)) for records in sides]
+    shown = [tuple(_summary(report, records)) for records in sides]
     return Card(model, shown[0], shown[1], tuple(verdicts))
 
 
-def _summary(report: Report, model: str, records: Sequence[Record]) -> Iterator[Shown]:
+def _summary(report: Report, records: Sequence[Record]) -> Iterator[Shown]:
     """Yield the mean of a kind of task where there are many, else each task."""
     for kind in dict.fromkeys(r.evaluator for r in records):
         mine = [r for r in records if r.evaluator == kind]

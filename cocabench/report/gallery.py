@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,34 +12,12 @@ import pandas as pd
 
 from cocabench.metrics.classification import ranks_of
 from cocabench.metrics.ranking import expected_rank, hits_at
+from cocabench.report.answers import CAPTION_SCORES, KINDS, Answer, Kind
 from cocabench.report.closer import Samples
 from cocabench.report.pivots import DIRECTIONS
 
 POOL = 512
 """Queries that items are chosen from: those whose ids hash lowest."""
-
-SHOWN = 5
-"""Answers shown of one model."""
-
-CAPTION_SCORES = {"cider": "CIDEr", "spice": "SPICE", "meteor": "METEOR", "rouge_l": "ROUGE-L", "bleu_4": "BLEU@4"}
-
-
-class Choice(NamedTuple):
-    """One answer: a class, a text, or an image by its id. picture: the example whose image it is, '' for words."""
-
-    text: str
-    score: str = ""
-    right: bool = False
-    picture: str = ""
-
-
-class Answer(NamedTuple):
-    """What one model said. value: 1 right, 0 wrong, or a caption's score; what the page's filter compares."""
-
-    model: str
-    value: float
-    words: str
-    choices: tuple[Choice, ...]
 
 
 class Item(NamedTuple):
@@ -61,31 +39,34 @@ class Gallery(NamedTuple):
 
 def galleries(evaluator: str, samples: Samples, wanted: frozenset[str], most: int) -> list[Gallery]:
     """Return the galleries of a task, of at most so many items each; of the images wanted, if there are any."""
-    makers: Mapping[str, Sequence[tuple[str, str, Callable[..., Item]]]] = {
-        "classification": [("classification", "top5_names", _classified)],
-        "retrieval": [("t2i", "t2i_wrong", _found), ("i2t", "i2t_wrong", _described)],
-        "captioning": [("captioning", "caption", _captioned)],
-    }
-    kinds = makers.get(evaluator, ())
-    made = [_gallery(kind, column, make, samples, wanted, most) for kind, column, make in kinds]
+    kinds = DIRECTIONS if evaluator == "retrieval" else (evaluator,)
+    made = [_gallery(kind, KINDS[kind], samples, wanted, most) for kind in kinds if kind in KINDS]
     return [gallery for gallery in made if gallery.examples]
 
 
-def _gallery(
-    kind: str, column: str, make: Callable[..., Item], samples: Samples, wanted: frozenset[str], most: int
-) -> Gallery:
-    if any(column not in frame for frame in samples.values()):
-        return Gallery(kind, ())
-    frames = {model: _asked(frame, kind).set_index("id", drop=False) for model, frame in samples.items()}
+def _gallery(name: str, kind: Kind, samples: Samples, wanted: frozenset[str], most: int) -> Gallery:
+    if any(kind.column not in frame for frame in samples.values()):
+        return Gallery(name, ())
+    frames = {model: _asked(frame, name).set_index("id", drop=False) for model, frame in samples.items()}
     first, *others = frames.values()
     shared = functools.reduce(lambda index, frame: index.intersection(frame.index), others, first.index)
     pictured = shared[first.loc[shared, "image_id"].isin(wanted)]
     seen = sorted(pictured if len(pictured) else shared, key=lambda key: (_unseen(key, frames, wanted), _hash(key)))[
         :POOL
     ]
-    values = pd.DataFrame({model: _values(frame.loc[seen], kind) for model, frame in frames.items()})
+    values = pd.DataFrame({model: _values(frame.loc[seen], name) for model, frame in frames.items()})
     keys = _chosen(values, first["image_id"], most)
-    return Gallery(kind, tuple(make(key, {m: f.loc[key] for m, f in frames.items()}, values.loc[key]) for key in keys))
+    chosen = (({model: frame.loc[key] for model, frame in frames.items()}, values.loc[key]) for key in keys)
+    return Gallery(name, tuple(_item(kind, rows, of_models) for rows, of_models in chosen))
+
+
+def _item(kind: Kind, rows: Mapping[str, Any], values: Any) -> Item:
+    """rows, values: {model: its row}, {model: its value}; the models share the item's title and truth."""
+    first = next(iter(rows.values()))
+    title = str(first[kind.title]) if kind.title else ""
+    truth = tuple(map(str, first[kind.truth])) if kind.truth else ()
+    answers = tuple(kind.answer(model, row, float(values[model])) for model, row in rows.items())
+    return Item(str(first["image_id"]), title, truth, answers, kind.query)
 
 
 def _unseen(key: str, frames: Samples, wanted: frozenset[str]) -> int:
@@ -142,60 +123,3 @@ def _in_turn(groups: Sequence[list[str]], images: pd.Series[str], most: int) -> 
             if turn < len(group) and len(seen) < most and (image := str(images[group[turn]])) not in seen:
                 seen.add(image)
                 yield group[turn]
-
-
-Rows = Mapping[str, Any]
-
-
-def _classified(key: str, rows: Rows, values: pd.Series[float]) -> Item:
-    def answer(model: str, row: Any) -> Answer:
-        found = zip(row["top5_names"], row["top5_scores"], row["top5"], strict=True)
-        choices = [Choice(str(name), f"{score:.2f}", right=index == row["label"]) for name, score, index in found]
-        return Answer(model, float(values[model]), _right(values[model]), tuple(choices[:SHOWN]))
-
-    first = next(iter(rows.values()))
-    answers = tuple(answer(model, row) for model, row in rows.items())
-    return Item(str(first["image_id"]), str(first["label_name"]), (), answers)
-
-
-def _right(value: float) -> str:
-    return "right" if value >= 1 else "wrong" if value <= 0 else "tied"
-
-
-def _found(key: str, rows: Rows, values: pd.Series[float]) -> Item:
-    """A caption that looks for its image: the wrong images that come nearest."""
-
-    def answer(model: str, row: Any) -> Answer:
-        near = zip(row["t2i_wrong"], row["t2i_wrong_scores"], strict=True)
-        choices = tuple(Choice(str(name), f"{score:.2f}", picture=str(name)) for name, score in near)
-        return Answer(model, float(values[model]), f"rank {row['_rank']:.0f}", choices[:SHOWN])
-
-    first = next(iter(rows.values()))
-    answers = tuple(answer(model, row) for model, row in rows.items())
-    return Item(str(first["image_id"]), str(first["text"]), (), answers, query=True)
-
-
-def _described(key: str, rows: Rows, values: pd.Series[float]) -> Item:
-    """An image that looks for its captions: the wrong captions that come nearest."""
-
-    def answer(model: str, row: Any) -> Answer:
-        near = zip(row["i2t_wrong_texts"], row["i2t_wrong_scores"], strict=True)
-        choices = tuple(Choice(str(text), f"{score:.2f}") for text, score in near)
-        return Answer(model, float(values[model]), f"rank {row['_rank']:.0f}", choices[:SHOWN])
-
-    first = next(iter(rows.values()))
-    answers = tuple(answer(model, row) for model, row in rows.items())
-    return Item(str(first["image_id"]), "", tuple(map(str, first["_captions"])), answers)
-
-
-def _captioned(key: str, rows: Rows, values: pd.Series[float]) -> Item:
-    def answer(model: str, row: Any) -> Answer:
-        known = [
-            (name, row[column]) for column, name in CAPTION_SCORES.items() if column in row and pd.notna(row[column])
-        ]
-        scores = ", ".join(f"{name} {100 * float(value):.1f}" for name, value in known)
-        return Answer(model, float(values[model]), scores, (Choice(str(row["caption"])),))
-
-    first = next(iter(rows.values()))
-    answers = tuple(answer(model, row) for model, row in rows.items())
-    return Item(str(first["image_id"]), "", tuple(map(str, first["references"])), answers)

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from cocabench.compare import Row
 from cocabench.report import closer, gallery
 from cocabench.report.album import Album
+from cocabench.report.answers import SHOWN
 from cocabench.report.content import Report
 from cocabench.report.gallery import Gallery, Item
 from cocabench.report.grid import Table
@@ -55,7 +56,7 @@ def _look(report: Report, row: Row, records: Sequence[Record], album: Album, mos
 
 def _add_neighbours(found: Sequence[tuple[Look, Path | None]], album: Album) -> None:
     """Give the places that are left to the images that models took for the right ones, nearest first."""
-    for turn in range(gallery.SHOWN):
+    for turn in range(SHOWN):
         for look, file in found:
             for item in (item for part in look.galleries for item in part.examples):
                 for name in _neighbours(item, turn):

@@ -31,7 +31,7 @@ def run(training: Training) -> list[Path]:
     code = _call(training.words)
     found = epochs_in(training.checkpoints)
     if code:
-        raise CocabenchError("open_clip_train", _ending(code), fix=_advice(code, training, found))
+        raise CocabenchError("open_clip_train", _ending(code), fix=_advice(training, found))
     if training.settings["epochs"] not in found:
         got = f"no checkpoint of epoch {training.settings['epochs']} in {training.checkpoints}"
         raise CocabenchError("open_clip_train", got, fix=f"see {training.folder / 'out.log'}")
@@ -53,7 +53,7 @@ def _ending(code: int) -> str:
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
 
 
-def _advice(code: int, training: Training, found: dict[int, Path]) -> str:
+def _advice(training: Training, found: dict[int, Path]) -> str:
     smaller = training.settings["batch_size"] // 2
     memory = f"if memory ran out: --set batch_size={smaller} --set accum_freq={2 * training.settings['accum_freq']}"
     after = f"; --resume goes on after epoch {max(found)}" if found else ""
