@@ -127,6 +127,9 @@ class _Run:
 
 
 def _surprise(where: str, error: Exception) -> CocabenchError:
-    """Return an error that nobody foresaw as one of ours; its traceback goes to the log."""
-    logging.getLogger(__name__).error("unforeseen error in %s", where, exc_info=error)
+    """Return an error that nobody foresaw as one of ours; its traceback goes to the log.
+
+    Critical, for lesser ones are silenced while the next model is built.
+    """
+    logging.getLogger(__name__).critical("unforeseen error in %s", where, exc_info=error)
     return CocabenchError(where, f"{type(error).__name__}: {error}", fix="this is a bug; please report the traceback")

@@ -18,7 +18,7 @@ from PIL import Image
 
 from cocabench.errors import ModelError
 from cocabench.models.blueprint import Blueprint, Config
-from cocabench.models.weights import load_into, quiet
+from cocabench.models.weights import ALONE, load_into, quiet
 
 Transform = Callable[[Image.Image], torch.Tensor]
 
@@ -33,7 +33,7 @@ class Tokenizer(Protocol):
 
 def build_network(plan: Blueprint) -> Any:
     """Return the network in eval mode, on the CPU, float32, with its weights or with reproducible random ones."""
-    with torch.random.fork_rng(devices=[]):
+    with ALONE, torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed or 0)
         net = _architecture(plan)
         if plan.weights is None:

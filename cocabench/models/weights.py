@@ -6,6 +6,7 @@ import json
 import logging
 import pickle
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -38,18 +39,27 @@ _UNREADABLE = (
     NotImplementedError,
 )
 
+ALONE = threading.RLock()
+
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence open_clip's warnings, which cocabench words itself, and keep them from setting up the root logger."""
-    before, nobody = logging.root.manager.disable, logging.NullHandler()
-    logging.root.addHandler(nobody)
-    logging.disable(logging.ERROR)
-    try:
-        yield
-    finally:
-        logging.disable(before)
-        logging.root.removeHandler(nobody)
+    """Silence open_clip's warnings, which cocabench words itself, and keep them from setting up the root logger.
+
+    One thread at a time: logging, and the seed of random weights, are the process's. What is critical is still told.
+    """
+    with ALONE:
+        before, stand_in = logging.root.manager.disable, logging.lastResort or logging.NullHandler()
+        own = not logging.root.handlers
+        if own:
+            logging.root.addHandler(stand_in)
+        logging.disable(logging.ERROR)
+        try:
+            yield
+        finally:
+            logging.disable(before)
+            if own:
+                logging.root.removeHandler(stand_in)
 
 
 def fetch(name: str, known: Mapping[str, Any]) -> Path:

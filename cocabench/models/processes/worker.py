@@ -106,6 +106,6 @@ def answer(worker: Worker, method: str, arguments: Sequence[Any], *, progress: P
     except Exception as error:
         if worker.rank == 0:
             return Answer(error=error)
-        logging.getLogger(__name__).error("unforeseen error in process %d", worker.rank, exc_info=error)
+        logging.getLogger(__name__).critical("unforeseen error in process %d", worker.rank, exc_info=error)
         fix = "this is a bug; please report the traceback above"
         return Answer(error=CocabenchError(f"process {worker.rank}", f"{type(error).__name__}: {error}", fix=fix))
