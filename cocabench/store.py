@@ -142,9 +142,10 @@ def read_numbers(path: Path | None, record: Record) -> pd.DataFrame:
     """Return of a Record's samples what metrics are computed from: ids, domain, numbers and multi-label scores."""
     if path is None or not samples_path(path).is_file():
         return read_samples(path, record)
-    schema = pq.read_schema(samples_path(path))
-    names = [field.name for field in schema if field.name in NUMBERS or _is_number(field.type)]
-    return pd.read_parquet(samples_path(path), columns=names)
+    with pq.ParquetFile(samples_path(path)) as file:
+        names = [field.name for field in file.schema_arrow if field.name in NUMBERS or _is_number(field.type)]
+        samples: pd.DataFrame = file.read(columns=names, use_threads=False).to_pandas()
+    return samples
 
 
 def _is_number(kind: pa.DataType) -> bool:

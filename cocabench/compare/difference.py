@@ -90,12 +90,8 @@ class Difference:
 
 def difference(a: Estimate, b: Estimate, info: MetricInfo) -> Difference | None:
     """Return a minus b in points, with the 95 % interval of two independent samples; None if one is undefined."""
-    if a.value is None or b.value is None:
-        return None
-    test, places = independent(a, b), decimals(points(max(abs(a.value), abs(b.value)), info), info)
-    if test is None:
-        return Difference(points(a.value - b.value, info), unpaired=NO_INTERVAL, places=places)
-    return replace(_of(test, info, unpaired="no samples"), places=places)
+    test = independent(a, b)
+    return _told(a, b, info, test, unpaired="no samples" if test else NO_INTERVAL)
 
 
 def independent(a: Estimate, b: Estimate) -> Paired | None:
@@ -126,20 +122,31 @@ def held_against(a: Record, b: Record, metric: str, evidence: Evidence) -> tuple
 
 def tested(a: Record, b: Record, metric: str, info: MetricInfo, evidence: Evidence) -> Difference | None:
     """Return a minus b of a metric, paired where the samples of both are at hand; None if one is undefined."""
-    alone = difference(a.metrics[metric], b.metrics[metric], info)
-    if alone is None:
+    if a.metrics[metric].value is None or b.metrics[metric].value is None:
         return None
     test, unpaired = held_against(a, b, metric, evidence)
+    return _told(a.metrics[metric], b.metrics[metric], info, test, unpaired=unpaired)
+
+
+def _told(a: Estimate, b: Estimate, info: MetricInfo, test: Paired | None, *, unpaired: str) -> Difference | None:
+    """Return a tested a minus b in points; None if one is undefined."""
+    if a.value is None or b.value is None:
+        return None
+    places = decimals(points(max(abs(a.value), abs(b.value)), info), info)
     if test is None:
-        return replace(alone, unpaired=unpaired)
-    return replace(_of(test, info, unpaired=unpaired), places=alone.places)
-
-
-def _of(test: Paired, info: MetricInfo, *, unpaired: str) -> Difference:
-    numbers = (test.value, test.low, test.high, test.error, test.step)
-    value, low, high, error, step = (points(number, info) for number in numbers)
-    found = Difference(value, low, high, p_value=test.p_value, changed=test.changed, unpaired=unpaired, step=step)
-    return replace(found, error=None if math.isnan(error) else error)
+        return Difference(points(a.value - b.value, info), unpaired=unpaired, places=places)
+    value, low, high, error, step = (points(number, info) for number in (*test[:3], test.error, test.step))
+    return Difference(
+        value,
+        low,
+        high,
+        p_value=test.p_value,
+        changed=test.changed,
+        unpaired=unpaired,
+        step=step,
+        error=None if math.isnan(error) else error,
+        places=places,
+    )
 
 
 def judged(found: Difference, info: MetricInfo, *, adjusted: float | None = None, family: int = 1) -> Difference:

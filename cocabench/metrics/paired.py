@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
+from scipy import special, stats
 
 from cocabench.metrics.base import Paired
 from cocabench.metrics.intervals import CONFIDENCE, RESAMPLES, bootstrap_sums, percentiles
@@ -150,7 +150,7 @@ def of_independent(value: float, low: float, high: float) -> Paired:
 def _normal(value: float, error: float) -> OneSided:
     if not error > 0:
         return OneSided(float(value <= 0), float(value >= 0))
-    return OneSided(float(stats.norm.sf(value / error)), float(stats.norm.cdf(value / error)))
+    return OneSided(float(special.ndtr(-value / error)), float(special.ndtr(value / error)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -168,8 +168,8 @@ def detectable(error: float, *, level: float, power: float = POWER, step: float 
     step: as in Paired. However equal two models are, k changed images reach no smaller p-value than 2^-k: the
     difference must be large enough for k images to change with that power (a Poisson number of them).
     """
-    needed = float(stats.gamma.ppf(power, math.ceil(-math.log2(level))))
-    return max(float(stats.norm.isf(level) + stats.norm.ppf(power)) * error, step * needed)
+    needed = float(special.gammaincinv(math.ceil(-math.log2(level)), power))
+    return max(float(special.ndtri(power) - special.ndtri(level)) * error, step * needed)
 
 
 def power_of(difference: float, error: float, *, level: float) -> float:

@@ -97,16 +97,32 @@ def pairing_of(metric: Metric) -> Pairing:
 
 def compare(metric: Metric, first: Samples, second: Samples, *, seed: int = 0) -> Paired:
     """Return first minus second of a metric over the same samples, whatever their order; UnpairedError as aligned."""
-    one, other = aligned(metric, first, second)
+    return compare_ordered(metric, ordered(first), ordered(second), seed=seed)
+
+
+def compare_ordered(metric: Metric, first: Samples, second: Samples, *, seed: int = 0) -> Paired:
+    """Do as compare for samples that are in order already."""
+    one, other = _same_rows(metric, first, second)
     return pairing_of(metric).compare(one, other, np.random.default_rng(seed))
+
+
+def ordered(samples: Samples) -> Samples:
+    """Return samples by image, then by id: the order in which two models' are held against each other."""
+    keys = list(zip(samples["image_id"], samples["id"], strict=True))
+    order = sorted(range(len(keys)), key=keys.__getitem__)
+    return samples if order == list(range(len(keys))) else samples.iloc[order]
 
 
 def aligned(metric: Metric, first: Samples, second: Samples) -> tuple[Samples, Samples]:
     """Return the rows that a metric reads, of both in one order; UnpairedError where they are not the same samples."""
-    one, other = (rows_of(metric, samples).sort_values(["image_id", "id"]) for samples in (first, second))
+    return _same_rows(metric, ordered(first), ordered(second))
+
+
+def _same_rows(metric: Metric, first: Samples, second: Samples) -> tuple[Samples, Samples]:
+    one, other = rows_of(metric, first), rows_of(metric, second)
     if one.empty or other.empty:
         raise UnpairedError(metric.name, f"no column {metric.column!r} in the samples")
-    if not np.array_equal(one[["image_id", "id"]].to_numpy(), other[["image_id", "id"]].to_numpy()):
+    if not all(np.array_equal(one[name].to_numpy(), other[name].to_numpy()) for name in ("image_id", "id")):
         only = set(one["id"]) ^ set(other["id"])
         raise UnpairedError(metric.name, f"{len(only)} samples are in one of the two only")
     return one, other

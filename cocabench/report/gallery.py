@@ -108,9 +108,8 @@ def _chosen(values: pd.DataFrame, images: pd.Series[str], most: int) -> list[str
     """Return keys, one per image, in turn from each pattern of outcomes, those where models disagree first."""
     groups: dict[tuple[object, ...], list[str]] = {}
     level = values.mean(axis=1).rank(pct=True, method="average")
-    for key in values.index:
-        row = values.loc[key].to_numpy()
-        pattern = (bool((row == row[0]).all()), *np.sign(row - row[0]), int(np.ceil(3 * level[key])))
+    for key, row, place in zip(values.index, values.to_numpy(), level, strict=True):
+        pattern = (bool((row == row[0]).all()), *np.sign(row - row[0]), int(np.ceil(3 * place)))
         groups.setdefault(pattern, []).append(key)
     ordered = [groups[pattern] for pattern in sorted(groups, key=str)]
     return list(_in_turn(ordered, images, most))
