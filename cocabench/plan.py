@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from importlib import metadata
@@ -107,17 +107,41 @@ def _check_primary(task: Task, dataset: Dataset) -> None:
         raise SpecError(str(task.path), [f"primary: {task.spec.primary!r} is none of the metrics; {guess}"])
 
 
+Prepared = tuple[Task, Data | CocabenchError]
+"""A task and its data, or why there are none."""
+
+
 def plan(models: Iterable[ModelPlan], tasks: Iterable[Task], settings: Settings, precision: str) -> list[Job]:
-    """Return a Job for every model and task, models outermost, so that each is loaded once."""
-    tasks = list(tasks)
-    data = {task.name: _data_or_error(task, settings) for task in tasks}
+    """Return a Job for every model and task, models outermost, so that each is loaded once.
+
+    Tasks keep their order, but captioning comes before others on the same images: it must encode them in any case, and
+    the others find the features that it made.
+    """
+    prepared = _captions_first([(task, _data_or_error(task, settings)) for task in tasks])
     store = Store(settings.output)
     return [
-        _job(model, identity, task, found, settings, store)
+        _job(model, identity, task, data, settings, store)
         for model in models
         for identity in [_identity(model, precision)]
-        for task, found in zip(tasks, data.values(), strict=True)
+        for task, data in prepared
     ]
+
+
+def _captions_first(tasks: Sequence[Prepared]) -> list[Prepared]:
+    """Put each captioning task before the first other one that reads an image of its own."""
+    ordered: list[Prepared] = []
+    for task, data in tasks:
+        captions, before = task.evaluator.needs == "captioner", len(ordered)
+        for i, (other, its) in enumerate(ordered if captions else ()):
+            if other.evaluator.needs != "captioner" and not _images(data).isdisjoint(_images(its)):
+                before = i
+                break
+        ordered.insert(before, (task, data))
+    return ordered
+
+
+def _images(data: Data | CocabenchError) -> set[str]:
+    return {str(example.image) for example in data.dataset.examples} if isinstance(data, Data) else set()
 
 
 def _data_or_error(task: Task, settings: Settings) -> Data | CocabenchError:

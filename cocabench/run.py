@@ -51,7 +51,7 @@ def execute(
 
     group: the processes that share the samples; None: this one alone. An error ends its job and no other, but for
     LostProcessError, which is raised. What was finished before an interruption is in the store, and features that were
-    computed for an unfinished job are in the cache.
+    computed for an unfinished job are in the cache (those of captioning when all captions are there).
     """
     with open_cache(settings.cache, observer.note) as cache:
         run = _Run(settings, hardware, observer, Store(settings.output), cache, group or Alone())

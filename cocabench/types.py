@@ -86,12 +86,14 @@ class Captions(NamedTuple):
     """A text and its decoder score per image that could be read, and kept (k,) their positions among all.
 
     truncated: whether each ran into the length limit; empty where a captioner does not tell.
+    features: (k, d) what encode_images gives for these images, unchecked; None where captioning does not make it.
     """
 
     texts: list[str]
     scores: list[float]
     kept: NDArray[np.int64]
     truncated: Sequence[bool] = ()
+    features: Features | None = None
 
 
 class Progress(Protocol):

@@ -554,3 +554,50 @@ def test_a_limit_that_is_no_number_is_told(
     told = run(command, models, data, tmp_path)
     assert told.code == 2
     assert "COCABENCH_CACHE_GB: got 'much'" in told.err
+
+
+def elsewhere(data: Path, name: str, folder: Path) -> Path:
+    """Write the task of that name over copies of its images."""
+    import shutil
+
+    shutil.copytree(data / "images", data / "copies", dirs_exist_ok=True)
+    (data / "copies.tsv").write_text((data / "captions.tsv").read_text().replace("images/", "copies/"))
+    path = folder / f"{name}_elsewhere.toml"
+    text = (data / f"{name}.toml").read_text().replace("captions.tsv", "copies.tsv")
+    path.write_text(text.replace(f'"{name}"', f'"{name}_elsewhere"'))
+    return path
+
+
+@pytest.mark.parametrize("tasks", ["tell,find", "find,name,tell"])
+def test_captioning_and_what_else_reads_the_images_share_one_pass(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: str
+) -> None:
+    apart = {}
+    for name in tasks.split(","):
+        (record,) = json.loads(
+            run(command, models, data, tmp_path, "--no-cache", "--json", model="coca", tasks=name).out
+        )
+        apart[name] = record["metrics"]
+    from open_clip.transformer import VisionTransformer
+
+    encoded: list[int] = []
+    original = VisionTransformer.forward
+    monkeypatch.setattr(VisionTransformer, "forward", lambda net, x: encoded.append(len(x)) or original(net, x))
+    told = run(command, models, data, tmp_path, "--fresh", "--json", model="coca", tasks=tasks)
+    assert encoded == [12]
+    records = json.loads(told.out)
+    assert {record["task"]: record["metrics"] for record in records} == apart
+    assert records[0]["task"] == "tell"
+
+
+def test_captioning_overtakes_no_task_on_other_images(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    apart = elsewhere(data, "find", tmp_path), elsewhere(data, "tell", tmp_path)
+    for names, order in (
+        (("find", "name", apart[1]), ["find", "name", "tell_elsewhere"]),
+        ((apart[0], "find", "name", "tell"), ["find_elsewhere", "tell", "find", "name"]),
+    ):
+        files = ",".join(str(data / f"{name}.toml") if isinstance(name, str) else str(name) for name in names)
+        told = command("run", "--model", models / "coca", "--tasks", files, "--data-root", data, "--dry-run")
+        assert [line.split()[1] for line in told.out.splitlines() if " ready " in line] == order

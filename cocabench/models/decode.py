@@ -33,7 +33,15 @@ from .decoding.sampling import sample
 from .decoding.steps import Stepping, Steps, prepare
 from .decoding.towers import context_limit
 
-__all__ = ["CaptionLogprob", "DecodeOptions", "Generated", "caption_logprob", "generate", "generate_scored"]
+__all__ = [
+    "CaptionLogprob",
+    "DecodeOptions",
+    "Generated",
+    "caption_logprob",
+    "generate",
+    "generate_encoded",
+    "generate_scored",
+]
 
 
 class Generated(NamedTuple):
@@ -123,19 +131,48 @@ def generate_scored(
         replayed; on CUDA only), or "recomputed" (every prefix anew, as text towers that are not causal always are).
     """
     check_images(images)
+    with _evaluating(model):
+        _, image_embs = model.visual(images)
+    return generate_encoded(
+        model,
+        image_embs,
+        options=options,
+        text=text,
+        sot_token_id=sot_token_id,
+        eos_token_id=eos_token_id,
+        pad_token_id=pad_token_id,
+        fixed_output_length=fixed_output_length,
+        stepping=stepping,
+    )
+
+
+@torch.no_grad()
+def generate_encoded(
+    model: Any,
+    image_embs: Tensor,
+    *,
+    options: DecodeOptions | None = None,
+    text: Tensor | None = None,
+    sot_token_id: int | Tensor | None = None,
+    eos_token_id: int | Tensor | None = None,
+    pad_token_id: int | Tensor | None = None,
+    fixed_output_length: bool = False,
+    stepping: Stepping = "cached",
+) -> Generated:
+    """Return what `generate_scored` does, of images that the image tower has seen: its tokens (b, tokens, width)."""
     options = options or DecodeOptions()
     tokens = special_tokens(model, sot_token_id, eos_token_id, pad_token_id)
-    prompt = _prompt(text, images, tokens)
+    prompt = _prompt(text, image_embs, tokens)
     _check_fits(model, prompt, options, tokens)
     with _evaluating(model):
-        steps = _steps(model, images, prompt, options, stepping)
+        steps = _steps(model, image_embs, prompt, options, stepping)
         if options.generation_type == "beam_search":
             captions = beam_search(steps, prompt, options, tokens)
             length = options.seq_len if fixed_output_length else None
-            result = _assemble(captions, options, tokens, length, images.device)
+            result = _assemble(captions, options, tokens, length, image_embs.device)
         else:
             result = Generated(*sample(steps, prompt, options, tokens, fixed_output_length=fixed_output_length))
-    single = text is not None and text.ndim == 1 and len(images) == 1
+    single = text is not None and text.ndim == 1 and len(image_embs) == 1
     return Generated(result.tokens[0], result.scores[0]) if single else result
 
 
@@ -194,11 +231,11 @@ def _longest_input(prompt: Tensor, options: DecodeOptions) -> int:
     return max(prompt.shape[1], options.seq_len - 1)
 
 
-def _steps(model: Any, images: Tensor, prompt: Tensor, options: DecodeOptions, stepping: Stepping) -> Steps:
+def _steps(model: Any, image_embs: Tensor, prompt: Tensor, options: DecodeOptions, stepping: Stepping) -> Steps:
     """Prepare the model. Where sampling slides its window over a longer caption, positions shift and no cache holds."""
     longest = _longest_input(prompt, options)
     window = longest if options.generation_type == "beam_search" else options.max_seq_len
-    return prepare(model, images, window=window, stepping=stepping if longest <= window else "recomputed")
+    return prepare(model, image_embs, window=window, stepping=stepping if longest <= window else "recomputed")
 
 
 def _assemble(

@@ -34,7 +34,7 @@ from cocabench.models.captions import (
     special_ids,
     truncated,
 )
-from cocabench.models.decode import caption_logprob, generate_scored
+from cocabench.models.decode import caption_logprob, generate_encoded
 from cocabench.models.decoding.likelihood import counted_tokens
 from cocabench.models.hardware import Hardware
 from cocabench.models.text import encode_tokens
@@ -90,15 +90,18 @@ class OpenClip:
         chosen = decode_options({name: value for name, value in options.items() if name != "prompt"}, self.net)
         text = prompt_tokens(self.tokenizer, prompt, ids, chosen) if prompt else None
 
-        def decode(pixels: torch.Tensor) -> list[tuple[str, float, bool]]:
+        def decode(pixels: torch.Tensor) -> tuple[torch.Tensor, list[tuple[str, float, bool]]]:
             first = None if text is None else text.expand(len(pixels), -1)
-            tokens, scores = generate_scored(self.net, pixels, options=chosen, text=first, **ids._asdict())
+            pooled, embs = self.net.visual(pixels)
+            tokens, scores = generate_encoded(self.net, embs, options=chosen, text=first, **ids._asdict())
             texts, cut = caption_texts(self.tokenizer, tokens, ids), truncated(tokens, ids, chosen)
-            return list(zip(texts, scores.tolist(), cut, strict=True))
+            features = _unit(partial(F.normalize, dim=-1), pooled)  # as encode_image does, to the bit
+            return features, list(zip(texts, scores.tolist(), cut, strict=True))
 
         found, kept = self._over_images(images, decode, progress, stage="captions")
-        rows = [row for part in found for row in part]
-        return Captions([r[0] for r in rows], [r[1] for r in rows], kept, [r[2] for r in rows])
+        rows = [row for _, part in found for row in part]
+        features = torch.cat([part for part, _ in found]).numpy() if found else np.empty((0, 0), np.float32)
+        return Captions([r[0] for r in rows], [r[1] for r in rows], kept, [r[2] for r in rows], features)
 
     def likelihoods(
         self, images: Sequence[ImageSource], texts: Sequence[str], *, progress: Progress = silent

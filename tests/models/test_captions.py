@@ -68,3 +68,17 @@ def test_likelihoods_are_those_of_the_decoder_whatever_the_batches(monkeypatch: 
         assert found.n_tokens[column] == one.n_tokens[0]
     monkeypatch.setattr(open_clip, "MOST_TEXTS", 3)
     np.testing.assert_allclose(model.likelihoods(sources, texts).logprobs, found.logprobs, rtol=1e-4)
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_captioning_gives_the_features_of_encode_images_to_the_bit(precision: str) -> None:
+    (task,) = find_tasks(["emoji_captions"])
+    sources = [example.image for example in task.loader.build(Path()).examples[:10]]
+    (plan,) = model_plans(parse_models("demo/coca"))
+    model = plan.load(hardware(device="cpu", precision=precision, batch_size=4))
+    assert isinstance(model, OpenClip)
+    written, expected = model.caption(sources, {"seq_len": 6}).features, model.encode_images(sources).rows
+    assert written is not None
+    assert written.dtype == np.float32
+    assert written.shape == expected.shape == (10, 96)
+    assert written.tobytes() == expected.tobytes()

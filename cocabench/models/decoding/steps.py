@@ -31,14 +31,13 @@ Stepping = Literal["cached", "cuda_graphs", "recomputed"]
 SWEEP = 8  # steps between two sweeps of the cache
 
 
-def prepare(model: Any, images: Tensor, *, window: int, stepping: Stepping) -> Steps:
-    """Encode the images once and return their stepper.
+def prepare(model: Any, image_embs: Tensor, *, window: int, stepping: Stepping) -> Steps:
+    """Return the stepper of encoded images (b, tokens, width).
 
     window: the model is shown at most this many last tokens of a caption; only if recomputed may one outgrow it.
     """
     if stepping not in get_args(Stepping):
         raise ValueError(f"stepping: got {stepping!r}, wanted one of {', '.join(get_args(Stepping))}")
-    _, image_embs = model.visual(images)
     if stepping == "recomputed" or not is_causal(model.text):
         return PrefixSteps(model, image_embs, window)
     if stepping == "cuda_graphs":

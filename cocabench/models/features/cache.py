@@ -89,6 +89,8 @@ class Cache:
 
     def write(self, collection: str, label: str, keys: Sequence[bytes], rows: Features) -> None:
         """Keep rows (k, d) as the features of the contents keys; what was not used for longest makes room."""
+        if not len(keys):  # then rows may lack their width
+            return
         most = max(1, min(SHARD_BYTES, self.limit // 8) // (rows.shape[1] * shards.DTYPE.itemsize))
         while len(keys) and self.usable:
             done = self._do(partial(self._append, collection, label, keys, rows, most), write=True) or 0

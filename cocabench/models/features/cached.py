@@ -96,8 +96,12 @@ class Cached:
     def caption(
         self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress = silent
     ) -> Captions:
-        """Return the model's captions; it must be a Captioner."""
-        return cast(Captioner, self.model).caption(images, options, progress=progress)
+        """Return the model's captions; it must be a Captioner. The features that it made on the way are kept."""
+        keys = self.cache.contents(images)
+        written = cast(Captioner, self.model).caption(images, options, progress=progress)
+        if written.features is not None:
+            self._keep_new([keys[i] for i in written.kept], written.features)
+        return written
 
     def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
         """Let the model itself be measured."""
@@ -130,6 +134,17 @@ class Cached:
         progress(kind, len(distinct), len(distinct))
         place = {key: i for i, key in enumerate(distinct)}
         return table.of(np.array([place[key] for key in names], np.int64))
+
+    def _keep_new(self, keys: Sequence[bytes | None], rows: Features) -> None:
+        """Keep the image features (k, d) that the cache lacks, but those that encode_images would raise for."""
+        name = collection("images", self.made, self.device)
+        finite = np.flatnonzero(np.isfinite(rows).all(axis=1))
+        new = {key: i for i in finite.tolist() if (key := keys[i]) is not None}
+        distinct = list(new)
+        for found in self.cache.read(name, distinct):
+            for position in found.positions:
+                del new[distinct[position]]
+        self._keep(name, "images", list(new), rows[list(new.values())])
 
     def _keep(self, name: str, kind: str, keys: list[bytes], rows: Features) -> None:
         """Keep the features of what could be read before it was computed."""

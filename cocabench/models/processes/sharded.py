@@ -48,9 +48,8 @@ class Sharded:
         shares = [([images[i] for i in own],) for own in dealt]
         found: list[ImageFeatures] = self.group.ask("encode_images", shares, progress=_up_to(len(images), progress))
         kept = _kept(dealt, found)
-        rows = np.concatenate([part.rows for part in found if len(part.rows)] or [found[0].rows])
         order = np.argsort(kept)
-        return ImageFeatures(rows[order], kept[order])
+        return ImageFeatures(_rows([part.rows for part in found])[order], kept[order])
 
     def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
         """Return a unit row per text."""
@@ -73,7 +72,9 @@ class Sharded:
             [value for part in found for value in getattr(part, name)] for name in ("texts", "scores", "truncated")
         )
         sorted_cut = [cut[i] for i in order] if cut else []
-        return Captions([texts[i] for i in order], [scores[i] for i in order], kept[order], sorted_cut)
+        rows = [part.features for part in found if part.features is not None]
+        features = _rows(rows)[order] if len(rows) == len(found) else None
+        return Captions([texts[i] for i in order], [scores[i] for i in order], kept[order], sorted_cut, features)
 
     def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield what the model costs on the first device, with nothing else going on in any process."""
@@ -89,6 +90,11 @@ def deal(n: int, batch: int, size: int) -> list[NDArray[np.int64]]:
 
 def _kept(dealt: Sequence[NDArray[np.int64]], found: Sequence[ImageFeatures | Captions]) -> NDArray[np.int64]:
     return np.concatenate([own[part.kept] for own, part in zip(dealt, found, strict=True)])
+
+
+def _rows(parts: Sequence[Features]) -> Features:
+    """Put the rows of all processes together; one that had no image does not know their width."""
+    return np.concatenate([part for part in parts if len(part)] or [parts[0]])
 
 
 def _up_to(total: int, progress: Progress) -> Progress:

@@ -48,7 +48,8 @@ class Toy:
                 kept.append(i)
             except DataError:
                 continue
-        return ImageFeatures(np.array(rows, np.float32).reshape(-1, 3), np.array(kept, np.int64))
+        found = np.array(rows, np.float32) if rows else np.empty((0, 0), np.float32)
+        return ImageFeatures(found, np.array(kept, np.int64))
 
     def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
         self.seen += texts
@@ -57,7 +58,10 @@ class Toy:
     def caption(
         self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress = silent
     ) -> Captions:
-        return Captions(["a"] * len(images), [0.0] * len(images), np.arange(len(images)))
+        rows, kept = self.encode_images(images, progress=progress)
+        rows[rows == options.get("broken")] = np.nan
+        made = rows if options.get("gives", True) else None
+        return Captions(["a"] * len(kept), [0.0] * len(kept), kept, features=made)
 
 
 @pytest.fixture
@@ -279,3 +283,28 @@ def test_a_cache_out_of_use_changes_no_feature(cache: Cache, images: list[FileIm
     found = other.encode_images(images)
     assert seen(other) == images
     assert found.rows.tobytes() == expected.rows.tobytes()
+
+
+def test_what_captioning_encodes_is_kept_where_it_is_new(
+    cache: Cache, images: list[FileImage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    (tmp_path / "copy.png").write_bytes(images[3].path.read_bytes())
+    bad, copy = FileImage(tmp_path / "bad.png"), FileImage(tmp_path / "copy.png")
+    model(cache).encode_images(images[:2])
+    written: list[int] = []
+    original = Cache.write
+    monkeypatch.setattr(Cache, "write", lambda self, *a: written.append(len(a[2])) or original(self, *a))
+    captioner = model(cache)
+    assert captioner.caption([bad, *images, copy], {"broken": 20.0}).kept.tolist() == [1, 2, 3, 4, 5, 6]
+    assert written == [2]
+    after = model(cache)
+    assert after.encode_images([*images, copy]).rows[:, 0].tolist() == [0, 10, 20, 30, 40, 30]
+    assert seen(after) == images[2:3]  # the one that was not finite
+
+
+@pytest.mark.parametrize("options", [{"gives": False}, {}])
+def test_captions_without_features_keep_none(cache: Cache, images: list[FileImage], options: dict[str, Any]) -> None:
+    sources = images if options else [FileImage(Path("gone.png"))]
+    model(cache).caption(sources, options)
+    assert cache.usage() == []

@@ -68,6 +68,10 @@ class TestThreeProcesses:
         written = model.caption(pictures(10, bad=(0,)), {"a": "!"})
         assert written.texts == [f"good {i} !" for i in range(1, 10)]
         assert written.kept.tolist() == list(range(1, 10))
+        assert written.features is not None
+        assert written.features[:, 0].tolist() == list(range(1, 10))
+        assert model.caption(pictures(10), {"a": "!", "gives": False}).features is None
+        assert np.shape(model.caption(pictures(2, bad=(0, 1)), {"a": "!"}).features) == (0, 0)
         assert written.truncated == [i % 2 == 0 for i in (1, 2, 3, 0, 1, 2, 3, 0, 1)]
         assert len(model.encode_images(pictures(0)).kept) == 0
         assert len(model.encode_images(pictures(2, bad=(0, 1))).kept) == 0

@@ -44,7 +44,11 @@ class Toy:
     ) -> Captions:
         kept = np.array([i for i, source in enumerate(images) if "bad" not in str(source)], np.int64)
         return Captions(
-            [f"{images[i]} {options['a']}" for i in kept], [float(i) for i in kept], kept, [i % 2 == 0 for i in kept]
+            [f"{images[i]} {options['a']}" for i in kept],
+            [float(i) for i in kept],
+            kept,
+            [i % 2 == 0 for i in kept],
+            self.encode_images(images).rows if options.get("gives", True) else None,
         )
 
 
