@@ -1,8 +1,10 @@
 """Imports point one way, and the light modules stay light."""
 
 import ast
+import graphlib
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -12,20 +14,11 @@ import cocabench
 PACKAGE = Path(cocabench.__file__).parent
 LAYERS = (
     ("errors", "types", "cachedir"),
-    (
-        "metrics",
-        "spec",
-        "signature",
-        "explain",
-        "store",
-        "epochs",
-        "efficiency",
-        "compare",
-        "gate",
-        "report",
-        "published",
-        "interop",
-    ),
+    ("spec", "signature", "explain", "text"),
+    ("store", "epochs", "efficiency"),
+    ("metrics", "published"),
+    ("compare", "interop"),
+    ("gate", "report"),
     ("registry", "data", "models", "demo", "thumbnails"),
     ("evaluators",),
     ("plan", "measure", "run", "expected"),
@@ -64,6 +57,35 @@ def test_a_module_imports_its_own_layer_and_lower_ones_only(path: Path) -> None:
     assert own in RANK, f"give {own} a layer"
     higher = {name for name in imports(path) if RANK[name] > RANK[own]}
     assert not higher, f"{own} must not import {higher}"
+
+
+MODULES = {
+    ".".join(("cocabench", *path.relative_to(PACKAGE).with_suffix("").parts)).removesuffix(".__init__"): path
+    for path in PACKAGE.rglob("*.py")
+}
+
+
+def modules_of(node: ast.AST, package: Sequence[str]) -> set[str]:
+    """Return the modules of cocabench that a statement imports, for whatever reason."""
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names} & MODULES.keys()
+    if not isinstance(node, ast.ImportFrom):
+        return set()
+    above = package[: len(package) - node.level + 1] if node.level else ()
+    base = ".".join((*above, *([node.module] if node.module else [])))
+    inner = {name for alias in node.names if (name := f"{base}.{alias.name}") in MODULES}
+    return inner or {base} & MODULES.keys()
+
+
+def test_no_module_needs_itself() -> None:
+    """Within a layer too, and for types alone too: a circle is one module in two files."""
+    graph = {}
+    for name, path in MODULES.items():
+        package = name.split(".") if path.name == "__init__.py" else name.split(".")[:-1]
+        nodes = ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        graph[name] = {found for node in nodes for found in modules_of(node, package)} - {name}
+    assert graph["cocabench.models.decoding.sampling"] > {"cocabench.models.decoding.steps"}, "relative imports count"
+    graphlib.TopologicalSorter(graph).prepare()
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,8 @@ from cocabench.cli.options import names_of
 
 if TYPE_CHECKING:
     from cocabench.compare import Cell, Change, Changes, Comparison, Difference, Row
-    from cocabench.report.text import Footnotes
     from cocabench.store import Results
+    from cocabench.text import Footnotes
 
 SHOWN = 12
 """Images listed each way by --samples where --all-samples is not given."""
@@ -32,7 +32,7 @@ def print_comparison(comparison: Comparison) -> None:
     """Print the table of a Comparison, best values bold, findings marked, notes and totals below."""
     from cocabench.compare import legend
     from cocabench.report.tables import header
-    from cocabench.report.text import Footnotes
+    from cocabench.text import Footnotes
 
     footnotes = Footnotes()
     rows = [_line(row, footnotes, two=len(comparison.models) == 2) for row in comparison.rows]
@@ -120,7 +120,7 @@ def compare(
 def _changes(results: Results, task: str, models: list[str], metric: str) -> Changes:
     from cocabench import compare as comparing
     from cocabench.errors import UnknownNameError, UsageError
-    from cocabench.report.text import plural
+    from cocabench.text import plural
 
     records = comparing.choose(results).records
     of_task = {r.model: r for r in records if r.task == task}
@@ -158,7 +158,7 @@ def _print_changes(found: Changes, most: int | None) -> None:
 
 
 def _change(found: Changes, change: Change) -> list[str]:
-    from cocabench.report.text import points
+    from cocabench.text import points
 
     first, second = (f"{points(value, found.info):.1f}" for value in (change.first, change.second))
     return [change.image_id, first, second, change.truth, *change.said]

@@ -63,7 +63,7 @@ def _best_in(output: Path, name: str, folder: Path) -> None:
 def print_best(records: Iterable[Record]) -> None:
     """Print the best epoch of each run, task and metric of quality, with its interval."""
     from cocabench.epochs import best_epochs
-    from cocabench.report.text import number
+    from cocabench.text import number
 
     for best in best_epochs(records):
         if best.info.kind == "quality":

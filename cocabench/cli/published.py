@@ -33,7 +33,7 @@ def print_published(records: Sequence[Record]) -> None:
 
 
 def _line(match: Match) -> list[str]:
-    from cocabench.report.text import number, signed
+    from cocabench.text import number, signed
 
     verdict = "[green]inside[/green]" if match.inside else "[red]outside[/red]"
     names = [match.record.task, match.metric, match.record.model, number(match.measured, match.info)]

@@ -50,8 +50,8 @@ def _print_list(records: Sequence[Record], results: Results) -> None:
 def _print_record(record: Record, results: Results) -> None:
     from cocabench.compare import GALLERY, notes
     from cocabench.explain import explain
-    from cocabench.report.text import number
     from cocabench.signature import short
+    from cocabench.text import number
 
     out.print(
         f"[bold]{escape(record.model)} on {escape(record.task)}[/bold]  {short(record.signature)}", soft_wrap=True

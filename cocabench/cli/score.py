@@ -100,7 +100,7 @@ def _print_tables(names: Sequence[str], samples: Samples, skipped: dict[str, str
     from cocabench.metrics import captions
     from cocabench.metrics.base import estimate
     from cocabench.metrics.captions import health
-    from cocabench.report.text import number
+    from cocabench.text import number
 
     for title, wanted in (("metric", names), ("captions health", captions.HEALTH)):
         rows = [

@@ -13,8 +13,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn
 
 from cocabench.cli.console import err
 from cocabench.plan import Job, State
-from cocabench.report.text import number
 from cocabench.run import Outcome
+from cocabench.text import number
 from cocabench.types import Progress as Told
 from cocabench.types import silent
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
-from cocabench.report.text import plural
 from cocabench.signature import known_differences, protocol_differences, short
+from cocabench.text import plural
 from cocabench.types import Record
 
 

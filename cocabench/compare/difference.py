@@ -11,7 +11,7 @@ from cocabench.compare.evidence import Evidence
 from cocabench.errors import UnpairedError
 from cocabench.metrics import paired
 from cocabench.metrics.base import Paired
-from cocabench.report.text import decimals, p_text, points, rounded_up, signed
+from cocabench.text import decimals, p_text, points, rounded_up, signed
 from cocabench.types import Estimate, MetricInfo, Record
 
 LEVEL = 0.05

@@ -10,8 +10,8 @@ from cocabench.compare.choice import brief, choose, incomparable, notes
 from cocabench.compare.difference import Difference, Finding, corrected, judged, tested
 from cocabench.compare.evidence import Evidence
 from cocabench.errors import UnknownNameError
-from cocabench.report.text import number, points
 from cocabench.store import Results
+from cocabench.text import number, points
 from cocabench.types import Estimate, MetricInfo, Record
 
 KINDS = ("classification", "retrieval", "captioning")

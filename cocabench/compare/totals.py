@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from cocabench.compare.difference import Difference, Finding, judged
 from cocabench.compare.table import Comparison, Row
 from cocabench.metrics import paired
-from cocabench.report.text import points
+from cocabench.text import points
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,8 @@ from cocabench.gate.rules import Limits, Rules
 from cocabench.metrics import paired
 from cocabench.metrics.base import Paired
 from cocabench.published import SUFFIX
-from cocabench.report.text import COSTS, decimals, number, points
 from cocabench.store import Results
+from cocabench.text import COSTS, decimals, number, points
 from cocabench.types import Estimate, MetricInfo, Record, Status, Verdict
 
 ABSENT = "required, but not in the baseline"

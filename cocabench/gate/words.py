@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from cocabench.compare import brief
 from cocabench.metrics.paired import POWER
-from cocabench.report.text import escape, p_text, plural, rounded_up, signed, table
+from cocabench.text import escape, p_text, plural, rounded_up, signed, table
 from cocabench.types import Status, Verdict
 
 ORDER = (

@@ -9,7 +9,7 @@ import pandas as pd
 
 from cocabench.published.causes import Cause, Expected, causes
 from cocabench.published.tables import SOURCES, read
-from cocabench.report.text import points
+from cocabench.text import points
 from cocabench.types import Estimate, MetricInfo, Record
 
 TOLERANCE = 0.2

@@ -10,7 +10,7 @@ from cocabench import published as publications
 from cocabench.epochs import epoch_of
 from cocabench.report.content import Report, plain
 from cocabench.report.grid import Entry, of_estimate
-from cocabench.report.text import plural
+from cocabench.text import plural
 from cocabench.types import Record
 
 FAR = 0.5

@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormat
 from cocabench.report.colours import INK, MUTED, RULE, Style
 from cocabench.report.pair import Score
 from cocabench.report.series import Panel, Point, Series
-from cocabench.report.text import shortened
+from cocabench.text import shortened
 
 MOST_NAMED = 12
 """Models that a legend names; of more, it names the front."""

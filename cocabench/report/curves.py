@@ -12,7 +12,7 @@ from cocabench.report.content import Report
 from cocabench.report.grid import Entry, Line, Table, of_estimate
 from cocabench.report.pair import score_of
 from cocabench.report.series import Series
-from cocabench.report.text import plural
+from cocabench.text import plural
 
 
 def curves(report: Report, palette: Mapping[str, Style]) -> list[tuple[Row, tuple[Series, ...]]]:

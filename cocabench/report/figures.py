@@ -16,7 +16,7 @@ from matplotlib.patches import Patch
 
 from cocabench.report.colours import INK, MUTED, RULE, Style
 from cocabench.report.pair import Pair, PairRow, Score
-from cocabench.report.text import plural, shortened, signed
+from cocabench.text import plural, shortened, signed
 
 WIDTH, ROW, TOP, BOTTOM = 9.0, 0.28, 1.3, 0.65
 """Inches: the figure's width, a task's height, and the room for title and axis."""

@@ -7,8 +7,8 @@ import io
 from collections.abc import Iterator
 
 from cocabench.report.grid import Entry, Table
-from cocabench.report.text import Footnotes, escape
-from cocabench.report.text import table as markdown_table
+from cocabench.text import Footnotes, escape
+from cocabench.text import table as markdown_table
 
 
 def to_markdown(table: Table) -> str:

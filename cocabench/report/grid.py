@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from cocabench.compare import Cell, remarks
-from cocabench.report.text import decimals, points, spread
+from cocabench.text import decimals, points, spread
 from cocabench.types import Estimate, MetricInfo
 
 

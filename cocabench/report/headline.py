@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 from cocabench.compare import Comparison, Finding, Row
 from cocabench.published import SUFFIX
-from cocabench.report.text import plural, signed
+from cocabench.text import plural, signed
 
 
 class Headline(NamedTuple):

@@ -9,7 +9,7 @@ from cocabench.compare import KINDS, Average, Row, averages, legend
 from cocabench.report.content import Report
 from cocabench.report.grid import Entry, Line, Table, of_cell
 from cocabench.report.pair import Score
-from cocabench.report.text import points, rounded_up
+from cocabench.text import points, rounded_up
 
 ALL = "all tasks"
 

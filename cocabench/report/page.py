@@ -24,7 +24,7 @@ from cocabench.report.headline import headline
 from cocabench.report.layout import layout
 from cocabench.report.looks import Look
 from cocabench.report.pair import Pair
-from cocabench.report.text import signed
+from cocabench.text import signed
 
 SHOWN_AT_FIRST = 8
 """Models whose columns are shown at first; the others are chosen on the page."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from cocabench import published as publications
 from cocabench.compare import Comparison, Row, compare, notes
 from cocabench.report.content import Report
-from cocabench.report.text import plural, points
+from cocabench.text import plural, points
 from cocabench.types import Estimate, MetricInfo
 
 MOST_TESTED = 5

@@ -6,7 +6,7 @@ import csv
 import io
 
 from cocabench.compare import Cell, Comparison, Difference, Row, remarks
-from cocabench.report.text import Footnotes, escape, points, table
+from cocabench.text import Footnotes, escape, points, table
 
 
 def header(comparison: Comparison) -> list[str]:

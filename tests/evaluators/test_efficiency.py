@@ -18,8 +18,8 @@ from cocabench.models.build import meta_network
 from cocabench.models.costs import Peak, gflops, parameters, seconds, training_step
 from cocabench.models.training import saved_bytes, shapes_of
 from cocabench.published import profile
-from cocabench.report.text import number
 from cocabench.spec import parse_model
+from cocabench.text import number
 from cocabench.types import Estimate, MetricInfo
 
 from ..conftest import Command

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cocabench.report.text import Footnotes, escape, number, rounded_up, signed, table
+from cocabench.text import Footnotes, escape, number, rounded_up, signed, table
 from cocabench.types import Estimate
 from tests.report.records import INFO, estimate
 
