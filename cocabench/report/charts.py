@@ -56,16 +56,16 @@ def multiples(panels: Sequence[Panel], y_label: str) -> Figure:
     for axes, panel in zip(grid.flat, panels, strict=False):
         _plain(axes, "", "")
         for i, series in enumerate(panel.series):
-            axes.vlines(i, 0, series.ys[0].value, color=series.style.light, linewidth=5)
-            value = f"{series.ys[0].value:.0f}"
-            axes.annotate(
-                value, (i, series.ys[0].value), (0, 3), textcoords="offset points", ha="center", fontsize=8, color=INK
-            )
+            value, colour = series.ys[0].value, series.style.light
+            axes.vlines(i, 0, value, color=colour, linewidth=3)
+            axes.plot([i], [value], series.style.mark, color=colour, markersize=6)
+            where: dict[str, Any] = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
+            axes.annotate(f"{value:.0f}", (i, value), (0, 6), color=INK, **where)
         axes.set_title(shortened(panel.title, 26), fontsize=9, color=INK, loc="left")
         axes.set_xlim(-0.8, len(panel.series) - 0.2)
         axes.set_xticks([])
-        axes.margins(y=0.18)
-        axes.set_ylim(bottom=0)
+    highest = max(series.ys[0].value for panel in panels for series in panel.series)
+    grid.flat[0].set_ylim(0, 1.2 * highest or 1)
     for axes in grid.flat[len(panels) :]:
         axes.set_visible(False)
     figure.supylabel(y_label, fontsize=9, color=INK)
@@ -73,15 +73,14 @@ def multiples(panels: Sequence[Panel], y_label: str) -> Figure:
 
 
 def curve(series: Sequence[Series], x_label: str, y_label: str) -> Figure:
-    """Draw a metric over the checkpoints of one run, with its intervals; the best checkpoint is ringed."""
+    """Draw a metric over the checkpoints of runs, in bands of its intervals; the best checkpoint is ringed."""
     figure = Figure(figsize=(5.2, 3.4))
     axes = figure.add_axes((0.13, 0.16, 0.83, 0.78))
     _plain(axes, x_label, y_label)
     for line in series:
         colour, values = line.style.light, [y.value for y in line.ys]
         axes.plot(line.xs, values, color=colour, marker=line.style.mark, markersize=4, linewidth=1.6, zorder=3)
-        for x, y in zip(line.xs, line.ys, strict=True):
-            _error(axes, x, y, line.style)
+        _band(axes, line)
         if line.best is not None:
             ring: dict[str, Any] = {"markerfacecolor": "none", "markersize": 11, "zorder": 4}
             axes.plot([line.xs[line.best]], [values[line.best]], "o", color=colour, **ring)
@@ -90,6 +89,13 @@ def curve(series: Sequence[Series], x_label: str, y_label: str) -> Figure:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.margins(x=0.06, y=0.15)
     return figure
+
+
+def _band(axes: Axes, line: Series) -> None:
+    """Shade the intervals of a line, which those of another may cross; a point without one is its own interval."""
+    lows = [y.value if y.low is None else y.low for y in line.ys]
+    highs = [y.value if y.high is None else y.high for y in line.ys]
+    axes.fill_between(line.xs, lows, highs, color=line.style.light, alpha=0.15, linewidth=0, zorder=2)
 
 
 def _error(axes: Axes, x: float, y: Score, style: Style) -> None:

@@ -6,12 +6,13 @@ from pathlib import Path
 
 import pytest
 
-from cocabench.report import drawing
+from cocabench.report import charts, drawing
 from cocabench.report.colours import styles
 from cocabench.report.content import gather
 from cocabench.report.drawing import Plot, draw_all, inline
 from cocabench.report.pair import pairs
 from cocabench.report.plots import plots
+from cocabench.report.series import Panel, Score, Series
 from tests.report.records import estimate, record
 
 
@@ -54,3 +55,9 @@ def test_an_inline_figure_takes_the_page_s_colours_and_its_own_ids(tmp_path: Pat
     assert "t &lt;i&gt;$x$" in text
     assert 'id="figure1a-' in text
     assert "<metadata" not in text
+
+
+def test_every_panel_shows_its_highest_mean() -> None:
+    (style,) = styles(["a"]).values()
+    panels = [Panel(name, (Series("a", (0.0,), (Score(y, None, None),), style),)) for name, y in (("x", 9), ("y", 90))]
+    assert all(axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 90 for axes in charts.multiples(panels, "mean").axes)
