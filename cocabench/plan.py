@@ -131,13 +131,15 @@ def _captions_first(tasks: Sequence[Prepared]) -> list[Prepared]:
     """Put each captioning task before the first other one that reads an image of its own."""
     ordered: list[Prepared] = []
     for task, data in tasks:
-        captions, before = task.evaluator.needs == "captioner", len(ordered)
-        for i, (other, its) in enumerate(ordered if captions else ()):
-            if other.evaluator.needs != "captioner" and not _images(data).isdisjoint(_images(its)):
-                before = i
-                break
-        ordered.insert(before, (task, data))
+        own = _images(data) if task.evaluator.needs == "captioner" else set()
+        readers = (i for i, (other, its) in enumerate(ordered) if own and _reads(other, its, own))
+        ordered.insert(next(readers, len(ordered)), (task, data))
     return ordered
+
+
+def _reads(task: Task, data: Data | CocabenchError, images: set[str]) -> bool:
+    """Tell whether a task that does not caption reads one of the images."""
+    return task.evaluator.needs != "captioner" and not images.isdisjoint(_images(data))
 
 
 def _images(data: Data | CocabenchError) -> set[str]:
