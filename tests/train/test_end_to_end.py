@@ -97,7 +97,7 @@ def test_data_train_run_report(command: Command, root: Path, tmp_path: Path) -> 
     assert max(by_epoch) > 0.45 > recall[f"{run}/architecture.json:{run}/checkpoints/epoch_0.safetensors"]
     told = command("report", results, "--output", tmp_path / "report")
     assert told.code == 0, told.err
-    assert "epoch_20" in (tmp_path / "report/report.md").read_text()
+    assert "epoch_20" in (tmp_path / "report/index.html").read_text()
 
 
 @pytest.mark.parametrize("contrastive", [1.0, 0.0], ids=["both losses", "captions only"])
