@@ -45,6 +45,7 @@ PARTS: Mapping[str, str] = {
     "preprocess": "resolution, resize mode, mean and std of the images",
     "vocabulary": "the tokenizer's own files",
     "precision": "of the computation",
+    "compile": "the image tower ran through torch.compile",
     "packages.open_clip_torch": "builds the network",
     "packages.pillow": "decodes and resizes images",
     "packages.torch": "computes",

@@ -111,18 +111,20 @@ Prepared = tuple[Task, Data | CocabenchError]
 """A task and its data, or why there are none."""
 
 
-def plan(models: Iterable[ModelPlan], tasks: Iterable[Task], settings: Settings, precision: str) -> list[Job]:
+def plan(
+    models: Iterable[ModelPlan], tasks: Iterable[Task], settings: Settings, precision: str, *, compiled: bool = False
+) -> list[Job]:
     """Return a Job for every model and task, models outermost, so that each is loaded once.
 
     Tasks keep their order, but captioning comes before others on the same images: it must encode them in any case, and
-    the others find the features that it made.
+    the others find the features that it made. precision, compiled: the Hardware's, which move numbers.
     """
     prepared = _captions_first([(task, _data_or_error(task, settings)) for task in tasks])
     store = Store(settings.output)
     return [
         _job(model, identity, task, data, settings, store)
         for model in models
-        for identity in [_identity(model, precision)]
+        for identity in [_identity(model, precision, compiled)]
         for task, data in prepared
     ]
 
@@ -179,16 +181,22 @@ def _job(
     return replace(job, state=State.READY if record is None else State.DONE, record=record)
 
 
-def _identity(model: ModelPlan, precision: str) -> dict[str, JsonValue] | None:
+def _identity(model: ModelPlan, precision: str, compiled: bool) -> dict[str, JsonValue] | None:
     """Return the model part of the signature, or None while the weights are not at hand.
 
     Pillow and torchvision are in it because they make the pixels. The weights file is hashed: once per model.
+    compile is in it where it is set only, so that signatures without it stay.
     """
     if not model.at_hand:
         return None
     names = ("open_clip_torch", "pillow", "torch", "torchvision")
     packages: dict[str, JsonValue] = {name: metadata.version(name) for name in names}
-    return {**model.signature(), "precision": precision, "packages": packages}
+    return {
+        **model.signature(),
+        "precision": precision,
+        **({"compile": True} if compiled else {}),
+        "packages": packages,
+    }
 
 
 def finished(job: Job, settings: Settings, store: Store) -> Record | None:

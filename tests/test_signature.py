@@ -273,6 +273,17 @@ def test_precision_and_packages_are_the_models(models: Path, data: Path, monkeyp
     assert protocol_differences(fp32, signature("fp32")) == []
 
 
+def test_compilation_is_in_a_signature_where_it_is_set_only(models: Path, data: Path) -> None:
+    tasks, settings = [read_task(data / "name.toml")], planning.Settings(data_root=data)
+    plans = model_plans(parse_models(str(models / "clip")))
+    (plain,), (compiled,) = (planning.plan(plans, tasks, settings, "fp32", compiled=on) for on in (False, True))
+    assert plain.signature
+    assert compiled.signature
+    assert compiled.signature.model == {**plain.signature.model, "compile": True}
+    assert "compile" not in plain.signature.model
+    assert compiled.signature.protocol == plain.signature.protocol
+
+
 def test_a_signature_is_the_same_on_every_machine() -> None:
     """Literal digits: a change of the hash would orphan every stored result."""
     fixed = Signature(protocol={"task": "é", "data": {"images": 3}, "limit": None}, model={"id": "m", "x": [1.5, True]})

@@ -45,6 +45,9 @@ def run(
         typer.Option("--device", "--devices", help="auto, cpu, cuda:1; a process each: all, 0,1, cpu,cpu."),
     ] = "auto",
     precision: Annotated[Precision, typer.Option(help="auto: fp32 on the CPU, fp16 on CUDA.")] = Precision.AUTO,
+    compiled: Annotated[
+        bool, typer.Option("--compile", help="torch.compile image towers; on a CPU this needs a C++ compiler.")
+    ] = False,
     batch_size: Annotated[str, typer.Option(help="auto or a number; halved when memory runs out.")] = "auto",
     workers: Annotated[
         int | None, typer.Option(min=0, help="Processes that decode images.", show_default="auto")
@@ -130,11 +133,13 @@ def run(
             batch_size=_batch_size(batch_size),
             workers=workers,
             skip_bad_images=skip_bad_images,
+            compile=compiled,
         )
         machine, *_ = [computing(device=name) for name in group.devices]
 
         def evaluate(models: Sequence[str]) -> None:
-            jobs = plan(_models(models, quick_gelu, dry_run, quiet), chosen, settings, machine.precision)
+            plans = _models(models, quick_gelu, dry_run, quiet)
+            jobs = plan(plans, chosen, settings, machine.precision, compiled=machine.compile)
             unavailable = preflight(jobs, quiet)
             if require_metrics and unavailable:
                 raise UsageError("--require-metrics", "; ".join(by_reason(unavailable)))

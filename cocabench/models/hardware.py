@@ -19,13 +19,14 @@ Precision = Literal["fp32", "fp16", "bf16"]
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and how to compute. batch_size and workers None: chosen here."""
+    """Where and how to compute. batch_size and workers None: chosen here. compile: image towers by torch.compile."""
 
     device: torch.device
     precision: Precision
     batch_size: int | None = None
     workers: int | None = None
     skip_bad_images: bool = False
+    compile: bool = False
 
     @property
     def images_per_batch(self) -> int:
@@ -73,6 +74,7 @@ def hardware(
     batch_size: int | None = None,
     workers: int | None = None,
     skip_bad_images: bool = False,
+    compile: bool = False,  # noqa: A002
 ) -> Hardware:
     """Return the Hardware that the flags mean. auto: CUDA where there is one, with fp16; fp32 on the CPU."""
     try:
@@ -82,6 +84,10 @@ def hardware(
         raise UsageError(
             f"--device {device}", str(error).splitlines()[0], fix="`cocabench doctor` lists devices"
         ) from None
+    if compile:
+        from cocabench.models.compiled import check_compiler
+
+        check_compiler(chosen)
     if precision == "auto":
         precision = "fp16" if chosen.type == "cuda" else "fp32"
-    return Hardware(chosen, cast(Precision, precision), batch_size, workers, skip_bad_images)
+    return Hardware(chosen, cast(Precision, precision), batch_size, workers, skip_bad_images, compile)

@@ -47,7 +47,10 @@ T = TypeVar("T")
 
 @dataclass
 class OpenClip:
-    """A loaded CLIP or CoCa. warnings grows while it runs (halved batches). layers: entered around each computation."""
+    """A loaded CLIP or CoCa. warnings grows while it runs (halved batches). layers: entered around each computation.
+
+    compiled: images to features, with --compile.
+    """
 
     id: str
     net: Any
@@ -58,6 +61,7 @@ class OpenClip:
     parameters: dict[str, int]
     warnings: list[str] = field(default_factory=list)
     layers: Callable[[], AbstractContextManager[None]] = nullcontext
+    compiled: Callable[[torch.Tensor], torch.Tensor] | None = None
     _batch_limits: dict[str, int] = field(default_factory=dict)
 
     def encode_images(self, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures:
@@ -173,7 +177,7 @@ class OpenClip:
         return self._smaller_if_needed(work, inputs, kind)
 
     def _image_features(self, pixels: torch.Tensor) -> torch.Tensor:
-        return _unit(self.net.encode_image, pixels)
+        return _unit(self.compiled or self.net.encode_image, pixels)
 
 
 def _unit(encode: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
@@ -202,6 +206,7 @@ def built(plan: Blueprint) -> Any:
 def placed(plan: Blueprint, net: Any, hardware: Hardware) -> OpenClip:
     """Return the model of a built network, on its device, ready to encode."""
     plain = hardware.device.type == "cpu" and hardware.precision == "fp32"
+    by_onednn = plain and not hardware.compile  # torch.compile cannot take oneDNN's layers
     return OpenClip(
         id=plan.id,
         net=net.to(hardware.device),
@@ -211,8 +216,15 @@ def placed(plan: Blueprint, net: Any, hardware: Hardware) -> OpenClip:
         captions=plan.captions,
         parameters=tower_parameters(net),
         warnings=_warnings(plan, net),
-        layers=onednn.Layers(net) if plain else nullcontext,
+        layers=onednn.Layers(net) if by_onednn else nullcontext,
+        compiled=_compiled(plan, net) if hardware.compile else None,
     )
+
+
+def _compiled(plan: Blueprint, net: Any) -> Callable[[torch.Tensor], torch.Tensor]:
+    from cocabench.models.compiled import compiled  # torch's compiler takes a second to import
+
+    return compiled(net.encode_image, plan.id)
 
 
 def _warnings(plan: Blueprint, net: Any) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -29,6 +30,7 @@ class Loaded(Protocol):
     net: Any
     tokenizer: Tokenizer
     hardware: Hardware
+    compiled: Callable[[torch.Tensor], torch.Tensor] | None
     captions: bool
 
     @property
@@ -62,7 +64,7 @@ def _works(model: Loaded, decoding: Mapping[str, Any]) -> dict[str, Prepare]:
 
     def images(example: Example, n: int) -> Callable[[], object]:
         inputs = pixels(example, n)
-        return lambda: model.net.encode_image(inputs)
+        return partial(model.compiled or model.net.encode_image, inputs)
 
     def texts(example: Example, n: int) -> Callable[[], object]:
         inputs = model.tokenizer([example.texts[0]] * n).to(device)
