@@ -87,7 +87,8 @@ class OpenClip:
     ) -> Captions:
         """Return a caption for each image that could be read. NotACaptionerError for a model without a decoder.
 
-        options: those of `DecodeOptions`, and prompt: the first words of every caption.
+        options: those of `DecodeOptions`, and prompt: the first words of every caption. Under --compile no features
+        come with them: those of encode_images would differ in their last bits.
         """
         ids = self._caption_ids()
         prompt = options.get("prompt", "")
@@ -104,7 +105,8 @@ class OpenClip:
 
         found, kept = self._over_images(images, decode, progress, stage="captions")
         rows = [row for _, part in found for row in part]
-        features = torch.cat([part for part, _ in found]).numpy() if found else np.empty((0, 0), np.float32)
+        pooled = [part for part, _ in found] or [torch.empty(0, 0)]
+        features = None if self.compiled else torch.cat(pooled).numpy()
         return Captions([r[0] for r in rows], [r[1] for r in rows], kept, [r[2] for r in rows], features)
 
     def likelihoods(
