@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from cocabench.errors import BadImageError, DataError
@@ -33,9 +34,18 @@ class _Images(Dataset[torch.Tensor | DataError]):
 
     def __getitem__(self, index: int) -> torch.Tensor | DataError:
         try:
-            return self.transform(self.sources[index].open())
+            return self.transform(_untold(self.sources[index].open()))
         except DataError as error:  # told, not raised: a worker's exception would lose its class on the way
             return error
+
+
+def _untold(image: Image.Image) -> Image.Image:
+    """Return the same pixels without a palette's transparency, of which Pillow would warn and which RGB drops."""
+    if image.mode != "P" or not isinstance(image.info.get("transparency"), bytes):
+        return image
+    opaque = image.copy()
+    del opaque.info["transparency"]
+    return opaque
 
 
 def batches(

@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from cocabench.data.images import FileImage
 from cocabench.errors import BadImageError
 from cocabench.models.batches import Batch, batches
 
@@ -30,6 +32,20 @@ def transform(image: Image.Image) -> torch.Tensor:
 
 def loaded(n: int, *, skip_bad: bool = True, workers: int = 0) -> Iterator[Batch]:
     return batches([Source(i) for i in range(n)], transform, batch_size=2, workers=workers, skip_bad=skip_bad)
+
+
+def test_a_palette_with_transparency_is_read_as_its_colours_without_a_warning(tmp_path: Path) -> None:
+    picture = Image.new("P", (2, 2), 1)
+    picture.putpalette([9, 8, 7, 30, 20, 10])
+    picture.save(tmp_path / "a.png", transparency=bytes([255, 128]))
+    file = FileImage(tmp_path / "a.png")
+    assert isinstance(file.open().info["transparency"], bytes)
+
+    def rgb(image: Image.Image) -> torch.Tensor:
+        return transform(image.convert("RGB"))
+
+    (batch,) = batches([file], rgb, batch_size=1, workers=0, skip_bad=False)
+    assert batch.pixels[0, 0, 0, 0].tolist() == [30, 20, 10]
 
 
 @pytest.mark.parametrize("workers", [0, 1])
