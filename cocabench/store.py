@@ -255,4 +255,9 @@ def _load(path: Path) -> Iterator[tuple[Record, Path | None]]:
         else:
             yield parse_record(content, str(path)), path
     else:
-        raise ResultsError(str(path), "no such file or folder")
+        raise ResultsError(
+            str(path),
+            "no such file or folder",
+            wanted="a results folder (a whole one, or one model's in it) or a Record's file",
+            fix="`cocabench show FOLDER` lists what a folder holds",
+        )

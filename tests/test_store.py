@@ -85,8 +85,8 @@ def test_what_is_no_record_is_said_with_its_path(tmp_path: Path, content: str, s
 def test_nothing_to_load_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="no Records"):
         cocabench.load(tmp_path)
-    with pytest.raises(ResultsError, match="no such file"):
-        cocabench.load(tmp_path / "nowhere")
+    with pytest.raises(ResultsError, match="no such file or folder; wanted a results folder"):
+        cocabench.load(tmp_path / "demo/coca")
 
 
 def test_baselines_below_a_results_folder_are_not_its_results(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
@@ -148,13 +149,19 @@ def _print_changes(found: Changes, most: int | None) -> None:
             f"({escape(found.task)}, {escape(found.metric)})",
             soft_wrap=True,
         )
-        rows = [[escape(cell) for cell in _change(found, change)] for change in listed[:most]]
-        if rows:
-            print_table(
-                [escape(c) for c in ("image", *found.models, "truth", *(f"{m} says" for m in found.models))], rows
-            )
+        if listed:
+            _print_listed(found, listed[:most])
         if most is not None and len(listed) > most:
             _dim(f"{len(listed) - most} more; --all-samples lists them")
+
+
+def _print_listed(found: Changes, listed: Sequence[Change]) -> None:
+    """Print a row per image. What models say is left out where no sample tells, as in retrieval."""
+    columns = ["image", *found.models, "truth", *(f"{name} says" for name in found.models)]
+    if not any(any(change.said) for change in listed):
+        columns = columns[:-2]
+    rows = [_change(found, change)[: len(columns)] for change in listed]
+    print_table([escape(c) for c in columns], [[escape(cell) for cell in row] for row in rows])
 
 
 def _change(found: Changes, change: Change) -> list[str]:

@@ -29,7 +29,9 @@ def read(path: Path) -> list[Record]:
         if not files:
             raise ResultsError(str(path), "no JSON files in it", wanted="what clip_benchmark eval wrote")
         return [record for file in files for record in clip_benchmark.read_json(file)]
+    wanted = "CLIP_benchmark's .json or .csv, or open_clip_train's results.jsonl"
+    if not path.exists():
+        raise ResultsError(str(path), "no such file or folder", wanted=wanted)
     if path.suffix not in _READERS:
-        wanted = "CLIP_benchmark's .json or .csv, or open_clip_train's results.jsonl"
         raise ResultsError(str(path), f"a file of the kind {path.suffix or 'without a suffix'}", wanted=wanted)
     return _READERS[path.suffix](path)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cocabench.compare import Evidence, changes, read
@@ -42,6 +43,7 @@ def test_the_command_lists_them(command: Command, tmp_path: Path) -> None:
     classified(tmp_path, "b", right(20, 60))
     told = command("compare", tmp_path, "--samples", "pets")
     assert "b broke 20 of 60 images (pets, acc1)" in told.out
+    assert "a says" in told.out
     assert "8 more; --all-samples lists them" in told.out
     assert "b mended 0 of 60 images" in told.out
     assert "00039" in command("compare", tmp_path, "--samples", "pets", "--all-samples").out
@@ -59,3 +61,13 @@ def test_the_command_marks_findings_and_prints_what_would_show(command: Command,
     assert " would show" in lines[2]
     assert "classification: a against b: 1 better, 1 no difference, 0 worse" in lines
     assert lines[4].startswith("mean over 2 tasks of classification: 90.0, 64.5 | +25.5 ± ")
+
+
+def test_no_column_for_what_no_sample_tells(command: Command, tmp_path: Path) -> None:
+    for name, hits in (("a", right(4, 6)), ("b", right(2, 6))):
+        classified(tmp_path, name, hits)
+    for path in tmp_path.rglob("*.samples.parquet"):
+        pd.read_parquet(path).drop(columns="top5_names").to_parquet(path, index=False)
+    told = command("compare", tmp_path, "--samples", "pets").out
+    assert "truth" in told
+    assert "says" not in told

@@ -89,6 +89,12 @@ def test_imported_records_are_labelled_and_claim_no_interval_and_no_count(folder
     assert found.definitions["acc1"].summary.startswith("Share of images")
 
 
+def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+    for name in ("nowhere", "nowhere.csv", "nowhere.json", "nowhere.jsonl"):
+        with pytest.raises(ResultsError, match="no such file"):
+            interop.read(tmp_path / name)
+
+
 @OPEN_FILES
 def test_the_csv_of_their_own_build_holds_the_same(folder: Path) -> None:
     defined = {key: value for key, value in numbers(folder).items() if value is not None}
