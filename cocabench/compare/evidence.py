@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from pathlib import Path
 
@@ -30,7 +31,9 @@ class Evidence:
     def paired(self, first: Record, second: Record, metric: str, *, seed: int = 0) -> Paired:
         """Return first minus second of a metric on their samples. UnpairedError says why there is no such test."""
         declared = self.declared(first, metric)
-        return pairing.compare_ordered(declared, self.samples(first), self.samples(second), seed=seed)
+        found = pairing.compare_ordered(declared, self.samples(first), self.samples(second), seed=seed)
+        _agree(first, second, metric, found)
+        return found
 
     def declared(self, record: Record, metric: str) -> Metric:
         """Return the declared metric that a Record measures under a name; UnpairedError for those of plugins."""
@@ -68,6 +71,14 @@ class Evidence:
         if path is None or not samples_path(path).is_file():
             raise UnpairedError("", f"no samples of {record.model} on {record.task}")
         return path
+
+
+def _agree(first: Record, second: Record, metric: str, found: Paired) -> None:
+    """Raise UnpairedError where the samples' difference is not that of the Records, as after an edit of one of them."""
+    a, b = (held.value if (held := r.metrics.get(metric)) else None for r in (first, second))
+    if a is not None and b is not None and not math.isclose(a - b, found.value, rel_tol=1e-6, abs_tol=1e-6):
+        told = f"{a - b:.6g} by the Records, {found.value:.6g} by their samples"
+        raise UnpairedError("", f"one of {first.model} and {second.model} on {first.task} was edited ({told})")
 
 
 def _hashed(samples: pd.DataFrame) -> pd.DataFrame:

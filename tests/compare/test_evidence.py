@@ -11,6 +11,7 @@ import pytest
 from cocabench.compare import Evidence, evidence, read
 from cocabench.errors import UnpairedError
 from cocabench.metrics import pairing
+from cocabench.metrics.base import estimate
 from cocabench.store import Store, samples_path
 from cocabench.types import Record
 from tests.metrics.frames import EVERY
@@ -25,7 +26,8 @@ def test_as_of_the_samples_themselves_in_whatever_order(
     monkeypatch.setattr(evidence, "KEPT_NUMBERS", kept)
     declared, *frames = EVERY[metric]
     records = [
-        _with(frame.sample(frac=1, random_state=seed), tmp_path, f"m{seed}") for seed, frame in enumerate(frames)
+        _with(frame.sample(frac=1, random_state=seed), tmp_path, f"m{seed}", metric)
+        for seed, frame in enumerate(frames)
     ]
     held = Evidence(read(tmp_path))
     expected = pairing.compare(declared, *frames)
@@ -50,9 +52,20 @@ def test_other_images_are_no_pair(tmp_path: Path) -> None:
         Evidence(read(tmp_path)).paired(a, b, "acc1")
 
 
-def _with(frame: pd.DataFrame, folder: Path, model: str) -> Record:
-    """Store a Record with other samples than its own."""
+def test_a_number_that_its_samples_do_not_give_is_no_pair(tmp_path: Path) -> None:
+    a, b = classified(tmp_path, "a", right(6, 9)), classified(tmp_path, "b", right(6, 9))
+    edited = b.model_copy(update={"metrics": {"acc1": b.metrics["acc1"].model_copy(update={"value": 0.1})}})
+    Store(tmp_path).put_record(edited)
+    with pytest.raises(UnpairedError, match=r"b on pets was edited \(0\.566667 by the Records, 0 by their samples"):
+        Evidence(read(tmp_path)).paired(a, edited, "acc1")
+
+
+def _with(frame: pd.DataFrame, folder: Path, model: str, metric: str = "") -> Record:
+    """Store a Record with other samples than its own, and their number where a metric is given."""
     record = classified(folder, model, np.array([True]))
+    if metric:
+        record = record.model_copy(update={"metrics": {metric: estimate(EVERY[metric][0], frame)}})
+        Store(folder).put_record(record)
     path = Store(folder).path(record.model, record.task, record.signature)
     frame.to_parquet(samples_path(path), index=False)
     return record
