@@ -20,6 +20,9 @@ from cocabench.types import Record
 EFFICIENCY = "efficiency"
 """The evaluator whose Records are costs and no scores."""
 
+MOST_TESTED = 5
+"""Models of which every pair is tested, and every metric; of more, each against the first on the primary metrics."""
+
 
 @dataclass(frozen=True)
 class Report:
@@ -97,7 +100,8 @@ def gather(
         raise ResultsError("report", "no Records, and no published model named", fix="name a results folder")
     evidence, names = Evidence(found), models or _order(records, baseline)
     tested = compare(records, models=names, evidence=evidence)
-    everything = compare(records, models=names, all_metrics=True, evidence=Evidence())
+    few = len(names) <= MOST_TESTED
+    everything = compare(records, models=names, all_metrics=True, evidence=evidence if few else Evidence())
     comparison = Comparison(tested.models, tested.rows, left_out)
     kept = tuple(r for r in records if r.model in tested.models)
     return Report(title, kept, costs, comparison, everything, found, evidence, tuple(baseline))

@@ -9,12 +9,9 @@ from typing import NamedTuple
 
 from cocabench import published as publications
 from cocabench.compare import Comparison, Row, compare, notes
-from cocabench.report.content import Report
+from cocabench.report.content import MOST_TESTED, Report
 from cocabench.text import plural, points
 from cocabench.types import Estimate, MetricInfo
-
-MOST_TESTED = 5
-"""Models of which every pair is tested for the page; of more, only the pairs with the first."""
 
 
 class Score(NamedTuple):
