@@ -6,6 +6,7 @@ Features and captions are small and on the CPU, so gloo carries them whatever th
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -64,9 +65,14 @@ class Together:
         return [one.get() for one in self._gather(own)]
 
     def dismiss(self) -> None:
-        """Let the other processes end."""
+        """Let the other processes end, and wait until all have heard it: a connection closed earlier would fail them.
+
+        One that is lost now takes nothing with it.
+        """
         if self.connect is None:
-            self._send([None] * self.size)
+            with suppress(LostProcessError, RuntimeError):
+                self._send([None] * self.size)
+                dist.barrier()
 
     def _send(self, questions: Sequence[Ask | None]) -> None:
         try:
@@ -97,6 +103,7 @@ def serve(worker: Worker) -> None:
         try:
             dist.scatter_object_list(question, None, src=0)
             if question[0] is None:
+                dist.barrier()
                 return
             method, arguments = question[0]
             dist.gather_object(answer(worker, method, arguments, progress=silent), None, dst=0)
