@@ -35,6 +35,7 @@ EXTRA: dict[str, tuple[str, ...]] = {
     "images": ("images",),
     "captioning-cuda": ("captioning_cuda",),
     "captioning-curves": ("captioning_curves",),
+    "decoding-fuzz": ("decoding_fuzz",),
 }
 """Rows that need a GPU or have no other side: run by name only."""
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
-from benchmarks.make_decoding_goldens import peer_environment
+from benchmarks import pinned
 from benchmarks.sides import Options, Row, Work
 
 
@@ -66,7 +66,7 @@ ROW = Row(
     theirs=theirs,
     tolerance=0,
     arguments={"--model": "coca_ViT-B-32", "--images": 8, "--groups": 3, "--length": 30},
-    environment=peer_environment,
+    environment=pinned.environment,
     repeats=2,
 )
 

@@ -19,8 +19,8 @@ from typing import Any
 
 import torch
 
+from benchmarks import pinned
 from benchmarks.captioning_curves import add_flags, bandwidth, prepared, seconds, step_bytes
-from benchmarks.make_decoding_goldens import peer_environment
 from benchmarks.sides import row, worker
 
 Side = Callable[..., torch.Tensor]
@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     if options.worker:
         print(json.dumps(_compare(options)))
         return
-    report = worker("benchmarks.captioning_cuda", [*given, "--worker"], options.threads, peer_environment())
+    report = worker("benchmarks.captioning_cuda", [*given, "--worker"], options.threads, pinned.environment())
     if not options.json:
         for key, value in report.items():
             print(f"{key:>12}: {value}")

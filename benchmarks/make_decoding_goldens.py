@@ -12,22 +12,14 @@ import json
 import os
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 import torch
 
-PINS = (
-    "open_clip_torch==3.3.0",
-    "transformers==4.49.0",
-    "tokenizers==0.21.4",
-    "huggingface-hub==0.36.2",
-    "numpy==2.2.6",
-    "clip-benchmark==1.6.2",
-)
-ROOT = Path(__file__).resolve().parent.parent
+from benchmarks.pinned import environment
+from benchmarks.sides import ROOT
+
 GOLDENS = ROOT / "tests" / "models" / "data" / "decoding.json"
 
 VISION = {"image_size": 16, "patch_size": 4, "width": 32, "layers": 1, "head_width": 16, "output_tokens": True}
@@ -36,40 +28,42 @@ TEXT = {"context_length": 24, "vocab_size": 50, "width": 32, "heads": 4, "layers
 CASCADE = {**POOL, "attentional_pool": "cascade", "attn_pooler_queries": 9}
 
 
-def _config(vision: dict[str, Any], text: dict[str, Any], decoder: dict[str, Any], **other: Any) -> dict[str, Any]:
+def config(vision: dict[str, Any], text: dict[str, Any], decoder: dict[str, Any], **other: Any) -> dict[str, Any]:
+    """Return the keywords of CoCa: small towers, changed by what is given."""
     text = {**TEXT, "output_tokens": True, **text}
     shared = {key: text[key] for key in ("context_length", "vocab_size", "width")}
     decoder = {**shared, "heads": 4, "layers": 2, **decoder}
     return {"embed_dim": 32, "vision_cfg": {**VISION, **vision}, "text_cfg": text, "multimodal_cfg": decoder, **other}
 
 
-def _ids(start: int, end: int, pad: int) -> dict[str, int]:
+def ids(start: int, end: int, pad: int) -> dict[str, int]:
+    """Return the special tokens as keywords of generate."""
     return {"sot_token_id": start, "eos_token_id": end, "pad_token_id": pad}
 
 
 # Shapes and special tokens that differ in what decoding must respect; `often` lists tokens made likely.
 MODELS: dict[str, dict[str, Any]] = {
     # coca_ViT-B-32 in small; id 0 is pad and a word, and what follows it is hidden
-    "pooled": {"config": _config(POOL, {}, {}), "seed": 16, "ids": _ids(48, 49, 0), "often": [0, 49]},
+    "pooled": {"config": config(POOL, {}, {}), "seed": 16, "ids": ids(48, 49, 0), "often": [0, 49]},
     # coca_base: image patches without attentional pooling, other heads in each tower; pad unlike the text tower's 0
     "base": {
-        "config": _config({"width": 48, "image_size": 20}, {"width": 48, "vocab_size": 83, "heads": 3}, {"layers": 3}),
+        "config": config({"width": 48, "image_size": 20}, {"width": 48, "vocab_size": 83, "heads": 3}, {"layers": 3}),
         "seed": 38,
-        "ids": _ids(1, 2, 3),
+        "ids": ids(1, 2, 3),
         "often": [0, 2, 3],
     },
     # a pad id that is not 0 in text tower and model, LayerScale, QuickGELU
     "pad_7": {
-        "config": _config(CASCADE, {"pad_id": 7, "ls_init_value": 0.7}, {"heads": 2}, pad_id=7, quick_gelu=True),
+        "config": config(CASCADE, {"pad_id": 7, "ls_init_value": 0.7}, {"heads": 2}, pad_id=7, quick_gelu=True),
         "seed": 3,
-        "ids": _ids(0, 6, 7),
+        "ids": ids(0, 6, 7),
         "often": [6, 7],
     },
     # a bidirectional text tower: nothing of it can be cached
     "bidirectional": {
-        "config": _config(POOL, {"no_causal_mask": True}, {"layers": 1}),
+        "config": config(POOL, {"no_causal_mask": True}, {"layers": 1}),
         "seed": 4,
-        "ids": _ids(48, 49, 0),
+        "ids": ids(48, 49, 0),
         "often": [0, 49],
     },
 }
@@ -144,32 +138,27 @@ def prompt(name: str, count: int = 6) -> torch.Tensor:
     return torch.from_numpy(text)
 
 
-def peer_environment() -> dict[str, str]:
-    """Return environment variables under which `sys.executable` imports the pinned peers; installs them once."""
-    folder = platformdirs.user_cache_path("cocabench") / "peers" / "open_clip-3.3.0-transformers-4.49.0"
-    done = folder / "installed"
-    if not done.exists() or done.read_text() != "\n".join(PINS):
-        command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(folder)]
-        subprocess.run([*command, *PINS], check=True)
-        done.write_text("\n".join(PINS))
-    return {"PYTHONPATH": str(folder), "PYTHONWARNINGS": "ignore", "TRANSFORMERS_VERBOSITY": "error"}
+def settings_of(name: str, case: dict[str, Any]) -> dict[str, Any]:
+    """Return keywords of `cocabench.models.decode.generate`: the case's, its prompt and the model's special tokens."""
+    prompted = {"text": prompt(name)} if case.get("prompt") else {}
+    return {key: value for key, value in case.items() if key != "prompt"} | prompted | MODELS[name]["ids"]
 
 
-def upstream(model: Any, pixels: torch.Tensor, name: str, settings: dict[str, Any]) -> torch.Tensor:
+def upstream(model: Any, pixels: torch.Tensor, *, decoding: str = "legacy", **settings: Any) -> torch.Tensor:
     """Caption with the peers; `logprob` is their beam loop with their processors behind a log-softmax."""
-    settings = dict(settings)
-    if settings.pop("decoding", "legacy") == "logprob":
-        return _upstream_logprob(model, pixels, name, **settings)
-    if settings.pop("prompt", False):
-        settings["text"] = prompt(name)
-    return model.generate(pixels, **settings, **MODELS[name]["ids"])
+    captions: torch.Tensor = (_upstream_logprob if decoding == "logprob" else type(model).generate)(
+        model, pixels, **settings
+    )
+    return captions
 
 
 def _upstream_logprob(
     model: Any,
     pixels: torch.Tensor,
-    name: str,
     *,
+    sot_token_id: int,
+    eos_token_id: int,
+    pad_token_id: int,
     seq_len: int,
     num_beams: int,
     num_beam_groups: int,
@@ -183,10 +172,10 @@ def _upstream_logprob(
     import transformers as hf
     from open_clip import coca_model
 
-    ids = {key: torch.tensor([value]) for key, value in MODELS[name]["ids"].items()}
+    start, end = torch.tensor([sot_token_id]), torch.tensor([eos_token_id])
     processors = [
         lambda input_ids, scores: scores.log_softmax(-1),
-        hf.MinLengthLogitsProcessor(min_seq_len, ids["eos_token_id"]),
+        hf.MinLengthLogitsProcessor(min_seq_len, end),
         hf.RepetitionPenaltyLogitsProcessor(repetition_penalty),
     ]
     if diversity_penalty:
@@ -196,9 +185,9 @@ def _upstream_logprob(
     try:
         return model._generate_beamsearch(
             pixels,
-            pad_token_id=MODELS[name]["ids"]["pad_token_id"],
-            eos_token_id=ids["eos_token_id"],
-            sot_token_id=ids["sot_token_id"],
+            pad_token_id=pad_token_id,
+            eos_token_id=end,
+            sot_token_id=start,
             num_beams=num_beams,
             num_beam_groups=num_beam_groups,
             stopping_criteria=hf.StoppingCriteriaList([hf.MaxLengthCriteria(max_length=seq_len)]),
@@ -216,20 +205,21 @@ def _goldens() -> dict[str, list[dict[str, Any]]]:
         for parameter in moved.parameters():
             parameter.data *= 1 + 1e-6 * torch.randn_like(parameter)
         goldens[name] = []
-        for settings in SETTINGS:
-            tokens = upstream(model, pixels, name, settings)
-            if not torch.equal(tokens, upstream(moved, pixels, name, settings)):
-                raise SystemExit(f"{name} {settings}: a caption hangs on a rounding tie; choose another seed")
-            goldens[name].append({"settings": settings, "tokens": tokens.tolist()})
+        for case in SETTINGS:
+            settings = settings_of(name, case)
+            tokens = upstream(model, pixels, **settings)
+            if not torch.equal(tokens, upstream(moved, pixels, **settings)):
+                raise SystemExit(f"{name} {case}: a caption hangs on a rounding tie; choose another seed")
+            goldens[name].append({"settings": case, "tokens": tokens.tolist()})
     return goldens
 
 
 def main() -> None:
     """Install the peers and start again with them, or, with them, write the goldens."""
     if "--worker" not in sys.argv:
-        command = [sys.executable, "-P", __file__, "--worker"]
-        environment = {**os.environ, **peer_environment()}
-        raise SystemExit(subprocess.run(command, env=environment, check=False).returncode)
+        command = [sys.executable, "-m", "benchmarks.make_decoding_goldens", "--worker"]
+        variables = {**os.environ, **environment()}
+        raise SystemExit(subprocess.run(command, cwd=ROOT, env=variables, check=False).returncode)
     torch.set_num_threads(1)
     goldens = {
         model: "[\n" + ",\n".join(json.dumps(case) for case in cases) + "\n]" for model, cases in _goldens().items()

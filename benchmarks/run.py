@@ -5,7 +5,7 @@ python -m benchmarks run [--json] [--images 16] [--model coca_ViT-B-32]
 Classification, retrieval and captioning on one small set, from a checkpoint file with random weights, fp32 on both
 sides. Ours is ``cocabench run`` with an empty cache, BLEU, intervals, thumbnails and results on disk included; theirs
 is ``clip_benchmark eval`` twice and CoCa.generate with its defaults, without any metric of the captions, on the
-packages of tests/reference/environment.py. acc1 and recall@5 must agree.
+packages of benchmarks/pinned.py. acc1 and recall@5 must agree.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import small_set
+from benchmarks import pinned, small_set
 from benchmarks.sides import Options, Row, Work
 
 
@@ -95,12 +95,6 @@ def _main(main: Any, arguments: list[str]) -> None:
         sys.argv = before
 
 
-def _referees_packages() -> dict[str, str]:
-    from tests.reference.environment import overlay
-
-    return {"PYTHONPATH": str(overlay()), "TRANSFORMERS_VERBOSITY": "error"}
-
-
 ROW = Row(
     name="run",
     what="classification, retrieval and captions of {images} images, {model}, random weights, fp32",
@@ -110,7 +104,7 @@ ROW = Row(
     theirs=theirs,
     tolerance=1e-6,
     arguments={"--model": "coca_ViT-B-32", "--images": 16},
-    environment=_referees_packages,
+    environment=pinned.environment,
     repeats=1,
 )
 

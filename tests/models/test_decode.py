@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 
-from benchmarks.make_decoding_goldens import GOLDENS, MODELS, build, images, initialise, prompt
+from benchmarks.make_decoding_goldens import GOLDENS, MODELS, build, images, initialise, prompt, settings_of
 from cocabench.models.decode import DecodeOptions, caption_logprob, generate, generate_scored
 from cocabench.models.decoding import blocks
 
@@ -32,16 +32,9 @@ def two_threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def _settings(case: dict[str, Any], name: str) -> dict[str, Any]:
-    settings = dict(case["settings"])
-    if settings.pop("prompt", False):
-        settings["text"] = prompt(name)
-    return settings | MODELS[name]["ids"]
-
-
 @pytest.mark.parametrize(("name", "case"), CASES, ids=[f"{name}-{case['settings']}" for name, case in CASES])
 def test_generate_equals_open_clip_token_for_token(models: dict[str, Any], name: str, case: dict[str, Any]) -> None:
-    tokens = generate(models[name], images(name), **_settings(case, name))
+    tokens = generate(models[name], images(name), **settings_of(name, case["settings"]))
     assert tokens.tolist() == case["tokens"]
 
 
