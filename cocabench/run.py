@@ -17,7 +17,7 @@ from cocabench.models.hardware import Hardware
 from cocabench.models.processes import Alone, Group, Sharded
 from cocabench.plan import Job, Settings, State
 from cocabench.registry import ModelPlan
-from cocabench.store import Store
+from cocabench.store import Store, settle
 from cocabench.types import Model, Progress, Record
 
 
@@ -85,9 +85,10 @@ class _Run:
         """Return the Outcome of a job that needs no work; a Record whose metrics were made anew is kept."""
         if job.state is State.READY:
             return None
-        record = job.record
-        if record is not None and record != self.store.get(record.model, record.task, record.signature):
-            self.store.put_record(record)
+        if (record := job.record) is not None:
+            settle(self.store.path(record.model, record.task, record.signature))
+            if record != self.store.get(record.model, record.task, record.signature):
+                self.store.put_record(record)
         return Outcome(job, record, job.error)
 
     def _loaded(self, job: Job, then: ModelPlan | None) -> Model | CocabenchError:

@@ -1,7 +1,10 @@
 """Results on disk. A Record is one JSON file, its samples a parquet file beside it; both appear whole or not at all.
+Where a Record replaces another, its files first stand beside the old ones as ….next: the new Record, once it is in its
+place, says that they count. So a kill at any moment leaves one of the two, with the samples that are its own.
 
 results/MODEL/TASK-SIGNATURE.json              the Record
 results/MODEL/TASK-SIGNATURE.samples.parquet   a row per sample
+results/MODEL/TASK-SIGNATURE.captions.json     of captioning, as COCO's server takes it
 results/thumbnails/FINGERPRINT.parquet         id and JPEG, shared by the Records of one data set
 """
 
@@ -10,8 +13,8 @@ from __future__ import annotations
 import json
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -21,11 +24,15 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from cocabench.debris import temporary
 from cocabench.errors import ResultsError
 from cocabench.signature import digest, short
 from cocabench.types import SCHEMA_VERSION, Record, Signature
 
 CAPTIONS = ".captions.json"
+
+CREATED = b"cocabench.created"
+"""The key in a samples file's metadata of when the Record that it belongs to was made."""
 
 NUMBERS = ("id", "image_id", "domain", "class_scores", "labels")
 """Columns of samples that are no numbers and that metrics read."""
@@ -59,13 +66,18 @@ class Store:
         return read_samples(self.path(record.model, record.task, record.signature), record)
 
     def put(self, record: Record, samples: pd.DataFrame) -> Path:
-        """Write samples, then the Record; its presence says that all is there."""
+        """Write a Record and its samples. Until all is written, what was there before stands."""
         path = self.path(record.model, record.task, record.signature)
-        write_atomically(samples_path(path), lambda p: samples.to_parquet(p, index=False))
+        settle(path)
+        table = pa.Table.from_pandas(samples, preserve_index=False)
+        table = table.replace_schema_metadata({**table.schema.metadata, CREATED: record.created})
+        write_atomically(_next(_samples_file(path)), lambda p: pq.write_table(table, p))
         if "caption" in samples:
             text = json.dumps(_coco_results(samples), ensure_ascii=False)
-            write_atomically(path.with_suffix(CAPTIONS), lambda p: p.write_text(text, encoding="utf-8"))
-        return self.put_record(record)
+            write_atomically(_next(path.with_suffix(CAPTIONS)), lambda p: p.write_text(text, encoding="utf-8"))
+        self.put_record(record)
+        settle(path)
+        return path
 
     def put_record(self, record: Record) -> Path:
         """Write a Record whose samples are there."""
@@ -97,37 +109,69 @@ class Store:
         (self.root / ".writable").unlink(missing_ok=True)
 
 
+def settle(record_path: Path) -> None:
+    """End what a kill interrupted: the next files of the Record that stands take their places, other ones go."""
+    samples = _samples_file(record_path)
+    counts = samples_path(record_path) != samples
+    for file in (record_path.with_suffix(CAPTIONS), samples):  # samples last: they say whether both count
+        if _next(file).is_file():
+            with _told(file):
+                _next(file).replace(file) if counts else _next(file).unlink()
+
+
+def samples_path(record_path: Path) -> Path:
+    """Return the file of a Record's samples: the one beside it, or that which an interrupted ``put`` left as next."""
+    samples = _samples_file(record_path)
+    staged = _next(samples)
+    if not staged.is_file() or not record_path.is_file():
+        return samples
+    belongs_to = (pq.read_schema(staged).metadata or {}).get(CREATED, b"").decode()
+    try:
+        return staged if read_record(record_path).created == belongs_to else samples
+    except ResultsError:  # a broken Record has no samples; whoever reads it is told
+        return samples
+
+
+def _samples_file(record_path: Path) -> Path:
+    return record_path.with_suffix(".samples.parquet")
+
+
+def _next(file: Path) -> Path:
+    return file.with_name(f"{file.name}.next")
+
+
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
-    """Call write on a temporary file beside path and move it there. An interruption leaves the old file, or none."""
-    try:
+    """Call write on a temporary file beside path and move it there. An interruption leaves the old file, or none.
+
+    What is there is on the disk, not on its way to it; what a kill left of an earlier attempt is removed.
+    """
+    with _told(path.parent, fix="choose another --output"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-    except OSError as error:
-        raise ResultsError(
-            str(path.parent), f"cannot write ({error.strerror})", fix="choose another --output"
-        ) from None
-    temporary = Path(name)
+        mine = temporary(path)
     try:
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    except OSError as error:
-        raise ResultsError(
-            str(path), f"cannot write ({error.strerror})", fix="free space, or another --output"
-        ) from None
+        with _told(path):
+            write(mine.path)
+            mine.path.chmod(0o644)
+            with mine.path.open("rb+") as file:
+                os.fsync(file)
+            mine.path.replace(path)
     finally:
-        temporary.unlink(missing_ok=True)
+        mine.release()
+
+
+@contextmanager
+def _told(path: Path, fix: str = "free space, or another --output") -> Iterator[None]:
+    """Raise what the system refuses as a ResultsError."""
+    try:
+        yield
+    except OSError as error:
+        raise ResultsError(str(path), f"cannot write ({error.strerror})", fix=fix) from None
 
 
 def _coco_results(samples: pd.DataFrame) -> list[dict[str, str | int]]:
     """Return captions as COCO's and NoCaps' servers take them; numeric ids as numbers."""
     pairs = zip(samples["image_id"], samples["caption"], strict=True)
     return [{"image_id": int(key) if key.isdecimal() else key, "caption": caption} for key, caption in pairs]
-
-
-def samples_path(record_path: Path) -> Path:
-    return record_path.with_suffix(".samples.parquet")
 
 
 def read_samples(path: Path | None, record: Record) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import cocabench
 
 PACKAGE = Path(cocabench.__file__).parent
 LAYERS = (
-    ("errors", "types", "cachedir"),
+    ("errors", "types", "cachedir", "debris"),
     ("spec", "signature", "explain", "text"),
     ("store", "epochs", "efficiency"),
     ("metrics", "published"),

@@ -1,20 +1,27 @@
 """Results on disk: whole or not at all, versioned, without NaN."""
 
 import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from itertools import product
 from pathlib import Path
 
 import pandas as pd
 import pytest
 
 import cocabench
+from cocabench import debris
 from cocabench.errors import ResultsError
-from cocabench.store import Store, read_record, samples_path, slug, write_atomically
+from cocabench.store import Store, read_record, samples_path, settle, slug, write_atomically
 from cocabench.types import Estimate, MetricInfo, Record, Signature
 
 INFO = MetricInfo(unit="fraction", higher_is_better=True, summary="s")
 
 
-def record(model: str = "m", task: str = "t", seed: int = 0, value: float | None = 0.5) -> Record:
+def record(
+    model: str = "m", task: str = "t", seed: int = 0, value: float | None = 0.5, created: str = "2026-01-01T00:00:00"
+) -> Record:
     return Record(
         task=task,
         model=model,
@@ -23,7 +30,7 @@ def record(model: str = "m", task: str = "t", seed: int = 0, value: float | None
         signature=Signature(protocol={"task": task, "seed": seed}, model={"id": model}),
         metrics={"acc1": Estimate(value=value, low=None, high=None, n=10)},
         definitions={"acc1": INFO},
-        created="2026-01-01T00:00:00+00:00",
+        created=created,
     )
 
 
@@ -64,6 +71,81 @@ def test_without_the_record_samples_do_not_count(tmp_path: Path) -> None:
     path.unlink()
     assert samples_path(path).exists()
     assert store.get("m", "t", record().signature) is None
+
+
+class Killed(BaseException):
+    """Ends what runs as a kill does: nothing is tidied up."""
+
+
+@contextmanager
+def killed_at(step: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """End the body at its n-th change of a folder, a rename or a removal, just before it."""
+    left = [step]
+
+    def counted(change: Callable[..., None]) -> Callable[..., None]:
+        def changes(*args: object, **options: object) -> None:
+            left[0] -= 1
+            if left[0] < 0:
+                raise Killed
+            change(*args, **options)
+
+        return changes
+
+    with monkeypatch.context() as patch, suppress(Killed):
+        patch.setattr(os, "replace", counted(os.replace))
+        patch.setattr(os, "unlink", counted(os.unlink))
+        patch.setattr(debris.Temporary, "release", lambda self: os.close(self.handle))
+        yield
+
+
+@pytest.mark.parametrize("steps", list(product(range(8), (1, 3, 6))))
+def test_a_kill_at_any_moment_leaves_one_whole_record_with_its_own_samples(
+    steps: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(tmp_path)
+
+    def put(value: float) -> Path:
+        samples = pd.DataFrame({"id": ["a"], "image_id": ["a"], "caption": [str(value)], "value": [value]})
+        return store.put(record(value=value, created=f"2026-01-01T00:00:0{value}"), samples)
+
+    path, stands = put(0.0), 0.0
+    for value, step in zip((1.0, 2.0), steps, strict=True):
+        with killed_at(step, monkeypatch):
+            put(value)
+        (found,) = cocabench.load(tmp_path)
+        now = found.metrics["acc1"].value
+        assert now in (stands, value), "the old one or the new one"
+        assert store.samples(found)["value"].tolist() == [now]
+        stands = now
+    settle(path)
+    assert json.loads(path.with_suffix(".captions.json").read_text())[0]["caption"] == str(stands)
+    put(3.0)
+    (found,) = cocabench.load(tmp_path)
+    assert store.samples(found)["value"].tolist() == [found.metrics["acc1"].value] == [3]
+    assert sorted(file.name.removeprefix(path.stem) for file in path.parent.iterdir()) == [
+        ".captions.json",
+        ".json",
+        ".samples.parquet",
+    ]
+
+
+def test_of_a_temporary_file_whose_maker_lives_nobody_disposes(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    mine = debris.temporary(path)
+    write_atomically(path, lambda other: other.write_text("other"))
+    assert mine.path.exists()
+    os.close(mine.handle)  # as the end of its process does
+    write_atomically(path, lambda other: other.write_text("another"))
+    assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_broken_record_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = Store(tmp_path).put(record(), pd.DataFrame({"id": ["a"]}))
+    with killed_at(1, monkeypatch):
+        Store(tmp_path).put(record(), pd.DataFrame({"id": ["a"]}))
+    path.write_text("")
+    Store(tmp_path).put(record(), pd.DataFrame({"id": ["b"]}))
+    assert Store(tmp_path).samples(record())["id"].tolist() == ["b"]
 
 
 @pytest.mark.parametrize(

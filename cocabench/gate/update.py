@@ -12,7 +12,7 @@ from cocabench.compare import choose
 from cocabench.errors import ResultsError
 from cocabench.gate.judge import match
 from cocabench.signature import short
-from cocabench.store import CAPTIONS, Results, Store, read_numbers, samples_path, write_atomically
+from cocabench.store import CAPTIONS, Results, Store, read_numbers, samples_path, settle, write_atomically
 from cocabench.types import Record
 
 
@@ -71,6 +71,7 @@ def _remove(record: Record, baseline: Results | None, folder: Path, staged: Path
     if path is None:
         return
     copy = staged / path.absolute().relative_to(folder)
+    settle(copy)
     for file in (copy, samples_path(copy), copy.with_suffix(CAPTIONS)):
         file.unlink(missing_ok=True)
     if not any(copy.parent.iterdir()):
