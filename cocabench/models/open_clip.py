@@ -43,6 +43,7 @@ from cocabench.types import Captions, Features, ImageFeatures, ImageSource, Prog
 MOST_TEXTS = 512  # captions whose likelihoods are computed at once: their activations, not the weights, fill the memory
 
 T = TypeVar("T")
+Numbers = TypeVar("Numbers", bound=NDArray[Any])
 
 
 @dataclass
@@ -68,7 +69,7 @@ class OpenClip:
         """Return unit rows for the images that could be read."""
         parts, kept = self._over_images(images, self._image_features, progress)
         rows = torch.cat(parts).numpy() if parts else np.empty((0, 0), np.float32)
-        return ImageFeatures(_checked(rows, [images[i] for i in kept]), kept)
+        return ImageFeatures(_checked("features", rows, [images[i] for i in kept]), kept)
 
     def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
         """Return a unit row per text. Equal texts are encoded once and share bits, so that their ties are exact."""
@@ -80,7 +81,7 @@ class OpenClip:
             progress=progress,
         )
         position = {text: i for i, text in enumerate(distinct)}
-        return _checked(rows.numpy(), distinct)[[position[text] for text in texts]]
+        return _checked("features", rows.numpy(), distinct)[[position[text] for text in texts]]
 
     def caption(
         self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress = silent
@@ -105,9 +106,11 @@ class OpenClip:
 
         found, kept = self._over_images(images, decode, progress, stage="captions")
         rows = [row for _, part in found for row in part]
-        pooled = [part for part, _ in found] or [torch.empty(0, 0)]
-        features = None if self.compiled else torch.cat(pooled).numpy()
-        return Captions([r[0] for r in rows], [r[1] for r in rows], kept, [r[2] for r in rows], features)
+        scores, read = [score for _, score, _ in rows], [images[i] for i in kept]
+        _checked("score", np.array(scores), read)
+        pooled = torch.cat([part for part, _ in found] or [torch.empty(0, 0)]).numpy()
+        features = None if self.compiled else _checked("features", pooled, read)
+        return Captions([text for text, _, _ in rows], scores, kept, [cut for _, _, cut in rows], features)
 
     def likelihoods(
         self, images: Sequence[ImageSource], texts: Sequence[str], *, progress: Progress = silent
@@ -121,7 +124,8 @@ class OpenClip:
 
         parts, kept = self._over_images(images, score, progress, stage="likelihoods")
         counted = counted_tokens(tokens, end=ids.eos_token_id, pad=ids.pad_token_id)[:, 1:]
-        return Likelihoods(torch.cat(parts).numpy(), counted.sum(1).numpy(), kept)
+        logprobs = _checked("log-probabilities", torch.cat(parts).numpy(), [images[i] for i in kept])
+        return Likelihoods(logprobs, counted.sum(1).numpy(), kept)
 
     def _logprobs(self, pixels: torch.Tensor, tokens: torch.Tensor, ids: SpecialIds) -> torch.Tensor:
         texts = tokens.to(pixels.device).expand(len(pixels), -1, -1)
@@ -190,14 +194,14 @@ def _is_out_of_memory(error: RuntimeError) -> bool:
     return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
-def _checked(features: NDArray[np.float32], inputs: Sequence[object]) -> Features:
-    """Return the features; NumericsError that names the first input whose row is not finite."""
-    bad = np.flatnonzero(~np.isfinite(features).all(axis=1))
+def _checked(what: str, values: Numbers, inputs: Sequence[object]) -> Numbers:
+    """Return the values, (n,) or (n, d); NumericsError that names the first input whose row is not finite."""
+    bad = np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
     if len(bad):
-        got = f"NaN or infinity in the features of {len(bad)} of {len(inputs)}"
+        got = f"NaN or infinity in the {what} of {len(bad)} of {len(inputs)}"
         fix = "the weights or the precision are broken; try --precision fp32"
         raise NumericsError(str(inputs[bad[0]]), got, wanted="finite numbers", fix=fix)
-    return features
+    return values
 
 
 def built(plan: Blueprint) -> Any:

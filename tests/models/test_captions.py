@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from cocabench.errors import NumericsError
 from cocabench.models import open_clip
 from cocabench.models.captions import SpecialIds, truncated
 from cocabench.models.decode import DecodeOptions, caption_logprob
@@ -84,3 +85,22 @@ def test_captioning_gives_the_features_of_encode_images_to_the_bit(precision: st
     assert written.tobytes() == expected.tobytes()
     model.compiled = model.net.encode_image
     assert model.caption(sources, {"seq_len": 6}).features is None, "compiled ones would differ in their last bits"
+
+
+@pytest.mark.parametrize("generation_type", ["beam_search", "greedy"])
+def test_a_logit_that_is_no_number_is_an_error_that_names_the_image(generation_type: str) -> None:
+    """As in half precision that overflows. Unchecked, a NaN would be every beam's best candidate."""
+    (task,) = find_tasks(["emoji_captions"])
+    sources = [example.image for example in task.loader.build(Path()).examples[:2]]
+    (plan,) = model_plans(parse_models("demo/coca"))
+    model = plan.load(hardware(device="cpu"))
+    assert isinstance(model, OpenClip)
+    model.net.text_decoder.text_projection.data[0, 5] = torch.nan
+    with pytest.raises(NumericsError, match=r"score of 2 of 2.*--precision fp32") as caught:
+        model.caption(sources, {"seq_len": 6, "generation_type": generation_type})
+    assert str(sources[0]) in str(caught.value)
+    with pytest.raises(NumericsError, match="log-probabilities of 2 of 2"):
+        model.likelihoods(sources, ["a dog"])
+    model.net.visual.proj = torch.nn.Parameter(torch.full_like(model.net.visual.proj, torch.inf))
+    with pytest.raises(NumericsError, match="features of 2 of 2"):
+        model.encode_images(sources)
