@@ -62,12 +62,12 @@ def _captioned(model: str, row: Any, value: float) -> Answer:
 
 
 class Kind(NamedTuple):
-    """A kind of gallery: the column that it needs, what a model answered, and the columns of an Item's title and truth.
+    """A kind of gallery: the columns that it needs, what a model answered, and those of an Item's title and truth.
 
     query: as an Item's.
     """
 
-    column: str
+    columns: tuple[str, ...]
     answer: Callable[[str, Any, float], Answer]
     title: str = ""
     truth: str = ""
@@ -75,8 +75,10 @@ class Kind(NamedTuple):
 
 
 KINDS: Mapping[str, Kind] = {
-    "classification": Kind("top5_names", _classified, title="label_name"),
-    "t2i": Kind("t2i_wrong", _found, title="text", query=True),
-    "i2t": Kind("i2t_wrong_texts", _described, truth="_captions"),
-    "captioning": Kind("caption", _captioned, truth="references"),
+    "classification": Kind(
+        ("top5_names", "top5_scores", "top5", "label", "label_name"), _classified, title="label_name"
+    ),
+    "t2i": Kind(("t2i_wrong", "t2i_wrong_scores", "text"), _found, title="text", query=True),
+    "i2t": Kind(("i2t_wrong_texts", "i2t_wrong_scores"), _described, truth="_captions"),
+    "captioning": Kind(("caption", "references"), _captioned, truth="references"),
 }

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
-from cocabench.report.colours import INK, MUTED, RULE, Style
+from cocabench.report.colours import INK, MUTED, RULE
 from cocabench.report.pair import Score
 from cocabench.report.series import Panel, Point, Series
 from cocabench.text import shortened
 
 MOST_NAMED = 12
-"""Models that a legend names; of more, it names the front."""
+"""Models that a legend names; of more, it names the front, and the others are grey."""
+
+STEPS: Sequence[Sequence[float]] = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7))
+FEWEST_TICKS, MOST_TICKS = 3, 9
 
 
 def pareto(points: Sequence[Point], x_label: str, y_label: str) -> Figure:
@@ -31,8 +35,9 @@ def pareto(points: Sequence[Point], x_label: str, y_label: str) -> Figure:
     on_front = sorted((point.x, point.y.value) for point in points if point.front)
     axes.plot(*zip(*on_front, strict=True), color=MUTED, linewidth=1, linestyle="--", drawstyle="steps-post", zorder=1)
     for point in points:
-        _error(axes, point.x, point.y, point.style)
-        axes.plot([point.x], [point.y.value], color=point.style.light, markersize=7, zorder=3, **_mark(point))
+        colour, size = (point.style.light, 7) if point in named else (MUTED, 4)
+        _error(axes, point.x, point.y, colour)
+        axes.plot([point.x], [point.y.value], color=colour, markersize=size, zorder=3, **_mark(point))
     handles = [
         Line2D([], [], color=p.style.light, linestyle="", label=shortened(p.model, 38), **_mark(p)) for p in named
     ]
@@ -98,18 +103,35 @@ def _band(axes: Axes, line: Series) -> None:
     axes.fill_between(line.xs, lows, highs, color=line.style.light, alpha=0.15, linewidth=0, zorder=2)
 
 
-def _error(axes: Axes, x: float, y: Score, style: Style) -> None:
+def _error(axes: Axes, x: float, y: Score, colour: str) -> None:
     if y.low is not None and y.high is not None:
-        axes.vlines(x, y.low, y.high, color=style.light, linewidth=1.2, zorder=2)
+        axes.vlines(x, y.low, y.high, color=colour, linewidth=1.2, zorder=2)
 
 
 def _cost_axis(axes: Axes, costs: Sequence[float]) -> None:
-    """Make the x axis logarithmic with plain numbers at 1, 2 and 5 of each decade."""
+    """Make the x axis logarithmic, with room at its ends and plain numbers."""
+    room = max(1.03, (max(costs) / min(costs)) ** 0.08)
+    low, high = min(costs) / room, max(costs) * room
     axes.set_xscale("log")
-    axes.set_xlim(min(costs) / 1.4, max(costs) * 1.4)
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.set_xlim(low, high)
+    axes.xaxis.set_major_locator(FixedLocator(ticks(low, high)))
+    axes.xaxis.set_minor_locator(NullLocator())
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.6g}"))
-    axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def ticks(low: float, high: float) -> list[float]:
+    """Return where a logarithmic axis from low to high (0 < low < high) has its numbers: three to nine of them.
+
+    They are round within each decade; where the axis is too short for three of those, evenly spaced.
+    """
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    for steps in STEPS:
+        found = [step * 10.0**decade for decade in decades for step in steps]
+        found = [tick for tick in found if low <= tick <= high]
+        if len(found) >= FEWEST_TICKS:
+            return found[:: -(-len(found) // MOST_TICKS)]
+    even = MaxNLocator(6, steps=[1, 2, 5, 10], min_n_ticks=FEWEST_TICKS).tick_values(low, high)
+    return [float(tick) for tick in even if low <= tick <= high]
 
 
 def _plain(axes: Axes, x_label: str, y_label: str) -> None:

@@ -33,6 +33,7 @@ STYLE: Any = {
     "font.family": "DejaVu Sans",
     "font.size": 10,
     "text.parse_math": False,
+    "axes.facecolor": "none",
 }
 
 

@@ -45,7 +45,7 @@ def galleries(evaluator: str, samples: Samples, wanted: frozenset[str], most: in
 
 
 def _gallery(name: str, kind: Kind, samples: Samples, wanted: frozenset[str], most: int) -> Gallery:
-    if any(kind.column not in frame for frame in samples.values()):
+    if any(not set(kind.columns) <= set(frame) for frame in samples.values()):
         return Gallery(name, ())
     frames = {model: _asked(frame, name).set_index("id", drop=False) for model, frame in samples.items()}
     first, *others = frames.values()

@@ -15,8 +15,7 @@ class Entry:
     """One field: a number with the half width of its interval, or words.
 
     value: what it sorts by, as printed. notes: what stands beside the number. record and metric: how it was made
-    (a key of ``Report.keys``), '' for words and derived numbers. model: whose colour goes with it. code: the text is a
-    name that is set as it is.
+    (a key of ``Report.keys``), '' for words and derived numbers. model: whose colour goes with it.
     """
 
     text: str
@@ -41,12 +40,18 @@ class Line:
     part: str = ""
     tags: tuple[str, ...] = ()
 
+    @property
+    def model(self) -> str:
+        """The model that the line is about, '' where it is about several or none."""
+        return next((entry.model for entry in self.entries if entry.model), "")
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
     """name: the stem of its files. heads: leading columns that name the line. about: what must be said below it.
 
-    bars: the page draws the models' shares (0-100) as bars behind their numbers.
+    bars: the page draws the models' shares (0-100) as bars behind their numbers. section: the kind of task whose own
+    section of the page it stands in.
     """
 
     name: str
@@ -56,13 +61,14 @@ class Table:
     heads: int = 1
     about: str = ""
     bars: bool = False
+    section: str = ""
 
     def entries(self) -> Iterator[Entry]:
         return (entry for line in self.lines for entry in line.entries)
 
-    def numeric(self, column: int) -> bool:
-        """Return whether a column holds numbers, to be aligned right."""
-        return any(line.entries[column].value is not None for line in self.lines)
+    def numeric(self) -> list[bool]:
+        """Return for each column whether it holds numbers, to be aligned right."""
+        return [any(line.entries[i].value is not None for line in self.lines) for i in range(len(self.columns))]
 
     def parts(self) -> list[tuple[str, list[Line]]]:
         """Return the lines by part, in order."""
@@ -70,6 +76,16 @@ class Table:
         for line in self.lines:
             found.setdefault(line.part, []).append(line)
         return list(found.items())
+
+
+def by_task(table: Table) -> Table:
+    """Return a table of task, model and numbers with the tasks as its parts, for many models."""
+    lines = (replace(line, entries=line.entries[1:], part=_under(line)) for line in table.lines)
+    return replace(table, columns=table.columns[1:], lines=tuple(lines), heads=table.heads - 1)
+
+
+def _under(line: Line) -> str:
+    return ", ".join(part for part in (line.entries[0].text, line.part) if part)
 
 
 def of_estimate(estimate: Estimate, info: MetricInfo) -> Entry:

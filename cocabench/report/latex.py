@@ -50,7 +50,7 @@ def _ascii(letter: str) -> str:
 def to_latex(table: Table) -> str:
     """Return a table environment; notes stand below it, their numbers beside the entries."""
     notes = notes_of([table])
-    align = "".join("r" if table.numeric(i) else "l" for i in range(len(table.columns)))
+    align = "".join("r" if numeric else "l" for numeric in table.numeric())
     lines = [
         r"\begin{table}",
         r"\centering",

@@ -4,30 +4,34 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
-from functools import cache
-from importlib import resources
-from typing import Any
+from typing import NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cocabench import __version__
 from cocabench.compare import published_by
-from cocabench.report import cards, curves, leaderboard, methods
-from cocabench.report.colours import Style, css
+from cocabench.report import cards, curves, leaderboard, methods, tasks
+from cocabench.report.colours import MARKS, Style, css
 from cocabench.report.content import Report
 from cocabench.report.drawing import Plot
-from cocabench.report.grid import Table, notes_of
+from cocabench.report.grid import Table, by_task, notes_of
 from cocabench.report.headline import headline
+from cocabench.report.heat import heat
+from cocabench.report.jinja import asset, environment, slug
 from cocabench.report.layout import layout
 from cocabench.report.looks import Look
 from cocabench.report.pair import Pair
-from cocabench.text import signed
+from cocabench.report.told import embedded, told
 
 SHOWN_AT_FIRST = 8
-"""Models whose columns are shown at first; the others are chosen on the page."""
+"""Models that are shown at first beside the leaderboard, its first ones; the others are chosen on the page."""
+
+FEW = 2
+"""Models up to which the tables of a kind of task have a line per task; of more, each task is a part of its own."""
+
+TALL = 20
+"""Lines beyond which a table scrolls in a box of its own."""
 
 
 def render(
@@ -40,77 +44,81 @@ def render(
     images: Mapping[str, str],
 ) -> str:
     """Return the page. figures: {name: the figure and its SVG as ``drawing.inline`` returns it}. images: data URLs."""
-    templates = environment()
     notes = notes_of(list(tables.values()))
-    told = {
-        "models": _models(report, palette),
-        "records": _records(report),
-        "pairs": _pairs(report, pairs),
-        "images": images,
-    }
-    shown_cards = cards.cards(report)
-    style, script = _asset("style.css"), _asset("page.js")
-    return templates.get_template("page.html").render(
-        report=report,
-        headline=headline(report.comparison),
-        tables=tables,
-        groups=leaderboard.groups(report.comparison.rows),
-        figures={name: (plot, Markup(svg)) for name, (plot, svg) in figures.items()},
-        cards=shown_cards,
-        methods=methods.methods(report),
-        newest=max((r.created[:10] for r in report.by_key.values() if not published_by(r)), default=""),
-        notes=notes,
-        numbers={note: i for i, note in enumerate(notes, 1)},
-        palette=palette,
-        pair=pairs[0] if pairs else None,
-        pairs=pairs,
-        shown=set(report.models[:SHOWN_AT_FIRST]),
-        looks=looks,
-        layout=layout(pairs[0]) if pairs else None,
-        sections=_sections(tables, pairs, bool(shown_cards), bool(looks)),
-        version=__version__,
-        style=Markup(style + f":root {{ {css(palette)} }}"),
-        script=Markup(script),
-        script_hash=_hash(script),
-        data=Markup(embedded(told)),
+    order = leaderboard.ranking(tables["standings"])
+    told_of, shown_cards = methods.methods(report), cards.cards(report)
+    style, script = asset("style.css"), asset("page.js")
+    kinds = _kinds(report, tables)
+    return (
+        environment()
+        .get_template("page.html")
+        .render(
+            report=report,
+            headline=headline(report.comparison),
+            tables=tables,
+            kinds=kinds,
+            groups=leaderboard.groups(report.comparison.rows),
+            heat=heat(report, order),
+            figures={name: (plot, Markup(svg)) for name, (plot, svg) in figures.items()},
+            cards=shown_cards,
+            methods=told_of,
+            newest=max((r.created[:10] for r in report.by_key.values() if not published_by(r)), default=""),
+            notes=notes,
+            numbers={note: i for i, note in enumerate(notes, 1)},
+            palette=palette,
+            marks=MARKS,
+            order=order,
+            position={model: i for i, model in enumerate(report.models)},
+            shown=set(order[:SHOWN_AT_FIRST]),
+            most_shown=SHOWN_AT_FIRST,
+            tall=TALL,
+            pair=pairs[0] if pairs else None,
+            pairs=pairs,
+            looks=looks,
+            layout=layout(pairs[0]) if pairs else None,
+            sections=_sections(tables, kinds, pairs=bool(pairs), cards=bool(shown_cards), looks=bool(looks)),
+            version=__version__,
+            style=Markup(style + f":root {{ {css(palette)} }}"),
+            script=Markup(script),
+            script_hash=_hash(script),
+            data=Markup(embedded(told(report, told_of.made, palette, pairs, images))),
+        )
     )
+
+
+class Kind(NamedTuple):
+    """A kind of task with a section of its own: the section's id and heading."""
+
+    id: str
+    label: str
+    tables: tuple[Table, ...]
+
+
+def _kinds(report: Report, tables: Mapping[str, Table]) -> list[Kind]:
+    """Return the sections of kinds of tasks, their tables by task where there are many models."""
+    found: dict[str, list[Table]] = {}
+    for table in tables.values():
+        if table.section:
+            found.setdefault(table.section, []).append(by_task(table) if len(report.models) > FEW else table)
+    return [Kind(slug(name), name.replace("_", " ").capitalize(), tuple(made)) for name, made in found.items()]
 
 
 def _sections(
-    tables: Mapping[str, Table], pairs: Sequence[Pair], with_cards: bool, looks: bool
+    tables: Mapping[str, Table], kinds: Sequence[Kind], *, pairs: bool, cards: bool, looks: bool
 ) -> list[tuple[str, str]]:
     """Return (id, name) of the sections that the page has."""
-    there = {
-        "leaderboard": True,
-        "tasks": True,
-        "pair": bool(pairs),
-        "retrieval": any(name.startswith("retrieval") for name in tables),
-        "captioning": "captioning" in tables,
-        "cost": "costs" in tables,
-        "coca": with_cards,
-        "checkpoints": "epochs" in tables,
-        "closer": looks,
-        "methods": True,
-    }
-    names = {"closer": "Look closer", "pair": "Two models", "coca": "CoCa"}
-    return [(key, names.get(key, key.capitalize())) for key, found in there.items() if found]
-
-
-@cache
-def environment() -> Environment:
-    environment = Environment(
-        loader=PackageLoader("cocabench.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"signed": signed, "capitalised": lambda text: text[:1].upper() + text[1:]}
-    return environment
-
-
-def _asset(name: str) -> str:
-    return (resources.files("cocabench.report") / "templates" / name).read_text(encoding="utf-8")
+    there = [
+        ("leaderboard", "Leaderboard", True),
+        ("tasks", "Tasks", True),
+        ("pair", "Two models", pairs),
+        *((kind.id, kind.label, True) for kind in kinds),
+        ("cost", "Cost", "costs" in tables),
+        ("coca", "CoCa", cards),
+        ("checkpoints", "Checkpoints", "epochs" in tables),
+        ("closer", "Look closer", looks),
+        ("methods", "Methods", True),
+    ]
+    return [(key, name) for key, name, found in there if found]
 
 
 def _hash(script: str) -> str:
@@ -118,63 +126,12 @@ def _hash(script: str) -> str:
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
-def embedded(value: object) -> str:
-    """Return JSON that is safe inside <script>: no ``<``, ``>`` or ``&`` is left in it."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for letter in "<>&\u2028\u2029":
-        text = text.replace(letter, f"\\u{ord(letter):04x}")
-    return text
-
-
-def _models(report: Report, palette: Mapping[str, Style]) -> list[dict[str, Any]]:
-    return [{"name": model, "colour": palette[model].colour, "mark": palette[model].mark} for model in report.models]
-
-
-def _records(report: Report) -> dict[str, Any]:
-    """Return what the page says of a number when it is pointed at."""
-    return {
-        made.key: {
-            "task": made.record.task,
-            "model": made.record.model,
-            "kind": made.record.evaluator,
-            "primary": made.record.primary,
-            "protocol": made.protocol,
-            "signature": made.signature,
-            "created": made.record.created[:10],
-            "warnings": made.record.warnings,
-            "metrics": {
-                name: [e.value, e.low, e.high, e.n, made.record.definitions[name].unit]
-                for name, e in made.record.metrics.items()
-                if name in made.record.definitions
-            },
-        }
-        for made in methods.methods(report).made
-    }
-
-
-def _pairs(report: Report, pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Return the rows of Figure 1 for every pair, by the models' positions."""
-    position = {model: i for i, model in enumerate(report.models)}
-    return {
-        f"{position[pair.first]}-{position[pair.second]}": {
-            "kind": pair.kind,
-            "about": pair.about,
-            "rows": [[row.label, *map(_rounded, (row.first, row.second, row.gap)), row.finding] for row in pair.rows],
-        }
-        for pair in pairs
-    }
-
-
-def _rounded(numbers: Sequence[float | None]) -> list[float | None]:
-    return [None if number is None else round(number, 3) for number in numbers]
-
-
 def tables_of(report: Report, more: Sequence[Table | None]) -> dict[str, Table]:
     """Return the page's tables by name, in its order, those that have nothing left out."""
     found = [
         leaderboard.standings(report),
-        leaderboard.tasks(report),
-        leaderboard.means(report),
+        tasks.tasks(report),
+        tasks.means(report),
         *more,
         curves.best(report),
     ]

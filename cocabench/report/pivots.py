@@ -1,14 +1,14 @@
-"""The blog's tables of retrieval and captioning: a line per task and model, a column per metric."""
+"""The tables of each kind of task, the blog's among them: a line per task and model, a column per metric."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 
 from cocabench import published as publications
-from cocabench.compare import Comparison, Row, choose, compare
+from cocabench.compare import KINDS, Comparison, Row, choose, compare
 from cocabench.report.content import Report
 from cocabench.report.grid import Entry, Line, Table, of_cell
-from cocabench.types import Record
 
 CAPTION_METRICS = ("BLEU@1", "BLEU@2", "BLEU@3", "BLEU@4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
 DIRECTIONS = {
@@ -16,6 +16,11 @@ DIRECTIONS = {
     "i2t": "Image to text: images that find one of their captions among the first K",
 }
 PUBLISHED = "published elsewhere, set apart: another protocol or other weights"
+
+
+def pivots(report: Report) -> list[Table]:
+    """Return the tables of every kind of task that has metrics to show beside its primary one."""
+    return [*retrieval(report), *captioning(report), *others(report)]
 
 
 def retrieval(report: Report) -> list[Table]:
@@ -27,7 +32,7 @@ def retrieval(report: Report) -> list[Table]:
         names = sorted(recalls, key=lambda name: int(name.rpartition("@")[2]))
         names += [m for m in dict.fromkeys(row.metric for row in rows) if m not in recalls]
         if recalls:
-            tables.append(_pivot(report, f"retrieval_{direction}", words, rows, names))
+            tables.append(_pivot(report, f"retrieval_{direction}", words, rows, names, "retrieval"))
     return tables
 
 
@@ -44,9 +49,9 @@ def captioning(report: Report) -> list[Table]:
     found = dict.fromkeys(row.metric for row in (*rows, *(apart.rows if apart else ())))
     names = [m for m in CAPTION_METRICS if m in found] + [m for m in found if m not in CAPTION_METRICS]
     main = [name for name in names if "-" not in name or name in CAPTION_METRICS]
-    table = _pivot(report, "captioning", "Captions against people's references", rows, main)
+    table = _pivot(report, "captioning", "Captions against people's references", rows, main, "captioning")
     more = _lines(apart, apart.rows, main, {}, part=PUBLISHED) if apart else ()
-    table = Table(table.name, table.caption, table.columns, (*table.lines, *more), heads=2, about=table.about)
+    table = replace(table, lines=(*table.lines, *more))
     parts = [row for row in rows if row.metric not in main]
     health = [row for row in every if row.info.kind == "health"]
     further = (("spice", "SPICE by kind of tuple", parts), ("health", "Captions health, whatever they say", health))
@@ -54,7 +59,20 @@ def captioning(report: Report) -> list[Table]:
 
 
 def _further(report: Report, name: str, caption: str, rows: Sequence[Row]) -> Table:
-    return _pivot(report, f"captioning_{name}", caption, rows, list(dict.fromkeys(row.metric for row in rows)))
+    metrics = list(dict.fromkeys(row.metric for row in rows))
+    return _pivot(report, f"captioning_{name}", caption, rows, metrics, "captioning")
+
+
+def others(report: Report) -> list[Table]:
+    """Return a table for each further kind of task that has more than its primary metric, an evaluator's metrics."""
+    rows = [row for row in report.everything.rows if row.evaluator not in KINDS]
+    tables = []
+    for kind in dict.fromkeys(row.evaluator for row in rows):
+        mine = [row for row in rows if row.evaluator == kind]
+        metrics = list(dict.fromkeys(row.metric for row in sorted(mine, key=lambda row: not row.primary)))
+        if len(metrics) > 1:
+            tables.append(_pivot(report, kind, "Every metric", mine, metrics, kind))
+    return tables
 
 
 def _published(report: Report, tasks: set[str]) -> Comparison | None:
@@ -66,11 +84,11 @@ def _published(report: Report, tasks: set[str]) -> Comparison | None:
     return compare(choose(records).records, all_metrics=True) if records else None
 
 
-def _pivot(report: Report, name: str, caption: str, rows: Sequence[Row], metrics: Sequence[str]) -> Table:
+def _pivot(report: Report, name: str, caption: str, rows: Sequence[Row], metrics: Sequence[str], section: str) -> Table:
     lines = tuple(_lines(report.everything, rows, metrics, report.keys))
     about = "Scores times 100, ranks as they are. Intervals are over images"
-    about += ", for this set of candidates." if name.startswith("retrieval") else "."
-    return Table(name, caption, ("task", "model", *metrics), lines, heads=2, about=about)
+    about += ", for this set of candidates." if section == "retrieval" else "."
+    return Table(name, caption, ("task", "model", *metrics), lines, heads=2, about=about, section=section)
 
 
 def _lines(
@@ -92,8 +110,3 @@ def _lines(
             ]
             if any(entry.value is not None or entry.notes for entry in entries):
                 yield Line((Entry(task), Entry(model, model=model), *entries), part=part)
-
-
-def measured(records: Iterable[Record]) -> list[Record]:
-    """Return the Records that are not published ones."""
-    return [r for r in records if not r.model.endswith(publications.SUFFIX)]

@@ -79,10 +79,9 @@ def _front(
     best = set(front([(x, y.value) for _, x, y in known]))
     points = tuple(Point(m.removesuffix(SUFFIX), x, y, i in best, palette[m]) for i, (m, x, y) in enumerate(known))
     named = ", ".join(f"{p.model} ({p.x:,.4g}; {p.y.value:.1f})" for p in points if p.front)
-    alt = f"Pareto front of {kind} against {label.removesuffix(' (logarithmic)')}: {named}."
-    yield Plot(
-        f"pareto_{kind}_{name}", f"{kind.capitalize()} against {name}", alt, "pareto", (points, label, f"{kind}, mean")
-    )
+    cost = label.removesuffix(" (logarithmic)")
+    alt, title = f"Pareto front of {kind} against {cost}: {named}.", f"{kind.capitalize()} against {cost}"
+    yield Plot(f"pareto_{kind}_{name}", title, alt, "pareto", (points, label, f"{kind}, mean"))
 
 
 def _curves(report: Report, palette: Mapping[str, Style]) -> Iterator[Plot]:

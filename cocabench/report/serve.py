@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from cocabench import __version__
 from cocabench.errors import ResultsError, UsageError
-from cocabench.report.page import environment
+from cocabench.report.jinja import environment
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",

@@ -41,7 +41,7 @@ def write_report(
     """
     report = gather(results, published=published, baseline=baseline, models=models, title=title)
     palette, spent, held = styles(report.models), costs.costs(report), pairs(report)
-    found = page.tables_of(report, [*pivots.retrieval(report), *pivots.captioning(report), costs.table(report, spent)])
+    found = page.tables_of(report, [*pivots.pivots(report), costs.table(report, spent)])
     figures = plots(report, held[0] if held else None, spent, palette)
     drawn = draw_all(figures, output / "figures")
     shown = {plot.name: (plot, inline(plot, output / "figures")) for plot in figures if plot.inline}

@@ -254,3 +254,59 @@ def test_of_many_models_any_two_are_drawn_and_said_to_be_untested(opened: Opened
     page.select_option("#second", label="m2")
     assert page.locator("#gaps tbody tr:first-child td.num").inner_text().startswith("+20.0")
     assert "not tested" in page.locator("#pair-about").inner_text()
+
+
+@pytest.fixture(scope="module")
+def many_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A report of twelve models with long names on five tasks of two kinds; the later, the better."""
+    folder = tmp_path_factory.mktemp("many")
+    recalls = {f"t2i_recall@{k}": estimate(0.4, 0.02) for k in (1, 5)}
+    records = [
+        record(name, task, {"acc1": estimate(0.3 + 0.04 * i, 0.02)})
+        for i, name in enumerate(f"coca_ViT-L-14-{i}:mscoco_finetuned_laion2b_s13b_b90k" for i in range(12))
+        for task in ("t1", "t2", "t3", "t4")
+    ]
+    more = [record(r.model, "found", recalls, evaluator="retrieval") for r in records if r.task == "t1"]
+    return write_report([*records, *more], folder)[0]
+
+
+def test_of_many_models_the_best_are_shown_and_others_can_be_chosen(opened: Opened, many_file: Path) -> None:
+    page = opened(many_file)
+    heads = "#table-results thead th[data-col]:visible .model"
+    assert page.locator(heads).count() == 8
+    assert page.locator("#kind-retrieval tr[data-row]:visible").count() == 8
+    assert page.locator("#table-heat tbody tr:visible").count() == 12
+    page.locator("#choice summary").click()
+    page.locator("#find-model").fill("14-0")
+    page.locator("#choice fieldset label:visible input").check()
+    assert page.locator("#choice [role=status]").inner_text() == "9 of 12"
+    assert page.locator(heads).first.inner_text().startswith("coca_ViT-L-14-0:")
+    page.locator("[data-choose=all]").click()
+    assert page.locator("#kind-retrieval tr[data-row]:visible").count() == 12
+    page.locator("[data-choose=none]").click()
+    assert page.locator("tr.part:visible").count() == page.locator("#table-results tr.part:visible").count()
+    page.locator("[data-choose=best]").click()
+    assert page.locator(heads).count() == 8
+    page.keyboard.press("Escape")
+    assert page.locator("#choice .panel").is_hidden()
+
+
+def test_the_overview_sorts_models_by_a_task(opened: Opened, many_file: Path) -> None:
+    page = opened(many_file)
+    page.locator("#table-heat thead th button").nth(1).click()
+    values = [int(text) for text in texts(page, "#table-heat tbody td:nth-child(2)")]
+    assert values == sorted(values, reverse=True)
+    page.locator("#table-heat td[data-r]").first.hover()
+    assert "t1" in page.locator("#tip").inner_text()
+
+
+def test_names_on_a_phone_break_where_they_are_joined(opened: Opened, many_file: Path) -> None:
+    page = opened(many_file, viewport=PHONE)
+    lines = """span => { const range = document.createRange(), found = [];
+        const walker = document.createTreeWalker(span, NodeFilter.SHOW_TEXT);
+        for (let node; (node = walker.nextNode()); ) { range.selectNodeContents(node);
+            found.push(range.getClientRects().length); }
+        return Math.max(...found); }"""
+    for name in page.locator("#table-standings .model").all()[:3]:
+        assert name.evaluate(lines) == 1
+    assert page.evaluate("document.documentElement.scrollWidth") <= PHONE["width"]

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 from cocabench.report import charts, drawing
-from cocabench.report.colours import styles
+from cocabench.report.colours import MUTED, styles
 from cocabench.report.content import gather
 from cocabench.report.drawing import Plot, draw_all, inline
 from cocabench.report.pair import pairs
 from cocabench.report.plots import plots
-from cocabench.report.series import Panel, Score, Series
+from cocabench.report.series import Panel, Point, Score, Series
 from tests.report.records import estimate, record
 
 
@@ -61,3 +61,39 @@ def test_every_panel_shows_its_highest_mean() -> None:
     (style,) = styles(["a"]).values()
     panels = [Panel(name, (Series("a", (0.0,), (Score(y, None, None),), style),)) for name, y in (("x", 9), ("y", 90))]
     assert all(axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 90 for axes in charts.multiples(panels, "mean").axes)
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [
+        (1, 1000, [1, 10, 100, 1000]),
+        (2, 30, [2, 5, 10, 20]),
+        (140, 380, [150, 200, 300]),
+        (87, 151, [100, 120, 140]),
+        (99.9, 100.2, [99.9, 99.95, 100, 100.05, 100.1, 100.15, 100.2]),
+    ],
+)
+def test_a_logarithmic_axis_has_round_numbers_and_never_one_alone(low: float, high: float, wanted: list[float]) -> None:
+    assert charts.ticks(low, high) == pytest.approx(wanted)
+
+
+@pytest.mark.parametrize("n", range(2, 40))
+def test_axes_of_every_length_have_three_to_nine_numbers_within(n: int) -> None:
+    found = charts.ticks(n, n * (1 + n / 7) ** 2)
+    assert 3 <= len(found) <= 9
+    assert n <= found[0] < found[-1] <= n * (1 + n / 7) ** 2
+
+
+def test_of_many_models_the_front_is_named_and_the_others_are_grey() -> None:
+    style = styles(["a"])["a"]
+    points = [Point(str(i), float(i), Score(50.0 - i, None, None), i == 1, style) for i in range(1, 15)]
+    figure = charts.pareto(points, "cost", "quality")
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1"]
+    marks = [line for line in figure.axes[0].lines if line.get_linestyle() == "None" or len(line.get_xdata()) == 1]
+    assert {line.get_color() for line in marks[1:]} == {style.light, MUTED}
+
+
+def test_figures_are_transparent_where_the_page_shows_through(tmp_path: Path) -> None:
+    (plot, _) = drawn(0.5, 0.4)
+    draw_all([plot], tmp_path)
+    assert "#ffffff" not in (tmp_path / "figure1a.svg").read_text().lower()

@@ -6,13 +6,14 @@ import re
 
 import pytest
 
-from cocabench.report import cards, costs, curves, latex, leaderboard, pivots
+from cocabench.report import cards, costs, curves, grid, heat, latex, leaderboard, pivots
 from cocabench.report.colours import DARK, LIGHT, styles
 from cocabench.report.content import gather
 from cocabench.report.grid import Entry, Line, Table
 from cocabench.report.headline import headline
-from cocabench.report.page import embedded
+from cocabench.report.jinja import breakable, parts
 from cocabench.report.pair import pairs
+from cocabench.report.told import embedded
 from cocabench.types import Record
 from tests.report.records import estimate, record
 
@@ -136,6 +137,42 @@ def test_pairs_of_few_models_are_all_tested_and_of_many_only_those_with_the_firs
     many = gather([record(m, "t", {"acc1": estimate(0.5, 0.1)}) for m in "abcdefg"], baseline=["d"])
     assert [(p.first, p.second) for p in pairs(many)][:2] == [("a", "d"), ("a", "b")]
     assert len(pairs(many)) == 6
+
+
+def test_a_kind_of_task_that_the_report_does_not_know_has_a_table_of_its_own() -> None:
+    metrics = {"group_score": estimate(0.3), "text_score": estimate(0.5)}
+    records = [
+        record(m, t, metrics, evaluator="pairs", primary="text_score") for m in "ab" for t in ("winoground", "sugar")
+    ]
+    (table,) = pivots.pivots(gather(records))
+    assert (table.name, table.section, table.columns) == (
+        "pairs",
+        "pairs",
+        ("task", "model", "text_score", "group_score"),
+    )
+    assert [line.entries[1].text for line in table.lines] == ["a", "b", "a", "b"]
+    grouped = grid.by_task(table)
+    assert grouped.columns == ("model", "text_score", "group_score")
+    assert [(part, len(lines)) for part, lines in grouped.parts()] == [("winoground", 2), ("sugar", 2)]
+
+
+def test_the_overview_colours_each_task_from_its_worst_to_its_best_whatever_its_direction() -> None:
+    records = [record(m, f"t{i}", (k + i) / 20) for k, m in enumerate("abcde") for i in range(3)]
+    records += [record(m, "r", {"t2i_median_rank": estimate(10.0 + k)}) for k, m in enumerate("abcd")]
+    shown = heat.heat(gather(records), list("edcba"))
+    assert shown is not None
+    assert [column.task for column in shown.columns] == ["t0", "t1", "t2", "r"]
+    model, fields = shown.lines[0]
+    assert (model, [field.text for field in fields]) == ("e", ["20", "25", "30", "–"])
+    assert [field.share for field in fields] == [1, 1, 1, None]
+    assert [shown.lines[-1][1][i].share for i in (0, 3)] == [0, 1]
+    assert heat.heat(gather(records[:6]), ["a", "b"]) is None
+
+
+def test_names_may_be_broken_after_what_joins_them_and_nowhere_else() -> None:
+    assert breakable("coca_ViT-L:a/b<c") == "coca_<wbr>ViT-<wbr>L:<wbr>a/<wbr>b&lt;c"
+    assert breakable("a--b - c_") == "a--<wbr>b - c_"
+    assert parts("coca_x:laion2b_s13b") == ["coca_<wbr>x:", "laion2b_<wbr>s13b"]
 
 
 BAD = r"50% of $x_1$ & {a} \input{/etc/passwd} #1 ~^ <b> ± − é 犬"

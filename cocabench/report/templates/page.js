@@ -56,35 +56,66 @@
     });
   }
 
-  // Filtering: a group and a text; the leaderboard shows the lines of the group.
+  // Filtering: a group and a text; the leaderboard shows the lines of the group, the overview its columns.
   const group = $("#group");
   const find = $("#find");
   const count = $("#count");
-  const tags = (row) => JSON.parse(row.dataset.tags);
+  const tagged = (element, wanted) => JSON.parse(element.dataset.tags).includes(wanted);
   const filter = () => {
     const wanted = group ? group.value : "all tasks";
     const text = find.value.trim().toLowerCase();
-    $$("#table-standings tr[data-tags]").forEach((row) => (row.hidden = !tags(row).includes(wanted)));
+    $$("#table-standings tr[data-tags]").forEach((row) => (row.hidden = !tagged(row, wanted)));
     const rows = $$("#table-results tr[data-tags]");
     for (const row of rows) {
       const words = `${row.cells[0].textContent} ${row.cells[1].textContent}`.toLowerCase();
-      row.hidden = !tags(row).includes(wanted) || !words.includes(text);
+      row.hidden = !tagged(row, wanted) || !words.includes(text);
     }
     for (const body of $("#table-results").tBodies) body.hidden = $$("tr[data-tags]", body).every((row) => row.hidden);
     const shown = rows.filter((row) => !row.hidden).length;
     count.textContent = shown === rows.length ? `${rows.length} tasks` : `${shown} of ${rows.length} tasks`;
   };
+  const filterOverview = () => {
+    const hidden = $$("#table-heat thead th").map((head) => head.dataset.tags && !tagged(head, group.value));
+    for (const row of $$("#table-heat tr")) [...row.cells].forEach((cell, i) => (cell.hidden = Boolean(hidden[i])));
+  };
   if (group) group.addEventListener("change", filter);
+  if (group && $("#table-heat")) group.addEventListener("change", filterOverview);
   find.addEventListener("input", filter);
   filter();
-  const columns = $("#columns");
-  if (columns)
-    columns.addEventListener("change", ({ target }) =>
-      $$(`[data-col="${target.value}"]`).forEach((cell) => (cell.hidden = !target.checked)),
-    );
+
+  // Which of many models are shown, everywhere but in the leaderboard and the overview.
+  const choice = $("#choice");
+  const boxes = choice ? $$("fieldset input", choice) : [];
+  const choose = (wanted) => {
+    boxes.forEach((box, i) => (box.checked = wanted(box, i)));
+    const chosen = new Set(boxes.filter((box) => box.checked).map((box) => box.value));
+    for (const item of $$("[data-col], [data-row]")) item.hidden = !chosen.has(item.dataset.col ?? item.dataset.row);
+    for (const part of $$("tr.part")) {
+      const rows = $$("tr[data-row]", part.parentElement);
+      part.hidden = rows.length > 0 && rows.every((row) => row.hidden);
+    }
+    $("[role=status]", choice).textContent = `${chosen.size} of ${boxes.length}`;
+  };
+  if (choice) {
+    choice.hidden = false;
+    const best = boxes.filter((box) => box.defaultChecked).length;
+    const ways = { best: (_, i) => i < best, all: () => true, none: () => false };
+    const search = $("#find-model");
+    choice.addEventListener("change", ({ target }) => target !== search && choose((box) => box.checked));
+    $$("[data-choose]", choice).forEach((way) => way.addEventListener("click", () => choose(ways[way.dataset.choose])));
+    search.addEventListener("input", () => {
+      const text = search.value.trim().toLowerCase();
+      for (const box of boxes) box.parentElement.hidden = !box.parentElement.textContent.toLowerCase().includes(text);
+    });
+    document.addEventListener("pointerdown", ({ target }) => choice.contains(target) || (choice.open = false));
+    choice.addEventListener("keydown", (event) => {
+      if (event.key !== "Escape") return;
+      choice.open = false;
+      $("summary", choice).focus();
+    });
+  }
 
   // Figure 1 for two models of choice: the rows that are there are filled anew.
-  const swatches = new Map();
   const percent = (value) => `${Math.max(0, Math.min(100, value)).toFixed(2)}%`;
   const place = (element, from, to) => {
     element.hidden = from === null || to === null;
@@ -92,17 +123,10 @@
     element.style.left = percent(Math.min(from, to));
     element.style.width = percent(Math.abs(to - from));
   };
-  const swatch = (index) => swatches.get(index).cloneNode(true);
-  const named = (index) => {
-    const [both, text] = ["named", "model"].map((name) => {
-      const span = document.createElement("span");
-      span.className = name;
-      return span;
-    });
-    text.textContent = data.models[index].name;
-    both.append(swatch(index), text);
-    return both;
-  };
+  const names = $$("#names > .named");
+  const named = (index) => names[index].cloneNode(true);
+  const swatch = (index) => $("svg", names[index]).cloneNode(true);
+  const broken = (text) => text.split(/(?<=[-_/:])(?=[^-_/:\s])/).flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part]));
   const fitted = (table, wanted) => {
     const body = table.tBodies[0];
     while (body.rows.length > wanted) body.lastElementChild.remove();
@@ -131,7 +155,7 @@
     const sorted = [...rows].sort((a, b) => b[1][0] - a[1][0]);
     fitted(table, sorted.length).forEach((row, y) => {
       const [label, ...scores] = sorted[y];
-      row.cells[0].textContent = label;
+      row.cells[0].replaceChildren(...broken(label));
       ["one", "two"].forEach((side, i) => {
         const [value, low, high] = scores[i];
         const span = $(`.span.${side}`, row);
@@ -153,7 +177,7 @@
     const sorted = [...rows].sort((a, b) => b[3][0] - a[3][0]);
     fitted(table, sorted.length).forEach((row, y) => {
       const [label, , , gap, finding] = sorted[y];
-      row.cells[0].textContent = label;
+      row.cells[0].replaceChildren(...broken(label));
       $(".zero", row).style.left = percent(at(0));
       place($(".fill", row), at(0), at(gap[0]));
       colour($(".fill", row), sides[gap[0] > 0 ? 0 : 1]);
@@ -207,14 +231,13 @@
     $("#pair-about").textContent = `${found.about[0].toUpperCase()}${found.about.slice(1)}.`;
   };
   if ($("#first")) {
-    $$("#swatches [data-model]").forEach((item) => swatches.set(Number(item.dataset.model), $("svg", item)));
     $("#first").addEventListener("change", drawPair);
     $("#second").addEventListener("change", drawPair);
   }
 
   // The gallery: images when a task is opened, and those items on which two models of choice differ.
   const fill = (root) =>
-    $$("img[data-image]:not([src])", root).forEach((image) => (image.src = data.images[image.dataset.image]));
+    $$("img[data-image]", root).forEach((image) => (image.src = data.images[image.dataset.image]));
   $$("details.look").forEach((look) => look.addEventListener("toggle", () => look.open && fill(look)));
   const outcomes = {
     all: () => true,
@@ -230,6 +253,10 @@
       const values = item.dataset.values.split(" ").map(Number);
       item.hidden = !outcomes[wanted](values[a], values[b]);
     }
+    const every = $("input.every", gallery);
+    if (every)
+      for (const answer of $$(".answer", gallery))
+        answer.hidden = !every.checked && answer.dataset.of !== a && answer.dataset.of !== b;
     $("output", gallery).textContent = `${items.filter((item) => !item.hidden).length} of ${items.length} shown`;
   };
   for (const gallery of $$(".gallery")) {
@@ -240,18 +267,26 @@
 
   // How a number was made, on hover and on focus; Escape puts it away.
   const tip = $("#tip");
+  const others = (record, shown) => {
+    const known = Object.entries(record.metrics).filter(([name, [value]]) => name !== shown && value !== null);
+    const words = known.slice(0, 6).map(([name, [value, , , , unit]]) => `${name} ${points(value, unit).toFixed(1)}`);
+    return words.length ? `beside it: ${words.join(", ")}${known.length > 6 ? " …" : ""}` : "";
+  };
   const text = (link) => {
-    if (link.dataset.note) return link.dataset.note;
-    const record = data.records[link.hash.slice(1)];
-    const found = record && record.metrics[link.dataset.m];
+    const target = link.dataset.r || link.hash.slice(1);
+    if (target.startsWith("note-")) return $(`#${target}`).textContent;
+    const record = data.records[target];
+    const metric = link.dataset.m || (record && record.primary);
+    const found = record && record.metrics[metric];
     if (!found) return "";
     const [value, low, high, n, unit] = found;
     const number = (x) => points(x, unit).toFixed(2);
     const interval = low === null || high === null ? "" : `, 95 % interval ${number(low)} to ${number(high)}`;
     const lines = [
       `${record.model} on ${record.task}`,
-      `${link.dataset.m} ${value === null ? "undefined" : number(value)}${interval}`,
+      `${metric} ${value === null ? "undefined" : number(value)}${interval}`,
       n ? `over ${n.toLocaleString("en")} images` : "",
+      others(record, metric),
       `signature ${record.signature}, ${record.created}`,
       ...record.warnings.map((warning) => `⚠ ${warning}`),
     ];
@@ -279,7 +314,7 @@
     tip.style.top = `${below ? box.bottom + 6 : Math.max(4, box.top - tip.offsetHeight - 6)}px`;
     tip.style.left = `${Math.max(8, Math.min(box.left, innerWidth - tip.offsetWidth - 8))}px`;
   };
-  const link = (event) => (event.target instanceof Element ? event.target.closest("a.n, .warn a") : null);
+  const link = (event) => (event.target instanceof Element ? event.target.closest("a.n, .warn a, td[data-r]") : null);
   document.addEventListener("pointerover", (event) => {
     const found = link(event);
     if (found && found !== owner) show(found);
