@@ -145,7 +145,11 @@ def _reads(task: Task, data: Data | CocabenchError, images: set[str]) -> bool:
 
 
 def _images(data: Data | CocabenchError) -> set[str]:
-    return {str(example.image) for example in data.dataset.examples} if isinstance(data, Data) else set()
+    return (
+        {str(image) for example in data.dataset.examples for image in example.images}
+        if isinstance(data, Data)
+        else set()
+    )
 
 
 def _data_or_error(task: Task, settings: Settings) -> Data | CocabenchError:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata, resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
@@ -35,7 +35,9 @@ class Loader(Protocol):
 class Evaluator(Protocol):
     """A class whose fields are the keys of a task file's [params] table. It moves data and owns no maths."""
 
-    needs: ClassVar[Literal["contrastive", "captioner"]]
+    @property
+    def needs(self) -> Literal["contrastive", "captioner"]:
+        """Return what a model must be able to do: to put images and texts into one space, or to write captions too."""
 
     def protocol(self, dataset: Dataset) -> dict[str, JsonValue]:
         """Return what of the measurement can move a number (prompts, decoding …), for the signature."""

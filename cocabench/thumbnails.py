@@ -12,7 +12,7 @@ import pandas as pd
 from cocabench.errors import BadImageError
 from cocabench.types import Example
 
-LARGEST_SIDE = 256
+LARGEST_SIDE, GAP = 256, 8
 MOST = 256
 
 LOOKED_AT = 24
@@ -40,16 +40,19 @@ def _neighbours(ids: Sequence[str], samples: pd.DataFrame) -> set[str]:
 
 
 def jpeg(example: Example) -> bytes | None:
-    """Return the image on white, at most 256 px a side, as JPEG; None where it cannot be read."""
+    """Return the images on white, side by side, each at most 256 px a side, as JPEG; None where one cannot be read."""
     from PIL import Image
 
     try:
-        image = example.image.open().convert("RGBA")
+        images = [image.open().convert("RGBA") for image in example.images]
     except BadImageError:
         return None
-    image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    flat = Image.new("RGBA", image.size, "white")
-    flat.alpha_composite(image)
+    for image in images:
+        image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
+    edges = [sum(image.width for image in images[:k]) + k * GAP for k in range(len(images) + 1)]
+    flat = Image.new("RGBA", (edges[-1] - GAP, max(image.height for image in images)), "white")
+    for image, left in zip(images, edges, strict=False):
+        flat.alpha_composite(image, (left, 0))
     buffer = io.BytesIO()
     flat.convert("RGB").save(buffer, "JPEG", quality=85)
     return buffer.getvalue()

@@ -46,6 +46,8 @@ class Example:
 
     label is a class index, a tuple of class indices (multi-label), or None.
     domain separates parts of a data set that are also scored alone (NoCaps: in, near, out).
+    negatives: for each text the captions that are to be told from it (SugarCrepe), or nothing at all.
+    others: further images to be told from image by their captions (Winoground): the k-th image has the k-th text.
     """
 
     id: str
@@ -53,6 +55,13 @@ class Example:
     texts: tuple[str, ...] = ()
     label: int | tuple[int, ...] | None = None
     domain: str = ""
+    negatives: tuple[tuple[str, ...], ...] = ()
+    others: tuple[ImageSource, ...] = ()
+
+    @property
+    def images(self) -> tuple[ImageSource, ...]:
+        """All images: one, but for examples whose images are to be told apart."""
+        return (self.image, *self.others)
 
 
 @dataclass(frozen=True)
@@ -96,6 +105,18 @@ class Captions(NamedTuple):
     features: Features | None = None
 
 
+class Likelihoods(NamedTuple):
+    """How likely m texts each are as captions of k images that could be read.
+
+    logprobs: (k, m) natural logarithms of p(text | image), the end token's included. n_tokens: (k, m) tokens counted.
+    kept: (k,) the positions of these images among all. exp(-logprobs / n_tokens) is the perplexity.
+    """
+
+    logprobs: NDArray[np.float32]
+    n_tokens: NDArray[np.int64]
+    kept: NDArray[np.int64]
+
+
 class Progress(Protocol):
     """Told how far a stage is: ``progress("images", 64, 1000)``."""
 
@@ -128,6 +149,16 @@ class Captioner(Model, Protocol):
     def caption(
         self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress = silent
     ) -> Captions: ...
+
+
+@runtime_checkable
+class CaptionScorer(Protocol):
+    """A captioner that says how likely given captions are."""
+
+    def likelihoods(
+        self, images: Sequence[ImageSource], texts: Sequence[Sequence[str]], *, progress: Progress = silent
+    ) -> Likelihoods:
+        """Return how likely each image's texts are as captions of it; there are as many for each."""
 
 
 class Workload(NamedTuple):

@@ -74,13 +74,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("data")
     (root / "images").mkdir()
     rng = np.random.default_rng(0)
-    captions, labels = ["filepath\ttitle"], ["filepath\tlabel"]
+    captions, labels, pairs = ["filepath\ttitle"], ["filepath\tlabel"], ["filepath\ttitle\twrong"]
     for i in range(12):
         Image.fromarray(rng.integers(0, 255, (20, 24, 3), dtype=np.uint8)).save(root / "images" / f"{i:02}.png")
         captions += [f"images/{i:02}.png\ta picture of thing {i} number {k}" for k in range(1 + i % 3)]
         labels.append(f"images/{i:02}.png\tthing {i % 6}")
+        pairs += [f"images/{i:02}.png\tthing {i} of {k}\tthing {k} of {i}, not" for k in range(20, 21 + i % 3)]
     (root / "captions.tsv").write_text("\n".join(captions))
     (root / "labels.tsv").write_text("\n".join(labels))
+    (root / "pairs.tsv").write_text("\n".join(pairs))
     (root / "find.toml").write_text(task("find", "retrieval", "t2i_recall@5", 'path = "captions.tsv"', "ks = [1, 5]"))
     (root / "name.toml").write_text(
         task("name", "classification", "acc1", 'path = "labels.tsv"\nlabel_key = "label"', 'templates = "cifar10"')
@@ -88,6 +90,9 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (root / "tell.toml").write_text(
         task("tell", "captioning", "BLEU@4", 'path = "captions.tsv"', 'metrics = ["BLEU@4"]\nseq_len = 12')
     )
+    chosen = ("image_caption_selection", "acc", 'path = "pairs.tsv"\nnegative_key = "wrong"')
+    (root / "choose.toml").write_text(task("choose", *chosen, ""))
+    (root / "prefer.toml").write_text(task("prefer", *chosen, 'scoring = "likelihood"'))
     return root
 
 

@@ -152,10 +152,10 @@ def _likelihoods(
     """Return a row per image and text, an image's likeliest text first."""
     from cocabench.data.images import FileImage
 
-    found = model.likelihoods([FileImage(path) for path in files], texts, progress=progress)
+    found = model.likelihoods([FileImage(path) for path in files], [texts] * len(files), progress=progress)
     rows = []
-    for i, logprobs in zip(found.kept, found.logprobs.tolist(), strict=True):
-        several = sorted(zip(texts, logprobs, found.n_tokens.tolist(), strict=True), key=lambda row: -row[1])
+    for i, logprobs, n_tokens in zip(found.kept, found.logprobs.tolist(), found.n_tokens.tolist(), strict=True):
+        several = sorted(zip(texts, logprobs, n_tokens, strict=True), key=lambda row: -row[1])
         for text, logprob, count in several:
             row = {"image": str(files[i]), "model": model.id, "text": text, "logprob": round(logprob, 4)}
             rows.append(row | {"n_tokens": count, "perplexity": round(math.exp(-logprob / count), 2)})

@@ -49,12 +49,13 @@ def models(as_json: Json = False) -> None:
 @app.command()
 def metrics(as_json: Json = False) -> None:
     """The metrics, with what they mean."""
-    from cocabench.metrics import captions, classification, efficiency, retrieval
+    from cocabench.metrics import captions, classification, efficiency, retrieval, selection
 
     known = (
         *classification.single_label(5),
         classification.MEAN_AVERAGE_PRECISION,
         *retrieval.declared((1, 5, 10)),
+        *selection.declared(),
         *captions.declared(captions.ALL + captions.HEALTH),
         *efficiency.declared(),
     )

@@ -35,7 +35,7 @@ def print_plan(jobs: Sequence[Job], settings: Settings, machine: Hardware) -> No
             job.plan.id,
             job.task.name,
             str(job.state),
-            str(len(job.data.dataset)) if job.data else "",
+            str(_images(job)) if job.data else "",
             str(held.get(id(job)) or ""),
         ]
         for job in jobs
@@ -45,9 +45,13 @@ def print_plan(jobs: Sequence[Job], settings: Settings, machine: Hardware) -> No
     for reason in reasons:
         out.print(escape(reason), soft_wrap=True)
     ready = [job for job in jobs if job.state == "ready"]
-    images = sum(len(job.data.dataset) for job in ready if job.data)
+    images = sum(map(_images, ready))
     kept = f", {sum(held.values()):,} of them known from earlier runs" if any(held.values()) else ""
     out.print(f"{len(ready)} of {len(jobs)} to run, {images:,} images to process{kept}")
+
+
+def _images(job: Job) -> int:
+    return sum(len(example.images) for example in job.data.dataset.examples) if job.data else 0
 
 
 def _kept(job: Job, settings: Settings, machine: Hardware) -> int:
@@ -59,4 +63,4 @@ def _kept(job: Job, settings: Settings, machine: Hardware) -> int:
     if (cache := existing(settings.cache)) is None:
         return 0
     name = collection("images", job.signature.model, machine.device.type)
-    return cache.count(name, [example.image for example in job.data.dataset.examples])
+    return cache.count(name, [image for example in job.data.dataset.examples for image in example.images])

@@ -102,7 +102,8 @@ def _truth(row: dict[str, Any]) -> str:
 
 
 def _said(row: dict[str, Any]) -> str:
-    if isinstance(caption := row.get("caption"), str):
-        return caption
+    for column in ("caption", "selected"):
+        if isinstance(text := row.get(column), str):
+            return text
     names = row.get("top5_names")
     return str(names[0]) if names is not None and len(names) else ""

@@ -14,7 +14,7 @@ from cocabench.store import Results
 from cocabench.text import number, points
 from cocabench.types import Estimate, MetricInfo, Record
 
-KINDS = ("classification", "retrieval", "captioning")
+KINDS = ("classification", "retrieval", "image_caption_selection", "captioning")
 """The order of tasks in a table, by evaluator; others follow."""
 
 

@@ -59,7 +59,10 @@ class ClipBenchmark(LocalLoader):
             fix = "export it with clip_benchmark_export_wds and use loader = 'webdataset'"
             raise DataError(f"data.dataset {self.dataset!r}", "a stream, not an indexed data set", fix=fix)
         if prefix in ("sugar_crepe", "winoground"):
-            raise DataError(f"data.dataset {self.dataset!r}", "a caption selection task: no labels, no retrieval")
+            got = "a caption selection task: no labels, no retrieval"
+            raise DataError(
+                f"data.dataset {self.dataset!r}", got, fix=f"use loader = {prefix!r}, or the tasks of this name"
+            )
 
     def _built(self, folder: Path, *, download: bool) -> tuple[Any, tuple[str, ...]]:
         """Let clip-benchmark build, its prints sent to stderr and its warnings turned into notes."""

@@ -11,9 +11,12 @@ from cocabench.types import Dataset
 
 
 def fingerprint(dataset: Dataset) -> dict[str, JsonValue]:
-    """Return counts, and a hash of ids, texts, labels and domains in order. The same data gives the same anywhere."""
+    """Return counts, and a hash of ids, texts, labels, domains and negatives in order.
+
+    The same data gives the same anywhere.
+    """
     return {
-        "images": len(dataset),
+        "images": sum(len(example.images) for example in dataset.examples),
         "texts": sum(len(example.texts) for example in dataset.examples),
         "classes": len(dataset.classes),
         "hash": digest_lines(_lines(dataset)),
@@ -27,3 +30,4 @@ def _lines(dataset: Dataset) -> Iterator[str]:
         yield from (f"t{text}" for text in example.texts)
         yield f"l{example.label}"
         yield f"d{example.domain}"
+        yield from (f"n{k} {text}" for k, group in enumerate(example.negatives) for text in group)

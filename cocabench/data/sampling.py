@@ -21,6 +21,7 @@ def limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
         return dataset
     hashes = [hashlib.sha256(f"{seed}:{example.id}".encode()).digest() for example in dataset.examples]
     chosen = sorted(sorted(range(len(hashes)), key=hashes.__getitem__)[:limit])
-    note = f"limited to {limit} of {len(dataset)} images, chosen at random with seed {seed}"
+    what = "items" if any(example.others for example in dataset.examples) else "images"
+    note = f"limited to {limit} of {len(dataset)} {what}, chosen at random with seed {seed}"
     examples = [dataset.examples[k] for k in chosen]
     return replace(dataset, examples=examples, notes=(*dataset.notes, note), whole=dataset.examples)

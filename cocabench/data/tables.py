@@ -24,6 +24,8 @@ class Table(LocalLoader):
     image_key:   column of the image's path: absolute, or relative to the file's folder or to images.
     caption_key: column of the caption ('' for none; without such a column a label_key suffices). In JSON lines the
                  value may be a list.
+    negative_key: column of a caption that is wrong for the image, or in JSON lines a list of them: what the row's one
+                 caption is to be told from.
     label_key:   column of the label: an index, or a class name.
     images:      the images' folder, relative to the file's.
     classes:     class list (a shipped name or a file) that the labels index or name; by default the sorted names.
@@ -32,6 +34,7 @@ class Table(LocalLoader):
 
     image_key: str = "filepath"
     caption_key: str = "title"
+    negative_key: str = ""
     label_key: str = ""
     images: str = ""
     classes: str = ""
@@ -63,6 +66,7 @@ class Table(LocalLoader):
                 FileImage(path),
                 self._texts(own) if captioned else (),
                 self._label(own, index, file) if self.label_key else None,
+                negatives=self._negatives(own, file) if self.negative_key else (),
             )
             for name, path, own in zip(short_ids(list(grouped)), paths, grouped.values(), strict=True)
         ]
@@ -71,10 +75,15 @@ class Table(LocalLoader):
     def _check_columns(self, columns: list[str], file: Path) -> bool:
         """Tell whether the rows have captions; DataError for columns that are asked for and are not there."""
         captioned = self.caption_key in columns or not self.label_key
-        wanted = [self.image_key, *filter(None, (self.caption_key if captioned else "", self.label_key))]
+        keys = (self.caption_key if captioned else "", self.negative_key, self.label_key)
+        wanted = [self.image_key, *filter(None, keys)]
         if absent := [key for key in wanted if key not in columns]:
             one = len(columns) == 1 and any(mark in columns[0] for mark in "\t,;")
-            fix = "its separator seems to be another one" if one else "image_key, caption_key, label_key name columns"
+            fix = (
+                "its separator seems to be another one"
+                if one
+                else "image_key, caption_key, negative_key, label_key name columns"
+            )
             raise DataError(
                 str(file), f"columns {some(map(repr, columns), 8)}", wanted=some(map(repr, absent)), fix=fix
             )
@@ -84,6 +93,17 @@ class Table(LocalLoader):
         values = [row[self.caption_key] for row in rows]
         texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
         return tuple(_cell(text) for text in texts)
+
+    def _negatives(self, rows: list[dict[str, Any]], file: Path) -> tuple[tuple[str, ...], ...]:
+        """Return the wrong captions of each row; DataError for one that has none, or several captions."""
+        for row in rows:
+            if isinstance(row[self.caption_key], list):
+                raise DataError(str(file), f"several captions of {row[self.image_key]}", wanted="one beside negatives")
+        values = [row[self.negative_key] for row in rows]
+        found = [tuple(map(_cell, value if isinstance(value, list) else [value])) for value in values]
+        if not all(group and all(group) for group in found):
+            raise DataError(str(file), f"no {self.negative_key} for {rows[0][self.image_key]}", wanted="one a caption")
+        return tuple(found)
 
     def _classes(self, rows: list[dict[str, Any]], file: Path) -> tuple[tuple[str, ...], dict[str, int]]:
         """Return the class names and each label's class; DataError for labels that are not in the class list."""
@@ -149,11 +169,14 @@ class Jsonl(Table):
 
     def rows(self, file: Path) -> tuple[list[str], list[dict[str, Any]]]:
         """Return the keys that all objects have, and the objects."""
-        rows: list[dict[str, Any]] = []
-        for number, line in enumerate(read_text(file).split("\n"), 1):
-            if line.strip():
-                rows.append(_object(line, number, file))
+        rows = json_lines(file)
         return list(rows[0] if not rows else set[str].intersection(*map(set, rows))), rows
+
+
+def json_lines(file: Path) -> list[dict[str, Any]]:
+    """Return a file's JSON objects, one a line; DataError that names the line that is none."""
+    lines = enumerate(read_text(file).split("\n"), 1)
+    return [_object(line, number, file) for number, line in lines if line.strip()]
 
 
 def _object(line: str, number: int, file: Path) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from cocabench.errors import ResultsError
 from cocabench.metrics import catalogue
 from cocabench.types import Estimate, MetricInfo, Record, Signature
 
-PRIMARY = ("t2i_recall@5", "acc1", "mean_average_precision", "CIDEr")
+PRIMARY = ("t2i_recall@5", "acc1", "acc", "mean_average_precision", "CIDEr")
 """The primary metric of an imported Record: the first of these that it has, else its first metric."""
 
 

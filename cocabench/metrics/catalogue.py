@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 
-from cocabench.metrics import captions, classification, efficiency, retrieval
+from cocabench.metrics import captions, classification, efficiency, retrieval, selection
 from cocabench.metrics.base import Metric
 
 
@@ -41,6 +41,7 @@ def _named(name: str, known: tuple[Metric, ...]) -> Metric | None:
 _FINDERS: dict[str, Callable[[str], Metric | None]] = {
     "classification": _classification,
     "retrieval": _retrieval,
+    "image_caption_selection": lambda name: _named(name, selection.declared()),
     "captioning": _captioning,
     "efficiency": lambda name: _named(name, efficiency.declared()),
 }

@@ -12,7 +12,10 @@ NEAR = 0.02
 coca_ViT-B-32:mscoco_finetuned_laion2b_s13b_b90k (ImageNet 0.79 %), a checkpoint that lost its skill, do."""
 
 
-def alarm(metric: str, hits: Floats, chance: float) -> list[str]:
+ADVICE = "check data, prompts, tokenizer and weights before believing it"
+
+
+def alarm(metric: str, hits: Floats, chance: float, *, advice: str = ADVICE) -> list[str]:
     """Return a sentence if a hit rate is near chance, or cannot be told from it; nothing otherwise.
 
     hits: (n,) 0-1, fractions (of ties) count down for the interval. chance: what guessing gets, 0-1.
@@ -22,5 +25,4 @@ def alarm(metric: str, hits: Floats, chance: float) -> list[str]:
     value = float(hits.mean())
     if proportion(np.floor(hits)).low > chance and (value - chance) / (1 - chance) >= NEAR:
         return []
-    advice = "check data, prompts, tokenizer and weights before believing it"
     return [f"{metric} of {100 * value:.2g} % is near chance ({100 * chance:.2g} %): {advice}"]

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from open_clip.tokenizer import HFTokenizer
 
 from cocabench.errors import UsageError
@@ -21,18 +19,6 @@ class SpecialIds(NamedTuple):
     sot_token_id: int
     eos_token_id: int
     pad_token_id: int
-
-
-class Likelihoods(NamedTuple):
-    """How likely m texts are as captions of k images that could be read.
-
-    logprobs: (k, m) natural logarithms of p(text | image), the end token's included. n_tokens: (m,) tokens counted.
-    kept: (k,) the positions of these images among all. exp(-logprobs / n_tokens) is the perplexity.
-    """
-
-    logprobs: NDArray[np.float32]
-    n_tokens: NDArray[np.int64]
-    kept: NDArray[np.int64]
 
 
 def special_ids(tokenizer: Any, net: Any) -> SpecialIds:

@@ -26,7 +26,6 @@ from cocabench.models.build import (
     tower_parameters,
 )
 from cocabench.models.captions import (
-    Likelihoods,
     SpecialIds,
     caption_texts,
     decode_options,
@@ -38,7 +37,16 @@ from cocabench.models.decode import caption_logprob, generate_encoded
 from cocabench.models.decoding.likelihood import counted_tokens
 from cocabench.models.hardware import Hardware
 from cocabench.models.text import encode_tokens
-from cocabench.types import Captions, Features, ImageFeatures, ImageSource, Progress, Workload, silent
+from cocabench.types import (
+    Captions,
+    Features,
+    ImageFeatures,
+    ImageSource,
+    Likelihoods,
+    Progress,
+    Workload,
+    silent,
+)
 
 MOST_TEXTS = 512  # captions whose likelihoods are computed at once: their activations, not the weights, fill the memory
 
@@ -77,7 +85,7 @@ class OpenClip:
         rows = encode_tokens(
             self.net,
             self.tokenizer(distinct),
-            run=lambda encode, tokens: torch.cat(self._smaller_if_needed(partial(_unit, encode), tokens, "texts")),
+            run=lambda encode, tokens: torch.cat(self._smaller_if_needed(partial(_unit, encode), "texts", tokens)),
             progress=progress,
         )
         position = {text: i for i, text in enumerate(distinct)}
@@ -113,24 +121,32 @@ class OpenClip:
         return Captions([text for text, _, _ in rows], scores, kept, [cut for _, _, cut in rows], features)
 
     def likelihoods(
-        self, images: Sequence[ImageSource], texts: Sequence[str], *, progress: Progress = silent
+        self, images: Sequence[ImageSource], texts: Sequence[Sequence[str]], *, progress: Progress = silent
     ) -> Likelihoods:
-        """Return how likely each text is as a caption of each image; texts are cut to the model's context."""
-        ids, tokens = self._caption_ids(), self.tokenizer(list(texts))
-        together = max(1, MOST_TEXTS // len(tokens))
+        """Return how likely each image's texts are as captions of it; texts are cut to the model's context.
 
-        def score(pixels: torch.Tensor) -> torch.Tensor:
-            return torch.cat([self._logprobs(part, tokens, ids) for part in pixels.split(together)])
+        texts: a row per image, all of one length. Equal texts are tokenized once.
+        """
+        ids = self._caption_ids()
+        position = {text: i for i, text in enumerate(dict.fromkeys(text for row in texts for text in row))}
+        tokens = self.tokenizer(list(position))
+        rows = torch.tensor([[position[text] for text in row] for row in texts])
+        together = max(1, MOST_TEXTS // rows.shape[1])
 
-        parts, kept = self._over_images(images, score, progress, stage="likelihoods")
-        counted = counted_tokens(tokens, end=ids.eos_token_id, pad=ids.pad_token_id)[:, 1:]
-        logprobs = _checked("log-probabilities", torch.cat(parts).numpy(), [images[i] for i in kept])
-        return Likelihoods(logprobs, counted.sum(1).numpy(), kept)
+        def score(pixels: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+            parts = zip(pixels.split(together), tokens[own.cpu()].split(together), strict=True)
+            return torch.cat([self._logprobs(some, captions, ids) for some, captions in parts])
 
-    def _logprobs(self, pixels: torch.Tensor, tokens: torch.Tensor, ids: SpecialIds) -> torch.Tensor:
-        texts = tokens.to(pixels.device).expand(len(pixels), -1, -1)
+        parts, kept = self._over_images(images, score, progress, stage="likelihoods", beside=rows)
+        counted = counted_tokens(tokens, end=ids.eos_token_id, pad=ids.pad_token_id)[:, 1:].sum(1)
+        found = torch.cat(parts or [torch.empty(0, rows.shape[1])]).numpy()
+        return Likelihoods(
+            _checked("log-probabilities", found, [images[i] for i in kept]), counted[rows[kept]].numpy(), kept
+        )
+
+    def _logprobs(self, pixels: torch.Tensor, texts: torch.Tensor, ids: SpecialIds) -> torch.Tensor:
         ends = {"eos_token_id": ids.eos_token_id, "pad_token_id": ids.pad_token_id}
-        return caption_logprob(self.net, pixels, texts, **ends).total.cpu()
+        return caption_logprob(self.net, pixels, texts.to(pixels.device), **ends).total.cpu()
 
     def _caption_ids(self) -> SpecialIds:
         if not self.captions:
@@ -144,11 +160,13 @@ class OpenClip:
     def _over_images(
         self,
         images: Sequence[ImageSource],
-        work: Callable[[torch.Tensor], T],
+        work: Callable[..., T],
         progress: Progress,
         *,
         stage: str = "images",
+        beside: torch.Tensor | None = None,
     ) -> tuple[list[T], NDArray[np.int64]]:
+        """Return what work makes of each batch's pixels; beside: a row per image (n, …) that it is given with them."""
         done, positions = [], []
         loaded = batches(
             images,
@@ -159,17 +177,19 @@ class OpenClip:
             pin=self.hardware.device.type == "cuda",
         )
         for batch in loaded:
-            done += self._smaller_if_needed(work, batch.pixels, stage)
+            rows = () if beside is None else (beside[batch.positions],)
+            done += self._smaller_if_needed(work, stage, batch.pixels, *rows)
             positions.append(batch.positions)
             progress(stage, batch.done, len(images))
         return done, np.concatenate(positions) if positions else np.empty(0, np.int64)
 
-    def _smaller_if_needed(self, work: Callable[[torch.Tensor], T], inputs: torch.Tensor, kind: str) -> list[T]:
+    def _smaller_if_needed(self, work: Callable[..., T], kind: str, *inputs: torch.Tensor) -> list[T]:
         """Run work on inputs (n, …), in halves after running out of memory; this kind of work stays at that size."""
-        size = min(len(inputs), self._batch_limits.get(kind, len(inputs)))
+        size = min(len(inputs[0]), self._batch_limits.get(kind, len(inputs[0])))
+        device, parts = self.hardware.device, zip(*(one.split(size) for one in inputs), strict=True)
         try:
             with self.hardware.exactly(), self.layers():
-                return [work(part.to(self.hardware.device, non_blocking=True)) for part in inputs.split(size)]
+                return [work(*(one.to(device, non_blocking=True) for one in part)) for part in parts]
         except RuntimeError as error:
             if not _is_out_of_memory(error):
                 raise
@@ -180,7 +200,7 @@ class OpenClip:
         self.warnings.append(f"out of memory at {size} {kind} a batch; went on with {size // 2}")
         if self.hardware.device.type == "cuda":
             torch.cuda.empty_cache()
-        return self._smaller_if_needed(work, inputs, kind)
+        return self._smaller_if_needed(work, kind, *inputs)
 
     def _image_features(self, pixels: torch.Tensor) -> torch.Tensor:
         return _unit(self.compiled or self.net.encode_image, pixels)

@@ -11,12 +11,21 @@ from cocabench.registry import entry, task_folders
 from cocabench.spec import TaskSpec, read_toml
 
 FILES = sorted(task_folders()[0].rglob("*.toml"))
-NAMES = [file.stem for file in FILES]
+KINDS = [file.relative_to(task_folders()[0]).parts[0] for file in FILES]
+NAMES = [
+    file.relative_to(task_folders()[0] / kind).with_suffix("").as_posix()
+    for file, kind in zip(FILES, KINDS, strict=True)
+]
 WANTED = {
     "classification": [
         "imagenet1k", "imagenetv2", "imagenet_sketch", "imagenet-a", "imagenet-r", "objectnet", "cifar10", "cifar100",
     ],
     "retrieval": ["flickr30k", "flickr8k", "mscoco_captions"],
+    "composition": [
+        f"{group}/{kind}"
+        for group in ("sugar_crepe", "sugar_crepe_likelihood")
+        for kind in ("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj")
+    ] + ["winoground", "winoground_likelihood"],
     "captioning": ["coco_karpathy_val", "coco_karpathy_test", "nocaps_val", "flickr30k_captions"],
 }  # fmt: skip
 
@@ -32,18 +41,18 @@ def loader(task: TaskSpec) -> Any:
 def test_the_promised_tasks_are_there() -> None:
     assert not {name for names in WANTED.values() for name in names} - set(NAMES)
     assert all(
-        (FILES[0].parents[1] / kind / f"{name}.toml").is_file() for kind, names in WANTED.items() for name in names
+        (task_folders()[0] / kind / f"{name}.toml").is_file() for kind, names in WANTED.items() for name in names
     )
 
 
-@pytest.mark.parametrize("file", FILES, ids=NAMES)
-def test_each_fits_its_loader_and_names_shipped_prompts(file: Path) -> None:
+@pytest.mark.parametrize(("file", "kind", "name"), list(zip(FILES, KINDS, NAMES, strict=True)), ids=NAMES)
+def test_each_fits_its_loader_and_names_shipped_prompts(file: Path, kind: str, name: str) -> None:
     task = spec(file)
     loader(task)
-    assert task.name == file.stem
-    assert file.parent.name in task.groups
-    assert task.expect.images
-    of_texts = ("retrieval", "captioning", "efficiency")
+    assert task.name == name
+    assert kind in task.groups
+    of_texts = ("retrieval", "captioning", "efficiency", "image_caption_selection")
+    assert task.expect.images or task.loader == "sugar_crepe"
     assert task.expect.texts if task.evaluator in of_texts else task.expect.classes
     if names := task.params.get("classnames"):
         assert len(class_names(names)) == task.expect.classes

@@ -44,7 +44,7 @@ def test_the_right_name_is_likelier_than_others_and_a_wrong_image_is_not() -> No
     model = plan.load(hardware(device="cpu"))
     assert isinstance(model, OpenClip)
     texts = [example.texts[0] for example in examples]
-    found = model.likelihoods([example.image for example in examples], texts)
+    found = model.likelihoods([example.image for example in examples], [texts] * len(texts))
     scores, n = found.logprobs, len(texts)
     below = (scores < np.diag(scores)[:, None]).mean()  # 0.5 by chance
     shuffled = np.roll(scores, 1, axis=0)
@@ -60,15 +60,18 @@ def test_likelihoods_are_those_of_the_decoder_whatever_the_batches(monkeypatch: 
     model = plan.load(hardware(device="cpu"))
     assert isinstance(model, OpenClip)
     texts = ["a dog", "a grinning face", "bus"]
-    found = model.likelihoods(sources, texts)
+    found = model.likelihoods(sources, [texts] * 5)
     pixels = torch.stack([model.transform(source.open()) for source in sources])
     tokens = model.tokenizer(texts)
     for column, row in enumerate(tokens):
         one = caption_logprob(model.net, pixels, row.expand(5, -1), eos_token_id=49407)
         np.testing.assert_allclose(found.logprobs[:, column], one.total, rtol=1e-4)
-        assert found.n_tokens[column] == one.n_tokens[0]
+        assert set(found.n_tokens[:, column]) == {int(one.n_tokens[0])}
     monkeypatch.setattr(open_clip, "MOST_TEXTS", 3)
-    np.testing.assert_allclose(model.likelihoods(sources, texts).logprobs, found.logprobs, rtol=1e-4)
+    np.testing.assert_allclose(model.likelihoods(sources, [texts] * 5).logprobs, found.logprobs, rtol=1e-4)
+    own = [texts[i % 3 :] + texts[: i % 3] for i in range(5)]
+    turned = np.array([np.roll(row, -(i % 3)) for i, row in enumerate(found.logprobs)])
+    np.testing.assert_allclose(model.likelihoods(sources, own).logprobs, turned, rtol=1e-4)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
@@ -100,7 +103,7 @@ def test_a_logit_that_is_no_number_is_an_error_that_names_the_image(generation_t
         model.caption(sources, {"seq_len": 6, "generation_type": generation_type})
     assert str(sources[0]) in str(caught.value)
     with pytest.raises(NumericsError, match="log-probabilities of 2 of 2"):
-        model.likelihoods(sources, ["a dog"])
+        model.likelihoods(sources, [["a dog"]] * len(sources))
     model.net.visual.proj = torch.nn.Parameter(torch.full_like(model.net.visual.proj, torch.inf))
     with pytest.raises(NumericsError, match="features of 2 of 2"):
         model.encode_images(sources)

@@ -20,9 +20,11 @@ from cocabench.signature import digest, digest_file
 from cocabench.types import (
     Captioner,
     Captions,
+    CaptionScorer,
     Features,
     ImageFeatures,
     ImageSource,
+    Likelihoods,
     Model,
     Profiled,
     Progress,
@@ -102,6 +104,12 @@ class Cached:
         if written.features is not None:
             self._keep_new([keys[i] for i in written.kept], written.features)
         return written
+
+    def likelihoods(
+        self, images: Sequence[ImageSource], texts: Sequence[Sequence[str]], *, progress: Progress = silent
+    ) -> Likelihoods:
+        """Return what the model says; it must be a CaptionScorer."""
+        return cast(CaptionScorer, self.model).likelihoods(images, texts, progress=progress)
 
     def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
         """Let the model itself be measured."""

@@ -16,7 +16,16 @@ from numpy.typing import NDArray
 from cocabench.models.hardware import Hardware
 from cocabench.models.processes.group import Group
 from cocabench.registry import ModelPlan
-from cocabench.types import Captions, Features, ImageFeatures, ImageSource, Progress, Workload, silent
+from cocabench.types import (
+    Captions,
+    Features,
+    ImageFeatures,
+    ImageSource,
+    Likelihoods,
+    Progress,
+    Workload,
+    silent,
+)
 
 TEXTS = 2048
 """Texts that are dealt together: enough to fill a batch when they are cut to their lengths."""
@@ -76,6 +85,19 @@ class Sharded:
         features = _rows(rows)[order] if len(rows) == len(found) else None
         return Captions([texts[i] for i in order], [scores[i] for i in order], kept[order], sorted_cut, features)
 
+    def likelihoods(
+        self, images: Sequence[ImageSource], texts: Sequence[Sequence[str]], *, progress: Progress = silent
+    ) -> Likelihoods:
+        """Return how likely each image's texts are as captions of it."""
+        dealt = deal(len(images), self.batch, self.group.size)
+        shares = [([images[i] for i in own], [texts[i] for i in own]) for own in dealt]
+        asked = self.group.ask("likelihoods", shares, progress=_up_to(len(images), progress))
+        found: list[Likelihoods] = [part for part in asked if part is not None]
+        kept = _kept([own for own in dealt if len(own)], found)
+        order = np.argsort(kept)
+        logprobs, n_tokens = (np.concatenate([part[i] for part in found])[order] for i in (0, 1))
+        return Likelihoods(logprobs, n_tokens, kept[order])
+
     def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield what the model costs on the first device, with nothing else going on in any process."""
         self.group.ask("settle", [()] * self.group.size)
@@ -88,7 +110,9 @@ def deal(n: int, batch: int, size: int) -> list[NDArray[np.int64]]:
     return [numbers[numbers // batch % size == rank] for rank in range(size)]
 
 
-def _kept(dealt: Sequence[NDArray[np.int64]], found: Sequence[ImageFeatures | Captions]) -> NDArray[np.int64]:
+def _kept(
+    dealt: Sequence[NDArray[np.int64]], found: Sequence[ImageFeatures | Captions | Likelihoods]
+) -> NDArray[np.int64]:
     return np.concatenate([own[part.kept] for own, part in zip(dealt, found, strict=True)])
 
 

@@ -16,9 +16,11 @@ from cocabench.registry import ModelPlan
 from cocabench.types import (
     Captioner,
     Captions,
+    CaptionScorer,
     Features,
     ImageFeatures,
     ImageSource,
+    Likelihoods,
     Model,
     Profiled,
     Progress,
@@ -66,6 +68,16 @@ class Worker:
 
     def caption(self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress) -> Captions:
         return cast(Captioner, self._held).caption(images, options, progress=progress)
+
+    def likelihoods(
+        self, images: Sequence[ImageSource], texts: Sequence[Sequence[str]], *, progress: Progress
+    ) -> Likelihoods | None:
+        """Return how likely each image's texts are; None for no images, of which no number of texts is known."""
+        if not isinstance(self._held, CaptionScorer):
+            raise ModelError(
+                "likelihood", f"a {type(self._held).__name__} says no likelihoods", wanted="open_clip's CoCa"
+            )
+        return self._held.likelihoods(images, texts, progress=progress) if len(images) else None
 
     def settle(self, *, progress: Progress) -> None:
         """Wait until the next model is built."""

@@ -134,7 +134,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.mark.usefixtures("one_thread")
 def test_two_processes_give_the_records_of_one(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
-    tasks = ",".join(str(data / f"{name}.toml") for name in ("find", "name", "tell"))
+    tasks = ",".join(str(data / f"{name}.toml") for name in ("find", "name", "tell", "choose", "prefer"))
     common = ("run", "--model", models / "coca", "--tasks", tasks, "--data-root", data, "--batch-size", 4)
     for devices in ("cpu", "cpu,cpu"):
         told = command(*common, "--no-cache", "--device", devices, "--output", tmp_path / devices)

@@ -1,0 +1,83 @@
+"""Winoground, and sets of its form: two images and two captions an item, each caption true of one image only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Any
+
+from cocabench.data.base import LocalLoader, sound
+from cocabench.data.files import IMAGE_SUFFIXES, find_file, some
+from cocabench.data.images import BytesImage, FileImage
+from cocabench.data.tables import json_lines
+from cocabench.errors import DataError
+from cocabench.types import Dataset, Example, ImageSource
+
+Row = dict[str, Any]
+AsImage = Callable[[Any, str], ImageSource]
+
+
+class Winoground(LocalLoader):
+    """Items with image_0, image_1 … and caption_0, caption_1 …, the k-th caption being that of the k-th image.
+
+    annotations: JSON lines with these keys and id, in path or its folder data/, where image_0 names a file of images,
+    with or without its ending; or *.parquet as the hub serves it, the images inside.
+    images: the images' folder beside the annotations.
+    """
+
+    annotations: str = "examples.jsonl"
+    images: str = "images"
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return an example per item, in the file's order."""
+        folder = self.folder(root)
+        if file := find_file((folder, folder / "data"), self.annotations):
+            rows, as_image = json_lines(file), self._in_folder(file.parent / self.images)
+        elif files := sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]):
+            file, rows, as_image = files[0], _parquet_rows(files), _inside
+        else:
+            raise self.missing(folder, f"neither {self.annotations} nor *.parquet there or in data/")
+        examples = [_example(row, number, file, as_image) for number, row in enumerate(rows)]
+        self.require([image.path for e in examples for image in e.images if isinstance(image, FileImage)])
+        return sound(Dataset(self.name, "test", examples), file, texts=True)
+
+    def _in_folder(self, folder: Path) -> AsImage:
+        if not folder.is_dir():
+            packed = folder.with_suffix(".zip")
+            got = f"{packed.name} is not unpacked" if packed.is_file() else "no such folder"
+            raise self.missing(folder, got, wanted="the images of the annotations")
+        there = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+
+        def as_image(name: Any, where: str) -> ImageSource:
+            return FileImage(there.get(str(name), folder / str(name)))
+
+        return as_image
+
+
+def _inside(cell: Any, where: str) -> ImageSource:
+    """An image as the hub's parquet has it: {"bytes": …, "path": …}."""
+    content = cell.get("bytes") if isinstance(cell, dict) else cell
+    if not isinstance(content, bytes):
+        raise DataError(where, f"a {type(content).__name__}", wanted="an encoded image")
+    return BytesImage(content, where)
+
+
+def _parquet_rows(files: Iterable[Path]) -> list[Row]:
+    import pyarrow.parquet as pq
+
+    return [row for file in files for row in pq.read_table(file).to_pylist()]
+
+
+def _example(row: Row, number: int, file: Path, as_image: AsImage) -> Example:
+    images = [as_image(row[f"image_{k}"], f"{file}:{number}:image_{k}") for k in _numbered(row, "image")]
+    texts = tuple(str(row[f"caption_{k}"]).strip() for k in _numbered(row, "caption"))
+    if len(images) < 2 or len(images) != len(texts):
+        got = f"item {number} has {len(images)} images and {len(texts)} captions ({some(row)})"
+        raise DataError(str(file), got, wanted="image_0, image_1, caption_0, caption_1")
+    return Example(str(row.get("id", number)), images[0], texts, others=tuple(images[1:]))
+
+
+def _numbered(row: Row, key: str) -> list[int]:
+    """Return the numbers 0, 1 … that a key has in a row."""
+    return list(takewhile(lambda k: row.get(f"{key}_{k}") is not None, count()))

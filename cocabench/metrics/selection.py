@@ -1,0 +1,110 @@
+"""Image-caption selection: whether scores tell which caption belongs to which image (SugarCrepe, Winoground).
+
+An item has i images and c captions; the k-th image belongs to the k-th caption, and what is beyond the shorter side
+belongs to nothing. Right is what scores strictly higher: a tie counts against the model (clip-benchmark's argmax gives
+it to whichever comes first, which for a caption and its negative is the right one).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from cocabench.metrics.base import Metric, Samples
+from cocabench.metrics.classification import hit_interval
+from cocabench.metrics.grid import Grid
+from cocabench.metrics.pairing import Mean
+from cocabench.metrics.ranking import Floats, Ints, Mask, check_finite
+from cocabench.types import Features
+
+CHUNK_ROWS = 1 << 13
+"""Captions whose features are multiplied at a time."""
+
+
+class Selected(NamedTuple):
+    """Per item (n,): whether each image has chosen its caption (text), and each caption its image (image)."""
+
+    text: Mask
+    image: Mask
+
+
+def select(scores: Floats) -> Selected:
+    """Return what scores (n, i, c) of n items select; any sign, higher is better, NaN or infinity raises NumericsError.
+
+    One image is never wrong about itself: ``image`` is True where there is nothing to choose.
+
+    >>> select(np.array([[[0.3, 0.2], [0.4, 0.5]]]))
+    Selected(text=array([ True]), image=array([False]))
+    """
+    check_finite(scores.reshape(len(scores), -1), "scores")
+    pairs = min(scores.shape[1:])
+    both = np.arange(pairs)
+    own, others = scores[:, both, both], scores.copy()
+    others[:, both, both] = -np.inf
+    texts, images = others[:, :pairs].max(axis=2), others[:, :, :pairs].max(axis=1)
+    return Selected((own > texts).all(axis=1), (own > images).all(axis=1))
+
+
+def cosines(images: Features, texts: Features, candidates: Ints) -> Floats:
+    """Return the cosines (k, m) of images (k, d) with texts[candidates] (k, m), exact, so that equal texts tie.
+
+    Features are unit rows, rounded to 2^-26 (metrics.grid).
+    """
+    left, right = Grid(images, "image features"), Grid(texts, "text features")
+    step, size = left.step * right.step, max(1, CHUNK_ROWS // candidates.shape[1])
+    parts = [
+        np.einsum(
+            "kd,kmd->km",
+            left[slice(start, start + size)],
+            right[candidates[start : start + size].ravel()].reshape(-1, candidates.shape[1], right.terms),
+            dtype=np.float64,
+        )
+        for start in range(0, len(images), size)
+    ]
+    return np.asarray(np.concatenate(parts) * step, np.float64)
+
+
+def chances(images: int, texts: int) -> dict[str, float]:
+    """Return what guessing gets of each metric for an item of so many images and texts, 0-1, where that is known.
+
+    acc of two images and two texts: of the 24 orders of their scores, 4 have both right pairs first. With one image
+    acc is text_acc, and image_acc is no choice.
+    """
+    pairs = min(images, texts)
+    if images == 1:
+        return {"acc": 1 / texts}
+    found = {"text_acc": float(texts**-pairs), "image_acc": float(images**-pairs)}
+    return found | ({"acc": 1 / 6} if (images, texts) == (2, 2) else {})
+
+
+def hits(samples: Samples, metric: str) -> Floats:
+    """Return per item 1.0 where it is right by text_acc, image_acc or acc, else 0.0."""
+    text = samples["text_right"].to_numpy(np.float64)
+    image = samples["image_right"].to_numpy(np.float64) if "image_right" in samples else np.ones(len(samples))
+    kinds: dict[str, Floats] = {"text_acc": text, "image_acc": image, "acc": text * image}
+    return kinds[metric]
+
+
+def _metric(name: str, summary: str) -> Metric:
+    mean = Mean(lambda samples: hits(samples, name))
+    return Metric(
+        name=name,
+        summary=summary,
+        column="image_right" if name == "image_acc" else "text_right",
+        value=lambda samples: float(hits(samples, name).mean()),
+        interval=lambda samples, rng: hit_interval(mean, samples),
+        pairing=mean,
+    )
+
+
+ACC = _metric(
+    "acc", "Share of items right by text_acc and image_acc (Winoground's group score); with one image, text_acc."
+)
+TEXT_ACC = _metric("text_acc", "Share of items in which each image scores its own caption highest.")
+IMAGE_ACC = _metric("image_acc", "Share of items in which each caption scores its own image highest.")
+
+
+def declared(*, several_images: bool = True) -> tuple[Metric, ...]:
+    """The metrics of items with several images, or with one, of which no choice can be wrong."""
+    return (ACC, TEXT_ACC, IMAGE_ACC) if several_images else (ACC, TEXT_ACC)

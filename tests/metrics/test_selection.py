@@ -1,0 +1,116 @@
+"""Image-caption selection: by hand, against clip-benchmark, and for models that know nothing."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+from clip_benchmark.metrics import image_caption_selection
+
+from cocabench.errors import NumericsError
+from cocabench.metrics.base import estimate
+from cocabench.metrics.selection import chances, cosines, declared, select
+
+
+@pytest.mark.parametrize(
+    ("scores", "text", "image"),
+    [
+        ([[0.3, 0.2]], True, True),  # one image, its caption and a negative
+        ([[0.2, 0.3]], False, True),
+        ([[0.3, 0.2, 0.31]], False, True),
+        ([[0.9, 0.1], [0.2, 0.8]], True, True),
+        ([[0.9, 0.1], [0.95, 0.96]], True, False),  # the first caption likes the second image better
+        ([[0.5, 0.6], [0.4, 0.8]], False, True),  # the first image likes the second caption better
+        ([[0.1, 0.9], [0.8, 0.2]], False, False),
+        ([[0.5], [0.4], [0.1]], True, True),  # a caption and two images that are none of its
+        ([[-9.0, -9.5], [-9.2, -8.0]], True, True),
+        ([[0.3, 0.3]], False, True),  # a tie tells nothing apart
+        ([[0.3, 0.2], [0.3, 0.4]], True, False),
+    ],
+)
+def test_by_hand(scores: list[list[float]], text: bool, image: bool) -> None:
+    found = select(np.array([scores]))
+    assert (found.text.tolist(), found.image.tolist()) == ([text], [image])
+
+
+def clip_benchmark(images: np.ndarray, texts: np.ndarray) -> dict[str, float]:
+    """Return what clip-benchmark says of features (n, i, d) and (n, c, d), its images being the features themselves."""
+    flat = torch.tensor(texts.reshape(-1, texts.shape[2]))
+    model = SimpleNamespace(encode_image=lambda pixels: pixels[:, :, 0, 0], encode_text=lambda tokens: flat[tokens])
+    pixels = torch.tensor(images)[..., None, None]
+    names = [[str(k) for k in row] for row in np.arange(len(flat)).reshape(texts.shape[:2])]
+    batch = pixels[:, 0] if images.shape[1] == 1 else pixels
+    return dict(
+        image_caption_selection.evaluate(
+            model, [(batch, names)], lambda texts: torch.tensor([int(text) for text in texts]), "cpu", amp=False
+        )
+    )
+
+
+def unit(rows: np.ndarray) -> np.ndarray:
+    return np.asarray(rows / np.linalg.norm(rows, axis=-1, keepdims=True), np.float32)
+
+
+@pytest.mark.parametrize(("images", "texts"), [(1, 2), (1, 4), (2, 2), (3, 3), (2, 3), (3, 2)])
+def test_it_is_clip_benchmarks(images: int, texts: int) -> None:
+    rng, n = np.random.default_rng(images + texts), 200
+    seen, read = unit(rng.normal(size=(n, images, 8))), unit(rng.normal(size=(n, texts, 8)))
+    pairs = min(images, texts)
+    read[:, :pairs] = unit(read[:, :pairs] + 0.7 * seen[:, :pairs])
+    flat = read.reshape(-1, 8)
+    candidates = np.repeat(np.arange(len(flat)).reshape(n, texts), images, axis=0)
+    found = select(cosines(seen.reshape(-1, 8), flat, candidates).reshape(n, images, texts))
+    samples = pd.DataFrame(
+        {"id": range(n), "image_id": range(n), "text_right": found.text.astype(int), "image_right": found.image}
+    )
+    ours = {metric.name: metric.value(samples) for metric in declared()}
+    assert ours == pytest.approx(clip_benchmark(seen, read), abs=1e-7)
+    assert 0.1 < ours["text_acc"] < 0.99
+
+
+def test_a_collapsed_model_gets_nothing_here_and_everything_from_argmax() -> None:
+    """All texts have one feature. The float32 product need not tie; the exact one does."""
+    rng, n = np.random.default_rng(0), 50
+    seen = unit(rng.normal(size=(n, 24)))
+    read = np.repeat(unit(rng.normal(size=(1, 24))), 2 * n, axis=0)
+    found = select(cosines(seen, read, np.arange(2 * n).reshape(n, 2))[:, None])
+    assert not found.text.any()
+    assert clip_benchmark(seen[:, None], read.reshape(n, 2, 24))["text_acc"] > 0.7
+
+
+def test_cosines_are_those_of_float64_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(1)
+    seen, read = unit(rng.normal(size=(7, 16))), unit(rng.normal(size=(9, 16)))
+    candidates = rng.integers(9, size=(7, 3))
+    wanted = np.einsum("kd,kmd->km", seen.astype(float), read[candidates].astype(float))
+    assert cosines(seen, read, candidates) == pytest.approx(wanted, abs=1e-7)
+    monkeypatch.setattr("cocabench.metrics.selection.CHUNK_ROWS", 6)
+    assert cosines(seen, read, candidates) == pytest.approx(wanted, abs=1e-7)
+
+
+def test_nan_is_an_error() -> None:
+    with pytest.raises(NumericsError, match="NaN"):
+        select(np.array([[[0.1, np.nan]]]))
+
+
+@pytest.mark.parametrize(("images", "texts"), [(1, 2), (1, 5), (2, 2), (3, 2), (2, 4)])
+def test_chance_is_what_random_scores_get(images: int, texts: int) -> None:
+    found = select(np.random.default_rng(0).random((40_000, images, texts)))
+    means = {"text_acc": found.text.mean(), "image_acc": found.image.mean(), "acc": (found.text & found.image).mean()}
+    known = chances(images, texts)
+    assert known
+    assert {name: means[name] for name in known} == pytest.approx(known, abs=0.01)
+
+
+def test_items_of_one_image_depend_on_each_other() -> None:
+    """Two items per image that agree tell no more than one: the interval is that of half as many."""
+    hits = np.random.default_rng(0).random(100) < 0.6
+    rows = {"text_right": np.repeat(hits, 2).astype(int), "image_id": np.repeat(np.arange(100), 2)}
+    acc = declared(several_images=False)[0]
+    twice = estimate(acc, pd.DataFrame({"id": range(200), **rows}))
+    once = estimate(acc, pd.DataFrame({"id": range(100), "image_id": range(100), "text_right": hits.astype(int)}))
+    assert (twice.value, twice.n) == (once.value, 100)
+    assert (twice.low, twice.high) == pytest.approx((once.low, once.high), abs=0.002)
