@@ -42,6 +42,12 @@ FILES: dict[str, dict[str, Any]] = {
         "task": "captioning",
         "metrics": {"Bleu_4": 0.3, "ROUGE_L": 0.5, "CIDEr": 1.2, "METEOR": float("nan")},
     },
+    "d.json": {
+        **COMMON,
+        "dataset": "sugar_crepe/add_att",
+        "task": "image_caption_selection",
+        "metrics": {"image_acc": 1.0, "text_acc": 0.7, "acc": 0.7},
+    },
 }
 
 
@@ -78,6 +84,9 @@ def test_their_json_in_our_names(folder: Path) -> None:
         ("flickr30k_captions", "ROUGE-L"): 0.5,
         ("flickr30k_captions", "CIDEr"): 1.2,
         ("flickr30k_captions", "METEOR"): None,
+        ("sugar_crepe/add_att", "image_acc"): 1.0,
+        ("sugar_crepe/add_att", "text_acc"): 0.7,
+        ("sugar_crepe/add_att", "acc"): 0.7,
     }
 
 
@@ -87,6 +96,9 @@ def test_imported_records_are_labelled_and_claim_no_interval_and_no_count(folder
     assert found.signature.protocol["imported"] == "CLIP_benchmark"
     assert (found.metrics["acc1"].low, found.metrics["acc1"].n) == (None, 0)
     assert found.definitions["acc1"].summary.startswith("Share of images")
+    chosen = interop.read(folder / "d.json")[0]
+    assert (chosen.primary, chosen.evaluator) == ("acc", "image_caption_selection")
+    assert "group score" in chosen.definitions["acc"].summary
 
 
 def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
@@ -107,11 +119,11 @@ def test_exported_is_what_their_build_writes(folder: Path) -> None:
 
     def rows(text: str) -> list[dict[str, str]]:
         found = [{k: v for k, v in row.items() if v not in ("", "nan")} for row in csv.DictReader(io.StringIO(text))]
+        for row in found:
+            row["dataset"] = row["dataset"].removeprefix("wds/")
         return sorted(found, key=lambda row: (row["dataset"], row["task"]))
 
     theirs = rows(built(folder).read_text())
-    for row in theirs:
-        row["dataset"] = row["dataset"].removeprefix("wds/")
     assert rows(to_csv(interop.read(folder))) == theirs
 
 
@@ -149,8 +161,9 @@ def test_what_is_wrong_with_a_file(tmp_path: Path, name: str, text: str, said: s
 
 def test_the_commands_there_and_back(command: Command, folder: Path, tmp_path: Path) -> None:
     told = command("import", folder, "--output", tmp_path / "results")
-    assert (told.code, len(told.out.splitlines())) == (0, 3)
-    assert {r.task for r in read(tmp_path / "results")} == {"imagenet1k", "flickr30k", "flickr30k_captions"}
+    assert (told.code, len(told.out.splitlines())) == (0, 4)
+    tasks = {"imagenet1k", "flickr30k", "flickr30k_captions", "sugar_crepe/add_att"}
+    assert {r.task for r in read(tmp_path / "results")} == tasks
     command("export", tmp_path / "results", "--format", "clip_benchmark", "--output", tmp_path / "out.csv")
     assert numbers(tmp_path / "out.csv") == {k: v for k, v in numbers(folder).items() if v is not None}
     assert command("import", folder / "none.json", "--output", tmp_path / "results").code == 2

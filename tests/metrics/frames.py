@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cocabench.metrics import captions, classification, retrieval
+from cocabench.metrics import captions, classification, retrieval, selection
 from cocabench.metrics.base import Metric
 from cocabench.metrics.captions import bleu, meteor
 
@@ -37,6 +37,11 @@ def retrieved(seed: int) -> pd.DataFrame:
     return pd.concat([texts, images], ignore_index=True)
 
 
+def selected(seed: int) -> pd.DataFrame:
+    rng, rows = np.random.default_rng(seed), 2 * IMAGES
+    return pd.DataFrame({**_ids(2), **{f"{kind}_right": rng.integers(0, 2, rows) for kind in ("text", "image")}})
+
+
 def captioned(seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     counts = {name: rng.integers(3, 9, IMAGES) for name in (*bleu.COLUMNS, *meteor.COLUMNS)}
@@ -48,6 +53,7 @@ def _pairs() -> dict[str, tuple[Metric, pd.DataFrame, pd.DataFrame]]:
     kinds = {
         labelled: (*classification.single_label(7), classification.MEAN_AVERAGE_PRECISION),
         retrieved: retrieval.declared([5]),
+        selected: selection.declared(),
         captioned: captions.declared(captions.ALL),
     }
     return {m.name: (m, make(1), make(2)) for make, metrics in kinds.items() for m in metrics}
