@@ -1,14 +1,18 @@
 """The error tree. Every class carries the exit code that the command line ends with.
 
+2 says that what was asked for cannot be done as asked: a flag, a name, a file, data, a checkpoint. 1 says that it
+went wrong on the way, or that this machine lacks something. (A run ends with 1 where some of its tasks failed, and with
+2 where none could be started.)
+
 CocabenchError                1   something went wrong while running
 ├── UsageError                2   what the user typed: a flag, a name, a combination
 │   ├── UnknownNameError      2   a model, tag, task, group or metric that does not exist; names the closest
 │   └── SpecError             2   a TOML file, with all its errors at once
-├── DataError                 1   a data set that is missing, empty or inconsistent
-│   ├── MissingDataError      1   files that are not where they were looked for
-│   └── BadImageError         1   a file that is no image, or a truncated one
-├── ModelError                1   a checkpoint or architecture that cannot be used
-│   └── NotACaptionerError    1   a captioning task for a model that cannot caption
+├── DataError                 2   a data set that is missing, empty or inconsistent
+│   ├── MissingDataError      2   files that are not where they were looked for
+│   └── BadImageError         2   a file that is no image, or a truncated one
+├── ModelError                2   a checkpoint or architecture that cannot be used
+│   └── NotACaptionerError    2   a captioning task for a model that cannot caption
 ├── NumericsError             1   NaN or infinity where a number must be
 ├── LostProcessError          1   one of several processes that died; it ends the run, and a restart goes on
 ├── MetricUnavailableError    1   a metric that cannot run on this machine, with the remedy
@@ -51,13 +55,18 @@ class UsageError(CocabenchError):
     exit_code = 2
 
 
+_FEW = 8
+
+
 class UnknownNameError(UsageError):
-    """A name that is not in a list; the message offers the closest ones."""
+    """A name that is not in a list; the message offers the closest ones, or a short list as a whole."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, fix: str = "") -> None:
         originals = {k.lower(): k for k in known}
         close = difflib.get_close_matches(name.lower(), originals, n=3, cutoff=0.5)
         guess = f"did you mean {' or '.join(originals[c] for c in close)}?" if close else ""
+        if not close and len(originals) <= _FEW:
+            guess = f"known: {', '.join(originals.values())}"
         super().__init__(kind, f"unknown {name!r}", fix="; ".join(p for p in (guess, fix) if p))
 
 
@@ -72,7 +81,7 @@ class SpecError(UsageError):
 
 
 class DataError(CocabenchError):
-    pass
+    exit_code = 2
 
 
 class MissingDataError(DataError):
@@ -84,7 +93,7 @@ class BadImageError(DataError):
 
 
 class ModelError(CocabenchError):
-    pass
+    exit_code = 2
 
 
 class NotACaptionerError(ModelError):

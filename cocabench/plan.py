@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
@@ -13,9 +12,9 @@ from pydantic import JsonValue
 
 from cocabench.data.fingerprint import fingerprint
 from cocabench.data.sampling import limited
-from cocabench.errors import CocabenchError, DataError, ResultsError, SpecError
+from cocabench.errors import CocabenchError, DataError, ResultsError
 from cocabench.metrics.base import DEFINITIONS, Metric, estimate
-from cocabench.registry import FailedPlan, ModelPlan, Task
+from cocabench.registry import FailedPlan, ModelPlan, Task, check_primary
 from cocabench.signature import digest
 from cocabench.store import Store
 from cocabench.types import Dataset, Record, Signature
@@ -85,7 +84,7 @@ def prepare(task: Task, settings: Settings) -> Data:
         if wanted is not None and found[name] != wanted
     ]
     dataset = limited(whole, settings.limit, settings.seed) if settings.limit else whole
-    _check_primary(task, dataset)
+    check_primary(task, dataset)
     protocol: dict[str, JsonValue] = {
         "task": task.name,
         "version": task.spec.version,
@@ -97,14 +96,6 @@ def prepare(task: Task, settings: Settings) -> Data:
         **task.evaluator.protocol(dataset),
     }
     return Data(dataset, protocol, tuple(departures))
-
-
-def _check_primary(task: Task, dataset: Dataset) -> None:
-    names = [metric.name for metric in task.evaluator.metrics(dataset)]
-    if task.spec.primary not in names:
-        close = difflib.get_close_matches(task.spec.primary, names, n=1)
-        guess = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
-        raise SpecError(str(task.path), [f"primary: {task.spec.primary!r} is none of the metrics; {guess}"])
 
 
 Prepared = tuple[Task, Data | CocabenchError]

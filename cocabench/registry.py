@@ -6,6 +6,7 @@ A plugin package adds any of them through the entry point groups ``cocabench.eva
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import metadata, resources
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkabl
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
-from cocabench.errors import ModelError, SpecError, UnknownNameError, UsageError
+from cocabench.errors import CocabenchError, ModelError, SpecError, UnknownNameError, UsageError
 from cocabench.metrics.base import Metric, Samples
 from cocabench.spec import Expect, ModelSpec, TaskSpec, WeightsKind, problems, read_toml
 from cocabench.types import Dataset, Model, Progress, SampleScore
@@ -52,7 +53,7 @@ class Evaluator(Protocol):
         """Return what the outcomes tell that must stand beside the numbers (chance level, one caption for all …)."""
 
     def metrics(self, dataset: Dataset) -> Sequence[Metric]:
-        """Return the metrics that it measures on such data."""
+        """Return the metrics that it measures on such data; those of a part of the data are called NAME[PART]."""
 
     def unavailable(self) -> dict[str, str]:
         """Return {metric: reason and remedy} for the metrics that cannot run on this machine."""
@@ -88,7 +89,8 @@ def entry(kind: Literal["evaluators", "datasets", "models"], name: str) -> Any:
     """Return the object that an entry point names; UnknownNameError with the closest names where there is none."""
     points = metadata.entry_points(group=f"cocabench.{kind}")
     if name not in points.names:
-        raise UnknownNameError(kind.removesuffix("s"), name, sorted(points.names))
+        told = {"evaluators": "evaluator", "datasets": "loader", "models": "model plugin"}[kind]
+        raise UnknownNameError(told, name, sorted(points.names))
     return points[name].load()
 
 
@@ -154,6 +156,25 @@ def all_tasks() -> dict[str, Task]:
     return tasks
 
 
+_ANY = Dataset("any", "", (), classes=tuple(f"class {i}" for i in range(10)), templates=("{c}",))
+"""Stands for data that are not read yet where it is asked which metrics a task can have."""
+
+
+def check_primary(task: Task, dataset: Dataset | None = None) -> None:
+    """SpecError where a task's primary metric is none of those that it has on a data set, None: on any."""
+    try:
+        names = [metric.name for metric in task.evaluator.metrics(dataset or _ANY)]
+    except CocabenchError:
+        if dataset is None:
+            return  # class names or prompts that go with its own data only, or are not there: told with the data
+        raise
+    primary = task.spec.primary
+    if (primary if dataset else primary.partition("[")[0]) not in names:
+        close = difflib.get_close_matches(primary, names, n=1)
+        guess = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+        raise SpecError(str(task.path), [f"primary: {primary!r} is none of the metrics; {guess}"])
+
+
 def _add(tasks: dict[str, Task], task: Task) -> None:
     if (other := tasks.get(task.name)) is not None and other.path != task.path:
         raise SpecError(str(task.path), [f"name: {task.name!r} is already the name of {other.path}"])
@@ -161,7 +182,10 @@ def _add(tasks: dict[str, Task], task: Task) -> None:
 
 
 def find_tasks(wanted: Iterable[str]) -> list[Task]:
-    """Return the tasks that names, groups and paths of TOML files mean, each once, in the order asked for."""
+    """Return the tasks that names, groups and paths of TOML files mean, each once, in the order asked for.
+
+    UsageError for unknown names; SpecError for a file that is wrong, its primary metric included.
+    """
     tasks = all_tasks()
     chosen: dict[str, Task] = {}
     unknown: list[UnknownNameError] = []
@@ -175,6 +199,8 @@ def find_tasks(wanted: Iterable[str]) -> list[Task]:
         raise UsageError("--tasks", "; ".join(f"{e.got} ({e.fix.partition(';')[0]})" for e in unknown))
     if unknown:
         raise unknown[0]
+    for task in chosen.values():
+        check_primary(task)
     return list(chosen.values())
 
 

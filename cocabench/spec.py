@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
 
 from cocabench.errors import SpecError, UsageError
 
@@ -89,8 +90,34 @@ def problems(error: ValidationError, fields: list[str], prefix: str = "") -> lis
         elif item["type"] == "missing":
             lines.append(f"{where}: missing")
         else:
-            lines.append(f"{where}: got {item['input']!r}; {item['msg'][0].lower()}{item['msg'][1:]}")
+            lines.append(f"{where}: got {item['input']!r}; {wanted(item)}")
     return lines
+
+
+_WANTED = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("list_type", "tuple_type"), "a list"),
+    **dict.fromkeys(("dict_type", "model_type"), "a table"),
+    "string_type": "text in quotes",
+    "greater_than_equal": "{ge:g} or more",
+    "greater_than": "more than {gt:g}",
+    "less_than_equal": "{le:g} or less",
+    "less_than": "less than {lt:g}",
+    "literal_error": "{expected}",
+    "enum": "{expected}",
+    "string_pattern_mismatch": "what matches {pattern}",
+}
+"""What pydantic's kinds of error ask for, in our words."""
+
+
+def wanted(item: ErrorDetails) -> str:
+    """Return ``wanted a whole number`` for what pydantic found wrong with a value; its own words where we have none."""
+    if item["type"] in _WANTED:
+        return "wanted " + _WANTED[item["type"]].format(**item.get("ctx", {}))
+    said = item["msg"].removeprefix("Value error, ")
+    return f"{said[:1].lower()}{said[1:]}"
 
 
 class WeightsKind(StrEnum):

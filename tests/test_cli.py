@@ -122,7 +122,7 @@ def test_score_scores_files(command: Command, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("metrics", "code", "said"), [("blue", 2, "did you mean BLEU"), ("bleu", 1, "no references for 1 of 1 ids")]
+    ("metrics", "code", "said"), [("blue", 2, "did you mean BLEU"), ("bleu", 2, "no references for 1 of 1 ids")]
 )
 def test_score_says_what_is_wrong(command: Command, tmp_path: Path, metrics: str, code: int, said: str) -> None:
     (tmp_path / "c.json").write_text('{"1": "a"}')
@@ -195,7 +195,7 @@ def test_caption_refuses_a_clip_a_missing_file_and_a_text(
     command: Command, models: Path, data: Path, tmp_path: Path
 ) -> None:
     told = command("caption", "--model", models / "clip", data / "images" / "03.png")
-    assert told.code == 1
+    assert told.code == 2
     assert "without a caption decoder" in told.err
     assert "no such file" in command("caption", "--model", models / "coca", tmp_path / "x.png").err
     (tmp_path / "x.png").write_text("text")

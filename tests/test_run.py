@@ -298,7 +298,7 @@ def test_random_weights_are_labelled(command: Command, models: Path, data: Path,
         (["--model", "demo", "--tasks", ","], 2, "no task named"),
         (["--model", "demo", "--tasks", "demo", "--device", "tpu9"], 2, "--device tpu9"),
         (["--model", "demo", "--tasks", "demo", "--batch-size", "many"], 2, "--batch-size"),
-        (["--model", "demo/clip", "--tasks", "flickr30k", "--data-root", "/nowhere"], 1, "/nowhere/flickr30k"),
+        (["--model", "demo/clip", "--tasks", "flickr30k", "--data-root", "/nowhere"], 2, "/nowhere/flickr30k"),
     ],
 )
 def test_wrong_input_is_one_line_and_an_exit_code(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 from rich.markup import escape
@@ -26,9 +26,11 @@ from cocabench.cli import (
     train,
 )
 from cocabench.cli.console import err
+from cocabench.cli.usage import Commands, in_words
 from cocabench.errors import CocabenchError
 
 app = typer.Typer(
+    cls=Commands,
     help="Benchmarks for CoCa and CLIP checkpoints.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
@@ -73,10 +75,18 @@ def _options(
 def main() -> None:
     """Run the command line. An expected error is one line on stderr and an exit code, never a traceback."""
     try:
-        app()
+        sys.exit(app(prog_name="cocabench", standalone_mode=False))
     except CocabenchError as error:
-        err.print(f"[red]error[/red] {escape(str(error))}", soft_wrap=True)
+        _fail(error)
+    except typer.TyperException as error:
+        if (known := in_words(error)) is not None:
+            _fail(known)
         sys.exit(error.exit_code)
+
+
+def _fail(error: CocabenchError) -> NoReturn:
+    err.print(f"[red]error[/red] {escape(str(error))}", soft_wrap=True)
+    sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

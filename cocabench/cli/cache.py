@@ -11,8 +11,9 @@ from rich.markup import escape
 
 from cocabench.cli.console import out, print_table
 from cocabench.cli.options import Cache
+from cocabench.cli.usage import Commands
 
-app = typer.Typer(help="The features that runs keep.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="The features that runs keep.", no_args_is_help=True)
 
 
 @app.command()

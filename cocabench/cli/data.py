@@ -10,12 +10,14 @@ from rich.markup import escape
 
 from cocabench.cli.console import err, out
 from cocabench.cli.options import DataRoot
+from cocabench.cli.usage import Commands
 from cocabench.errors import UsageError
 
 if TYPE_CHECKING:
     from cocabench.types import Dataset
 
 app = typer.Typer(
+    cls=Commands,
     help="Write training files from a data set. A loader's keys are options: --path flickr30k --split train.",
     no_args_is_help=True,
 )

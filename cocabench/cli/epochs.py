@@ -28,7 +28,7 @@ def follow(
     err.print(f"waiting for checkpoints in {escape(str(folder))}; Ctrl-C or a file 'stop' in it ends", soft_wrap=True)
     try:
         for path in arrivals(folder, timeout=timeout):
-            code = max(code, _code_of(evaluate, _model(models[0], path)))
+            code |= _code_of(evaluate, _model(models[0], path))
     except KeyboardInterrupt:
         code = 130
     _best_in(output, models[0], folder)
@@ -47,7 +47,7 @@ def _code_of(evaluate: Callable[[str], None], model: str) -> int:
     except typer.Exit as ended:
         if ended.exit_code == 130:
             raise KeyboardInterrupt from None
-        return ended.exit_code
+        return int(ended.exit_code != 0)
     return 0
 
 

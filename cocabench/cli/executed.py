@@ -21,7 +21,10 @@ if TYPE_CHECKING:
 def execute(
     jobs: Sequence[Job], settings: Settings, machine: Hardware, group: Group, *, show: bool, as_json: bool
 ) -> None:
-    """Run the jobs, say what failed, print the summary. Exits with 1 where a job failed and 130 when interrupted."""
+    """Run the jobs, print the summary, say what failed.
+
+    Exits with 1 where a job failed, 2 where none could be started, and 130 when interrupted.
+    """
     from cocabench import run
     from cocabench.cli.watch import Bars, Quiet
     from cocabench.store import Store
@@ -34,15 +37,29 @@ def execute(
                 outcomes.append(outcome)
     except KeyboardInterrupt:
         done = sum(outcome.record is not None for outcome in outcomes)
-        err.print(f"\nstopped; {done} of {len(jobs)} results are kept in {settings.output}, the same command goes on")
+        kept = f"{done} of {len(jobs)} results are kept in {settings.output}, the same command goes on"
+        err.print(f"\nstopped; {escape(kept)}", soft_wrap=True)
         raise typer.Exit(130) from None
     _summary(outcomes, settings, as_json)
-    failures = [o for o in outcomes if o.error is not None]
-    for failed in failures:
-        what = f"{failed.job.plan.id} on {failed.job.task.name}: {failed.error}"
-        err.print(f"[red]failed[/red] {escape(what)}", soft_wrap=True)
-    if failures:
-        raise typer.Exit(1)
+    if code := _tell_failures(outcomes):
+        raise typer.Exit(code)
+
+
+def _tell_failures(outcomes: Sequence[Outcome]) -> int:
+    """Print each error once, with the models and tasks that it ended; return the exit code."""
+    from cocabench.plan import State
+
+    ended: dict[str, list[Job]] = {}
+    for outcome in outcomes:
+        if outcome.error is not None:
+            ended.setdefault(str(outcome.error), []).append(outcome.job)
+    for said, jobs in ended.items():
+        models = ", ".join(dict.fromkeys(job.plan.id for job in jobs))
+        tasks = list(dict.fromkeys(job.task.name for job in jobs))
+        where = f"{models} on {tasks[0] if len(tasks) == 1 else f'{len(tasks)} tasks'}"
+        err.print(f"[red]failed[/red] {escape(f'{where}: {said}')}", soft_wrap=True)
+    started = any(outcome.record is not None or outcome.job.state is State.READY for outcome in outcomes)
+    return (1 if started else 2) if ended else 0
 
 
 def _summary(outcomes: Sequence[Outcome], settings: Settings, as_json: bool) -> None:

@@ -9,8 +9,9 @@ import typer
 from rich.markup import escape
 
 from cocabench.cli.console import print_table
+from cocabench.cli.usage import Commands
 
-app = typer.Typer(help="List tasks, models and metrics.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="List tasks, models and metrics.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON array.")]
 
 

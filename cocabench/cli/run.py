@@ -25,7 +25,7 @@ from cocabench.cli.options import (
     names_of,
 )
 from cocabench.cli.planned import preflight, print_plan
-from cocabench.errors import UsageError
+from cocabench.errors import MetricUnavailableError, UsageError
 from cocabench.spec import parse_models
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def run(
             jobs = plan(plans, chosen, settings, machine.precision, compiled=machine.compile)
             unavailable = preflight(jobs, quiet)
             if require_metrics and unavailable:
-                raise UsageError("--require-metrics", "; ".join(by_reason(unavailable)))
+                raise MetricUnavailableError("--require-metrics", "; ".join(by_reason(unavailable)))
             if dry_run:
                 print_plan(jobs, settings, machine)
             else:

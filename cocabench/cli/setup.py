@@ -8,8 +8,9 @@ from typing import Annotated
 import typer
 
 from cocabench.cli.console import out
+from cocabench.cli.usage import Commands
 
-app = typer.Typer(help="Fetch what a metric needs beyond pip's packages.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="Fetch what a metric needs beyond pip's packages.", no_args_is_help=True)
 
 
 @app.callback()

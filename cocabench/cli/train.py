@@ -39,7 +39,9 @@ def train(
         return
     chosen = find_recipe(recipe, settings or ())
     folder = output or Path("runs") / chosen.name
-    made = training(chosen, folder, device=device, processes=nproc, resume=resume, download=not dry_run)
+    made = training(
+        chosen, folder, device=device, processes=nproc, resume=resume, download=not dry_run, data_later=dry_run
+    )
     for note in made.notes:
         err.print(f"[yellow]note[/yellow] {escape(note)}", soft_wrap=True)
     check_folder(made, resume=resume)

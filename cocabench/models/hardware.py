@@ -81,9 +81,7 @@ def hardware(
         chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         torch.empty(0, device=chosen)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(
-            f"--device {device}", str(error).splitlines()[0], fix="`cocabench doctor` lists devices"
-        ) from None
+        raise _no_device(device, error) from None
     if compile:
         from cocabench.models.compiled import check_compiler
 
@@ -91,3 +89,18 @@ def hardware(
     if precision == "auto":
         precision = "fp16" if chosen.type == "cuda" else "fp32"
     return Hardware(chosen, cast(Precision, precision), batch_size, workers, skip_bad_images, compile)
+
+
+def _no_device(device: str, error: Exception) -> UsageError:
+    """Return what is told of a device that torch cannot compute on, without torch's sentences of several lines."""
+    where, fix = f"--device {device}", "--device cpu works everywhere; `cocabench doctor --gpu` looks for GPUs"
+    if not device.startswith("cuda"):
+        said = str(error).splitlines()[0]
+        known = "Expected one of" not in said
+        return UsageError(where, said[:120] if known else "no device", wanted="auto, cpu, cuda or cuda:1", fix=fix)
+    if (count := torch.cuda.device_count()) and torch.cuda.is_available():
+        return UsageError(
+            where, "no such GPU", wanted=f"cuda:0 to cuda:{count - 1}" if count > 1 else "cuda:0", fix=fix
+        )
+    built = "no NVIDIA GPU or driver here" if torch.version.cuda else "this torch is built without CUDA"
+    return UsageError(where, built, fix=fix)

@@ -11,11 +11,11 @@ from typing import Any
 
 import torch
 
-from cocabench.errors import ModelError, UsageError
+from cocabench.errors import DataError, ModelError, UsageError
 from cocabench.models.blueprint import Blueprint, blueprint
 from cocabench.spec import parse_model
 from cocabench.train import flags
-from cocabench.train.inputs import inputs
+from cocabench.train.inputs import Inputs, inputs
 from cocabench.train.launch import trainer_name
 from cocabench.train.recipe import Recipe
 from cocabench.train.start import changed
@@ -70,13 +70,17 @@ def training(
     processes: int = 1,
     resume: bool = False,
     download: bool = True,
+    data_later: bool = False,
 ) -> Training:
-    """Return what a recipe stands for on this machine; errors for all that can be known to fail."""
+    """Return what a recipe stands for on this machine; errors for all that can be known to fail.
+
+    data_later: data that are not there are a note, so that the commands can be read before the data exist.
+    """
     device = _device(device, processes)
     plan = changed(blueprint(parse_model(recipe.model), download=download), recipe.architecture)
     own = None if plan.tokenizer and not recipe.architecture else output / "architecture.json"
     weights = output / "checkpoints" / "epoch_0.safetensors" if plan.seed is not None else None
-    found = inputs(recipe.trainer)
+    found, lacking = _inputs(recipe, data_later)
     chosen = {"precision": "fp32" if device == "cpu" else "amp", **recipe.trainer, **found.flags}
     name = trainer_name(plan.config) if own else plan.tokenizer
     words = flags.argv(
@@ -102,8 +106,19 @@ def training(
         settings=settings,
         weights=weights,
         architecture=own,
-        notes=(*recipe.notes, *_about_steps(settings, found.samples, found.shards, processes)),
+        notes=(*recipe.notes, *lacking, *_about_steps(settings, found.samples, found.shards, processes)),
     )
+
+
+def _inputs(recipe: Recipe, later: bool) -> tuple[Inputs, list[str]]:
+    """Return what is trained on; later: with a note in place of an error where it is not there."""
+    try:
+        return inputs(recipe.trainer), []
+    except (DataError, UsageError) as error:
+        if not later:
+            raise
+        named = recipe.trainer.get("train_data", "TRAIN_DATA")
+        return Inputs({"train_data": named}, 0), [f"the training could not start: {error}"]
 
 
 def _device(device: str, processes: int) -> str:

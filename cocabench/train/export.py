@@ -52,13 +52,20 @@ def build(loader: str, keys: Mapping[str, str], root: Path, *, download: bool = 
     try:
         made = cast(Loader, kind.model_validate(dict(keys)))
     except ValidationError as error:
-        fields = sorted(kind.model_fields)
-        raise UsageError(f"--from {loader}", "; ".join(problems(error, fields, "--"))) from None
+        fields = [_flag(name) for name in sorted(kind.model_fields)]
+        found = (line.partition(":") for line in problems(error, fields, "--"))
+        raise UsageError(
+            f"--from {loader}", "; ".join(_flag(key) + colon + said for key, colon, said in found)
+        ) from None
     dataset = made.build(root.expanduser().resolve(), download=download)
     if bare := [example.id for example in dataset.examples if not example.texts]:
         got = f"{len(bare)} of {len(dataset)} images have no caption (first: {bare[0]})"
         raise DataError(dataset.name, got, fix="training needs captions: choose another split or loader")
     return dataset
+
+
+def _flag(key: str) -> str:
+    return key.replace("_", "-")
 
 
 def write_table(dataset: Dataset, path: Path, *, images: Path | None = None, progress: Progress = silent) -> Written:

@@ -45,11 +45,15 @@ def argv(flags: Mapping[str, Any]) -> list[str]:
 
 
 def parsed(words: list[str], where: str) -> dict[str, Any]:
-    """Return what open_clip_train makes of the words; UsageError with its parser's own complaint."""
+    """Return what open_clip_train makes of the words; UsageError with its parser's complaint."""
     told = io.StringIO()
     try:
         with contextlib.redirect_stderr(told):
             return dict(vars(parse_args(words)))
     except SystemExit:
         complaint = told.getvalue().strip().rpartition("error: ")[2]
+        if value := re.match(r"argument --([\w-]+): invalid (int|float) value: (.*)", complaint):
+            flag, kind, got = value.groups()
+            wanted = {"int": "a whole number", "float": "a number"}[kind]
+            raise UsageError(f"{where}: trainer.{flag.replace('-', '_')}", f"got {got}", wanted=wanted) from None
         raise UsageError(where, re.sub(r"^argument --", "", complaint)) from None

@@ -50,7 +50,7 @@ def find_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
     SpecError with all that is wrong with the file; UsageError for a setting that is no key, with the closest ones.
     """
     if not name.endswith(".toml") and name not in shipped():
-        raise UnknownNameError("recipe", name, shipped(), fix="or give the path of a .toml of your own")
+        raise UnknownNameError("recipe", name, shipped(), fix="a .toml of your own is given by its path")
     path = Path(name) if name.endswith(".toml") else shipped()[name]
     recipe = _checked(read_toml(path), str(path))
     return _checked(_with(recipe.model_dump(), settings), "--set")

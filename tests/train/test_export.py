@@ -112,7 +112,7 @@ def test_the_command_writes_what_the_loader_finds(command: Command, data: Path, 
         (("--from", "tsv", "--path"), "--path: no value"),
         (("--from", "tsv", "stray"), "belongs to no option"),
         (("--from", "tsv", "--path", "absent.tsv"), "no such file"),
-        (("--from", "karpathy", "--path", "x", "--max-captions", "0"), "max_captions"),
+        (("--from", "karpathy", "--path", "x", "--max-captions", "0"), "--max-captions: got '0'; wanted 1 or more"),
     ],
 )
 def test_what_is_wrong_is_told_in_a_line(command: Command, tmp_path: Path, words: tuple[str, ...], wanted: str) -> None:

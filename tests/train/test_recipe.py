@@ -147,8 +147,8 @@ def test_all_that_is_wrong_with_a_recipe_is_told_at_once(tmp_path: Path) -> None
         find_recipe("coca-scrach")
 
 
-def test_a_wrong_value_is_told_in_the_trainers_own_words(table: Path) -> None:
-    with pytest.raises(UsageError, match="epochs: invalid int value: 'many'"):
+def test_a_wrong_value_is_told_with_what_was_wanted(table: Path) -> None:
+    with pytest.raises(UsageError, match=r"trainer\.epochs: got 'many'; wanted a whole number"):
         planned("coca-scratch", table, "epochs=many")
 
 

@@ -1,0 +1,82 @@
+"""What typer finds wrong with a command line, in the words of the other errors: where, got, wanted, what to do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+from pydantic import ValidationError
+from typer.core import TyperGroup, TyperOption
+
+from cocabench.errors import UnknownNameError, UsageError
+from cocabench.spec import wanted
+
+
+class Commands(TyperGroup):
+    """Commands by name: an unknown one is told with the closest, and Ctrl-C in any of them is one line and 130."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Return the command that the first word names."""
+        if args and args[0] not in self.commands and not args[0].startswith("-"):
+            raise UnknownNameError("command", args[0], self.commands, fix=_help(ctx))
+        return super().resolve_command(ctx, args)
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command. What was finished before an interruption lies there whole; nothing is half-written."""
+        from cocabench.cli.console import err
+
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            err.print("\nstopped")
+            raise typer.Exit(130) from None
+
+
+def in_words(error: typer.TyperException) -> UsageError | None:
+    """Return an error of typer as one of ours; None where it has printed the help already."""
+    context = getattr(error, "ctx", None)
+    fix = _help(context)
+    if isinstance(error, typer.BadParameter) and error.param is not None:
+        return _of_value(error, fix)
+    if option := getattr(error, "option_name", ""):
+        if not hasattr(error, "possibilities"):
+            return UsageError(option, "no value", fix=fix)
+        return UnknownNameError(_path(context), option, _options(context), fix=fix)
+    said = error.format_message().strip().rstrip(".")
+    return UsageError(_path(context), said[:1].lower() + said[1:], fix=fix) if said else None
+
+
+def _path(context: typer.Context | None) -> str:
+    return context.command_path if context else "cocabench"
+
+
+def _help(context: typer.Context | None) -> str:
+    return f"see `{_path(context)} --help`"
+
+
+def _options(context: typer.Context | None) -> list[str]:
+    params = context.command.params if context else []
+    return [name for param in params if isinstance(param, TyperOption) for name in (*param.opts, *param.secondary_opts)]
+
+
+def _of_value(error: typer.BadParameter, fix: str) -> UsageError:
+    """Return the error of a flag or argument that is missing or has a wrong value."""
+    param: Any = error.param
+    where = param.opts[0] if isinstance(param, TyperOption) else (param.metavar or param.name.upper())
+    if not error.message:
+        asked = (param.help or "").rstrip(".")
+        return UsageError(where, "missing", wanted=asked[:1].lower() + asked[1:], fix=fix)
+    if not isinstance(error.__cause__, ValidationError):
+        return UsageError(where, error.message, fix=fix)
+    item = error.__cause__.errors()[0]
+    if choices := param.type_descriptor.choices:
+        return UsageError(where, f"got {item['input']!r}", wanted=" or ".join(map(str, choices)))
+    said, bounds = wanted(item).removeprefix("wanted "), _bounds(param)
+    kind = [said] if not bounds or "number" in said else []
+    return UsageError(where, f"got {item['input']!r}", wanted=", ".join((*kind, *bounds)))
+
+
+def _bounds(param: Any) -> list[str]:
+    if param.min is None:
+        return []
+    return [f"{param.min} or more" if param.max is None else f"{param.min} to {param.max}"]

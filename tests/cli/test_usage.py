@@ -1,0 +1,132 @@
+"""Wrong command lines: one line that says where, got, wanted, what to do; exit code 2 for bad input everywhere."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from ..conftest import Command, task
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("run --model m --tasks t --limit abc", "--limit: got 'abc'; wanted a whole number, 1 or more"),
+        ("run --model m --tasks t --beams 0", "--beams: got '0'; wanted 1 or more"),
+        ("serve --port 99999", "--port: got '99999'; wanted 0 to 65535"),
+        ("run --model m --tasks t --watch-timeout soon", "--watch-timeout: got 'soon'; wanted a number, 0 or more"),
+        ("run --model m --tasks t --precision fp8", "--precision: got 'fp8'; wanted auto or fp32 or bf16 or fp16"),
+        ("run --model m --tasks t --limit", "--limit: no value; see `cocabench"),
+        ("run --tasks t", "--model: missing; wanted models, comma-separated"),
+        ("run --model m --tasks t --lmit 3", "cocabench run: unknown '--lmit'; did you mean --limit"),
+        ("run --model m --tasks t rest", "unexpected extra argument"),
+        ("caption --model m", "IMAGE…: missing; wanted image files or folders of them"),
+        ("rnu", "command: unknown 'rnu'; did you mean run"),
+        ("list taks", "command: unknown 'taks'; did you mean tasks?; see `cocabench list --help`"),
+        ("data csv --from cocoo --output x.csv", "loader: unknown 'cocoo'; did you mean coco?"),
+        (
+            "data csv --from coco --output x.csv --max-captions x",
+            "--annotations: missing; --max-captions: got 'x'; wanted a whole number",
+        ),
+        ("train nosuch", "recipe: unknown 'nosuch'; known: clip-scratch, coca-caption-finetune"),
+        ("train coca-scratch --set batch_size=x --dry-run", "trainer.batch_size: got 'x'; wanted a whole number"),
+    ],
+)
+def test_a_wrong_word_is_one_line_and_2(command: Command, words: str, said: str) -> None:
+    told = command(*words.split())
+    assert (told.code, told.out) == (2, "")
+    assert said in told.err
+    assert len(told.err.strip().splitlines()) == 1
+    assert "nput should" not in told.err, "pydantic's own words"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run --model demo/clip --tasks flickr30k --data-root {nowhere}",
+        "run --model ViT-B-32:{nowhere} --tasks emoji_flags",
+        "caption --model demo/coca {nowhere}",
+        "score --candidates {nowhere} --references {nowhere}",
+        "data csv --from karpathy --path coco --data-root {nowhere} --output {nowhere}.csv",
+        "train coca-scratch --set train_data={nowhere}.csv",
+        "train {nowhere}.toml",
+        "setup spice --corenlp {nowhere}",
+        "compare {nowhere}",
+        "show {nowhere}",
+        "report {nowhere}",
+        "gate --baseline {nowhere} --current {nowhere}",
+        "import {nowhere}",
+        "export {nowhere}",
+        "serve {nowhere}",
+    ],
+)
+def test_what_is_missing_is_2_in_every_command(command: Command, words: str, tmp_path: Path) -> None:
+    told = command(*words.format(nowhere=tmp_path / "nowhere").split())
+    assert (told.code, told.out) == (2, "")
+    assert str(tmp_path / "nowhere") in told.err
+
+
+def test_a_run_in_which_something_failed_is_1(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    arguments = ("--tasks", data / "find.toml", "--data-root", data, "--output", tmp_path, "--quiet")
+    assert command("run", "--model", f"{models / 'clip'},ViT-B-32:/nowhere.pt", *arguments).code == 1
+    told = command("run", "--model", "ViT-B-32:/nowhere.pt", *arguments)
+    assert told.code == 2, "nothing could be started"
+
+
+def test_an_error_that_ends_several_tasks_is_told_once(command: Command, data: Path, tmp_path: Path) -> None:
+    tasks = f"{data / 'find.toml'},{data / 'name.toml'}"
+    told = command(
+        "run", "--model", "ViT-B-32:/nowhere.pt", "--tasks", tasks, "--data-root", data, "--output", tmp_path, "--quiet"
+    )
+    assert told.err.count("no file /nowhere.pt") == 1
+    assert "on 2 tasks" in told.err
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
+@pytest.mark.parametrize("device", ["cuda", "cuda:3", "gpu"])
+def test_a_device_that_is_not_there_is_one_line_with_the_remedy(command: Command, device: str) -> None:
+    told = command("run", "--model", "demo/clip", "--tasks", "demo", "--device", device)
+    assert told.code == 2
+    assert f"--device {device}: " in told.err
+    assert "--device cpu" in told.err
+    assert "cocabench doctor --gpu" in told.err
+    assert len(told.err) < 200
+
+
+@pytest.mark.parametrize(
+    ("evaluator", "primary", "params", "said"),
+    [
+        ("retrieval", "t2i_recall@3", "ks = [1, 5]", "did you mean 't2i_recall@"),
+        ("classification", "acc3", 'classnames = "imagenet1k"\ntemplates = "cifar10"', "did you mean 'acc5'?"),
+        ("captioning", "BLUE", 'metrics = ["CIDEr"]', "none of the metrics"),
+    ],
+)
+def test_a_wrong_primary_is_told_before_data_are_looked_for(
+    command: Command, tmp_path: Path, evaluator: str, primary: str, params: str, said: str
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(task("x", evaluator, primary, 'path = "not-there.tsv"', params))
+    told = command("run", "--model", "demo/coca", "--tasks", path, "--data-root", tmp_path, "--output", tmp_path)
+    assert told.code == 2
+    assert f"x.toml: primary: {primary!r} is none of the metrics" in told.err
+    assert said in told.err
+    assert "not-there" not in told.err
+
+
+def test_a_primary_of_a_part_of_the_data_is_left_to_the_data(command: Command, tmp_path: Path) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text(task("x", "captioning", "CIDEr[near]", 'path = "not-there.tsv"', 'metrics = ["CIDEr"]'))
+    told = command("run", "--model", "demo/coca", "--tasks", path, "--data-root", tmp_path, "--output", tmp_path)
+    assert "primary:" not in told.err
+    assert "not-there.tsv" in told.err
+
+
+def test_a_dry_training_prints_its_commands_before_there_are_data(command: Command, tmp_path: Path) -> None:
+    shared = ("train", "coca-scratch", "--dry-run", "--no-memory-check", "--device", "cpu", "--output", tmp_path / "r")
+    told = command(*shared)
+    assert told.code == 0
+    assert "--train-data TRAIN_DATA" in told.out
+    assert "could not start: train_data: no training data named" in told.err
+    told = command(*shared, "--set", f"train_data={tmp_path / 'later.csv'}")
+    assert f"--train-data {tmp_path / 'later.csv'}" in told.out
+    assert "later.csv: no such file" in told.err
