@@ -143,7 +143,7 @@ def _made(
     try:
         return _checked(entry(kind, name), table, prefix, found)
     except UnknownNameError as error:
-        found.append(f"{key}: {error.got}; {error.fix}")
+        found.append("; ".join(part for part in (f"{key}: {error.got}", error.fix) if part))
         return None
 
 
