@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -174,12 +174,13 @@ def _coco_results(samples: pd.DataFrame) -> list[dict[str, str | int]]:
     return [{"image_id": int(key) if key.isdecimal() else key, "caption": caption} for key, caption in pairs]
 
 
-def read_samples(path: Path | None, record: Record) -> pd.DataFrame:
-    """Return the samples beside a Record's file; ResultsError where there are none."""
+def read_samples(path: Path | None, record: Record, *, images: Collection[str] | None = None) -> pd.DataFrame:
+    """Return the samples beside a Record's file, or those of some images; ResultsError where there are none."""
     if path is None or not samples_path(path).is_file():
         where = f"{record.model} on {record.task}"
         raise ResultsError(where, "no samples beside the Record", fix="run the task again with --fresh")
-    return pd.read_parquet(samples_path(path))
+    wanted = None if images is None else [("image_id", "in", list(images))]
+    return pd.read_parquet(samples_path(path), filters=wanted)
 
 
 def read_numbers(path: Path | None, record: Record) -> pd.DataFrame:

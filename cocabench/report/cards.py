@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 from typing import NamedTuple
 
 from cocabench import published as publications
@@ -109,7 +110,13 @@ def _siblings(report: Report, model: str) -> Iterator[Sibling]:
     table = publications.read()
     for spec in dict.fromkeys(table.loc[table["model"] == architecture, "spec"]):
         if spec != plain(model) and spec + publications.SUFFIX not in report.models:
-            yield Sibling(spec + publications.SUFFIX, _values(publications.as_records([spec])))
+            yield _published(spec)
+
+
+@cache
+def _published(spec: str) -> Sibling:
+    """Several cards of one architecture ask for the same ones."""
+    return Sibling(spec + publications.SUFFIX, _values(publications.as_records([spec])))
 
 
 def _values(records: Iterator[Record] | Sequence[Record]) -> dict[tuple[str, str], float]:

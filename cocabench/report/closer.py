@@ -85,9 +85,9 @@ def _places(frame: pd.DataFrame, direction: str) -> list[float]:
     return [float(count) / max(1, len(asked)) for count in counts]
 
 
-def tables(task: str, evaluator: str, samples: Samples) -> list[Table]:
+def tables(task: str, samples: Samples) -> list[Table]:
     """Return what the samples of a task can be looked at by; empty for a task without labels or ranks."""
     columns = set.intersection(*(set(frame.columns) for frame in samples.values())) if samples else set()
-    if evaluator == "classification" and {"label_name", "top5_names"} <= columns:
+    if {"label_name", "top5_names", "n_above"} <= columns:
         return [table for table in (hardest(task, samples), confusions(task, samples)) if table and table.lines]
     return [histogram(task, samples, d) for d in DIRECTIONS if f"{d}_n_above" in columns]

@@ -66,9 +66,9 @@ class Report:
         path = self.results.path(record)
         return path is not None and samples_path(path).is_file()
 
-    def samples(self, record: Record) -> pd.DataFrame:
-        """Return the samples of a Record; ResultsError where they are not at hand."""
-        return read_samples(self.results.path(record), record)
+    def samples(self, record: Record, *, images: Collection[str] | None = None) -> pd.DataFrame:
+        """Return the samples of a Record, or those of some images; ResultsError where they are not at hand."""
+        return read_samples(self.results.path(record), record, images=images)
 
     def thumbnails(self, record: Record) -> Path | None:
         """Return the file of the thumbnails of a Record's data set, if there is one."""

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from cocabench.metrics.classification import ranks_of
@@ -17,7 +18,10 @@ from cocabench.report.closer import Samples
 from cocabench.report.pivots import DIRECTIONS
 
 POOL = 512
-"""Queries that items are chosen from: those whose ids hash lowest."""
+"""Images that items are chosen from: those whose ids hash lowest."""
+
+TOLD_APART = 4
+"""Models of whose outcomes every pattern is to be seen."""
 
 
 class Item(NamedTuple):
@@ -37,10 +41,29 @@ class Gallery(NamedTuple):
     examples: tuple[Item, ...]
 
 
-def galleries(evaluator: str, samples: Samples, wanted: frozenset[str], most: int) -> list[Gallery]:
-    """Return the galleries of a task, of at most so many items each; of the images wanted, if there are any."""
-    kinds = DIRECTIONS if evaluator == "retrieval" else (evaluator,)
-    made = [_gallery(kind, KINDS[kind], samples, wanted, most) for kind in kinds if kind in KINDS]
+def pool(samples: pd.DataFrame, wanted: frozenset[str]) -> list[str]:
+    """Return the ids of the images that items are chosen from; of the images wanted, if any of them are there."""
+    images = samples["image_id"].astype(str).unique()
+    return sorted([name for name in images if name in wanted] or images, key=_hash)[:POOL]
+
+
+def outcomes(samples: pd.DataFrame) -> npt.NDArray[np.float64]:
+    """Return how well a model did on each sample: 1 or 0 for right or wrong, or a caption's score; empty if unknown."""
+    for kind in DIRECTIONS:
+        if f"{kind}_n_above" in samples:
+            return _values(samples[samples[f"{kind}_n_above"].notna()], kind).to_numpy().astype(np.float64)
+    kind = "classification" if "n_above" in samples else "captioning"
+    if kind == "captioning" and not set(CAPTION_SCORES) & set(samples):
+        return np.empty(0)
+    return _values(samples, kind).to_numpy().astype(np.float64)
+
+
+def galleries(samples: Samples, wanted: frozenset[str], most: int) -> list[Gallery]:
+    """Return the galleries that the samples of a task have the columns for, of at most so many items each.
+
+    samples: of the images of ``pool``. wanted: the images that there are pictures of.
+    """
+    made = [_gallery(name, kind, samples, wanted, most) for name, kind in KINDS.items()]
     return [gallery for gallery in made if gallery.examples]
 
 
@@ -50,10 +73,7 @@ def _gallery(name: str, kind: Kind, samples: Samples, wanted: frozenset[str], mo
     frames = {model: _asked(frame, name).set_index("id", drop=False) for model, frame in samples.items()}
     first, *others = frames.values()
     shared = functools.reduce(lambda index, frame: index.intersection(frame.index), others, first.index)
-    pictured = shared[first.loc[shared, "image_id"].isin(wanted)]
-    seen = sorted(pictured if len(pictured) else shared, key=lambda key: (_unseen(key, frames, wanted), _hash(key)))[
-        :POOL
-    ]
+    seen = sorted(shared, key=lambda key: (_unseen(key, frames, wanted), _hash(key)))[:POOL]
     values = pd.DataFrame({model: _values(frame.loc[seen], name) for model, frame in frames.items()})
     keys = _chosen(values, first["image_id"], most)
     chosen = (({model: frame.loc[key] for model, frame in frames.items()}, values.loc[key]) for key in keys)
@@ -96,7 +116,7 @@ def _values(frame: pd.DataFrame, kind: str) -> pd.Series[float]:
     if kind == "captioning":
         scores = next((frame[name] for name in CAPTION_SCORES if name in frame), None)
         return pd.Series(0.0, index=frame.index) if scores is None else scores.fillna(0.0)
-    prefix = "" if kind == "classification" else f"{kind}_"
+    prefix = f"{kind}_" if kind in DIRECTIONS else ""
     return pd.Series(hits_at(ranks_of(frame, prefix), 1), index=frame.index)
 
 
@@ -105,8 +125,12 @@ def _hash(key: str) -> bytes:
 
 
 def _chosen(values: pd.DataFrame, images: pd.Series[str], most: int) -> list[str]:
-    """Return keys, one per image, in turn from each pattern of outcomes, those where models disagree first."""
+    """Return keys, one per image, in turn from each pattern of outcomes, those where models disagree first.
+
+    Of many models the patterns are those of the first ones.
+    """
     groups: dict[tuple[object, ...], list[str]] = {}
+    values = values.iloc[:, :TOLD_APART]
     level = values.mean(axis=1).rank(pct=True, method="average")
     for key, row, place in zip(values.index, values.to_numpy(), level, strict=True):
         pattern = (bool((row == row[0]).all()), *np.sign(row - row[0]), int(np.ceil(3 * place)))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from cocabench.compare import Row
-from cocabench.report import closer, gallery
+from cocabench.report import closer, contrasts, gallery
 from cocabench.report.album import Album
 from cocabench.report.answers import SHOWN
 from cocabench.report.content import Report
@@ -15,18 +15,22 @@ from cocabench.report.gallery import Gallery, Item
 from cocabench.report.grid import Table
 from cocabench.types import Record
 
-MOST_MODELS = 4
-"""Models whose samples are looked at: the pair of the figures first."""
+FEWEST_MODELS, MOST_ANSWERS = 8, 3000
+"""Models whose answers a gallery holds: eight, and more where the whole page has no more answers than this."""
+
+LISTED = 4
+"""Models that the tables of a look are about, its first ones."""
 
 FEWEST, MOST_ITEMS = 4, 24
 """Items of a gallery, however many tasks share the album."""
 
 
 class Look(NamedTuple):
-    """pictures: {example: key in the album}."""
+    """models: those to look at come first. roles: {model: best, worst …}. pictures: {example: key in the album}."""
 
     task: str
     models: tuple[str, ...]
+    roles: dict[str, str]
     tables: tuple[Table, ...]
     galleries: tuple[Gallery, ...]
     pictures: dict[str, str]
@@ -34,24 +38,39 @@ class Look(NamedTuple):
 
 def looks(report: Report, album: Album) -> list[Look]:
     """Return a look at each task that has samples."""
-    models = [*report.pair, *(model for model in report.models if model not in report.pair)][:MOST_MODELS]
-    records = {(r.model, r.task): r for r in report.records if r.model in models and report.has_samples(r)}
-    rows = [(row, [records[m, row.task] for m in models if (m, row.task) in records]) for row in report.comparison.rows]
-    rows = [(row, mine) for row, mine in rows if mine]
-    most = min(MOST_ITEMS, max(FEWEST, album.most // max(1, len(rows))))
-    files = [next((file for r in mine if (file := report.thumbnails(r))), None) for _, mine in rows]
-    found = [(_look(report, row, mine, album, most, file), file) for (row, mine), file in zip(rows, files, strict=True)]
+    records = {(r.model, r.task): r for r in report.records if report.has_samples(r)}
+    rows = [
+        (row, mine)
+        for row in report.comparison.rows
+        if (mine := {m: records[m, row.task] for m in report.models if (m, row.task) in records})
+    ]
+    items = min(MOST_ITEMS, max(FEWEST, album.most // max(1, len(rows))))
+    models = max(FEWEST_MODELS, MOST_ANSWERS // (items * max(1, len(rows))))
+    found = [_look(report, row, mine, album, _Most(models, items)) for row, mine in rows]
     _add_neighbours(found, album)
     return [look for look, _ in found if look.tables or look.galleries]
 
 
-def _look(report: Report, row: Row, records: Sequence[Record], album: Album, most: int, file: Path | None) -> Look:
-    samples = {r.model: report.samples(r) for r in records}
-    shown = gallery.galleries(row.evaluator, samples, album.ids(file), most)
+class _Most(NamedTuple):
+    models: int
+    items: int
+
+
+def _look(
+    report: Report, row: Row, records: Mapping[str, Record], album: Album, most: _Most
+) -> tuple[Look, Path | None]:
+    """Return a look at a task, and the file of its thumbnails."""
+    file = next((file for r in records.values() if (file := report.thumbnails(r))), None)
+    roles = contrasts.roles(report, row, records)
+    models = contrasts.order(report, row, roles, records)[: most.models]
+    whole = {model: report.samples(records[model]) for model in models[:LISTED]}
+    images = gallery.pool(whole[models[0]], album.ids(file))
+    samples = {model: report.samples(records[model], images=images) for model in models}
+    shown = gallery.galleries(samples, album.ids(file), most.items)
     items = [item for found in shown for item in found.examples]
     pictures = {item.picture: key for item in items if (key := album.add(file, item.picture))}
-    made = tuple(closer.tables(row.task, row.evaluator, samples))
-    return Look(row.task, tuple(samples), made, tuple(shown), pictures)
+    made = tuple(closer.tables(row.task, whole))
+    return Look(row.task, tuple(models), roles, made, tuple(shown), pictures), file
 
 
 def _add_neighbours(found: Sequence[tuple[Look, Path | None]], album: Album) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from cocabench.report import closer, gallery
+from cocabench.report import closer, contrasts, gallery
 from cocabench.report.album import Album
 from cocabench.report.content import gather
 from cocabench.report.looks import looks
@@ -58,7 +58,7 @@ def test_the_histogram_holds_every_query_once(found: Results) -> None:
 
 
 def test_the_gallery_shows_disagreement_first_and_each_image_once(found: Results) -> None:
-    (shown,) = gallery.galleries("classification", samples(found, "named"), frozenset(), most=6)
+    (shown,) = gallery.galleries(samples(found, "named"), frozenset(), most=6)
     values = [tuple(answer.value for answer in item.answers) for item in shown.examples]
     assert set(values[:2]) == {(0, 1), (1, 0)}
     assert len({item.picture for item in shown.examples}) == 6
@@ -67,7 +67,7 @@ def test_the_gallery_shows_disagreement_first_and_each_image_once(found: Results
 
 
 def test_retrieval_has_both_directions_with_neighbours(found: Results) -> None:
-    t2i, i2t = gallery.galleries("retrieval", samples(found, "found"), frozenset(), most=4)
+    t2i, i2t = gallery.galleries(samples(found, "found"), frozenset(), most=4)
     item = t2i.examples[0]
     assert item.query
     assert item.answers[0].choices[0].picture == f"x{(int(item.picture[1:]) + 1) % 12}"
@@ -77,7 +77,7 @@ def test_retrieval_has_both_directions_with_neighbours(found: Results) -> None:
 
 
 def test_captions_come_with_references_and_scores(found: Results) -> None:
-    (shown,) = gallery.galleries("captioning", samples(found, "told"), frozenset(), most=12)
+    (shown,) = gallery.galleries(samples(found, "told"), frozenset(), most=12)
     item = next(item for item in shown.examples if item.picture == "x1")
     assert item.truth == ("one dog",)
     assert item.answers[0].choices[0].text == "a dog"
@@ -85,8 +85,44 @@ def test_captions_come_with_references_and_scores(found: Results) -> None:
 
 
 def test_images_with_thumbnails_are_preferred(found: Results) -> None:
-    (shown,) = gallery.galleries("classification", samples(found, "named"), frozenset({"x3", "x7"}), most=6)
-    assert {item.picture for item in shown.examples} == {"x3", "x7"}
+    frame = samples(found, "named")["one"]
+    assert set(gallery.pool(frame, frozenset({"x3", "x7", "elsewhere"}))) == {"x3", "x7"}
+    assert set(gallery.pool(frame, frozenset({"elsewhere"}))) == {f"x{i}" for i in range(12)}
+
+
+def test_of_many_models_the_best_the_most_unlike_and_the_worst_come_first(tmp_path: Path) -> None:
+    """Model i is wrong on every (i + 2)-th image; the Records say that the first is the best and the last the worst."""
+    found = results(tmp_path, models=tuple("abcdef"), images=60)
+    report = gather(found)
+    row = next(row for row in report.comparison.rows if row.task == "named")
+    records = {r.model: r for r in report.records if r.task == "named"}
+    roles = contrasts.roles(report, row, records)
+    assert roles == {"a": contrasts.BEST, "d": contrasts.UNLIKE, "f": contrasts.WORST}
+    right = {m: {i for i in range(60) if i % (k + 2)} for k, m in enumerate("abcdef")}
+    gained = {m: len(right[m] - right["a"]) for m in "bcde"}
+    assert max(gained.values()) == gained["d"]
+    assert contrasts.order(report, row, roles, records) == ["a", "d", "f", "b", "c", "e"]
+    assert contrasts.order(gather(found, baseline=["c"]), row, roles, records)[:2] == ["a", "c"]
+    assert contrasts.roles(report, row, {m: records[m] for m in "ab"}) == {}
+
+
+def test_a_page_of_many_tasks_has_no_more_answers_than_it_can_carry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = gather(results(tmp_path, models=tuple(f"m{i}" for i in range(12))))
+    assert {len(look.models) for look in looks(report, Album())} == {12}
+    monkeypatch.setattr("cocabench.report.looks.MOST_ANSWERS", 10)
+    shown = looks(report, Album())
+    assert {len(look.models) for look in shown} == {8}
+    assert all(len(item.answers) == 8 for look in shown for part in look.galleries for item in part.examples)
+    assert all(len(table.columns) <= 6 for look in shown for table in look.tables)
+
+
+def test_samples_of_some_images_are_those_of_all_that_are_theirs(found: Results) -> None:
+    report = gather(found)
+    made = next(r for r in report.records if r.task == "found")
+    some, every = report.samples(made, images=["x1", "x5"]), report.samples(made)
+    pd.testing.assert_frame_equal(some, every[every["image_id"].isin(["x1", "x5"])].reset_index(drop=True))
 
 
 def test_an_album_holds_each_image_once_and_keeps_its_limits(found: Results) -> None:
