@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkabl
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
+from cocabench.aliases import task_name
 from cocabench.errors import CocabenchError, ModelError, SpecError, UnknownNameError, UsageError
 from cocabench.metrics.base import Metric, Samples
 from cocabench.spec import Expect, ModelSpec, TaskSpec, WeightsKind, problems, read_toml
@@ -209,8 +210,8 @@ def _matching(item: str, tasks: dict[str, Task]) -> list[Task]:
         task = read_task(Path(item))
         _add(dict(tasks), task)
         return [task]
-    if item in tasks:
-        return [tasks[item]]
+    if (name := item if item in tasks else task_name(item)) in tasks:
+        return [tasks[name]]
     if members := [task for task in tasks.values() if item in task.spec.groups]:
         return members
     groups = {group for task in tasks.values() for group in task.spec.groups}

@@ -273,6 +273,8 @@ def test_lists_are_tables_and_json(command: Command) -> None:
     metrics = {row["metric"] for row in json.loads(command("list", "metrics", "--json").out)}
     assert {"acc1", "t2i_recall@5", "CIDEr"} <= metrics
     assert "imagenet1k" in command("list", "tasks").out
+    robust = {row["task"] for row in json.loads(command("list", "tasks", "imagenet_robustness", "pets", "--json").out)}
+    assert robust == {"imagenetv2", "imagenet_sketch", "imagenet-a", "imagenet-r", "objectnet", "pets"}
 
 
 def test_doctor_says_what_works_and_the_remedy(command: Command, tmp_path: Path) -> None:

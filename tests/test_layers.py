@@ -14,7 +14,7 @@ import cocabench
 PACKAGE = Path(cocabench.__file__).parent
 LAYERS = (
     ("errors", "types", "cachedir", "debris"),
-    ("spec", "signature", "explain", "text"),
+    ("aliases", "spec", "signature", "explain", "text"),
     ("store", "epochs", "efficiency"),
     ("metrics", "published"),
     ("compare", "interop"),

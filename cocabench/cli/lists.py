@@ -13,6 +13,7 @@ from cocabench.cli.usage import Commands
 
 app = typer.Typer(cls=Commands, help="List tasks, models and metrics.", no_args_is_help=True)
 Json = Annotated[bool, typer.Option("--json", help="Print a JSON array.")]
+Wanted = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these tasks and groups.")]
 
 
 def _show(header: list[str], rows: list[list[str]], as_json: bool) -> None:
@@ -23,11 +24,11 @@ def _show(header: list[str], rows: list[list[str]], as_json: bool) -> None:
 
 
 @app.command()
-def tasks(as_json: Json = False) -> None:
+def tasks(wanted: Wanted = None, as_json: Json = False) -> None:
     """The tasks that --tasks takes, with their groups."""
-    from cocabench.registry import all_tasks
+    from cocabench.registry import all_tasks, find_tasks
 
-    specs = [task.spec for task in all_tasks().values()]
+    specs = [task.spec for task in (find_tasks(wanted) if wanted else all_tasks().values())]
     rows = [[spec.name, spec.evaluator, spec.primary, ", ".join(spec.groups), spec.summary] for spec in specs]
     _show(["task", "evaluator", "primary", "groups", "summary"], rows, as_json)
 

@@ -8,54 +8,66 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
-from cocabench.data.base import LocalLoader, sound
-from cocabench.data.images import ItemImage
+from cocabench.data.base import sound
+from cocabench.data.exported import Exported
+from cocabench.data.images import FileImage
+from cocabench.data.located import located
+from cocabench.data.prompts import class_names, templates
 from cocabench.data.targets import Target, targets
 from cocabench.errors import DataError, MissingDataError
-from cocabench.types import Dataset, Example
+from cocabench.types import Dataset, Example, ImageSource
+
+SVHN = "vtab/svhn"
 
 
-class ClipBenchmark(LocalLoader):
+class ClipBenchmark(Exported):
     """A data set by clip-benchmark's name, with the class names and templates that it gives.
 
     dataset:  its name there, such as food101; path is the folder that --dataset_root would name.
-    split:    its name of the split.
+    split:    its name of the split; all where it has none (Caltech-101, EuroSAT, SUN397).
     language: of class names and templates: en, and for some data sets ar, cn, it, jp.
-    Without download=True nothing is fetched: shells, subprocesses and sockets are closed while it builds. Items are
-    numbered in its order. Its streams (wds/…, vtab/…, tfds/…) and its caption selection tasks are not served.
+    Without download=True nothing is fetched: shells, subprocesses and sockets are closed while it builds. Images that
+    are files are named by their paths and sorted, others numbered in its order. Of its streams (wds/…, vtab/…, tfds/…)
+    only vtab/svhn is served, which torchvision reads; its caption selection tasks are not.
     """
 
     dataset: str
     split: str = "test"
     language: str = "en"
 
-    def build(self, root: Path, *, download: bool = False) -> Dataset:
+    def read(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the data set; MissingDataError where its files are not there and download is False."""
         folder = self.location(root)
-        self._check_served()
         if not download:
             self.folder(root)
+        self._check_served()
         items, notes = self._built(folder, download=download)
+        names, texts = (tuple(getattr(items, name, None) or ()) for name in ("classes", "templates"))
+        _check_folders(items, names, folder)
+        examples = sorted(self._examples(items, folder), key=lambda example: example.id)
+        labelled = all(example.label is not None for example in examples)
+        shown = (names, texts) if labelled else ((), ())
+        return sound(Dataset(self.dataset, self.split, examples, *shown, notes), folder, texts=not labelled)
+
+    def _examples(self, items: Any, folder: Path) -> list[Example]:
         found = targets(items)
         if None in found:
             raise DataError(f"data.dataset {self.dataset!r}", "items that are neither labelled nor captioned images")
-        examples = [_example(k, items, target, f"{folder}:{self.dataset}") for k, target in enumerate(found)]
-        labelled = all(example.label is not None for example in examples)
-        classes, templates = (_texts(getattr(items, name, None)) for name in ("classes", "templates"))
-        if not labelled:
-            classes = templates = ()
-        dataset = Dataset(self.dataset, self.split, examples, classes, templates, notes)
-        return sound(dataset, folder, texts=not labelled)
+        images = located(items, f"{folder}:{self.dataset}")
+        self.require([image.path for _, image in images if isinstance(image, FileImage)])
+        return [_example(name, image, target) for (name, image), target in zip(images, found, strict=True)]
 
     def _check_served(self) -> None:
         prefix = self.dataset.partition("/")[0]
-        if prefix in ("wds", "vtab", "tfds"):
+        if self.dataset == "pcam":
+            _need_h5py()
+        if self.dataset != SVHN and prefix in ("wds", "vtab", "tfds"):
             fix = "export it with clip_benchmark_export_wds and use loader = 'webdataset'"
             raise DataError(f"data.dataset {self.dataset!r}", "a stream, not an indexed data set", fix=fix)
         if prefix in ("sugar_crepe", "winoground"):
@@ -76,24 +88,49 @@ class ClipBenchmark(LocalLoader):
         try:
             with guard, contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always")
-                items = builder.build_dataset(self.dataset, root=str(folder), **chosen)
+                make = _svhn if self.dataset == SVHN else partial(builder.build_dataset, self.dataset)
+                items = make(root=str(folder), **chosen)
         except (RuntimeError, OSError, SystemExit) as error:
             wanted = f"what torchvision or CLIP_benchmark unpacks for {self.dataset}"
-            raise self.missing(folder, f"incomplete: {_first_line(error)}", wanted) from None
+            said = _first_line(error).partition(". You can use download=True")[0]
+            raise self.missing(folder, f"incomplete: {said}", wanted) from None
         except (AssertionError, ValueError, KeyError) as error:
             raise DataError(f"data.dataset {self.dataset!r}", _first_line(error)) from None
-        return items, tuple(dict.fromkeys(str(one.message) for one in told))
+        notes = dict.fromkeys(str(one.message) for one in told)
+        return items, tuple(note for note in notes if self.split != "all" or "split argument ignored" not in note)
 
 
-def _example(index: int, items: Any, target: Target | None, where: str) -> Example:
-    image = ItemImage(items, index, where)
+def _svhn(*, root: str, split: str, download: bool, **_: object) -> Any:
+    """Return SVHN as torchvision reads it, with clip-benchmark's class names: that package has it from TFDS only."""
+    from torchvision import datasets
+
+    items = datasets.SVHN(root, split=split, download=download)
+    items.classes, items.templates = class_names("svhn"), templates("svhn")
+    return items
+
+
+def _need_h5py() -> None:
+    """Import it before the ways out are closed: importing it starts a process."""
+    try:
+        import h5py  # noqa: F401
+    except ImportError:
+        fix = "pip install 'cocabench[pcam]'"
+        raise DataError("data.dataset 'pcam'", "its files are HDF5, and h5py is not installed", fix=fix) from None
+
+
+def _check_folders(items: Any, classes: Sequence[str], where: Path) -> None:
+    """DataError where the class folders that number the labels are not as many as the names: all would be shifted."""
+    index = getattr(items, "class_to_idx", None)
+    folders = getattr(items, "categories", None) or (set(index.values()) if index else ())
+    if classes and folders and len(folders) != len(classes):
+        wanted = "a folder for each class (Caltech-101 counts BACKGROUND_Google as one), and nothing beside them"
+        raise DataError(str(where), f"{len(folders)} class folders for {len(classes)} class names", wanted=wanted)
+
+
+def _example(name: str, image: ImageSource, target: Target | None) -> Example:
     if isinstance(target, list):
-        return Example(f"{index:06d}", image, tuple(text.strip() for text in target))
-    return Example(f"{index:06d}", image, label=target)
-
-
-def _texts(value: Iterable[str] | None) -> tuple[str, ...]:
-    return tuple(value or ())
+        return Example(name, image, tuple(text.strip() for text in target))
+    return Example(name, image, label=target)
 
 
 def _first_line(error: BaseException) -> str:

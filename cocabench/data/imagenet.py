@@ -8,7 +8,8 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from cocabench.data.base import LocalLoader, sound
+from cocabench.data.base import sound
+from cocabench.data.exported import Exported
 from cocabench.data.files import find_file, images_below, is_image, read_lines, read_text, some, subfolders
 from cocabench.data.images import FileImage
 from cocabench.data.prompts import class_names, synsets, templates
@@ -20,7 +21,7 @@ GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 META = "meta.mat"
 
 
-class ImageNet(LocalLoader):
+class ImageNet(Exported):
     """Images by synset folders (n01440764), by numbered folders (0 … 999, as V2 has them), or flat with a label file.
 
     split:   the images' folder below path, where there is one (``val``, ``train``), or a part of its name
@@ -36,7 +37,7 @@ class ImageNet(LocalLoader):
     split: str = "val"
     synsets: str = "imagenet1k"
 
-    def build(self, root: Path, *, download: bool = False) -> Dataset:
+    def read(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the split's images with class names and templates of CLIP_benchmark."""
         top = self.folder(root)
         base = self._image_folder(top)

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from cocabench.data.base import LocalLoader, sound
+from cocabench.data.base import sound
+from cocabench.data.exported import Exported
 from cocabench.data.files import find_file, images_below, read_json, some, subfolders
 from cocabench.data.images import CroppedImage, FileImage
 from cocabench.data.prompts import templates
@@ -18,7 +19,7 @@ LABELS = "folder_to_objectnet_label.json"
 OVERLAP = "objectnet_to_imagenet_1k.json"
 
 
-class ObjectNet(LocalLoader):
+class ObjectNet(Exported):
     """The unpacked objectnet-1.0: images/ by class folders, and mappings/*.json.
 
     crop_border: pixels cut from each side. The images have a red border of 2 pixels, which the official protocol
@@ -28,7 +29,7 @@ class ObjectNet(LocalLoader):
 
     crop_border: Annotated[int, Field(ge=0)] = 0
 
-    def build(self, root: Path, *, download: bool = False) -> Dataset:
+    def read(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the images of the shared classes; ids are ``folder/stem``."""
         top = self.folder(root)
         base = self._image_folder(top)

@@ -5,6 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from PIL import Image
+
+from cocabench.data import hdf5
+
 Target = int | tuple[int, ...] | list[str]
 """A label, the classes of a multi-label item, or captions."""
 
@@ -26,7 +30,10 @@ def targets(items: Any) -> list[Target | None]:
 def _read(items: Any, index: int) -> Target | None:
     """Return an item's target; None where its image is broken, which is told when the image is asked for."""
     try:
-        return target_of(items[index][1])
+        image, target = items[index]
+        if isinstance(image, Image.Image):
+            image.close()  # Caltech-101 leaves its file open
+        return target_of(target)
     except (OSError, SyntaxError, ValueError):
         return None
 
@@ -39,6 +46,8 @@ def _kept(items: Any) -> Iterator[Sequence[Any]]:
     for name in ("samples", "_samples", "bndboxes", "data"):
         if isinstance(pairs := getattr(items, name, None), list):
             yield [pair[-1] for pair in pairs]
+    if hasattr(items, "h5py"):
+        yield hdf5.labels(items)
     if hasattr(items, "_load_target"):
         yield [items._load_target(key) for key in items.ids]
 

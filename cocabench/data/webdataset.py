@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from cocabench.data.base import LocalLoader, sound
-from cocabench.data.files import read_lines, read_text, some
+from cocabench.data.files import absent, read_lines, read_text, some
 from cocabench.data.images import TarImage
 from cocabench.data.prompts import templates
 from cocabench.errors import DataError
@@ -38,28 +38,30 @@ class WebDataset(LocalLoader):
         top = self.folder(root)
         base = top / self.split if (top / self.split).is_dir() else top
         samples = [pair for shard in self._shards(base) for pair in index(shard).items()]
-        lines = {name: _lines(top / f"{name}.txt") for name in ("classnames", "dataset_type")}
+        kind, classes = _lines(top / "dataset_type.txt"), _class_names(top / "classnames.txt")
         unlabelled = all("cls" not in sample and "npy" not in sample for _, sample in samples)
-        retrieval = lines["dataset_type"] == ("retrieval",) or (unlabelled and any("txt" in s for _, s in samples))
+        retrieval = kind == ("retrieval",) or (unlabelled and any("txt" in s for _, s in samples))
         found = top / "zeroshot_classification_templates.txt"
         examples = [_example(key, sample, base, captions=retrieval) for key, sample in samples]
         own = tuple(templates(str(found))) if found.is_file() and not retrieval else ()
-        dataset = Dataset(self.name, self.split, examples, () if retrieval else lines["classnames"], own)
+        dataset = Dataset(self.name, self.split, examples, () if retrieval else classes, own)
         return sound(dataset, base, texts=retrieval)
 
     def _shards(self, base: Path) -> list[Path]:
-        """Return the shards in natural order; an error where nshards.txt promises more."""
+        """Return the shards that nshards.txt promises, or without it all, in natural order."""
         shards = sorted(base.glob("*.tar"), key=lambda path: [int(p) if p.isdigit() else p for p in _parts(path)])
         if not shards:
             packed = some(path.name for path in sorted(base.glob("*.tar.*")))
             got = f"compressed shards ({packed})" if packed else "no shards"
             raise self.missing(base, got, wanted="*.tar, not compressed: members are read by offset")
         count = base / "nshards.txt"
-        if count.is_file() and len(shards) < (promised := _number(count)):
-            names = {shard.name for shard in shards}
-            lost = [f"{k}.tar" for k in range(promised) if f"{k}.tar" not in names]
-            raise self.missing(base, f"{len(shards)} of {promised} shards (nshards.txt); missing: {some(lost)}")
-        return shards
+        if not count.is_file():
+            return shards
+        promised = [base / f"{k}.tar" for k in range(_number(count))]
+        if lost := [shard.name for shard in absent(promised)]:
+            got = f"{len(promised) - len(lost)} of {len(promised)} shards (nshards.txt); missing: {some(lost)}"
+            raise self.missing(base, got)
+        return promised
 
 
 def index(shard: Path) -> dict[str, Sample]:
@@ -118,6 +120,14 @@ def _number(path: Path) -> int:
     if not text.isdecimal():
         raise DataError(str(path), f"{text[:40]!r}", wanted="the number of shards")
     return int(text)
+
+
+def _class_names(path: Path) -> tuple[str, ...]:
+    """Return the names, a line each: an empty line before the end would shift every label after it."""
+    lines = [line.strip() for line in read_text(path).rstrip().split("\n")] if path.is_file() else []
+    if "" in lines:
+        raise DataError(str(path), f"line {lines.index('') + 1} is empty", wanted="a class name in every line")
+    return tuple(lines)
 
 
 def _lines(path: Path) -> tuple[str, ...]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import json
-import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from pydantic import JsonValue
 
+from cocabench.aliases import task_name
 from cocabench.errors import ResultsError
 from cocabench.interop.common import made, number, text_of
 from cocabench.published import SUFFIX as PUBLISHED
@@ -88,9 +88,8 @@ def _prompts(table: Mapping[str, Any]) -> dict[str, JsonValue]:
 
 
 def _task(dataset: str, kind: str) -> str:
-    """Return our name of a data set: without its source, and with the kind where a data set is measured in two ways."""
-    name = re.sub(r"^(wds|tfds)[/_]", "", dataset)
-    name = {"vtab/cifar10": "cifar10", "vtab/cifar100": "cifar100"}.get(name, name)
+    """Return our name of a data set, with the kind where it is measured in two ways."""
+    name = task_name(dataset)
     return f"{name}_captions" if kind == "captioning" else f"{name}_{kind}" if kind == "linear_probe" else name
 
 

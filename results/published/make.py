@@ -4,7 +4,8 @@ FOLDER holds openclip_results.csv, openclip_retrieval_results.csv and model_prof
 clip_benchmark.csv (CLIP_benchmark, benchmark/benchmark.csv) and blog.json (the tables of the LAION blog and of the
 CoCa paper, copied by hand). columns.csv, beside this script, names the task and the metric of every published column:
 for open_clip's they are those of DataComp's tasklist.yml, and n is what was evaluated there (for CLIP_benchmark:
-the n for which every acc1 is a whole number of images). Averages over data sets are left out.
+the n for which every acc1 is a whole number of images). A task whose test split VTAB took whole has one name for both
+(vtab/pets is pets), and a note where class names differ. Averages over data sets are left out.
 """
 
 from __future__ import annotations
@@ -119,7 +120,7 @@ def profile(folder: Path, tables: dict[str, Any]) -> pd.DataFrame:
 
 
 def main(folder: Path) -> None:
-    columns = pd.read_csv(HERE / "columns.csv", dtype={"n": "Int64"})
+    columns = pd.read_csv(HERE / "columns.csv", dtype={"n": "Int64"}).fillna({"note": ""})
     tables = json.loads((folder / "blog.json").read_text(encoding="utf-8"))
     printed = pd.DataFrame(blog(tables)).astype({"n": "Int64"})
     rows = pd.concat([*open_clip(folder, columns), clip_benchmark(folder, columns), printed])

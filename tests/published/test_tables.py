@@ -19,7 +19,7 @@ COCA, CLIP, BLOG = "coca_ViT-L-14:laion2b_s13b_b90k", "ViT-L-14:laion2b_s32b_b82
         (COCA, "open_clip", "flickr30k", "mean_recall@1", 0.8134),
         (COCA, "LAION blog", "imagenet1k", "acc1", 0.755),
         (CLIP, "CLIP_benchmark", "imagenet1k", "acc5", 0.9425),
-        (CLIP, "open_clip", "vtab/pets", "mean_per_class_recall", 0.9309),
+        (CLIP, "open_clip", "pets", "mean_per_class_recall", 0.9309),
         (CLIP, "open_clip", "wilds/fmow", "acc_worst_region", 0.2007),
         (BLOG, "LAION blog", "imagenet1k", "acc1", 0.731),
         ("CoCa:paper", "CoCa paper", "coco_karpathy_test", "CIDEr", 1.436),

@@ -1,0 +1,57 @@
+"""Data sets that people have in their own files, or as CLIP_benchmark's webdatasets: many first hosts are gone."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+from cocabench.data.base import LocalLoader
+from cocabench.data.webdataset import WebDataset
+from cocabench.errors import MissingDataError
+from cocabench.types import Dataset
+
+
+class Exported(LocalLoader):
+    """A loader of a data set that may also lie below --data-root as a webdataset.
+
+    wds: CLIP_benchmark's name of it as a webdataset: vtab/pets for its wds/vtab/pets; '' where it has none. Its folder
+         (wds_vtab-pets, DataComp's wds_vtab-pets_test, or wds/vtab/pets) is read where path is not there, and path
+         itself where it holds shards. Class names are the folder's, so that they fit its labels.
+    """
+
+    wds: str = ""
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return the data set, from its own files or its webdataset; MissingDataError where neither is there."""
+        if (place := self._webdataset(root)) is None:
+            return self.read(root, download=download)
+        shards = WebDataset(path=place, split=self._part, source=self.source)
+        return replace(shards.build(root), name=self.name)
+
+    def read(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return the data set from its own files; MissingDataError where they are not there."""
+        raise NotImplementedError
+
+    def missing(self, where: Path, got: str, wanted: str = "") -> MissingDataError:
+        error = super().missing(where, got, wanted)
+        if not self.wds or self.path == (folder := self._folders()[0]):
+            return error
+        other = f"or CLIP_benchmark's webdataset {folder} (clip-benchmark/{folder} on Hugging Face)"
+        return MissingDataError(error.where, error.got, wanted=error.wanted, fix=f"{error.fix}, {other}")
+
+    @property
+    def _part(self) -> str:
+        """The webdataset's split: CLIP_benchmark exports as test what the set's own files may call val."""
+        return "train" if getattr(self, "split", "") == "train" else "test"
+
+    def _webdataset(self, root: Path) -> str | None:
+        """Return the folder below root that holds the set's webdataset; None where its own files are to be read."""
+        if not self.wds:
+            return None
+        if self.location(root).exists():
+            return self.path if any((self.location(root) / self._part).glob("*.tar")) else None
+        return next((folder for folder in self._folders() if (root.expanduser() / folder).is_dir()), None)
+
+    def _folders(self) -> tuple[str, ...]:
+        flat = "wds_" + self.wds.replace("/", "-")
+        return flat, f"{flat}_{self._part}", f"wds/{self.wds}"

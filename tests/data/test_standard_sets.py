@@ -1,0 +1,135 @@
+"""The standard sets in the formats that they come in: every image gets the name of what it shows."""
+
+import importlib
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from cocabench.data import images
+from cocabench.data.images import FileImage
+from cocabench.errors import DataError, MissingDataError
+from cocabench.registry import Task, all_tasks
+from cocabench.types import Dataset, IdentifiedSource
+from tests.data.standard_sets import FORMATS, Shown, colour, number_of, picture
+
+Written = Callable[[str], tuple[Task, Shown]]
+
+
+@pytest.fixture(scope="module")
+def tasks() -> dict[str, Task]:
+    return all_tasks()
+
+
+@pytest.fixture
+def written(tmp_path: Path, tasks: dict[str, Task], monkeypatch: pytest.MonkeyPatch) -> Written:
+    """Write a task's files where the task looks for them."""
+
+    def files(name: str) -> tuple[Task, Shown]:
+        form, task = FORMATS[name], tasks[name]
+        if form.checked:
+            monkeypatch.setattr(importlib.import_module(form.checked), "check_integrity", lambda *args: True)
+        return task, form.write(tmp_path / str(task.spec.data["path"]))
+
+    return files
+
+
+def names_by_colour(dataset: Dataset) -> dict[int, str]:
+    labels = {number_of(example.image.open()): example.label for example in dataset.examples}
+    return {number: dataset.classes[label] for number, label in labels.items() if isinstance(label, int)}
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_image_gets_the_name_of_what_it_shows(name: str, written: Written, tmp_path: Path) -> None:
+    task, shown = written(name)
+    dataset = task.loader.build(tmp_path)
+    found = names_by_colour(dataset)
+    assert {k: found[k] for k, wanted in enumerate(shown) if wanted} == {k: n for k, n in enumerate(shown) if n}
+    assert len(found) == len(dataset)
+    assert list(tmp_path.glob("*")) == [tmp_path / str(task.spec.data["path"])]
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_files_are_read_as_files_under_names_that_say_nothing_of_the_machine(
+    name: str, written: Written, tmp_path: Path
+) -> None:
+    task, _ = written(name)
+    examples = task.loader.build(tmp_path).examples
+    in_memory = name in ("mnist", "stl10", "svhn", "pcam")
+    assert all(isinstance(example.image, FileImage) is not in_memory for example in examples)
+    assert [example.id for example in examples] == sorted(example.id for example in examples)
+    assert not any(str(tmp_path) in example.id for example in examples)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_without_files_it_says_where_they_were_looked_for(name: str, tasks: dict[str, Task], tmp_path: Path) -> None:
+    task = tasks[name]
+    folder = tmp_path / str(task.spec.data["path"])
+    with pytest.raises(MissingDataError, match=f"{folder}: no such folder; --data-root"):
+        task.loader.build(tmp_path)
+    folder.mkdir()
+    with pytest.raises(MissingDataError, match=str(folder)) as error:
+        task.loader.build(tmp_path)
+    assert "\n" not in str(error.value)
+    assert "download=True" not in str(error.value)
+
+
+def test_a_lost_image_is_told_at_once(written: Written, tmp_path: Path) -> None:
+    task, _ = written("food101")
+    (tmp_path / "food101/food-101/images/apple_pie/1.jpg").unlink()
+    with pytest.raises(MissingDataError, match=r"apple_pie: 1 of 3 images missing: 1\.jpg"):
+        task.loader.build(tmp_path)
+
+
+class TestLabelsThatWouldBeShifted:
+    """Class folders number the labels: one that is missing shifts those after it, and every number would be wrong."""
+
+    def test_caltechs_background_is_a_class(self, written: Written, tmp_path: Path) -> None:
+        task, _ = written("caltech101")
+        shutil.rmtree(tmp_path / "caltech101/caltech101/101_ObjectCategories/BACKGROUND_Google")
+        with pytest.raises(DataError, match=r"101 class folders for 102 class names; .*BACKGROUND_Google"):
+            task.loader.build(tmp_path)
+
+    @pytest.mark.parametrize("name", ["eurosat", "country211", "fer2013"])
+    def test_a_folder_more(self, name: str, written: Written, tmp_path: Path) -> None:
+        task, _ = written(name)
+        folder = next(path for path in tmp_path.rglob("*") if path.suffix == ".jpg").parent.parent / "AAA"
+        picture(folder / "1.jpg", 300)
+        with pytest.raises(DataError, match="class folders for"):
+            task.loader.build(tmp_path)
+
+
+def test_the_order_in_which_a_machine_lists_files_is_not_the_data_sets(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, _ = written("sun397")
+    found = task.loader.build(tmp_path).examples
+    listed = Path.rglob
+    monkeypatch.setattr(Path, "rglob", lambda *args, **kwargs: reversed(list(listed(*args, **kwargs))))
+    assert [(e.id, e.label) for e in task.loader.build(tmp_path).examples] == [(e.id, e.label) for e in found]
+
+
+def test_pcams_images_are_found_again_without_decoding(
+    written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task, _ = written("pcam")
+    monkeypatch.setattr(images, "SETTLED_S", -1.0)
+    examples = task.loader.build(tmp_path).examples
+    sources = [cast(IdentifiedSource, example.image) for example in examples]
+    assert len({source.identity() for source in sources}) == 3
+    assert len({source.stamp() for source in sources} - {""}) == 3
+    assert number_of(examples[2].image.open()) == 2
+
+
+def test_pcam_needs_h5py_and_says_so(written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, _ = written("pcam")
+    monkeypatch.setitem(sys.modules, "h5py", None)
+    with pytest.raises(DataError, match=r"h5py is not installed; pip install 'cocabench\[pcam\]'"):
+        task.loader.build(tmp_path)
+
+
+def test_colours_are_numbers() -> None:
+    assert len({colour(k) for k in range(4096)}) == 4096
