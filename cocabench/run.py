@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Protocol
 
 from cocabench import thumbnails
-from cocabench.errors import CocabenchError, LostProcessError
+from cocabench.errors import CocabenchError, LostProcessError, ResultsError
 from cocabench.measure import measure
 from cocabench.metrics.base import Samples
 from cocabench.models.features import Cache, Cached, open_cache
@@ -108,7 +108,7 @@ class _Run:
         progress = self.observer.started(job)
         try:
             record, samples = measure(job, model, self.settings, self.hardware, progress)
-            self._keep_thumbnails(job, samples)
+            record = self._with_thumbnails(job, record, samples)
             self.store.put(record, samples)
         except LostProcessError:
             raise
@@ -117,6 +117,14 @@ class _Run:
         except Exception as error:  # noqa: BLE001 — one task's surprise must not lose the others' results
             return Outcome(job, error=_surprise(job.task.name, error))
         return Outcome(job, record)
+
+    def _with_thumbnails(self, job: Job, record: Record, samples: Samples) -> Record:
+        """Keep pictures for reports, and return the Record; it says so where that could not be."""
+        try:
+            self._keep_thumbnails(job, samples)
+        except ResultsError as error:
+            return record.model_copy(update={"warnings": (*record.warnings, f"no pictures for reports: {error}")})
+        return record
 
     def _keep_thumbnails(self, job: Job, samples: Samples) -> None:
         assert job.data, "a ready job has data"

@@ -11,12 +11,14 @@ import pytest
 import torch
 
 import cocabench
+from cocabench.errors import ResultsError
+from cocabench.metrics.captions.cache import Kept
 from cocabench.models.features import Cached
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip import OpenClip
 from cocabench.registry import model_plans
 from cocabench.spec import parse_models
-from cocabench.store import samples_path
+from cocabench.store import Store, samples_path
 
 from .conftest import Command, task
 
@@ -516,15 +518,21 @@ def test_another_precision_and_no_cache_compute_anew(
     assert encoded == [12]
 
 
-def test_the_cache_is_shown_and_cleared(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+def test_the_cache_is_shown_and_cleared(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COCABENCH_CACHE", str(tmp_path / "cache"))
     assert "0.0 MB of at most 10.0 GB" in command("cache", "info").out
     run(command, models, data, tmp_path)
+    Kept().through("x", ["a caption"], list)
     told = command("cache", "info")
     assert f"{models / 'clip'} images" in told.out
+    assert "caption scores" in told.out
     collections = json.loads(command("cache", "info", "--json").out)["collections"]
     assert sorted(one["features"] for one in collections) == [12, 24]
     assert "removed" in command("cache", "clear").out
-    assert json.loads(command("cache", "info", "--json").out)["collections"] == []
+    left = json.loads(command("cache", "info", "--json").out)
+    assert (left["collections"], left["captions"]["size"]) == ([], 0)
 
 
 def test_a_dry_run_tells_which_images_are_known(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
@@ -545,6 +553,20 @@ def test_a_cache_that_cannot_be_kept_is_one_line_and_the_run_goes_on(
     assert told.code == 0
     assert len(told.err.strip().splitlines()) == 1
     assert f"{own_features}: cannot be written to" in told.err
+    (record,) = cocabench.load(tmp_path)
+    assert sum(str(own_features) in warning for warning in record.warnings) == 1
+
+
+def test_no_room_for_pictures_is_a_warning_and_the_record_is_kept(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Store, *arguments: object) -> None:
+        raise ResultsError("thumbnails", "cannot write (No space left on device)")
+
+    monkeypatch.setattr(Store, "put_thumbnails", full)
+    assert run(command, models, data, tmp_path).code == 0
+    (record,) = cocabench.load(tmp_path)
+    assert "no pictures for reports: thumbnails: cannot write (No space left on device)" in record.warnings
 
 
 def test_a_limit_that_is_no_number_is_told(

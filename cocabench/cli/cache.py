@@ -12,8 +12,9 @@ from rich.markup import escape
 from cocabench.cli.console import out, print_table
 from cocabench.cli.options import Cache
 from cocabench.cli.usage import Commands
+from cocabench.errors import ResultsError
 
-app = typer.Typer(cls=Commands, help="The features that runs keep.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="The features and caption scores that runs keep.", no_args_is_help=True)
 
 
 @app.command()
@@ -21,30 +22,42 @@ def info(
     cache: Cache = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
 ) -> None:
-    """Where features are kept, of which models, and how large they are."""
-    from cocabench.models.features import existing, folder, limit
+    """Where features and caption scores are kept, and how large they are."""
+    from cocabench import cachedir
+    from cocabench.metrics.captions import cache as scores
+    from cocabench.models.features import existing, folder
 
-    where, cache_there = folder(), existing(folder())
+    where, cache_there, kept = cachedir.location(), existing(folder()), scores.usage()
     held = cache_there.usage() if cache_there else []
     if as_json:
         rows = [one._asdict() for one in held]
-        print(json.dumps({"folder": str(where), "limit": limit(), "collections": rows}, ensure_ascii=False))
+        table = {"folder": str(where), "limit": cachedir.limit(), "collections": rows, "captions": kept._asdict()}
+        print(json.dumps(table, ensure_ascii=False))
         return
-    if held:
-        table = [[escape(one.label), f"{one.features:,}", _size(one.size), _date(one.used)] for one in held]
-        print_table(["model", "features", "size", "last used"], table)
-    total = _size(sum(one.size for one in held))
-    out.print(f"{escape(str(where))}: {total} of at most {_size(limit())} (COCABENCH_CACHE_GB)", soft_wrap=True)
+    lines = [[escape(one.label), f"{one.features:,}", _size(one.size), _date(one.used)] for one in held]
+    if kept.size:
+        lines.append(["caption scores", f"{kept.scores:,}", _size(kept.size), _date(kept.used)])
+    if lines:
+        print_table(["kept", "entries", "size", "last used"], lines)
+    total = _size(sum(one.size for one in held) + kept.size)
+    out.print(
+        f"{escape(str(where))}: {total} of at most {_size(cachedir.limit())} (COCABENCH_CACHE_GB)", soft_wrap=True
+    )
 
 
 @app.command()
 def clear(cache: Cache = None) -> None:
-    """Remove all features that are kept. Results and caption scores stay."""
+    """Remove all features and caption scores that are kept. Results stay, and what `cocabench setup` fetched."""
+    from cocabench import cachedir
+    from cocabench.metrics.captions import cache as scores
     from cocabench.models.features import clear as remove
     from cocabench.models.features import folder
 
-    freed = remove(folder())
-    out.print(f"{escape(str(folder()))}: {_size(freed)} removed", soft_wrap=True)
+    try:
+        freed = remove(folder()) + scores.clear()
+    except OSError as error:
+        raise ResultsError(str(error.filename), f"cannot be removed ({error.strerror})") from None
+    out.print(f"{escape(str(cachedir.location()))}: {_size(freed)} removed", soft_wrap=True)
 
 
 def _size(n: float) -> str:

@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, PrivateAttr, field_validator, model_validator
 
 from cocabench.errors import DataError, UnknownNameError
 from cocabench.evaluators import clipscore
@@ -76,6 +76,9 @@ class Captioning(Spec):
     seed: int = 0
     prompt: str = ""
 
+    _troubles: list[str] = PrivateAttr(default_factory=list)
+    """What the last score() has to tell of the cache of caption scores."""
+
     @field_validator("metric_names")
     @classmethod
     def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
@@ -119,7 +122,7 @@ class Captioning(Spec):
         return ()
 
     def remarks(self, dataset: Dataset, samples: Samples) -> Sequence[str]:
-        return health.remarks(samples)
+        return [*health.remarks(samples), *dict.fromkeys(self._troubles)]
 
     def unavailable(self) -> dict[str, str]:
         missing = captions.unavailable([metric.name for metric in captions.declared(self.metric_names)])
@@ -130,6 +133,7 @@ class Captioning(Spec):
     def score(self, model: Model, dataset: Dataset, *, progress: Progress = silent) -> Iterator[SampleScore]:
         if without := next((example.id for example in dataset.examples if not example.texts), None):
             raise DataError(dataset.name, f"no reference caption for {without}", wanted="one at least for every image")
+        self._troubles.clear()
         options = self._options()
         sources = [example.image for example in dataset.examples]
         with self._preparing(dataset):
@@ -163,8 +167,8 @@ class Captioning(Spec):
 
     def _preparing(self, dataset: Dataset) -> AbstractContextManager[None]:
         """Work on the references while captions are generated."""
-        names = self._able()
-        return captions.preparing([e.texts for e in dataset.examples], names) if names else nullcontext()
+        names, references = self._able(), [e.texts for e in dataset.examples]
+        return captions.preparing(references, names, tell=self._troubles.append) if names else nullcontext()
 
     def _statistics(
         self, texts: Sequence[str], examples: Sequence[Example], dataset: Dataset
@@ -173,21 +177,23 @@ class Captioning(Spec):
         if not (names := self._able()):
             return {}
         corpus = dataset.whole or dataset.examples
-        columns = _scored(texts, examples, names, corpus)
+        columns = self._scored(texts, examples, names, corpus)
         domains = {e.domain for e in examples} - {""}
         if "CIDEr" in names and domains:
             inside = np.full(len(texts), np.nan)
             for domain in domains:
                 rows = [i for i, e in enumerate(examples) if e.domain == domain]
                 mine = [e for e in corpus if e.domain == domain]
-                inside[rows] = _scored([texts[i] for i in rows], [examples[i] for i in rows], ["CIDEr"], mine)["cider"]
+                inside[rows] = self._scored([texts[i] for i in rows], [examples[i] for i in rows], ["CIDEr"], mine)[
+                    "cider"
+                ]
             columns["cider_in_domain"] = inside
         return columns
 
-
-def _scored(
-    texts: Sequence[str], examples: Sequence[Example], names: Sequence[str], corpus: Sequence[Example]
-) -> dict[str, NDArray[np.generic]]:
-    """Score captions against their references; CIDEr's document frequencies are those of the whole corpus."""
-    more = [e.texts for e in corpus] if len(corpus) > len(examples) else None
-    return captions.statistics(texts, [e.texts for e in examples], names, corpus=more)
+    def _scored(
+        self, texts: Sequence[str], examples: Sequence[Example], names: Sequence[str], corpus: Sequence[Example]
+    ) -> dict[str, NDArray[np.generic]]:
+        """Score captions against their references; CIDEr's document frequencies are those of the whole corpus."""
+        more = [e.texts for e in corpus] if len(corpus) > len(examples) else None
+        references = [e.texts for e in examples]
+        return captions.statistics(texts, references, names, corpus=more, tell=self._troubles.append)

@@ -1,6 +1,7 @@
 """The captioning evaluator with a captioner that says what it is told: domains, limits, metrics that cannot run."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -136,3 +137,19 @@ def test_a_prompt_reaches_the_captioner_and_the_signature() -> None:
     list(prompted.score(parrot, data()))  # type: ignore[arg-type]
     assert parrot.told["prompt"] == "a photo of"
     assert prompted.protocol(data())["decoding"] == plain.protocol(data())["decoding"] | {"prompt": "a photo of"}  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("names", [["CIDEr"], pytest.param(["METEOR"], marks=pytest.mark.slow)])
+def test_without_room_for_caption_scores_the_numbers_come_and_one_line_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str]
+) -> None:
+    sentences = [f"{sentence} (a #tag)" for sentence in SENTENCES[::-1]]  # these are tokenised by Java
+    expected = scores(data(), sentences, *names)
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("COCABENCH_CACHE", str(tmp_path / "file" / "cache"))
+    evaluator = Captioning(metrics=names)  # type: ignore[call-arg]
+    for _ in range(2):
+        samples = stack(evaluator.score(Parrot(sentences), data()))  # type: ignore[arg-type]
+        assert {m.name: estimate(m, samples).value for m in evaluator.metrics(data())} == expected
+        told = [line for line in evaluator.remarks(data(), samples) if "no caption scores are kept" in line]
+        assert len(told) == 1

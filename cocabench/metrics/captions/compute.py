@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -26,16 +26,18 @@ def statistics(
     *,
     java: Path | None = None,
     corpus: Groups | None = None,
+    tell: Callable[[str], None] | None = None,
 ) -> Columns:
     """Return the columns that the named metrics read, one entry per image; MODEL_BASED ones are made elsewhere.
 
     candidates: (n) captions as generated. references: (n) groups of at least one caption. Both raw, not tokenised.
     java: the Java to use, instead of the first that fits. corpus: the references that give CIDEr its document
-    frequencies, where they are more than those of these images.
+    frequencies, where they are more than those of these images. tell: called with one line when no more answers can be
+    kept in the cache, else that is logged.
     """
     _check(candidates, references)
     wanted = families(names)
-    with ThreadPoolExecutor() as pool, jvm.Runner(jvm.find(java)) as runner:
+    with ThreadPoolExecutor() as pool, jvm.Runner(jvm.find(java), tell) as runner:
         aligner = meteor.start(references, runner) if "METEOR" in wanted else None
         documents = corpus if corpus is not None and "CIDEr" in wanted else ()
         texts, groups, documents = _tokenise(candidates, references, documents, runner)
@@ -82,12 +84,14 @@ def _without_java(texts: Sequence[str], groups: Groups, documents: Groups, wante
 
 
 @contextmanager
-def preparing(references: Groups, names: Sequence[str], *, java: Path | None = None) -> Iterator[None]:
+def preparing(
+    references: Groups, names: Sequence[str], *, java: Path | None = None, tell: Callable[[str], None] | None = None
+) -> Iterator[None]:
     """Work on the references while the body generates captions, so that ``statistics`` finds them done.
 
     What the body does not wait for is ended, and kept as far as it came. A failure here is left to ``statistics``.
     """
-    with jvm.Runner(jvm.find(java)) as runner:
+    with jvm.Runner(jvm.find(java), tell) as runner:
         thread = threading.Thread(target=_prepare, args=(references, families(names), runner), name="references")
         thread.start()
         try:

@@ -14,8 +14,8 @@ from typing import NamedTuple
 
 import requests
 
+from cocabench.cachedir import location
 from cocabench.errors import DataError, MetricUnavailableError, MissingDataError
-from cocabench.metrics.captions import cache
 
 SITE = "https://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip"
 COORDINATES = "edu.stanford.nlp:stanford-corenlp:3.6.0:jar"
@@ -52,7 +52,7 @@ JARS = (
 
 
 def folder() -> Path:
-    return cache.folder() / "corenlp-3.6.0"
+    return location() / "corenlp-3.6.0"
 
 
 def find() -> Path | None:

@@ -11,7 +11,7 @@ import re
 import shutil
 import subprocess
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -125,8 +125,6 @@ def _environment() -> dict[str, str]:
 
 
 def command(java: Java, job: Job) -> list[str]:
-    temporary = cache.folder() / "tmp"
-    temporary.mkdir(exist_ok=True)
     return [
         str(java.path),
         f"-Xmx{job.memory_mib}m",
@@ -137,7 +135,7 @@ def command(java: Java, job: Job) -> list[str]:
         "-Dstdout.encoding=UTF-8",
         "-Duser.language=en",
         "-Duser.country=US",
-        f"-Djava.io.tmpdir={temporary}",
+        f"-Djava.io.tmpdir={cache.temporary()}",
         *job.options,
         "-cp",
         os.pathsep.join(map(str, job.classpath)),
@@ -147,10 +145,13 @@ def command(java: Java, job: Job) -> list[str]:
 
 
 class Runner:
-    """Starts jobs on one Java and ends them all when it is left, also by an error or Ctrl-C in another thread."""
+    """Starts jobs on one Java and ends them all when it is left, also by an error or Ctrl-C in another thread.
 
-    def __init__(self, java: Java) -> None:
-        self.java = java
+    kept: what it answered earlier; tell is called with one line when nothing more can be kept.
+    """
+
+    def __init__(self, java: Java, tell: Callable[[str], None] | None = None) -> None:
+        self.java, self.kept = java, cache.Kept(tell)
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
@@ -200,7 +201,7 @@ class Process:
     """A job that starts at once, so that it loads while its input is made."""
 
     def __init__(self, runner: Runner, job: Job) -> None:
-        self._runner, self._job = runner, job
+        self.runner, self.job = runner, job
         self._process = runner.start(job)
 
     def communicate(self, lines: Sequence[str]) -> list[str]:
@@ -208,28 +209,28 @@ class Process:
         data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
         out = self._attempt(data)
         if out is None or self._was_killed():
-            self._runner.reap(self._process)
-            self._process = self._runner.start(self._job)
+            self.runner.reap(self._process)
+            self._process = self.runner.start(self.job)
             out = self._attempt(data)
-        said = self._runner.reap(self._process)
+        said = self.runner.reap(self._process)
         if out is None:
-            problem = f"no answer within {self._job.timeout_s:.0f} s, twice; it said: {said}"
-            raise MetricUnavailableError(self._job.name, problem)
+            problem = f"no answer within {self.job.timeout_s:.0f} s, twice; it said: {said}"
+            raise MetricUnavailableError(self.job.name, problem)
         if self._process.returncode != 0:
             problem = f"Java ended with {self._process.returncode}; it said: {said}"
-            raise MetricUnavailableError(self._job.name, problem)
+            raise MetricUnavailableError(self.job.name, problem)
         return out.decode("utf-8").split("\n")[:-1]
 
     def _was_killed(self) -> bool:
         """Whether somebody else ended the process by a signal, as a system short of memory does."""
-        return self._process.returncode < 0 and not self._runner.closed
+        return self._process.returncode < 0 and not self.runner.closed
 
     def _attempt(self, data: bytes) -> bytes | None:
         """Return the output, or None after the time limit. An interrupted process is reaped."""
         try:
-            return self._process.communicate(data, timeout=self._job.timeout_s)[0]
+            return self._process.communicate(data, timeout=self.job.timeout_s)[0]
         except subprocess.TimeoutExpired:
             return None
         except BaseException:
-            self._runner.reap(self._process)
+            self.runner.reap(self._process)
             raise

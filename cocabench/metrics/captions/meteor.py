@@ -40,7 +40,6 @@ COLUMNS = (
 
 CHUNKS = COLUMNS.index("meteor_chunks")
 MEMORY_MIB = 2048
-KEPT_TABLES = 20
 
 
 def value(sums: Array) -> Array:
@@ -71,9 +70,6 @@ def _whole(sums: Array) -> NDArray[np.bool_]:
 
 def start(references: Sequence[Sequence[str]], runner: jvm.Runner, *, threads: int = 2) -> jvm.Process:
     """Start the scorer, which loads while captions are tokenised. References may be raw: they name a cache file."""
-    tables = cache.folder() / "meteor"
-    tables.mkdir(exist_ok=True)
-    _tidy(tables)
     texts = sorted({reference for group in references for reference in group})
     job = jvm.Job(
         name="METEOR",
@@ -81,7 +77,7 @@ def start(references: Sequence[Sequence[str]], runner: jvm.Runner, *, threads: i
         classpath=[jars.OWN, jars.find("meteor", "meteor-1.5.jar")],
         arguments=[
             str(jars.find("meteor", "data", "paraphrase-en.gz")),
-            str(tables / f"{cache.key(VERSION, *texts)}.gz"),
+            str(runner.kept.table(f"{cache.key(VERSION, *texts)}.gz")),
         ],
         memory_mib=MEMORY_MIB,
         threads=threads,
@@ -89,12 +85,6 @@ def start(references: Sequence[Sequence[str]], runner: jvm.Runner, *, threads: i
         options=["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss16m"],
     )
     return jvm.Process(runner, job)
-
-
-def _tidy(tables: Path) -> None:
-    """Remove the oldest paraphrase tables, and what a killed run left unfinished long ago."""
-    for old in sorted(tables.glob("*.gz"), key=lambda p: p.stat().st_mtime, reverse=True)[KEPT_TABLES:]:
-        old.unlink(missing_ok=True)
 
 
 def statistics(
@@ -105,6 +95,8 @@ def statistics(
     output = process.communicate(lines)
     if len(output) != len(lines):
         raise MetricUnavailableError("METEOR", f"{len(output)} answers for {len(lines)} captions")
+    if not Path(process.job.arguments[1]).is_file():
+        process.runner.kept.trouble(OSError("METEOR's table could not be written"))
     segments = np.array([line.split() for line in output], dtype=np.float64).reshape(len(lines), len(COLUMNS))
     columns: dict[str, NDArray[np.generic]] = dict(zip(COLUMNS, segments.T.astype(np.int64), strict=True))
     return columns | {"meteor": value(segments)}

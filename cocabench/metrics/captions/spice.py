@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cocabench.metrics.captions import cache, corenlp, jars, jvm
+from cocabench.metrics.captions import corenlp, jars, jvm
 
 VERSION = "SPICE 1.0"
 CATEGORIES = ("all", "objects", "relations", "attributes", "colour", "count", "size")
@@ -79,7 +79,7 @@ def parse(captions: Sequence[str], runner: jvm.Runner) -> list[str]:
     def compute(unknown: list[str]) -> list[str]:
         return runner.run(_parse_job(len(unknown)), [json.dumps(caption) for caption in unknown])
 
-    return cache.through(VERSION, captions, compute, batch=BATCH)
+    return runner.kept.through(VERSION, captions, compute, batch=BATCH)
 
 
 def _parse_job(number: int) -> jvm.Job:

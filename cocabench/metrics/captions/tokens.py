@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from functools import partial
 
 from cocabench.errors import MetricUnavailableError
-from cocabench.metrics.captions import cache, jars, jvm
+from cocabench.metrics.captions import jars, jvm
 
 VERSION = "PTB 3.4.1"
 PUNCTUATION = frozenset(
@@ -40,7 +40,7 @@ def tokenise(captions: Sequence[str], runner: jvm.Runner) -> list[str]:
     """
     known = {caption: tokens for caption in set(captions) if (tokens := _plain(caption)) is not None}
     others = [caption for caption in captions if caption not in known]
-    answers = cache.through(VERSION, [LINE_ENDS.sub(" ", caption) for caption in others], partial(_run, runner))
+    answers = runner.kept.through(VERSION, [LINE_ENDS.sub(" ", caption) for caption in others], partial(_run, runner))
     known.update(zip(others, answers, strict=True))
     return [known[caption] for caption in captions]
 

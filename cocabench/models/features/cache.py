@@ -14,7 +14,7 @@ from __future__ import annotations
 import sqlite3
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -56,6 +56,8 @@ class Cache:
     limit: int
     tell: Callable[[str], None]
     usable: bool = True
+    troubles: list[str] = field(default_factory=list)
+    """What a Record should tell: that nothing was kept, and why."""
 
     def contents(self, images: Sequence[ImageSource]) -> list[bytes | None]:
         """Return what identifies each image, None for those that cannot be read. Reads only files not seen before."""
@@ -156,4 +158,6 @@ class Cache:
         if self.usable:
             self.usable = False
             reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-            self.tell(f"{self.folder}: the cache of features is out of use from here on ({reason}); the run goes on")
+            said = f"{self.folder}: the cache of features is out of use from here on ({reason}); the run goes on"
+            self.troubles.append(said)
+            self.tell(said)

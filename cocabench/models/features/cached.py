@@ -74,7 +74,7 @@ class Cached:
 
     @property
     def warnings(self) -> Sequence[str]:
-        return self.model.warnings
+        return [*self.model.warnings, *self.cache.troubles]
 
     def encode_images(self, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures:
         """Return unit rows for the images that could be read; DataError where none could."""

@@ -2,36 +2,26 @@
 
 from __future__ import annotations
 
-import os
 import sqlite3
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cocabench.cachedir import location
-from cocabench.errors import ResultsError, UsageError
+from cocabench import cachedir
+from cocabench.errors import ResultsError
 from cocabench.models.features import index
 from cocabench.models.features.cache import TROUBLE, Cache
-
-LIMIT_GB = 10.0
 
 
 def folder() -> Path:
     """Return the folder of the cached features; nothing is made."""
-    return location() / "features"
+    return cachedir.location() / "features"
 
 
 def limit() -> int:
-    """Return the most bytes that the features may take: $COCABENCH_CACHE_GB, else 10 GB."""
-    text = os.environ.get("COCABENCH_CACHE_GB", str(LIMIT_GB))
-    try:
-        size = float(text)
-    except ValueError:
-        size = -1.0
-    if not 0 < size < float("inf"):
-        raise UsageError("COCABENCH_CACHE_GB", f"got {text!r}", wanted="a number of gigabytes above 0")
-    return int(size * 1e9)
+    """Return the most bytes that the features may take."""
+    return int(cachedir.limit() * (1 - cachedir.SCORES_SHARE))
 
 
 @contextmanager
@@ -40,17 +30,19 @@ def open_cache(where: Path | None, tell: Callable[[str], None]) -> Iterator[Cach
 
     So is that of a folder that cannot be written to, and tell is told. An index that is broken is begun anew.
     """
+    troubles = []
     with ExitStack() as stack:
         if where is not None:
             try:
                 _make(where, tell)
             except TROUBLE as error:
-                tell(f"{where}: cannot be written to ({error}); features are kept for this run only")
+                troubles.append(f"{where}: cannot be written to ({error}); features are kept for this run only")
+                tell(troubles[0])
                 where = None
         if where is None:
             where = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cocabench-")))
             _make(where, tell)
-        yield Cache(where, limit(), tell)
+        yield Cache(where, limit(), tell, troubles=troubles)
 
 
 def _make(where: Path, tell: Callable[[str], None]) -> None:

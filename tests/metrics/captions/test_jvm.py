@@ -171,5 +171,5 @@ def test_an_interrupt_reaps_the_process(fake: Any, monkeypatch: pytest.MonkeyPat
 
 def test_temporary_files_go_to_the_cache(java: jvm.Java, own_cache: Path) -> None:
     told = jvm.command(java, job())
-    assert f"-Djava.io.tmpdir={own_cache}{os.sep}tmp" in told
+    assert f"-Djava.io.tmpdir={own_cache}{os.sep}captions{os.sep}tmp" in told
     assert told[-3:] == ["-cp", "a b.jar", "Main"]

@@ -12,7 +12,7 @@ import pytest
 from cocabench.errors import DataError, UnknownNameError
 from cocabench.metrics import captions
 from cocabench.metrics.base import estimate
-from cocabench.metrics.captions import bleu, corenlp, jars, jvm, meteor, tokens
+from cocabench.metrics.captions import bleu, corenlp, jars, jvm, tokens
 
 from .conftest import CORENLP, table
 from .sentences import pictures
@@ -203,15 +203,6 @@ def test_declared_metrics_say_what_they_are() -> None:
         assert metric.higher_is_better
         assert metric.unit == ("score" if metric.name in ("CIDEr", *captions.MODEL_BASED) else "fraction")
         assert metric.summary
-
-
-def test_meteor_forgets_old_tables(empty_cache: Path) -> None:
-    folder = empty_cache / "meteor"
-    folder.mkdir(parents=True)
-    for i in range(meteor.KEPT_TABLES + 5):
-        (folder / f"{i}.gz").touch()
-    meteor._tidy(folder)
-    assert len(list(folder.iterdir())) == meteor.KEPT_TABLES
 
 
 @pytest.mark.slow

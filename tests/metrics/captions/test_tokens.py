@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from cocabench.metrics.captions import cache, jvm, tokens
+from cocabench.metrics.captions import jvm, tokens
 
 CASES = {
     "A Man's dog isn't here, is it?": "a man 's dog is n't here is it",
@@ -73,7 +73,7 @@ def test_what_is_not_plain_is_left_to_the_jar(caption: str) -> None:
 
 
 def test_a_caption_does_not_depend_on_its_neighbours(runner: jvm.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "through", lambda _kind, texts, compute: compute(list(texts)))
+    monkeypatch.setattr(runner.kept, "through", lambda _kind, texts, compute: compute(list(texts)))
     captions = ["made in the U.S.", "Dogs bark", "etc.", 'he says "', 'yes"', "x" * 10_000, "a dog."]
     together = tokens.tokenise(captions, runner)
     assert together == [tokens.tokenise([caption], runner)[0] for caption in captions]
@@ -82,5 +82,5 @@ def test_a_caption_does_not_depend_on_its_neighbours(runner: jvm.Runner, monkeyp
 @pytest.mark.parametrize("locale", ["C", "tr_TR.UTF-8"])
 def test_locale_does_not_matter(locale: str, runner: jvm.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", locale)
-    monkeypatch.setattr(cache, "through", lambda _kind, texts, compute: compute(list(texts)))
+    monkeypatch.setattr(runner.kept, "through", lambda _kind, texts, compute: compute(list(texts)))
     assert tokens.tokenise(["TITLE IN ISTANBUL é I"], runner) == ["title in istanbul é i"]

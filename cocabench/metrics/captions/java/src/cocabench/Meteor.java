@@ -60,7 +60,7 @@ public final class Meteor {
         CompletableFuture<Void> learning = background(() -> words.learn(wordnet.of(words.all())));
         byte[] entries = table.only(references, kept ? hypotheses : null);
         byte[] all = entries;
-        CompletableFuture<Void> keeping = kept ? null : background(() -> Paraphrases.keep(all, part));
+        CompletableFuture<Void> keeping = kept ? null : CompletableFuture.runAsync(() -> keep(all, part));
         if (!kept) {
             ByteArrayOutputStream pairing = new ByteArrayOutputStream();
             Paraphrases.filter(entries, references, hypotheses, pairing);
@@ -72,6 +72,15 @@ public final class Meteor {
         out.flush();
         if (keeping != null) {
             keeping.join();
+        }
+    }
+
+    /** Keep the part for the next run; where that cannot be, this one goes on all the same. */
+    private static void keep(byte[] entries, File part) {
+        try {
+            Paraphrases.keep(entries, part);
+        } catch (IOException problem) {
+            System.err.println(part + ": cannot be kept (" + problem.getMessage() + ")");
         }
     }
 

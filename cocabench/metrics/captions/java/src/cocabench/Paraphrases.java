@@ -104,10 +104,14 @@ final class Paraphrases {
     /** Write entries, packed, to a file that is there whole or not at all. */
     static void keep(byte[] entries, File file) throws IOException {
         File unfinished = File.createTempFile("part", ".gz", file.getParentFile());
-        try (OutputStream out = new Packer(new FileOutputStream(unfinished))) {
-            out.write(entries);
+        try {
+            try (OutputStream out = new Packer(new FileOutputStream(unfinished))) {
+                out.write(entries);
+            }
+            Files.move(unfinished.toPath(), file.toPath(), StandardCopyOption.REPLACE_EXISTING);
+        } finally {
+            Files.deleteIfExists(unfinished.toPath());
         }
-        Files.move(unfinished.toPath(), file.toPath(), StandardCopyOption.REPLACE_EXISTING);
     }
 
     private static final class Packer extends GZIPOutputStream {
