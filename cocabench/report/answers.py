@@ -55,6 +55,17 @@ def _described(model: str, row: Any, value: float) -> Answer:
     return Answer(model, value, f"rank {row['_rank']:.0f}", choices[:SHOWN])
 
 
+def _selected(model: str, row: Any, value: float) -> Answer:
+    """An item's captions with their scores by each of its images; the first ones belong to these, in order."""
+    texts, images = list(row["texts"]), len(row["scores"]) // len(row["texts"])
+    scores = [list(row["scores"])[k :: len(texts)] for k in range(len(texts))]
+    choices = [
+        Choice(str(text), ", ".join(f"{score:.2f}" for score in mine), right=k < images)
+        for k, (text, mine) in enumerate(zip(texts, scores, strict=True))
+    ]
+    return Answer(model, value, _right(value), tuple(choices[:SHOWN]))
+
+
 def _captioned(model: str, row: Any, value: float) -> Answer:
     known = [(name, row[column]) for column, name in CAPTION_SCORES.items() if column in row and pd.notna(row[column])]
     scores = ", ".join(f"{name} {100 * float(score):.1f}" for name, score in known)
@@ -80,5 +91,6 @@ KINDS: Mapping[str, Kind] = {
     ),
     "t2i": Kind(("t2i_wrong", "t2i_wrong_scores", "text"), _found, title="text", query=True),
     "i2t": Kind(("i2t_wrong_texts", "i2t_wrong_scores"), _described, truth="_captions"),
+    "image_caption_selection": Kind(("texts", "scores", "text_right"), _selected),
     "captioning": Kind(("caption", "references"), _captioned, truth="references"),
 }

@@ -61,7 +61,7 @@ def _is_coca(report: Report, model: str) -> bool:
 
 def _card(report: Report, model: str) -> Card:
     mine = [r for r in report.records if r.model == model]
-    sides = [[r for r in mine if (r.evaluator == "captioning") is generative] for generative in (False, True)]
+    sides = [[r for r in mine if _generative(r) is side] for side in (False, True)]
     siblings = list(_siblings(report, model))
     verdicts = [
         verdict
@@ -71,6 +71,11 @@ def _card(report: Report, model: str) -> Card:
     ]
     shown = [tuple(_summary(report, records)) for records in sides]
     return Card(model, shown[0], shown[1], tuple(verdicts))
+
+
+def _generative(record: Record) -> bool:
+    """Tell whether the decoder made a number: it wrote captions, or said how likely given ones are."""
+    return record.evaluator == "captioning" or "likelihood" in str(record.signature.protocol.get("scoring"))
 
 
 def _summary(report: Report, records: Sequence[Record]) -> Iterator[Shown]:

@@ -13,6 +13,7 @@ import pandas as pd
 
 from cocabench.metrics.classification import ranks_of
 from cocabench.metrics.ranking import expected_rank, hits_at
+from cocabench.metrics.selection import hits
 from cocabench.report.answers import CAPTION_SCORES, KINDS, Answer, Kind
 from cocabench.report.closer import Samples
 from cocabench.report.pivots import DIRECTIONS
@@ -35,7 +36,7 @@ class Item(NamedTuple):
 
 
 class Gallery(NamedTuple):
-    """kind: classification, t2i, i2t or captioning."""
+    """kind: classification, t2i, i2t, image_caption_selection or captioning."""
 
     kind: str
     examples: tuple[Item, ...]
@@ -116,6 +117,8 @@ def _values(frame: pd.DataFrame, kind: str) -> pd.Series[float]:
     if kind == "captioning":
         scores = next((frame[name] for name in CAPTION_SCORES if name in frame), None)
         return pd.Series(0.0, index=frame.index) if scores is None else scores.fillna(0.0)
+    if kind == "image_caption_selection":
+        return pd.Series(hits(frame, "acc"), index=frame.index)
     prefix = f"{kind}_" if kind in DIRECTIONS else ""
     return pd.Series(hits_at(ranks_of(frame, prefix), 1), index=frame.index)
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from cocabench import published as publications
-from cocabench.compare import KINDS, Comparison, Row, choose, compare
+from cocabench.compare import Comparison, Row, choose, compare
 from cocabench.report.content import Report
 from cocabench.report.grid import Entry, Line, Table, of_cell
 
@@ -15,6 +15,7 @@ DIRECTIONS = {
     "t2i": "Text to image: captions that find their image among the first K",
     "i2t": "Image to text: images that find one of their captions among the first K",
 }
+SHOWN_OTHERWISE = ("classification", "retrieval", "captioning")
 PUBLISHED = "published elsewhere, set apart: another protocol or other weights"
 
 
@@ -65,7 +66,7 @@ def _further(report: Report, name: str, caption: str, rows: Sequence[Row]) -> Ta
 
 def others(report: Report) -> list[Table]:
     """Return a table for each further kind of task that has more than its primary metric, an evaluator's metrics."""
-    rows = [row for row in report.everything.rows if row.evaluator not in KINDS]
+    rows = [row for row in report.everything.rows if row.evaluator not in SHOWN_OTHERWISE]
     tables = []
     for kind in dict.fromkeys(row.evaluator for row in rows):
         mine = [row for row in rows if row.evaluator == kind]
