@@ -29,12 +29,13 @@ class Emoji(Spec):
     """The packed emoji, on white.
 
     target: what an image is to be matched with: its ``name``, its ``subgroup`` (both classification), or its
-            ``captions`` (retrieval, captioning).
+            ``captions`` (retrieval, captioning), or its name beside another emoji's that has one word in the place of
+            another: ``pairs`` (image-caption selection), of those emoji that have such a neighbour.
     group:  only the emoji of this Unicode group.
     caption_subset: only the 300 that the captioning task describes.
     """
 
-    target: Literal["name", "subgroup", "captions"] = "name"
+    target: Literal["name", "subgroup", "captions", "pairs"] = "name"
     group: Group | None = None
     caption_subset: bool = False
 
@@ -46,6 +47,11 @@ class Emoji(Spec):
         if self.target == "captions":
             examples = [Example(info["id"], image, tuple(info["captions"])) for info, image in samples]
             return sound(Dataset(name, "twemoji", examples), folder, texts=True)
+        if self.target == "pairs":
+            near = _neighbours({info["name"] for info, _ in samples})
+            found = ((info["id"], image, info["name"]) for info, image in samples if info["name"] in near)
+            pairs = [Example(key, image, (own,), negatives=((near[own],),)) for key, image, own in found]
+            return sound(Dataset(f"{name}-pairs", "twemoji", pairs), folder, texts=True)
         classes, labels = _classes([_CLASS_OF[self.target](info) for info, _ in samples])
         examples = [Example(info["id"], image, label=k) for (info, image), k in zip(samples, labels, strict=True)]
         return sound(Dataset(name, "twemoji", examples, classes, TEMPLATES), folder)
@@ -64,6 +70,21 @@ def _classes(names: list[str]) -> tuple[tuple[str, ...], list[int]]:
     classes = tuple(sorted(set(names)))
     index = {name: k for k, name in enumerate(classes)}
     return classes, [index[name] for name in names]
+
+
+def _neighbours(names: set[str]) -> dict[str, str]:
+    """Return for each name the next one by the alphabet, in a circle, that differs from it in one word."""
+    alike: dict[tuple[str, int, str], list[str]] = {}
+    for name in sorted(names):
+        words = name.split()
+        for k in range(len(words)):
+            alike.setdefault((" ".join(words[:k]), k, " ".join(words[k + 1 :])), []).append(name)
+    found: dict[str, str] = {}
+    for group in alike.values():
+        for name, following in zip(group, group[1:] + group[:1], strict=True):
+            if following != name and len(name.split()) > 1:
+                found.setdefault(name, following)
+    return found
 
 
 @cache

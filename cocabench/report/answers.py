@@ -60,7 +60,7 @@ def _selected(model: str, row: Any, value: float) -> Answer:
     texts, images = list(row["texts"]), len(row["scores"]) // len(row["texts"])
     scores = [list(row["scores"])[k :: len(texts)] for k in range(len(texts))]
     choices = [
-        Choice(str(text), ", ".join(f"{score:.2f}" for score in mine), right=k < images)
+        Choice(str(text), ", ".join(f"{score:.3f}" for score in mine), right=k < images)
         for k, (text, mine) in enumerate(zip(texts, scores, strict=True))
     ]
     return Answer(model, value, _right(value), tuple(choices[:SHOWN]))

@@ -70,8 +70,8 @@ def test_the_demos_counts_are_what_it_says(file: Path) -> None:
     assert {k: found[k] for k in expected} == expected
 
 
-def test_the_nine_groups_and_three_more_are_the_demo() -> None:
-    assert sum(file.parent.name == "demo" for file in FILES) == 12
+def test_the_nine_groups_and_five_more_are_the_demo() -> None:
+    assert sum(file.parent.name == "demo" for file in FILES) == 14
 
 
 def test_robustness_is_clip_benchmarks_collection() -> None:
