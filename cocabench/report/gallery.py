@@ -53,6 +53,8 @@ def outcomes(samples: pd.DataFrame) -> npt.NDArray[np.float64]:
     for kind in DIRECTIONS:
         if f"{kind}_n_above" in samples:
             return _values(samples[samples[f"{kind}_n_above"].notna()], kind).to_numpy().astype(np.float64)
+    if "text_right" in samples:
+        return hits(samples, "acc")
     kind = "classification" if "n_above" in samples else "captioning"
     if kind == "captioning" and not set(CAPTION_SCORES) & set(samples):
         return np.empty(0)

@@ -82,14 +82,17 @@ def test_items_show_their_captions_with_the_scores_by_each_image() -> None:
         "one": pd.DataFrame({**rows, "image_right": [0, 1], "scores": [[0.9, 0.1, 0.2, 0.8], [0.1, 0.2, 0.3, 0.4]]}),
         "two": pd.DataFrame({**rows, "scores": [[0.9, 0.1], [0.2, 0.3]]}),
     }
-    (shown,) = gallery.galleries("image_caption_selection", frames, frozenset(), most=4)
+    (shown,) = gallery.galleries(frames, frozenset(), most=4)
     answers = {item.picture: item.answers for item in shown.examples}
     assert [(a.value, a.words) for a in answers["0"]] == [(0, "wrong"), (1, "right")]
     assert [(c.text, c.score, c.right) for c in answers["0"][0].choices] == [
         ("a", "0.900, 0.200", True),
         ("b", "0.100, 0.800", True),
     ]
-    assert [(c.text, c.score, c.right) for c in answers["1"][1].choices] == [("c", "0.200", True), ("d", "0.300", False)]
+    assert [(c.text, c.score, c.right) for c in answers["1"][1].choices] == [
+        ("c", "0.200", True),
+        ("d", "0.300", False),
+    ]
 
 
 def test_captions_come_with_references_and_scores(found: Results) -> None:

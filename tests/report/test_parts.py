@@ -77,6 +77,16 @@ def test_a_card_says_when_fine_tuning_lost_a_skill() -> None:
     )
 
 
+def test_likelihoods_of_given_captions_are_on_a_cards_generative_side() -> None:
+    kind = {"evaluator": "image_caption_selection"}
+    found = [
+        record("coca_x:y", way, 0.6, protocol={"task": way, "scoring": way}, **kind) for way in ("cosine", "likelihood")
+    ]
+    (card,) = cards.cards(gather(found))
+    assert [shown.task for shown in card.contrastive] == ["cosine"]
+    assert [shown.task for shown in card.generative] == ["likelihood"]
+
+
 def test_a_card_of_a_good_checkpoint_has_no_verdict_and_clip_has_no_card() -> None:
     (card,) = cards.cards(gather([*finetuned(0.6), record("ViT-B-32:x", "imagenet1k", 0.6)]))
     assert card.verdicts == ()
