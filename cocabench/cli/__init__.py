@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Annotated, NoReturn
 
 import typer
@@ -26,6 +27,7 @@ from cocabench.cli import (
     train,
 )
 from cocabench.cli.console import err
+from cocabench.cli.options import flag
 from cocabench.cli.usage import Commands, in_words
 from cocabench.errors import CocabenchError
 
@@ -34,27 +36,28 @@ app = typer.Typer(
     help="Benchmarks for CoCa and CLIP checkpoints.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
-for command in (
-    run.run,
-    compare.compare,
-    results.report,
-    results.serve,
-    gate.gate,
-    records.show,
-    interop.export,
-    captions.caption,
-    score.score,
-    train.train,
-    doctor.doctor,
-):
-    app.command()(command)
-app.command("import")(interop.import_)
-app.add_typer(cache.app, name="cache")
-app.add_typer(lists.app, name="list")
-app.add_typer(data.app, name="data")
-app.add_typer(setup.app, name="setup")
+MEASURE, RESULTS, TRAINING, MACHINE = "Measure", "Results", "Training", "What there is, and this machine"
+COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
+    MEASURE: {"run": run.run, "caption": captions.caption, "score": score.score},
+    RESULTS: {
+        "compare": compare.compare,
+        "report": results.report,
+        "serve": results.serve,
+        "gate": gate.gate,
+        "show": records.show,
+        "import": interop.import_,
+        "export": interop.export,
+    },
+    TRAINING: {"data": data.app, "train": train.train},
+    MACHINE: {"list": lists.app, "doctor": doctor.doctor, "setup": setup.app, "cache": cache.app},
+}
+for panel, commands in COMMANDS.items():
+    for name, command in commands.items():
+        if isinstance(command, typer.Typer):
+            app.add_typer(command, name=name, rich_help_panel=panel)
+        else:
+            app.command(name, rich_help_panel=panel)(command)
 
 
 def _version(asked: bool) -> None:
@@ -65,9 +68,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[
-        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
-    ] = False,
+    version: Annotated[bool, flag("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
 ) -> None:
     pass
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 from datetime import datetime
-from typing import Annotated
 
 import typer
 from rich.markup import escape
 
 from cocabench.cli.console import out, print_table
-from cocabench.cli.options import Cache
+from cocabench.cli.options import Cache, Json
 from cocabench.cli.usage import Commands
 from cocabench.errors import ResultsError
 
@@ -20,7 +19,7 @@ app = typer.Typer(cls=Commands, help="The features and caption scores that runs 
 @app.command()
 def info(
     cache: Cache = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Where features and caption scores are kept, and how large they are."""
     from cocabench import cachedir

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.markup import escape
 
+from cocabench.cli import decoder, names
+from cocabench.cli import options as o
 from cocabench.cli.console import err, out
-from cocabench.cli.options import Decoding, Precision, SkipBadImages, beam_groups_of
 from cocabench.errors import MissingDataError, UsageError
 from cocabench.types import Progress, silent
 
@@ -25,6 +26,9 @@ FLAGS = {"num_beams": "--beams", "num_beam_groups": "--beam-groups"}
 """Options of the decoder whose flag is not their name."""
 
 
+LOGPROB, SAMPLING = "Captions: --decoding logprob", "Captions: top_k and top_p sampling"
+
+
 class GenerationType(StrEnum):
     BEAM_SEARCH = "beam_search"
     GREEDY = "greedy"
@@ -32,71 +36,101 @@ class GenerationType(StrEnum):
     TOP_P = "top_p"
 
 
+Model = Annotated[
+    str,
+    o.option("--model", metavar="MODEL", autocompletion=names.models, help="A CoCa: NAME:TAG, NAME:FILE, a folder."),
+]
+Prompt = Annotated[str, o.option(metavar="TEXT", help="The first words of every caption.")]
+Texts = Annotated[
+    list[str] | None,
+    o.option(
+        "--text", metavar="TEXT", help="Write nothing; tell how likely this caption is. Several: the likeliest first."
+    ),
+]
+Generation = Annotated[
+    GenerationType,
+    o.option("--generation-type", metavar="KIND", panel=o.CAPTIONS, help=f"{', '.join(GenerationType)}."),
+]
+Diversity = Annotated[
+    float | None,
+    o.option("--diversity-penalty", metavar="X", panel=LOGPROB, help="Between groups of beams.", show_default="0"),
+]
+Length = Annotated[
+    float | None,
+    o.option("--length-penalty", metavar="X", panel=LOGPROB, help="Above 1 favours long captions.", show_default="1"),
+]
+Repetition = Annotated[float, o.option(metavar="X", panel=o.CAPTIONS, help="Above 1 makes repeated words less likely.")]
+TopK = Annotated[
+    int | None, o.option(metavar="K", panel=SAMPLING, help="Among this many likeliest tokens.", show_default="1")
+]
+TopP = Annotated[
+    float | None,
+    o.option(metavar="P", panel=SAMPLING, help="Among the likeliest of this probability.", show_default="0.1"),
+]
+Temperature = Annotated[float | None, o.option(metavar="X", panel=SAMPLING, help="Of sampling.", show_default="1")]
+Seed = Annotated[int | None, o.option(metavar="N", panel=SAMPLING, help="Of sampling.", show_default="0")]
+
+
 def caption(
     images: Annotated[list[Path], typer.Argument(help="Image files or folders of them.", metavar="IMAGE…")],
-    model: Annotated[str, typer.Option("--model", help="A CoCa: NAME:TAG, NAME:FILE, a folder, demo/coca.")],
-    prompt: Annotated[str, typer.Option(help="The first words of every caption.")] = "",
-    text: Annotated[
-        list[str] | None,
-        typer.Option(help="Write nothing; tell how likely this caption is. Several: the likeliest first."),
-    ] = None,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda …")] = "auto",
-    precision: Annotated[Precision, typer.Option(help="auto: fp32 on the CPU, fp16 on CUDA.")] = Precision.AUTO,
-    generation_type: Annotated[GenerationType, typer.Option(help="How words are chosen.")] = GenerationType.BEAM_SEARCH,
-    beams: Annotated[int | None, typer.Option(min=1, help="Beams in all; 1 is greedy.", show_default="6")] = None,
-    beam_groups: Annotated[
-        int | None,
-        typer.Option(min=1, help="Groups that the beams are split into.", show_default="3 for 6 beams, else 1"),
-    ] = None,
-    max_length: Annotated[int, typer.Option(min=2, help="Longest caption in tokens, start and end included.")] = 30,
-    min_length: Annotated[int, typer.Option(min=0, help="No end before this length.")] = 5,
-    decoding: Annotated[
-        Decoding | None, typer.Option(help="How beams are scored; legacy gives open_clip's.", show_default="legacy")
-    ] = None,
-    diversity_penalty: Annotated[
-        float | None, typer.Option(help="Between groups of beams, in logprob decoding.", show_default="0")
-    ] = None,
-    length_penalty: Annotated[
-        float | None, typer.Option(help="Above 1 favours long captions, in logprob decoding.", show_default="1")
-    ] = None,
-    repetition_penalty: Annotated[float, typer.Option(help="Above 1 makes repeated words less likely.")] = 1.0,
-    top_k: Annotated[
-        int | None, typer.Option(help="Sample among this many likeliest tokens.", show_default="1")
-    ] = None,
-    top_p: Annotated[
-        float | None, typer.Option(help="Sample among the likeliest of this probability.", show_default="0.1")
-    ] = None,
-    temperature: Annotated[float | None, typer.Option(help="Of sampling.", show_default="1")] = None,
-    seed: Annotated[int | None, typer.Option(help="Of sampling.", show_default="0")] = None,
-    skip_bad_images: SkipBadImages = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON array.")] = False,
+    model: Model,
+    prompt: Prompt = "",
+    text: Texts = None,
+    device: o.Device = "auto",
+    precision: o.PrecisionOption = o.Precision.AUTO,
+    skip_bad_images: o.SkipBadImages = False,
+    generation_type: Generation = GenerationType.BEAM_SEARCH,
+    beams: decoder.Beams = None,
+    beam_groups: decoder.BeamGroups = None,
+    max_length: decoder.MaxLength = 30,
+    min_length: decoder.MinLength = 5,
+    decoding: decoder.DecodingOption = None,
+    repetition_penalty: Repetition = 1.0,
+    diversity_penalty: Diversity = None,
+    length_penalty: Length = None,
+    top_k: TopK = None,
+    top_p: TopP = None,
+    temperature: Temperature = None,
+    seed: Seed = None,
+    as_json: o.Json = False,
 ) -> None:
     """Caption images with a CoCa."""
-    from cocabench.cli.watch import stages
-
-    options = {
-        "generation_type": generation_type.value,
-        "num_beams": beams,
-        "num_beam_groups": beam_groups or (beam_groups_of(beams) if beams else None),
-        "seq_len": max_length,
-        "min_seq_len": min_length,
-        "decoding": decoding.value if decoding else None,
-        "diversity_penalty": diversity_penalty,
-        "length_penalty": length_penalty,
-        "repetition_penalty": repetition_penalty,
-        "top_k": top_k,
-        "top_p": top_p,
-        "temperature": temperature,
-        "seed": seed,
-    }
     if text and prompt:
         raise UsageError("--prompt", "given with --text", wanted="one of the two: --text writes nothing")
-    options = _read(options) | ({"prompt": prompt} if prompt else {})
+    options = decoder.options(
+        beams=beams,
+        beam_groups=beam_groups,
+        max_length=max_length,
+        min_length=min_length,
+        decoding=decoding,
+        generation_type=generation_type.value,
+        repetition_penalty=repetition_penalty,
+        diversity_penalty=diversity_penalty,
+        length_penalty=length_penalty,
+        top_k=top_k,
+        top_p=top_p,
+        temperature=temperature,
+        seed=seed,
+        prompt=prompt or None,
+    )
+    _check_read(options)
     files = _image_files(images)
     loaded = _load(model, device, precision, skip_bad_images)
-    with stages("caption") if err.is_terminal else nullcontext(silent) as progress:
-        rows = _likelihoods(loaded, files, text, progress) if text else _written(loaded, files, options, progress)
+    rows = _rows(loaded, files, text, options)
     _tell_left_out(files, {row["image"] for row in rows})
+    _print_rows(rows, as_json)
+
+
+def _rows(
+    model: OpenClip, files: Sequence[Path], texts: Sequence[str] | None, options: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+    from cocabench.cli.watch import stages
+
+    with stages("caption") if err.is_terminal else nullcontext(silent) as progress:
+        return _likelihoods(model, files, texts, progress) if texts else _written(model, files, options, progress)
+
+
+def _print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, ensure_ascii=False, allow_nan=False))
         return
@@ -106,21 +140,19 @@ def caption(
         out.print("\t".join(cells + numbers), soft_wrap=True)
 
 
-def _read(options: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the options that were given; UsageError for one that this kind of generation does not read."""
+def _check_read(options: Mapping[str, Any]) -> None:
+    """UsageError for an option that was given and that this kind of generation does not read."""
     from cocabench.evaluators.captioning import UNREAD
 
-    given = {name: value for name, value in options.items() if value is not None}
-    kind = given["generation_type"]
+    kind = options["generation_type"]
     for name in UNREAD[kind]:
-        if name in given:
+        if name in options:
             flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
             readers = " or ".join(other for other, unread in UNREAD.items() if name not in unread)
             raise UsageError(flag, f"given with --generation-type {kind}", wanted=f"--generation-type {readers}")
-    return given
 
 
-def _load(model: str, device: str, precision: Precision, skip_bad_images: bool) -> OpenClip:
+def _load(model: str, device: str, precision: o.Precision, skip_bad_images: bool) -> OpenClip:
     from cocabench.models.hardware import hardware
     from cocabench.registry import model_plans
     from cocabench.spec import parse_models
@@ -129,7 +161,7 @@ def _load(model: str, device: str, precision: Precision, skip_bad_images: bool) 
     if len(plans) != 1:
         raise UsageError(f"--model {model}", f"{len(plans)} models", wanted="one")
     for note in plans[0].notes:
-        err.print(f"[yellow]note[/yellow] {escape(note)}")
+        err.print(f"[yellow]note[/yellow] {escape(note)}", soft_wrap=True)
     machine = hardware(device=device, precision=precision.value, skip_bad_images=skip_bad_images)
     return plans[0].load(machine)  # type: ignore[return-value]
 

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
+from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
+from cocabench.cli import names
 from cocabench.cli.console import out, print_table
-from cocabench.cli.options import names_of
+from cocabench.cli.options import PRINTED, Json, flag, names_of, option
 
 if TYPE_CHECKING:
     from cocabench.compare import Cell, Change, Changes, Comparison, Difference, Row
@@ -19,6 +22,8 @@ if TYPE_CHECKING:
 
 SHOWN = 12
 """Images listed each way by --samples where --all-samples is not given."""
+
+IMAGES = "The images behind a difference"
 
 STYLES = {"▲": "green", "▼": "red"}
 
@@ -87,19 +92,46 @@ def _print_totals(comparison: Comparison) -> None:
         out.print(escape(" | ".join([said, *gaps])), soft_wrap=True)
 
 
+OnlyModels = Annotated[
+    str,
+    option(metavar="MODEL", autocompletion=names.stored_models, help="Only these, in this order, comma-separated."),
+]
+AllMetrics = Annotated[bool, flag("--all-metrics", help="Every metric, not the primary one of each task.")]
+Samples = Annotated[
+    str,
+    option(
+        metavar="TASK",
+        panel=IMAGES,
+        autocompletion=names.stored_tasks,
+        help="List the images of this task on which two models differ.",
+    ),
+]
+Metric = Annotated[
+    str,
+    option(
+        metavar="METRIC",
+        panel=IMAGES,
+        autocompletion=names.stored_metrics,
+        help="By this metric.",
+        show_default="the primary one",
+    ),
+]
+AllSamples = Annotated[bool, flag("--all-samples", panel=IMAGES, help=f"More than {SHOWN} each way.")]
+FormOption = Annotated[Form, option("--format", metavar="FORM", panel=PRINTED, help=f"{', '.join(Form)}.")]
+
+
 def compare(
     results: Annotated[
         list[str],
         typer.Argument(help="Results folders, Record files, or published:NAME:TAG.", metavar="RESULTS…"),
     ],
-    models: Annotated[str, typer.Option(help="Only these, in this order, comma-separated.")] = "",
-    all_metrics: Annotated[
-        bool, typer.Option("--all-metrics", help="Every metric, not the primary one of each task.")
-    ] = False,
-    samples: Annotated[str, typer.Option(help="List the images of this task on which two models differ.")] = "",
-    metric: Annotated[str, typer.Option(help="With --samples: by this metric.", show_default="the primary one")] = "",
-    all_samples: Annotated[bool, typer.Option("--all-samples", help=f"With --samples: more than {SHOWN}.")] = False,
-    form: Annotated[Form, typer.Option("--format", help="How to print it.")] = Form.TABLE,
+    models: OnlyModels = "",
+    all_metrics: AllMetrics = False,
+    samples: Samples = "",
+    metric: Metric = "",
+    all_samples: AllSamples = False,
+    form: FormOption = Form.TABLE,
+    as_json: Json = False,
 ) -> None:
     """Compare results: tasks and models in a table, paired differences from the first model, what they show."""
     from cocabench import compare as comparing
@@ -107,12 +139,19 @@ def compare(
 
     found = comparing.read(*results)
     if samples:
-        _print_changes(_changes(found, samples, names_of(models), metric), None if all_samples else SHOWN)
+        changes = _changes(found, samples, names_of(models), metric)
+        if as_json:
+            told = asdict(changes) | {"info": changes.info.model_dump()}
+            print(json.dumps(told, ensure_ascii=False, allow_nan=False))
+        else:
+            _print_changes(changes, None if all_samples else SHOWN)
         return
     comparison = comparing.compare(found, models=names_of(models), all_metrics=all_metrics)
     if len(comparison.models) == 2:
         comparison = comparing.ranked(comparison)
-    if form is Form.TABLE:
+    if as_json:
+        print(json.dumps(tables.lines(comparison), ensure_ascii=False, allow_nan=False))
+    elif form is Form.TABLE:
         print_comparison(comparison)
     else:
         print(tables.to_markdown(comparison) if form is Form.MARKDOWN else tables.to_csv(comparison), end="")

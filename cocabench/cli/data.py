@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from cocabench.cli import names
 from cocabench.cli.console import err, out
-from cocabench.cli.options import DataRoot
+from cocabench.cli.options import DataRoot, Download, option
 from cocabench.cli.usage import Commands
 from cocabench.errors import UsageError
 
@@ -23,19 +24,26 @@ app = typer.Typer(
 )
 KEYS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
-From = Annotated[str, typer.Option("--from", help="A loader: karpathy, coco, flickr8k, csv, webdataset …")]
-Limit = Annotated[int | None, typer.Option(min=1, help="Only this many images, at random.", show_default="all")]
-Download = Annotated[bool, typer.Option("--download", help="Let the data set be downloaded.")]
+From = Annotated[
+    str,
+    option(
+        "--from",
+        metavar="LOADER",
+        autocompletion=names.loaders,
+        help="A loader: karpathy, coco, flickr8k, csv, webdataset …",
+    ),
+]
+Limit = Annotated[int | None, option(metavar="N", min=1, help="Only this many images, at random.", show_default="all")]
 
 
 @app.command("csv", context_settings=KEYS)
 def table(
     context: typer.Context,
     loader: From,
-    output: Annotated[Path, typer.Option(help="The table: .tsv with tabs, else with commas.")],
+    output: Annotated[Path, option(metavar="FILE", help="The table: .tsv with tabs, else with commas.")],
     data_root: DataRoot = Path("data"),
     images: Annotated[
-        Path | None, typer.Option(help="The folder for images that lie in archives; they are extracted there.")
+        Path | None, option(metavar="DIR", help="The folder for images that lie in archives; they are extracted there.")
     ] = None,
     limit: Limit = None,
     download: Download = False,
@@ -53,12 +61,12 @@ def table(
 def webdataset(
     context: typer.Context,
     loader: From,
-    output: Annotated[Path, typer.Option(help="The folder of the shards; made anew.")],
+    output: Annotated[Path, option(metavar="DIR", help="The folder of the shards; made anew.")],
     data_root: DataRoot = Path("data"),
     samples: Annotated[
-        int, typer.Option(min=1, help="Samples per shard; the trainer wants a shard per worker at least.")
+        int, option(metavar="N", min=1, help="Samples per shard; the trainer wants a shard per worker at least.")
     ] = 10_000,
-    seed: Annotated[int, typer.Option(help="Of the samples' order.")] = 0,
+    seed: Annotated[int, option(metavar="N", help="Of the samples' order.")] = 0,
     limit: Limit = None,
     download: Download = False,
 ) -> None:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
 import platform
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Annotated, NamedTuple
@@ -13,7 +14,7 @@ import typer
 from rich.markup import escape
 
 from cocabench.cli.console import print_table
-from cocabench.cli.options import DataRoot, Java
+from cocabench.cli.options import DataRoot, Java, Json, flag
 from cocabench.errors import CocabenchError
 
 
@@ -26,16 +27,24 @@ class Check(NamedTuple):
 
 
 def doctor(
-    gpu: Annotated[bool, typer.Option("--gpu", help="Also a smoke test on the GPU, about a minute.")] = False,
+    gpu: Annotated[bool, flag("--gpu", help="Also a smoke test on the GPU, about a minute.")] = False,
     data_root: DataRoot = Path("data"),
     java: Java = None,
+    as_json: Json = False,
 ) -> None:
     """Show what works on this machine, each with its remedy. Exit code 1 where something needed is broken."""
     checks = [*_software(), *_hardware(), *_caption_metrics(), *_data(data_root), *(_smoke() if gpu else ())]
-    marks = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: "[yellow]–[/yellow]"}
-    print_table(["", "what", "found"], [[marks[c.ok], c.name, escape(c.found)] for c in checks])
+    if as_json:
+        print(json.dumps([check._asdict() for check in checks], ensure_ascii=False))
+    else:
+        _print(checks)
     if any(check.ok is False for check in checks):
         raise typer.Exit(1)
+
+
+def _print(checks: Sequence[Check]) -> None:
+    marks = {True: "[green]✓[/green]", False: "[red]✗[/red]", None: "[yellow]–[/yellow]"}
+    print_table(["", "what", "found"], [[marks[c.ok], c.name, escape(c.found)] for c in checks])
 
 
 def _software() -> Iterator[Check]:

@@ -11,6 +11,7 @@ import typer
 from rich.markup import escape
 
 from cocabench.cli.console import err, out, print_table
+from cocabench.cli.options import flag, option
 
 if TYPE_CHECKING:
     from cocabench.gate import Rules
@@ -22,15 +23,17 @@ STYLES = {"regressed": "red", "missing": "red", "incomparable": "red", "cannot t
 
 
 def gate(
-    baseline: Annotated[str, typer.Option(help="The results to hold: a folder, or published:NAME:TAG.")],
-    current: Annotated[Path, typer.Option(help="The results to judge.")],
+    baseline: Annotated[str, option(metavar="RESULTS", help="The results to hold: a folder, or published:NAME:TAG.")],
+    current: Annotated[Path, option(metavar="DIR", help="The results to judge.")],
     rules: Annotated[
         Path | None,
-        typer.Option(help="Tolerances, in TOML.", show_default="results/gates.toml if it is there, else 0.2 points"),
+        option(
+            metavar="FILE", help="Tolerances, in TOML.", show_default="results/gates.toml if there, else 0.2 points"
+        ),
     ] = None,
-    junit: Annotated[Path | None, typer.Option(help="Write a JUnit XML file.")] = None,
+    junit: Annotated[Path | None, option(metavar="FILE", help="Write a JUnit XML file.")] = None,
     update: Annotated[
-        bool, typer.Option("--update", help="Show the differences, then make the current results the baseline.")
+        bool, flag("--update", help="Show the differences, then make the current results the baseline.")
     ] = False,
 ) -> None:
     """Judge results against a baseline. Exit code 0: held; 1: regressed or missing; 2: unusable or incomparable."""

@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from cocabench.cli.console import err, out
+from cocabench.cli.options import option
 
 
 class Format(StrEnum):
@@ -23,7 +24,7 @@ def import_(
             metavar="FILE…",
         ),
     ],
-    output: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
+    output: Annotated[Path, option(metavar="DIR", help="The results folder.")] = Path("results"),
 ) -> None:
     """Take results of CLIP_benchmark and open_clip_train into a results folder, labelled as theirs."""
     from cocabench import interop
@@ -38,8 +39,8 @@ def import_(
 
 def export(
     results: Annotated[list[str], typer.Argument(help="Results folders or Record files.", metavar="RESULTS…")],
-    form: Annotated[Format, typer.Option("--format", help="Whose.")] = Format.CLIP_BENCHMARK,
-    output: Annotated[Path | None, typer.Option(help="The file to write.", show_default="stdout")] = None,
+    form: Annotated[Format, option("--format", metavar="FORM", help=f"{', '.join(Format)}.")] = Format.CLIP_BENCHMARK,
+    output: Annotated[Path | None, option(metavar="FILE", help="The file to write.", show_default="stdout")] = None,
 ) -> None:
     """Write results as the CSV of `clip_benchmark build`."""
     from cocabench.compare import choose, read

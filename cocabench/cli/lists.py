@@ -8,12 +8,16 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from cocabench.cli import names
 from cocabench.cli.console import print_table
+from cocabench.cli.options import Json
 from cocabench.cli.usage import Commands
 
 app = typer.Typer(cls=Commands, help="List tasks, models and metrics.", no_args_is_help=True)
-Json = Annotated[bool, typer.Option("--json", help="Print a JSON array.")]
-Wanted = Annotated[list[str] | None, typer.Argument(metavar="[NAME]...", help="Only these tasks and groups.")]
+Wanted = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME…", autocompletion=names.tasks, help="Only these tasks and groups."),
+]
 
 
 def _show(header: list[str], rows: list[list[str]], as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -9,7 +10,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
+from cocabench.cli import names
 from cocabench.cli.console import out, print_table
+from cocabench.cli.options import Json, option
 from cocabench.cli.published import print_published
 from cocabench.types import Record
 
@@ -18,21 +21,30 @@ if TYPE_CHECKING:
     from cocabench.store import Results
 
 
+OneModel = Annotated[
+    str, option(metavar="MODEL", autocompletion=names.stored_models, help="Of a folder, this model's.")
+]
+OneTask = Annotated[str, option(metavar="TASK", autocompletion=names.stored_tasks, help="Of a folder, this task's.")]
+
+
 def show(
     results: Annotated[list[Path], typer.Argument(help="Record files, or results folders.", metavar="RECORD…")],
-    model: Annotated[str, typer.Option(help="Of a folder, this model's.")] = "",
-    task: Annotated[str, typer.Option(help="Of a folder, this task's.")] = "",
+    model: OneModel = "",
+    task: OneTask = "",
+    as_json: Json = False,
 ) -> None:
     """Explain a Record: its numbers, its signature in words, its warnings and where it ran. Folders are listed."""
     from cocabench.errors import UnknownNameError
     from cocabench.store import load
 
     found = load(*results)
-    for kind, wanted, names in (("model", model, [r.model for r in found]), ("task", task, [r.task for r in found])):
-        if wanted and wanted not in names:
-            raise UnknownNameError(kind, wanted, names)
+    for kind, wanted, known in (("model", model, [r.model for r in found]), ("task", task, [r.task for r in found])):
+        if wanted and wanted not in known:
+            raise UnknownNameError(kind, wanted, known)
     chosen = [r for r in found if model in ("", r.model) and task in ("", r.task)]
-    if len(chosen) == 1 or all(path.is_file() for path in results):
+    if as_json:
+        print(json.dumps([record.model_dump(mode="json") for record in chosen], ensure_ascii=False, allow_nan=False))
+    elif len(chosen) == 1 or all(path.is_file() for path in results):
         for record in chosen:
             _print_record(record, found)
     else:

@@ -9,23 +9,33 @@ from typing import Annotated
 
 import typer
 
+from cocabench.cli import names
 from cocabench.cli.console import err, out
-from cocabench.cli.options import names_of
+from cocabench.cli.options import flag, names_of, option
 
 
 def report(
     results: Annotated[
-        list[Path] | None, typer.Argument(help="Results folders or Record files.", metavar="[RESULTS…]")
+        list[Path] | None, typer.Argument(help="Results folders or Record files.", metavar="RESULTS…")
     ] = None,
-    output: Annotated[Path, typer.Option(help="The folder to write to.")] = Path("reports/latest"),
-    published: Annotated[str, typer.Option(help="Published results beside them: NAME:TAG, comma-separated.")] = "",
+    output: Annotated[Path, option(metavar="DIR", help="The folder to write to.")] = Path("reports/latest"),
+    published: Annotated[
+        str, option(metavar="MODEL", help="Published results beside them: NAME:TAG, comma-separated.")
+    ] = "",
     baseline: Annotated[
-        list[Path] | None, typer.Option(help="Results that the others are held against; may be repeated.")
+        list[Path] | None, option(metavar="DIR", help="Results that the others are held against; may be repeated.")
     ] = None,
-    models: Annotated[str, typer.Option(help="Only these, in this order, comma-separated.")] = "",
-    title: Annotated[str, typer.Option(help="The report's title.")] = "cocabench report",
-    images: Annotated[bool, typer.Option("--images/--no-images", help="With small pictures of the samples.")] = True,
-    open_page: Annotated[bool, typer.Option("--open", help="Open the page in a browser.")] = False,
+    models: Annotated[
+        str,
+        option(
+            metavar="MODEL",
+            autocompletion=names.stored_models,
+            help="Only these, in this order, comma-separated.",
+        ),
+    ] = "",
+    title: Annotated[str, option(metavar="TEXT", help="The report's title.")] = "cocabench report",
+    images: Annotated[bool, flag("--images/--no-images", help="With small pictures of the samples.")] = True,
+    open_page: Annotated[bool, flag("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Write a report: one HTML page with everything in it, tables in Markdown, CSV and LaTeX, figures."""
     from cocabench import compare
@@ -54,12 +64,12 @@ def report(
 
 
 def serve(
-    folder: Annotated[Path, typer.Argument(help="The folder of the reports.")] = Path("reports"),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the reports.")] = Path("reports"),
     host: Annotated[
-        str, typer.Option(help="Who is served; 0.0.0.0 is everybody who can reach this machine.")
+        str, option(metavar="HOST", help="Who is served; 0.0.0.0 is everybody who can reach this machine.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
-    open_page: Annotated[bool, typer.Option("--open", help="Open the reports in a browser.")] = False,
+    port: Annotated[int, option(metavar="PORT", min=0, max=65535, help="0 takes a free one.")] = 8000,
+    open_page: Annotated[bool, flag("--open", help="Open the reports in a browser.")] = False,
 ) -> None:
     """Serve reports over HTTP, read-only, until interrupted."""
     from cocabench.report.serve import server

@@ -3,155 +3,118 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
-import typer
 from rich.markup import escape
 
+from cocabench.cli import decoder
+from cocabench.cli import options as o
 from cocabench.cli.console import by_reason, err
 from cocabench.cli.epochs import follow
 from cocabench.cli.executed import execute
-from cocabench.cli.options import (
-    Cache,
-    DataRoot,
-    Decoding,
-    Java,
-    Precision,
-    RequireMetrics,
-    SkipBadImages,
-    beam_groups_of,
-    names_of,
-)
 from cocabench.cli.planned import preflight, print_plan
 from cocabench.errors import MetricUnavailableError, UsageError
 from cocabench.spec import parse_models
 
 if TYPE_CHECKING:
+    from cocabench.models.hardware import Hardware
+    from cocabench.models.processes import Group
+    from cocabench.plan import Settings
     from cocabench.registry import ModelPlan, Task
-
-MODEL_HELP = "Models, comma-separated: NAME, NAME:TAG, NAME:FILE, a folder, hf-hub:ORG/REPO, demo, NAME:random@SEED."
-TASKS_OWN = "Captioning: overrides the task file's {}."
 
 
 def run(
-    model: Annotated[list[str], typer.Option("--model", help=MODEL_HELP)],
-    tasks: Annotated[list[str], typer.Option("--tasks", help="Tasks, groups, or .toml files, comma-separated.")],
-    data_root: DataRoot = Path("data"),
-    output: Annotated[Path, typer.Option(help="The results folder.")] = Path("results"),
-    device: Annotated[
-        str,
-        typer.Option("--device", "--devices", help="auto, cpu, cuda:1; a process each: all, 0,1, cpu,cpu."),
-    ] = "auto",
-    precision: Annotated[Precision, typer.Option(help="auto: fp32 on the CPU, fp16 on CUDA.")] = Precision.AUTO,
-    compiled: Annotated[
-        bool, typer.Option("--compile", help="torch.compile image towers; on a CPU this needs a C++ compiler.")
-    ] = False,
-    batch_size: Annotated[str, typer.Option(help="auto or a number; halved when memory runs out.")] = "auto",
-    workers: Annotated[
-        int | None, typer.Option(min=0, help="Processes that decode images.", show_default="auto")
-    ] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Use a random subset of this many images; labelled.")] = None,
-    seed: Annotated[int, typer.Option(help="Of --limit's subset and of the intervals.")] = 0,
-    quick_gelu: Annotated[
-        bool | None,
-        typer.Option(
-            "--quick-gelu/--no-quick-gelu",
-            help="For checkpoint files trained with it.",
-            show_default="the architecture's",
-        ),
-    ] = None,
-    download: Annotated[bool, typer.Option("--download", help="Let data sets be downloaded.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan; load nothing.")] = False,
-    fresh: Annotated[bool, typer.Option("--fresh", help="Run again what is already done.")] = False,
-    skip_bad_images: SkipBadImages = False,
-    cache: Cache = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Read and keep no features of other runs.")] = False,
-    beams: Annotated[
-        int | None, typer.Option(min=1, help=TASKS_OWN.format("num_beams"), show_default="the task's")
-    ] = None,
-    beam_groups: Annotated[
-        int | None, typer.Option(min=1, help=TASKS_OWN.format("num_beam_groups"), show_default="the task's")
-    ] = None,
-    max_length: Annotated[
-        int | None, typer.Option(min=2, help=TASKS_OWN.format("seq_len"), show_default="the task's")
-    ] = None,
-    min_length: Annotated[
-        int | None, typer.Option(min=0, help=TASKS_OWN.format("min_seq_len"), show_default="the task's")
-    ] = None,
-    decoding: Annotated[
-        Decoding | None, typer.Option(help=TASKS_OWN.format("decoding"), show_default="the task's")
-    ] = None,
-    java: Java = None,
-    require_metrics: RequireMetrics = False,
-    as_json: Annotated[
-        bool, typer.Option("--json", help="Print the Records as a JSON array, and nothing else, on stdout.")
-    ] = False,
-    quiet: Annotated[bool, typer.Option("--quiet", help="No progress; errors and the summary only.")] = False,
-    watch: Annotated[
-        Path | None,
-        typer.Option(help="A training's checkpoints: evaluate each as it comes; --model is its architecture."),
-    ] = None,
-    watch_timeout: Annotated[
-        float | None,
-        typer.Option(min=0, help="Seconds without a new checkpoint that end --watch.", show_default="never"),
-    ] = None,
+    model: o.Models,
+    tasks: o.Tasks,
+    data_root: o.DataRoot = Path("data"),
+    limit: o.Limit = None,
+    seed: o.Seed = 0,
+    download: o.Download = False,
+    output: o.Output = Path("results"),
+    fresh: o.Fresh = False,
+    cache: o.Cache = None,
+    no_cache: o.NoCache = False,
+    device: o.Devices = "auto",
+    precision: o.PrecisionOption = o.Precision.AUTO,
+    compiled: o.Compile = False,
+    batch_size: o.BatchSize = "auto",
+    workers: o.Workers = None,
+    quick_gelu: o.QuickGelu = None,
+    skip_bad_images: o.SkipBadImages = False,
+    beams: decoder.TaskBeams = None,
+    beam_groups: decoder.TaskBeamGroups = None,
+    max_length: decoder.TaskMaxLength = None,
+    min_length: decoder.TaskMinLength = None,
+    decoding: decoder.TaskDecoding = None,
+    java: o.Java = None,
+    require_metrics: o.RequireMetrics = False,
+    dry_run: o.DryRun = False,
+    as_json: o.Json = False,
+    quiet: o.Quiet = False,
+    watch: o.Watch = None,
+    watch_timeout: o.WatchTimeout = None,
 ) -> None:
     """Evaluate models on tasks. Finished results are kept and not run again."""
     from cocabench.models.features import folder
     from cocabench.models.hardware import hardware
     from cocabench.models.processes import device_names, joined, processes
-    from cocabench.plan import Settings, plan
+    from cocabench.plan import Settings
 
     if joined(devices := device_names(device)):
         return
+    kept = None if no_cache else folder()
+    settings = Settings(data_root, output, kept, limit, seed, download, fresh, skip_bad_images)
+    computing = partial(
+        hardware,
+        precision=precision,
+        batch_size=_batch_size(batch_size),
+        workers=workers,
+        skip_bad_images=skip_bad_images,
+        compile=compiled,
+    )
+    set_here = decoder.options(
+        beams=beams, beam_groups=beam_groups, max_length=max_length, min_length=min_length, decoding=decoding
+    )
     with processes(devices) as group:
-        groups = beam_groups_of(beams) if beams and not beam_groups else beam_groups
-        decoder = {
-            "num_beams": beams,
-            "num_beam_groups": groups,
-            "seq_len": max_length,
-            "min_seq_len": min_length,
-            "decoding": decoding,
-            "device": group.devices[0],
-        }
-        chosen = _tasks(tasks, decoder)
-        settings = Settings(
-            data_root=data_root,
-            output=output,
-            cache=None if no_cache else folder(),
-            limit=limit,
-            seed=seed,
-            download=download,
-            fresh=fresh,
-            skip_bad_images=skip_bad_images,
-        )
-        computing = partial(
-            hardware,
-            precision=precision,
-            batch_size=_batch_size(batch_size),
-            workers=workers,
-            skip_bad_images=skip_bad_images,
-            compile=compiled,
-        )
+        chosen = _tasks(tasks, {**set_here, "device": group.devices[0]})
         machine, *_ = [computing(device=name) for name in group.devices]
-
-        def evaluate(models: Sequence[str]) -> None:
-            plans = _models(models, quick_gelu, dry_run, quiet)
-            jobs = plan(plans, chosen, settings, machine.precision, compiled=machine.compile)
-            unavailable = preflight(jobs, quiet)
-            if require_metrics and unavailable:
-                raise MetricUnavailableError("--require-metrics", "; ".join(by_reason(unavailable)))
-            if dry_run:
-                print_plan(jobs, settings, machine)
-            else:
-                execute(jobs, settings, machine, group, show=not (quiet or as_json), as_json=as_json)
-
+        evaluation = _Evaluation(chosen, settings, machine, group, quick_gelu, require_metrics, dry_run, quiet, as_json)
         if watch is None:
-            evaluate(model)
+            evaluation(model)
         else:
-            follow(watch, model, lambda one: evaluate([one]), output, timeout=watch_timeout)
+            follow(watch, model, lambda one: evaluation([one]), output, timeout=watch_timeout)
+
+
+@dataclass(frozen=True)
+class _Evaluation:
+    """What ``run`` does with models, however many times: plan, then tell the plan or execute it."""
+
+    tasks: Sequence[Task]
+    settings: Settings
+    machine: Hardware
+    group: Group
+    quick_gelu: bool | None
+    require_metrics: bool
+    dry_run: bool
+    quiet: bool
+    as_json: bool
+
+    def __call__(self, models: Sequence[str]) -> None:
+        from cocabench.plan import plan
+
+        plans = _models(models, self.quick_gelu, self.dry_run, self.quiet)
+        jobs = plan(plans, self.tasks, self.settings, self.machine.precision, compiled=self.machine.compile)
+        unavailable = preflight(jobs, self.quiet)
+        if self.require_metrics and unavailable:
+            raise MetricUnavailableError("--require-metrics", "; ".join(by_reason(unavailable)))
+        if self.dry_run:
+            print_plan(jobs, self.settings, self.machine)
+        else:
+            show = not (self.quiet or self.as_json)
+            execute(jobs, self.settings, self.machine, self.group, show=show, as_json=self.as_json)
 
 
 def _models(texts: Sequence[str], quick_gelu: bool | None, dry_run: bool, quiet: bool) -> list[ModelPlan]:
@@ -162,18 +125,17 @@ def _models(texts: Sequence[str], quick_gelu: bool | None, dry_run: bool, quiet:
     plans = model_plans(specs, quick_gelu=quick_gelu, download=not dry_run)
     for plan in plans:
         for note in plan.notes if not quiet else ():
-            err.print(f"[yellow]note[/yellow] {escape(note)}")
+            err.print(f"[yellow]note[/yellow] {escape(note)}", soft_wrap=True)
     return plans
 
 
-def _tasks(texts: Sequence[str], decoder: Mapping[str, Any]) -> list[Task]:
+def _tasks(texts: Sequence[str], set_here: Mapping[str, Any]) -> list[Task]:
     """Return the tasks that --tasks names, with what is set of the decoder's options."""
     from cocabench.registry import find_tasks
 
-    names = [name for text in texts for name in names_of(text)]
+    names = [name for text in texts for name in o.names_of(text)]
     if not names:
         raise UsageError("--tasks", "no task named", fix="see `cocabench list tasks`")
-    set_here = {key: value for key, value in decoder.items() if value is not None}
     return [task.with_params(set_here) for task in find_tasks(names)]
 
 

@@ -7,34 +7,52 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import typer
 from rich.markup import escape
 
+from cocabench.cli import names
 from cocabench.cli.console import by_reason, out, print_table
-from cocabench.cli.options import Java, RequireMetrics, SkipBadImages, names_of
+from cocabench.cli.options import Java, Json, RequireMetrics, SkipBadImages, names_of, option
 from cocabench.errors import MetricUnavailableError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from cocabench.metrics.base import Samples
     from cocabench.metrics.captions.files import Pairs
 
+MODEL = "CLIPScore"
+
 
 def score(
-    candidates: Annotated[Path, typer.Option(help="{id: caption}, a COCO result file, or a captioning Record.")],
+    candidates: Annotated[
+        Path, option(metavar="FILE", help="{id: caption}, a COCO result file, or a captioning Record.")
+    ],
     references: Annotated[
         Path | None,
-        typer.Option(help="{id: [captions]} or a COCO annotation file.", show_default="the Record's own"),
+        option(metavar="FILE", help="{id: \\[captions]} or a COCO annotation file.", show_default="the Record's own"),
     ] = None,
     metrics: Annotated[
-        str, typer.Option(help="bleu, meteor, rouge, cider, spice; comma-separated.", show_default="all that can run")
+        str,
+        option(
+            metavar="METRIC",
+            autocompletion=names.caption_metrics,
+            help="bleu, meteor, rouge, cider, spice; comma-separated.",
+            show_default="all that can run",
+        ),
     ] = "",
-    clipscore: Annotated[str, typer.Option(help="Also CLIPScore and RefCLIPScore, with this model.")] = "",
-    images: Annotated[Path | None, typer.Option(help="For --clipscore: the folder of the images.")] = None,
-    device: Annotated[str, typer.Option(help="For --clipscore: auto, cpu, cuda …")] = "auto",
+    clipscore: Annotated[
+        str,
+        option(
+            metavar="MODEL",
+            panel=MODEL,
+            autocompletion=names.models,
+            help="Also CLIPScore and RefCLIPScore, with this model.",
+        ),
+    ] = "",
+    images: Annotated[Path | None, option(metavar="DIR", panel=MODEL, help="The folder of the images.")] = None,
+    device: Annotated[str, option(metavar="DEVICE", panel=MODEL, help="auto, cpu, cuda …")] = "auto",
     skip_bad_images: SkipBadImages = False,
     java: Java = None,
     require_metrics: RequireMetrics = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON object.")] = False,
+    as_json: Json = False,
 ) -> None:
     """Score captions against references. A model is needed for CLIPScore alone."""
     from cocabench.metrics import captions
@@ -43,26 +61,26 @@ def score(
 
     asked = _metric_names(metrics, captions.NAMES + captions.MODEL_BASED) if metrics else list(captions.NAMES)
     by_model = captions.MODEL_BASED if clipscore else tuple(name for name in asked if name in captions.MODEL_BASED)
-    names = [name for name in asked if name not in by_model]
+    wanted = [name for name in asked if name not in by_model]
     if by_model and not clipscore:
         raise UsageError("--metrics", by_model[0], wanted="--clipscore MODEL and --images DIR with it")
     if bool(clipscore) != (images is not None):
         given, lacking = ("--clipscore", "--images DIR") if clipscore else ("--images", "--clipscore MODEL")
         raise UsageError(given, f"without {lacking}", fix="give both or neither")
     pairs = read_pairs(candidates, references)
-    skipped = captions.unavailable([metric.name for metric in captions.declared(names)])
+    skipped = captions.unavailable([metric.name for metric in captions.declared(wanted)])
     if skipped and require_metrics:
         raise MetricUnavailableError("--require-metrics", "; ".join(by_reason(skipped)))
-    names = [name for name in names if name not in skipped]
+    wanted = [name for name in wanted if name not in skipped]
     columns: dict[str, Any] = dict(health.statistics(pairs.candidates))
     columns |= _by_model(pairs, clipscore, images, references, device, skip_bad_images) if images else {}
-    columns |= captions.statistics(pairs.candidates, pairs.references, names) if names else {}
+    columns |= captions.statistics(pairs.candidates, pairs.references, wanted) if wanted else {}
     samples = _samples(pairs, columns)
-    names += by_model
+    wanted += by_model
     if as_json:
-        _print_json(names, samples, skipped)
+        _print_json(wanted, samples, skipped)
     else:
-        _print_tables(names, samples, skipped)
+        _print_tables(wanted, samples, skipped)
 
 
 def _by_model(

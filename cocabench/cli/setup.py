@@ -7,7 +7,9 @@ from typing import Annotated
 
 import typer
 
+from cocabench.cli import names
 from cocabench.cli.console import out
+from cocabench.cli.options import option
 from cocabench.cli.usage import Commands
 
 app = typer.Typer(cls=Commands, help="Fetch what a metric needs beyond pip's packages.", no_args_is_help=True)
@@ -20,7 +22,7 @@ def _group() -> None:
 
 @app.command()
 def spice(
-    corenlp: Annotated[Path | None, typer.Option(help="A folder that holds the CoreNLP 3.6.0 jars.")] = None,
+    corenlp: Annotated[Path | None, option(metavar="DIR", help="A folder that holds the CoreNLP 3.6.0 jars.")] = None,
 ) -> None:
     """Put SPICE's CoreNLP 3.6.0 jars into the cache: from a folder, by Maven, or from the Stanford site."""
     from cocabench.metrics.captions import corenlp as jars
@@ -30,7 +32,14 @@ def spice(
 
 @app.command()
 def clipscore(
-    model: Annotated[str, typer.Argument(help="The scorer, as after --model: ViT-B-32:openai is the published one.")],
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            autocompletion=names.models,
+            help="The scorer, as after --model: ViT-B-32:openai is the published one.",
+        ),
+    ],
 ) -> None:
     """Fetch the weights of the model that CLIPScore scores with."""
     from cocabench.evaluators.clipscore import scorer_plan

@@ -8,24 +8,32 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
+from cocabench.cli import names
 from cocabench.cli.console import err, out, print_table
+from cocabench.cli.options import flag, option
 
 
 def train(
     recipe: Annotated[
-        str | None, typer.Argument(help="A recipe's name, or a .toml of your own.", show_default="list the recipes")
+        str | None,
+        typer.Argument(
+            metavar="RECIPE",
+            autocompletion=names.recipes,
+            help="A recipe's name, or a .toml of your own.",
+            show_default="list the recipes",
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="model, architecture.PATH, or a flag of open_clip_train."),
+        option("--set", metavar="KEY=VALUE", help="model, architecture.PATH, or a flag of open_clip_train."),
     ] = None,
-    output: Annotated[Path | None, typer.Option(help="The run's folder.", show_default="runs/RECIPE")] = None,
-    nproc: Annotated[int, typer.Option(min=1, help="Processes: one per GPU, by torchrun.")] = 1,
-    device: Annotated[str, typer.Option(help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on after the newest checkpoint in --output.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the commands; run and write nothing.")] = False,
+    output: Annotated[Path | None, option(metavar="DIR", help="The run's folder.", show_default="runs/RECIPE")] = None,
+    nproc: Annotated[int, option(metavar="N", min=1, help="Processes: one per GPU, by torchrun.")] = 1,
+    device: Annotated[str, option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 …")] = "auto",
+    resume: Annotated[bool, flag("--resume", help="Go on after the newest checkpoint in --output.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", help="Print the commands; run and write nothing.")] = False,
     memory_check: Annotated[
-        bool, typer.Option("--memory-check/--no-memory-check", help="Refuse what will not fit into memory.")
+        bool, flag("--memory-check/--no-memory-check", help="Refuse what will not fit into memory.")
     ] = True,
 ) -> None:
     """Train a CoCa or CLIP with open_clip's trainer, from scratch or from a checkpoint."""

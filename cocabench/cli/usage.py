@@ -17,7 +17,8 @@ class Commands(TyperGroup):
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that the first word names."""
-        if args and args[0] not in self.commands and not args[0].startswith("-"):
+        completing = ctx.resilient_parsing
+        if args and args[0] not in self.commands and not (completing or args[0].startswith("-")):
             raise UnknownNameError("command", args[0], self.commands, fix=_help(ctx))
         return super().resolve_command(ctx, args)
 
@@ -64,8 +65,8 @@ def _of_value(error: typer.BadParameter, fix: str) -> UsageError:
     param: Any = error.param
     where = param.opts[0] if isinstance(param, TyperOption) else (param.metavar or param.name.upper())
     if not error.message:
-        asked = (param.help or "").rstrip(".")
-        return UsageError(where, "missing", wanted=asked[:1].lower() + asked[1:], fix=fix)
+        asked = (param.help or "").rstrip(".").replace("\\[", "[")
+        return UsageError(where, "missing", wanted=_uncapitalised(asked), fix=fix)
     if not isinstance(error.__cause__, ValidationError):
         return UsageError(where, error.message, fix=fix)
     item = error.__cause__.errors()[0]
@@ -74,6 +75,11 @@ def _of_value(error: typer.BadParameter, fix: str) -> UsageError:
     said, bounds = wanted(item).removeprefix("wanted "), _bounds(param)
     kind = [said] if not bounds or "number" in said else []
     return UsageError(where, f"got {item['input']!r}", wanted=", ".join((*kind, *bounds)))
+
+
+def _uncapitalised(sentence: str) -> str:
+    """Return a sentence as it goes on after others; NAME stays."""
+    return sentence[:1].lower() + sentence[1:] if sentence[1:2].islower() else sentence
 
 
 def _bounds(param: Any) -> list[str]:

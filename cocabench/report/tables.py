@@ -47,18 +47,28 @@ def markdown_cell(cell: Cell, footnotes: Footnotes, *, apart: bool = True) -> st
 
 
 DIFFERENCE = ("low", "high", "p_value", "adjusted", "detectable", "finding", "unpaired")
+COLUMNS = (
+    *("task", "metric", "model", "value", "low", "high", "n", "best", "notes"),
+    *("incomparable_with_first", "first_minus_this", *(f"difference_{name}" for name in DIFFERENCE)),
+)
 
 
 def to_csv(comparison: Comparison) -> str:
     """Return the table as CSV: a line per task, metric and model; value, low, high and difference in points."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    columns = ("value", "low", "high", "n", "best", "notes", "incomparable_with_first", "first_minus_this")
-    writer.writerow(["task", "metric", "model", *columns, *(f"difference_{name}" for name in DIFFERENCE)])
-    for row in comparison.rows:
-        for model, cell, gap in zip(comparison.models, row.cells, row.differences, strict=True):
-            writer.writerow([row.task, row.metric, model, *_csv_cell(row, cell), *_csv_difference(gap)])
+    writer.writerow(COLUMNS)
+    writer.writerows(line.values() for line in lines(comparison))
     return stream.getvalue()
+
+
+def lines(comparison: Comparison) -> list[dict[str, object]]:
+    """Return the table as {column: value}, one per task, metric and model."""
+    return [
+        dict(zip(COLUMNS, [row.task, row.metric, model, *_csv_cell(row, cell), *_csv_difference(gap)], strict=True))
+        for row in comparison.rows
+        for model, cell, gap in zip(comparison.models, row.cells, row.differences, strict=True)
+    ]
 
 
 def _csv_cell(row: Row, cell: Cell) -> list[object]:

@@ -17,7 +17,7 @@ from ..conftest import Command, task
         ("run --model m --tasks t --watch-timeout soon", "--watch-timeout: got 'soon'; wanted a number, 0 or more"),
         ("run --model m --tasks t --precision fp8", "--precision: got 'fp8'; wanted auto or fp32 or bf16 or fp16"),
         ("run --model m --tasks t --limit", "--limit: no value; see `cocabench"),
-        ("run --tasks t", "--model: missing; wanted models, comma-separated"),
+        ("run --tasks t", "--model: missing; wanted NAME, NAME:TAG, NAME:FILE, a folder"),
         ("run --model m --tasks t --lmit 3", "cocabench run: unknown '--lmit'; did you mean --limit"),
         ("run --model m --tasks t rest", "unexpected extra argument"),
         ("caption --model m", "IMAGE…: missing; wanted image files or folders of them"),

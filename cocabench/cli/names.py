@@ -1,0 +1,90 @@
+"""Names for shell completion. They come from files, for a shell waits for them: no torch, no open_clip."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from importlib import metadata, resources, util
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+if TYPE_CHECKING:
+    from cocabench.types import Record
+
+
+def models(incomplete: str) -> list[str]:
+    """Return the models that --model may go on with: ours, open_clip's architectures, and files."""
+    from cocabench.demo import MODELS
+
+    found = util.find_spec("open_clip")
+    folders = found.submodule_search_locations if found else None
+    configs = [path.stem for one in folders or () for path in Path(one, "model_configs").glob("*.json")]
+    return _going_on(incomplete, ["demo", *(f"demo/{name}" for name in MODELS), *sorted(configs)])
+
+
+def tasks(incomplete: str) -> list[str]:
+    """Return the tasks and groups that --tasks may go on with."""
+    from cocabench.registry import task_folders
+
+    files = [path for folder in task_folders() for path in sorted(folder.rglob("*.toml"))]
+    tables = [tomllib.loads(path.read_text(encoding="utf-8")) for path in files]
+    groups = {group for table in tables for group in table.get("groups", ())}
+    return _going_on(incomplete, [*sorted(groups), *(table["name"] for table in tables)])
+
+
+def caption_metrics(incomplete: str) -> list[str]:
+    """Return the metrics that --metrics of ``score`` may go on with."""
+    from cocabench.metrics.captions import MODEL_BASED, NAMES
+
+    families = [name.partition("@")[0].partition("-")[0].lower() for name in (*NAMES, *MODEL_BASED)]
+    return _going_on(incomplete, families)
+
+
+def recipes(incomplete: str) -> list[str]:
+    """Return the shipped recipes that begin so."""
+    folder = Path(str(resources.files("cocabench") / "train" / "recipes"))
+    return _beginning(incomplete, sorted(path.stem for path in folder.glob("*.toml")))
+
+
+def loaders(incomplete: str) -> list[str]:
+    """Return the loaders that begin so."""
+    return _beginning(incomplete, sorted(metadata.entry_points(group="cocabench.datasets").names))
+
+
+def stored_models(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the models of the results that stand in the command already."""
+    return _going_on(incomplete, (record.model for record in _records(ctx)))
+
+
+def stored_tasks(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the tasks of the results that stand in the command already."""
+    return _beginning(incomplete, (record.task for record in _records(ctx)))
+
+
+def stored_metrics(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Return the metrics of the results that stand in the command already."""
+    return _beginning(incomplete, (name for record in _records(ctx) for name in record.metrics))
+
+
+def _records(ctx: typer.Context) -> Iterable[Record]:
+    """Return the Records of the folders that were typed; none where they cannot be read."""
+    from cocabench.errors import CocabenchError
+    from cocabench.store import load
+
+    typed = ctx.params.get("results") or [word for word in ctx.args if not word.startswith("-")]
+    try:
+        return load(*typed)
+    except CocabenchError:
+        return ()
+
+
+def _beginning(incomplete: str, known: Iterable[str]) -> list[str]:
+    return [name for name in dict.fromkeys(known) if name.lower().startswith(incomplete.lower())]
+
+
+def _going_on(incomplete: str, known: Iterable[str]) -> list[str]:
+    """Complete the last of names with commas between them."""
+    before, comma, last = incomplete.rpartition(",")
+    return [before + comma + name for name in _beginning(last, known)]
