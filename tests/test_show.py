@@ -17,7 +17,7 @@ def test_a_record_is_explained(command: Command) -> None:
     for line in (
         ("CIDEr", "12.3 ± ", "tf-idf"),
         ("decoding.num_beams", "6", "beams"),
-        ("data.hash", "8c5c9a25cd9e1392", "ids, texts, labels and domains, in order"),
+        ("data.hash", "8c5c9a25cd9e1392", "ids, texts, labels, domains and negatives, in order"),
         ("packages.torch", "2.", "computes"),
     ):
         assert any(all(part in printed for part in line) for printed in told.out.splitlines()), line
