@@ -41,6 +41,13 @@ class Usage(NamedTuple):
     used: float
 
 
+class Contents(NamedTuple):
+    """Of each image its stamp, as it was before the content was read, and its content; None: see ``contents``."""
+
+    stamps: Sequence[bytes | None]
+    keys: Sequence[bytes | None]
+
+
 class Found(NamedTuple):
     """The features (k, d) of the contents at positions (k,) among those asked for."""
 
@@ -59,7 +66,7 @@ class Cache:
     troubles: list[str] = field(default_factory=list)
     """What a Record should tell: that nothing was kept, and why."""
 
-    def contents(self, images: Sequence[ImageSource]) -> list[bytes | None]:
+    def contents(self, images: Sequence[ImageSource]) -> Contents:
         """Return what identifies each image, None for those that cannot be read. Reads only files not seen before."""
         stamps = contents.stamps_of(images)
         known = self._known(stamps)
@@ -67,7 +74,7 @@ class Cache:
         fresh = {s: c for s, c in zip(stamps, told, strict=True) if s is not None and c is not None and s not in known}
         if fresh:
             self._do(partial(index.remember_contents, contents=fresh), write=True)
-        return told
+        return Contents(stamps, told)
 
     def count(self, collection: str, images: Sequence[ImageSource]) -> int:
         """Return how many of the images have a feature, as far as that can be told without decoding or rereading."""

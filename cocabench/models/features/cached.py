@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
+from dataclasses import dataclass, field
+from functools import cache, partial
 from importlib import resources
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
@@ -15,7 +15,7 @@ from pydantic import JsonValue
 
 from cocabench.errors import DataError, ModelError
 from cocabench.models.features import contents
-from cocabench.models.features.cache import Cache
+from cocabench.models.features.cache import Cache, Contents
 from cocabench.signature import digest, digest_file
 from cocabench.types import (
     Captioner,
@@ -55,6 +55,10 @@ def collection(kind: Literal["images", "texts"], made: Mapping[str, JsonValue], 
     return digest(kind, code(), device, {key: value for key, value in made.items() if key != "id"})
 
 
+def _all(positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+    return np.ones(len(positions), np.bool_)
+
+
 @dataclass
 class Cached:
     """A model with a cache before it.
@@ -67,6 +71,8 @@ class Cached:
     id: str
     made: Mapping[str, JsonValue]
     device: str
+    changed: list[str] = field(default_factory=list)
+    """What there is to tell of images that changed while they were read."""
 
     @property
     def parameters(self) -> Mapping[str, int]:
@@ -74,7 +80,7 @@ class Cached:
 
     @property
     def warnings(self) -> Sequence[str]:
-        return [*self.model.warnings, *self.cache.troubles]
+        return [*self.model.warnings, *self.cache.troubles, *self.changed]
 
     def encode_images(self, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures:
         """Return unit rows for the images that could be read; DataError where none could."""
@@ -82,7 +88,10 @@ class Cached:
         def encode(sources: list[ImageSource], told: Progress) -> tuple[Features, NDArray[np.int64]]:
             return self.model.encode_images(sources, progress=told)
 
-        features = self._through("images", images, self.cache.contents(images), encode, progress)
+        known = self.cache.contents(images)
+        features = self._through(
+            "images", images, known.keys, encode, progress, settled=partial(self._unchanged, images, known)
+        )
         if not len(features.kept):
             raise DataError(self.id, "no image could be read")
         return features
@@ -99,10 +108,11 @@ class Cached:
         self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress = silent
     ) -> Captions:
         """Return the model's captions; it must be a Captioner. The features that it made on the way are kept."""
-        keys = self.cache.contents(images)
+        known = self.cache.contents(images)
         written = cast(Captioner, self.model).caption(images, options, progress=progress)
         if written.features is not None:
-            self._keep_new([keys[i] for i in written.kept], written.features)
+            same = self._unchanged(images, known, written.kept)
+            self._keep_new([known.keys[i] for i in written.kept[same]], written.features[same])
         return written
 
     def likelihoods(
@@ -124,8 +134,12 @@ class Cached:
         keys: Sequence[bytes | None],
         encode: Callable[[list[T], Progress], tuple[Features, NDArray[np.int64]]],
         progress: Progress,
+        settled: Callable[[NDArray[np.int64]], NDArray[np.bool_]] = _all,
     ) -> ImageFeatures:
-        """Return the features of inputs, those of distinct contents that the cache lacks from encode."""
+        """Return the features of inputs, those of distinct contents that the cache lacks from encode.
+
+        settled says of inputs that were encoded which may be kept under their keys.
+        """
         name = collection(kind, self.made, self.device)
         names = [key if key is not None else i.to_bytes(8, "big") for i, key in enumerate(keys)]
         first: dict[bytes, int] = {}
@@ -138,10 +152,23 @@ class Cached:
             told = _behind(progress, int(table.there.sum()), len(distinct))
             rows, kept = encode([inputs[first[distinct[i]]] for i in positions], told)
             table.put(positions[kept], rows)
-            self._keep(name, kind, [distinct[i] for i in positions[kept]], rows)
+            same = settled(np.array([first[distinct[i]] for i in positions[kept]], np.int64))
+            self._keep(name, kind, [distinct[i] for i in positions[kept][same]], rows[same])
         progress(kind, len(distinct), len(distinct))
         place = {key: i for i, key in enumerate(distinct)}
         return table.of(np.array([place[key] for key in names], np.int64))
+
+    def _unchanged(
+        self, images: Sequence[ImageSource], known: Contents, encoded: NDArray[np.int64]
+    ) -> NDArray[np.bool_]:
+        """Tell which of the encoded images are still what they are known as; the others are warned of."""
+        some, stamps, keys = ([column[i] for i in encoded] for column in (images, *known))
+        same = contents.unchanged(some, stamps, keys)
+        if not same.all():
+            first = some[int(np.argmin(same))]
+            what = "images that changed while they were read, whose features are not kept"
+            self.changed.append(f"{what}: {np.count_nonzero(~same)}, the first is {first}")
+        return same
 
     def _keep_new(self, keys: Sequence[bytes | None], rows: Features) -> None:
         """Keep the image features (k, d) that the cache lacks, but those that encode_images would raise for."""

@@ -6,6 +6,9 @@ import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+import numpy as np
+from numpy.typing import NDArray
+
 from cocabench.data.images import identity, stamp
 from cocabench.errors import DataError
 from cocabench.types import IdentifiedSource, ImageSource
@@ -50,6 +53,22 @@ def of_images(
         if not isinstance(sources[i], IdentifiedSource):
             told[i] = _read(sources[i])
     return told
+
+
+def unchanged(
+    sources: Sequence[ImageSource], stamps: Sequence[bytes | None], contents: Sequence[bytes | None]
+) -> NDArray[np.bool_]:
+    """Tell which sources (n,) are still what they were when stamps and then contents were taken.
+
+    One with a stamp is judged by it, a file that was too fresh for one by its content, read again. Sources that cannot
+    say their content are taken at their word.
+    """
+    now = stamps_of(sources)
+    same = np.array([old is None or old == new for old, new in zip(stamps, now, strict=True)], np.bool_)
+    fresh = [i for i, stamp in enumerate(stamps) if stamp is None and isinstance(sources[i], IdentifiedSource)]
+    for i, content in zip(fresh, of_identified([sources[i] for i in fresh]), strict=True):
+        same[i] = content == contents[i]
+    return same
 
 
 def _read(source: ImageSource) -> bytes | None:

@@ -3,6 +3,7 @@
 import io
 import os
 import tarfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -308,3 +309,36 @@ def test_captions_without_features_keep_none(cache: Cache, images: list[FileImag
     sources = images if options else [FileImage(Path("gone.png"))]
     model(cache).caption(sources, options)
     assert cache.usage() == []
+
+
+@pytest.mark.parametrize("settled_s", [2, -2])
+@pytest.mark.parametrize("way", ["encode_images", "caption"])
+def test_a_file_overwritten_between_its_hash_and_its_decoding_is_kept_under_no_key(
+    cache: Cache, tmp_path: Path, settled_s: float, way: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "a.png"
+    Image.new("RGB", (4, 4), "red").save(path)
+    before = path.read_bytes()
+    monkeypatch.setattr("cocabench.data.images.SETTLED_S", settled_s)  # known by its content, or by its stamp
+
+    class Overwritten(Toy):
+        def encode_images(self, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures:
+            time.sleep(0.02)  # the clock of file systems is a coarse one
+            Image.new("RGB", (4, 4), "lime").save(path)
+            return super().encode_images(images, progress=progress)
+
+    Image.new("RGB", (4, 4), "blue").save(buffer := io.BytesIO(), "PNG")
+    other = BytesImage(buffer.getvalue(), "other")
+    torn = Cached(Overwritten(), cache, "toy", MADE, "cpu")
+    sources = [FileImage(path), other]
+    rows = torn.encode_images(sources).rows if way == "encode_images" else torn.caption(sources, {}).features
+    assert rows is not None
+    assert rows.tolist() == [[0, 255, 0], [0, 0, 255]]
+    assert torn.warnings == [
+        f"images that changed while they were read, whose features are not kept: 1, the first is {path}"
+    ]
+    path.write_bytes(before)
+    again = model(cache)
+    assert again.encode_images(sources).rows.tolist() == [[255, 0, 0], [0, 0, 255]]
+    assert seen(again) == [FileImage(path)]
+    assert again.warnings == []
