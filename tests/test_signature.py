@@ -26,6 +26,7 @@ from tests.report.records import record
 Edit = Callable[[Path], None]
 LABELLED = ("name", "classification", "acc1", 'path = "labels.tsv"\nlabel_key = "label"', 'templates = "cifar10"')
 CAPTIONED = ("tell", "captioning", "BLEU@4", 'path = "captions.tsv"', 'metrics = ["BLEU@4"]\nseq_len = 12')
+CHOSEN = ("choose", "image_caption_selection", "acc", 'path = "pairs.tsv"\nnegative_key = "wrong"', "")
 RETRIEVED = ("find", "retrieval", "t2i_recall@5", 'path = "captions.tsv"', "ks = [1, 5]")
 
 
@@ -89,6 +90,14 @@ def test_data_of_captions(place: Path, edit: Edit, part: str) -> None:
     before = protocol(place, task(*RETRIEVED))
     edit(place)
     assert any(said.startswith(part) for said in protocol_differences(before, protocol(place, task(*RETRIEVED))))
+
+
+def test_a_negative_and_the_scoring_of_a_selection(place: Path) -> None:
+    before = protocol(place, task(*CHOSEN))
+    scored = protocol(place, task(*CHOSEN[:-1], 'scoring = "likelihood"'))
+    assert [said.partition(":")[0] for said in protocol_differences(before, scored)] == ["scoring"]
+    replaced("pairs.tsv", "thing 20 of 0, not", "thing 21 of 0, not")(place)
+    assert [s.partition(":")[0] for s in protocol_differences(before, protocol(place, task(*CHOSEN)))] == ["data.hash"]
 
 
 @pytest.mark.parametrize(

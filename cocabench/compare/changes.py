@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from cocabench.compare.choice import brief, incomparable
 from cocabench.compare.evidence import Evidence
@@ -64,7 +66,8 @@ def changes(first: Record, second: Record, evidence: Evidence, *, metric: str = 
         )
     table = pd.DataFrame({"first": values[0], "second": values[1]}, index=one["image_id"].unique())
     table["gain"] = (table["second"] - table["first"]) * (1 if first.definitions[name].higher_is_better else -1)
-    told = [_by_image(frame) for frame in (one, other)]
+    order = _differing_first(one, other)
+    told = [_by_image(frame.iloc[order]) for frame in (one, other)]
     found = {sign: _changed(table[sign * table["gain"] > pairing.SAME], told) for sign in (-1, 1)}
     return Changes(
         first.task,
@@ -84,6 +87,13 @@ def _changed(table: pd.DataFrame, told: list[dict[str, dict[str, Any]]]) -> tupl
         Change(key, first, second, _truth(told[0][key]), (_said(told[0][key]), _said(told[1][key])))
         for key, first, second in zip(map(str, order.index), order["first"], order["second"], strict=True)
     )
+
+
+def _differing_first(one: pd.DataFrame, other: pd.DataFrame) -> NDArray[np.intp]:
+    """Return an order of aligned rows: of an image's items, those that the models select differently come first."""
+    if "selected" not in one:
+        return np.arange(len(one))
+    return np.argsort(one["selected"].to_numpy() == other["selected"].to_numpy(), kind="stable")
 
 
 def _by_image(samples: pd.DataFrame) -> dict[str, dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from clip_benchmark.datasets.builder import image_captions_collate_fn
+from clip_benchmark.datasets.sugar_crepe import SugarCrepe as TheirCrepe
 from clip_benchmark.metrics import image_caption_selection
 from PIL import Image
 
@@ -18,6 +20,7 @@ import cocabench
 from cocabench import thumbnails
 from cocabench.compare import compare
 from cocabench.data.images import BytesImage
+from cocabench.data.sugar_crepe import SugarCrepe
 from cocabench.errors import DataError, NumericsError
 from cocabench.evaluators.selection import ImageCaptionSelection
 from cocabench.metrics.base import Samples, estimate, stack
@@ -206,6 +209,25 @@ def test_the_thumbnail_of_an_item_shows_all_its_images() -> None:
     assert right[1] > 200 > 60 > right[0]  # type: ignore[index]
 
 
+@pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
+def test_sugar_crepes_files_give_what_clip_benchmarks_own_loader_gives(model: OpenClip, tmp_path: Path) -> None:
+    """From the files on: clip-benchmark reads them with its class, cocabench with its loader."""
+    folder, rows = tmp_path / "sugar_crepe", {}
+    for i, example in enumerate(DATA["one image"].examples):
+        image = folder / "val2017" / f"{i:012}.png"
+        image.parent.mkdir(parents=True, exist_ok=True)
+        image.write_bytes(example.image.content)  # type: ignore[attr-defined]
+        for k, (text, (wrong,)) in enumerate(zip(example.texts, example.negatives, strict=True)):
+            rows[f"{3 * i + k}"] = {"filename": image.name, "caption": text, "negative_caption": wrong}
+    (folder / "swap_obj.json").write_text(json.dumps(rows))
+    theirs = TheirCrepe(str(folder / "val2017"), str(folder / "swap_obj.json"), transform=model.transform)
+    loader = torch.utils.data.DataLoader(theirs, batch_size=7, collate_fn=image_captions_collate_fn)
+    wanted = image_caption_selection.evaluate(model.net, loader, model.tokenizer, "cpu", amp=False)
+    found, samples = measured(model, SugarCrepe(path="sugar_crepe", subset="swap_obj").build(tmp_path))
+    assert found == pytest.approx({name: wanted[name] for name in ("acc", "text_acc")}, abs=1e-6)
+    assert len(samples) == len(theirs) == 32
+
+
 def test_a_run_from_task_file_to_comparison(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
     tasks = f"{data / 'choose.toml'},{data / 'prefer.toml'}"
     told = command(
@@ -232,4 +254,15 @@ def test_a_run_from_task_file_to_comparison(command: Command, models: Path, data
     assert (row.metric, row.difference is not None and row.difference.paired) == ("acc", True)
     changed = command("compare", tmp_path, "--models", f"{models / 'clip'},{models / 'coca'}", "--samples", "choose")
     assert changed.code == 0, changed.err
-    assert "thing" in changed.out
+    samples = [
+        results.samples(next(r for r in results if (r.task, Path(r.model).name) == ("choose", n)))
+        for n in ("clip", "coca")
+    ]
+    one, other = (frame.set_index("id") for frame in samples)
+    first = one[one["selected"] != other["selected"]].drop_duplicates("image_id")
+    assert not first.index.str.endswith("#0").all(), "of an image the item that differs is told, not the first one"
+    broken = first[
+        one.groupby("image_id")["text_right"].sum().reindex(first["image_id"]).to_numpy()
+        != other.groupby("image_id")["text_right"].sum().reindex(first["image_id"]).to_numpy()
+    ]
+    assert all(said in changed.out for said in broken["selected"])
