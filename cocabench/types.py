@@ -110,11 +110,13 @@ class Likelihoods(NamedTuple):
 
     logprobs: (k, m) natural logarithms of p(text | image), the end token's included. n_tokens: (k, m) tokens counted.
     kept: (k,) the positions of these images among all. exp(-logprobs / n_tokens) is the perplexity.
+    features: as those of Captions.
     """
 
     logprobs: NDArray[np.float32]
     n_tokens: NDArray[np.int64]
     kept: NDArray[np.int64]
+    features: Features | None = None
 
 
 class Progress(Protocol):

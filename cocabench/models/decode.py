@@ -38,6 +38,7 @@ __all__ = [
     "DecodeOptions",
     "Generated",
     "caption_logprob",
+    "encoded_logprob",
     "generate",
     "generate_encoded",
     "generate_scored",
@@ -190,13 +191,28 @@ def caption_logprob(
     texts: (b, p) one text per image, or (b, m, p) several; ids from the start token on, as the tokenizer pads them.
     """
     check_images(images)
+    with _evaluating(model):
+        _, image_embs = model.visual(images)
+    return encoded_logprob(model, image_embs, texts, eos_token_id=eos_token_id, pad_token_id=pad_token_id)
+
+
+@torch.no_grad()
+def encoded_logprob(
+    model: Any,
+    image_embs: Tensor,
+    texts: Tensor,
+    *,
+    eos_token_id: int | Tensor | None = None,
+    pad_token_id: int | Tensor | None = None,
+) -> CaptionLogprob:
+    """Return what `caption_logprob` does, of images that the image tower has seen: its tokens (b, tokens, width)."""
     tokens = special_tokens(model, None, eos_token_id, pad_token_id)
-    if texts.ndim not in (2, 3) or len(texts) != len(images) or texts.shape[-1] < 2:
-        wanted = f"({len(images)}, length >= 2) or ({len(images)}, n, length >= 2)"
+    if texts.ndim not in (2, 3) or len(texts) != len(image_embs) or texts.shape[-1] < 2:
+        wanted = f"({len(image_embs)}, length >= 2) or ({len(image_embs)}, n, length >= 2)"
         raise ValueError(f"texts: got shape {tuple(texts.shape)}, wanted {wanted}")
     several = texts if texts.ndim == 3 else texts[:, None]
     with _evaluating(model):
-        result = logprobs(model, images, several.long(), end=tokens.end, pad=tokens.pad)
+        result = logprobs(model, image_embs, several.long(), end=tokens.end, pad=tokens.pad)
     return result if texts.ndim == 3 else CaptionLogprob(*(part[:, 0] for part in result))
 
 

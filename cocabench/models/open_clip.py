@@ -33,7 +33,7 @@ from cocabench.models.captions import (
     special_ids,
     truncated,
 )
-from cocabench.models.decode import caption_logprob, generate_encoded
+from cocabench.models.decode import encoded_logprob, generate_encoded
 from cocabench.models.decoding.likelihood import counted_tokens
 from cocabench.models.hardware import Hardware
 from cocabench.models.text import encode_tokens
@@ -109,15 +109,13 @@ class OpenClip:
             pooled, embs = self.net.visual(pixels)
             tokens, scores = generate_encoded(self.net, embs, options=chosen, text=first, **ids._asdict())
             texts, cut = caption_texts(self.tokenizer, tokens, ids), truncated(tokens, ids, chosen)
-            features = _unit(partial(F.normalize, dim=-1), pooled)  # as encode_image does, to the bit
-            return features, list(zip(texts, scores.tolist(), cut, strict=True))
+            return _normalized(pooled), list(zip(texts, scores.tolist(), cut, strict=True))
 
         found, kept = self._over_images(images, decode, progress, stage="captions")
         rows = [row for _, part in found for row in part]
         scores, read = [score for _, score, _ in rows], [images[i] for i in kept]
         _checked("score", np.array(scores), read)
-        pooled = torch.cat([part for part, _ in found] or [torch.empty(0, 0)]).numpy()
-        features = None if self.compiled else _checked("features", pooled, read)
+        features = self._made_on_the_way([part for part, _ in found], read)
         return Captions([text for text, _, _ in rows], scores, kept, [cut for _, _, cut in rows], features)
 
     def likelihoods(
@@ -125,7 +123,7 @@ class OpenClip:
     ) -> Likelihoods:
         """Return how likely each image's texts are as captions of it; texts are cut to the model's context.
 
-        texts: a row per image, all of one length. Equal texts are tokenized once.
+        texts: a row per image, all of one length. Equal texts are tokenized once. Features come as with captions.
         """
         ids = self._caption_ids()
         position = {text: i for i, text in enumerate(dict.fromkeys(text for row in texts for text in row))}
@@ -133,20 +131,27 @@ class OpenClip:
         rows = torch.tensor([[position[text] for text in row] for row in texts])
         together = max(1, MOST_TEXTS // rows.shape[1])
 
-        def score(pixels: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
-            parts = zip(pixels.split(together), tokens[own.cpu()].split(together), strict=True)
-            return torch.cat([self._logprobs(some, captions, ids) for some, captions in parts])
-
-        parts, kept = self._over_images(images, score, progress, stage="likelihoods", beside=rows)
-        counted = counted_tokens(tokens, end=ids.eos_token_id, pad=ids.pad_token_id)[:, 1:].sum(1)
-        found = torch.cat(parts or [torch.empty(0, rows.shape[1])]).numpy()
-        return Likelihoods(
-            _checked("log-probabilities", found, [images[i] for i in kept]), counted[rows[kept]].numpy(), kept
-        )
-
-    def _logprobs(self, pixels: torch.Tensor, texts: torch.Tensor, ids: SpecialIds) -> torch.Tensor:
         ends = {"eos_token_id": ids.eos_token_id, "pad_token_id": ids.pad_token_id}
-        return caption_logprob(self.net, pixels, texts.to(pixels.device), **ends).total.cpu()
+
+        def score(pixels: torch.Tensor, own: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            pooled, embs = self.net.visual(pixels)
+            captions = tokens[own.cpu()].to(pixels.device)
+            parts = zip(embs.split(together), captions.split(together), strict=True)
+            totals = [encoded_logprob(self.net, some, theirs, **ends).total.cpu() for some, theirs in parts]
+            return _normalized(pooled), torch.cat(totals)
+
+        found, kept = self._over_images(images, score, progress, stage="likelihoods", beside=rows)
+        read = [images[i] for i in kept]
+        logprobs = torch.cat([part for _, part in found] or [torch.empty(0, rows.shape[1])]).numpy()
+        _checked("log-probabilities", logprobs, read)
+        n_tokens = counted_tokens(tokens, end=ids.eos_token_id, pad=ids.pad_token_id)[:, 1:].sum(1)[rows[kept]]
+        features = self._made_on_the_way([part for part, _ in found], read)
+        return Likelihoods(logprobs, n_tokens.numpy(), kept, features)
+
+    def _made_on_the_way(self, parts: list[torch.Tensor], read: Sequence[ImageSource]) -> Features | None:
+        """Return the features of the images read, for encode_images; None under --compile, which makes others."""
+        pooled = torch.cat(parts or [torch.empty(0, 0)]).numpy()
+        return None if self.compiled else _checked("features", pooled, read)
 
     def _caption_ids(self) -> SpecialIds:
         if not self.captions:
@@ -208,6 +213,11 @@ class OpenClip:
 
 def _unit(encode: Callable[[torch.Tensor], torch.Tensor], inputs: torch.Tensor) -> torch.Tensor:
     return F.normalize(encode(inputs).float(), dim=-1).cpu()
+
+
+def _normalized(pooled: torch.Tensor) -> torch.Tensor:
+    """Return what encode_image makes of the image tower's output, to the bit."""
+    return _unit(partial(F.normalize, dim=-1), pooled)
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:

@@ -75,7 +75,7 @@ def test_likelihoods_are_those_of_the_decoder_whatever_the_batches(monkeypatch: 
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-def test_captioning_gives_the_features_of_encode_images_to_the_bit(precision: str) -> None:
+def test_captioning_and_likelihoods_give_the_features_of_encode_images_to_the_bit(precision: str) -> None:
     (task,) = find_tasks(["emoji_captions"])
     sources = [example.image for example in task.loader.build(Path()).examples[:10]]
     (plan,) = model_plans(parse_models("demo/coca"))
@@ -86,7 +86,11 @@ def test_captioning_gives_the_features_of_encode_images_to_the_bit(precision: st
     assert written.dtype == np.float32
     assert written.shape == expected.shape == (10, 96)
     assert written.tobytes() == expected.tobytes()
+    likely = model.likelihoods(sources, [["a dog"]] * 10).features
+    assert likely is not None
+    assert likely.tobytes() == expected.tobytes()
     model.compiled = model.net.encode_image
+    assert model.likelihoods(sources, [["a dog"]] * 10).features is None
     assert model.caption(sources, {"seq_len": 6}).features is None, "compiled ones would differ in their last bits"
 
 

@@ -28,10 +28,9 @@ class CaptionLogprob(NamedTuple):
     n_tokens: Tensor
 
 
-def logprobs(model: Any, images: Tensor, texts: Tensor, *, end: int, pad: int) -> CaptionLogprob:
-    """texts: (b, m, p) token ids, from the start token on."""
+def logprobs(model: Any, image_embs: Tensor, texts: Tensor, *, end: int, pad: int) -> CaptionLogprob:
+    """image_embs: (b, tokens, width) of the image tower. texts: (b, m, p) token ids, from the start token on."""
     counted = counted_tokens(texts, end, pad)[..., 1:]
-    _, image_embs = model.visual(images)
     values = texts.new_full(counted.shape, 0, dtype=torch.float32)
     longest = int(counted.any(0).any(0).nonzero().max()) + 1 if counted.any() else 0
     if longest > context_limit(model):

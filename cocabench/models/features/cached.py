@@ -110,16 +110,17 @@ class Cached:
         """Return the model's captions; it must be a Captioner. The features that it made on the way are kept."""
         known = self.cache.contents(images)
         written = cast(Captioner, self.model).caption(images, options, progress=progress)
-        if written.features is not None:
-            same = self._unchanged(images, known, written.kept)
-            self._keep_new([known.keys[i] for i in written.kept[same]], written.features[same])
+        self._keep_made(images, known, written)
         return written
 
     def likelihoods(
         self, images: Sequence[ImageSource], texts: Sequence[Sequence[str]], *, progress: Progress = silent
     ) -> Likelihoods:
-        """Return what the model says; it must be a CaptionScorer."""
-        return cast(CaptionScorer, self.model).likelihoods(images, texts, progress=progress)
+        """Return what the model says; it must be a CaptionScorer. The features that it made on the way are kept."""
+        known = self.cache.contents(images)
+        found = cast(CaptionScorer, self.model).likelihoods(images, texts, progress=progress)
+        self._keep_made(images, known, found)
+        return found
 
     def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
         """Let the model itself be measured."""
@@ -169,6 +170,12 @@ class Cached:
             what = "images that changed while they were read, whose features are not kept"
             self.changed.append(f"{what}: {np.count_nonzero(~same)}, the first is {first}")
         return same
+
+    def _keep_made(self, images: Sequence[ImageSource], known: Contents, made: Captions | Likelihoods) -> None:
+        """Keep the features, if any, that came with captions or likelihoods of images."""
+        if made.features is not None:
+            same = self._unchanged(images, known, made.kept)
+            self._keep_new([known.keys[i] for i in made.kept[same]], made.features[same])
 
     def _keep_new(self, keys: Sequence[bytes | None], rows: Features) -> None:
         """Keep the image features (k, d) that the cache lacks, but those that encode_images would raise for."""

@@ -81,8 +81,7 @@ class Sharded:
             [value for part in found for value in getattr(part, name)] for name in ("texts", "scores", "truncated")
         )
         sorted_cut = [cut[i] for i in order] if cut else []
-        rows = [part.features for part in found if part.features is not None]
-        features = _rows(rows)[order] if len(rows) == len(found) else None
+        features = _features(found, order)
         return Captions([texts[i] for i in order], [scores[i] for i in order], kept[order], sorted_cut, features)
 
     def likelihoods(
@@ -96,7 +95,7 @@ class Sharded:
         kept = _kept([own for own in dealt if len(own)], found)
         order = np.argsort(kept)
         logprobs, n_tokens = (np.concatenate([part[i] for part in found])[order] for i in (0, 1))
-        return Likelihoods(logprobs, n_tokens, kept[order])
+        return Likelihoods(logprobs, n_tokens, kept[order], _features(found, order))
 
     def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield what the model costs on the first device, with nothing else going on in any process."""
@@ -114,6 +113,12 @@ def _kept(
     dealt: Sequence[NDArray[np.int64]], found: Sequence[ImageFeatures | Captions | Likelihoods]
 ) -> NDArray[np.int64]:
     return np.concatenate([own[part.kept] for own, part in zip(dealt, found, strict=True)])
+
+
+def _features(found: Sequence[Captions | Likelihoods], order: NDArray[np.int64]) -> Features | None:
+    """Return the features that all processes made on the way, in order; None where one made none."""
+    rows = [part.features for part in found if part.features is not None]
+    return _rows(rows)[order] if len(rows) == len(found) else None
 
 
 def _rows(parts: Sequence[Features]) -> Features:
