@@ -20,6 +20,7 @@ from cocabench.data.images import FileImage
 from cocabench.data.located import located
 from cocabench.data.prompts import class_names, templates
 from cocabench.data.targets import Target, targets
+from cocabench.data.unpacked import UNPACKED
 from cocabench.errors import DataError, MissingDataError
 from cocabench.types import Dataset, Example, ImageSource
 
@@ -29,7 +30,8 @@ SVHN = "vtab/svhn"
 class ClipBenchmark(Exported):
     """A data set by clip-benchmark's name, with the class names and templates that it gives.
 
-    dataset:  its name there, such as food101; path is the folder that --dataset_root would name.
+    dataset:  its name there, such as food101; path is the folder that --dataset_root would name. Where what torchvision
+              unpacks lies in --data-root itself, which several data sets may share, it is read there.
     split:    its name of the split; all where it has none (Caltech-101, EuroSAT, SUN397).
     language: of class names and templates: en, and for some data sets ar, cn, it, jp.
     Without download=True nothing is fetched: shells, subprocesses and sockets are closed while it builds. Images that
@@ -40,6 +42,11 @@ class ClipBenchmark(Exported):
     dataset: str
     split: str = "test"
     language: str = "en"
+
+    def location(self, root: Path) -> Path:
+        own, shared = super().location(root), root.expanduser().absolute()
+        unpacked = UNPACKED.get(self.dataset)
+        return shared if unpacked and not (own / unpacked).exists() and (shared / unpacked).exists() else own
 
     def read(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the data set; MissingDataError where its files are not there and download is False."""
@@ -91,9 +98,9 @@ class ClipBenchmark(Exported):
                 make = _svhn if self.dataset == SVHN else partial(builder.build_dataset, self.dataset)
                 items = make(root=str(folder), **chosen)
         except (RuntimeError, OSError, SystemExit) as error:
-            wanted = f"what torchvision or CLIP_benchmark unpacks for {self.dataset}"
+            unpacked = UNPACKED.get(self.dataset, f"what torchvision or CLIP_benchmark unpacks for {self.dataset}")
             said = _first_line(error).partition(". You can use download=True")[0]
-            raise self.missing(folder, f"incomplete: {said}", wanted) from None
+            raise self.missing(folder, f"incomplete: {said}", unpacked) from None
         except (AssertionError, ValueError, KeyError) as error:
             raise DataError(f"data.dataset {self.dataset!r}", _first_line(error)) from None
         notes = dict.fromkeys(str(one.message) for one in told)

@@ -2,6 +2,7 @@
 
 import importlib
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -77,6 +78,17 @@ def test_without_files_it_says_where_they_were_looked_for(name: str, tasks: dict
     assert "download=True" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", sorted(FORMATS.keys() - {"fer2013", "resisc45", "imagenet-o"}))
+def test_a_root_that_several_sets_share(name: str, written: Written, tmp_path: Path) -> None:
+    task, _ = written(name)
+    own = task.loader.build(tmp_path)
+    folder = tmp_path / str(task.spec.data["path"])
+    folder.rename(tmp_path / "shared")
+    found = task.loader.build(tmp_path / "shared")
+    assert [(e.id, e.label) for e in found.examples] == [(e.id, e.label) for e in own.examples]
+    assert found.classes == own.classes
+
+
 def test_a_lost_image_is_told_at_once(written: Written, tmp_path: Path) -> None:
     task, _ = written("food101")
     (tmp_path / "food101/food-101/images/apple_pie/1.jpg").unlink()
@@ -122,6 +134,14 @@ def test_pcams_images_are_found_again_without_decoding(
     assert len({source.identity() for source in sources}) == 3
     assert len({source.stamp() for source in sources} - {""}) == 3
     assert number_of(examples[2].image.open()) == 2
+
+
+@pytest.mark.slow
+def test_pcam_is_read_by_a_process_that_has_not_imported_h5py(written: Written, tmp_path: Path) -> None:
+    written("pcam")
+    code = "import sys, pathlib; from cocabench.registry import find_tasks; assert 'h5py' not in sys.modules; "
+    code += f"print(len(find_tasks(['pcam'])[0].loader.build(pathlib.Path({str(tmp_path)!r}))))"
+    assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "3\n"
 
 
 def test_pcam_needs_h5py_and_says_so(written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
