@@ -118,3 +118,7 @@ class ResultsError(CocabenchError):
 
 class UnpairedError(ResultsError):
     pass
+
+
+class IgnoredRecordWarning(UserWarning):
+    """A Record in a results folder that is left out; the command line prints it as a note."""

@@ -54,6 +54,8 @@ PARTS: Mapping[str, str] = {
 }
 """What each leaf of a signature is. Leaves that plugins add stand as they are."""
 
+_ENVIRONMENT = {"interval_seed": "--seed, of the resampling behind some intervals; it moves no value"}
+
 
 class Part(NamedTuple):
     """A leaf of a signature: its name, its value as text, and what it is, '' where that is not known."""
@@ -73,7 +75,7 @@ class Explanation(NamedTuple):
 
 def explain(record: Record) -> Explanation:
     """Return every leaf of a Record's signature in words."""
-    environment = tuple(Part(name, value, "") for name, value in record.environment.items())
+    environment = tuple(Part(name, value, _ENVIRONMENT.get(name, "")) for name, value in record.environment.items())
     return Explanation(_parts(record.signature.protocol), _parts(record.signature.model), environment)
 
 

@@ -13,7 +13,7 @@ import torch
 from cocabench import __version__
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.models.hardware import Hardware, machine_name
-from cocabench.plan import Job, Settings, measurable
+from cocabench.plan import INTERVAL_SEED, Job, Settings, measurable
 from cocabench.types import Model, Progress, Record
 
 
@@ -49,7 +49,7 @@ def measure(
         ),
         timing={"seconds": round(seconds, 3)},
         parameters=dict(model.parameters),
-        environment=environment(hardware),
+        environment={**environment(hardware), INTERVAL_SEED: str(settings.seed)},
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
     return record, samples

@@ -19,6 +19,10 @@ from cocabench.signature import digest
 from cocabench.store import Store
 from cocabench.types import Dataset, Record, Signature
 
+INTERVAL_SEED = "interval_seed"
+"""Where a Record's environment holds --seed. It moves no value: the ends of resampled intervals alone, and --limit's
+subset, whose hash is in the signature."""
+
 
 class State(StrEnum):
     READY = "ready"
@@ -220,6 +224,7 @@ def finished(job: Job, settings: Settings, store: Store) -> Record | None:
         "definitions": {name: metric.info for name, metric in able.items()},
         "skipped_metrics": {name: why for name, why in missing.items() if name not in able},
         "primary": primary,
+        "environment": {**record.environment, INTERVAL_SEED: str(settings.seed)},
     }
     return record.model_copy(update=changed)
 

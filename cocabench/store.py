@@ -13,6 +13,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from cocabench.debris import temporary
-from cocabench.errors import ResultsError
+from cocabench.errors import IgnoredRecordWarning, ResultsError
 from cocabench.signature import digest, short
 from cocabench.types import SCHEMA_VERSION, Record, Signature
 
@@ -272,7 +273,10 @@ class Results:
 
 
 def load(*paths: str | Path) -> Results:
-    """Return the Records of folders, Record files, or files with an array of them (``run --json``), oldest first."""
+    """Return the Records of folders, Record files, or files with an array of them (``run --json``), oldest first.
+
+    IgnoredRecordWarning for a Record in a folder that was renamed: its samples are not found, so it is left out.
+    """
     loaded = [item for path in paths for item in _load(Path(path))]
     if not loaded:
         raise ResultsError(", ".join(map(str, paths)), "no Records", fix="`cocabench run` writes them")
@@ -285,11 +289,27 @@ def is_record(file: Path) -> bool:
     return re.fullmatch(r".+-[0-9a-f]{12}\.json", file.name) is not None
 
 
+def _was_record(file: Path) -> bool:
+    """Tell whether a file holds a Record although its name is none; captions and other people's JSON do not."""
+    if file.name.endswith(CAPTIONS):
+        return False
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError):
+        return False
+    return isinstance(content, dict) and {"schema_version", "signature", "metrics"} <= content.keys()
+
+
 def _load(path: Path) -> Iterator[tuple[Record, Path | None]]:
     if path.is_dir():
         for file in sorted(path.rglob("*.json")):
-            if file.relative_to(path).parts[0] not in REFERENCE_FOLDERS and is_record(file):
+            if file.relative_to(path).parts[0] in REFERENCE_FOLDERS:
+                continue
+            if is_record(file):
                 yield read_record(file), file
+            elif _was_record(file):
+                text = f"{file}: a Record under another name than TASK-SIGNATURE.json is left out; name the file itself"
+                warnings.warn(text, IgnoredRecordWarning, stacklevel=3)
     elif path.is_file():
         try:
             content = json.loads(path.read_text(encoding="utf-8"))

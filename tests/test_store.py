@@ -12,7 +12,7 @@ import pytest
 
 import cocabench
 from cocabench import debris
-from cocabench.errors import ResultsError
+from cocabench.errors import IgnoredRecordWarning, ResultsError
 from cocabench.store import Store, read_record, samples_path, settle, slug, write_atomically
 from cocabench.types import Estimate, MetricInfo, Record, Signature
 
@@ -183,3 +183,16 @@ def test_names_that_clean_to_the_same_folder_stay_apart() -> None:
     assert slug("a/b") != slug("a:b")
     assert "/" not in slug("../../etc/passwd")
     assert slug("../x").startswith("x")
+
+
+def test_a_renamed_record_is_told_and_other_json_is_not(tmp_path: Path) -> None:
+    kept = next((Path(__file__).parents[1] / "results" / "baselines").rglob("emoji_retrieval*.json"))
+    folder = tmp_path / "demo_clip"
+    folder.mkdir()
+    (folder / kept.name).write_bytes(kept.read_bytes())
+    (folder / "notes.json").write_text('{"metrics": "mine"}')
+    (folder / "broken.json").write_text("{")
+    assert len(cocabench.load(tmp_path)) == 1
+    (folder / "mine.json").write_bytes(kept.read_bytes())
+    with pytest.warns(IgnoredRecordWarning, match=r"mine\.json: a Record under another name"):
+        assert len(cocabench.load(tmp_path)) == 1

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
 from collections.abc import Callable
-from typing import Annotated, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich.markup import escape
@@ -29,7 +30,7 @@ from cocabench.cli import (
 from cocabench.cli.console import err
 from cocabench.cli.options import flag
 from cocabench.cli.usage import Commands, in_words
-from cocabench.errors import CocabenchError
+from cocabench.errors import CocabenchError, IgnoredRecordWarning
 
 app = typer.Typer(
     cls=Commands,
@@ -76,13 +77,28 @@ def _options(
 def main() -> None:
     """Run the command line. An expected error is one line on stderr and an exit code, never a traceback."""
     try:
-        sys.exit(app(prog_name="cocabench", standalone_mode=False))
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", IgnoredRecordWarning)
+            warnings.showwarning = _note(warnings.showwarning)
+            sys.exit(app(prog_name="cocabench", standalone_mode=False))
     except CocabenchError as error:
         _fail(error)
     except typer.TyperException as error:
         if (known := in_words(error)) is not None:
             _fail(known)
         sys.exit(error.exit_code)
+
+
+def _note(otherwise: Callable[..., None]) -> Callable[..., None]:
+    """Return what shows a warning: ours as a note of one line, others as Python does."""
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if issubclass(category, IgnoredRecordWarning):
+            err.print(f"[yellow]note[/yellow] {escape(str(message))}", soft_wrap=True)
+        else:
+            otherwise(message, category, *where, **more)
+
+    return show
 
 
 def _fail(error: CocabenchError) -> NoReturn:

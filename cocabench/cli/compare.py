@@ -34,6 +34,21 @@ class Form(StrEnum):
     CSV = "csv"
 
 
+def print_results(results: Results, comparison: Comparison) -> None:
+    """Print the table of a Comparison of results, and what its models cost where that was measured."""
+    from cocabench import compare as comparing
+    from cocabench.cli.costs import print_costs, without_costs
+
+    scores = without_costs(comparison)
+    if scores.rows:
+        print_comparison(scores)
+    if scores.rows and len(scores.rows) < len(comparison.rows):
+        out.print()
+    if len(scores.rows) < len(comparison.rows):
+        chosen = comparing.choose(results).records
+        print_costs(comparing.compare(results, models=comparison.models, all_metrics=True), chosen)
+
+
 def print_comparison(comparison: Comparison) -> None:
     """Print the table of a Comparison, best values bold, findings marked, notes and totals below."""
     from cocabench.compare import legend
@@ -79,17 +94,20 @@ def _styled(verdict: str) -> str:
 
 def _print_totals(comparison: Comparison) -> None:
     """Print wins, ties and losses per kind of task, and the means over groups."""
-    from cocabench.compare import averages, tallies
+    from cocabench.compare import MEANS, averages, tallies
 
     for t in (tally for tally in tallies(comparison) if tally.tested):
         untested = f", {t.untested} not tested" if t.untested else ""
         said = f"{t.group}: {t.first} against {t.second}: {t.wins} better, {t.ties} no difference, {t.losses} worse"
         out.print(escape(said + untested), soft_wrap=True)
-    for mean in averages(comparison):
+    means = averages(comparison)
+    for mean in means:
         values = ", ".join(f"{value:.1f}" for value in mean.values)
         gaps = [f"{gap}{', unpaired' if gap.unpaired else ''}; {gap.verdict}" for gap in mean.differences if gap]
         said = f"mean over {len(mean.tasks)} tasks of {mean.group}: {values}"
         out.print(escape(" | ".join([said, *gaps])), soft_wrap=True)
+    if any(gap and gap.p_value is not None for mean in means for gap in mean.differences):
+        _dim(MEANS)
 
 
 OnlyModels = Annotated[
@@ -152,7 +170,7 @@ def compare(
     if as_json:
         print(json.dumps(tables.lines(comparison), ensure_ascii=False, allow_nan=False))
     elif form is Form.TABLE:
-        print_comparison(comparison)
+        print_results(found, comparison)
     else:
         print(tables.to_markdown(comparison) if form is Form.MARKDOWN else tables.to_csv(comparison), end="")
 

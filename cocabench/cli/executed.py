@@ -63,7 +63,7 @@ def _tell_failures(outcomes: Sequence[Outcome]) -> int:
 
 
 def _summary(outcomes: Sequence[Outcome], settings: Settings, as_json: bool) -> None:
-    from cocabench.cli.compare import print_comparison
+    from cocabench.cli.compare import print_results
     from cocabench.cli.epochs import print_best
     from cocabench.cli.published import print_published
     from cocabench.compare import compare
@@ -74,7 +74,8 @@ def _summary(outcomes: Sequence[Outcome], settings: Settings, as_json: bool) -> 
     if as_json:
         print(json.dumps([record.model_dump(mode="json") for record in records], ensure_ascii=False, allow_nan=False))
     elif records:
-        print_comparison(compare(Store(settings.output).results(records)))
+        results = Store(settings.output).results(records)
+        print_results(results, compare(results))
         print_published(records)
         print_best(records)
         for cost in training_costs(records):

@@ -21,11 +21,12 @@ from cocabench.compare.evidence import Evidence
 from cocabench.compare.legend import GALLERY, legend
 from cocabench.compare.sources import PUBLISHED, read
 from cocabench.compare.table import KINDS, Cell, Comparison, Row, compare, ranked, remarks
-from cocabench.compare.totals import Average, Tally, averages, tallies
+from cocabench.compare.totals import MEANS, Average, Tally, averages, tallies
 
 __all__ = [
     "GALLERY",
     "KINDS",
+    "MEANS",
     "PUBLISHED",
     "Average",
     "Cell",

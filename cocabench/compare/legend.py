@@ -7,13 +7,15 @@ from cocabench.compare.difference import LEVEL, Difference
 from cocabench.compare.table import Comparison
 from cocabench.metrics.paired import POWER
 
-INTERVALS = "± is half of a 95 % interval over images, rounded up; n counts images. Scores are times 100."
+INTERVALS = "± is half of a 95 % interval over images, rounded up; n counts images."
+TIMES_100 = " Scores are times 100."
 GALLERY = "Retrieval: intervals and tests are conditional on the fixed gallery; other images to search are not covered."
 
 
 def legend(comparison: Comparison) -> tuple[str, ...]:
     """Return the sentences that belong below a table: what ± is, what is held fixed, what a finding means."""
-    said = [INTERVALS]
+    times_100 = any(row.info.unit in ("fraction", "score") for row in comparison.rows)
+    said = [INTERVALS + (TIMES_100 if times_100 else "")]
     if any(row.evaluator == "retrieval" for row in comparison.rows):
         said.append(GALLERY)
     primary = [gap for row in comparison.rows if row.primary for gap in row.differences if gap]

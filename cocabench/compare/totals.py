@@ -12,6 +12,11 @@ from cocabench.compare.table import Comparison, Row
 from cocabench.metrics import paired
 from cocabench.text import points
 
+MEANS = (
+    "Means over tasks: intervals and p take the tasks as independent (tasks on the same images are not), "
+    "and p is not corrected for several means."
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Tally:

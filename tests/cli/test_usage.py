@@ -1,11 +1,14 @@
 """Wrong command lines: one line that says where, got, wanted, what to do; exit code 2 for bad input everywhere."""
 
+import json
 from pathlib import Path
 
 import pytest
 import torch
 
 from ..conftest import Command, task
+
+BASELINES = Path(__file__).parents[2] / "results" / "baselines"
 
 
 @pytest.mark.parametrize(
@@ -130,3 +133,29 @@ def test_a_dry_training_prints_its_commands_before_there_are_data(command: Comma
     told = command(*shared, "--set", f"train_data={tmp_path / 'later.csv'}")
     assert f"--train-data {tmp_path / 'later.csv'}" in told.out
     assert "later.csv: no such file" in told.err
+
+
+def test_a_renamed_record_is_a_note(command: Command, tmp_path: Path) -> None:
+    kept = next(BASELINES.rglob("emoji_retrieval*.json"))
+    for name in (kept.name, "mine.json"):
+        (tmp_path / name).write_bytes(kept.read_bytes())
+    told = command("show", tmp_path)
+    assert told.code == 0
+    assert told.err.strip().endswith("is left out; name the file itself")
+    assert len(told.err.strip().splitlines()) == 1
+
+
+def test_the_seed_stands_in_the_record_and_moves_no_value(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    shared = ("--tasks", data / "name.toml", "--data-root", data, "--json")
+    one, other = (
+        json.loads(
+            command("run", "--model", models / "clip", *shared, "--output", tmp_path / seed, "--seed", seed).out
+        )[0]
+        for seed in ("0", "7")
+    )
+    assert (one["environment"]["interval_seed"], other["environment"]["interval_seed"]) == ("0", "7")
+    assert one["signature"] == other["signature"]
+    for name, metric in one["metrics"].items():
+        assert metric["value"] == other["metrics"][name]["value"]

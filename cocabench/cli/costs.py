@@ -1,0 +1,72 @@
+"""What models cost, as the terminal shows it: operations, speed and memory with their units, a column per model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rich.markup import escape
+
+from cocabench.cli.console import out, print_table
+from cocabench.types import Record
+
+if TYPE_CHECKING:
+    from cocabench.compare import Cell, Comparison, Row
+    from cocabench.text import Footnotes
+
+EVALUATOR = "efficiency"
+
+ROWS = {
+    "gflops": "GFLOPs, all towers",
+    "images_per_s": "images/s",
+    "texts_per_s": "texts/s",
+    "captions_per_s": "captions/s",
+    "peak_memory_mib": "memory, MiB",
+    "train_step_s": "training step, s",
+    "train_memory_mib": "training memory, MiB",
+}
+"""The metrics that are shown, with what stands before them."""
+
+
+def without_costs(comparison: Comparison) -> Comparison:
+    """Return a table without the rows of efficiency, which have one of their own."""
+    return replace(comparison, rows=tuple(row for row in comparison.rows if row.evaluator != EVALUATOR))
+
+
+def print_costs(comparison: Comparison, records: Sequence[Record]) -> None:
+    """Print the efficiency rows of a table of all metrics; a number's note stands below, as do machine and batches."""
+    from cocabench.text import Footnotes
+
+    rows = {row.metric: row for row in comparison.rows if row.evaluator == EVALUATOR}
+    if not rows:
+        return
+    footnotes = Footnotes()
+    lines = [[label, *_line(rows[name], footnotes)] for name, label in ROWS.items() if name in rows]
+    print_table(["cost", *map(escape, comparison.models)], lines, numbers_from=1)
+    for i, note in enumerate(footnotes.notes, 1):
+        out.print(f"[dim]{escape(f'[{i}] {note}')}[/dim]", soft_wrap=True)
+    told = dict.fromkeys(_machine(r) for r in records if r.evaluator == EVALUATOR and r.model in comparison.models)
+    for where in told:
+        out.print(f"[dim]{escape(where)}; ± reaches the repeat that is furthest off.[/dim]", soft_wrap=True)
+
+
+def _line(row: Row, footnotes: Footnotes) -> list[str]:
+    from cocabench.compare import remarks
+
+    marks = (footnotes.mark(remarks(cell, apart=True)).replace("\\", "") for cell in row.cells)
+    return [escape(_value(cell, row) + mark) for cell, mark in zip(row.cells, marks, strict=True)]
+
+
+def _value(cell: Cell, row: Row) -> str:
+    from cocabench.text import number
+
+    if cell.estimate is None or cell.estimate.value is None:
+        return "–"
+    return number(cell.estimate.model_copy(update={"n": 0}), row.info)
+
+
+def _machine(record: Record) -> str:
+    protocol = record.signature.protocol
+    batches = f"batches of {protocol.get('batch_size')}, in training of {protocol.get('train_batch_size')}"
+    return f"{protocol.get('machine')}, threads: {protocol.get('threads')}, {batches}"
