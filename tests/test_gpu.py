@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from benchmarks.make_decoding_goldens import MODELS, build, images
-from cocabench.models.decode import DecodeOptions, generate_scored
+from cocabench.models.decode import DecodeOptions, caption_logprob, generate_scored
 from cocabench.models.decoding import beams, replay, steps
 from cocabench.models.decoding.steps import Stepping
 from cocabench.models.hardware import Precision, hardware
@@ -48,6 +48,18 @@ def _captions(device: str, dtype: torch.dtype, stepping: Stepping) -> list[list[
 def test_captions_on_the_gpu_are_the_cpus(stepping: Stepping) -> None:
     """In float64, so that no choice hangs on rounding; steps cached, replayed as CUDA graphs, and recomputed."""
     assert _captions("cuda", torch.float64, stepping) == _captions("cpu", torch.float64, "cached")
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_likelihoods_on_the_gpu_are_the_cpus() -> None:
+    texts = torch.randint(8, 40, (12, 3, 20), generator=torch.Generator().manual_seed(0))
+
+    def totals(device: str) -> torch.Tensor:
+        model, pixels = build("base").to(device, torch.float64), images("base", 12).to(device, torch.float64)
+        return caption_logprob(model, pixels, texts.to(device)).total.cpu()
+
+    torch.testing.assert_close(totals("cuda"), totals("cpu"), rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.gpu

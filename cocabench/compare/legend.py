@@ -9,6 +9,7 @@ from cocabench.metrics.paired import POWER
 
 INTERVALS = "± is half of a 95 % interval over images, rounded up; n counts images."
 TIMES_100 = " Scores are times 100."
+ITEMS = "Selection: items of one image are drawn together; an item of several images counts as one."
 GALLERY = "Retrieval: intervals and tests are conditional on the fixed gallery; other images to search are not covered."
 
 
@@ -18,6 +19,8 @@ def legend(comparison: Comparison) -> tuple[str, ...]:
     said = [INTERVALS + (TIMES_100 if times_100 else "")]
     if any(row.evaluator == "retrieval" for row in comparison.rows):
         said.append(GALLERY)
+    if any(row.evaluator == "image_caption_selection" for row in comparison.rows):
+        said.append(ITEMS)
     primary = [gap for row in comparison.rows if row.primary for gap in row.differences if gap]
     others = [gap for row in comparison.rows if not row.primary for gap in row.differences if gap]
     return (*said, *_tests(primary, others))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ class Winoground(LocalLoader):
     """Items with image_0, image_1 … and caption_0, caption_1 …, the k-th caption being that of the k-th image.
 
     annotations: JSON lines with these keys and id, in path or its folder data/, where image_0 names a file of images,
-    with or without its ending; or *.parquet as the hub serves it, the images inside.
+    with or without its ending. Else *.parquet as the hub serves it, there or in data/, or the *.arrow files that the
+    package datasets keeps at any depth (CLIP_benchmark's download); the images are inside.
     images: the images' folder beside the annotations.
     """
 
@@ -34,10 +35,10 @@ class Winoground(LocalLoader):
         folder = self.folder(root)
         if file := find_file((folder, folder / "data"), self.annotations):
             rows, as_image = json_lines(file), self._in_folder(file.parent / self.images)
-        elif files := sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]):
-            file, rows, as_image = files[0], _parquet_rows(files), _inside
+        elif files := _tables(folder):
+            file, rows, as_image = files[0], [row for one in files for row in _rows(one)], _inside
         else:
-            raise self.missing(folder, f"neither {self.annotations} nor *.parquet there or in data/")
+            raise self.missing(folder, f"neither {self.annotations} nor *.parquet there or in data/, nor *.arrow below")
         examples = [_example(row, number, file, as_image) for number, row in enumerate(rows)]
         self.require([image.path for e in examples for image in e.images if isinstance(image, FileImage)])
         return sound(Dataset(self.name, "test", examples), file, texts=True)
@@ -56,17 +57,30 @@ class Winoground(LocalLoader):
 
 
 def _inside(cell: Any, where: str) -> ImageSource:
-    """An image as the hub's parquet has it: {"bytes": …, "path": …}."""
-    content = cell.get("bytes") if isinstance(cell, dict) else cell
+    """An image as the hub's tables have it: {"bytes": …, "path": …}, the path of a file where there are no bytes."""
+    content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    if content is None and path:
+        return FileImage(Path(path))
     if not isinstance(content, bytes):
         raise DataError(where, f"a {type(content).__name__}", wanted="an encoded image")
     return BytesImage(content, where)
 
 
-def _parquet_rows(files: Iterable[Path]) -> list[Row]:
+def _tables(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]) or sorted(folder.rglob("*.arrow"))
+
+
+def _rows(file: Path) -> list[Row]:
+    import pyarrow as pa
     import pyarrow.parquet as pq
 
-    return [row for file in files for row in pq.read_table(file).to_pylist()]
+    try:
+        if file.suffix == ".parquet":
+            return list(pq.read_table(file).to_pylist())
+        with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
+            return list(stream.read_all().to_pylist())
+    except pa.ArrowInvalid as error:
+        raise DataError(str(file), f"not readable ({error})", fix="download it again") from None
 
 
 def _example(row: Row, number: int, file: Path, as_image: AsImage) -> Example:

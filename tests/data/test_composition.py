@@ -1,6 +1,7 @@
 """Loaders of captions with negatives, and of images to be told apart: SugarCrepe, Winoground, tables of one's own."""
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,27 @@ def as_parquet(folder: Path) -> None:
     pq.write_table(pa.Table.from_pylist(rows), folder / "0000.parquet")
 
 
+def as_arrow(folder: Path, *, inside: bool = True) -> None:
+    """As the package datasets keeps what CLIP_benchmark downloads: streams, the images inside or beside."""
+    as_parquet(folder)
+    table = pq.read_table(folder / "0000.parquet")
+    (folder / "0000.parquet").unlink()
+    rows = table.to_pylist()
+    for row in rows if not inside else ():
+        for key in ("image_0", "image_1"):
+            path = write(folder / "extracted" / row[key]["path"], row[key]["bytes"])
+            row[key] = {"bytes": None, "path": str(path)}
+    file = folder / "facebook___winoground/default/0.0.0/winoground-test.arrow"
+    file.parent.mkdir(parents=True)
+    table = pa.Table.from_pylist(rows, schema=table.schema)
+    with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_stream(sink, table.schema) as stream:
+        stream.write_table(table)
+
+
 class TestWinoground:
     loader = Winoground(path="winoground", source="the hub")
 
-    @pytest.mark.parametrize("write_as", [as_jsonl, as_parquet])
+    @pytest.mark.parametrize("write_as", [as_jsonl, as_parquet, as_arrow, partial(as_arrow, inside=False)])
     @pytest.mark.parametrize("below", ["", "data"])
     def test_as_the_hub_has_it(self, tmp_path: Path, write_as: Any, below: str) -> None:
         write_as(tmp_path / "winoground" / below)
@@ -124,7 +142,7 @@ class TestWinoground:
     def test_what_is_missing_is_named(self, tmp_path: Path) -> None:
         folder = tmp_path / "winoground"
         folder.mkdir()
-        with pytest.raises(MissingDataError, match=r"neither examples\.jsonl nor \*\.parquet there or in data/"):
+        with pytest.raises(MissingDataError, match=r"neither examples\.jsonl nor \*\.parquet there or in data/, nor"):
             self.loader.build(tmp_path)
         write(folder / "examples.jsonl", json.dumps(ROWS[0]))
         with pytest.raises(MissingDataError, match="no such folder"):
@@ -142,6 +160,12 @@ class TestWinoground:
         rows = [ROWS[0], {key: value for key, value in ROWS[1].items() if key != lost}]
         write(tmp_path / "winoground/examples.jsonl", "\n".join(map(json.dumps, rows)))
         with pytest.raises(DataError, match=r"item 1 has \d images and \d captions"):
+            self.loader.build(tmp_path)
+
+    @pytest.mark.parametrize("name", ["0.parquet", "deep/x.arrow"])
+    def test_a_broken_table_is_told(self, tmp_path: Path, name: str) -> None:
+        write(tmp_path / "winoground" / name, "<html>")
+        with pytest.raises(DataError, match=f"{name}: not readable"):
             self.loader.build(tmp_path)
 
     def test_a_column_without_images_is_told(self, tmp_path: Path) -> None:

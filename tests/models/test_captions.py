@@ -7,7 +7,7 @@ import torch
 from cocabench.errors import NumericsError
 from cocabench.models import open_clip
 from cocabench.models.captions import SpecialIds, truncated
-from cocabench.models.decode import DecodeOptions, caption_logprob
+from cocabench.models.decode import DecodeOptions, caption_logprob, encoded_logprob
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip import OpenClip
 from cocabench.registry import find_tasks, model_plans
@@ -67,11 +67,23 @@ def test_likelihoods_are_those_of_the_decoder_whatever_the_batches(monkeypatch: 
         one = caption_logprob(model.net, pixels, row.expand(5, -1), eos_token_id=49407)
         np.testing.assert_allclose(found.logprobs[:, column], one.total, rtol=1e-4)
         assert set(found.n_tokens[:, column]) == {int(one.n_tokens[0])}
-    monkeypatch.setattr(open_clip, "MOST_TEXTS", 3)
-    np.testing.assert_allclose(model.likelihoods(sources, [texts] * 5).logprobs, found.logprobs, rtol=1e-4)
     own = [texts[i % 3 :] + texts[: i % 3] for i in range(5)]
     turned = np.array([np.roll(row, -(i % 3)) for i, row in enumerate(found.logprobs)])
     np.testing.assert_allclose(model.likelihoods(sources, own).logprobs, turned, rtol=1e-4)
+    assert not model.warnings
+    with monkeypatch.context() as small:
+        small.setattr(open_clip, "encoded_logprob", _for_two)
+        np.testing.assert_allclose(model.likelihoods(sources, own).logprobs, turned, rtol=1e-4)
+    assert model.warnings == ["out of memory at 5 likelihoods a batch; went on with 2"]
+    monkeypatch.setattr(open_clip, "MOST_TEXTS", 3)
+    np.testing.assert_allclose(model.likelihoods(sources, [texts] * 5).logprobs, found.logprobs, rtol=1e-4)
+
+
+def _for_two(net: object, embs: torch.Tensor, texts: torch.Tensor, **ends: int) -> object:
+    """Say how likely texts are, on a machine with memory for two images."""
+    if len(embs) > 2:
+        raise torch.OutOfMemoryError
+    return encoded_logprob(net, embs, texts, **ends)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
