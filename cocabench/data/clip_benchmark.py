@@ -43,6 +43,10 @@ class ClipBenchmark(Exported):
     split: str = "test"
     language: str = "en"
 
+    @property
+    def exported_split(self) -> str:
+        return "test" if self.split == "all" else self.split
+
     def location(self, root: Path) -> Path:
         own, shared = super().location(root), root.expanduser().absolute()
         unpacked = UNPACKED.get(self.dataset)

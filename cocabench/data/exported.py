@@ -16,7 +16,8 @@ class Exported(LocalLoader):
 
     wds: CLIP_benchmark's name of it as a webdataset: vtab/pets for its wds/vtab/pets; '' where it has none. Its folder
          (wds_vtab-pets, DataComp's wds_vtab-pets_test, or wds/vtab/pets) is read where path is not there, and path
-         itself where it holds shards. Class names are the folder's, so that they fit its labels.
+         itself where it holds shards. Class names are the folder's, so that they fit its labels. Its split is the
+         loader's own, under CLIP_benchmark's name.
     """
 
     wds: str = ""
@@ -25,7 +26,7 @@ class Exported(LocalLoader):
         """Return the data set, from its own files or its webdataset; MissingDataError where neither is there."""
         if (place := self._webdataset(root)) is None:
             return self.read(root, download=download)
-        shards = WebDataset(path=place, split=self._part, source=self.source)
+        shards = WebDataset(path=place, split=self.exported_split, source=self.source)
         return replace(shards.build(root), name=self.name)
 
     def read(self, root: Path, *, download: bool = False) -> Dataset:
@@ -40,18 +41,18 @@ class Exported(LocalLoader):
         return MissingDataError(error.where, error.got, wanted=error.wanted, fix=f"{error.fix}, {other}")
 
     @property
-    def _part(self) -> str:
-        """The webdataset's split: CLIP_benchmark exports as test what the set's own files may call val."""
-        return "train" if getattr(self, "split", "") == "train" else "test"
+    def exported_split(self) -> str:
+        """CLIP_benchmark's name of the split."""
+        return str(getattr(self, "split", "test"))
 
     def _webdataset(self, root: Path) -> str | None:
         """Return the folder below root that holds the set's webdataset; None where its own files are to be read."""
         if not self.wds:
             return None
         if self.location(root).exists():
-            return self.path if any((self.location(root) / self._part).glob("*.tar")) else None
+            return self.path if any((self.location(root) / self.exported_split).glob("*.tar")) else None
         return next((folder for folder in self._folders() if (root.expanduser() / folder).is_dir()), None)
 
     def _folders(self) -> tuple[str, ...]:
         flat = "wds_" + self.wds.replace("/", "-")
-        return flat, f"{flat}_{self._part}", f"wds/{self.wds}"
+        return flat, f"{flat}_{self.exported_split}", f"wds/{self.wds}"

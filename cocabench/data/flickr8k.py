@@ -6,7 +6,8 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from cocabench.data.base import LocalLoader, sound
+from cocabench.data.base import sound
+from cocabench.data.exported import Exported
 from cocabench.data.files import absent, find_file, folder_with, read_lines, some, subfolders
 from cocabench.data.images import FileImage
 from cocabench.errors import DataError
@@ -24,7 +25,7 @@ class Tokens(NamedTuple):
     malformed: dict[str, str]
 
 
-class Flickr8k(LocalLoader):
+class Flickr8k(Exported):
     """Images and captions of Flickr8k.token.txt.
 
     split:  train (6,000), val (1,000), test (1,000), or all images (8,091): published numbers differ by which of the
@@ -36,7 +37,7 @@ class Flickr8k(LocalLoader):
     split: Literal["train", "val", "test", "all"] = "test"
     images: str = ""
 
-    def build(self, root: Path, *, download: bool = False) -> Dataset:
+    def read(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the split's images in the order of its file; ids are file stems."""
         folder = self.folder(root)
         file = self._text_file(folder, TOKENS)

@@ -37,6 +37,10 @@ class ImageNet(Exported):
     split: str = "val"
     synsets: str = "imagenet1k"
 
+    @property
+    def exported_split(self) -> str:
+        return "train" if self.split == "train" else "test"
+
     def read(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the split's images with class names and templates of CLIP_benchmark."""
         top = self.folder(root)

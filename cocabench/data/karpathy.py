@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
-from cocabench.data.base import LocalLoader, sound
+from cocabench.data.base import sound
+from cocabench.data.exported import Exported
 from cocabench.data.files import find_file, folder_with, read_json, some
 from cocabench.data.images import FileImage
 from cocabench.errors import DataError
 from cocabench.types import Dataset, Example
 
 
-class Karpathy(LocalLoader):
+class Karpathy(Exported):
     """Images and captions by one of Karpathy's JSON files (its "raw" sentences, stripped).
 
     split:        train, val, test, or restval (COCO); ``train+restval`` joins two.
@@ -31,7 +32,13 @@ class Karpathy(LocalLoader):
     images: str = ""
     max_captions: Annotated[int, Field(ge=1)] | None = None
 
-    def build(self, root: Path, *, download: bool = False) -> Dataset:
+    @model_validator(mode="after")
+    def _all_captions_of_a_webdataset(self) -> Self:
+        if self.wds and self.max_captions:
+            raise ValueError("max_captions and wds exclude each other: a webdataset's captions are all taken")
+        return self
+
+    def read(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the split's images in the file's order."""
         folder = self.folder(root)
         file = self._annotations(folder, root.expanduser())

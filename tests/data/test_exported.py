@@ -3,8 +3,10 @@
 from pathlib import Path
 
 import pytest
+from pydantic import ValidationError
 
 from cocabench.data.clip_benchmark import ClipBenchmark
+from cocabench.data.karpathy import Karpathy
 from cocabench.data.prompts import templates
 from cocabench.errors import DataError, MissingDataError
 from cocabench.plan import Settings, prepare
@@ -106,6 +108,31 @@ def test_the_train_split_is_not_taken_for_the_test_split(tmp_path: Path) -> None
     assert len(train.model_copy(update={"split": "test"}).build(tmp_path)) == 2
     with pytest.raises(MissingDataError, match="1 of 2 shards"):
         train.build(tmp_path)
+
+
+def test_another_split_is_not_taken_for_the_test_split(tmp_path: Path) -> None:
+    shards(tmp_path / "wds_vtab-dtd")
+    with pytest.raises(MissingDataError, match=r"wds_vtab-dtd: no shards"):
+        ClipBenchmark(path="dtd", dataset="dtd", split="val", wds="vtab/dtd").build(tmp_path)
+
+
+def test_imagenets_val_is_what_is_exported_as_test(tasks: dict[str, Task], tmp_path: Path) -> None:
+    shards(tmp_path / "wds_imagenet1k", "tench\ngoldfish\n")
+    assert len(tasks["imagenet1k"].loader.build(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("name", ["flickr30k", "flickr30k_captions", "mscoco_captions", "coco_karpathy_test"])
+def test_captions_come_as_a_webdataset_too(name: str, tasks: dict[str, Task], tmp_path: Path) -> None:
+    folder = tmp_path / ("wds_flickr30k" if "flickr" in name else "wds_mscoco_captions_test")
+    write_tar(folder / "test/0.tar", {"s0.webp": encoded(kind="WEBP"), "s0.txt": "a dog\na cat"})
+    write(folder / "test/nshards.txt", "1")
+    write(folder / "dataset_type.txt", "retrieval")
+    assert [example.texts for example in tasks[name].loader.build(tmp_path).examples] == [("a dog", "a cat")]
+
+
+def test_a_part_of_a_webdatasets_captions_is_refused() -> None:
+    with pytest.raises(ValidationError, match="max_captions and wds exclude each other"):
+        Karpathy(path="coco", wds="mscoco_captions", max_captions=5)
 
 
 class TestNamesOfClipBenchmark:

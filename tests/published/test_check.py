@@ -41,6 +41,19 @@ def test_every_source_is_a_match_the_most_trusted_first_and_unknown_models_have_
     assert check([record("mine", metrics=0.5)]) == []
 
 
+def test_a_number_of_vtab_stands_beside_the_task_of_the_same_images_with_what_differs() -> None:
+    metrics = {"acc1": estimate(0.7, 0.004, n=6149), "mean_per_class_recall": estimate(0.7, 0.004, n=6149)}
+    found = check([record("ViT-L-14:openai", "flowers", metrics)])
+    assert [(m.source, m.metric) for m in found] == [
+        ("open_clip", "mean_per_class_recall"),
+        ("CLIP_benchmark", "acc1"),
+        ("CLIP_benchmark", "mean_per_class_recall"),
+    ]
+    assert all("class names of TFDS" in match.note for match in found)
+    assert check([record("ViT-L-14:openai", "eurosat", metrics)]) == []
+    assert len(check([record("ViT-L-14:openai", "vtab/eurosat", metrics)])) == 3
+
+
 @pytest.mark.parametrize(
     ("changed", "what"),
     [
