@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import os
+import pickle
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from multiprocessing import forkserver, get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -14,7 +18,10 @@ from torch.utils.data import DataLoader, Dataset
 
 from cocabench.errors import BadImageError, DataError
 from cocabench.models.build import Transform
-from cocabench.types import ImageSource
+from cocabench.types import IdentifiedSource, ImageSource
+
+SPARE_CORES = 4
+"""Of so many cores one is free while a model is loaded."""
 
 
 class Batch(NamedTuple):
@@ -26,15 +33,23 @@ class Batch(NamedTuple):
 
 
 class _Images(Dataset[torch.Tensor | DataError]):
+    """Images by their source, so that each source travels once, to the worker that reads it; or by their number.
+
+    Other people's data sets may lie in memory whole, in each of their sources: these are sent once to every worker.
+    """
+
     def __init__(self, sources: Sequence[ImageSource], transform: Transform) -> None:
-        self.sources, self.transform = sources, transform
+        light = all(isinstance(source, IdentifiedSource) for source in sources)
+        self.keys: Sequence[ImageSource | int] = sources if light else range(len(sources))
+        self.sources, self.transform = () if light else sources, transform
 
-    def __len__(self) -> int:
-        return len(self.sources)
+    def __getstate__(self) -> dict[str, Any]:
+        return {"keys": (), "sources": self.sources, "transform": self.transform}
 
-    def __getitem__(self, index: int) -> torch.Tensor | DataError:
+    def __getitem__(self, key: ImageSource | int) -> torch.Tensor | DataError:
+        source = self.sources[key] if isinstance(key, int) else key
         try:
-            return self.transform(_untold(self.sources[index].open()))
+            return self.transform(_untold(source.open()))
         except DataError as error:  # told, not raised: a worker's exception would lose its class on the way
             return error
 
@@ -61,12 +76,16 @@ def batches(
 
     pin: pixels in page-locked memory, where a thread puts them while a GPU computes the batch before.
     """
+    images = _Images(sources, transform)
+    asked = default_workers(len(sources)) if workers is None else workers
+    n = asked if asked and _can_travel(images, sources) else 0
     loader = DataLoader(
-        _Images(sources, transform),
-        batch_size=batch_size,
-        num_workers=default_workers(len(sources)) if workers is None else workers,
+        images,
+        batch_sampler=[list(images.keys[start : start + batch_size]) for start in range(0, len(sources), batch_size)],
+        num_workers=n,
         collate_fn=_collated,
         pin_memory=pin,
+        multiprocessing_context=_clean_processes() if n else None,
     )
     start = 0
     for read in loader:
@@ -76,6 +95,34 @@ def batches(
         if len(read.good):
             yield Batch(read.pixels, start + np.array(read.good, np.int64), start + read.n)
         start += read.n
+
+
+def _clean_processes() -> BaseContext:
+    """Return how workers are started: not as copies of this process, of which a thread may hold any lock just then.
+
+    (It builds the next model, or moves the progress bar.) They are copies of a server that has imported what they need.
+    """
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    return context
+
+
+def start_ahead(workers: int | None) -> None:
+    """Start that server, which takes seconds, where there is a core to spare; workers: as of ``batches``."""
+    if workers != 0 and (os.cpu_count() or 1) >= SPARE_CORES and "forkserver" in get_all_start_methods():
+        _clean_processes()
+        forkserver.ensure_running()
+
+
+def _can_travel(images: _Images, sources: Sequence[ImageSource]) -> bool:
+    """Tell whether workers can be given the images: a plugin's may hold what cannot be pickled."""
+    try:
+        ForkingPickler.dumps((images, sources[:1]))
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return False
+    return True
 
 
 class _Read(NamedTuple):

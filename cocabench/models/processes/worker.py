@@ -10,6 +10,7 @@ from typing import Any, NamedTuple, cast
 import torch
 
 from cocabench.errors import CocabenchError, ModelError
+from cocabench.models.batches import start_ahead
 from cocabench.models.hardware import Hardware
 from cocabench.models.processes.ahead import Ahead
 from cocabench.registry import ModelPlan
@@ -47,6 +48,7 @@ class Worker:
         if own.device.type == "cuda" and own.device.index is not None:
             torch.cuda.set_device(own.device)
         own = own if own.workers is not None else replace(own, workers=self.workers)
+        start_ahead(own.workers)
         self.model = self.ahead.load(plan, own)
         self.ahead.start(then)
         return dict(self.model.parameters)
