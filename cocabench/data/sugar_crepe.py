@@ -18,8 +18,9 @@ IMAGES = ("val2017", "images/val2017", "../coco/val2017", "../coco/images/val201
 class SugarCrepe(LocalLoader):
     """An image with its captions and a negative for each, by a file {key: {filename, caption, negative_caption}}.
 
-    subset: add_att … swap_obj; SUBSET.json lies in path, or in its folder data/ as in SugarCrepe's repository.
-    images: the images' folder, relative to path; by default the first of IMAGES that is there.
+    subset: add_att … swap_obj; SUBSET.json lies in path, in its folder data/ as in SugarCrepe's repository, or in
+            SUBSET/ as CLIP_benchmark has it where --dataset_root names the data set.
+    images: the images' folder, relative to path; by default val2017 beside the file, or the first of IMAGES.
     Ids are file stems. Several captions of an image are one example: they depend on each other.
     """
 
@@ -29,10 +30,10 @@ class SugarCrepe(LocalLoader):
     def build(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the file's images in the order of first appearance."""
         folder = self.folder(root)
-        if (file := find_file((folder, folder / "data"), f"{self.subset}.json")) is None:
-            raise self.missing(folder, f"no {self.subset}.json there nor in data/")
+        if (file := find_file((folder, folder / "data", folder / self.subset), f"{self.subset}.json")) is None:
+            raise self.missing(folder, f"no {self.subset}.json there nor in data/ or {self.subset}/")
         pairs = _pairs(file)
-        base = self._image_folder(folder)
+        base = self._image_folder(folder, file.parent)
         self.require([base / name for name in pairs])
         examples = [
             Example(
@@ -45,11 +46,12 @@ class SugarCrepe(LocalLoader):
         ]
         return sound(Dataset(f"{self.name}/{self.subset}", "test", examples), file, texts=True)
 
-    def _image_folder(self, folder: Path) -> Path:
-        looked = [self.images] if self.images else IMAGES
-        if found := next((folder / name for name in looked if (folder / name).is_dir()), None):
+    def _image_folder(self, folder: Path, beside: Path) -> Path:
+        usual = [beside / "val2017", *(folder / name for name in IMAGES)]
+        looked = [folder / self.images] if self.images else usual
+        if found := next((place for place in looked if place.is_dir()), None):
             return found
-        raise self.missing(folder, "no images", wanted=f"COCO's val2017 in one of {', '.join(looked)}")
+        raise self.missing(folder, "no images", wanted=f"COCO's val2017 in {self.images or ' or '.join(IMAGES)}")
 
 
 def _pairs(file: Path) -> dict[str, list[tuple[str, str]]]:

@@ -48,12 +48,16 @@ class TestSugarCrepe:
         crepes(tmp_path, file="sugar_crepe/data/add_att.json", images="elsewhere")
         assert len(self.loader.model_copy(update={"images": "../elsewhere"}).build(tmp_path)) == 2
 
+    def test_as_clip_benchmark_has_it_with_a_folder_per_data_set(self, tmp_path: Path) -> None:
+        crepes(tmp_path, file="sugar_crepe/add_att/add_att.json", images="sugar_crepe/add_att/val2017")
+        assert len(self.loader.build(tmp_path)) == 2
+
     def test_what_is_missing_is_named(self, tmp_path: Path) -> None:
         (tmp_path / "sugar_crepe").mkdir()
-        with pytest.raises(MissingDataError, match=r"no add_att\.json there nor in data/; .*\(github\)"):
+        with pytest.raises(MissingDataError, match=r"no add_att\.json there nor in data/ or add_att/; .*\(github\)"):
             self.loader.build(tmp_path)
         write_json(tmp_path / "sugar_crepe/add_att.json", CREPES)
-        with pytest.raises(MissingDataError, match="no images; wanted COCO's val2017 in one of val2017"):
+        with pytest.raises(MissingDataError, match="no images; wanted COCO's val2017 in val2017 or"):
             self.loader.build(tmp_path)
         draw(tmp_path / "sugar_crepe/val2017/000000085329.jpg")
         with pytest.raises(MissingDataError, match=r"1 of 2 images missing: 000000000139\.jpg"):
