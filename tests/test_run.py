@@ -214,7 +214,7 @@ def test_a_batch_of_texts_is_not_halved_for_images(models: Path, monkeypatch: py
             raise torch.OutOfMemoryError("too many")
 
     for kind, most in (("images", 2), ("texts", 8), ("images", 2)):
-        model._smaller_if_needed(partial(work, kind, most), pixels, kind)
+        model._smaller_if_needed(partial(work, kind, most), kind, pixels)
     assert sizes == {"images": [8, 4] + [2] * 8, "texts": [8]}
 
 

@@ -65,6 +65,15 @@ def sound(dataset: Dataset, where: Path, *, texts: bool = False) -> Dataset:
     return dataset
 
 
+def check_captioned(dataset: Dataset, what: str) -> None:
+    """DataError where an example has no caption (what: of which kind), or several images to be told apart."""
+    if without := next((example.id for example in dataset.examples if not example.texts), None):
+        raise DataError(dataset.name, f"no {what} for {without}", wanted="one at least for every image")
+    if several := next((example.id for example in dataset.examples if example.others), None):
+        fix = 'evaluator = "image_caption_selection" reads such data'
+        raise DataError(dataset.name, f"several images in {several}", wanted="one", fix=fix)
+
+
 def _labels(example: Example) -> tuple[int, ...]:
     label = () if example.label is None else example.label
     return label if isinstance(label, tuple) else (label,)

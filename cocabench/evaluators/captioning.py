@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import Field, JsonValue, PrivateAttr, field_validator, model_validator
 
-from cocabench.errors import DataError, UnknownNameError
+from cocabench.data.base import check_captioned
+from cocabench.errors import UnknownNameError
 from cocabench.evaluators import clipscore
 from cocabench.metrics import captions
 from cocabench.metrics.base import Metric, Samples
@@ -131,8 +132,7 @@ class Captioning(Spec):
         return missing
 
     def score(self, model: Model, dataset: Dataset, *, progress: Progress = silent) -> Iterator[SampleScore]:
-        if without := next((example.id for example in dataset.examples if not example.texts), None):
-            raise DataError(dataset.name, f"no reference caption for {without}", wanted="one at least for every image")
+        check_captioned(dataset, "reference caption")
         self._troubles.clear()
         options = self._options()
         sources = [example.image for example in dataset.examples]

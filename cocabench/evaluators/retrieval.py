@@ -8,7 +8,7 @@ from typing import Annotated, ClassVar, Literal
 import numpy as np
 from pydantic import Field, JsonValue
 
-from cocabench.errors import DataError
+from cocabench.data.base import check_captioned
 from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.chance import alarm
 from cocabench.metrics.classification import ranks_of
@@ -56,8 +56,7 @@ class Retrieval(Spec):
         return {}
 
     def score(self, model: Model, dataset: Dataset, *, progress: Progress = silent) -> Iterator[SampleScore]:
-        if without := next((example.id for example in dataset.examples if not example.texts), None):
-            raise DataError(dataset.name, f"no caption for {without}", wanted="one at least for every image")
+        check_captioned(dataset, "caption")
         images = model.encode_images([example.image for example in dataset.examples], progress=progress)
         examples = [dataset.examples[i] for i in images.kept]
         texts = [text for example in examples for text in example.texts]

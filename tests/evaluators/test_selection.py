@@ -22,6 +22,8 @@ from cocabench.compare import compare
 from cocabench.data.images import BytesImage
 from cocabench.data.sugar_crepe import SugarCrepe
 from cocabench.errors import DataError, NumericsError
+from cocabench.evaluators.captioning import Captioning
+from cocabench.evaluators.retrieval import Retrieval
 from cocabench.evaluators.selection import ImageCaptionSelection
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.models.hardware import hardware
@@ -195,6 +197,12 @@ def test_what_is_no_choice_is_told_and_equal_captions_are_noted() -> None:
     assert evaluator.notes(same) == ["1 item with equal captions: they tie, and count as wrong"]
     assert measured(Known(), same)[0]["acc"] == 0
     assert not evaluator.notes(data)
+
+
+@pytest.mark.parametrize("evaluator", [Retrieval(), Captioning(metrics=())])  # type: ignore[call-arg]
+def test_other_evaluators_refuse_what_they_would_read_wrong(evaluator: Retrieval | Captioning) -> None:
+    with pytest.raises(DataError, match='several images in 0; wanted one; evaluator = "image_caption_selection"'):
+        list(evaluator.score(Known(), DATA["two images"]))  # type: ignore[arg-type]
 
 
 def test_the_thumbnail_of_an_item_shows_all_its_images() -> None:
