@@ -25,7 +25,7 @@ def located(items: Any, where: str) -> list[tuple[str, ImageSource]]:
     n = len(items)
     for paths in _kept(items):
         if len(paths) == n and all(_shows(items, k, Path(paths[k])) for k in {0, n // 2, n - 1}):
-            return _named([Path(path) for path in paths])
+            return _named([os.fspath(path) for path in paths])
     numbers = [f"{k:06d}" for k in range(n)]
     if hasattr(items, "h5py"):
         return list(zip(numbers, hdf5.rows(items), strict=True))
@@ -59,6 +59,6 @@ def _shows(items: Any, index: int, path: Path) -> bool:
         return False
 
 
-def _named(paths: Sequence[Path]) -> list[tuple[str, ImageSource]]:
-    shared = os.path.commonpath([path.parent for path in paths])
-    return [(path.relative_to(shared).with_suffix("").as_posix(), FileImage(path)) for path in paths]
+def _named(paths: Sequence[str]) -> list[tuple[str, ImageSource]]:
+    shared = os.path.commonpath({os.path.dirname(path) for path in paths})
+    return [(Path(os.path.splitext(path[len(shared) + 1 :])[0]).as_posix(), FileImage(Path(path))) for path in paths]
