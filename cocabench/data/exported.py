@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+from cocabench.aliases import task_name
 from cocabench.data.base import LocalLoader
 from cocabench.data.webdataset import WebDataset
 from cocabench.errors import MissingDataError
@@ -15,9 +16,9 @@ class Exported(LocalLoader):
     """A loader of a data set that may also lie below --data-root as a webdataset.
 
     wds: CLIP_benchmark's name of it as a webdataset: vtab/pets for its wds/vtab/pets; '' where it has none. Its folder
-         (wds_vtab-pets, DataComp's wds_vtab-pets_test, or wds/vtab/pets) is read where path is not there, and path
-         itself where it holds shards. Class names are the folder's, so that they fit its labels. Its split is the
-         loader's own, under CLIP_benchmark's name.
+         (wds_vtab-pets, DataComp's wds_vtab-pets_test, or wds/vtab/pets, all also without vtab) is read where path is
+         not there, and path itself where it holds shards. Class names are the folder's, so that they fit its labels;
+         its split is the loader's own, under CLIP_benchmark's name.
     """
 
     wds: str = ""
@@ -37,7 +38,7 @@ class Exported(LocalLoader):
         error = super().missing(where, got, wanted)
         if not self.wds or self.path == (folder := self._folders()[0]):
             return error
-        other = f"or CLIP_benchmark's webdataset {folder} (clip-benchmark/{folder} on Hugging Face)"
+        other = f"or CLIP_benchmark's webdataset {folder} (of clip-benchmark or djghosh on Hugging Face)"
         return MissingDataError(error.where, error.got, wanted=error.wanted, fix=f"{error.fix}, {other}")
 
     @property
@@ -54,5 +55,7 @@ class Exported(LocalLoader):
         return next((folder for folder in self._folders() if (root.expanduser() / folder).is_dir()), None)
 
     def _folders(self) -> tuple[str, ...]:
-        flat = "wds_" + self.wds.replace("/", "-")
-        return flat, f"{flat}_{self.exported_split}", f"wds/{self.wds}"
+        """Return what its folder may be called. Where VTAB's split is the set's own, DataComp may leave vtab- out."""
+        names = dict.fromkeys((self.wds, task_name(self.wds)))
+        flat = ["wds_" + name.replace("/", "-") for name in names]
+        return (*flat, *(f"{name}_{self.exported_split}" for name in flat), *(f"wds/{name}" for name in names))

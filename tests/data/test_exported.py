@@ -31,7 +31,7 @@ def shards(folder: Path, names: str = PETS, split: str = "test") -> None:
     write(folder / "zeroshot_classification_templates.txt", "of the folder: {c}\n")
 
 
-@pytest.mark.parametrize("folder", ["wds_vtab-pets", "wds_vtab-pets_test", "wds/vtab/pets", "pets"])
+@pytest.mark.parametrize("folder", ["wds_vtab-pets", "wds_vtab-pets_test", "wds_pets_test", "wds/vtab/pets", "pets"])
 def test_a_webdataset_is_found_under_the_names_that_it_goes_by(
     folder: str, tasks: dict[str, Task], tmp_path: Path
 ) -> None:
@@ -133,6 +133,12 @@ def test_captions_come_as_a_webdataset_too(name: str, tasks: dict[str, Task], tm
 def test_a_part_of_a_webdatasets_captions_is_refused() -> None:
     with pytest.raises(ValidationError, match="max_captions and wds exclude each other"):
         Karpathy(path="coco", wds="mscoco_captions", max_captions=5)
+
+
+def test_the_whole_set_is_not_taken_for_vtabs_part_of_it(tasks: dict[str, Task], tmp_path: Path) -> None:
+    shards(tmp_path / "wds_eurosat", "river\nforest\n")
+    with pytest.raises(MissingDataError, match="wds_vtab-eurosat: no such folder"):
+        tasks["vtab/eurosat"].loader.build(tmp_path)
 
 
 class TestNamesOfClipBenchmark:
