@@ -52,7 +52,8 @@ class ImageCaptionSelection(Spec):
         return {"scoring": self.scoring}
 
     def metrics(self, dataset: Dataset) -> Sequence[Metric]:
-        return declared(several_images=any(example.others for example in dataset.examples))
+        """Return those of the data's items; all of them for data that are not read yet."""
+        return declared(several_images=not dataset.examples or _several_images(dataset))
 
     def classes(self, dataset: Dataset) -> Sequence[str]:
         return ()
@@ -73,7 +74,7 @@ class ImageCaptionSelection(Spec):
         return {}
 
     def score(self, model: Model, dataset: Dataset, *, progress: Progress = silent) -> Iterator[SampleScore]:
-        items, several = _items(dataset), any(example.others for example in dataset.examples)
+        items, several = _items(dataset), _several_images(dataset)
         images = [image for example in dataset.examples for image in example.images]
         texts = [tuple(_candidates(example)) for example in dataset.examples for _ in example.images]
         rate = _cosines if self.scoring == "cosine" else partial(_likelihoods, per_token=self.scoring != "likelihood")
@@ -82,6 +83,10 @@ class ImageCaptionSelection(Spec):
             if all(image in scores for image in item.images):
                 own = np.stack([scores[image][item.captions] for image in item.images])
                 yield SampleScore(item.id, item.image_id, _statistics(item, own, several_images=several))
+
+
+def _several_images(dataset: Dataset) -> bool:
+    return any(example.others for example in dataset.examples)
 
 
 def _items(dataset: Dataset) -> list[Item]:

@@ -124,6 +124,18 @@ def test_likelihoods_are_those_of_open_clips_full_forward_pass(coca: OpenClip, k
             assert scores == pytest.approx(wanted.numpy(), rel=1e-4)
 
 
+def test_the_primary_may_be_any_metric_of_the_data(tmp_path: Path, data: Path, command: Command) -> None:
+    """Before data are read all metrics are possible; image_acc is none of theirs where there is one image an item."""
+    path = tmp_path / "other.toml"
+    path.write_text((data / "choose.toml").read_text().replace('"acc"', '"image_acc"'))
+    told = command("run", "--model", "demo/clip", "--tasks", path, "--data-root", tmp_path, "--output", tmp_path)
+    assert "pairs.tsv" in told.err
+    assert "none of the metrics" not in told.err
+    told = command("run", "--model", "demo/clip", "--tasks", path, "--data-root", data, "--output", tmp_path)
+    assert "'image_acc' is none of the metrics" in told.err
+    assert [m.name for m in ImageCaptionSelection().metrics(DATA["two images"])] == ["acc", "text_acc", "image_acc"]
+
+
 def test_sums_prefer_short_captions_and_means_do_not(coca: OpenClip) -> None:
     long, short = "a thing that is red and round and on a table", "a thing"
     data = Dataset("d", "test", [Example("0", picture("red"), (long,), negatives=((short,),))])
