@@ -58,6 +58,7 @@ def train(
             raise too_much
         err.print(f"[yellow]note[/yellow] {escape(str(too_much))}", soft_wrap=True)
     if dry_run:
+        err.print(f"[dim]values: {escape(chosen.source)}[/dim]" if chosen.source else "", soft_wrap=True)
         print(made.script)
         return
     try:

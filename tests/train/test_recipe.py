@@ -1,8 +1,10 @@
 """Recipes and the command lines that they become."""
 
 import json
+import re
 import shlex
 import sys
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -12,7 +14,7 @@ from cocabench.errors import DataError, MissingDataError, SpecError, UnknownName
 from cocabench.models.blueprint import blueprint
 from cocabench.models.footprint import GIB, footprint
 from cocabench.spec import parse_model
-from cocabench.train import memory
+from cocabench.train import flags, memory
 from cocabench.train.checkpoints import complete, epochs_in
 from cocabench.train.command import Training, training
 from cocabench.train.recipe import find_recipe, shipped
@@ -20,6 +22,8 @@ from cocabench.train.recipe import find_recipe, shipped
 from ..conftest import Command
 from ..data.drawing import draw, write
 from ..models.tiny import CLIP, COCA, write_architecture
+
+WEIGHTS = ("coca_contrastive_loss_weight", "coca_caption_loss_weight")
 
 
 @pytest.fixture
@@ -47,6 +51,25 @@ def test_every_shipped_recipe_is_sound_and_says_where_its_values_are_from() -> N
         assert find_recipe(name).source
 
 
+def test_the_fine_tune_is_that_of_open_clips_readme() -> None:
+    readme = str(metadata.metadata("open_clip_torch").get_payload())
+    blocks = re.findall(r"```bash\n(.*?)```", readme, re.DOTALL)
+    block = next(b for b in blocks if "--coca-contrastive-loss-weight 0" in b and "--epochs" in b)
+    told = dict(re.findall(r"--([\w-]+) \"?([^\s\"]+)", block))
+    finetune = find_recipe("coca-caption-finetune")
+    for name in ("wd", "warmup", "lr", "batch_size", "epochs", *WEIGHTS):
+        assert finetune.trainer[name] == float(told[name.replace("_", "-")]), name
+    assert finetune.model.startswith(told["model"])
+
+
+def test_what_recipes_call_open_clips_defaults_are_its_defaults() -> None:
+    known = flags.known()
+    assert (known["wd"], known["warmup"], known["lr_scheduler"]) == (0.2, 10_000, "cosine")
+    assert flags.parsed(["--model", "ViT-B-32"], "")["lr"] == find_recipe("coca-scratch").trainer["lr"]
+    for name in ("clip-scratch", "coca-scratch", "coca-roberta", "pretrain-blog"):
+        assert "wd" not in find_recipe(name).trainer
+
+
 def test_the_blogs_values() -> None:
     """LAION, Training Contrastive Captioners, 2 February 2023."""
     pretrain, finetune = find_recipe("pretrain-blog"), find_recipe("coca-caption-finetune")
@@ -54,9 +77,8 @@ def test_the_blogs_values() -> None:
     assert seen == 13e9
     assert pretrain.trainer["batch_size"] * 384 == pytest.approx(90_000, rel=0.01)
     assert (pretrain.trainer["lr"], pretrain.trainer["lr_scheduler"]) == (1e-3, "cosine")
-    weights = ("coca_contrastive_loss_weight", "coca_caption_loss_weight")
-    assert [pretrain.trainer[name] for name in weights] == [1, 2]
-    assert [finetune.trainer[name] for name in weights] == [0, 1]
+    assert [pretrain.trainer[name] for name in WEIGHTS] == [1, 2]
+    assert [finetune.trainer[name] for name in WEIGHTS] == [0, 1]
     wanted = (128, 1e-5, 1, "cosine")
     assert tuple(finetune.trainer[k] for k in ("batch_size", "lr", "epochs", "lr_scheduler")) == wanted
 
