@@ -23,6 +23,7 @@ CocabenchError                1   something went wrong while running
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Iterable
 
 
@@ -63,7 +64,7 @@ class UnknownNameError(UsageError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, fix: str = "") -> None:
         originals = {k.lower(): k for k in known}
-        close = difflib.get_close_matches(name.lower(), originals, n=3, cutoff=0.5)
+        close = difflib.get_close_matches(name.lower(), originals, n=3, cutoff=0.6)
         guess = f"did you mean {' or '.join(originals[c] for c in close)}?" if close else ""
         if not close and len(originals) <= _FEW:
             guess = f"known: {', '.join(originals.values())}"
@@ -118,6 +119,20 @@ class ResultsError(CocabenchError):
 
 class UnpairedError(ResultsError):
     pass
+
+
+def unreadable(error: OSError | ValueError) -> str:
+    """Return why a text file, or the JSON in it, could not be read, without Python's own words for it."""
+    if isinstance(error, IsADirectoryError):
+        return "a folder, not a file"
+    if isinstance(error, OSError):
+        return f"not readable: {error.strerror}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"no UTF-8 text (byte {error.start})"
+    if isinstance(error, json.JSONDecodeError):
+        at = f"not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
+        return at if error.doc.strip() else "an empty file"
+    return str(error)
 
 
 class IgnoredRecordWarning(UserWarning):

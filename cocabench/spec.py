@@ -29,7 +29,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 from pydantic_core import ErrorDetails
 
-from cocabench.errors import SpecError, UsageError
+from cocabench.errors import SpecError, UsageError, unreadable
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@+/-]*$")]
 
@@ -72,8 +72,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SpecError(str(path), ["no such file"]) from None
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise SpecError(str(path), [f"not readable as TOML: {error}"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(str(path), [unreadable(error)]) from None
 
 
 def problems(error: ValidationError, fields: list[str], prefix: str = "") -> list[str]:

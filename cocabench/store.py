@@ -26,8 +26,9 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from cocabench.debris import temporary
-from cocabench.errors import IgnoredRecordWarning, ResultsError
+from cocabench.errors import IgnoredRecordWarning, ResultsError, unreadable
 from cocabench.signature import digest, short
+from cocabench.spec import problems
 from cocabench.types import SCHEMA_VERSION, Record, Signature
 
 CAPTIONS = ".captions.json"
@@ -216,7 +217,9 @@ def read_record(path: Path) -> Record:
     try:
         return parse_record(json.loads(path.read_text(encoding="utf-8")), str(path))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ResultsError(str(path), f"not a Record ({error})", fix="remove it, or run with --fresh") from None
+        raise ResultsError(
+            str(path), f"not a Record ({unreadable(error)})", fix="remove it, or run with --fresh"
+        ) from None
 
 
 def parse_record(table: object, where: str) -> Record:
@@ -227,9 +230,7 @@ def parse_record(table: object, where: str) -> Record:
     try:
         return Record.model_validate(table)
     except ValidationError as error:
-        first = error.errors()[0]
-        key = ".".join(str(part) for part in first["loc"])
-        raise ResultsError(where, f"not a Record ({key}: {first['msg']})") from None
+        raise ResultsError(where, f"not a Record ({problems(error, [])[0]})") from None
 
 
 @dataclass(frozen=True)
@@ -313,8 +314,8 @@ def _load(path: Path) -> Iterator[tuple[Record, Path | None]]:
     elif path.is_file():
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
-        except (UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise ResultsError(str(path), f"not JSON ({error})") from None
+        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+            raise ResultsError(str(path), unreadable(error)) from None
         if isinstance(content, list):
             yield from ((parse_record(item, f"{path}[{i}]"), None) for i, item in enumerate(content))
         else:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cocabench.errors import DataError, MissingDataError
+from cocabench.errors import DataError, MissingDataError, unreadable
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 
@@ -20,10 +20,8 @@ def read_text(path: Path) -> str:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise MissingDataError(str(path), "no such file") from None
-    except UnicodeDecodeError as error:
-        raise DataError(str(path), f"no UTF-8 text (byte {error.start})") from None
-    except OSError as error:
-        raise DataError(str(path), f"not readable: {error.strerror}") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(str(path), unreadable(error)) from None
 
 
 def read_lines(path: Path) -> list[str]:
@@ -36,7 +34,7 @@ def read_json(path: Path) -> Any:
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
-        raise DataError(str(path), f"no JSON: {error.msg} in line {error.lineno}, column {error.colno}") from None
+        raise DataError(str(path), unreadable(error)) from None
 
 
 def some(items: Iterable[object], shown: int = 3) -> str:

@@ -183,7 +183,7 @@ def _object(line: str, number: int, file: Path) -> dict[str, Any]:
     try:
         value = json.loads(line)
     except json.JSONDecodeError as error:
-        raise DataError(str(file), f"line {number}: no JSON ({error.msg})") from None
+        raise DataError(str(file), f"line {number}: not JSON ({error.msg})") from None
     if not isinstance(value, dict):
         raise DataError(str(file), f"line {number}: a {type(value).__name__}", wanted="a JSON object")
     return value

@@ -12,7 +12,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from cocabench.aliases import task_name
-from cocabench.errors import ResultsError
+from cocabench.errors import ResultsError, unreadable
 from cocabench.interop.common import made, number, text_of
 from cocabench.published import SUFFIX as PUBLISHED
 from cocabench.signature import digest
@@ -38,7 +38,7 @@ def read_json(path: Path) -> list[Record]:
     try:
         table = json.loads(text_of(path))
     except json.JSONDecodeError as error:
-        raise ResultsError(str(path), f"not JSON ({error})") from None
+        raise ResultsError(str(path), unreadable(error)) from None
     if not isinstance(table, dict) or not isinstance(table.get("metrics"), dict):
         raise ResultsError(str(path), "no 'metrics' in it", wanted="the JSON of clip_benchmark eval")
     return [_record(path, table, table["metrics"], str(path))]

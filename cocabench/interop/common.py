@@ -9,7 +9,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from cocabench import published
-from cocabench.errors import ResultsError
+from cocabench.errors import ResultsError, unreadable
 from cocabench.metrics import catalogue
 from cocabench.types import Estimate, MetricInfo, Record, Signature
 
@@ -66,7 +66,7 @@ def text_of(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
-        raise ResultsError(str(path), f"cannot be read ({error})") from None
+        raise ResultsError(str(path), unreadable(error)) from None
 
 
 def number(value: object, where: str) -> float | None:

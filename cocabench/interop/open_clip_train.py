@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cocabench.errors import ResultsError
+from cocabench.errors import ResultsError, unreadable
 from cocabench.interop.common import made, number, text_of
 from cocabench.metrics.intervals import of_proportion_like
 from cocabench.types import Estimate, Record
@@ -43,7 +43,7 @@ def _parsed(line: str, where: str) -> dict[str, Any]:
     try:
         entry = json.loads(line)
     except json.JSONDecodeError as error:
-        raise ResultsError(where, f"not JSON ({error})") from None
+        raise ResultsError(where, unreadable(error)) from None
     if not isinstance(entry, dict):
         raise ResultsError(where, "no JSON object", wanted="{metric: value}")
     return entry

@@ -16,7 +16,7 @@ import open_clip
 from pydantic import JsonValue
 
 from cocabench import demo
-from cocabench.errors import ModelError, UnknownNameError, UsageError
+from cocabench.errors import ModelError, UnknownNameError, UsageError, unreadable
 from cocabench.models import weights
 from cocabench.models.defaults import default_tag
 from cocabench.signature import digest, digest_file
@@ -114,6 +114,12 @@ def _architecture(spec: ModelSpec) -> Blueprint:
         )
     name = spec.name.replace("/", "-")
     if name not in open_clip.list_models():
+        if Path(spec.name).expanduser().is_dir():
+            raise UsageError(
+                f"--model {spec.text}",
+                "a folder without open_clip_config.json",
+                wanted="a folder with config and weights",
+            )
         fix = "see `cocabench list models`, or give a folder or a .json of your own"
         raise UnknownNameError("model", spec.name, open_clip.list_models(), fix=fix)
     return Blueprint(f"{name}{spec.text[len(spec.name) :]}", open_clip.get_model_config(name), tokenizer=name)
@@ -176,7 +182,7 @@ def _model_config(path: Path) -> Config:
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ModelError(str(path), f"not readable as JSON ({error})") from None
+        raise ModelError(str(path), unreadable(error)) from None
     table = config.get("model_cfg", config) if isinstance(config, dict) else {}
     if missing := [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in table]:
         raise ModelError(str(path), f"no {', '.join(missing)} in it", wanted="an open_clip architecture")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from typing import Any
 
 import braceexpand
 
-from cocabench.data.files import absent, some
+from cocabench.data.files import absent, read_text, some
 from cocabench.errors import DataError, MissingDataError, UsageError
 
 MAKE = "`cocabench data csv` or `cocabench data webdataset` writes them"
@@ -48,11 +49,9 @@ def inputs(flags: Mapping[str, Any]) -> Inputs:
 def _table(file: Path, flags: Mapping[str, Any]) -> Inputs:
     if not file.is_file():
         raise MissingDataError(str(file), "no such file", fix=MAKE)
-    with file.open(encoding="utf-8", newline="") as lines:
-        first = lines.readline()
-        separator = flags.get("csv_separator") or ("\t" if "\t" in first else ",")
-        lines.seek(0)
-        rows = list(csv.DictReader(lines, delimiter=separator))
+    text = read_text(file)
+    separator = flags.get("csv_separator") or ("\t" if "\t" in text.partition("\n")[0] else ",")
+    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
     keys = [flags.get("csv_img_key", "filepath"), flags.get("csv_caption_key", "title")]
     if not rows or any(key not in rows[0] for key in keys):
         raise DataError(str(file), f"columns {some(map(repr, rows[0] if rows else []), 8)}", wanted=" and ".join(keys))

@@ -159,3 +159,49 @@ def test_the_seed_stands_in_the_record_and_moves_no_value(
     assert one["signature"] == other["signature"]
     for name, metric in one["metrics"].items():
         assert metric["value"] == other["metrics"][name]["value"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(None, "a folder, not a file"), (b"", "empty"), (b"\xff\xfe", "no UTF-8 text (byte 0)"), (b"{", "not JSON")],
+)
+@pytest.mark.parametrize(
+    "words",
+    [
+        "score --candidates {0} --references {0}",
+        "import {0}",
+        "show {0}",
+        "run --model {0}:random@0 --tasks emoji_flags",
+    ],
+)
+def test_a_file_that_cannot_be_read_is_told_in_plain_words(
+    command: Command, tmp_path: Path, words: str, content: bytes | None, said: str
+) -> None:
+    path = tmp_path / "x.json"
+    if content is None:
+        path.mkdir()
+    else:
+        path.write_bytes(content)
+    told = command(*words.format(path).split(), *(["--output", tmp_path / "r", "--quiet"] if "run" in words else []))
+    assert told.code == 2
+    assert str(path) in told.err
+    assert "rrno" not in told.err
+    assert "codec" not in told.err
+    if content is not None or words.startswith("score"):
+        assert said in told.err
+
+
+def test_a_table_that_is_no_text_is_told_before_training(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_bytes(b"\xff\xfe")
+    told = command("train", "coca-scratch", "--set", f"train_data={tmp_path / 't.csv'}")
+    assert told.code == 2
+    assert "t.csv: no UTF-8 text (byte 0)" in told.err
+
+
+def test_ctrl_c_is_one_line_and_130(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cocabench.registry.all_tasks", interrupted)
+    told = command("list", "tasks")
+    assert (told.code, told.out, told.err.strip()) == (130, "", "stopped")

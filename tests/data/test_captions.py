@@ -120,7 +120,7 @@ class TestCoco:
         with pytest.raises(DataError, match="no images"):
             loader.build(tmp_path)
         file = write(tmp_path / "nocaps/annotations/val.json", "{")
-        with pytest.raises(DataError, match=rf"{file}: no JSON: .* in line 1, column 2"):
+        with pytest.raises(DataError, match=rf"{file}: not JSON: .* in line 1, column 2"):
             loader.build(tmp_path)
         write_json(file, {"images": [], "annotations": [{"image_id": 1, "bbox": []}]})
         with pytest.raises(DataError, match=r"not a file of COCO captions \(KeyError: 'caption'\)"):

@@ -82,7 +82,7 @@ BAD: dict[str, tuple[Table, str, str]] = {
     "other columns": (Csv(path="t"), "image,title\n", "columns 'image', 'title'; wanted 'filepath'; image_key"),
     "no caption": (Csv(path="t"), "filepath,title\na/1.png, \n", "captions missing for 1 of 1 images: 1"),
     "null caption": (Jsonl(path="t"), '{"filepath": "a/1.png", "title": null}', "captions missing for 1 of 1"),
-    "no JSON": (Jsonl(path="t"), '{"filepath": "a/1.png", "title": "a"}\n{x', "line 2: no JSON"),
+    "no JSON": (Jsonl(path="t"), '{"filepath": "a/1.png", "title": "a"}\n{x', "line 2: not JSON"),
     "no object": (Jsonl(path="t"), "[1]", "line 1: a list; wanted a JSON object"),
     "key missing in a line": (Jsonl(path="t"), '{"filepath": "1", "title": "a"}\n{"filepath": "1"}', "wanted 'title'"),
     "two labels": (Csv(path="t", label_key="k"), "filepath,k\na/1.png,x\na/1.png,y\n", "a/1.png has the labels x, y"),

@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from cocabench.errors import DataError, MissingDataError, UsageError
+from cocabench.errors import DataError, MissingDataError, UsageError, unreadable
 from cocabench.store import is_record, samples_path
 
 CANDIDATES = '{id: caption} or [{"image_id": id, "caption": caption}, …]'
@@ -100,7 +100,7 @@ def _load(path: Path, wanted: str) -> object:
     except FileNotFoundError:
         raise MissingDataError(str(path), "no such file", wanted=wanted) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise DataError(str(path), f"cannot be read as JSON ({error})", wanted=wanted) from None
+        raise DataError(str(path), unreadable(error), wanted=wanted) from None
 
 
 def _from_rows(path: Path, rows: list[object], wanted: str) -> dict[str, list[str]]:

@@ -42,7 +42,7 @@ def test_dictionaries_and_coco_files_are_read(candidates: object, references: ob
         ([], {"1": ["b"]}, "c.json: empty; wanted"),
         ("7", {"1": ["b"]}, "a int; wanted"),
         ('{"1": "a", "1": "b"}', {"1": ["b"]}, "key '1' stands there twice"),
-        ('{"1": ', {"1": ["b"]}, "cannot be read as JSON (Expecting value: line 1 column 7"),
+        ('{"1": ', {"1": ["b"]}, "not JSON: Expecting value in line 1, column 7"),
     ],
 )
 def test_what_is_wrong_is_said_in_one_line(
