@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import pickle
 from collections.abc import Iterator, Sequence
-from multiprocessing import forkserver, get_all_start_methods, get_context
-from multiprocessing.context import BaseContext
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, NamedTuple
 
@@ -18,10 +16,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from cocabench.errors import BadImageError, DataError
 from cocabench.models.build import Transform
+from cocabench.models.workers import clean_processes
 from cocabench.types import IdentifiedSource, ImageSource
-
-SPARE_CORES = 4
-"""Of so many cores one is free while a model is loaded."""
 
 
 class Batch(NamedTuple):
@@ -85,7 +81,7 @@ def batches(
         num_workers=n,
         collate_fn=_collated,
         pin_memory=pin,
-        multiprocessing_context=_clean_processes() if n else None,
+        multiprocessing_context=clean_processes() if n else None,
     )
     start = 0
     for read in loader:
@@ -95,25 +91,6 @@ def batches(
         if len(read.good):
             yield Batch(read.pixels, start + np.array(read.good, np.int64), start + read.n)
         start += read.n
-
-
-def _clean_processes() -> BaseContext:
-    """Return how workers are started: not as copies of this process, of which a thread may hold any lock just then.
-
-    (It builds the next model, or moves the progress bar.) They are copies of a server that has imported what they need.
-    """
-    if "forkserver" not in get_all_start_methods():
-        return get_context("spawn")
-    context = get_context("forkserver")
-    context.set_forkserver_preload([__name__])
-    return context
-
-
-def start_ahead(workers: int | None) -> None:
-    """Start that server, which takes seconds, where there is a core to spare; workers: as of ``batches``."""
-    if workers != 0 and (os.cpu_count() or 1) >= SPARE_CORES and "forkserver" in get_all_start_methods():
-        _clean_processes()
-        forkserver.ensure_running()
 
 
 def _can_travel(images: _Images, sources: Sequence[ImageSource]) -> bool:

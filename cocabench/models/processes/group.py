@@ -65,14 +65,10 @@ class Together:
         return [one.get() for one in self._gather(own)]
 
     def dismiss(self) -> None:
-        """Let the other processes end, and wait until all have heard it: a connection closed earlier would fail them.
-
-        One that is lost now takes nothing with it.
-        """
+        """Let the other processes end. One that is lost now takes nothing with it."""
         if self.connect is None:
-            with suppress(LostProcessError, RuntimeError):
+            with suppress(LostProcessError):
                 self._send([None] * self.size)
-                dist.barrier()
 
     def _send(self, questions: Sequence[Ask | None]) -> None:
         try:
@@ -103,7 +99,6 @@ def serve(worker: Worker) -> None:
         try:
             dist.scatter_object_list(question, None, src=0)
             if question[0] is None:
-                dist.barrier()
                 return
             method, arguments = question[0]
             dist.gather_object(answer(worker, method, arguments, progress=silent), None, dst=0)

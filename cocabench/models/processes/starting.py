@@ -13,11 +13,17 @@ from multiprocessing.process import BaseProcess
 
 import torch
 import torch.distributed as dist
+import torch.distributed.nn  # before any group is made: see LEFTOVER
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
 from cocabench.errors import LostProcessError, UsageError
 from cocabench.models.processes.group import Alone, Group, Together, serve
 from cocabench.models.processes.worker import Worker
+
+LEFTOVER = "torch.distributed.nn.functional"
+"""This module's functions have the group that there is when it is imported as a default argument. open_clip imports it,
+so that a group which was there before outlived destroy_process_group: its threads met the end of the interpreter, and
+now and then aborted a process whose work was done ("terminate called without an active exception")."""
 
 PATIENCE = timedelta(days=30)
 """Processes wait for each other this long: while the first one scores, the others have nothing to do. One that dies is

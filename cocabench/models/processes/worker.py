@@ -10,9 +10,9 @@ from typing import Any, NamedTuple, cast
 import torch
 
 from cocabench.errors import CocabenchError, ModelError
-from cocabench.models.batches import start_ahead
 from cocabench.models.hardware import Hardware
 from cocabench.models.processes.ahead import Ahead
+from cocabench.models.workers import start_ahead
 from cocabench.registry import ModelPlan
 from cocabench.types import (
     Captioner,

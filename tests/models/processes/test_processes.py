@@ -208,6 +208,24 @@ def test_a_death_under_torchrun_ends_all(tmp_path: Path, models: Path, data: Pat
     assert "-9" in told.stderr
 
 
+def test_the_end_of_a_group_is_the_end_of_its_threads(tmp_path: Path) -> None:
+    """A model's loading imports what may hold the group for ever, and threads that outlive Python abort it."""
+    code = (
+        "from pathlib import Path\n"
+        "from cocabench.models.processes import processes\n"
+        "from cocabench.models.processes.starting import LEFTOVER\n"
+        "with processes(['cpu']) as group:\n"
+        "    group.ask('settle', [()])\n"
+        "    __import__(LEFTOVER)\n"
+        "names = [path.read_text() for path in Path('/proc/self/task').glob('*/comm')]\n"
+        "assert not any('gloo' in name for name in names), names\n"
+    )
+    alone = {"RANK": "0", "LOCAL_RANK": "0", "WORLD_SIZE": "1", "TORCHELASTIC_RUN_ID": "x", "MASTER_ADDR": "localhost"}
+    environment = {**os.environ, **alone, "MASTER_PORT": "0", "CUDA_VISIBLE_DEVICES": ""}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, check=False, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+
+
 def test_nothing_to_do_under_many_processes_ends_well(
     command: Command, models: Path, data: Path, tmp_path: Path
 ) -> None:
