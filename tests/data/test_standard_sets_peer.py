@@ -4,6 +4,7 @@ Its accuracy fails on today's numpy, so that its labels and logits are compared,
 """
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +18,7 @@ from cocabench.registry import Task, all_tasks, model_plans
 from cocabench.spec import parse_models
 from cocabench.types import Dataset, Model
 from tests.data.standard_sets import FORMATS, number_of
-from tests.data.test_standard_sets import Written, tasks, written
+from tests.data.test_standard_sets import Written, names_by_colour, tasks, written
 from tests.models.tiny import CLIP, write_folder
 
 __all__ = ["tasks", "written"]
@@ -107,3 +108,28 @@ def test_every_image_is_given_the_same_classes(
     labels, chosen = zip(*((one.label, one.top[0]) for one in wanted.values()), strict=True)
     assert metrics["acc1"] == pytest.approx(sum(map(int.__eq__, labels, chosen)) / len(labels))
     assert metrics["mean_per_class_recall"] == pytest.approx(balanced_accuracy_score(labels, chosen))
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", ["pets", "mnist"])
+def test_what_clip_benchmark_exports_is_the_same_data_set(
+    name: str, written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+    from clip_benchmark import webdataset_builder
+    from clip_benchmark.datasets.builder import build_dataset
+
+    task, _ = written(name)
+    assert isinstance(task.loader, ClipBenchmark)
+    own = task.loader.build(tmp_path)
+    shown = names_by_colour(own)
+    to_bytes = webdataset_builder.PIL_to_bytes("webp")
+    items = build_dataset(name, root=str(tmp_path / name), split="test", transform=to_bytes, download=False)
+    one_process = partial(torch.utils.data.DataLoader, items, batch_size=1, collate_fn=lambda batch: batch[0])
+    monkeypatch.setattr(torch.utils.data, "DataLoader", lambda *args, **kwargs: one_process())
+    flat = "wds_" + task.loader.wds.replace("/", "-")
+    webdataset_builder.convert_dataset(items, "test", str(tmp_path / flat), verbose=False)
+    (tmp_path / name).rename(tmp_path / "elsewhere")
+    exported = task.loader.build(tmp_path)
+    assert (exported.classes, exported.templates) == (own.classes, own.templates)
+    assert names_by_colour(exported) == shown
