@@ -15,16 +15,14 @@ from typing import Any, NoReturn
 from unittest import mock
 
 from cocabench.data.base import sound
+from cocabench.data.by_torchvision import SVHN, reader
 from cocabench.data.exported import Exported
 from cocabench.data.images import FileImage
 from cocabench.data.located import located
-from cocabench.data.prompts import class_names, templates
 from cocabench.data.targets import Target, targets
 from cocabench.data.unpacked import UNPACKED
 from cocabench.errors import DataError, MissingDataError
 from cocabench.types import Dataset, Example, ImageSource
-
-SVHN = "vtab/svhn"
 
 
 class ClipBenchmark(Exported):
@@ -99,7 +97,7 @@ class ClipBenchmark(Exported):
         try:
             with guard, contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings(record=True) as told:
                 warnings.simplefilter("always")
-                make = _svhn if self.dataset == SVHN else partial(builder.build_dataset, self.dataset)
+                make = reader(self.dataset, folder) or partial(builder.build_dataset, self.dataset)
                 items = make(root=str(folder), **chosen)
         except (RuntimeError, OSError, SystemExit) as error:
             unpacked = UNPACKED.get(self.dataset, f"what torchvision or CLIP_benchmark unpacks for {self.dataset}")
@@ -109,15 +107,6 @@ class ClipBenchmark(Exported):
             raise DataError(f"data.dataset {self.dataset!r}", _first_line(error)) from None
         notes = dict.fromkeys(str(one.message) for one in told)
         return items, tuple(note for note in notes if self.split != "all" or "split argument ignored" not in note)
-
-
-def _svhn(*, root: str, split: str, download: bool, **_: object) -> Any:
-    """Return SVHN as torchvision reads it, with clip-benchmark's class names: that package has it from TFDS only."""
-    from torchvision import datasets
-
-    items = datasets.SVHN(root, split=split, download=download)
-    items.classes, items.templates = class_names("svhn"), templates("svhn")
-    return items
 
 
 def _need_h5py() -> None:

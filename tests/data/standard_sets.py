@@ -32,6 +32,7 @@ EUROSAT = (
 )
 FER2013 = "angry disgust fear happy neutral sad surprise"
 COUNTRIES = ["AD", "AE", "AF", "AG", "AI", "AL", "AM", "AO", "AQ", "AR", *(f"B{k:03}" for k in range(200)), "ZW"]
+TABLE = ((0, 4, "PublicTest"), (1, 5, "PrivateTest"), (2, 6, "PublicTest"), (3, 0, "PrivateTest"))
 RESISC = "airplane baseball_diamond sea_ice"
 
 
@@ -202,6 +203,16 @@ def fer2013(top: Path) -> Shown:
     return "angry", "disgusted", "fearful", "happy", "neutral", "sad", "surprised"
 
 
+def fer2013_table(top: Path) -> Shown:
+    """The challenge's table: its labels count sad, surprise, neutral; sorted folders neutral, sad, surprise."""
+    rows = [(label, " ".join(["8"] * 48 * 48), "Training") for label in (1, 2)]
+    rows += [(label, " ".join([str(8 + 16 * k)] * 48 * 48), use) for k, label, use in TABLE]
+    text = "".join(f'{label},"{pixels}",{use}\n' for label, pixels, use in rows)
+    write(top / "fer2013/fer2013.csv", "emotion,pixels,Usage\n" + text)
+    shown = dict(zip((273 * k for k in range(4)), ("sad", "surprised", "neutral", "angry"), strict=True))
+    return tuple(shown.get(k, "") for k in range(273 * 3 + 1))
+
+
 def svhn(top: Path) -> Shown:
     top.mkdir(parents=True)
     images = np.stack([pixels(k, 32) for k in range(3)], axis=3)
@@ -245,6 +256,7 @@ FORMATS = {
     "pcam": Format(pcam),
     "renderedsst2": Format(renderedsst2),
     "fer2013": Format(fer2013),
+    "fer2013 as a table": Format(fer2013_table, "torchvision.datasets.fer2013"),
     "svhn": Format(svhn, "torchvision.datasets.svhn"),
     "resisc45": Format(resisc45),
     "imagenet-o": Format(imagenet_o),
