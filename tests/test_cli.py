@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -17,15 +18,30 @@ needs_java = pytest.mark.skipif(
 )
 
 
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder for the results that the first test makes and all copy."""
+    return tmp_path_factory.mktemp("ran") / "results"
+
+
 @pytest.fixture
-def results(command: Command, models: Path, data: Path, tmp_path: Path) -> Path:
+def drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draw figures without other processes, whose start takes longer; tests/report draws with them."""
+    monkeypatch.setattr("cocabench.report.drawing.ALONE", 1000)
+
+
+@pytest.fixture
+def results(command: Command, models: Path, data: Path, tmp_path: Path, ran: Path) -> Path:
     """Return the results of both tiny models on two tasks."""
+    if ran.is_dir():
+        return shutil.copytree(ran, tmp_path / "results")
     tasks = f"{data / 'find.toml'},{data / 'name.toml'}"
     folders = f"{models / 'clip'},{models / 'coca'}"
     told = command(
         "run", "--model", folders, "--tasks", tasks, "--data-root", data, "--output", tmp_path / "results", "--quiet"
     )
     assert told.code == 0, told.err
+    shutil.copytree(tmp_path / "results", ran)
     return tmp_path / "results"
 
 
@@ -39,6 +55,7 @@ def test_compare_prints_a_table_markdown_and_csv(command: Command, results: Path
     assert "i2t_median_rank" in everything
 
 
+@pytest.mark.usefixtures("drawn_here")
 def test_report_writes_tables_and_figures(command: Command, results: Path, tmp_path: Path) -> None:
     told = command("report", results, "--output", tmp_path / "r")
     assert told.code == 0, told.err
@@ -47,6 +64,7 @@ def test_report_writes_tables_and_figures(command: Command, results: Path, tmp_p
     assert "find" in (tmp_path / "r" / "index.html").read_text()
 
 
+@pytest.mark.usefixtures("drawn_here")
 def test_the_published_figure_is_drawn_without_results(command: Command, tmp_path: Path) -> None:
     models = "coca_ViT-L-14:laion2b_s13b_b90k,ViT-L-14:laion2b_s32b_b82k"
     told = command("report", "--published", models, "--output", tmp_path)
