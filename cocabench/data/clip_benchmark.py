@@ -53,7 +53,7 @@ class ClipBenchmark(Exported):
     def read(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the data set; MissingDataError where its files are not there and download is False."""
         folder = self.location(root)
-        if not download:
+        if not download or self._stream:
             self.folder(root)
         self._check_served()
         items, notes = self._built(folder, download=download)
@@ -72,11 +72,15 @@ class ClipBenchmark(Exported):
         self.require([image.path for _, image in images if isinstance(image, FileImage)])
         return [_example(name, image, target) for (name, image), target in zip(images, found, strict=True)]
 
+    @property
+    def _stream(self) -> bool:
+        return self.dataset != SVHN and self.dataset.startswith(("wds/", "vtab/", "tfds/"))
+
     def _check_served(self) -> None:
         prefix = self.dataset.partition("/")[0]
         if self.dataset == "pcam":
             _need_h5py()
-        if self.dataset != SVHN and prefix in ("wds", "vtab", "tfds"):
+        if self._stream:
             fix = "export it with clip_benchmark_export_wds and use loader = 'webdataset'"
             raise DataError(f"data.dataset {self.dataset!r}", "a stream, not an indexed data set", fix=fix)
         if prefix in ("sugar_crepe", "winoground"):

@@ -66,9 +66,10 @@ def test_its_own_files_come_first(tasks: dict[str, Task], tmp_path: Path) -> Non
 def test_a_set_of_vtab_alone_is_read_or_told_to_be_missing(tasks: dict[str, Task], tmp_path: Path) -> None:
     loader = tasks["vtab/dmlab"].loader
     wanted = f"{tmp_path}/wds_vtab-dmlab: no such folder; --data-root .* holds wds_vtab-dmlab .*on Hugging Face"
-    with pytest.raises(MissingDataError, match=wanted) as error:
-        loader.build(tmp_path)
-    assert str(error.value).count("Hugging Face") == 1
+    for download in (True, False):
+        with pytest.raises(MissingDataError, match=wanted) as error:
+            loader.build(tmp_path, download=download)
+        assert str(error.value).count("Hugging Face") == 1
     shards(tmp_path / "wds_vtab-dmlab_test", "near\nfar\n")
     assert loader.build(tmp_path).classes == ("near", "far")
 
