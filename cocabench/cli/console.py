@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
+from rich.cells import cell_len
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 _WIDTH_OF_A_FILE = 160
 
@@ -23,11 +25,47 @@ def by_reason(missing: Mapping[str, str]) -> list[str]:
 
 
 def print_table(header: list[str], rows: list[list[str]], *, numbers_from: int | None = None) -> None:
-    """Print a table on stdout; long words fold, and columns from numbers_from on are aligned right."""
-    table = Table(header_style="bold", box=None, pad_edge=False)
-    for i, column in enumerate(header):
+    """Print a table on stdout, columns from numbers_from on aligned right. No word is broken.
+
+    Where the terminal is too narrow for that, each row becomes lines of whole cells.
+    """
+    columns = [[Text.from_markup(cell).plain for cell in column] for column in zip(header, *rows, strict=True)]
+    for gap in (2, 1):
+        if widths := _widths(columns, out.width - gap * (len(header) - 1)):
+            break
+    else:
+        for row in ([f"[bold]{column}[/bold]" for column in header], *rows):
+            _print_flowing(row)
+        return
+    table = Table(header_style="bold", box=None, pad_edge=False, collapse_padding=gap == 1)
+    for i, (column, width) in enumerate(zip(header, widths, strict=True)):
         right = numbers_from is not None and i >= numbers_from
-        table.add_column(column, overflow="fold", justify="right" if right else "left")
+        table.add_column(column, width=width, justify="right" if right else "left")
     for row in rows:
         table.add_row(*row)
     out.print(table)
+
+
+def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
+    """Return a width per column, no less than its longest word; the widest give way first. Empty: there is no room."""
+    widths = [max(map(cell_len, column)) for column in columns]
+    least = [max(cell_len(word) for text in column for word in (text.split() or [""])) for column in columns]
+    if sum(least) > room:
+        return []
+    while sum(widths) > room:
+        widths[max(range(len(widths)), key=lambda i: widths[i] if widths[i] > least[i] else -1)] -= 1
+    return widths
+
+
+def _print_flowing(row: Sequence[str]) -> None:
+    """Print a row's cells one after another, on as many lines as whole cells need; the later lines are indented."""
+    lines, room = [[row[0]]], out.width - cell_len(Text.from_markup(row[0]).plain)
+    for cell in filter(None, row[1:]):
+        width = cell_len(Text.from_markup(cell).plain) + 2
+        if width > room:
+            lines.append([])
+            room = out.width - 2
+        lines[-1].append(cell)
+        room -= width
+    for i, cells in enumerate(lines):
+        out.print(("    " if i else "") + "  ".join(cells), soft_wrap=True)

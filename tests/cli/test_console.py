@@ -1,0 +1,32 @@
+"""Tables on narrow terminals: no word is broken, nothing is lost, no line is wider than the terminal."""
+
+import pytest
+from rich.console import Console
+
+from cocabench.cli import console
+
+HEADER = ["task", "metric", "demo/coca", "finding"]
+ROWS = [
+    ["emoji_smileys_emotion", "acc1", "[bold]24.3 ± 7.0 (n=169)[/bold]", "no difference found; 13.5 would show"],
+    ["emoji_flags", "t2i_recall@5", "57.8 ± 6.0 (n=270)", ""],
+]
+
+
+@pytest.mark.parametrize(("columns", "lines"), [(120, 3), (80, 4), (60, 8), (40, 8), (25, 11)])
+def test_words_stay_whole(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int, lines: int
+) -> None:
+    monkeypatch.setattr(console, "out", Console(width=columns, highlight=False))
+    console.print_table(HEADER, ROWS, numbers_from=2)
+    told = capsys.readouterr().out.splitlines()
+    said = " ".join(told).split()
+    for word in ("emoji_smileys_emotion", "t2i_recall@5", "(n=169)", "difference"):
+        assert word in said
+    assert len(told) <= lines
+    if columns > 25:
+        assert max(len(line.rstrip()) for line in told) <= columns
+
+
+def test_the_widest_column_gives_way_first() -> None:
+    assert console._widths([["aa bb cc dd", "x"], ["12345", "1 2"]], 12) == [7, 5]
+    assert console._widths([["aa bb", "x"], ["12345", "y"]], 6) == []
