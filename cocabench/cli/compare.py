@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated
@@ -12,16 +11,14 @@ import typer
 from rich.markup import escape
 
 from cocabench.cli import names
-from cocabench.cli.console import out, print_table
+from cocabench.cli.changes import SHOWN, changes_of, print_changes
+from cocabench.cli.console import dim, out, print_table
 from cocabench.cli.options import PRINTED, Json, flag, names_of, option
 
 if TYPE_CHECKING:
-    from cocabench.compare import Cell, Change, Changes, Comparison, Difference, Row
+    from cocabench.compare import Cell, Comparison, Difference, Row
     from cocabench.store import Results
     from cocabench.text import Footnotes
-
-SHOWN = 12
-"""Images listed each way by --samples where --all-samples is not given."""
 
 IMAGES = "The images behind a difference"
 
@@ -61,17 +58,13 @@ def print_comparison(comparison: Comparison) -> None:
     if len(comparison.models) > 1:
         _print_totals(comparison)
     for i, note in enumerate(footnotes.notes, 1):
-        _dim(f"[{i}] {note}")
+        dim(f"[{i}] {note}")
     for sentence in legend(comparison):
-        _dim(sentence)
+        dim(sentence)
     if len(comparison.models) > 2:
-        _dim(f"▲ ▼ better, worse than {comparison.models[0]}")
+        dim(f"▲ ▼ better, worse than {comparison.models[0]}")
     for phrase in comparison.left_out:
-        _dim(f"left out: {phrase}")
-
-
-def _dim(text: str) -> None:
-    out.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
+        dim(f"left out: {phrase}")
 
 
 def _line(row: Row, footnotes: Footnotes, *, two: bool) -> list[str]:
@@ -107,7 +100,7 @@ def _print_totals(comparison: Comparison) -> None:
         said = f"mean over {len(mean.tasks)} tasks of {mean.group}: {values}"
         out.print(escape(" | ".join([said, *gaps])), soft_wrap=True)
     if any(gap and gap.p_value is not None for mean in means for gap in mean.differences):
-        _dim(MEANS)
+        dim(MEANS)
 
 
 OnlyModels = Annotated[
@@ -157,12 +150,12 @@ def compare(
 
     found = comparing.read(*results)
     if samples:
-        changes = _changes(found, samples, names_of(models), metric)
+        changes = changes_of(found, samples, names_of(models), metric)
         if as_json:
             told = asdict(changes) | {"info": changes.info.model_dump()}
             print(json.dumps(told, ensure_ascii=False, allow_nan=False))
         else:
-            _print_changes(changes, None if all_samples else SHOWN)
+            print_changes(changes, None if all_samples else SHOWN)
         return
     comparison = comparing.compare(found, models=names_of(models), all_metrics=all_metrics)
     if len(comparison.models) == 2:
@@ -173,56 +166,3 @@ def compare(
         print_results(found, comparison)
     else:
         print(tables.to_markdown(comparison) if form is Form.MARKDOWN else tables.to_csv(comparison), end="")
-
-
-def _changes(results: Results, task: str, models: list[str], metric: str) -> Changes:
-    from cocabench import compare as comparing
-    from cocabench.errors import UnknownNameError, UsageError
-    from cocabench.text import plural
-
-    records = comparing.choose(results).records
-    of_task = {r.model: r for r in records if r.task == task}
-    if not of_task:
-        raise UnknownNameError("task", task, [r.task for r in records])
-    for name in models:
-        if name not in of_task:
-            raise UnknownNameError("model", name, of_task)
-    wanted = models or list(of_task)
-    if len(wanted) != 2:
-        fix = "name two with --models"
-        raise UsageError(
-            "--samples", f"{plural(len(wanted), 'model')} on {task} ({', '.join(wanted)})", wanted="two", fix=fix
-        )
-    first, second = (of_task[name] for name in wanted)
-    return comparing.changes(first, second, comparing.Evidence(results), metric=metric)
-
-
-def _print_changes(found: Changes, most: int | None) -> None:
-    """Print ``B broke 12 of 270 images …`` with the images, then what B mended."""
-    second = found.models[1]
-    for verb, listed in (("broke", found.broken), ("mended", found.mended)):
-        out.print(
-            f"[bold]{escape(second)} {verb} {len(listed)} of {found.images} images[/bold] "
-            f"({escape(found.task)}, {escape(found.metric)})",
-            soft_wrap=True,
-        )
-        if listed:
-            _print_listed(found, listed[:most])
-        if most is not None and len(listed) > most:
-            _dim(f"{len(listed) - most} more; --all-samples lists them")
-
-
-def _print_listed(found: Changes, listed: Sequence[Change]) -> None:
-    """Print a row per image. What models say is left out where no sample tells, as in retrieval."""
-    columns = ["image", *found.models, "truth", *(f"{name} says" for name in found.models)]
-    if not any(any(change.said) for change in listed):
-        columns = columns[:-2]
-    rows = [_change(found, change)[: len(columns)] for change in listed]
-    print_table([escape(c) for c in columns], [[escape(cell) for cell in row] for row in rows])
-
-
-def _change(found: Changes, change: Change) -> list[str]:
-    from cocabench.text import points
-
-    first, second = (f"{points(value, found.info):.1f}" for value in (change.first, change.second))
-    return [change.image_id, first, second, change.truth, *change.said]

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from rich.cells import cell_len
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -22,6 +23,11 @@ def by_reason(missing: Mapping[str, str]) -> list[str]:
     for name, why in missing.items():
         reasons.setdefault(why, []).append(name)
     return [f"{', '.join(names)}: {why}" for why, names in reasons.items()]
+
+
+def dim(text: str) -> None:
+    """Print a sentence that goes with a table."""
+    out.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
 
 
 def print_table(header: list[str], rows: list[list[str]], *, numbers_from: int | None = None) -> None:

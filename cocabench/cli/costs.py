@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from rich.markup import escape
 
-from cocabench.cli.console import out, print_table
+from cocabench.cli.console import dim, print_table
 from cocabench.types import Record
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ def print_costs(comparison: Comparison, records: Sequence[Record]) -> None:
     lines = [[label, *_line(rows[name], footnotes)] for name, label in ROWS.items() if name in rows]
     print_table(["cost", *map(escape, comparison.models)], lines, numbers_from=1)
     for i, note in enumerate(footnotes.notes, 1):
-        out.print(f"[dim]{escape(f'[{i}] {note}')}[/dim]", soft_wrap=True)
+        dim(f"[{i}] {note}")
     told = dict.fromkeys(_machine(r) for r in records if r.evaluator == EVALUATOR and r.model in comparison.models)
     for where in told:
-        out.print(f"[dim]{escape(where)}; ± reaches the repeat that is furthest off.[/dim]", soft_wrap=True)
+        dim(f"{where}; ± reaches the repeat that is furthest off.")
 
 
 def _line(row: Row, footnotes: Footnotes) -> list[str]:
