@@ -2,6 +2,7 @@
 
 import json
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import product
@@ -137,6 +138,16 @@ def test_of_a_temporary_file_whose_maker_lives_nobody_disposes(tmp_path: Path) -
     os.close(mine.handle)  # as the end of its process does
     write_atomically(path, lambda other: other.write_text("another"))
     assert [file.name for file in tmp_path.iterdir()] == ["x.json"]
+
+
+def test_a_temporary_folder_lasts_as_long_as_its_maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    (tmp_path / "x-dead").mkdir()
+    (tmp_path / "x-dead" / "file").write_text("left by a kill")
+    (tmp_path / "mine").mkdir()
+    with debris.temporary_folder("x-") as first, debris.temporary_folder("x-") as second:
+        assert {path.name for path in tmp_path.iterdir()} == {"mine", first.name, second.name}
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
 
 
 def test_a_broken_record_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from cocabench import cachedir
+from cocabench.debris import temporary_folder
 from cocabench.errors import ResultsError
 from cocabench.models.features import index
 from cocabench.models.features.cache import TROUBLE, Cache
@@ -40,7 +40,7 @@ def open_cache(where: Path | None, tell: Callable[[str], None]) -> Iterator[Cach
                 tell(troubles[0])
                 where = None
         if where is None:
-            where = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="cocabench-")))
+            where = stack.enter_context(temporary_folder("cocabench-features-"))
             _make(where, tell)
         yield Cache(where, limit(), tell, troubles=troubles)
 
