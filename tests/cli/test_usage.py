@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
+from cocabench.registry import all_tasks, check_primary
+
 from ..conftest import Command, task
 
 BASELINES = Path(__file__).parents[2] / "results" / "baselines"
@@ -205,3 +207,24 @@ def test_ctrl_c_is_one_line_and_130(command: Command, monkeypatch: pytest.Monkey
     monkeypatch.setattr("cocabench.registry.all_tasks", interrupted)
     told = command("list", "tasks")
     assert (told.code, told.out, told.err.strip()) == (130, "", "stopped")
+
+
+def test_a_required_metric_that_this_machine_cannot_run_is_1(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why = {"BLEU@4": "no Java here; install one"}
+    monkeypatch.setattr("cocabench.metrics.captions.unavailable", lambda names: why)
+    monkeypatch.setattr("cocabench.evaluators.captioning.Captioning.unavailable", lambda self: why)
+    (tmp_path / "c.json").write_text('{"1": "a"}')
+    (tmp_path / "r.json").write_text('{"1": ["b"]}')
+    scored = ("score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json")
+    ran = ("run", "--model", models / "coca", "--tasks", data / "tell.toml", "--data-root", data)
+    for words in (scored, (*ran, "--output", tmp_path / "r", "--quiet")):
+        told = command(*words, "--require-metrics")
+        assert told.code == 1
+        assert "--require-metrics: BLEU@4: no Java here; install one" in told.err
+
+
+def test_every_task_that_is_shipped_has_its_primary_metric() -> None:
+    for task_of_ours in all_tasks().values():
+        check_primary(task_of_ours)
