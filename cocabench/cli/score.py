@@ -145,6 +145,6 @@ def _metric_names(text: str, known: tuple[str, ...]) -> list[str]:
             if word in (name.lower(), name.lower().partition("@")[0], name.lower().partition("-")[0])
         ]
         if not members:
-            raise UnknownNameError("metric", word, known)
+            raise UnknownNameError("metric", word, known, fix="bleu, meteor, rouge, cider, spice … are known")
         chosen += [name for name in members if name not in chosen]
     return chosen

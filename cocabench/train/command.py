@@ -13,6 +13,7 @@ import torch
 
 from cocabench.errors import DataError, ModelError, UsageError
 from cocabench.models.blueprint import Blueprint, blueprint
+from cocabench.models.hardware import hardware
 from cocabench.spec import parse_model
 from cocabench.train import flags
 from cocabench.train.inputs import Inputs, inputs
@@ -122,8 +123,7 @@ def _inputs(recipe: Recipe, later: bool) -> tuple[Inputs, list[str]]:
 
 
 def _device(device: str, processes: int) -> str:
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = str(hardware(device=device).device)
     if device.startswith("cuda") and processes > torch.cuda.device_count():
         raise UsageError(f"--nproc {processes}", f"{torch.cuda.device_count()} GPUs here", fix="one process per GPU")
     return device

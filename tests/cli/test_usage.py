@@ -33,6 +33,7 @@ BASELINES = Path(__file__).parents[2] / "results" / "baselines"
             "data csv --from coco --output x.csv --max-captions x",
             "--annotations: missing; --max-captions: got 'x'; wanted a whole number",
         ),
+        ("train coca-scratch --device gpu --dry-run", "--device gpu: no device; wanted auto, cpu, cuda or cuda:1"),
         ("train nosuch", "recipe: unknown 'nosuch'; known: clip-scratch, coca-caption-finetune"),
         ("train coca-scratch --set batch_size=x --dry-run", "trainer.batch_size: got 'x'; wanted a whole number"),
     ],

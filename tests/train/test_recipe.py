@@ -6,6 +6,7 @@ import shlex
 import sys
 from importlib import metadata
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -126,11 +127,13 @@ def test_roberta_has_its_own_vocabulary_and_pad_id(table: Path) -> None:
     assert json.loads(start[start.index("--changes") + 1])["pad_id"] == 1
 
 
-def test_several_processes_go_through_torchrun(table: Path) -> None:
+def test_several_processes_go_through_torchrun(table: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made = planned("coca-scratch", table, processes=2)
     at = made.words.index("torch.distributed.run")
     assert made.words[at + 1 : at + 4] == ["--standalone", "--nproc-per-node", "2"]
     assert "cocabench.train.launch" in made.words, "on a CPU open_clip_train cannot"
+    there = SimpleNamespace(device=torch.device("cuda"))
+    monkeypatch.setattr("cocabench.train.command.hardware", lambda device: there)
     with pytest.raises(UsageError, match="one process per GPU"):
         training(find_recipe("coca-scratch", [f"train_data={table}"]), Path("x"), device="cuda", processes=99)
 
