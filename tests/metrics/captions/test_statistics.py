@@ -154,7 +154,7 @@ def test_references_are_prepared_beside_the_body(empty_cache: Path, monkeypatch:
     references = [["a dog (running)"], ["a cat & a dog"]]
     with captions.preparing(references, ["METEOR", "CIDEr"]):
         time.sleep(0.1)
-    assert len(list((empty_cache / "meteor").glob("*.gz"))) == 1
+    assert len(list((empty_cache / "captions" / "meteor").glob("*.gz"))) == 1
     asked: list[str] = []
     original = tokens._run
     monkeypatch.setattr(tokens, "_run", lambda runner, lines: asked.extend(lines) or original(runner, lines))
