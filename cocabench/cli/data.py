@@ -12,10 +12,10 @@ from cocabench.cli import names
 from cocabench.cli.console import err, out
 from cocabench.cli.options import DataRoot, Download, option
 from cocabench.cli.usage import Commands
-from cocabench.errors import UsageError
+from cocabench.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from cocabench.types import Dataset
+    from cocabench.core.types import Dataset
 
 app = typer.Typer(
     cls=Commands,

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from cocabench.core.errors import DataError, MissingDataError
+from cocabench.core.types import Dataset, Example
 from cocabench.data.files import absent, some
-from cocabench.errors import DataError, MissingDataError
-from cocabench.spec import Spec
-from cocabench.types import Dataset, Example
+from cocabench.specs.spec import Spec
 
 
 class LocalLoader(Spec):

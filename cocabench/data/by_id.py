@@ -7,9 +7,9 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
+from cocabench.core.errors import DataError, MissingDataError
 from cocabench.data.files import images_below, read_json, some
 from cocabench.data.images import FileImage
-from cocabench.errors import DataError, MissingDataError
 
 
 def images_of(ids: Sequence[str], folder: Path, *, names: Mapping[str, str] | None = None) -> list[FileImage]:

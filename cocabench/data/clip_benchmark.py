@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, NoReturn
 from unittest import mock
 
+from cocabench.core.errors import DataError, MissingDataError
+from cocabench.core.types import Dataset, Example, ImageSource
 from cocabench.data.base import sound
 from cocabench.data.by_torchvision import SVHN, reader
 from cocabench.data.exported import Exported
@@ -21,8 +23,6 @@ from cocabench.data.images import FileImage
 from cocabench.data.located import located
 from cocabench.data.targets import Target, targets
 from cocabench.data.unpacked import UNPACKED
-from cocabench.errors import DataError, MissingDataError
-from cocabench.types import Dataset, Example, ImageSource
 
 
 class ClipBenchmark(Exported):

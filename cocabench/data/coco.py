@@ -8,11 +8,11 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from cocabench.core.errors import DataError
+from cocabench.core.types import Dataset, Example
 from cocabench.data.base import LocalLoader, sound
 from cocabench.data.files import find_file, folder_with, read_json, some
 from cocabench.data.images import FileImage
-from cocabench.errors import DataError
-from cocabench.types import Dataset, Example
 
 
 class Coco(LocalLoader):

@@ -10,11 +10,11 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, Literal
 
+from cocabench.core.errors import MissingDataError
+from cocabench.core.types import Dataset, Example
 from cocabench.data.base import sound
 from cocabench.data.images import BytesImage, OnWhiteImage
-from cocabench.errors import MissingDataError
-from cocabench.spec import Spec
-from cocabench.types import Dataset, Example
+from cocabench.specs.spec import Spec
 
 Group = Literal[
     "smileys-emotion", "people-body", "animals-nature", "food-drink", "travel-places",

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from cocabench.aliases import task_name
+from cocabench.core.errors import MissingDataError
+from cocabench.core.types import Dataset
 from cocabench.data.base import LocalLoader
 from cocabench.data.webdataset import WebDataset
-from cocabench.errors import MissingDataError
-from cocabench.types import Dataset
+from cocabench.specs.aliases import task_name
 
 
 class Exported(LocalLoader):

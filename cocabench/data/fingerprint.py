@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from pydantic import JsonValue
 
-from cocabench.signature import digest_lines
-from cocabench.types import Dataset
+from cocabench.core.signature import digest_lines
+from cocabench.core.types import Dataset
 
 
 def fingerprint(dataset: Dataset) -> dict[str, JsonValue]:

@@ -6,12 +6,12 @@ import re
 from pathlib import Path
 from typing import Literal, NamedTuple
 
+from cocabench.core.errors import DataError
+from cocabench.core.types import Dataset, Example
 from cocabench.data.base import sound
 from cocabench.data.exported import Exported
 from cocabench.data.files import absent, find_file, folder_with, read_lines, some, subfolders
 from cocabench.data.images import FileImage
-from cocabench.errors import DataError
-from cocabench.types import Dataset, Example
 
 TOKENS = "Flickr8k.token.txt"
 _KEY = re.compile(r"(?P<image>[^\s#]+?\.jpg)(?P<stray>\.\d+)?#(?P<number>\d+)")

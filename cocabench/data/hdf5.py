@@ -10,8 +10,8 @@ from typing import Any
 
 from PIL import Image
 
+from cocabench.core.errors import BadImageError, MissingDataError
 from cocabench.data.images import FileImage
-from cocabench.errors import BadImageError, MissingDataError
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+from cocabench.core.errors import DataError
+from cocabench.core.types import Dataset, Example
 from cocabench.data.base import LocalLoader, sound
 from cocabench.data.files import images_below, read_json, some, subfolders
 from cocabench.data.images import FileImage
 from cocabench.data.prompts import class_names
-from cocabench.errors import DataError
-from cocabench.types import Dataset, Example
 
 
 class ImageFolder(LocalLoader):

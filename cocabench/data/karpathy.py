@@ -7,12 +7,12 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, model_validator
 
+from cocabench.core.errors import DataError
+from cocabench.core.types import Dataset, Example
 from cocabench.data.base import sound
 from cocabench.data.exported import Exported
 from cocabench.data.files import find_file, folder_with, read_json, some
 from cocabench.data.images import FileImage
-from cocabench.errors import DataError
-from cocabench.types import Dataset, Example
 
 
 class Karpathy(Exported):

@@ -9,9 +9,9 @@ from typing import Any
 
 from PIL import Image
 
+from cocabench.core.types import ImageSource
 from cocabench.data import hdf5
 from cocabench.data.images import FileImage, ItemImage
-from cocabench.types import ImageSource
 
 _UNREADABLE = (OSError, SyntaxError, ValueError)
 

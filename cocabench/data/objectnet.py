@@ -7,13 +7,13 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from cocabench.core.errors import DataError
+from cocabench.core.types import Dataset, Example
 from cocabench.data.base import sound
 from cocabench.data.exported import Exported
 from cocabench.data.files import find_file, images_below, read_json, some, subfolders
 from cocabench.data.images import CroppedImage, FileImage
 from cocabench.data.prompts import templates
-from cocabench.errors import DataError
-from cocabench.types import Dataset, Example
 
 LABELS = "folder_to_objectnet_label.json"
 OVERLAP = "objectnet_to_imagenet_1k.json"

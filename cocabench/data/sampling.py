@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 
-from cocabench.errors import UsageError
-from cocabench.types import Dataset
+from cocabench.core.errors import UsageError
+from cocabench.core.types import Dataset
 
 
 def limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:

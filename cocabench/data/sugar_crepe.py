@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+from cocabench.core.errors import DataError
+from cocabench.core.types import Dataset, Example
 from cocabench.data.base import LocalLoader, sound
 from cocabench.data.files import find_file, read_json
 from cocabench.data.images import FileImage
-from cocabench.errors import DataError
-from cocabench.types import Dataset, Example
 
 IMAGES = ("val2017", "images/val2017", "../coco/val2017", "../coco/images/val2017", "../mscoco_captions/val2017")
 """Where val2017 is looked for: beside the JSON files as CLIP_benchmark has it, then where a COCO folder has it."""

@@ -11,8 +11,8 @@ import numpy as np
 from PIL import Image
 from pydantic import Field
 
-from cocabench.spec import Spec
-from cocabench.types import Dataset, Example
+from cocabench.core.types import Dataset, Example
+from cocabench.specs.spec import Spec
 
 WORDS = (
     "a", "the", "red", "small", "old", "of", "two", "dog", "street", "with", "and", "on", "grass", "man", "riding",

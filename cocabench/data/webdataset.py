@@ -10,12 +10,12 @@ from typing import Any
 
 import numpy as np
 
+from cocabench.core.errors import DataError
+from cocabench.core.types import Dataset, Example
 from cocabench.data.base import LocalLoader, sound
 from cocabench.data.files import absent, read_lines, read_text, some
 from cocabench.data.images import TarImage
 from cocabench.data.prompts import templates
-from cocabench.errors import DataError
-from cocabench.types import Dataset, Example
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _TARGETS = ("cls", "txt", "npy")

@@ -7,12 +7,12 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
+from cocabench.core.errors import DataError
+from cocabench.core.types import Dataset, Example, ImageSource
 from cocabench.data.base import LocalLoader, sound
 from cocabench.data.files import IMAGE_SUFFIXES, find_file, some
 from cocabench.data.images import BytesImage, FileImage
 from cocabench.data.tables import json_lines
-from cocabench.errors import DataError
-from cocabench.types import Dataset, Example, ImageSource
 
 Row = dict[str, Any]
 AsImage = Callable[[Any, str], ImageSource]

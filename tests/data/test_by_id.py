@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
+from cocabench.core.errors import DataError, MissingDataError
 from cocabench.data.by_id import file_names, images_of
-from cocabench.errors import DataError, MissingDataError
 
 
 def folder(root: Path, *names: str) -> Path:

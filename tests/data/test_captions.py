@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from cocabench.core.errors import DataError, MissingDataError
 from cocabench.data.coco import Coco
 from cocabench.data.flickr8k import Flickr8k, read_tokens
 from cocabench.data.karpathy import Karpathy
-from cocabench.errors import DataError, MissingDataError
 from tests.data.drawing import draw, write, write_json
 
 

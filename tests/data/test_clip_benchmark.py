@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from cocabench.core.errors import BadImageError, DataError, MissingDataError
 from cocabench.data.clip_benchmark import ClipBenchmark, offline
 from cocabench.data.prompts import class_names, templates
 from cocabench.data.targets import target_of, targets
-from cocabench.errors import BadImageError, DataError, MissingDataError
 from tests.data.drawing import draw, write
 
 FACES = class_names("fer2013")

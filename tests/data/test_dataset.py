@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from cocabench.core.errors import UsageError
+from cocabench.core.types import Dataset, Example
 from cocabench.data.base import short_ids
 from cocabench.data.emoji import Emoji
 from cocabench.data.files import some
 from cocabench.data.fingerprint import fingerprint
 from cocabench.data.images import BytesImage
 from cocabench.data.sampling import limited
-from cocabench.errors import UsageError
-from cocabench.types import Dataset, Example
 from tests.data.drawing import encoded
 
 IMAGE = BytesImage(encoded(), "memory")

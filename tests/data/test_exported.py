@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from cocabench.core.errors import DataError, MissingDataError
 from cocabench.data.clip_benchmark import ClipBenchmark
 from cocabench.data.karpathy import Karpathy
 from cocabench.data.prompts import templates
-from cocabench.errors import DataError, MissingDataError
-from cocabench.plan import Settings, prepare
-from cocabench.registry import Task, all_tasks, find_tasks
+from cocabench.run.plan import Settings, prepare
+from cocabench.specs.registry import Task, all_tasks, find_tasks
 from tests.data import standard_sets
 from tests.data.drawing import encoded, write, write_tar
 

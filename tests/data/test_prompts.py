@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from cocabench.core.errors import DataError, UnknownNameError
 from cocabench.data import make_prompts, prompts
 from cocabench.data.prompts import class_names, synsets, templates
-from cocabench.errors import DataError, UnknownNameError
 from tests.data.drawing import write, write_json
 
 PEER = make_prompts.clip_benchmark_folder()

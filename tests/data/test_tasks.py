@@ -7,8 +7,8 @@ import pytest
 
 from cocabench.data.fingerprint import fingerprint
 from cocabench.data.prompts import class_names, templates
-from cocabench.registry import entry, task_folders
-from cocabench.spec import TaskSpec, read_toml
+from cocabench.specs.registry import entry, task_folders
+from cocabench.specs.spec import TaskSpec, read_toml
 
 FILES = sorted(task_folders()[0].rglob("*.toml"))
 KINDS = [file.relative_to(task_folders()[0]).parts[0] for file in FILES]

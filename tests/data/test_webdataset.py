@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cocabench.core.errors import DataError, MissingDataError
 from cocabench.data.webdataset import WebDataset, index
-from cocabench.errors import DataError, MissingDataError
 from tests.data.drawing import encoded, write, write_tar
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cocabench.metrics import captions, classification, retrieval, selection
+from cocabench import captioneval as captions
+from cocabench.captioneval import bleu, meteor
+from cocabench.metrics import classification, retrieval, selection
 from cocabench.metrics.base import Metric
-from cocabench.metrics.captions import bleu, meteor
 
 IMAGES = 60
 
