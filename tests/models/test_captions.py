@@ -10,7 +10,7 @@ from cocabench.models.open_clip import model as open_clip
 from cocabench.models.open_clip.captions import SpecialIds, truncated
 from cocabench.models.open_clip.decode import DecodeOptions, caption_logprob, encoded_logprob
 from cocabench.models.open_clip.model import OpenClip
-from cocabench.specs.registry import find_tasks, model_plans
+from cocabench.specs.registry import find_tasks, model_sources
 from cocabench.specs.spec import parse_models
 
 IDS = SpecialIds(sot_token_id=8, eos_token_id=9, pad_token_id=0)
@@ -40,11 +40,11 @@ def test_the_right_name_is_likelier_than_others_and_a_wrong_image_is_not() -> No
     """Classification by caption likelihood with the demo's CoCa; must-fail: images that are shuffled are at chance."""
     (task,) = find_tasks(["emoji_captions"])
     examples = task.loader.build(Path()).examples[::40]
-    (plan,) = model_plans(parse_models("demo/coca"))
-    model = plan.load(hardware(device="cpu"))
+    (source,) = model_sources(parse_models("demo/coca"))
+    model = source.load(hardware(device="cpu"))
     assert isinstance(model, OpenClip)
     texts = [example.texts[0] for example in examples]
-    found = model.likelihoods([example.image for example in examples], [texts] * len(texts))
+    found = model.score_captions([example.image for example in examples], [texts] * len(texts))
     scores, n = found.logprobs, len(texts)
     below = (scores < np.diag(scores)[:, None]).mean()  # 0.5 by chance
     shuffled = np.roll(scores, 1, axis=0)
@@ -56,11 +56,11 @@ def test_the_right_name_is_likelier_than_others_and_a_wrong_image_is_not() -> No
 def test_likelihoods_are_those_of_the_decoder_whatever_the_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     (task,) = find_tasks(["emoji_captions"])
     sources = [example.image for example in task.loader.build(Path()).examples[:5]]
-    (plan,) = model_plans(parse_models("demo/coca"))
-    model = plan.load(hardware(device="cpu"))
+    (source,) = model_sources(parse_models("demo/coca"))
+    model = source.load(hardware(device="cpu"))
     assert isinstance(model, OpenClip)
     texts = ["a dog", "a grinning face", "bus"]
-    found = model.likelihoods(sources, [texts] * 5)
+    found = model.score_captions(sources, [texts] * 5)
     pixels = torch.stack([model.transform(source.open()) for source in sources])
     tokens = model.tokenizer(texts)
     for column, row in enumerate(tokens):
@@ -69,14 +69,14 @@ def test_likelihoods_are_those_of_the_decoder_whatever_the_batches(monkeypatch: 
         assert set(found.n_tokens[:, column]) == {int(one.n_tokens[0])}
     own = [texts[i % 3 :] + texts[: i % 3] for i in range(5)]
     turned = np.array([np.roll(row, -(i % 3)) for i, row in enumerate(found.logprobs)])
-    np.testing.assert_allclose(model.likelihoods(sources, own).logprobs, turned, rtol=1e-4)
-    assert not model.warnings
+    np.testing.assert_allclose(model.score_captions(sources, own).logprobs, turned, rtol=1e-4)
+    assert not model.notes
     with monkeypatch.context() as small:
         small.setattr(open_clip, "encoded_logprob", _for_two)
-        np.testing.assert_allclose(model.likelihoods(sources, own).logprobs, turned, rtol=1e-4)
-    assert model.warnings == ["out of memory at 5 likelihoods a batch; went on with 2"]
-    monkeypatch.setattr(open_clip, "MOST_TEXTS", 3)
-    np.testing.assert_allclose(model.likelihoods(sources, [texts] * 5).logprobs, found.logprobs, rtol=1e-4)
+        np.testing.assert_allclose(model.score_captions(sources, own).logprobs, turned, rtol=1e-4)
+    assert model.notes == [("halved_batch", "out of memory at 5 likelihoods a batch; went on with 2")]
+    monkeypatch.setattr(open_clip, "CAPTIONS_PER_PASS", 3)
+    np.testing.assert_allclose(model.score_captions(sources, [texts] * 5).logprobs, found.logprobs, rtol=1e-4)
 
 
 def _for_two(net: object, embs: torch.Tensor, texts: torch.Tensor, **ends: int) -> object:
@@ -90,19 +90,19 @@ def _for_two(net: object, embs: torch.Tensor, texts: torch.Tensor, **ends: int) 
 def test_captioning_and_likelihoods_give_the_features_of_encode_images_to_the_bit(precision: str) -> None:
     (task,) = find_tasks(["emoji_captions"])
     sources = [example.image for example in task.loader.build(Path()).examples[:10]]
-    (plan,) = model_plans(parse_models("demo/coca"))
-    model = plan.load(hardware(device="cpu", precision=precision, batch_size=4))
+    (source,) = model_sources(parse_models("demo/coca"))
+    model = source.load(hardware(device="cpu", precision=precision, batch_size=4))
     assert isinstance(model, OpenClip)
     written, expected = model.caption(sources, {"seq_len": 6}).features, model.encode_images(sources).rows
     assert written is not None
     assert written.dtype == np.float32
     assert written.shape == expected.shape == (10, 96)
     assert written.tobytes() == expected.tobytes()
-    likely = model.likelihoods(sources, [["a dog"]] * 10).features
+    likely = model.score_captions(sources, [["a dog"]] * 10).features
     assert likely is not None
     assert likely.tobytes() == expected.tobytes()
     model.compiled = model.net.encode_image
-    assert model.likelihoods(sources, [["a dog"]] * 10).features is None
+    assert model.score_captions(sources, [["a dog"]] * 10).features is None
     assert model.caption(sources, {"seq_len": 6}).features is None, "compiled ones would differ in their last bits"
 
 
@@ -111,15 +111,15 @@ def test_a_logit_that_is_no_number_is_an_error_that_names_the_image(generation_t
     """As in half precision that overflows. Unchecked, a NaN would be every beam's best candidate."""
     (task,) = find_tasks(["emoji_captions"])
     sources = [example.image for example in task.loader.build(Path()).examples[:2]]
-    (plan,) = model_plans(parse_models("demo/coca"))
-    model = plan.load(hardware(device="cpu"))
+    (source,) = model_sources(parse_models("demo/coca"))
+    model = source.load(hardware(device="cpu"))
     assert isinstance(model, OpenClip)
     model.net.text_decoder.text_projection.data[0, 5] = torch.nan
     with pytest.raises(NumericsError, match=r"score of 2 of 2.*--precision fp32") as caught:
         model.caption(sources, {"seq_len": 6, "generation_type": generation_type})
     assert str(sources[0]) in str(caught.value)
     with pytest.raises(NumericsError, match="log-probabilities of 2 of 2"):
-        model.likelihoods(sources, [["a dog"]] * len(sources))
+        model.score_captions(sources, [["a dog"]] * len(sources))
     model.net.visual.proj = torch.nn.Parameter(torch.full_like(model.net.visual.proj, torch.inf))
     with pytest.raises(NumericsError, match="features of 2 of 2"):
         model.encode_images(sources)
