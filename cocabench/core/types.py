@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
@@ -48,6 +48,7 @@ class Example:
     domain separates parts of a data set that are also scored alone (NoCaps: in, near, out).
     negatives: for each text the captions that are to be told from it (SugarCrepe), or nothing at all.
     others: further images to be told from image by their captions (Winoground): the k-th image has the k-th text.
+    metadata: what a row has besides (region, type of question, objects), as plain values; empty where it has nothing.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Example:
     domain: str = ""
     negatives: tuple[tuple[str, ...], ...] = ()
     others: tuple[ImageSource, ...] = ()
+    metadata: Mapping[str, Any] = field(default_factory=dict, hash=False)
 
     @property
     def images(self) -> tuple[ImageSource, ...]:
@@ -180,6 +182,51 @@ class Profiled(Protocol):
         """Yield (repeat, {metric: value}): operations, speed and memory, measured once per repeat or once in all."""
 
 
+Ability = Literal["encode", "caption", "score_captions", "profile"]
+"""What a model can do: put images and texts into one space, write captions, say how likely captions are, be timed."""
+
+
+class Note(NamedTuple):
+    """What a reader must know beside a number. code: one of ``core.notes.CODES``; text: one sentence, for people."""
+
+    code: str
+    text: str
+
+
+class Chance(NamedTuple):
+    """What guessing gets of a metric, 0-1, and what to do about a score near it."""
+
+    rate: float
+    advice: str = "check data, prompts, tokenizer and weights before believing it"
+
+
+class Machine(NamedTuple):
+    """What a run computes on. name: the GPU, or the kind of CPU and its cores; device: torch's name of the kind."""
+
+    name: str = ""
+    threads: int = 1
+    device: str = "cpu"
+
+
+def unnoted(note: Note) -> None:
+    """Where notes go that nobody keeps."""
+
+
+@dataclass(frozen=True)
+class Context:
+    """The run around a scoring.
+
+    note: keeps a Note for the Record. models: those of the kind's ``extra_models`` that are there, loaded. data: its
+    ``extra_data``, found and counted.
+    """
+
+    progress: Progress = silent
+    note: Callable[[Note], None] = unnoted
+    models: Mapping[str, Model] = field(default_factory=dict)
+    data: Mapping[str, Dataset] = field(default_factory=dict)
+    machine: Machine = field(default_factory=Machine)
+
+
 @dataclass(frozen=True, slots=True)
 class SampleScore:
     """Sufficient statistics of one sample (an image, or one of its captions): ranks, counts; no metric yet."""
@@ -213,8 +260,9 @@ class Estimate(_Value):
     n: int
 
 
-Unit = Literal["fraction", "rank", "score", "words", "gflops", "per_s", "s", "mib"]
-"""Of a metric. Fractions are 0-1; score is CIDEr's; gflops, per_s, s (seconds) and mib are costs."""
+Unit = Literal["fraction", "rank", "score", "words", "number", "gflops", "per_s", "s", "mib"]
+"""Of a metric. Fractions are 0-1; score is CIDEr's; number is printed as it is; gflops, per_s, s (seconds) and mib are
+costs."""
 
 
 class MetricInfo(_Value):
