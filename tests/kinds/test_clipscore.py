@@ -17,7 +17,7 @@ from cocabench.kinds import clipscore
 from cocabench.kinds.captioning import Captioning
 from cocabench.metrics.base import estimate, stack
 from cocabench.models.hardware import hardware
-from cocabench.specs.registry import read_task
+from cocabench.specs.registry import read_tasks
 from tests.kinds.test_captioning import Parrot
 
 N = 40
@@ -113,4 +113,4 @@ def test_a_task_that_names_no_scorer_is_refused(tmp_path: Path) -> None:
         '[data]\nloader = "emoji"\n[params]\nmetrics = ["CLIPScore"]\n'
     )
     with pytest.raises(SpecError, match="clipscore_model: missing; CLIPScore needs one"):
-        read_task(tmp_path / "t.toml")
+        read_tasks(tmp_path / "t.toml")
