@@ -1,10 +1,12 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 
-from cocabench.core.errors import NumericsError
+from cocabench.core.errors import NumericsError, UsageError
+from cocabench.core.types import ImageSource
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip import model as open_clip
 from cocabench.models.open_clip.captions import SpecialIds, truncated
@@ -123,3 +125,53 @@ def test_a_logit_that_is_no_number_is_an_error_that_names_the_image(generation_t
     model.net.visual.proj = torch.nn.Parameter(torch.full_like(model.net.visual.proj, torch.inf))
     with pytest.raises(NumericsError, match="features of 2 of 2"):
         model.encode_images(sources)
+
+
+@pytest.fixture(scope="module")
+def coca() -> OpenClip:
+    (source,) = model_sources(parse_models("demo/coca"))
+    model = source.load(hardware(device="cpu", batch_size=8))
+    assert isinstance(model, OpenClip)
+    return model
+
+
+@pytest.fixture(scope="module")
+def pictures() -> list[ImageSource]:
+    (task,) = find_tasks(["emoji_captions"])
+    return [example.image for example in task.loader.build(Path()).examples[:6]]
+
+
+@pytest.mark.parametrize("options", [{"seq_len": 12}, {"seq_len": 12, "generation_type": "greedy"}])
+def test_a_prompt_for_each_image_gives_what_it_gives_alone(
+    coca: OpenClip, pictures: list[ImageSource], options: dict[str, Any]
+) -> None:
+    prompts = ["a", "", "a red", "the dog", "", "a"]
+    together = coca.caption(pictures, options, prompts=prompts)
+    for i, (picture, prompt) in enumerate(zip(pictures, prompts, strict=True)):
+        alone = coca.caption([picture], options, prompts=prompt)
+        assert together.texts[i] == alone.texts[0]
+        assert together.texts[i].startswith(prompt)
+        assert together.scores[i] == pytest.approx(alone.scores[0], rel=1e-5)
+    assert together.features is not None
+    assert together.features.tobytes() == coca.encode_images(pictures).rows.tobytes()
+
+
+def test_a_prefix_is_given_and_its_tokens_do_not_count(coca: OpenClip, pictures: list[ImageSource]) -> None:
+    """log p(text | image, prefix) = log p(prefix text | image) less the prefix's own part, by the chain rule."""
+    prefixes = ["a red", "", "the dog on", "a", "a red", ""]
+    texts = ["heart", "face with a hat"]
+    found = coca.score_captions(pictures, [texts] * 6, prefixes=prefixes)
+    pixels = torch.stack([coca.transform(picture.open()) for picture in pictures])
+    for i, prefix in enumerate(prefixes):
+        n_prefix = int((coca.tokenizer([prefix])[0] != 0).sum()) - 2
+        for j, text in enumerate(texts):
+            (row,) = coca.tokenizer([f"{prefix} {text}".strip()])
+            joint = caption_logprob(coca.net, pixels[i : i + 1], row[None], eos_token_id=int(row.max()))
+            wanted = joint.per_token[0, n_prefix : int(joint.n_tokens[0])].sum()
+            assert found.logprobs[i, j] == pytest.approx(float(wanted), rel=1e-4)
+            assert found.n_tokens[i, j] == int(joint.n_tokens[0]) - n_prefix
+    plain = coca.score_captions(pictures, [texts] * 6)
+    empty = coca.score_captions(pictures, [texts] * 6, prefixes=[""] * 6)
+    assert plain.logprobs.tobytes() == empty.logprobs.tobytes()
+    with pytest.raises(UsageError, match="room for a text"):
+        coca.score_captions(pictures[:1], [texts], prefixes=["dog " * 99])
