@@ -13,8 +13,7 @@ from pydantic import JsonValue
 from cocabench.core.errors import CocabenchError, DataError, ResultsError
 from cocabench.core.signature import digest
 from cocabench.core.types import Dataset, Record, Signature, Source
-from cocabench.data.fingerprint import fingerprint
-from cocabench.data.sampling import limited
+from cocabench.data.base import fingerprint, limited
 from cocabench.metrics.base import DEFINITIONS, Metric, estimate
 from cocabench.results.store import Store
 from cocabench.specs.registry import FailedSource, Task, check_primary

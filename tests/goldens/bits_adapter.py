@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from benchmarks.make_decoding_goldens import MODELS, build, images, settings_of
 from cocabench import demo
-from cocabench.data.emoji import Emoji
+from cocabench.data.builtin import Emoji
 from cocabench.data.images import FileImage
 from cocabench.models.features import Cached, open_cache
 from cocabench.models.hardware import hardware

@@ -11,7 +11,7 @@ from PIL import Image
 from cocabench import captioneval as caption_metrics
 from cocabench.core.errors import DataError
 from cocabench.core.types import Captions, Dataset, Example
-from cocabench.data.sampling import limited
+from cocabench.data.base import limited
 from cocabench.kinds.captioning import Captioning
 from cocabench.metrics.base import estimate, stack
 

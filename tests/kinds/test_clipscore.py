@@ -12,7 +12,7 @@ import torch
 from cocabench import demo
 from cocabench.core.errors import SpecError
 from cocabench.core.types import Dataset
-from cocabench.data.emoji import Emoji
+from cocabench.data.builtin import Emoji
 from cocabench.kinds import clipscore
 from cocabench.kinds.captioning import Captioning
 from cocabench.metrics.base import estimate, stack

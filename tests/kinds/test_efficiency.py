@@ -10,7 +10,7 @@ import cocabench
 from cocabench.core.errors import ModelError
 from cocabench.core.formatting import number
 from cocabench.core.types import Estimate, MetricInfo
-from cocabench.data.synthetic import Synthetic
+from cocabench.data.builtin import Synthetic
 from cocabench.kinds.efficiency import Efficiency
 from cocabench.metrics.base import Samples, estimate
 from cocabench.metrics.efficiency import declared

@@ -19,8 +19,8 @@ from PIL import Image
 import cocabench
 from cocabench.core.errors import DataError, NumericsError
 from cocabench.core.types import Dataset, Example, Features, ImageFeatures, Likelihoods
+from cocabench.data.composition import SugarCrepe
 from cocabench.data.images import BytesImage
-from cocabench.data.sugar_crepe import SugarCrepe
 from cocabench.kinds.captioning import Captioning
 from cocabench.kinds.retrieval import Retrieval
 from cocabench.kinds.selection import ImageCaptionSelection

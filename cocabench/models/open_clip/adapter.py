@@ -61,9 +61,6 @@ def sources(spec: ModelSpec, *, download: bool = True) -> list[OpenClipSource]:
     return [_source(_with_quick_gelu(blueprint(one, download=download), spec.quick_gelu)) for one in specs]
 
 
-plans = sources  # the name that installed entry points know; gone with the next installation
-
-
 def _source(drawn: Blueprint) -> OpenClipSource:
     return OpenClipSource(**{field.name: getattr(drawn, field.name) for field in fields(drawn)})
 
