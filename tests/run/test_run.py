@@ -86,7 +86,7 @@ def test_what_is_finished_is_not_run_again_unless_fresh(
 def test_a_dry_run_prints_the_plan_and_loads_nothing(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cocabench.models.open_clip.model.build_network", lambda plan: pytest.fail("loaded"))
+    monkeypatch.setattr("cocabench.models.open_clip.adapter.build_network", lambda plan: pytest.fail("loaded"))
     told = run(command, models, data, tmp_path, "--dry-run", tasks="find,tell")
     assert "ready" in told.out
     assert "not applicable" in told.out
@@ -373,7 +373,7 @@ def test_another_k_is_computed_from_the_stored_samples(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(command, models, data, tmp_path)
-    monkeypatch.setattr("cocabench.models.open_clip.model.build_network", lambda plan: pytest.fail("loaded"))
+    monkeypatch.setattr("cocabench.models.open_clip.adapter.build_network", lambda plan: pytest.fail("loaded"))
     path = tmp_path / "find.toml"
     text = (data / "find.toml").read_text().replace("ks = [1, 5]", "ks = [3]").replace("recall@5", "recall@3")
     path.write_text(text)
