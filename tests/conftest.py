@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cocabench import cli
+from cocabench.core import cache
 from tests.models.tiny import CLIP, COCA, write_folder
 
 PLUGIN = Path(__file__).parent / "plugin"
@@ -45,10 +46,10 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 
 
 @pytest.fixture(autouse=True)
-def own_features(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Keep each test's features apart from other tests' and the user's; return their folder."""
-    folder = tmp_path_factory.mktemp("cache") / "features"
-    monkeypatch.setattr("cocabench.models.features.folder", lambda: folder)
+def own_spaces(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keep what each test caches apart from other tests' and the user's; return its folder."""
+    folder, named = tmp_path_factory.mktemp("cache") / "spaces", cache.spaces_folder
+    monkeypatch.setattr(cache, "spaces_folder", lambda given=None: named(given) if given else folder)
     return folder
 
 

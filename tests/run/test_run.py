@@ -13,7 +13,7 @@ import torch
 import cocabench
 from cocabench.captioneval.cache import Kept
 from cocabench.core.errors import ResultsError
-from cocabench.models.features import Cached
+from cocabench.models.cached import Cached
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.model import OpenClip
 from cocabench.results.store import Store, samples_path
@@ -547,15 +547,15 @@ def test_a_dry_run_tells_which_images_are_known(command: Command, models: Path, 
 
 
 def test_a_cache_that_cannot_be_kept_is_one_line_and_the_run_goes_on(
-    command: Command, models: Path, data: Path, tmp_path: Path, own_features: Path
+    command: Command, models: Path, data: Path, tmp_path: Path, own_spaces: Path
 ) -> None:
-    own_features.write_text("a file where a folder should be")
+    own_spaces.write_text("a file where a folder should be")
     told = run(command, models, data, tmp_path, "--quiet")
     assert told.code == 0
     assert len(told.err.strip().splitlines()) == 1
-    assert f"{own_features}: cannot be written to" in told.err
+    assert f"{own_spaces}: cannot be written to" in told.err
     (record,) = cocabench.load(tmp_path)
-    assert sum(str(own_features) in warning for warning in record.warnings) == 1
+    assert sum(str(own_spaces) in warning for warning in record.warnings) == 1
 
 
 def test_no_room_for_pictures_is_a_warning_and_the_record_is_kept(
