@@ -27,14 +27,14 @@ def theirs(options: Options) -> Work:
 def _task(options: Options, before: tuple[str, ...]) -> Work:
     import torch
 
-    from cocabench.measure import measure
+    from cocabench.core.types import silent
     from cocabench.models.features import Cache, Cached, open_cache
     from cocabench.models.hardware import hardware
     from cocabench.models.processes import Alone, Sharded
-    from cocabench.plan import Settings, plan
-    from cocabench.registry import find_tasks, model_plans
-    from cocabench.spec import parse_models
-    from cocabench.types import silent
+    from cocabench.run.measure import measure
+    from cocabench.run.plan import Settings, plan
+    from cocabench.specs.registry import find_tasks, model_plans
+    from cocabench.specs.spec import parse_models
 
     torch.set_num_threads(options.threads)
     root = small_set.write(small_set.folder(), options.images)

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cocabench.store import Results, load
+    from cocabench.results.store import Results, load
 
 __all__ = ["Results", "__version__", "load"]
 __version__ = "0.1.0"
@@ -18,7 +18,7 @@ __version__ = "0.1.0"
 
 def __getattr__(name: str) -> Any:
     if name in ("Results", "load"):
-        from cocabench import store
+        from cocabench.results import store
 
         return getattr(store, name)
     raise AttributeError(f"module 'cocabench' has no attribute {name!r}")

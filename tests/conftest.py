@@ -10,8 +10,7 @@ import pytest
 from PIL import Image
 
 from cocabench import cli
-
-from .models.tiny import CLIP, COCA, write_folder
+from tests.models.tiny import CLIP, COCA, write_folder
 
 PLUGIN = Path(__file__).parent / "plugin"
 

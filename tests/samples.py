@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cocabench.core.types import Record, Signature
 from cocabench.metrics.base import estimate
 from cocabench.metrics.classification import single_label
-from cocabench.store import Store
-from cocabench.types import Record, Signature
+from cocabench.results.store import Store
 
 NAMES = ("cat", "dog")
 _SECONDS = itertools.count()

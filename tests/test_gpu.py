@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from benchmarks.make_decoding_goldens import MODELS, build, images
-from cocabench.models.decode import DecodeOptions, caption_logprob, generate_scored
-from cocabench.models.decoding import beams, replay, steps
-from cocabench.models.decoding.steps import Stepping
 from cocabench.models.hardware import Precision, hardware
+from cocabench.models.open_clip.decode import DecodeOptions, caption_logprob, generate_scored
+from cocabench.models.open_clip.decoding import beams, replay, steps
+from cocabench.models.open_clip.decoding.steps import Stepping
 from cocabench.models.smoke import ALLOWED, deviations
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")

@@ -30,7 +30,7 @@ from cocabench.cli import (
 from cocabench.cli.console import err
 from cocabench.cli.options import flag
 from cocabench.cli.usage import Commands, in_words
-from cocabench.errors import CocabenchError, IgnoredRecordWarning
+from cocabench.core.errors import CocabenchError, IgnoredRecordWarning
 
 app = typer.Typer(
     cls=Commands,

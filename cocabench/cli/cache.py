@@ -11,7 +11,7 @@ from rich.markup import escape
 from cocabench.cli.console import out, print_table
 from cocabench.cli.options import Cache, Json
 from cocabench.cli.usage import Commands
-from cocabench.errors import ResultsError
+from cocabench.core.errors import ResultsError
 
 app = typer.Typer(cls=Commands, help="The features and caption scores that runs keep.", no_args_is_help=True)
 
@@ -22,8 +22,8 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Where features and caption scores are kept, and how large they are."""
-    from cocabench import cachedir
-    from cocabench.metrics.captions import cache as scores
+    from cocabench.captioneval import cache as scores
+    from cocabench.core import cachedir
     from cocabench.models.features import existing, folder
 
     where, cache_there, kept = cachedir.location(), existing(folder()), scores.usage()
@@ -47,8 +47,8 @@ def info(
 @app.command()
 def clear(cache: Cache = None) -> None:
     """Remove all features and caption scores that are kept. Results stay, and what `cocabench setup` fetched."""
-    from cocabench import cachedir
-    from cocabench.metrics.captions import cache as scores
+    from cocabench.captioneval import cache as scores
+    from cocabench.core import cachedir
     from cocabench.models.features import clear as remove
     from cocabench.models.features import folder
 

@@ -16,11 +16,11 @@ from rich.markup import escape
 from cocabench.cli import decoder, names
 from cocabench.cli import options as o
 from cocabench.cli.console import err, out
-from cocabench.errors import MissingDataError, UsageError
-from cocabench.types import Progress, silent
+from cocabench.core.errors import MissingDataError, UsageError
+from cocabench.core.types import Progress, silent
 
 if TYPE_CHECKING:
-    from cocabench.models.open_clip import OpenClip
+    from cocabench.models.open_clip.model import OpenClip
 
 FLAGS = {"num_beams": "--beams", "num_beam_groups": "--beam-groups"}
 """Options of the decoder whose flag is not their name."""
@@ -142,7 +142,7 @@ def _print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
 
 def _check_read(options: Mapping[str, Any]) -> None:
     """UsageError for an option that was given and that this kind of generation does not read."""
-    from cocabench.evaluators.captioning import UNREAD
+    from cocabench.kinds.captioning import UNREAD
 
     kind = options["generation_type"]
     for name in UNREAD[kind]:
@@ -154,8 +154,8 @@ def _check_read(options: Mapping[str, Any]) -> None:
 
 def _load(model: str, device: str, precision: o.Precision, skip_bad_images: bool) -> OpenClip:
     from cocabench.models.hardware import hardware
-    from cocabench.registry import model_plans
-    from cocabench.spec import parse_models
+    from cocabench.specs.registry import model_plans
+    from cocabench.specs.spec import parse_models
 
     plans = model_plans(parse_models(model))
     if len(plans) != 1:

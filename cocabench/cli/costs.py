@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from cocabench.cli.console import dim, print_table
-from cocabench.types import Record
+from cocabench.core.types import Record
 
 if TYPE_CHECKING:
-    from cocabench.compare import Cell, Comparison, Row
-    from cocabench.text import Footnotes
+    from cocabench.core.formatting import Footnotes
+    from cocabench.results.compare import Cell, Comparison, Row
 
 EVALUATOR = "efficiency"
 
@@ -36,7 +36,7 @@ def without_costs(comparison: Comparison) -> Comparison:
 
 def print_costs(comparison: Comparison, records: Sequence[Record]) -> None:
     """Print the efficiency rows of a table of all metrics; a number's note stands below, as do machine and batches."""
-    from cocabench.text import Footnotes
+    from cocabench.core.formatting import Footnotes
 
     rows = {row.metric: row for row in comparison.rows if row.evaluator == EVALUATOR}
     if not rows:
@@ -52,14 +52,14 @@ def print_costs(comparison: Comparison, records: Sequence[Record]) -> None:
 
 
 def _line(row: Row, footnotes: Footnotes) -> list[str]:
-    from cocabench.compare import remarks
+    from cocabench.results.compare import remarks
 
     marks = (footnotes.mark(remarks(cell, apart=True)).replace("\\", "") for cell in row.cells)
     return [escape(_value(cell, row) + mark) for cell, mark in zip(row.cells, marks, strict=True)]
 
 
 def _value(cell: Cell, row: Row) -> str:
-    from cocabench.text import number
+    from cocabench.core.formatting import number
 
     if cell.estimate is None or cell.estimate.value is None:
         return "–"

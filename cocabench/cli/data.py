@@ -12,10 +12,10 @@ from cocabench.cli import names
 from cocabench.cli.console import err, out
 from cocabench.cli.options import DataRoot, Download, option
 from cocabench.cli.usage import Commands
-from cocabench.errors import UsageError
+from cocabench.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from cocabench.types import Dataset
+    from cocabench.core.types import Dataset
 
 app = typer.Typer(
     cls=Commands,
@@ -81,7 +81,7 @@ def webdataset(
 
 
 def _dataset(loader: str, words: list[str], root: Path, limit: int | None, download: bool) -> Dataset:
-    from cocabench.data.sampling import limited
+    from cocabench.data.base import limited
     from cocabench.train.export import build
 
     dataset = limited(build(loader, _keys(words), root, download=download), limit, 0)

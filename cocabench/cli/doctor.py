@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from cocabench.cli.console import print_table
 from cocabench.cli.options import DataRoot, Java, Json, flag
-from cocabench.errors import CocabenchError
+from cocabench.core.errors import CocabenchError
 
 
 class Check(NamedTuple):
@@ -69,7 +69,7 @@ def _hardware() -> Iterator[Check]:
 
 
 def _caption_metrics() -> Iterator[Check]:
-    from cocabench.metrics import captions
+    from cocabench import captioneval as captions
 
     missing = captions.unavailable(captions.NAMES)
     for name in captions.NAMES:
@@ -78,8 +78,8 @@ def _caption_metrics() -> Iterator[Check]:
 
 
 def _data(root: Path) -> Iterator[Check]:
-    from cocabench.plan import Settings, prepare
-    from cocabench.registry import all_tasks
+    from cocabench.run.plan import Settings, prepare
+    from cocabench.specs.registry import all_tasks
 
     yield Check(
         "data root",

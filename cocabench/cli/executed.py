@@ -14,8 +14,8 @@ from cocabench.cli.console import err, out
 if TYPE_CHECKING:
     from cocabench.models.hardware import Hardware
     from cocabench.models.processes import Group
-    from cocabench.plan import Job, Settings
-    from cocabench.run import Outcome
+    from cocabench.run.execute import Outcome
+    from cocabench.run.plan import Job, Settings
 
 
 def execute(
@@ -25,9 +25,9 @@ def execute(
 
     Exits with 1 where a job failed, 2 where none could be started, and 130 when interrupted.
     """
-    from cocabench import run
     from cocabench.cli.watch import Bars, Quiet
-    from cocabench.store import Store
+    from cocabench.results.store import Store
+    from cocabench.run import execute as run
 
     Store(settings.output).check_writable()
     outcomes: list[Outcome] = []
@@ -47,7 +47,7 @@ def execute(
 
 def _tell_failures(outcomes: Sequence[Outcome]) -> int:
     """Print each error once, with the models and tasks that it ended; return the exit code."""
-    from cocabench.plan import State
+    from cocabench.run.plan import State
 
     ended: dict[str, list[Job]] = {}
     for outcome in outcomes:
@@ -66,9 +66,9 @@ def _summary(outcomes: Sequence[Outcome], settings: Settings, as_json: bool) -> 
     from cocabench.cli.compare import print_results
     from cocabench.cli.epochs import print_best
     from cocabench.cli.published import print_published
-    from cocabench.compare import compare
-    from cocabench.efficiency import sentences, training_costs
-    from cocabench.store import Store
+    from cocabench.results.compare import compare
+    from cocabench.results.efficiency import sentences, training_costs
+    from cocabench.results.store import Store
 
     records = [outcome.record for outcome in outcomes if outcome.record is not None]
     if as_json:

@@ -11,7 +11,7 @@ from cocabench.cli.console import by_reason, err, out, print_table
 
 if TYPE_CHECKING:
     from cocabench.models.hardware import Hardware
-    from cocabench.plan import Job, Settings
+    from cocabench.run.plan import Job, Settings
 
 
 def preflight(jobs: Sequence[Job], quiet: bool) -> dict[str, str]:

@@ -14,11 +14,11 @@ from cocabench.cli import names
 from cocabench.cli.console import out, print_table
 from cocabench.cli.options import Json, option
 from cocabench.cli.published import print_published
-from cocabench.types import Record
+from cocabench.core.types import Record
 
 if TYPE_CHECKING:
-    from cocabench.explain import Part
-    from cocabench.store import Results
+    from cocabench.results.explain import Part
+    from cocabench.results.store import Results
 
 
 OneModel = Annotated[
@@ -34,8 +34,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Explain a Record: its numbers, its signature in words, its warnings and where it ran. Folders are listed."""
-    from cocabench.errors import UnknownNameError
-    from cocabench.store import load
+    from cocabench.core.errors import UnknownNameError
+    from cocabench.results.store import load
 
     found = load(*results)
     for kind, wanted, known in (("model", model, [r.model for r in found]), ("task", task, [r.task for r in found])):
@@ -52,7 +52,7 @@ def show(
 
 
 def _print_list(records: Sequence[Record], results: Results) -> None:
-    from cocabench.signature import short
+    from cocabench.core.signature import short
 
     rows = [[r.model, r.task, short(r.signature), r.created[:16], str(results.path(r) or "")] for r in records]
     print_table(["model", "task", "signature", "created", "file"], [[escape(cell) for cell in row] for row in rows])
@@ -60,10 +60,10 @@ def _print_list(records: Sequence[Record], results: Results) -> None:
 
 
 def _print_record(record: Record, results: Results) -> None:
-    from cocabench.compare import GALLERY, notes
-    from cocabench.explain import explain
-    from cocabench.signature import short
-    from cocabench.text import number
+    from cocabench.core.formatting import number
+    from cocabench.core.signature import short
+    from cocabench.results.compare import GALLERY, notes
+    from cocabench.results.explain import explain
 
     out.print(
         f"[bold]{escape(record.model)} on {escape(record.task)}[/bold]  {short(record.signature)}", soft_wrap=True
@@ -95,7 +95,7 @@ def _print_parts(title: str, parts: Sequence[Part]) -> None:
 
 def _print_rest(record: Record, results: Results) -> None:
     """Print when and how long it ran, and whether its samples are there, so that differences can be paired."""
-    from cocabench.store import samples_path
+    from cocabench.results.store import samples_path
 
     path = results.path(record)
     there = path is not None and samples_path(path).is_file()

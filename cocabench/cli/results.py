@@ -38,10 +38,10 @@ def report(
     open_page: Annotated[bool, flag("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Write a report: one HTML page with everything in it, tables in Markdown, CSV and LaTeX, figures."""
-    from cocabench import compare
-    from cocabench.errors import UsageError
+    from cocabench.core.errors import UsageError
     from cocabench.report import write_report
-    from cocabench.store import Results
+    from cocabench.results import compare
+    from cocabench.results.store import Results
 
     if not results and not published:
         raise UsageError("report", "neither results nor --published", wanted="a results folder, or published models")

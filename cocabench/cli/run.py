@@ -16,14 +16,14 @@ from cocabench.cli.console import by_reason, err
 from cocabench.cli.epochs import follow
 from cocabench.cli.executed import execute
 from cocabench.cli.planned import preflight, print_plan
-from cocabench.errors import MetricUnavailableError, UsageError
-from cocabench.spec import parse_models
+from cocabench.core.errors import MetricUnavailableError, UsageError
+from cocabench.specs.spec import parse_models
 
 if TYPE_CHECKING:
     from cocabench.models.hardware import Hardware
     from cocabench.models.processes import Group
-    from cocabench.plan import Settings
-    from cocabench.registry import ModelPlan, Task
+    from cocabench.run.plan import Settings
+    from cocabench.specs.registry import ModelPlan, Task
 
 
 def run(
@@ -61,7 +61,7 @@ def run(
     from cocabench.models.features import folder
     from cocabench.models.hardware import hardware
     from cocabench.models.processes import device_names, joined, processes
-    from cocabench.plan import Settings
+    from cocabench.run.plan import Settings
 
     if joined(devices := device_names(device)):
         return
@@ -103,7 +103,7 @@ class _Evaluation:
     as_json: bool
 
     def __call__(self, models: Sequence[str]) -> None:
-        from cocabench.plan import plan
+        from cocabench.run.plan import plan
 
         plans = _models(models, self.quick_gelu, self.dry_run, self.quiet)
         jobs = plan(plans, self.tasks, self.settings, self.machine.precision, compiled=self.machine.compile)
@@ -119,7 +119,7 @@ class _Evaluation:
 
 def _models(texts: Sequence[str], quick_gelu: bool | None, dry_run: bool, quiet: bool) -> list[ModelPlan]:
     """Return what --model stands for, and tell the choices that were made."""
-    from cocabench.registry import model_plans
+    from cocabench.specs.registry import model_plans
 
     specs = [spec for text in texts for spec in parse_models(text)]
     plans = model_plans(specs, quick_gelu=quick_gelu, download=not dry_run)
@@ -131,7 +131,7 @@ def _models(texts: Sequence[str], quick_gelu: bool | None, dry_run: bool, quiet:
 
 def _tasks(texts: Sequence[str], set_here: Mapping[str, Any]) -> list[Task]:
     """Return the tasks that --tasks names, with what is set of the decoder's options."""
-    from cocabench.registry import find_tasks
+    from cocabench.specs.registry import find_tasks
 
     names = [name for text in texts for name in o.names_of(text)]
     if not names:

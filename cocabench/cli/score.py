@@ -12,11 +12,11 @@ from rich.markup import escape
 from cocabench.cli import names
 from cocabench.cli.console import by_reason, out, print_table
 from cocabench.cli.options import Java, Json, RequireMetrics, SkipBadImages, names_of, option
-from cocabench.errors import MetricUnavailableError, UnknownNameError, UsageError
+from cocabench.core.errors import MetricUnavailableError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from cocabench.metrics.base import Samples
-    from cocabench.metrics.captions.files import Pairs
+    from cocabench.results.caption_files import Pairs
 
 MODEL = "CLIPScore"
 
@@ -55,9 +55,9 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score captions against references. A model is needed for CLIPScore alone."""
-    from cocabench.metrics import captions
-    from cocabench.metrics.captions import health
-    from cocabench.metrics.captions.files import read_pairs
+    from cocabench import captioneval as captions
+    from cocabench.captioneval import health
+    from cocabench.results.caption_files import read_pairs
 
     asked = _metric_names(metrics, captions.NAMES + captions.MODEL_BASED) if metrics else list(captions.NAMES)
     by_model = captions.MODEL_BASED if clipscore else tuple(name for name in asked if name in captions.MODEL_BASED)
@@ -86,8 +86,8 @@ def score(
 def _by_model(
     pairs: Pairs, name: str, folder: Path, references: Path | None, device: str, skip_bad_images: bool
 ) -> dict[str, Any]:
-    from cocabench.data.by_id import file_names, images_of
-    from cocabench.evaluators import clipscore
+    from cocabench.data.files import file_names, images_of
+    from cocabench.kinds import clipscore
     from cocabench.models.hardware import hardware
 
     pictures = images_of(pairs.ids, folder, names=file_names(references) if references else None)
@@ -103,9 +103,9 @@ def _samples(pairs: Pairs, columns: dict[str, Any]) -> Samples:
 
 
 def _print_json(names: Sequence[str], samples: Samples, skipped: dict[str, str]) -> None:
-    from cocabench.metrics import captions
+    from cocabench import captioneval as captions
+    from cocabench.captioneval import health
     from cocabench.metrics.base import estimate
-    from cocabench.metrics.captions import health
 
     def values(wanted: Sequence[str]) -> dict[str, Any]:
         return {m.name: estimate(m, samples).model_dump() for m in captions.declared(wanted)}
@@ -115,10 +115,10 @@ def _print_json(names: Sequence[str], samples: Samples, skipped: dict[str, str])
 
 
 def _print_tables(names: Sequence[str], samples: Samples, skipped: dict[str, str]) -> None:
-    from cocabench.metrics import captions
+    from cocabench import captioneval as captions
+    from cocabench.captioneval import health
+    from cocabench.core.formatting import number
     from cocabench.metrics.base import estimate
-    from cocabench.metrics.captions import health
-    from cocabench.text import number
 
     for title, wanted in (("metric", names), ("captions health", captions.HEALTH)):
         rows = [

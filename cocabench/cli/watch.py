@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from cocabench.cli.console import err
-from cocabench.plan import Job, State
-from cocabench.run import Outcome
-from cocabench.text import number
-from cocabench.types import Progress as Told
-from cocabench.types import silent
+from cocabench.core.formatting import number
+from cocabench.core.types import Progress as Told
+from cocabench.core.types import silent
+from cocabench.run.execute import Outcome
+from cocabench.run.plan import Job, State
 
 
 class Quiet:

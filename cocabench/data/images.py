@@ -12,8 +12,8 @@ from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from cocabench.errors import BadImageError, MissingDataError
-from cocabench.types import IdentifiedSource, ImageSource
+from cocabench.core.errors import BadImageError, MissingDataError
+from cocabench.core.types import IdentifiedSource, ImageSource
 
 SETTLED_S = 2.0
 """Coarsest times of file systems (FAT)."""

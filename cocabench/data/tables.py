@@ -9,12 +9,12 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
+from cocabench.core.errors import DataError
+from cocabench.core.types import Dataset, Example
 from cocabench.data.base import LocalLoader, short_ids, sound
 from cocabench.data.files import read_text, some
 from cocabench.data.images import FileImage
 from cocabench.data.prompts import class_names
-from cocabench.errors import DataError
-from cocabench.types import Dataset, Example
 
 
 class Table(LocalLoader):

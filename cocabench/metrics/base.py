@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cocabench.types import Estimate, MetricInfo, SampleScore, Unit
+from cocabench.core.types import Estimate, MetricInfo, SampleScore, Unit
 
 Samples = pd.DataFrame
 

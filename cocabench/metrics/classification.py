@@ -9,11 +9,11 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cocabench.core.types import Features
 from cocabench.metrics.base import UNKNOWN, Interval, Metric, Samples
 from cocabench.metrics.intervals import image_draws, of_class_means, of_hits, of_proportion_like, proportion
 from cocabench.metrics.pairing import Mean, Redrawn
 from cocabench.metrics.ranking import CHUNK_SCORES, Floats, Ints, Ranks, highest, hits_at, positive_ranks
-from cocabench.types import Features
 
 
 def class_weights(prompts: Features, classes: Ints, n_classes: int) -> Features:

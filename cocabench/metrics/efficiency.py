@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from cocabench.core.types import Unit
 from cocabench.metrics.base import UNKNOWN, Interval, Metric, Samples
-from cocabench.types import Unit
 
 ENOUGH = 6
 """Repeats whose whole range covers the median with 95 % (1 - 2 / 2**6 = 96.9 %)."""

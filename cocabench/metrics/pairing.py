@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from cocabench.errors import UnpairedError
+from cocabench.core.errors import UnpairedError
 from cocabench.metrics import paired
 from cocabench.metrics.base import Metric, Paired, Pairing, Samples, image_sums, rows_of
 from cocabench.metrics.intervals import image_draws

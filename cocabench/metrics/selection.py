@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from cocabench.core.types import Features
 from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.classification import hit_interval
 from cocabench.metrics.grid import Grid
 from cocabench.metrics.pairing import Mean
 from cocabench.metrics.ranking import Floats, Ints, Mask, check_finite
-from cocabench.types import Features
 
 CHUNK_ROWS = 1 << 13
 """Captions whose features are multiplied at a time."""

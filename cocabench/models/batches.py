@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from cocabench.errors import BadImageError, DataError
-from cocabench.models.build import Transform
+from cocabench.core.errors import BadImageError, DataError
+from cocabench.core.types import IdentifiedSource, ImageSource
+from cocabench.models.open_clip.build import Transform
 from cocabench.models.workers import clean_processes
-from cocabench.types import IdentifiedSource, ImageSource
 
 
 class Batch(NamedTuple):

@@ -18,8 +18,8 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from cocabench.models.blueprint import Blueprint
-from cocabench.models.build import meta_network, tower_parameters
+from cocabench.models.open_clip.blueprint import Blueprint
+from cocabench.models.open_clip.build import meta_network, tower_parameters
 from cocabench.models.training import batch_for, loss_of, tokens_of, total_loss
 
 MIB = 2**20

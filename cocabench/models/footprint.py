@@ -7,8 +7,8 @@ from pathlib import Path
 
 import torch
 
-from cocabench.models.blueprint import Blueprint, Config
-from cocabench.models.build import meta_network
+from cocabench.models.open_clip.blueprint import Blueprint, Config
+from cocabench.models.open_clip.build import meta_network
 from cocabench.models.training import saved_bytes
 
 GIB = 2**30

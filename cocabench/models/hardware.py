@@ -12,7 +12,7 @@ from typing import Any, Literal, cast
 
 import torch
 
-from cocabench.errors import UsageError
+from cocabench.core.errors import UsageError
 
 Precision = Literal["fp32", "fp16", "bf16"]
 

@@ -9,15 +9,15 @@ from typing import Any, Protocol
 
 import torch
 
-from cocabench.models.build import Tokenizer, Transform
-from cocabench.models.captions import decode_options, special_ids
+from cocabench.core.types import Example, Progress, Workload
 from cocabench.models.costs import Peak, gflops, seconds, training_step, weight_mib
-from cocabench.models.decode import generate_scored
-from cocabench.models.decoding.towers import context_limit
 from cocabench.models.footprint import GIB, STATE_BYTES, available
 from cocabench.models.hardware import Hardware
+from cocabench.models.open_clip.build import Tokenizer, Transform
+from cocabench.models.open_clip.captions import decode_options, special_ids
+from cocabench.models.open_clip.decode import generate_scored
+from cocabench.models.open_clip.decoding.towers import context_limit
 from cocabench.models.training import saved_bytes, shapes_of
-from cocabench.types import Example, Progress, Workload
 
 Found = tuple[int, dict[str, Any]]
 Prepare = Callable[[Example, int], Callable[[], object]]

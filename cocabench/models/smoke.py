@@ -8,10 +8,10 @@ from typing import NamedTuple, cast
 
 import numpy as np
 
+from cocabench.core.types import Captioner
 from cocabench.models.hardware import hardware
-from cocabench.registry import find_tasks, model_plans
-from cocabench.spec import parse_models
-from cocabench.types import Captioner
+from cocabench.specs.registry import find_tasks, model_plans
+from cocabench.specs.spec import parse_models
 
 
 class Deviation(NamedTuple):

@@ -7,7 +7,7 @@ import hashlib
 import io
 from pathlib import Path
 
-from cocabench.store import read_thumbnails
+from cocabench.results.store import read_thumbnails
 
 SIDE = 160
 """Pixels of the longer side: sharp at the 80 to 110 that the page shows on a dense screen."""

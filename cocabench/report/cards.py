@@ -7,12 +7,12 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
-from cocabench import published as publications
-from cocabench.epochs import epoch_of
+from cocabench.core.formatting import plural
+from cocabench.core.types import Record
 from cocabench.report.content import Report, plain
 from cocabench.report.grid import Entry, of_estimate
-from cocabench.text import plural
-from cocabench.types import Record
+from cocabench.results import published as publications
+from cocabench.results.epochs import epoch_of
 
 FAR = 0.5
 """A skill is lost where its scores are below this share of a sibling's: the same architecture with other weights."""

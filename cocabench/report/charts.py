@@ -11,10 +11,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
+from cocabench.core.formatting import shortened
 from cocabench.report.colours import INK, MUTED, RULE
 from cocabench.report.pair import Score
 from cocabench.report.series import Panel, Point, Series
-from cocabench.text import shortened
 
 MOST_NAMED = 12
 """Models that a legend names; of more, it names the front, and the others are grey."""

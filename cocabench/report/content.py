@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pandas as pd
 
-from cocabench import published as publications
-from cocabench.compare import Comparison, Evidence, choose, compare
-from cocabench.errors import ResultsError
-from cocabench.signature import digest
-from cocabench.store import Results, read_samples, samples_path
-from cocabench.types import Record
+from cocabench.core.errors import ResultsError
+from cocabench.core.signature import digest
+from cocabench.core.types import Record
+from cocabench.results import published as publications
+from cocabench.results.compare import Comparison, Evidence, choose, compare
+from cocabench.results.store import Results, read_samples, samples_path
 
 EFFICIENCY = "efficiency"
 """The evaluator whose Records are costs and no scores."""

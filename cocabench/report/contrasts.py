@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import pandas as pd
 
-from cocabench.compare import Row
+from cocabench.core.types import Record
 from cocabench.report.content import Report
 from cocabench.report.gallery import outcomes
-from cocabench.types import Record
+from cocabench.results.compare import Row
 
 FEW = 4
 """Models up to which all are looked at in the report's own order."""

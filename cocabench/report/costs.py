@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cocabench import published as publications
+from cocabench.core.types import Record
 from cocabench.report.content import Report, plain
 from cocabench.report.grid import Entry, Line, Table, of_estimate, quantity
-from cocabench.types import Record
+from cocabench.results import published as publications
 
 TOWERS = ("image_encoder", "text_encoder", "text_decoder", "text_encoder_and_decoder")
 WORDS = {"params": "M parameters", "gflops": "GFLOPs"}

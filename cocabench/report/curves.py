@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from cocabench.compare import Row
-from cocabench.epochs import Best, best_epochs, epoch_of, runs
+from cocabench.core.formatting import plural
 from cocabench.report.colours import Style
 from cocabench.report.content import Report
 from cocabench.report.grid import Entry, Line, Table, of_estimate
 from cocabench.report.pair import score_of
 from cocabench.report.series import Series
-from cocabench.text import plural
+from cocabench.results.compare import Row
+from cocabench.results.epochs import Best, best_epochs, epoch_of, runs
 
 
 def curves(report: Report, palette: Mapping[str, Style]) -> list[tuple[Row, tuple[Series, ...]]]:

@@ -14,9 +14,9 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cocabench.core.signature import digest
 from cocabench.report.colours import themed
-from cocabench.signature import digest
-from cocabench.store import write_atomically
+from cocabench.results.store import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -14,9 +14,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 
+from cocabench.core.formatting import plural, shortened, signed
 from cocabench.report.colours import INK, MUTED, RULE, Style
 from cocabench.report.pair import Pair, PairRow, Score
-from cocabench.text import plural, shortened, signed
 
 WIDTH, ROW, TOP, BOTTOM = 9.0, 0.28, 1.3, 0.65
 """Inches: the figure's width, a task's height, and the room for title and axis."""

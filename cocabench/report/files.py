@@ -6,9 +6,9 @@ import csv
 import io
 from collections.abc import Iterator
 
+from cocabench.core.formatting import Footnotes, escape
+from cocabench.core.formatting import table as markdown_table
 from cocabench.report.grid import Entry, Table
-from cocabench.text import Footnotes, escape
-from cocabench.text import table as markdown_table
 
 
 def to_markdown(table: Table) -> str:

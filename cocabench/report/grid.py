@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from cocabench.compare import Cell, remarks
-from cocabench.text import decimals, points, spread
-from cocabench.types import Estimate, MetricInfo
+from cocabench.core.formatting import decimals, points, spread
+from cocabench.core.types import Estimate, MetricInfo
+from cocabench.results.compare import Cell, remarks
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cocabench.compare import Comparison, Finding, Row
-from cocabench.published import SUFFIX
-from cocabench.text import plural, signed
+from cocabench.core.formatting import plural, signed
+from cocabench.results.compare import Comparison, Finding, Row
+from cocabench.results.published import SUFFIX
 
 
 class Headline(NamedTuple):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cocabench.compare import Row
+from cocabench.core.formatting import decimals, points
 from cocabench.report.content import Report
 from cocabench.report.leaderboard import tags
-from cocabench.text import decimals, points
+from cocabench.results.compare import Row
 
 FEWEST_MODELS, FEWEST_TASKS = 5, 4
 """Of fewer, the table of every task shows as much."""

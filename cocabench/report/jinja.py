@@ -10,7 +10,7 @@ from importlib import resources
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from cocabench.text import signed
+from cocabench.core.formatting import signed
 
 SEAM = re.compile(r"(?<=[-_/:])(?=[^-_/:\s])")
 """Where a long name may be broken."""

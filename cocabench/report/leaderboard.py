@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from cocabench.compare import KINDS, Row
+from cocabench.core.formatting import points, rounded_up
 from cocabench.report.content import Report
 from cocabench.report.grid import Entry, Line, Table
 from cocabench.report.pair import Score
-from cocabench.text import points, rounded_up
+from cocabench.results.compare import KINDS, Row
 
 ALL = "all tasks"
 

@@ -6,14 +6,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from cocabench.compare import Row
+from cocabench.core.types import Record
 from cocabench.report import closer, contrasts, gallery
 from cocabench.report.album import Album
 from cocabench.report.answers import SHOWN
 from cocabench.report.content import Report
 from cocabench.report.gallery import Gallery, Item
 from cocabench.report.grid import Table
-from cocabench.types import Record
+from cocabench.results.compare import Row
 
 FEWEST_MODELS, MOST_ANSWERS = 8, 3000
 """Models whose answers a gallery holds: eight, and more where the whole page has no more answers than this."""

@@ -10,7 +10,6 @@ from typing import NamedTuple
 from markupsafe import Markup
 
 from cocabench import __version__
-from cocabench.compare import published_by
 from cocabench.report import cards, curves, leaderboard, methods, tasks
 from cocabench.report.colours import MARKS, Style, css
 from cocabench.report.content import Report
@@ -23,6 +22,7 @@ from cocabench.report.layout import layout
 from cocabench.report.looks import Look
 from cocabench.report.pair import Pair
 from cocabench.report.told import embedded, told
+from cocabench.results.compare import published_by
 
 SHOWN_AT_FIRST = 8
 """Models that are shown at first beside the leaderboard, its first ones; the others are chosen on the page."""

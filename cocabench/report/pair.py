@@ -7,11 +7,11 @@ from dataclasses import replace
 from itertools import combinations
 from typing import NamedTuple
 
-from cocabench import published as publications
-from cocabench.compare import Comparison, Row, compare, notes
+from cocabench.core.formatting import plural, points
+from cocabench.core.types import Estimate, MetricInfo
 from cocabench.report.content import MOST_TESTED, Report
-from cocabench.text import plural, points
-from cocabench.types import Estimate, MetricInfo
+from cocabench.results import published as publications
+from cocabench.results.compare import Comparison, Row, compare, notes
 
 
 class Score(NamedTuple):

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from cocabench import published as publications
-from cocabench.compare import Comparison, Row, choose, compare
 from cocabench.report.content import Report
 from cocabench.report.grid import Entry, Line, Table, of_cell
+from cocabench.results import published as publications
+from cocabench.results.compare import Comparison, Row, choose, compare
 
 CAPTION_METRICS = ("BLEU@1", "BLEU@2", "BLEU@3", "BLEU@4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
 DIRECTIONS = {

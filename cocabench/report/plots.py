@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from cocabench.compare import KINDS, averages
-from cocabench.published import SUFFIX
 from cocabench.report import curves
 from cocabench.report.colours import Style
 from cocabench.report.content import Report
@@ -14,6 +12,8 @@ from cocabench.report.drawing import Plot
 from cocabench.report.leaderboard import standing_means
 from cocabench.report.pair import Pair, Score
 from cocabench.report.series import Panel, Point, Series
+from cocabench.results.compare import KINDS, averages
+from cocabench.results.published import SUFFIX
 
 COSTS = {
     "parameters": ("total_params", "parameters, millions (logarithmic)"),

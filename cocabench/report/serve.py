@@ -16,7 +16,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from cocabench import __version__
-from cocabench.errors import ResultsError, UsageError
+from cocabench.core.errors import ResultsError, UsageError
 from cocabench.report.jinja import environment
 
 HEADERS = {

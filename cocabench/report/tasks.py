@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from cocabench.compare import Average, Row, averages, legend
 from cocabench.report.content import Report
 from cocabench.report.grid import Entry, Line, Table, of_cell
 from cocabench.report.leaderboard import tags
+from cocabench.results.compare import Average, Row, averages, legend
 
 
 def tasks(report: Report) -> Table:

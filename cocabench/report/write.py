@@ -8,6 +8,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+from cocabench.core.types import Record
 from cocabench.report import costs, files, latex, page, pivots, tables
 from cocabench.report.album import Album
 from cocabench.report.colours import styles
@@ -19,8 +20,7 @@ from cocabench.report.leaderboard import ALL
 from cocabench.report.looks import looks
 from cocabench.report.pair import pairs
 from cocabench.report.plots import plots
-from cocabench.store import write_atomically
-from cocabench.types import Record
+from cocabench.results.store import write_atomically
 
 
 def write_report(

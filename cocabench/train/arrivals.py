@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from cocabench.errors import MissingDataError
+from cocabench.core.errors import MissingDataError
 from cocabench.train.checkpoints import complete, epochs_in
 
 STOP = "stop"

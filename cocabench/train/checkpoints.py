@@ -6,7 +6,7 @@ import json
 import zipfile
 from pathlib import Path
 
-from cocabench.epochs import epoch_of
+from cocabench.results.epochs import epoch_of
 
 
 def complete(path: Path) -> bool:

@@ -11,10 +11,10 @@ from typing import Any
 
 import torch
 
-from cocabench.errors import DataError, ModelError, UsageError
-from cocabench.models.blueprint import Blueprint, blueprint
+from cocabench.core.errors import DataError, ModelError, UsageError
 from cocabench.models.hardware import hardware
-from cocabench.spec import parse_model
+from cocabench.models.open_clip.blueprint import Blueprint, blueprint
+from cocabench.specs.spec import parse_model
 from cocabench.train import flags
 from cocabench.train.inputs import Inputs, inputs
 from cocabench.train.launch import trainer_name

@@ -15,15 +15,15 @@ from typing import NamedTuple, cast
 
 from pydantic import BaseModel, ValidationError
 
-from cocabench.data.fingerprint import fingerprint
+from cocabench.core.errors import DataError, UsageError
+from cocabench.core.signature import digest
+from cocabench.core.types import Dataset, Example, Progress, silent
+from cocabench.data.base import fingerprint
 from cocabench.data.images import FileImage
-from cocabench.errors import DataError, UsageError
-from cocabench.registry import Loader, entry
-from cocabench.signature import digest
-from cocabench.spec import problems
-from cocabench.store import write_atomically
+from cocabench.results.store import write_atomically
+from cocabench.specs.registry import Loader, entry
+from cocabench.specs.spec import problems
 from cocabench.train.pictures import encoded, extracted
-from cocabench.types import Dataset, Example, Progress, silent
 
 IMAGE_KEY, CAPTION_KEY = "filepath", "title"
 """open_clip_train's own names of the columns."""

@@ -10,7 +10,7 @@ from typing import Any
 
 from open_clip_train.params import parse_args
 
-from cocabench.errors import UsageError
+from cocabench.core.errors import UsageError
 
 OURS = {
     "model": "the recipe's model",

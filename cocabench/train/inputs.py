@@ -14,8 +14,8 @@ from typing import Any
 
 import braceexpand
 
+from cocabench.core.errors import DataError, MissingDataError, UsageError
 from cocabench.data.files import absent, read_text, some
-from cocabench.errors import DataError, MissingDataError, UsageError
 
 MAKE = "`cocabench data csv` or `cocabench data webdataset` writes them"
 

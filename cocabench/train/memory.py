@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from cocabench.errors import UsageError
-from cocabench.models.blueprint import Blueprint
+from cocabench.core.errors import UsageError
 from cocabench.models.footprint import GIB, available, footprint
+from cocabench.models.open_clip.blueprint import Blueprint
 
 
 def shortage(plan: Blueprint, flags: dict[str, Any], device: str, processes: int) -> UsageError | None:

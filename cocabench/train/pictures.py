@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from PIL import Image, UnidentifiedImageError
 
+from cocabench.core.errors import BadImageError, MissingDataError
+from cocabench.core.types import Example, ImageSource
 from cocabench.data.images import BytesImage, FileImage, TarImage
-from cocabench.errors import BadImageError, MissingDataError
-from cocabench.store import slug, write_atomically
-from cocabench.types import Example, ImageSource
+from cocabench.results.store import slug, write_atomically
 
 _SUFFIX = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 """The formats that open_clip_train takes from shards; others become PNG, which loses nothing."""

@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import Field, ValidationError
 
-from cocabench.errors import SpecError, UnknownNameError, UsageError
-from cocabench.spec import Name, Spec, problems, read_toml
+from cocabench.core.errors import SpecError, UnknownNameError, UsageError
+from cocabench.specs.spec import Name, Spec, problems, read_toml
 from cocabench.train import flags
 
 Table = dict[str, Any]

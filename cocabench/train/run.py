@@ -6,7 +6,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from cocabench.errors import CocabenchError, UsageError
+from cocabench.core.errors import CocabenchError, UsageError
 from cocabench.train.checkpoints import complete, epochs_in
 from cocabench.train.command import Training
 from cocabench.train.start import write_architecture, write_weights

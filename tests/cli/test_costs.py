@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cocabench.store import Store
-from cocabench.types import Estimate, MetricInfo, Record, Signature, Unit
-
-from ..conftest import Command
+from cocabench.core.types import Estimate, MetricInfo, Record, Signature, Unit
+from cocabench.results.store import Store
+from tests.conftest import Command
 
 BASELINES = Path(__file__).parents[2] / "results" / "baselines"
 UNITS: dict[str, Unit] = {

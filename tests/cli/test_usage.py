@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cocabench.registry import all_tasks, check_primary
-
-from ..conftest import Command, task
+from cocabench.specs.registry import all_tasks, check_primary
+from tests.conftest import Command, task
 
 BASELINES = Path(__file__).parents[2] / "results" / "baselines"
 
@@ -205,7 +204,7 @@ def test_ctrl_c_is_one_line_and_130(command: Command, monkeypatch: pytest.Monkey
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cocabench.registry.all_tasks", interrupted)
+    monkeypatch.setattr("cocabench.specs.registry.all_tasks", interrupted)
     told = command("list", "tasks")
     assert (told.code, told.out, told.err.strip()) == (130, "", "stopped")
 
@@ -214,8 +213,8 @@ def test_a_required_metric_that_this_machine_cannot_run_is_1(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     why = {"BLEU@4": "no Java here; install one"}
-    monkeypatch.setattr("cocabench.metrics.captions.unavailable", lambda names: why)
-    monkeypatch.setattr("cocabench.evaluators.captioning.Captioning.unavailable", lambda self: why)
+    monkeypatch.setattr("cocabench.captioneval.unavailable", lambda names: why)
+    monkeypatch.setattr("cocabench.kinds.captioning.Captioning.unavailable", lambda self: why)
     (tmp_path / "c.json").write_text('{"1": "a"}')
     (tmp_path / "r.json").write_text('{"1": ["b"]}')
     scored = ("score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json")

@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
+from cocabench.core.types import Dataset, Model
 from cocabench.data.clip_benchmark import ClipBenchmark
 from cocabench.metrics.base import estimate, stack
 from cocabench.models.hardware import hardware
-from cocabench.registry import Task, all_tasks, model_plans
-from cocabench.spec import parse_models
-from cocabench.types import Dataset, Model
+from cocabench.specs.registry import Task, all_tasks, model_plans
+from cocabench.specs.spec import parse_models
 from tests.data.standard_sets import FORMATS, number_of
 from tests.data.test_standard_sets import Written, names_by_colour, tasks, written
 from tests.models.tiny import CLIP, write_folder

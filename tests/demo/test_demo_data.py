@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from cocabench.demo import GROUPS, MODELS, data_files, model_folder
-from cocabench.demo.build import build_shards
-from cocabench.demo.captions import caption_subset, captions
-from cocabench.demo.shards import read_shards
-from cocabench.demo.sources import CLDR, TWEMOJI, Emoji, tarball
+from tools.demo.build import build_shards
+from tools.demo.captions import caption_subset, captions
+from tools.demo.shards import read_shards
+from tools.demo.sources import CLDR, TWEMOJI, Emoji, tarball
 
 MB = 1_000_000
 KEYS = ("id", "emoji", "name", "unicode_name", "short_names", "captions")

@@ -18,16 +18,16 @@ from numpy.typing import NDArray
 
 from benchmarks.make_decoding_goldens import MODELS, build, images, settings_of
 from cocabench import demo
-from cocabench.data.emoji import Emoji
+from cocabench.data.builtin import Emoji
 from cocabench.data.images import FileImage
-from cocabench.models.decode import generate
 from cocabench.models.features import Cached, open_cache
 from cocabench.models.hardware import hardware
+from cocabench.models.open_clip.decode import generate
+from cocabench.models.open_clip.text import encode_tokens
 from cocabench.models.processes import Alone, Sharded
-from cocabench.models.text import encode_tokens
-from cocabench.plan import _identity
-from cocabench.registry import model_plans
-from cocabench.spec import parse_models
+from cocabench.run.plan import _identity
+from cocabench.specs.registry import model_plans
+from cocabench.specs.spec import parse_models
 
 Floats = NDArray[Any]
 DEMO_MODELS = ("demo/coca", "demo/clip", "demo/coca-captioner")

@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cocabench.metrics import captions, classification, retrieval, selection
+from cocabench import captioneval as captions
+from cocabench.captioneval import meteor, overlap
+from cocabench.metrics import classification, retrieval, selection
 from cocabench.metrics.base import Metric
-from cocabench.metrics.captions import bleu, meteor
 
 IMAGES = 60
 
@@ -44,7 +45,7 @@ def selected(seed: int) -> pd.DataFrame:
 
 def captioned(seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    counts = {name: rng.integers(3, 9, IMAGES) for name in (*bleu.COLUMNS, *meteor.COLUMNS)}
+    counts = {name: rng.integers(3, 9, IMAGES) for name in (*overlap.BLEU_COLUMNS, *meteor.COLUMNS)}
     means = {m.column: rng.random(IMAGES) for m in captions.declared(captions.ALL) if m.column not in counts}
     return pd.DataFrame({**_ids(1), **counts, **means})
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, top_k_accuracy_score
 
+from cocabench.core.types import SampleScore
 from cocabench.metrics.base import estimate, stack
 from cocabench.metrics.classification import (
     MEAN_AVERAGE_PRECISION,
@@ -12,7 +13,6 @@ from cocabench.metrics.classification import (
     ranked_classes,
     single_label,
 )
-from cocabench.types import SampleScore
 
 
 def features(seed: int, n: int, d: int = 16) -> np.ndarray:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cocabench.core.types import SampleScore
 from cocabench.metrics import intervals
 from cocabench.metrics.base import estimate, image_sums, stack
 from cocabench.metrics.retrieval import declared
-from cocabench.types import SampleScore
 
 
 def mean(sums: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from clip_benchmark.metrics import image_caption_selection
 
-from cocabench.errors import NumericsError
+from cocabench.core.errors import NumericsError
 from cocabench.metrics.base import estimate
 from cocabench.metrics.selection import chances, cosines, declared, select
 

@@ -11,8 +11,8 @@ import pytest
 import torch
 from PIL import Image
 
+from cocabench.core.errors import BadImageError
 from cocabench.data.images import FileImage
-from cocabench.errors import BadImageError
 from cocabench.models.batches import Batch, batches
 
 BAD = {2, 3, 7}

@@ -11,15 +11,14 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
-from cocabench.errors import ModelError, UnknownNameError, UsageError
-from cocabench.models import weights
-from cocabench.models.adapter import plans
-from cocabench.models.blueprint import Blueprint, blueprint
-from cocabench.models.build import build_network, build_tokenizer, tower_parameters
-from cocabench.models.defaults import DEFAULT_TAGS
-from cocabench.spec import parse_model
-
-from .tiny import CLIP, COCA, random_network, write_architecture, write_folder, write_training_checkpoint
+from cocabench.core.errors import ModelError, UnknownNameError, UsageError
+from cocabench.models.open_clip import weights
+from cocabench.models.open_clip.adapter import plans
+from cocabench.models.open_clip.blueprint import Blueprint, blueprint
+from cocabench.models.open_clip.build import build_network, build_tokenizer, tower_parameters
+from cocabench.models.open_clip.defaults import DEFAULT_TAGS
+from cocabench.specs.spec import parse_model
+from tests.models.tiny import CLIP, COCA, random_network, write_architecture, write_folder, write_training_checkpoint
 
 
 def planned(text: str, **options: Any) -> Blueprint:

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 import torch
 
-from cocabench.errors import NumericsError
-from cocabench.models import open_clip
-from cocabench.models.captions import SpecialIds, truncated
-from cocabench.models.decode import DecodeOptions, caption_logprob, encoded_logprob
+from cocabench.core.errors import NumericsError
 from cocabench.models.hardware import hardware
-from cocabench.models.open_clip import OpenClip
-from cocabench.registry import find_tasks, model_plans
-from cocabench.spec import parse_models
+from cocabench.models.open_clip import model as open_clip
+from cocabench.models.open_clip.captions import SpecialIds, truncated
+from cocabench.models.open_clip.decode import DecodeOptions, caption_logprob, encoded_logprob
+from cocabench.models.open_clip.model import OpenClip
+from cocabench.specs.registry import find_tasks, model_plans
+from cocabench.specs.spec import parse_models
 
 IDS = SpecialIds(sot_token_id=8, eos_token_id=9, pad_token_id=0)
 ROWS = torch.tensor([[8, 1, 2, 9, 0, 0], [8, 1, 2, 3, 4, 9], [8, 1, 2, 3, 4, 5], [8, 1, 0, 3, 4, 5]])

@@ -9,14 +9,13 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor.exc import InvalidCxxCompiler
 
-from cocabench.errors import ModelError, UsageError
+from cocabench.core.errors import ModelError, UsageError
 from cocabench.models import compiled
 from cocabench.models.hardware import hardware
-from cocabench.models.open_clip import OpenClip
-from cocabench.registry import model_plans
-from cocabench.spec import parse_models
-
-from ..conftest import Command
+from cocabench.models.open_clip.model import OpenClip
+from cocabench.specs.registry import model_plans
+from cocabench.specs.spec import parse_models
+from tests.conftest import Command
 
 
 def no_compiler() -> str:

@@ -7,8 +7,7 @@ import pytest
 import torch
 
 from cocabench.models import onednn
-
-from .tiny import CLIP, COCA, VISION, random_network
+from tests.models.tiny import CLIP, COCA, VISION, random_network
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "clip": CLIP,

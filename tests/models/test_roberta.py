@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 
 pytest.importorskip("transformers")
 
-from cocabench.models.adapter import plans
-from cocabench.models.blueprint import blueprint
-from cocabench.models.build import build_network
-from cocabench.models.captions import special_ids
 from cocabench.models.hardware import hardware
-from cocabench.spec import parse_model
+from cocabench.models.open_clip.adapter import plans
+from cocabench.models.open_clip.blueprint import blueprint
+from cocabench.models.open_clip.build import build_network
+from cocabench.models.open_clip.captions import special_ids
+from cocabench.specs.spec import parse_model
 
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "a", "dog", "cat", "red", "bus", "on", "the", "street"]
 ROBERTA = {

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cocabench.models.text import trie
+from cocabench.models.open_clip.text import trie
 
 TEXTS = np.array([[1, 2, 3, 0], [1, 2, 4, 0], [1, 5, 0, 0], [1, 5, 0, 7], [9, 0, 0, 0]])
 LENGTHS = np.array([3, 3, 2, 4, 1])

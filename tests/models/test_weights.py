@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from cocabench.models.weights import quiet
+from cocabench.models.open_clip.weights import quiet
 
 
 def test_silence_is_for_one_thread_at_a_time_and_ends() -> None:
@@ -31,7 +31,7 @@ def test_silence_is_for_one_thread_at_a_time_and_ends() -> None:
 def test_an_unforeseen_error_is_told_while_another_thread_is_silent(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cocabench.run import _surprise
+    from cocabench.run.execute import _surprise
 
     monkeypatch.setattr(logging.root, "handlers", [])
     with quiet():

@@ -13,15 +13,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from cocabench.evaluators.captioning import Captioning
-from cocabench.evaluators.classification import Classification
-from cocabench.evaluators.retrieval import Retrieval
+from cocabench.core.types import Dataset, Model
+from cocabench.kinds.captioning import Captioning
+from cocabench.kinds.classification import Classification
+from cocabench.kinds.retrieval import Retrieval
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.metrics.classification import ranks_of
 from cocabench.models.hardware import hardware
-from cocabench.registry import model_plans
-from cocabench.spec import parse_models
-from cocabench.types import Dataset, Model
+from cocabench.specs.registry import model_plans
+from cocabench.specs.spec import parse_models
 from tests.reference import environment, exam
 
 MODELS = ("coca", "clip")

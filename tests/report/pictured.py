@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from cocabench.signature import digest
-from cocabench.store import Results, Store, load
+from cocabench.core.signature import digest
+from cocabench.results.store import Results, Store, load
 from tests.report.records import estimate, record
 
 NAMES = ("cat", "dog", "owl")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from cocabench.report.write import write_report
-from cocabench.store import Results, Store, load
+from cocabench.results.store import Results, Store, load
 from tests.report.pictured import results
 from tests.report.records import estimate, record
 

@@ -11,7 +11,7 @@ from cocabench.report import closer, contrasts, gallery
 from cocabench.report.album import Album
 from cocabench.report.content import gather
 from cocabench.report.looks import looks
-from cocabench.store import Results
+from cocabench.results.store import Results
 from tests.report.pictured import results
 
 
@@ -163,8 +163,8 @@ def test_a_report_looks_at_every_task_that_has_samples(found: Results) -> None:
 
 
 def test_thumbnails_hold_what_retrieval_took_for_the_first_images() -> None:
-    from cocabench import thumbnails
-    from cocabench.types import Example
+    from cocabench.core.types import Example
+    from cocabench.run import thumbnails
 
     examples = [Example(str(i), image=None) for i in range(600)]  # type: ignore[arg-type]
     first = thumbnails.chosen(examples)

@@ -6,6 +6,7 @@ import re
 
 import pytest
 
+from cocabench.core.types import Record
 from cocabench.report import cards, costs, curves, grid, heat, latex, leaderboard, pivots
 from cocabench.report.colours import DARK, LIGHT, styles
 from cocabench.report.content import gather
@@ -14,7 +15,6 @@ from cocabench.report.headline import headline
 from cocabench.report.jinja import breakable, parts
 from cocabench.report.pair import pairs
 from cocabench.report.told import embedded
-from cocabench.types import Record
 from tests.report.records import estimate, record
 
 

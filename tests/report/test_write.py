@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cocabench.errors import ResultsError, UnknownNameError
+from cocabench.core.errors import ResultsError, UnknownNameError
+from cocabench.core.types import Record
 from cocabench.report.write import write_report
-from cocabench.types import Record
 from tests.report.records import estimate, record
 
 COCA, CLIP = "coca_ViT-L-14:laion2b_s13b_b90k", "ViT-L-14:laion2b_s32b_b82k"

@@ -8,15 +8,14 @@ import pandas as pd
 import pytest
 from PIL import Image
 
+from cocabench.core.errors import BadImageError, DataError, UsageError
+from cocabench.core.types import Dataset, Example
 from cocabench.data.images import BytesImage, FileImage, OnWhiteImage
 from cocabench.data.tables import Csv, Tsv
 from cocabench.data.webdataset import WebDataset
-from cocabench.errors import BadImageError, DataError, UsageError
 from cocabench.train.export import build, write_shards, write_table
-from cocabench.types import Dataset, Example
-
-from ..conftest import Command
-from ..data.drawing import draw, encoded, write
+from tests.conftest import Command
+from tests.data.drawing import draw, encoded, write
 
 
 def dataset(folder: Path, texts: list[tuple[str, ...]]) -> Dataset:

@@ -10,8 +10,7 @@ from open_clip_train import main as trainer
 
 from cocabench.models.training import batch_for
 from cocabench.train import launch
-
-from ..models.tiny import COCA, random_network
+from tests.models.tiny import COCA, random_network
 
 ARGUMENTS = {
     "distill": False,

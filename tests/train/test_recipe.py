@@ -11,18 +11,17 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cocabench.errors import DataError, MissingDataError, SpecError, UnknownNameError, UsageError
-from cocabench.models.blueprint import blueprint
+from cocabench.core.errors import DataError, MissingDataError, SpecError, UnknownNameError, UsageError
 from cocabench.models.footprint import GIB, footprint
-from cocabench.spec import parse_model
+from cocabench.models.open_clip.blueprint import blueprint
+from cocabench.specs.spec import parse_model
 from cocabench.train import flags, memory
 from cocabench.train.checkpoints import complete, epochs_in
 from cocabench.train.command import Training, training
 from cocabench.train.recipe import find_recipe, shipped
-
-from ..conftest import Command
-from ..data.drawing import draw, write
-from ..models.tiny import CLIP, COCA, write_architecture
+from tests.conftest import Command
+from tests.data.drawing import draw, write
+from tests.models.tiny import CLIP, COCA, write_architecture
 
 WEIGHTS = ("coca_contrastive_loss_weight", "coca_caption_loss_weight")
 

@@ -8,11 +8,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from cocabench.errors import MissingDataError
+from cocabench.core.errors import MissingDataError
 from cocabench.train.arrivals import arrivals
-
-from ..conftest import Command
-from ..models.tiny import CLIP, random_network, write_architecture, write_training_checkpoint
+from tests.conftest import Command
+from tests.models.tiny import CLIP, random_network, write_architecture, write_training_checkpoint
 
 
 class Time:

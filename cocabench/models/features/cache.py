@@ -22,9 +22,9 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from cocabench.core.types import Features, ImageSource
 from cocabench.models.features import contents, index, shards
 from cocabench.models.features.index import Place
-from cocabench.types import Features, ImageSource
 
 SHARD_BYTES = 64 * 2**20
 TROUBLE = (OSError, sqlite3.Error)

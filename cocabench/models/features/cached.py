@@ -13,11 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from cocabench.errors import DataError, ModelError
-from cocabench.models.features import contents
-from cocabench.models.features.cache import Cache, Contents
-from cocabench.signature import digest, digest_file
-from cocabench.types import (
+from cocabench.core.errors import DataError, ModelError
+from cocabench.core.signature import digest, digest_file
+from cocabench.core.types import (
     Captioner,
     Captions,
     CaptionScorer,
@@ -31,6 +29,8 @@ from cocabench.types import (
     Workload,
     silent,
 )
+from cocabench.models.features import contents
+from cocabench.models.features.cache import Cache, Contents
 
 FIRST, MOST = 2048, 16384
 """Inputs that are computed before their features are kept: what a kill may cost. It doubles from FIRST to MOST."""

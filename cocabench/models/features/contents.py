@@ -9,9 +9,9 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 from numpy.typing import NDArray
 
+from cocabench.core.errors import DataError
+from cocabench.core.types import IdentifiedSource, ImageSource
 from cocabench.data.images import identity, stamp
-from cocabench.errors import DataError
-from cocabench.types import IdentifiedSource, ImageSource
 
 LENGTH = 16
 READERS = 16

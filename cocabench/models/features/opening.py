@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from cocabench import cachedir
-from cocabench.debris import temporary_folder
-from cocabench.errors import ResultsError
+from cocabench.core import cachedir
+from cocabench.core.errors import ResultsError
+from cocabench.core.temporary import temporary_folder
 from cocabench.models.features import index
 from cocabench.models.features.cache import TROUBLE, Cache
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cocabench.types import Features
+from cocabench.core.types import Features
 
 DTYPE = np.dtype("<f4")
 

@@ -6,9 +6,9 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 
+from cocabench.core.types import Model
 from cocabench.models.hardware import Hardware
-from cocabench.registry import BuildablePlan, ModelPlan
-from cocabench.types import Model
+from cocabench.specs.registry import BuildablePlan, ModelPlan
 
 Placing = Callable[[Hardware], Model]
 

@@ -12,9 +12,9 @@ from typing import Any, Protocol
 
 import torch.distributed as dist
 
-from cocabench.errors import LostProcessError
+from cocabench.core.errors import LostProcessError
+from cocabench.core.types import Progress, silent
 from cocabench.models.processes.worker import Answer, Worker, answer
-from cocabench.types import Progress, silent
 
 Ask = tuple[str, Sequence[Any]]
 """A method of Worker and its arguments."""

@@ -13,19 +13,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from cocabench.core.types import Captions, Features, ImageFeatures, ImageSource, Likelihoods, Progress, Workload, silent
 from cocabench.models.hardware import Hardware
 from cocabench.models.processes.group import Group
-from cocabench.registry import ModelPlan
-from cocabench.types import (
-    Captions,
-    Features,
-    ImageFeatures,
-    ImageSource,
-    Likelihoods,
-    Progress,
-    Workload,
-    silent,
-)
+from cocabench.specs.registry import ModelPlan
 
 TEXTS = 2048
 """Texts that are dealt together: enough to fill a batch when they are cut to their lengths."""

@@ -16,7 +16,7 @@ import torch.distributed as dist
 import torch.distributed.nn  # before any group is made: see LEFTOVER
 from torch.distributed import TCPStore  # type: ignore[attr-defined]
 
-from cocabench.errors import LostProcessError, UsageError
+from cocabench.core.errors import LostProcessError, UsageError
 from cocabench.models.processes.group import Alone, Group, Together, serve
 from cocabench.models.processes.worker import Worker
 

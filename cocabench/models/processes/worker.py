@@ -9,12 +9,8 @@ from typing import Any, NamedTuple, cast
 
 import torch
 
-from cocabench.errors import CocabenchError, ModelError
-from cocabench.models.hardware import Hardware
-from cocabench.models.processes.ahead import Ahead
-from cocabench.models.workers import start_ahead
-from cocabench.registry import ModelPlan
-from cocabench.types import (
+from cocabench.core.errors import CocabenchError, ModelError
+from cocabench.core.types import (
     Captioner,
     Captions,
     CaptionScorer,
@@ -27,6 +23,10 @@ from cocabench.types import (
     Progress,
     Workload,
 )
+from cocabench.models.hardware import Hardware
+from cocabench.models.processes.ahead import Ahead
+from cocabench.models.workers import start_ahead
+from cocabench.specs.registry import ModelPlan
 
 
 @dataclass

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cocabench.errors import ResultsError
+from cocabench.core.errors import ResultsError
 from cocabench.models.features import Cache, clear, existing, open_cache
 from cocabench.models.features.contents import of_texts
 

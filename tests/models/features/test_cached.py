@@ -14,10 +14,10 @@ import pytest
 from PIL import Image
 from pydantic import JsonValue
 
+from cocabench.core.errors import DataError
+from cocabench.core.types import Captions, Features, ImageFeatures, ImageSource, Progress, silent
 from cocabench.data.images import BytesImage, CroppedImage, FileImage, ItemImage, OnWhiteImage, TarImage
-from cocabench.errors import DataError
 from cocabench.models.features import Cache, Cached, cached, open_cache
-from cocabench.types import Captions, Features, ImageFeatures, ImageSource, Progress, silent
 
 MADE: dict[str, JsonValue] = {
     "id": "toy",

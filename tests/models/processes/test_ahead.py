@@ -8,17 +8,16 @@ from typing import Any
 
 import pytest
 
-from cocabench.errors import ModelError
+from cocabench.core.errors import ModelError
+from cocabench.core.types import Progress, Workload, silent
 from cocabench.models.hardware import Hardware, hardware
 from cocabench.models.processes import Alone, Sharded
 from cocabench.models.processes.ahead import Ahead
 from cocabench.models.processes.worker import Worker
-from cocabench.registry import model_plans
-from cocabench.spec import parse_models
-from cocabench.types import Progress, Workload, silent
-
-from ...conftest import Command
-from . import toys
+from cocabench.specs.registry import model_plans
+from cocabench.specs.spec import parse_models
+from tests.conftest import Command
+from tests.models.processes import toys
 
 CPU = hardware(device="cpu")
 
@@ -108,7 +107,7 @@ def test_another_model_than_expected_is_loaded_all_the_same() -> None:
 def test_a_model_built_ahead_gives_the_same_features(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cocabench.models import open_clip
+    from cocabench.models.open_clip import model as open_clip
 
     threads: list[bool] = []
     original: Any = open_clip.build_network

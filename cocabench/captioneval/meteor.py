@@ -1,0 +1,107 @@
+"""METEOR 1.5, English, normalised (``-l en -norm``; Denkowski and Lavie 2014), with its own jar's words and tables.
+
+Words are aligned with the reference that scores best: by form, stem, WordNet synonym or paraphrase, with weights
+1, 0.6, 0.8 and 0.6; content words count δ = 0.75 and function words 0.25. From weighted precision P and recall R:
+F = 1 / ((1 - α)/P + α/R) with α = 0.85, and METEOR = F · (1 - γ · (chunks / matched words)^β), γ = 0.6, β = 0.2.
+A fraction, 0 to 1, higher is better. Nothing aligned, or nothing to align, is 0.
+
+The corpus value is the same function of the segments' summed statistics, which Java prints, so that resampling
+never runs Java. A segment that is aligned whole and in order adds none to the sum of chunks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cocabench.captioneval import cache, jvm
+from cocabench.core.errors import MetricUnavailableError
+
+Array = NDArray[np.float64]
+
+VERSION = "METEOR 1.5 en norm"
+ALPHA, BETA, GAMMA, DELTA = 0.85, 0.2, 0.6, 0.75
+STAGES = {"exact": 1.0, "stem": 0.6, "synonym": 0.8, "paraphrase": 0.6}
+KINDS = ("test_content", "reference_content", "test_function", "reference_function")
+COLUMNS = (
+    "meteor_test_length",
+    "meteor_reference_length",
+    "meteor_test_function",
+    "meteor_reference_function",
+    *(f"meteor_{stage}_{kind}" for stage in STAGES for kind in KINDS),
+    "meteor_chunks",
+    "meteor_test_matches",
+    "meteor_reference_matches",
+)
+"""METEOR's line for a segment, in its order. All are whole numbers."""
+
+CHUNKS = COLUMNS.index("meteor_chunks")
+MEMORY_MIB = 2048
+
+
+def value(sums: Array) -> Array:
+    """Return METEOR of summed statistics: (..., 23) in the order of COLUMNS, chunks by ``counted`` -> (...)."""
+    lengths, words = sums[..., 0:2], sums[..., 2:4]
+    stages = sums[..., 4:CHUNKS].reshape(*sums.shape[:-1], len(STAGES), 2, 2)
+    weighted = np.einsum("...scr,s,c->...r", stages, list(STAGES.values()), [DELTA, 1 - DELTA])
+    with np.errstate(divide="ignore", invalid="ignore"):
+        precision_recall = weighted / (DELTA * (lengths - words) + (1 - DELTA) * words)
+        mean = 1 / ((1 - ALPHA) / precision_recall[..., 0] + ALPHA / precision_recall[..., 1])
+        fragments = sums[..., CHUNKS] / (sums[..., CHUNKS + 1 :].sum(axis=-1) / 2)
+        score = mean * (1 - GAMMA * np.where(_whole(sums), 0.0, fragments) ** BETA)
+    return np.where(np.isnan(score), 0.0, np.maximum(score, 0.0))
+
+
+def counted(segments: Array) -> Array:
+    """Return segments' statistics (n, 23) as the corpus value sums them: no chunk where the alignment is whole."""
+    summed = segments.astype(np.float64, copy=True)
+    summed[_whole(segments), CHUNKS] = 0
+    return summed
+
+
+def _whole(sums: Array) -> NDArray[np.bool_]:
+    """Whether all words are matched, in one chunk."""
+    matched = sums[..., 4:CHUNKS].reshape(*sums.shape[:-1], -1, 2).sum(axis=-2)
+    return np.asarray(np.all(matched == sums[..., 0:2], axis=-1) & (sums[..., CHUNKS] == 1))
+
+
+def start(references: Sequence[Sequence[str]], runner: jvm.Runner, *, threads: int = 2) -> jvm.Process:
+    """Start the scorer, which loads while captions are tokenised. References may be raw: they name a cache file."""
+    texts = sorted({reference for group in references for reference in group})
+    job = jvm.Job(
+        name="METEOR",
+        main="cocabench.Meteor",
+        classpath=[jvm.OWN_JAR, jvm.jar("meteor", "meteor-1.5.jar")],
+        arguments=[
+            str(jvm.jar("meteor", "data", "paraphrase-en.gz")),
+            str(runner.kept.table(f"{cache.key(VERSION, *texts)}.gz")),
+        ],
+        memory_mib=MEMORY_MIB,
+        threads=threads,
+        timeout_s=300 + 0.1 * len(references),
+        options=["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss16m"],
+    )
+    return jvm.Process(runner, job)
+
+
+def statistics(
+    process: jvm.Process, candidates: Sequence[str], references: Sequence[Sequence[str]]
+) -> dict[str, NDArray[np.generic]]:
+    """Return COLUMNS as integers and ``meteor``, the segment's score, for every image. Texts are tokenised."""
+    lines = [_line(c, group) for c, group in zip(candidates, references, strict=True)]
+    output = process.communicate(lines)
+    if len(output) != len(lines):
+        raise MetricUnavailableError("METEOR", f"{len(output)} answers for {len(lines)} captions")
+    if not Path(process.job.arguments[1]).is_file():
+        process.runner.kept.trouble(OSError("METEOR's table could not be written"))
+    segments = np.array([line.split() for line in output], dtype=np.float64).reshape(len(lines), len(COLUMNS))
+    columns: dict[str, NDArray[np.generic]] = dict(zip(COLUMNS, segments.T.astype(np.int64), strict=True))
+    return columns | {"meteor": value(segments)}
+
+
+def _line(candidate: str, references: Sequence[str]) -> str:
+    """As pycocoevalcap writes it: the separator is taken out of candidates (in a reference, it makes two of one)."""
+    return " ||| ".join([*references, candidate.replace("|||", "").replace("  ", " ")])

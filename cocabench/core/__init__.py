@@ -1,0 +1,1 @@
+"""What every room uses, without torch: errors, values, signatures, number formats, files."""

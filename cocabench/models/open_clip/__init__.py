@@ -1,0 +1,1 @@
+"""open_clip checkpoints: found, built, encoded and decoded."""

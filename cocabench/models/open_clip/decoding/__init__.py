@@ -1,0 +1,1 @@
+"""The parts behind `cocabench.models.open_clip.decode`: options, cached towers, beam search, sampling, likelihoods."""

@@ -1,0 +1,59 @@
+"""Records side by side: which to take, what may be compared, the table of tasks and models, and what tells them apart.
+
+The first model of a comparison is the one asked about: a difference is first minus second. Where the samples of both
+are at hand (``Evidence``), differences are paired: the same images, the one model's outcome against the other's.
+"""
+
+from cocabench.results.compare.changes import Change, Changes, changes
+from cocabench.results.compare.choice import (
+    Choice,
+    brief,
+    choose,
+    imported_by,
+    incomparable,
+    limit,
+    notes,
+    published_by,
+    standard,
+)
+from cocabench.results.compare.difference import Difference, Finding, difference
+from cocabench.results.compare.evidence import Evidence
+from cocabench.results.compare.legend import GALLERY, legend
+from cocabench.results.compare.sources import PUBLISHED, read
+from cocabench.results.compare.table import KINDS, Cell, Comparison, Row, compare, ranked, remarks
+from cocabench.results.compare.totals import MEANS, Average, Tally, averages, tallies
+
+__all__ = [
+    "GALLERY",
+    "KINDS",
+    "MEANS",
+    "PUBLISHED",
+    "Average",
+    "Cell",
+    "Change",
+    "Changes",
+    "Choice",
+    "Comparison",
+    "Difference",
+    "Evidence",
+    "Finding",
+    "Row",
+    "Tally",
+    "averages",
+    "brief",
+    "changes",
+    "choose",
+    "compare",
+    "difference",
+    "imported_by",
+    "incomparable",
+    "legend",
+    "limit",
+    "notes",
+    "published_by",
+    "ranked",
+    "read",
+    "remarks",
+    "standard",
+    "tallies",
+]

@@ -1,0 +1,79 @@
+"""What readers of other programs' files share."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from cocabench.core.errors import ResultsError, unreadable
+from cocabench.core.types import Estimate, MetricInfo, Record, Signature
+from cocabench.kinds import catalogue
+from cocabench.results import published
+
+PRIMARY = ("t2i_recall@5", "acc1", "acc", "mean_average_precision", "CIDEr")
+"""The primary metric of an imported Record: the first of these that it has, else its first metric."""
+
+
+def made(
+    program: str,
+    path: Path,
+    *,
+    task: str,
+    evaluator: str,
+    model: str,
+    metrics: Mapping[str, Estimate],
+    protocol: Mapping[str, JsonValue],
+    model_parts: Mapping[str, JsonValue],
+    warnings: tuple[str, ...] = (),
+) -> Record:
+    """Return the Record of one result of another program's file, dated as the file is."""
+    names = list(metrics)
+    return Record(
+        task=task,
+        model=model,
+        evaluator=evaluator,
+        primary=next((name for name in PRIMARY if name in metrics), names[0]),
+        groups=("imported",),
+        signature=Signature(
+            protocol={"imported": program, "task": task, "evaluator": evaluator, **protocol},
+            model=dict(model_parts),
+        ),
+        metrics=dict(metrics),
+        definitions={name: definition(evaluator, name, program) for name in names},
+        warnings=warnings,
+        environment={"imported_from": path.name},
+        created=datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds"),
+    )
+
+
+def definition(evaluator: str, name: str, program: str) -> MetricInfo:
+    """Return what is known of a metric: our own definition, that of published numbers, or that it is a share."""
+    if found := catalogue.declared(evaluator, name):
+        return found.info
+    known = published.definitions()
+    return known.get(name) or MetricInfo(
+        unit="rank" if name.endswith("_rank") else "fraction",
+        higher_is_better=not name.endswith("_rank"),
+        summary=f"As {program} names it.",
+    )
+
+
+def text_of(path: Path) -> str:
+    """Return a file's text; ResultsError where it cannot be read."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(str(path), unreadable(error)) from None
+
+
+def number(value: object, where: str) -> float | None:
+    """Return a metric's value, None for NaN and nothing; ResultsError for what is no number."""
+    if value is None or value == "":
+        return None
+    try:
+        return float(str(value))
+    except ValueError:
+        raise ResultsError(where, f"got {value!r}", wanted="a number") from None

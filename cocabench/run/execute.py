@@ -1,0 +1,144 @@
+"""Execute a plan: models and tasks in, Records out. Prints nothing; an Observer is told what happens."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Protocol
+
+from cocabench.core.errors import CocabenchError, LostProcessError, ResultsError
+from cocabench.core.types import Model, Progress, Record
+from cocabench.metrics.base import Samples
+from cocabench.models.features import Cache, Cached, open_cache
+from cocabench.models.hardware import Hardware
+from cocabench.models.processes import Alone, Group, Sharded
+from cocabench.results.store import Store, settle
+from cocabench.run import thumbnails
+from cocabench.run.measure import measure
+from cocabench.run.plan import Job, Settings, State
+from cocabench.specs.registry import ModelPlan
+
+
+class Observer(Protocol):
+    """Is told how a run goes on."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know and that changes no number."""
+
+    def loading(self, model: str) -> None: ...
+
+    def started(self, job: Job) -> Progress:
+        """A job begins; what is returned is told of its progress."""
+
+    def finished(self, outcome: Outcome) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a Job: a Record, an error, or neither where the task is not applicable."""
+
+    job: Job
+    record: Record | None = None
+    error: CocabenchError | None = None
+
+
+def execute(
+    jobs: Sequence[Job], settings: Settings, hardware: Hardware, observer: Observer, group: Group | None = None
+) -> Iterator[Outcome]:
+    """Run the jobs model by model and yield each Outcome as it is known; Records are stored before they are yielded.
+
+    group: the processes that share the samples; None: this one alone. An error ends its job and no other, but for
+    LostProcessError, which is raised. What was finished before an interruption is in the store, and features that were
+    computed for an unfinished job are in the cache (those of captioning when all captions are there).
+    """
+    with open_cache(settings.cache, observer.note) as cache:
+        run = _Run(settings, hardware, observer, Store(settings.output), cache, group or Alone())
+        models = [list(of_one) for _, of_one in groupby(jobs, key=lambda job: job.plan.id)]
+        for i, of_one in enumerate(models):
+            later = (job.plan for rest in models[i + 1 :] for job in rest if job.state is State.READY)
+            yield from run.model(of_one, next(later, None))
+
+
+@dataclass(frozen=True)
+class _Run:
+    settings: Settings
+    hardware: Hardware
+    observer: Observer
+    store: Store
+    cache: Cache
+    group: Group
+
+    def model(self, jobs: list[Job], then: ModelPlan | None) -> Iterator[Outcome]:
+        """Run the jobs of one model, loaded for the first of them that needs it; ``then`` is built meanwhile."""
+        model: Model | CocabenchError | None = None
+        for job in jobs:
+            outcome = self._settled(job)
+            if outcome is None:
+                model = model or self._loaded(job, then)
+                outcome = Outcome(job, error=model) if isinstance(model, CocabenchError) else self._attempt(job, model)
+            self.observer.finished(outcome)
+            yield outcome
+
+    def _settled(self, job: Job) -> Outcome | None:
+        """Return the Outcome of a job that needs no work; a Record whose metrics were made anew is kept."""
+        if job.state is State.READY:
+            return None
+        if (record := job.record) is not None:
+            settle(self.store.path(record.model, record.task, record.signature))
+            if record != self.store.get(record.model, record.task, record.signature):
+                self.store.put_record(record)
+        return Outcome(job, record, job.error)
+
+    def _loaded(self, job: Job, then: ModelPlan | None) -> Model | CocabenchError:
+        assert job.signature, "a ready job has a signature"
+        self.observer.loading(job.plan.id)
+        try:
+            model = Sharded.load(self.group, job.plan, self.hardware, then)
+        except LostProcessError:
+            raise
+        except CocabenchError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 — one model's surprise must not lose the others' results
+            return _surprise(job.plan.id, error)
+        return Cached(model, self.cache, job.plan.id, job.signature.model, self.hardware.device.type)
+
+    def _attempt(self, job: Job, model: Model) -> Outcome:
+        progress = self.observer.started(job)
+        try:
+            record, samples = measure(job, model, self.settings, self.hardware, progress)
+            record = self._with_thumbnails(job, record, samples)
+            self.store.put(record, samples)
+        except LostProcessError:
+            raise
+        except CocabenchError as error:
+            return Outcome(job, error=error)
+        except Exception as error:  # noqa: BLE001 — one task's surprise must not lose the others' results
+            return Outcome(job, error=_surprise(job.task.name, error))
+        return Outcome(job, record)
+
+    def _with_thumbnails(self, job: Job, record: Record, samples: Samples) -> Record:
+        """Keep pictures for reports, and return the Record; it says so where that could not be."""
+        try:
+            self._keep_thumbnails(job, samples)
+        except ResultsError as error:
+            return record.model_copy(update={"warnings": (*record.warnings, f"no pictures for reports: {error}")})
+        return record
+
+    def _keep_thumbnails(self, job: Job, samples: Samples) -> None:
+        assert job.data, "a ready job has data"
+        known = self.store.thumbnails(job.data.fingerprint)
+        new = (e for e in thumbnails.wanted(job.data.dataset.examples, samples) if e.id not in known)
+        made = {e.id: data for e in new if (data := thumbnails.jpeg(e)) is not None}
+        if made or not known:
+            self.store.put_thumbnails(job.data.fingerprint, known | made)
+
+
+def _surprise(where: str, error: Exception) -> CocabenchError:
+    """Return an error that nobody foresaw as one of ours; its traceback goes to the log.
+
+    Critical, for lesser ones are silenced while the next model is built.
+    """
+    logging.getLogger(__name__).critical("unforeseen error in %s", where, exc_info=error)
+    return CocabenchError(where, f"{type(error).__name__}: {error}", fix="this is a bug; please report the traceback")

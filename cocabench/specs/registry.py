@@ -1,0 +1,318 @@
+"""Finds things by name: task files on disk; evaluators, loaders and model adapters by entry point.
+
+A plugin package adds any of them through the entry point groups ``cocabench.evaluators``, ``cocabench.datasets``,
+``cocabench.models``, and a folder of task files through ``cocabench.tasks`` (a package that holds *.toml).
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, runtime_checkable
+
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from cocabench.core.errors import CocabenchError, ModelError, SpecError, UnknownNameError, UsageError
+from cocabench.core.types import Dataset, Model, Progress, SampleScore
+from cocabench.metrics.base import Metric, Samples
+from cocabench.specs.aliases import task_name
+from cocabench.specs.spec import Expect, ModelSpec, TaskSpec, WeightsKind, problems, task_tables
+
+if TYPE_CHECKING:
+    from cocabench.models.hardware import Hardware
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """A class whose fields are the keys of a task file's [data] table."""
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return the data set below root. MissingDataError where its files are not; images stay unread."""
+
+
+@runtime_checkable
+class Evaluator(Protocol):
+    """A class whose fields are the keys of a task file's [params] table. It moves data and owns no maths."""
+
+    @property
+    def needs(self) -> Literal["contrastive", "captioner"]:
+        """Return what a model must be able to do: to put images and texts into one space, or to write captions too."""
+
+    def protocol(self, dataset: Dataset) -> dict[str, JsonValue]:
+        """Return what of the measurement can move a number (prompts, decoding …), for the signature."""
+
+    def classes(self, dataset: Dataset) -> Sequence[str]:
+        """Return the names of the classes that it tells apart, none where it does not classify."""
+
+    def notes(self, dataset: Dataset) -> Sequence[str]:
+        """Return what must stand beside the numbers on such data (a class without images …)."""
+
+    def remarks(self, dataset: Dataset, samples: Samples) -> Sequence[str]:
+        """Return what the outcomes tell that must stand beside the numbers (chance level, one caption for all …)."""
+
+    def metrics(self, dataset: Dataset) -> Sequence[Metric]:
+        """Return the metrics that it measures on such data; those of a part of the data are called NAME[PART]."""
+
+    def unavailable(self) -> dict[str, str]:
+        """Return {metric: reason and remedy} for the metrics that cannot run on this machine."""
+
+    def score(self, model: Model, dataset: Dataset, *, progress: Progress) -> Iterable[SampleScore]:
+        """Return the statistics of every sample whose image could be read."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task file with its evaluator and loader made and checked."""
+
+    spec: TaskSpec
+    evaluator: Evaluator
+    loader: Loader
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def with_params(self, params: Mapping[str, Any]) -> Task:
+        """Return the task with those of params changed that its evaluator has; the signature tells."""
+        kind = cast(type[BaseModel], type(self.evaluator))
+        own = {key: value for key, value in params.items() if key in kind.model_fields}
+        if not own:
+            return self
+        table = cast(BaseModel, self.evaluator).model_dump(by_alias=True, exclude_unset=True)
+        return replace(self, evaluator=cast(Evaluator, kind.model_validate(table | own)))
+
+
+def entry(kind: Literal["evaluators", "datasets", "models"], name: str) -> Any:
+    """Return the object that an entry point names; UnknownNameError with the closest names where there is none."""
+    points = _entry_points(f"cocabench.{kind}", tuple(sys.path))
+    if name not in points.names:
+        told = {"evaluators": "evaluator", "datasets": "loader", "models": "model plugin"}[kind]
+        raise UnknownNameError(told, name, sorted(points.names))
+    return points[name].load()
+
+
+@cache
+def _entry_points(group: str, path: tuple[str, ...]) -> metadata.EntryPoints:
+    """Return what the packages on sys.path (path) declare: to ask them takes 5 ms, and every task file asks twice."""
+    return metadata.entry_points(group=group)
+
+
+def task_folders() -> list[Path]:
+    """Return the wheel's or the checkout's task folder, then the plugins'."""
+    package = Path(str(resources.files("cocabench")))
+    shipped = next(p for p in (package / "_tasks", package.parent / "tasks") if p.is_dir())
+    plugins = (Path(str(resources.files(point.value))) for point in _entry_points("cocabench.tasks", tuple(sys.path)))
+    return [shipped, *plugins]
+
+
+def read_tasks(path: Path) -> list[Task]:
+    """Return the tasks of a file: one, or one for each of its variants. SpecError with everything that is wrong."""
+    tables = task_tables(path)
+    found: list[list[str]] = [[] for _ in tables]
+    tasks = [_task(table, path, lines) for table, lines in zip(tables, found, strict=True)]
+    if wrong := _by_variant(found):
+        raise SpecError(str(path), wrong)
+    made = [task for task in tasks if task]
+    if repeated := sorted(name for name, n in Counter(task.name for task in made).items() if n > 1):
+        raise SpecError(str(path), [f"name: {name!r} is the name of several variants" for name in repeated])
+    return made
+
+
+def _task(table: dict[str, Any], path: Path, found: list[str]) -> Task | None:
+    """Return a table's task; None where something is wrong with it, which found then says."""
+    spec = _checked(TaskSpec, table, "", found)
+    data = table.get("data", {}) if isinstance(table.get("data", {}), dict) else {}
+    data = {key: _relative(value, path) for key, value in data.items()}
+    params = table.get("params", {}) if isinstance(table.get("params", {}), dict) else {}
+    params = {key: _relative(value, path) for key, value in params.items()}
+    loader = _made("datasets", data.pop("loader", None), "data.", "data.loader", data, found)
+    evaluator = _made("evaluators", table.get("evaluator"), "params.", "evaluator", params, found)
+    if found:
+        return None
+    return Task(cast(TaskSpec, spec), cast(Evaluator, evaluator), cast(Loader, loader), path)
+
+
+def _by_variant(found: Sequence[Sequence[str]]) -> list[str]:
+    """Return what is wrong with a file's tables: first what is wrong with all, then the others by their variant."""
+    shared = [line for line in found[0] if all(line in lines for lines in found)]
+    own = [f"variants.{k}: {line}" for k, lines in enumerate(found) for line in lines if line not in shared]
+    return [*dict.fromkeys(shared + own)]
+
+
+def _relative(value: Any, path: Path) -> Any:
+    """A path that starts with ./ or ../ is relative to its task file."""
+    return str((path.parent / value).resolve()) if isinstance(value, str) and value.startswith(("./", "../")) else value
+
+
+def _checked(model: type[BaseModel], table: dict[str, Any], prefix: str, found: list[str]) -> BaseModel | None:
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        below = Expect.model_fields if model is TaskSpec else {}
+        keys = sorted(field.alias or name for name, field in (model.model_fields | below).items())
+        found += problems(error, keys, prefix)
+        return None
+
+
+def _made(
+    kind: Literal["evaluators", "datasets"], name: Any, prefix: str, key: str, table: dict[str, Any], found: list[str]
+) -> BaseModel | None:
+    """Make the evaluator or loader that the file names from its table, collecting what is wrong."""
+    if not isinstance(name, str):
+        found.append(f"{key}: missing" if name is None else f"{key}: got {name!r}; wanted a name")
+        return None
+    try:
+        return _checked(entry(kind, name), table, prefix, found)
+    except UnknownNameError as error:
+        found.append("; ".join(part for part in (f"{key}: {error.got}", error.fix) if part))
+        return None
+
+
+def all_tasks() -> dict[str, Task]:
+    """Return every task by name, sorted by folder and name. Two files with one name are an error that names both."""
+    tasks: dict[str, Task] = {}
+    for folder in task_folders():
+        found = [task for path in sorted(folder.rglob("*.toml")) for task in read_tasks(path)]
+        for task in sorted(found, key=lambda task: (task.path.parent, task.name)):
+            _add(tasks, task)
+    return tasks
+
+
+_ANY = Dataset("any", "", (), classes=tuple(f"class {i}" for i in range(10)), templates=("{c}",))
+"""Stands for data that are not read yet where it is asked which metrics a task can have."""
+
+
+def check_primary(task: Task, dataset: Dataset | None = None) -> None:
+    """SpecError where a task's primary metric is none of those that it has on a data set, None: on any."""
+    try:
+        names = [metric.name for metric in task.evaluator.metrics(dataset or _ANY)]
+    except CocabenchError:
+        if dataset is None:
+            return  # class names or prompts that go with its own data only, or are not there: told with the data
+        raise
+    primary = task.spec.primary
+    if (primary if dataset else primary.partition("[")[0]) not in names:
+        close = difflib.get_close_matches(primary, names, n=1)
+        guess = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+        raise SpecError(str(task.path), [f"primary: {primary!r} is none of the metrics; {guess}"])
+
+
+def _add(tasks: dict[str, Task], task: Task) -> None:
+    if (other := tasks.get(task.name)) is not None and other.path != task.path:
+        raise SpecError(str(task.path), [f"name: {task.name!r} is already the name of {other.path}"])
+    tasks[task.name] = task
+
+
+def find_tasks(wanted: Iterable[str]) -> list[Task]:
+    """Return the tasks that names, groups and paths of TOML files mean, each once, in the order asked for.
+
+    UsageError for unknown names; SpecError for a file that is wrong, its primary metric included.
+    """
+    tasks = all_tasks()
+    chosen: dict[str, Task] = {}
+    unknown: list[UnknownNameError] = []
+    for item in wanted:
+        try:
+            for task in _matching(item, tasks):
+                _add(chosen, task)
+        except UnknownNameError as error:
+            unknown.append(error)
+    if len(unknown) > 1:
+        raise UsageError("--tasks", "; ".join(f"{e.got} ({e.fix.partition(';')[0]})" for e in unknown))
+    if unknown:
+        raise unknown[0]
+    for task in chosen.values():
+        check_primary(task)
+    return list(chosen.values())
+
+
+def _matching(item: str, tasks: dict[str, Task]) -> list[Task]:
+    if item.endswith(".toml"):
+        found = read_tasks(Path(item))
+        for task in found:
+            _add(dict(tasks), task)
+        return found
+    if (name := item if item in tasks else task_name(item)) in tasks:
+        return [tasks[name]]
+    if members := [task for task in tasks.values() if item in task.spec.groups]:
+        return members
+    groups = {group for task in tasks.values() for group in task.spec.groups}
+    raise UnknownNameError("task or group", item, [*tasks, *sorted(groups)], fix="see `cocabench list tasks`")
+
+
+class ModelPlan(Protocol):
+    """What a model string stands for, before anything is loaded. notes are told to the user."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def notes(self) -> tuple[str, ...]: ...
+    @property
+    def captions(self) -> bool: ...
+    @property
+    def at_hand(self) -> bool:
+        """Whether the weights are here, so that the signature is known."""
+
+    def signature(self) -> dict[str, JsonValue]:
+        """Return the model part of a signature: id, weights hash, everything of the model that can move a number."""
+
+    def load(self, hardware: Hardware) -> Model: ...
+
+
+@runtime_checkable
+class BuildablePlan(ModelPlan, Protocol):
+    """A ModelPlan whose model can be built while another one is in use."""
+
+    @property
+    def ahead(self) -> bool:
+        """Whether a thread may build it: nothing random goes into it."""
+
+    def build(self) -> Callable[[Hardware], Model]:
+        """Build the model on the CPU; what is returned puts it on its device, as ``load`` would."""
+
+
+@dataclass(frozen=True)
+class FailedPlan:
+    """A model that cannot be had; its error is told with its tasks, and the other models go on."""
+
+    id: str
+    error: ModelError
+    notes: tuple[str, ...] = ()
+    captions: bool = True
+    at_hand: bool = False
+
+    def signature(self) -> dict[str, JsonValue]:
+        raise self.error
+
+    def load(self, hardware: Hardware) -> Model:
+        raise self.error
+
+
+class ModelAdapter(Protocol):
+    """What an entry point of the group cocabench.models names."""
+
+    def __call__(self, spec: ModelSpec, *, quick_gelu: bool | None, download: bool) -> list[ModelPlan]: ...
+
+
+def model_plans(
+    specs: Iterable[ModelSpec], *, quick_gelu: bool | None = None, download: bool = True
+) -> list[ModelPlan]:
+    """Return what model strings stand for. download=False leaves unfetched weights out (``at_hand`` is False).
+
+    A name that does not exist is an error at once; a model that cannot be had is a FailedPlan.
+    """
+    plans: list[ModelPlan] = []
+    for spec in specs:
+        adapter: ModelAdapter = entry("models", spec.name if spec.kind is WeightsKind.PLUGIN else "open_clip")
+        try:
+            plans += adapter(spec, quick_gelu=quick_gelu, download=download)
+        except ModelError as error:
+            plans.append(FailedPlan(spec.text, error))
+    return plans
