@@ -43,9 +43,9 @@ def clipscore(
 ) -> None:
     """Fetch the weights of the model that CLIPScore scores with."""
     from cocabench.kinds.clipscore import scorer_plan
-    from cocabench.specs.registry import FailedPlan
+    from cocabench.specs.registry import FailedSource
 
     plan = scorer_plan(model, download=True)
-    if isinstance(plan, FailedPlan):
+    if isinstance(plan, FailedSource):
         raise plan.error
     out.print(f"CLIPScore can run with {plan.id}", soft_wrap=True)

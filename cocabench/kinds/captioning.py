@@ -14,7 +14,7 @@ from cocabench import captioneval as captions
 from cocabench.captioneval import health
 from cocabench.core.errors import UnknownNameError
 from cocabench.core.signature import digest_lines
-from cocabench.core.types import Captioner, Dataset, Example, Model, Progress, SampleScore, silent
+from cocabench.core.types import Dataset, Example, Model, Progress, SampleScore, silent
 from cocabench.data.base import check_captioned
 from cocabench.kinds import clipscore
 from cocabench.metrics.base import Metric, Samples
@@ -99,7 +99,7 @@ class Captioning(Spec):
         return [name for name in self.metric_names if name in captions.MODEL_BASED]
 
     def _options(self, *, unread: Sequence[str] = ()) -> dict[str, JsonValue]:
-        """Return what the captioner is told; the prompt only where there is one."""
+        """Return what captions hang on, for the signature; the prompt only where there is one."""
         options: dict[str, JsonValue] = {name: getattr(self, name) for name in OPTIONS if name not in unread}
         return options | ({"prompt": self.prompt} if self.prompt else {})
 
@@ -134,10 +134,10 @@ class Captioning(Spec):
     def score(self, model: Model, dataset: Dataset, *, progress: Progress = silent) -> Iterator[SampleScore]:
         check_captioned(dataset, "reference caption")
         self._troubles.clear()
-        options = self._options()
+        options = {name: getattr(self, name) for name in OPTIONS}
         sources = [example.image for example in dataset.examples]
         with self._preparing(dataset):
-            written = cast(Captioner, model).caption(sources, options, progress=progress)
+            written = model.caption(sources, options, prompts=self.prompt or None, progress=progress)
         examples = [dataset.examples[i] for i in written.kept]
         progress("caption metrics", 0, len(examples))
         columns = health.statistics(written.texts, written.truncated)

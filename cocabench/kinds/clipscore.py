@@ -12,17 +12,17 @@ from pydantic import JsonValue
 
 from cocabench.captioneval import clipscore
 from cocabench.core.errors import CocabenchError, UsageError
-from cocabench.core.types import ImageSource, Model, Progress, silent
-from cocabench.specs.registry import FailedPlan, ModelPlan, model_plans
+from cocabench.core.types import ImageSource, Model, Progress, Source, silent
+from cocabench.specs.registry import FailedSource, model_sources
 from cocabench.specs.spec import parse_models
 
 if TYPE_CHECKING:
     from cocabench.models.hardware import Hardware
 
 
-def scorer_plan(name: str, *, download: bool = False) -> ModelPlan:
+def scorer_plan(name: str, *, download: bool = False) -> Source:
     """Return what a model string stands for; UsageError where it is not one model. Nothing is loaded."""
-    plans = model_plans(parse_models(name), download=download)
+    plans = model_sources(parse_models(name), download=download)
     if len(plans) != 1:
         raise UsageError(f"scorer {name}", f"{len(plans)} models", wanted="one")
     return plans[0]
@@ -34,9 +34,9 @@ def problem(name: str) -> str:
         plan = scorer_plan(name)
     except CocabenchError as error:
         return str(error)
-    if isinstance(plan, FailedPlan):
+    if isinstance(plan, FailedSource):
         return str(plan.error)
-    return "" if plan.at_hand else f"the weights of {name} are not here; run `cocabench setup clipscore {name}`"
+    return "" if plan.available else f"the weights of {name} are not here; run `cocabench setup clipscore {name}`"
 
 
 def identity(name: str) -> dict[str, JsonValue]:

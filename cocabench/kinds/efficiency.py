@@ -7,8 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, JsonValue
 
-from cocabench.core.errors import ModelError
-from cocabench.core.types import Dataset, Model, Profiled, Progress, SampleScore, Workload, silent
+from cocabench.core.types import Dataset, Model, Progress, SampleScore, Workload, silent
 from cocabench.kinds.captioning import OPTIONS, Captioning
 from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.efficiency import declared
@@ -74,8 +73,6 @@ class Efficiency(Spec):
         return {}
 
     def score(self, model: Model, dataset: Dataset, *, progress: Progress = silent) -> Iterator[SampleScore]:
-        if not isinstance(model, Profiled):
-            raise ModelError(dataset.name, f"a {type(model).__name__} cannot be profiled", wanted="an open_clip model")
         work = Workload(dataset.examples, *self._batches(), _decoding())
         rows: list[dict[str, Any]] = [{} for _ in dataset.examples]
         for number, found in model.costs(work, progress=progress):

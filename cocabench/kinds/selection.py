@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, Literal, NamedTuple, cast
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from pydantic import JsonValue
 
 from cocabench.core.errors import DataError
 from cocabench.core.formatting import plural
-from cocabench.core.types import CaptionScorer, Dataset, Example, ImageSource, Model, Progress, SampleScore, silent
+from cocabench.core.types import Dataset, Example, ImageSource, Model, Progress, SampleScore, silent
 from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.chance import alarm
 from cocabench.metrics.ranking import Floats
@@ -155,7 +155,7 @@ def _likelihoods(
     for rows in _of_one_length(texts):
         some = [images[i] for i in rows]
         told = partial(_behind, progress, done, len(images))
-        found = cast(CaptionScorer, model).likelihoods(some, [texts[i] for i in rows], progress=told)
+        found = model.score_captions(some, [texts[i] for i in rows], progress=told)
         scores = found.logprobs.astype(np.float64) / (found.n_tokens if per_token else 1)
         yield from zip(np.array(rows)[found.kept].tolist(), scores, strict=True)
         done += len(rows)

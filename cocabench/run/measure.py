@@ -41,7 +41,7 @@ def measure(
         skipped_metrics=skipped,
         skipped_images=unread,
         warnings=(
-            *model.warnings,
+            *(note.text for note in model.notes),
             *_departures(job),
             *dataset.notes,
             *evaluator.notes(dataset),

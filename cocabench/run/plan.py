@@ -12,11 +12,11 @@ from pydantic import JsonValue
 
 from cocabench.core.errors import CocabenchError, DataError, ResultsError
 from cocabench.core.signature import digest
-from cocabench.core.types import Dataset, Record, Signature
+from cocabench.core.types import Dataset, Record, Signature, Source
 from cocabench.data.base import fingerprint, limited
 from cocabench.metrics.base import DEFINITIONS, Metric, estimate
 from cocabench.results.store import Store
-from cocabench.specs.registry import FailedPlan, ModelPlan, Task, check_primary
+from cocabench.specs.registry import FailedSource, Task, check_primary
 
 INTERVAL_SEED = "interval_seed"
 """Where a Record's environment holds --seed. It moves no value: the ends of resampled intervals alone, and --limit's
@@ -64,7 +64,7 @@ class Data:
 class Job:
     """One model on one task. signature is None where it cannot be known yet (no data, weights not downloaded)."""
 
-    plan: ModelPlan
+    plan: Source
     task: Task
     state: State
     reason: str = ""
@@ -106,7 +106,7 @@ Prepared = tuple[Task, Data | CocabenchError]
 
 
 def plan(
-    models: Iterable[ModelPlan], tasks: Iterable[Task], settings: Settings, precision: str, *, compiled: bool = False
+    models: Iterable[Source], tasks: Iterable[Task], settings: Settings, precision: str, *, compiled: bool = False
 ) -> list[Job]:
     """Return a Job for every model and task, models outermost, so that each is loaded once.
 
@@ -154,7 +154,7 @@ def _data_or_error(task: Task, settings: Settings) -> Data | CocabenchError:
 
 
 def _job(
-    model: ModelPlan,
+    model: Source,
     identity: dict[str, JsonValue] | None,
     task: Task,
     data: Data | CocabenchError,
@@ -162,9 +162,9 @@ def _job(
     store: Store,
 ) -> Job:
     job = Job(model, task, State.READY)
-    if isinstance(model, FailedPlan):
+    if isinstance(model, FailedSource):
         return replace(job, state=State.FAILED, reason=str(model.error), error=model.error)
-    if task.evaluator.needs == "captioner" and not model.captions:
+    if task.evaluator.needs == "captioner" and "caption" not in model.abilities:
         return replace(job, state=State.NOT_APPLICABLE, reason="the model cannot caption")
     if isinstance(data, CocabenchError):
         return replace(job, state=State.FAILED, reason=str(data), error=data)
@@ -179,20 +179,21 @@ def _job(
     return replace(job, state=State.READY if record is None else State.DONE, record=record)
 
 
-def _identity(model: ModelPlan, precision: str, compiled: bool) -> dict[str, JsonValue] | None:
+def _identity(model: Source, precision: str, compiled: bool) -> dict[str, JsonValue] | None:
     """Return the model part of the signature, or None while the weights are not at hand.
 
-    Pillow and torchvision are in it because they make the pixels. The weights file is hashed: once per model.
-    compile is in it where it is set only, so that signatures without it stay.
+    The weights file is hashed: once per model. compile and the version of features are in it where they are set only,
+    so that signatures without them stay.
     """
-    if not model.at_hand:
+    if not model.available:
         return None
-    names = ("open_clip_torch", "pillow", "torch", "torchvision")
-    packages: dict[str, JsonValue] = {name: metadata.version(name) for name in names}
+    packages: dict[str, JsonValue] = {name: metadata.version(name) for name in model.packages}
+    version = model.features_version
     return {
         **model.signature(),
         "precision": precision,
         **({"compile": True} if compiled else {}),
+        **({"features_version": version} if version > 1 else {}),
         "packages": packages,
     }
 

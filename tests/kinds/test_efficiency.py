@@ -14,7 +14,9 @@ from cocabench.data.builtin import Synthetic
 from cocabench.kinds.efficiency import Efficiency
 from cocabench.metrics.base import Samples, estimate
 from cocabench.metrics.efficiency import declared
+from cocabench.models.base import Model
 from cocabench.models.costs import Peak, gflops, parameters, seconds, training_step
+from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.blueprint import blueprint
 from cocabench.models.open_clip.build import meta_network
 from cocabench.models.training import saved_bytes, shapes_of
@@ -132,11 +134,9 @@ def test_costs_are_printed_with_three_digits(value: float, half: float, unit: st
 
 
 def test_a_model_that_cannot_be_profiled_is_told() -> None:
-    class Mute:
-        pass
-
-    with pytest.raises(ModelError, match="a Mute cannot be profiled"):
-        list(Efficiency().score(Mute(), Synthetic().build(Path())))  # type: ignore[arg-type]
+    mute = Model("mute", lambda image: image, hardware(device="cpu"))
+    with pytest.raises(ModelError, match="mute: a model that cannot be profiled"):
+        list(Efficiency().score(mute, Synthetic().build(Path())))
 
 
 def test_the_task_runs_without_data_and_holds_a_coca_against_its_clip(

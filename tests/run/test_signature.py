@@ -18,7 +18,7 @@ from cocabench.kinds.efficiency import Efficiency
 from cocabench.models.open_clip.blueprint import Blueprint
 from cocabench.results.explain import PARTS, explain
 from cocabench.run import plan as planning
-from cocabench.specs.registry import model_plans, read_tasks
+from cocabench.specs.registry import model_sources, read_tasks
 from cocabench.specs.spec import parse_models
 from tests.conftest import task
 from tests.report.records import record
@@ -269,7 +269,7 @@ def test_precision_and_packages_are_the_models(models: Path, data: Path, monkeyp
     tasks, settings = read_tasks(data / "name.toml"), planning.Settings(data_root=data)
 
     def signature(precision: str) -> Signature:
-        (job,) = planning.plan(model_plans(parse_models(str(models / "clip"))), tasks, settings, precision)
+        (job,) = planning.plan(model_sources(parse_models(str(models / "clip"))), tasks, settings, precision)
         assert job.signature is not None
         return job.signature
 
@@ -284,7 +284,7 @@ def test_precision_and_packages_are_the_models(models: Path, data: Path, monkeyp
 
 def test_compilation_is_in_a_signature_where_it_is_set_only(models: Path, data: Path) -> None:
     tasks, settings = read_tasks(data / "name.toml"), planning.Settings(data_root=data)
-    plans = model_plans(parse_models(str(models / "clip")))
+    plans = model_sources(parse_models(str(models / "clip")))
     (plain,), (compiled,) = (planning.plan(plans, tasks, settings, "fp32", compiled=on) for on in (False, True))
     assert plain.signature
     assert compiled.signature
