@@ -1,5 +1,6 @@
 """Fixtures that several tests share: the command line in process, small data, small models."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -49,6 +50,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
 def own_spaces(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Keep what each test caches apart from other tests' and the user's; return its folder."""
     folder, named = tmp_path_factory.mktemp("cache") / "spaces", cache.spaces_folder
+    monkeypatch.setenv("COCABENCH_CACHE", os.environ.get("COCABENCH_CACHE", ""))  # --cache sets it
     monkeypatch.setattr(cache, "spaces_folder", lambda given=None: named(given) if given else folder)
     return folder
 
