@@ -7,8 +7,8 @@ import torch
 
 from benchmarks.make_decoding_goldens import MODELS, build, images
 from cocabench.models.hardware import Precision, hardware
-from cocabench.models.open_clip.decode import DecodeOptions, caption_logprob, generate_scored
 from cocabench.models.open_clip.decoding import beams, replay, steps
+from cocabench.models.open_clip.decoding.generate import DecodeOptions, caption_logprob, generate_scored
 from cocabench.models.open_clip.decoding.steps import Stepping
 from cocabench.models.smoke import ALLOWED, deviations
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from cocabench.core.errors import UsageError
-from cocabench.models.footprint import GIB, available, footprint
 from cocabench.models.open_clip.blueprint import Blueprint
+from cocabench.models.training import GIB, available, footprint
 
 
 def shortage(plan: Blueprint, flags: dict[str, Any], device: str, processes: int) -> UsageError | None:

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from benchmarks.make_decoding_goldens import GOLDENS, MODELS, build, images, initialise, prompt, settings_of
-from cocabench.models.open_clip.decode import DecodeOptions, caption_logprob, generate, generate_scored
 from cocabench.models.open_clip.decoding import blocks
+from cocabench.models.open_clip.decoding.generate import DecodeOptions, caption_logprob, generate, generate_scored
 
 CASES = [(name, case) for name, cases in json.loads(GOLDENS.read_text()).items() for case in cases]
 CAUSAL = [name for name in MODELS if name != "bidirectional"]
@@ -246,7 +246,7 @@ def test_importing_the_decoder_does_not_import_transformers_by_itself() -> None:
     script = (
         "import sys; sys.modules['transformers'] = None\n"
         "from benchmarks.make_decoding_goldens import build, images, MODELS\n"
-        "from cocabench.models.open_clip.decode import generate\n"
+        "from cocabench.models.open_clip.decoding.generate import generate\n"
         "print(generate(build('pooled'), images('pooled'), seq_len=9, **MODELS['pooled']['ids']).tolist())"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

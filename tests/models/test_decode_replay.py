@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from benchmarks.make_decoding_goldens import MODELS, build, images, prompt
-from cocabench.models.open_clip.decode import DecodeOptions, generate_scored
 from cocabench.models.open_clip.decoding import replay, steps
-from cocabench.models.open_clip.decoding.cached import CachedSteps
+from cocabench.models.open_clip.decoding.generate import DecodeOptions, generate_scored
+from cocabench.models.open_clip.decoding.steps import CachedSteps
 from tests.models import tape
 from tests.models.test_decode import CAUSAL, OPTIONS
 
