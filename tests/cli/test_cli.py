@@ -26,7 +26,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw figures without other processes, whose start takes longer; tests/report draws with them."""
-    monkeypatch.setattr("cocabench.report.drawing.ALONE", 1000)
+    monkeypatch.setattr("cocabench.report.plots.MAX_FIGURES_IN_PROCESS", 1000)
 
 
 @pytest.fixture
