@@ -12,6 +12,7 @@ from pydantic import Field, JsonValue, PrivateAttr, field_validator, model_valid
 
 from cocabench import captioneval as captions
 from cocabench.captioneval import health
+from cocabench.core.cache import DiskCache, size_limit, spaces_folder
 from cocabench.core.errors import UnknownNameError
 from cocabench.core.signature import digest_lines
 from cocabench.core.types import Dataset, Example, Model, Progress, SampleScore, silent
@@ -150,6 +151,10 @@ class Captioning(Spec):
             told |= {"decoder_score": score}
             yield SampleScore(example.id, example.id, {**told, **stats})
 
+    def _cache(self) -> DiskCache:
+        """Return the user's cache, whose notes stand beside the numbers."""
+        return DiskCache(spaces_folder(), size_limit(), lambda note: self._troubles.append(note.text))
+
     def _able(self) -> list[str]:
         """Return the metrics of words that can run on this machine."""
         missing = self.unavailable().keys() | captions.MODEL_BASED
@@ -168,7 +173,7 @@ class Captioning(Spec):
     def _preparing(self, dataset: Dataset) -> AbstractContextManager[None]:
         """Work on the references while captions are generated."""
         names, references = self._able(), [e.texts for e in dataset.examples]
-        return captions.preparing(references, names, tell=self._troubles.append) if names else nullcontext()
+        return captions.preparing(references, names, cache=self._cache()) if names else nullcontext()
 
     def _statistics(
         self, texts: Sequence[str], examples: Sequence[Example], dataset: Dataset
@@ -196,4 +201,4 @@ class Captioning(Spec):
         """Score captions against their references; CIDEr's document frequencies are those of the whole corpus."""
         more = [e.texts for e in corpus] if len(corpus) > len(examples) else None
         references = [e.texts for e in examples]
-        return captions.statistics(texts, references, names, corpus=more, tell=self._troubles.append)
+        return captions.statistics(texts, references, names, corpus=more, cache=self._cache())
