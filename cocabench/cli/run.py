@@ -79,7 +79,7 @@ def run(
         beams=beams, beam_groups=beam_groups, max_length=max_length, min_length=min_length, decoding=decoding
     )
     with processes(devices) as group:
-        chosen = _tasks(tasks, {**set_here, "device": group.devices[0]})
+        chosen = _tasks(tasks, set_here)
         machine, *_ = [computing(device=name) for name in group.devices]
         evaluation = _Evaluation(chosen, settings, machine, group, quick_gelu, require_metrics, dry_run, quiet, as_json)
         if watch is None:
@@ -103,10 +103,13 @@ class _Evaluation:
     as_json: bool
 
     def __call__(self, models: Sequence[str]) -> None:
+        from cocabench.models.hardware import machine_of
         from cocabench.run.plan import plan
 
         plans = _models(models, self.quick_gelu, self.dry_run, self.quiet)
-        jobs = plan(plans, self.tasks, self.settings, self.machine.precision, compiled=self.machine.compile)
+        machine = machine_of(self.machine.device)
+        precision, compiled = self.machine.precision, self.machine.compile
+        jobs = plan(plans, self.tasks, self.settings, precision, compiled=compiled, machine=machine)
         unavailable = preflight(jobs, self.quiet)
         if self.require_metrics and unavailable:
             raise MetricUnavailableError("--require-metrics", "; ".join(by_reason(unavailable)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 
 from pydantic import JsonValue
@@ -11,7 +12,7 @@ from cocabench.core.types import Dataset
 
 
 def fingerprint(dataset: Dataset) -> dict[str, JsonValue]:
-    """Return counts, and a hash of ids, texts, labels, domains and negatives in order.
+    """Return counts, and a hash of ids, texts, labels, domains, negatives and metadata in order.
 
     The same data gives the same anywhere.
     """
@@ -31,3 +32,5 @@ def _lines(dataset: Dataset) -> Iterator[str]:
         yield f"l{example.label}"
         yield f"d{example.domain}"
         yield from (f"n{k} {text}" for k, group in enumerate(example.negatives) for text in group)
+        if example.metadata:  # only where there is any, so that the hashes of other data stay
+            yield f"m{json.dumps(example.metadata, sort_keys=True, ensure_ascii=False)}"

@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 from cocabench.core.errors import DataError
-from cocabench.core.types import Dataset, Example
+from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, sound
 from cocabench.data.files import images_below, read_json, some, subfolders
 from cocabench.data.images import FileImage
@@ -36,7 +36,8 @@ class ImageFolder(LocalLoader):
         images = [image for image in images_below(base) if len(image.parts) > 1]
         examples = [Example(str(i), FileImage(base / i), label=labels[i.parts[0]]) for i in images]
         empty = sorted(names.keys() - {image.parts[0] for image in images})
-        notes = (f"{len(empty)} of {len(names)} classes have no images: {some(empty)}",) if empty else ()
+        said = f"{len(empty)} of {len(names)} classes have no images: {some(empty)}"
+        notes = (Note("classes_without_images", said),) if empty else ()
         dataset = Dataset(self.name, self.split or "all", examples, tuple(names.values()), notes=notes)
         return sound(dataset, base)
 

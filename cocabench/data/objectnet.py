@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from cocabench.core.errors import DataError
-from cocabench.core.types import Dataset, Example
+from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import sound
 from cocabench.data.exported import Exported
 from cocabench.data.files import find_file, images_below, read_json, some, subfolders
@@ -40,7 +40,7 @@ class ObjectNet(Exported):
             Example(str(image.with_suffix("")), self._image(base / image), label=labels[image.parts[0]])
             for image in images
         ]
-        note = f"ObjectNet's border of 2 pixels: {self.crop_border} cropped"
+        note = Note("data", f"ObjectNet's border of 2 pixels: {self.crop_border} cropped")
         found = tuple(templates("objectnet"))
         return sound(Dataset(self.name, "test", examples, tuple(names.values()), found, (note,)), base)
 

@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 
 from cocabench.core.errors import UsageError
-from cocabench.core.types import Dataset
+from cocabench.core.types import Dataset, Note
 
 
 def limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
@@ -22,6 +22,6 @@ def limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
     hashes = [hashlib.sha256(f"{seed}:{example.id}".encode()).digest() for example in dataset.examples]
     chosen = sorted(sorted(range(len(hashes)), key=hashes.__getitem__)[:limit])
     what = "items" if any(example.others for example in dataset.examples) else "images"
-    note = f"limited to {limit} of {len(dataset)} {what}, chosen at random with seed {seed}"
+    note = Note("limited", f"limited to {limit} of {len(dataset)} {what}, chosen at random with seed {seed}")
     examples = [dataset.examples[k] for k in chosen]
     return replace(dataset, examples=examples, notes=(*dataset.notes, note), whole=dataset.examples)

@@ -13,6 +13,7 @@ from typing import Any, Literal, cast
 import torch
 
 from cocabench.core.errors import UsageError
+from cocabench.core.types import Machine
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
@@ -58,6 +59,11 @@ def machine_name(device: torch.device) -> str:
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     kind = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return f"{platform.machine()} CPU{f' ({kind})' if kind else ''}, {os.cpu_count()} cores"
+
+
+def machine_of(device: torch.device) -> Machine:
+    """Return what a run on a device computes on, for kinds, which know no torch."""
+    return Machine(machine_name(device), torch.get_num_threads(), device.type)
 
 
 def _cudnn_without_tf32() -> AbstractContextManager[Any]:

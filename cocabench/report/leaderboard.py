@@ -9,7 +9,7 @@ from cocabench.core.formatting import points, rounded_up
 from cocabench.report.content import Report
 from cocabench.report.grid import Entry, Line, Table
 from cocabench.report.pair import Score
-from cocabench.results.compare import KINDS, Row
+from cocabench.results.compare import Row, in_order
 
 ALL = "all tasks"
 
@@ -49,7 +49,7 @@ def ranking(standings: Table) -> list[str]:
 def _kinds(rows: Sequence[Row]) -> list[str]:
     """Return the kinds of task that have a mean, in the order of the page."""
     found = {kind for kind in {row.evaluator for row in rows} if _shared([r for r in rows if r.evaluator == kind])}
-    return [kind for kind in KINDS if kind in found] + sorted(found - set(KINDS))
+    return in_order(sorted(found))
 
 
 def _standing(report: Report, group: str) -> list[Line]:

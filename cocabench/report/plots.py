@@ -12,7 +12,7 @@ from cocabench.report.drawing import Plot
 from cocabench.report.leaderboard import standing_means
 from cocabench.report.pair import Pair, Score
 from cocabench.report.series import Panel, Point, Series
-from cocabench.results.compare import KINDS, averages
+from cocabench.results.compare import averages, in_order
 from cocabench.results.published import SUFFIX
 
 COSTS = {
@@ -62,7 +62,7 @@ def _groups(report: Report, palette: Mapping[str, Style]) -> Iterator[Plot]:
 
 def _pareto(report: Report, costs: Sequence[Cost], palette: Mapping[str, Style]) -> Iterator[Plot]:
     means = standing_means(report)
-    for kind, quality in ((kind, means[kind]) for kind in KINDS if kind in means):
+    for kind, quality in ((kind, means[kind]) for kind in in_order(means)):
         for name, (field, label) in COSTS.items():
             known = [(c.model, getattr(c, field), quality.get(c.model)) for c in costs]
             yield from _front(kind, name, label, [(m, x, y) for m, x, y in known if x and y], palette)
