@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from importlib import metadata, resources, util
 from pathlib import Path
@@ -27,9 +26,10 @@ def models(incomplete: str) -> list[str]:
 def tasks(incomplete: str) -> list[str]:
     """Return the tasks and groups that --tasks may go on with."""
     from cocabench.specs.registry import task_folders
+    from cocabench.specs.spec import task_tables
 
     files = [path for folder in task_folders() for path in sorted(folder.rglob("*.toml"))]
-    tables = [tomllib.loads(path.read_text(encoding="utf-8")) for path in files]
+    tables = [table for path in files for table in task_tables(path)]
     groups = {group for table in tables for group in table.get("groups", ())}
     return _going_on(incomplete, [*sorted(groups), *(table["name"] for table in tables)])
 

@@ -83,10 +83,10 @@ class Metric:
     """A declared metric. Its name fixes its function: what a param changes, it changes in the samples.
 
     columns: all that it reads; rows whose first one is null do not count. also: what it reads where it is there.
-    version: raised when the metric would give another number for the same samples. role: health tells whether outcomes can be believed, not how good they are.
-    label: its heading in tables of costs. domain: leaves the images of other domains out. in_domain: what is read
-    inside one domain instead (CIDEr has other frequencies there). model: the key of the kind's extra model without
-    which it cannot be measured.
+    version: raised when the metric would give another number for the same samples. role: health tells whether outcomes
+    can be believed, not how good they are. label: its heading in tables of costs. domain: leaves the images of other
+    domains out. in_domain: what is read inside one domain instead (CIDEr has other frequencies there). model: the key
+    of the kind's extra model without which it cannot be measured.
     """
 
     name: str

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata, resources
@@ -20,7 +21,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from cocabench.core.errors import CocabenchError, ModelError, SpecError, UnknownNameError, UsageError
 from cocabench.core.types import Dataset, Model
 from cocabench.specs.aliases import task_name
-from cocabench.specs.spec import Expect, ModelSpec, TaskSpec, WeightsKind, guess, parse_models, problems, read_toml
+from cocabench.specs.spec import Expect, ModelSpec, TaskSpec, WeightsKind, guess, parse_models, problems, task_tables
 
 if TYPE_CHECKING:
     from cocabench.kinds.base import Kind
@@ -98,10 +99,21 @@ def task_folders() -> list[Path]:
     return [shipped, *plugins]
 
 
-def read_task(path: Path) -> Task:
-    """Return a task file's Task. SpecError with everything that is wrong with it."""
-    table = read_toml(path)
-    found: list[str] = []
+def read_tasks(path: Path) -> list[Task]:
+    """Return the tasks of a file: one, or one for each of its variants. SpecError with everything that is wrong."""
+    tables = task_tables(path)
+    found: list[list[str]] = [[] for _ in tables]
+    tasks = [_task(table, path, lines) for table, lines in zip(tables, found, strict=True)]
+    if wrong := _by_variant(found):
+        raise SpecError(str(path), wrong)
+    made = [task for task in tasks if task]
+    if repeated := sorted(name for name, n in Counter(task.name for task in made).items() if n > 1):
+        raise SpecError(str(path), [f"name: {name!r} is the name of several variants" for name in repeated])
+    return made
+
+
+def _task(table: dict[str, Any], path: Path, found: list[str]) -> Task | None:
+    """Return a table's task; None where something is wrong with it, which found then says."""
     spec = _checked(TaskSpec, table, "", found)
     data = table.get("data", {}) if isinstance(table.get("data", {}), dict) else {}
     data = {key: _relative(value, path) for key, value in data.items()}
@@ -112,7 +124,7 @@ def read_task(path: Path) -> Task:
     if isinstance(spec, TaskSpec) and kind is not None:
         found += _unknown_counts(spec.expect, kind)
     if found:
-        raise SpecError(str(path), dict.fromkeys(found))
+        return None
     return Task(cast(TaskSpec, spec), cast("Kind", kind), cast(Loader, loader), path)
 
 
@@ -128,6 +140,13 @@ def _unknown_counts(expect: Expect, kind: Kind) -> list[str]:
         for names in [known.get(table, ()) if not isinstance(value, dict) else tuple(known)[1:]]
         if key not in names
     ]
+
+
+def _by_variant(found: Sequence[Sequence[str]]) -> list[str]:
+    """Return what is wrong with a file's tables: first what is wrong with all, then the others by their variant."""
+    shared = [line for line in found[0] if all(line in lines for lines in found)]
+    own = [f"variants.{k}: {line}" for k, lines in enumerate(found) for line in lines if line not in shared]
+    return [*dict.fromkeys(shared + own)]
 
 
 def _relative(value: Any, path: Path) -> Any:
@@ -158,11 +177,12 @@ def _made(group: str, name: Any, prefix: str, key: str, table: dict[str, Any], f
 
 
 def all_tasks() -> dict[str, Task]:
-    """Return every task by name, in order of kind and name. Two files with one name are an error that names both."""
+    """Return every task by name, sorted by folder and name. Two files with one name are an error that names both."""
     tasks: dict[str, Task] = {}
     for folder in task_folders():
-        for path in sorted(folder.rglob("*.toml")):
-            _add(tasks, read_task(path))
+        found = [task for path in sorted(folder.rglob("*.toml")) for task in read_tasks(path)]
+        for task in sorted(found, key=lambda task: (task.path.parent, task.name)):
+            _add(tasks, task)
     return tasks
 
 
@@ -212,9 +232,10 @@ def find_tasks(wanted: Iterable[str]) -> list[Task]:
 
 def _matching(item: str, tasks: dict[str, Task]) -> list[Task]:
     if item.endswith(".toml"):
-        task = read_task(Path(item))
-        _add(dict(tasks), task)
-        return [task]
+        found = read_tasks(Path(item))
+        for task in found:
+            _add(dict(tasks), task)
+        return found
     if (name := item if item in tasks else task_name(item)) in tasks:
         return [tasks[name]]
     if members := [task for task in tasks.values() if item in task.spec.groups]:

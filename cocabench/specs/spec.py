@@ -88,6 +88,59 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SpecError(str(path), [unreadable(error)]) from None
 
 
+def task_tables(path: Path) -> list[dict[str, Any]]:
+    """Return the tables of a file's tasks: its only one, or one for each of its [[variants]].
+
+    The variants are tables with the same keys. In the texts of the rest of the file ``{key}`` stands for a variant's
+    value (``{key:,}``: a number with its thousands separated); a text that is nothing but ``{key}`` becomes the value
+    itself, so that a number stays one. Other braces are left alone.
+    """
+    table = read_toml(path)
+    if "variants" not in table:
+        return [table]
+    variants = table.pop("variants")
+    used: set[str] = set()
+    if wrong := _wrong_variants(variants):
+        raise SpecError(str(path), wrong)
+    try:
+        tables = [_filled(table, variant, used) for variant in variants]
+    except ValueError as error:
+        raise SpecError(str(path), [f"variants: {error}"]) from None
+    if idle := sorted(variants[0].keys() - used):
+        raise SpecError(str(path), [f"variants.{key}: unused; write {{{key}}} where its value belongs" for key in idle])
+    return tables
+
+
+def _wrong_variants(variants: Any) -> list[str]:
+    """Return a line per thing that is wrong with a file's variants."""
+    if not isinstance(variants, list) or not variants or not all(isinstance(one, dict) for one in variants):
+        return ["variants: wanted a list of tables, such as [[variants]]"]
+    keys = dict.fromkeys(key for one in variants for key in one)
+    missing = [f"variants.{k}.{key}: missing" for k, one in enumerate(variants) for key in keys if key not in one]
+    return missing + (["variants.c: choose another key; {c} is the class name in templates"] if "c" in keys else [])
+
+
+def _filled(value: Any, variant: dict[str, Any], used: set[str]) -> Any:
+    """Return the value with a variant's values in place of ``{key}``, and note the keys that occur."""
+    if isinstance(value, dict):
+        return {key: _filled(item, variant, used) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, variant, used) for item in value]
+    if not isinstance(value, str):
+        return value
+    used.update(found := {match["key"] for match in _PLACEHOLDER.finditer(value)} & variant.keys())
+    if len(found) == 1 and value == f"{{{(key := next(iter(found)))}}}":
+        return variant[key]
+
+    def text_of(match: re.Match[str]) -> str:
+        return format(variant[match["key"]], match["format"] or "") if match["key"] in variant else match[0]
+
+    return _PLACEHOLDER.sub(text_of, value)
+
+
+_PLACEHOLDER = re.compile(r"\{(?P<key>[\w-]+)(?::(?P<format>,))?\}")
+
+
 def problems(error: ValidationError, fields: list[str], prefix: str = "") -> list[str]:
     """Return a line per thing that pydantic found wrong, with a guess for each unknown key."""
     lines = []

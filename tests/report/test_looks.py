@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cocabench.kinds.retrieval import Retrieval
 from cocabench.report import closer, contrasts, gallery
 from cocabench.report.album import Album
 from cocabench.report.content import gather
@@ -173,5 +174,5 @@ def test_thumbnails_hold_what_retrieval_took_for_the_first_images() -> None:
         {"image_id": first[0].id, "t2i_wrong": [outside.id, first[1].id]},
         {"image_id": first[0].id, "t2i_wrong": None},
     ]
-    assert thumbnails.wanted(examples, pd.DataFrame(rows)) == [*first, outside]
-    assert thumbnails.wanted(examples, pd.DataFrame({"image_id": []})) == first
+    assert thumbnails.wanted(examples, pd.DataFrame(rows), Retrieval) == [*first, outside]
+    assert thumbnails.wanted(examples, pd.DataFrame({"image_id": []}), Retrieval) == first

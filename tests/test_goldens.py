@@ -1,0 +1,115 @@
+"""What cocabench computes and prints is what it did when the goldens were made, to the digit."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.goldens.equality import differences, folders_differ
+from tests.goldens.make import COMMITTED, make
+from tests.goldens.scenes import SCENES
+
+pytestmark = pytest.mark.filterwarnings("default")
+QUICK = [name for name, scene in SCENES.items() if scene.quick]
+SLOW = [name for name in SCENES if name not in QUICK]
+
+
+@pytest.mark.parametrize("scene", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
+def test_a_scene_is_as_its_golden(scene: str, tmp_path: Path) -> None:
+    make(tmp_path, [scene])
+    told = folders_differ(COMMITTED, tmp_path, scenes=[scene])
+    assert not told, "\n".join(told)
+
+
+def test_every_golden_has_its_scene() -> None:
+    numbers = {path.stem for path in (COMMITTED / "numbers").iterdir()}
+    words = {path.name for path in (COMMITTED / "words").iterdir()}
+    assert numbers == set(SCENES)
+    assert words <= set(SCENES)
+
+
+@pytest.fixture
+def copied(tmp_path: Path) -> Path:
+    for name in ("numbers", "words"):
+        shutil.copytree(COMMITTED / name, tmp_path / name)
+    shutil.copy(COMMITTED / "environment.json", tmp_path)
+    assert folders_differ(COMMITTED, tmp_path) == []
+    return tmp_path
+
+
+class TestAPlantedChangeIsReportedWithItsPath:
+    def changed(self, copied: Path, *keys: str, value: object) -> list[str]:
+        """Set a leaf of quick's numbers, and return what is told."""
+        file = copied / "numbers/quick.json"
+        tree = json.loads(file.read_text())
+        below = tree
+        for key in keys[:-1]:
+            below = below[key]
+        below[keys[-1]] = value
+        file.write_text(json.dumps(tree))
+        return folders_differ(COMMITTED, copied)
+
+    def record(self) -> str:
+        tree = json.loads((COMMITTED / "numbers/quick.json").read_text())
+        return next(key for key in tree["records"] if "demo/coca g_folder_names" in key)
+
+    def test_a_number(self, copied: Path) -> None:
+        key = self.record()
+        (line,) = self.changed(copied, "records", key, "metrics", "acc1", "value", value=0.123)
+        assert line.startswith(f"numbers/quick.json: records/{key}/metrics/acc1/value: golden 0.")
+        assert line.endswith(", got 0.123")
+
+    def test_a_column(self, copied: Path) -> None:
+        key = self.record()
+        (line,) = self.changed(copied, "records", key, "samples", "columns", "n_above", "rounded", value="0" * 16)
+        assert line.startswith(f"numbers/quick.json: records/{key}/samples/columns/n_above/rounded: golden '")
+
+    def test_a_part_of_the_protocol_of_another_type(self, copied: Path) -> None:
+        key = self.record()
+        (line,) = self.changed(copied, "records", key, "protocol", "version", value=1.0)
+        assert line == f"numbers/quick.json: records/{key}/protocol/version: golden 1, got 1.0"
+
+    def test_a_warning(self, copied: Path) -> None:
+        key = self.record()
+        (line,) = self.changed(copied, "records", key, "warnings", value=["another"])[-1:]
+        assert f"records/{key}/warnings[" in line
+
+    def test_a_word_of_a_table(self, copied: Path) -> None:
+        file = copied / "words/gates/gate.txt"
+        lines = file.read_text().splitlines()
+        number = next(k for k, line in enumerate(lines) if line.startswith("regressed"))
+        lines[number] = lines[number].replace("regressed", "pass", 1)
+        file.write_text("\n".join(lines) + "\n")
+        (line,) = folders_differ(COMMITTED, copied)
+        assert line.startswith(f"words/gates/gate.txt:{number + 1}: golden 'regressed")
+        assert ", got 'pass" in line
+
+    def test_a_file_more_or_less(self, copied: Path) -> None:
+        (copied / "words/quick/run.txt").rename(copied / "words/quick/ran.txt")
+        assert folders_differ(COMMITTED, copied) == [
+            "words/quick/ran.txt: not in the golden",
+            "words/quick/run.txt: only in the golden",
+        ]
+
+
+class TestHowEqual:
+    @pytest.mark.parametrize(("got", "same"), [(0.5 + 1e-13, True), (0.5 + 1e-11, False), (0.5, True)])
+    def test_values_are_to_a_millionth_of_a_millionth(self, got: float, same: bool) -> None:
+        told = list(differences({"value": 0.5}, {"value": got}, same_machine=True))
+        assert (not told) is same
+
+    def test_intervals_and_p_values_are_exact_on_the_machine_that_made_them_alone(self) -> None:
+        for key in ("low", "p_value"):
+            pair = {key: 0.5}, {key: 0.5 + 1e-15}
+            assert list(differences(*pair, same_machine=True))
+            assert not list(differences(*pair, same_machine=False))
+
+    def test_last_bits_and_floats_of_another_machine_are_not_held_against_it(self) -> None:
+        golden = {"family": "float", "rounded": "a", "exact": "b", "sum": 100.0}
+        got = {"family": "float", "rounded": "c", "exact": "d", "sum": 100.001}
+        assert len(list(differences(golden, got, same_machine=True))) == 3
+        assert not list(differences(golden, got, same_machine=False))
+        assert list(differences(golden | {"family": "int"}, got | {"family": "int"}, same_machine=False))
