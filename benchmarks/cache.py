@@ -30,10 +30,9 @@ def _task(options: Options, before: tuple[str, ...]) -> Work:
     from cocabench.core.types import silent
     from cocabench.models.features import Cache, Cached, open_cache
     from cocabench.models.hardware import hardware
-    from cocabench.models.processes import Alone, Sharded
     from cocabench.run.measure import measure
     from cocabench.run.plan import Settings, plan
-    from cocabench.specs.registry import find_tasks, model_plans
+    from cocabench.specs.registry import find_tasks, model_sources
     from cocabench.specs.spec import parse_models
 
     torch.set_num_threads(options.threads)
@@ -41,9 +40,9 @@ def _task(options: Options, before: tuple[str, ...]) -> Work:
     settings = Settings(data_root=root, output=root / "results", cache=root / "features")
     machine = hardware(device="cpu", precision="fp32", workers=0)
     names = [*before, "classes"]
-    models = model_plans(parse_models(f"{options.model}:random@0"))
+    models = model_sources(parse_models(f"{options.model}:random@0"))
     jobs = plan(models, find_tasks([str(root / f"{name}.toml") for name in names]), settings, machine.precision)
-    model = Sharded.load(Alone(), models[0], machine)
+    model = models[0].load(machine)
 
     def run(job: Any, cache: Cache) -> Any:
         made = Cached(model, cache, job.plan.id, job.signature.model, "cpu")

@@ -73,10 +73,10 @@ def _write(folder: Path, options: Options) -> list[Path]:
 
 
 def _plan(options: Options) -> Any:
-    from cocabench.specs.registry import model_plans
+    from cocabench.specs.registry import model_sources
     from cocabench.specs.spec import parse_models
 
-    (plan,) = model_plans(parse_models(f"{options.model}:random@0"))
+    (plan,) = model_sources(parse_models(f"{options.model}:random@0"))
     return plan
 
 
@@ -121,7 +121,7 @@ def _bare(options: Options) -> Callable[[], Any]:
     chosen = hardware(device=options.device, precision=options.precision)
 
     def work() -> None:
-        with chosen.exactly():
+        with chosen.precision_context():
             for start in range(0, options.images, BATCH):
                 net.encode_image(pixels[: options.images - start])
         if options.device.startswith("cuda"):

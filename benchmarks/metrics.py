@@ -147,7 +147,7 @@ def _pycocoevalcap(candidates: list[str], references: list[list[str]], names: Se
 
 def _spice_jar(candidates: list[str], references: list[list[str]], _names: Sequence[str]) -> Any:
     """SPICE 1.0 as pycocoevalcap calls it, its cache in a folder of ours and the packages opened that it needs."""
-    from cocabench.captioneval import corenlp, jars, jvm, tokens
+    from cocabench.captioneval import corenlp, jvm, tokens
 
     with jvm.Runner(jvm.find()) as runner, tempfile.TemporaryDirectory() as folder:
         flat = iter(tokens.tokenise([*candidates, *(c for group in references for c in group)], runner))
@@ -155,7 +155,7 @@ def _spice_jar(candidates: list[str], references: list[list[str]], _names: Seque
         for image, group in zip(rows, references, strict=True):
             image["refs"] = [next(flat) for _ in group]
         Path(folder, "in.json").write_text(json.dumps(rows))
-        classpath = [jars.find("spice", "spice-1.0.jar"), *corenlp.jars()]
+        classpath = [jvm.jar("spice", "spice-1.0.jar"), *corenlp.jars()]
         order = [str(runner.java.path), "-Xmx8G", *(f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in OPENED)]
         order += ["-cp", os.pathsep.join(map(str, classpath)), "edu.anu.spice.SpiceScorer", f"{folder}/in.json"]
         order += ["-cache", folder, "-out", f"{folder}/out.json", "-subset", "-silent"]

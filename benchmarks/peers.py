@@ -25,11 +25,11 @@ def peer(options: Options) -> tuple[Any, Any]:
 
 
 def _plan(options: Options) -> Any:
-    from cocabench.specs.registry import model_plans
+    from cocabench.specs.registry import model_sources
     from cocabench.specs.spec import parse_models
 
     torch.set_num_threads(options.threads)
-    (plan,) = model_plans(parse_models(f"{options.model}:random@0"))
+    (plan,) = model_sources(parse_models(f"{options.model}:random@0"))
     return plan
 
 
@@ -37,5 +37,5 @@ def unit_features(model: Any, texts: list[str]) -> torch.Tensor:
     """Encode texts as ``cocabench run`` does, without its cache."""
     from cocabench.models.open_clip.text import encode_texts
 
-    with model.hardware.exactly():
+    with model.hardware.precision_context():
         return torch.nn.functional.normalize(encode_texts(model.net, model.tokenizer, texts), dim=-1)

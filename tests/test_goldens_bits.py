@@ -22,7 +22,7 @@ def _marked(case: bits.Case) -> object:
 
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
-@pytest.mark.parametrize("case", map(_marked, bits.CASES.values()))
+@pytest.mark.parametrize("case", [_marked(case) for case in bits.CASES.values()])
 def test_a_model_gives_what_it_gave(case: bits.Case, inputs: Inputs) -> None:
     if case.name.startswith("roberta"):
         pytest.importorskip("transformers")

@@ -28,7 +28,7 @@ def test_the_gpu_agrees_with_the_cpu_in_every_precision() -> None:
 @needs_cuda
 def test_fp32_is_computed_without_tf32() -> None:
     a, b = (torch.randn(512, 512, device="cuda") for _ in range(2))
-    with hardware(device="cuda", precision="fp32").exactly():
+    with hardware(device="cuda", precision="fp32").precision_context():
         product = (a @ b).double()
     assert float((product - a.double() @ b.double()).abs().max()) < 1e-3
 
@@ -76,7 +76,7 @@ def test_a_replayed_step_gives_what_the_step_gives(dtype: torch.dtype, monkeypat
 @needs_cuda
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_a_step_under_autocast_can_be_captured(precision: Precision) -> None:
-    with hardware(device="cuda", precision=precision).exactly():
+    with hardware(device="cuda", precision=precision).precision_context():
         assert _captions("cuda", torch.float32, "cuda_graphs") == _captions("cuda", torch.float32, "cuda_graphs")
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cocabench.captioneval import bleu, cider, corenlp, jvm, meteor, rouge, spice, tokens
+from cocabench.captioneval import corenlp, jvm, meteor, overlap, spice, tokens
 from cocabench.captioneval.declared import MODEL_BASED, families
 from cocabench.core.errors import DataError, MetricUnavailableError
 
@@ -75,11 +75,11 @@ def _tokenise(
 def _without_java(texts: Sequence[str], groups: Groups, documents: Groups, wanted: Sequence[str]) -> Columns:
     columns: Columns = {}
     if "BLEU" in wanted:
-        columns |= bleu.statistics(texts, groups)
+        columns |= overlap.bleu_statistics(texts, groups)
     if "ROUGE-L" in wanted:
-        columns["rouge_l"] = rouge.scores(texts, groups)
+        columns["rouge_l"] = overlap.rouge_l(texts, groups)
     if "CIDEr" in wanted:
-        columns["cider"] = cider.scores(texts, groups, documents)
+        columns["cider"] = overlap.cider_d(texts, groups, documents)
     return columns
 
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cocabench.captioneval import bleu, clipscore, health, meteor, spice, tokens
+from cocabench.captioneval import clipscore, health, meteor, overlap, spice, tokens
 from cocabench.core.errors import UnknownNameError
 from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.statistics import Mean, Sums
@@ -74,12 +74,16 @@ def _bleu(order: int) -> Metric:
         "0-1 (Papineni et al. 2002)"
     )
     return _of_sums(
-        f"BLEU@{order}", summary, bleu.COLUMNS, partial(_columns, bleu.COLUMNS), partial(_bleu_value, order)
+        f"BLEU@{order}",
+        summary,
+        overlap.BLEU_COLUMNS,
+        partial(_columns, overlap.BLEU_COLUMNS),
+        partial(_bleu_value, order),
     )
 
 
 def _bleu_value(order: int, sums: Array) -> Array:
-    return bleu.value(sums, order)
+    return overlap.bleu_value(sums, order)
 
 
 def _columns(columns: Sequence[str], samples: Samples) -> Array:

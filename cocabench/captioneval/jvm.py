@@ -1,11 +1,13 @@
-"""Find a Java that fits, and run classes in it: bounded memory, a time limit, its complaints shown, always reaped.
+"""Java for the caption metrics: find a runtime and the jars, and run jobs with bounded memory and a time limit.
 
-Values do not depend on the user's locale: texts travel as UTF-8 through pipes, and Java is told English.
+A job that fails shows what Java printed; no process outlives its Runner. Values do not depend on the user's locale:
+texts travel as UTF-8 through pipes, and Java is told English.
 """
 
 from __future__ import annotations
 
 import functools
+import importlib.util
 import os
 import re
 import shutil
@@ -22,6 +24,7 @@ OLDEST = 11
 MODULES = frozenset({"java.base", "java.desktop", "java.logging", "java.management", "java.sql", "java.xml"})
 """What the jars of METEOR 1.5, SPICE 1.0 and CoreNLP load; a slimmed-down runtime may lack some."""
 
+OWN_JAR = Path(__file__).parent / "java" / "cocabench.jar"
 VARIABLE = "COCABENCH_JAVA"
 """Names a Java for every command; --java sets it."""
 
@@ -122,6 +125,15 @@ def _environment() -> dict[str, str]:
     """The environment without options for every Java, and with paths in UTF-8 (in the C locale Java takes ASCII)."""
     dropped = {"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS"}
     return {name: value for name, value in os.environ.items() if name not in dropped} | {"LC_ALL": "C.UTF-8"}
+
+
+def jar(*parts: str) -> Path:
+    """Return a file of the installed pycocoevalcap. The package is found, not imported."""
+    spec = importlib.util.find_spec("pycocoevalcap")
+    for root in spec.submodule_search_locations or () if spec else ():
+        if (path := Path(root, *parts)).is_file():
+            return path
+    raise MetricUnavailableError("pycocoevalcap", f"no {'/'.join(parts)}", fix="pip install pycocoevalcap")
 
 
 def command(java: Java, job: Job) -> list[str]:

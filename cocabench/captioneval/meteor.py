@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cocabench.captioneval import cache, jars, jvm
+from cocabench.captioneval import cache, jvm
 from cocabench.core.errors import MetricUnavailableError
 
 Array = NDArray[np.float64]
@@ -74,9 +74,9 @@ def start(references: Sequence[Sequence[str]], runner: jvm.Runner, *, threads: i
     job = jvm.Job(
         name="METEOR",
         main="cocabench.Meteor",
-        classpath=[jars.OWN, jars.find("meteor", "meteor-1.5.jar")],
+        classpath=[jvm.OWN_JAR, jvm.jar("meteor", "meteor-1.5.jar")],
         arguments=[
-            str(jars.find("meteor", "data", "paraphrase-en.gz")),
+            str(jvm.jar("meteor", "data", "paraphrase-en.gz")),
             str(runner.kept.table(f"{cache.key(VERSION, *texts)}.gz")),
         ],
         memory_mib=MEMORY_MIB,

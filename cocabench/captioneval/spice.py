@@ -23,7 +23,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cocabench.captioneval import corenlp, jars, jvm
+from cocabench.captioneval import corenlp, jvm
 
 VERSION = "SPICE 1.0"
 CATEGORIES = ("all", "objects", "relations", "attributes", "colour", "count", "size")
@@ -108,7 +108,7 @@ def _score_job(number: int) -> jvm.Job:
 
 
 def _classpath() -> list[Path]:
-    return [jars.OWN, jars.find("spice", "spice-1.0.jar"), *corenlp.jars()]
+    return [jvm.OWN_JAR, jvm.jar("spice", "spice-1.0.jar"), *corenlp.jars()]
 
 
 def _threads() -> int:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from functools import partial
 
-from cocabench.captioneval import jars, jvm
+from cocabench.captioneval import jvm
 from cocabench.core.errors import MetricUnavailableError
 
 VERSION = "PTB 3.4.1"
@@ -56,7 +56,7 @@ def _run(runner: jvm.Runner, lines: list[str]) -> list[str]:
     job = jvm.Job(
         name="PTB tokenisation",
         main="edu.stanford.nlp.process.PTBTokenizer",
-        classpath=[jars.find("tokenizer", "stanford-corenlp-3.4.1.jar")],
+        classpath=[jvm.jar("tokenizer", "stanford-corenlp-3.4.1.jar")],
         arguments=["-preserveLines", "-lowerCase", "-encoding", "UTF-8"],
         options=["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"],
         timeout_s=120 + 0.01 * len(lines),

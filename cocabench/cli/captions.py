@@ -16,11 +16,11 @@ from rich.markup import escape
 from cocabench.cli import decoder, names
 from cocabench.cli import options as o
 from cocabench.cli.console import err, out
-from cocabench.core.errors import MissingDataError, UsageError
-from cocabench.core.types import Progress, silent
+from cocabench.core.errors import MissingDataError, NotACaptionerError, UsageError
+from cocabench.core.types import Ability, Progress, silent
 
 if TYPE_CHECKING:
-    from cocabench.models.open_clip.model import OpenClip
+    from cocabench.core.types import Model as LoadedModel
 
 FLAGS = {"num_beams": "--beams", "num_beam_groups": "--beam-groups"}
 """Options of the decoder whose flag is not their name."""
@@ -111,23 +111,24 @@ def caption(
         top_p=top_p,
         temperature=temperature,
         seed=seed,
-        prompt=prompt or None,
     )
     _check_read(options)
     files = _image_files(images)
-    loaded = _load(model, device, precision, skip_bad_images)
-    rows = _rows(loaded, files, text, options)
+    loaded = _load(model, "score_captions" if text else "caption", device, precision, skip_bad_images)
+    rows = _rows(loaded, files, text, options, prompt)
     _tell_left_out(files, {row["image"] for row in rows})
     _print_rows(rows, as_json)
 
 
 def _rows(
-    model: OpenClip, files: Sequence[Path], texts: Sequence[str] | None, options: Mapping[str, Any]
+    model: LoadedModel, files: Sequence[Path], texts: Sequence[str] | None, options: Mapping[str, Any], prompt: str
 ) -> list[dict[str, Any]]:
     from cocabench.cli.watch import stages
 
     with stages("caption") if err.is_terminal else nullcontext(silent) as progress:
-        return _likelihoods(model, files, texts, progress) if texts else _written(model, files, options, progress)
+        if texts:
+            return _likelihoods(model, files, texts, progress)
+        return _written(model, files, options, prompt, progress)
 
 
 def _print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
@@ -152,26 +153,29 @@ def _check_read(options: Mapping[str, Any]) -> None:
             raise UsageError(flag, f"given with --generation-type {kind}", wanted=f"--generation-type {readers}")
 
 
-def _load(model: str, device: str, precision: o.Precision, skip_bad_images: bool) -> OpenClip:
+def _load(model: str, ability: Ability, device: str, precision: o.Precision, skip_bad_images: bool) -> LoadedModel:
     from cocabench.models.hardware import hardware
-    from cocabench.specs.registry import model_plans
+    from cocabench.specs.registry import model_sources
     from cocabench.specs.spec import parse_models
 
-    plans = model_plans(parse_models(model))
-    if len(plans) != 1:
-        raise UsageError(f"--model {model}", f"{len(plans)} models", wanted="one")
-    for note in plans[0].notes:
-        err.print(f"[yellow]note[/yellow] {escape(note)}", soft_wrap=True)
+    sources = model_sources(parse_models(model))
+    if len(sources) != 1:
+        raise UsageError(f"--model {model}", f"{len(sources)} models", wanted="one")
+    for note in sources[0].notes:
+        err.print(f"[yellow]note[/yellow] {escape(note.text)}", soft_wrap=True)
+    if ability not in sources[0].abilities:
+        can = "caption" if ability == "caption" else "say how likely a caption is"
+        raise NotACaptionerError(f"--model {model}", f"a model that cannot {can}", wanted="a CoCa")
     machine = hardware(device=device, precision=precision.value, skip_bad_images=skip_bad_images)
-    return plans[0].load(machine)  # type: ignore[return-value]
+    return sources[0].load(machine)
 
 
 def _written(
-    model: OpenClip, files: Sequence[Path], options: Mapping[str, Any], progress: Progress
+    model: LoadedModel, files: Sequence[Path], options: Mapping[str, Any], prompt: str, progress: Progress
 ) -> list[dict[str, Any]]:
     from cocabench.data.images import FileImage
 
-    written = model.caption([FileImage(path) for path in files], options, progress=progress)
+    written = model.caption([FileImage(path) for path in files], options, prompts=prompt, progress=progress)
     return [
         {"image": str(files[i]), "model": model.id, "caption": text, "score": round(score, 4)}
         for i, text, score in zip(written.kept, written.texts, written.scores, strict=True)
@@ -179,12 +183,12 @@ def _written(
 
 
 def _likelihoods(
-    model: OpenClip, files: Sequence[Path], texts: Sequence[str], progress: Progress
+    model: LoadedModel, files: Sequence[Path], texts: Sequence[str], progress: Progress
 ) -> list[dict[str, Any]]:
     """Return a row per image and text, an image's likeliest text first."""
     from cocabench.data.images import FileImage
 
-    found = model.likelihoods([FileImage(path) for path in files], [texts] * len(files), progress=progress)
+    found = model.score_captions([FileImage(path) for path in files], [texts] * len(files), progress=progress)
     rows = []
     for i, logprobs, n_tokens in zip(found.kept, found.logprobs.tolist(), found.n_tokens.tolist(), strict=True):
         several = sorted(zip(texts, logprobs, n_tokens, strict=True), key=lambda row: -row[1])

@@ -81,7 +81,7 @@ def webdataset(
 
 
 def _dataset(loader: str, words: list[str], root: Path, limit: int | None, download: bool) -> Dataset:
-    from cocabench.data.sampling import limited
+    from cocabench.data.base import limited
     from cocabench.train.export import build
 
     dataset = limited(build(loader, _keys(words), root, download=download), limit, 0)

@@ -13,14 +13,11 @@ from cocabench.cli.console import err, out
 
 if TYPE_CHECKING:
     from cocabench.models.hardware import Hardware
-    from cocabench.models.processes import Group
     from cocabench.run.execute import Outcome
     from cocabench.run.plan import Job, Settings
 
 
-def execute(
-    jobs: Sequence[Job], settings: Settings, machine: Hardware, group: Group, *, show: bool, as_json: bool
-) -> None:
+def execute(jobs: Sequence[Job], settings: Settings, machine: Hardware, *, show: bool, as_json: bool) -> None:
     """Run the jobs, print the summary, say what failed.
 
     Exits with 1 where a job failed, 2 where none could be started, and 130 when interrupted.
@@ -33,7 +30,7 @@ def execute(
     outcomes: list[Outcome] = []
     try:
         with Bars() if show else Quiet() as observer:
-            for outcome in run.execute(jobs, settings, machine, observer, group):
+            for outcome in run.execute(jobs, settings, machine, observer):
                 outcomes.append(outcome)
     except KeyboardInterrupt:
         done = sum(outcome.record is not None for outcome in outcomes)

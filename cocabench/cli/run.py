@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,10 +19,10 @@ from cocabench.core.errors import MetricUnavailableError, UsageError
 from cocabench.specs.spec import parse_models
 
 if TYPE_CHECKING:
+    from cocabench.core.types import Source
     from cocabench.models.hardware import Hardware
-    from cocabench.models.processes import Group
     from cocabench.run.plan import Settings
-    from cocabench.specs.registry import ModelPlan, Task
+    from cocabench.specs.registry import Task
 
 
 def run(
@@ -59,16 +58,14 @@ def run(
 ) -> None:
     """Evaluate models on tasks. Finished results are kept and not run again."""
     from cocabench.models.features import folder
-    from cocabench.models.hardware import hardware
-    from cocabench.models.processes import device_names, joined, processes
+    from cocabench.models.hardware import hardware, one_device
     from cocabench.run.plan import Settings
 
-    if joined(devices := device_names(device)):
-        return
+    chosen_device = one_device(device)
     kept = None if no_cache else folder()
     settings = Settings(data_root, output, kept, limit, seed, download, fresh, skip_bad_images)
-    computing = partial(
-        hardware,
+    machine = hardware(
+        device=chosen_device,
         precision=precision,
         batch_size=_batch_size(batch_size),
         workers=workers,
@@ -78,14 +75,13 @@ def run(
     set_here = decoder.options(
         beams=beams, beam_groups=beam_groups, max_length=max_length, min_length=min_length, decoding=decoding
     )
-    with processes(devices) as group:
-        chosen = _tasks(tasks, set_here)
-        machine, *_ = [computing(device=name) for name in group.devices]
-        evaluation = _Evaluation(chosen, settings, machine, group, quick_gelu, require_metrics, dry_run, quiet, as_json)
-        if watch is None:
-            evaluation(model)
-        else:
-            follow(watch, model, lambda one: evaluation([one]), output, timeout=watch_timeout)
+    evaluation = _Evaluation(
+        _tasks(tasks, set_here), settings, machine, quick_gelu, require_metrics, dry_run, quiet, as_json
+    )
+    if watch is None:
+        evaluation(model)
+    else:
+        follow(watch, model, lambda one: evaluation([one]), output, timeout=watch_timeout)
 
 
 @dataclass(frozen=True)
@@ -95,7 +91,6 @@ class _Evaluation:
     tasks: Sequence[Task]
     settings: Settings
     machine: Hardware
-    group: Group
     quick_gelu: bool | None
     require_metrics: bool
     dry_run: bool
@@ -103,13 +98,13 @@ class _Evaluation:
     as_json: bool
 
     def __call__(self, models: Sequence[str]) -> None:
-        from cocabench.models.hardware import machine_of
+        from cocabench.run.measure import machine_of
         from cocabench.run.plan import plan
 
-        plans = _models(models, self.quick_gelu, self.dry_run, self.quiet)
+        sources = _models(models, self.quick_gelu, self.dry_run, self.quiet)
         machine = machine_of(self.machine.device)
         precision, compiled = self.machine.precision, self.machine.compile
-        jobs = plan(plans, self.tasks, self.settings, precision, compiled=compiled, machine=machine)
+        jobs = plan(sources, self.tasks, self.settings, precision, compiled=compiled, machine=machine)
         unavailable = preflight(jobs, self.quiet)
         if self.require_metrics and unavailable:
             raise MetricUnavailableError("--require-metrics", "; ".join(by_reason(unavailable)))
@@ -117,19 +112,19 @@ class _Evaluation:
             print_plan(jobs, self.settings, self.machine)
         else:
             show = not (self.quiet or self.as_json)
-            execute(jobs, self.settings, self.machine, self.group, show=show, as_json=self.as_json)
+            execute(jobs, self.settings, self.machine, show=show, as_json=self.as_json)
 
 
-def _models(texts: Sequence[str], quick_gelu: bool | None, dry_run: bool, quiet: bool) -> list[ModelPlan]:
+def _models(texts: Sequence[str], quick_gelu: bool | None, dry_run: bool, quiet: bool) -> list[Source]:
     """Return what --model stands for, and tell the choices that were made."""
-    from cocabench.specs.registry import model_plans
+    from cocabench.specs.registry import model_sources
 
     specs = [spec for text in texts for spec in parse_models(text)]
-    plans = model_plans(specs, quick_gelu=quick_gelu, download=not dry_run)
-    for plan in plans:
-        for note in plan.notes if not quiet else ():
-            err.print(f"[yellow]note[/yellow] {escape(note)}", soft_wrap=True)
-    return plans
+    sources = model_sources(specs, quick_gelu=quick_gelu, download=not dry_run)
+    for source in sources:
+        for note in source.notes if not quiet else ():
+            err.print(f"[yellow]note[/yellow] {escape(note.text)}", soft_wrap=True)
+    return sources
 
 
 def _tasks(texts: Sequence[str], set_here: Mapping[str, Any]) -> list[Task]:

@@ -86,7 +86,7 @@ def score(
 def _by_model(
     pairs: Pairs, name: str, folder: Path, references: Path | None, device: str, skip_bad_images: bool
 ) -> dict[str, Any]:
-    from cocabench.data.by_id import file_names, images_of
+    from cocabench.data.files import file_names, images_of
     from cocabench.kinds.captioning import clip_scores
     from cocabench.models.hardware import hardware
     from cocabench.specs.registry import one_model

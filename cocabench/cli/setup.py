@@ -42,9 +42,9 @@ def clipscore(
     ],
 ) -> None:
     """Fetch the weights of the model that CLIPScore scores with."""
-    from cocabench.specs.registry import FailedPlan, one_model
+    from cocabench.specs.registry import FailedSource, one_model
 
     plan = one_model(model, download=True)
-    if isinstance(plan, FailedPlan):
+    if isinstance(plan, FailedSource):
         raise plan.error
     out.print(f"CLIPScore can run with {plan.id}", soft_wrap=True)

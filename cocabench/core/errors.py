@@ -14,7 +14,6 @@ CocabenchError                1   something went wrong while running
 ├── ModelError                2   a checkpoint or architecture that cannot be used
 │   └── NotACaptionerError    2   a captioning task for a model that cannot caption
 ├── NumericsError             1   NaN or infinity where a number must be
-├── LostProcessError          1   one of several processes that died; it ends the run, and a restart goes on
 ├── MetricUnavailableError    1   a metric that cannot run on this machine, with the remedy
 └── ResultsError              2   a results folder or Record that cannot be read, written or compared
     └── UnpairedError         2   samples that cannot be held against each other; the reason stands beside the number
@@ -102,10 +101,6 @@ class NotACaptionerError(ModelError):
 
 
 class NumericsError(CocabenchError):
-    pass
-
-
-class LostProcessError(CocabenchError):
     pass
 
 

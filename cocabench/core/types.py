@@ -15,6 +15,8 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, PlainSer
 if TYPE_CHECKING:
     from PIL import Image
 
+    from cocabench.models.hardware import Hardware
+
 SCHEMA_VERSION = 2
 """Version of the stored Record; raised when a field changes its meaning. Older versions are read forever."""
 
@@ -97,7 +99,7 @@ class Captions(NamedTuple):
     """A text and its decoder score per image that could be read, and kept (k,) their positions among all.
 
     truncated: whether each ran into the length limit; empty where a captioner does not tell.
-    features: (k, d) what encode_images gives for these images, unchecked; None where captioning does not make it.
+    features: (k, d) what encode_images gives for these images; None where captioning does not make it.
     """
 
     texts: list[str]
@@ -131,38 +133,99 @@ def silent(stage: str, done: int, total: int) -> None:
     """A Progress that tells nobody."""
 
 
+ImageOutput = Literal["projected", "pooled"]
+"""Image features in the space of the texts, or what stands before that projection (for probes)."""
+
+
 class Model(Protocol):
-    """A checkpoint that puts images and texts into one space."""
+    """A loaded checkpoint. Ask ``abilities`` before calling a method: the others raise a ModelError."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def abilities(self) -> frozenset[Ability]: ...
 
     @property
     def parameters(self) -> Mapping[str, int]:
         """The number of parameters per tower: image_encoder, text_encoder, text_decoder."""
 
     @property
-    def warnings(self) -> Sequence[str]:
+    def notes(self) -> Sequence[Note]:
         """What the user should know about how this model ran, so far (a halved batch, random weights)."""
 
-    def encode_images(self, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures: ...
+    def encode_images(
+        self,
+        images: Sequence[ImageSource],
+        *,
+        output: ImageOutput = "projected",
+        normalize: bool = True,
+        progress: Progress = silent,
+    ) -> ImageFeatures:
+        """Return a row for each image that could be read: unit rows, or with normalize=False the model's own scale."""
 
-    def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features: ...
-
-
-class Captioner(Model, Protocol):
-    """A model that also writes captions."""
+    def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
+        """Return a unit row per text. Equal texts share bits, so that their ties are exact."""
 
     def caption(
-        self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress = silent
-    ) -> Captions: ...
+        self,
+        images: Sequence[ImageSource],
+        options: Mapping[str, Any],
+        *,
+        prompts: str | Sequence[str] | None = None,
+        progress: Progress = silent,
+    ) -> Captions:
+        """Return a caption for each image that could be read.
 
+        options: fields of ``specs.decoding.DecodeOptions``. prompts: the first words of every caption, or of each.
+        """
 
-@runtime_checkable
-class CaptionScorer(Protocol):
-    """A captioner that says how likely given captions are."""
-
-    def likelihoods(
-        self, images: Sequence[ImageSource], texts: Sequence[Sequence[str]], *, progress: Progress = silent
+    def score_captions(
+        self,
+        images: Sequence[ImageSource],
+        texts: Sequence[Sequence[str]],
+        *,
+        prefixes: Sequence[str] | None = None,
+        progress: Progress = silent,
     ) -> Likelihoods:
-        """Return how likely each image's texts are as captions of it; there are as many for each."""
+        """Return how likely each image's texts are as captions of it; there are as many for each.
+
+        prefixes: for each image what stands before its texts. It is given: its tokens do not count.
+        """
+
+    def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield (repeat, {metric: value}): operations, speed and memory, measured once per repeat or once in all."""
+
+
+class Source(Protocol):
+    """A checkpoint that is not loaded: frozen and picklable. notes are choices made for the user."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def abilities(self) -> frozenset[Ability]: ...
+    @property
+    def notes(self) -> tuple[Note, ...]: ...
+    @property
+    def available(self) -> bool:
+        """Whether the weights are on this machine, so that the signature is known."""
+
+    @property
+    def packages(self) -> tuple[str, ...]:
+        """Installed packages whose version can move a number; the signature has them in this order."""
+
+    @property
+    def features_version(self) -> int:
+        """Raised when a change of the library's module would change a feature; above 1 the signature has it."""
+
+    def signature(self) -> dict[str, JsonValue]:
+        """Return everything of the model that can move a number: id, weights, architecture, preprocessing, tokenizer.
+
+        Versions and precision come on top. Asked for before loading: a plan, a dry run and a results file need it.
+        """
+
+    def load(self, hardware: Hardware) -> Model:
+        """Return the model on its device, ready to encode."""
 
 
 class Workload(NamedTuple):
@@ -172,14 +235,6 @@ class Workload(NamedTuple):
     batch: int
     train_batch: int
     decoding: Mapping[str, Any]
-
-
-@runtime_checkable
-class Profiled(Protocol):
-    """A model whose costs can be measured."""
-
-    def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield (repeat, {metric: value}): operations, speed and memory, measured once per repeat or once in all."""
 
 
 Ability = Literal["encode", "caption", "score_captions", "profile"]

@@ -8,21 +8,51 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 from unittest import mock
 
 from cocabench.core.errors import DataError, MissingDataError
 from cocabench.core.types import Dataset, Example, ImageSource, Note
 from cocabench.data.base import sound
-from cocabench.data.by_torchvision import SVHN, reader
-from cocabench.data.exported import Exported
 from cocabench.data.images import FileImage
-from cocabench.data.located import located
-from cocabench.data.targets import Target, targets
-from cocabench.data.unpacked import UNPACKED
+from cocabench.data.indexed import Target, located, targets
+from cocabench.data.prompts import class_names, templates
+from cocabench.data.webdataset import Exported
+
+UNPACKED = MappingProxyType(
+    {
+        "caltech101": "caltech101/101_ObjectCategories",
+        "cars": "stanford_cars/cars_test_annos_withlabels.mat",
+        "cifar10": "cifar-10-batches-py",
+        "cifar100": "cifar-100-python",
+        "country211": "country211/test",
+        "dtd": "dtd/dtd/labels",
+        "eurosat": "eurosat/2750",
+        "fgvc_aircraft": "fgvc-aircraft-2013b/data",
+        "flowers": "flowers-102/imagelabels.mat",
+        "food101": "food-101/meta",
+        "gtsrb": "gtsrb/GT-final_test.csv",
+        "mnist": "MNIST/raw",
+        "pcam": "pcam/camelyonpatch_level_2_split_test_x.h5",
+        "pets": "oxford-iiit-pet/annotations",
+        "renderedsst2": "rendered-sst2/test",
+        "stl10": "stl10_binary",
+        "sun397": "SUN397/ClassName.txt",
+        "voc2007": "VOCdevkit/VOC2007",
+        "voc2007_multilabel": "VOCdevkit/VOC2007",
+        "vtab/svhn": "test_32x32.mat",
+    }
+)
+"""The file or folder that torchvision's and clip-benchmark's classes look for below their root."""
+
+SVHN = "vtab/svhn"
+FACES = ("fer2013.csv", "icml_face_data.csv")
+FACE_LABELS = (0, 1, 2, 3, 5, 6, 4)
+"""FER2013's table counts angry, disgust, fear, happy, sad, surprise, neutral; class names are sorted, as folders."""
 
 
 class ClipBenchmark(Exported):
@@ -159,3 +189,33 @@ def offline(error: MissingDataError) -> Iterator[None]:
 def _shell_to_stderr(builder: Any) -> contextlib.AbstractContextManager[Any]:
     """Keep what the shell commands of a download print off our stdout."""
     return mock.patch.object(builder, "call", partial(subprocess.call, stdout=2))
+
+
+def reader(dataset: str, root: Path) -> Callable[..., Any] | None:
+    """Return what builds the data set in clip-benchmark's place; None where that package does."""
+    if dataset == SVHN:
+        return svhn
+    if dataset == "fer2013" and any((root / "fer2013" / name).is_file() for name in FACES):
+        return fer2013
+    return None
+
+
+def svhn(*, root: str, split: str, download: bool, **_: object) -> Any:
+    """Return SVHN, which clip-benchmark has from TFDS only."""
+    from torchvision import datasets
+
+    return _named(datasets.SVHN(root, split=split, download=download), "svhn")
+
+
+def fer2013(*, root: str, split: str, **_: object) -> Any:
+    """Return FER2013 from the table of its challenge; clip-benchmark reads Kaggle's folders of the same faces."""
+    from torchvision import datasets
+
+    items = datasets.FER2013(root, split=split)
+    items._samples = [(image, FACE_LABELS[label]) for image, label in items._samples]
+    return _named(items, "fer2013")
+
+
+def _named(items: Any, name: str) -> Any:
+    items.classes, items.templates = class_names(name), templates(name)
+    return items

@@ -11,10 +11,10 @@ from pathlib import Path, PurePosixPath
 from cocabench.core.errors import DataError
 from cocabench.core.types import Dataset, Example
 from cocabench.data.base import sound
-from cocabench.data.exported import Exported
 from cocabench.data.files import find_file, images_below, is_image, read_lines, read_text, some, subfolders
 from cocabench.data.images import FileImage
 from cocabench.data.prompts import class_names, synsets, templates
+from cocabench.data.webdataset import Exported
 
 SOLUTION = "LOC_val_solution.csv"
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"

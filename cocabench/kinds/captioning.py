@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from cocabench import captioneval as captions
-from cocabench.captioneval import bleu, clipscore, health, meteor, spice
+from cocabench.captioneval import clipscore, health, meteor, overlap, spice
 from cocabench.core.errors import UnknownNameError
 from cocabench.core.signature import digest_lines
 from cocabench.core.types import (
     Ability,
-    Captioner,
     Captions,
     Context,
     Dataset,
@@ -104,7 +103,7 @@ class Captioning(Kind):
         Column("caption_repeats", "bool", "Whether a phrase is said twice in a row"),
         Column("caption_same_as", "int", "Equal for equal captions"),
         Column("caption_truncated", "bool", "Whether it ran into the length limit"),
-        *(Column(name, "int", "A count that BLEU sums") for name in bleu.COLUMNS),
+        *(Column(name, "int", "A count that BLEU sums") for name in overlap.BLEU_COLUMNS),
         *_own(f"bleu_{n}" for n in range(1, 5)),
         *(Column(name, "int", "A count that METEOR sums") for name in meteor.COLUMNS),
         *_own(("meteor", "rouge_l", "cider", "cider_in_domain")),
@@ -241,7 +240,8 @@ class Captioning(Kind):
         meanwhile = captions.preparing(references, names, tell=_teller(context)) if names else nullcontext()
         with meanwhile:
             images = [example.image for example in data.examples]
-            written = cast(Captioner, model).caption(images, self._options(), progress=context.progress)
+            options = {name: getattr(self, name) for name in OPTIONS}
+            written = model.caption(images, options, prompts=self.prompt or None, progress=context.progress)
         return written, [data.examples[i] for i in written.kept]
 
     def _by_model(self) -> list[str]:
@@ -271,7 +271,7 @@ class Captioning(Kind):
         return columns
 
     def _options(self, *, unread: Sequence[str] = ()) -> dict[str, JsonValue]:
-        """Return what the captioner is told; the prompt only where there is one."""
+        """Return what captions hang on, for the signature; the prompt only where there is one."""
         options: dict[str, JsonValue] = {name: getattr(self, name) for name in OPTIONS if name not in unread}
         return options | ({"prompt": self.prompt} if self.prompt else {})
 

@@ -30,7 +30,6 @@ from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.classification import (
     class_labels,
     class_weights,
-    equal_classes,
     map_of_rows,
     ranked_classes,
     ranks_of,
@@ -57,7 +56,7 @@ UNDEFINED_ACC5 = replace(ACC5, statistic=Hits(lambda samples: np.full(len(sample
 MEAN_PER_CLASS_RECALL = Metric(
     "mean_per_class_recall",
     "Mean over classes of the share of their images classified right (balanced accuracy).",
-    Hits(lambda samples: hits(samples, 1), equal_classes, strata=class_labels),
+    Hits(lambda samples: hits(samples, 1), class_labels, fixed=True),
     (*Ranks._fields, "label"),
 )
 MEAN_AVERAGE_PRECISION = Metric(

@@ -7,7 +7,6 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, JsonValue
 
-from cocabench.core.errors import ModelError
 from cocabench.core.types import (
     Ability,
     Context,
@@ -15,7 +14,6 @@ from cocabench.core.types import (
     Machine,
     Model,
     Note,
-    Profiled,
     SampleScore,
     Unit,
     Workload,
@@ -124,8 +122,6 @@ class Efficiency(Kind):
             yield from (Note("not_profiled", str(text)) for text in samples[REMARK].dropna())
 
     def score(self, model: Model, data: Dataset, context: Context) -> Iterator[SampleScore]:
-        if not isinstance(model, Profiled):
-            raise ModelError(data.name, f"a {type(model).__name__} cannot be profiled", wanted="an open_clip model")
         work = Workload(data.examples, *self._batches(context.machine), _decoding())
         rows: list[dict[str, Any]] = [{} for _ in data.examples]
         for number, found in model.costs(work, progress=context.progress):

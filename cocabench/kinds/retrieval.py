@@ -16,7 +16,7 @@ from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Histogram, Pre
 from cocabench.metrics.base import Family, Metric, Samples
 from cocabench.metrics.classification import ranks_of
 from cocabench.metrics.matching import rank_both_ways
-from cocabench.metrics.ranking import Floats, Mask, Neighbours, Ranks, expected_rank, hits_at
+from cocabench.metrics.ranking import Floats, Ints, Mask, Neighbours, Ranks, expected_rank, hits_at
 from cocabench.metrics.statistics import Hits, Median
 
 K = Annotated[int, Field(ge=1, strict=True)]
@@ -38,7 +38,7 @@ def recall(way: str, k: int) -> Metric:
 
 
 def mean_recall(k: int) -> Metric:
-    statistic = Hits(lambda samples: _hits_of_both(samples, k), _half_each)
+    statistic = Hits(lambda samples: _hits_of_both(samples, k), _ways)
     columns = ("id", *rank_columns("t2i"), *rank_columns("i2t"))
     return Metric(f"mean_recall@{k}", f"Mean of t2i_recall@{k} and i2t_recall@{k}.", statistic, columns)
 
@@ -55,9 +55,9 @@ def _asked(samples: Samples, way: str) -> Mask:
     return np.asarray(samples[f"{way}_n_above"].notna(), bool)
 
 
-def _half_each(samples: Samples) -> Floats:
-    """Return weights of rows that give each direction one half."""
-    return np.asarray(sum(_asked(samples, way) / (2 * _asked(samples, way).sum()) for way in WAYS), np.float64)
+def _ways(samples: Samples) -> Ints:
+    """Return per row which direction it asks in: each counts one half."""
+    return np.asarray(_asked(samples, "i2t"), np.int64)
 
 
 def median_rank(way: str) -> Metric:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, ClassVar, Literal, NamedTuple, cast
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import JsonValue
@@ -14,7 +14,6 @@ from cocabench.core.errors import DataError
 from cocabench.core.formatting import plural
 from cocabench.core.types import (
     Ability,
-    CaptionScorer,
     Chance,
     Context,
     Dataset,
@@ -222,7 +221,7 @@ def _likelihoods(
     for rows in _of_one_length(texts):
         some = [images[i] for i in rows]
         told = partial(_behind, progress, done, len(images))
-        found = cast(CaptionScorer, model).likelihoods(some, [texts[i] for i in rows], progress=told)
+        found = model.score_captions(some, [texts[i] for i in rows], progress=told)
         scores = found.logprobs.astype(np.float64) / (found.n_tokens if per_token else 1)
         yield from zip(np.array(rows)[found.kept].tolist(), scores, strict=True)
         done += len(rows)

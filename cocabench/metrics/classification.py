@@ -73,12 +73,6 @@ def class_labels(samples: Samples) -> Ints:
     return samples["label"].to_numpy(np.int64)
 
 
-def equal_classes(samples: Samples) -> Floats:
-    """Return per row 1 / (classes · images of its class): the weights of a mean over classes."""
-    _, codes, counts = np.unique(class_labels(samples), return_inverse=True, return_counts=True)
-    return np.asarray(1 / (len(counts) * counts[codes]), np.float64)
-
-
 def ranked_classes(images: Features, weights: Features, items: Ints, labels: Ints) -> Iterator[dict[str, Any]]:
     """Yield per image its label's rank among all classes and the five highest classes, in chunks of bounded memory.
 

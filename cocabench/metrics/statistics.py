@@ -24,22 +24,17 @@ SAME = 1e-9
 """Smaller differences of an image are rounding between machines."""
 
 
-def equal(rows: Samples) -> Array:
-    """Weights of a plain mean over rows."""
-    return np.full(len(rows), 1 / len(rows))
-
-
 @dataclass(frozen=True)
 class Mean:
     """A mean of values, a column's name or a function of rows that returns (rows,). Interval: bootstrap over images.
 
-    weights: (rows,) that sum to 1 and are the data's alone. strata, if given: (rows,) what is fixed while images vary
-    (their class).
+    groups, if given: (rows,) the group of each row, the data's alone: the mean of the groups' means, each of which
+    counts alike. fixed: groups are classes within which images vary, not what images are drawn with.
     """
 
     values: str | Read
-    weights: Read = equal
-    strata: Callable[[Samples], Ints] | None = None
+    groups: Callable[[Samples], Ints] | None = None
+    fixed: bool = False
 
     def per_row(self, rows: Samples) -> Array:
         if callable(self.values):
@@ -48,10 +43,20 @@ class Mean:
 
     def value(self, rows: Samples) -> float:
         values = self.per_row(rows)
-        return float(values.mean() if self.weights is equal else self.weights(rows) @ values)
+        if self.groups is None:
+            return float(values.mean())
+        _, codes, counts = np.unique(self.groups(rows), return_inverse=True, return_counts=True)
+        return float((np.bincount(codes, values) / counts).mean())
+
+    def weights(self, rows: Samples) -> Array:
+        """Return (rows,) what each row counts; they sum to 1."""
+        if self.groups is None:
+            return np.full(len(rows), 1 / len(rows))
+        _, codes, counts = np.unique(self.groups(rows), return_inverse=True, return_counts=True)
+        return np.asarray(1 / (len(counts) * counts[codes]), np.float64)
 
     def interval(self, rows: Samples, rng: np.random.Generator) -> Interval:
-        weights = np.ones(len(rows)) if self.weights is equal else self.weights(rows)
+        weights = np.ones(len(rows)) if self.groups is None else self.weights(rows)
         sums = image_sums(rows, np.column_stack([weights * self.per_row(rows), weights]))
         return intervals.of_sums(sums, lambda s: s[..., 0] / s[..., 1], rng)
 
@@ -64,18 +69,19 @@ class Mean:
         gaps = self.weights(first) * (self.per_row(first) - self.per_row(second))
         differences = image_sums(first, gaps[:, None])[:, 0]
         differences[np.abs(differences) * len(differences) < SAME] = 0.0
-        strata = None if self.strata is None else self.strata(first)[~first["image_id"].duplicated().to_numpy()]
+        classes = self.groups(first) if self.groups is not None and self.fixed else None
+        strata = None if classes is None else classes[~first["image_id"].duplicated().to_numpy()]
         return paired.of_means(differences, rng, strata=strata)
 
 
 @dataclass(frozen=True)
 class Hits(Mean):
-    """A share of hits, 0 to 1 each. Interval: Wilson's; by the variance between images, or within strata."""
+    """A share of hits, 0 to 1 each. Interval: Wilson's; by the variance between images, or within fixed groups."""
 
     def interval(self, rows: Samples, rng: np.random.Generator) -> Interval:
         hits, weights = self.per_row(rows), self.weights(rows)
-        if self.strata is not None:
-            return intervals.of_class_means(hits, self.strata(rows))
+        if self.groups is not None and self.fixed:
+            return intervals.of_class_means(hits, self.groups(rows))
         if len(hits) == rows["image_id"].nunique() and np.isin(hits, (0.0, 1.0)).all():
             return intervals.proportion(hits)
         share = float(weights @ hits)

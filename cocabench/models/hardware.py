@@ -13,7 +13,6 @@ from typing import Any, Literal, cast
 import torch
 
 from cocabench.core.errors import UsageError
-from cocabench.core.types import Machine
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
@@ -35,15 +34,18 @@ class Hardware:
         return self.batch_size or (256 if self.device.type == "cuda" else 32)
 
     @contextmanager
-    def exactly(self) -> Iterator[None]:
+    def precision_context(self) -> Iterator[None]:
         """Compute in this precision: autocast for fp16 and bf16; fp32 without TF32, in convolutions too."""
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         try:
-            with torch.inference_mode(), _cudnn_without_tf32(), self._autocast():
+            with torch.inference_mode(), _cudnn_without_tf32(), self._autocast(), self._current():
                 yield
         finally:
             torch.set_float32_matmul_precision(before)
+
+    def _current(self) -> AbstractContextManager[Any]:
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "fp32":
@@ -59,11 +61,6 @@ def machine_name(device: torch.device) -> str:
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     kind = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return f"{platform.machine()} CPU{f' ({kind})' if kind else ''}, {os.cpu_count()} cores"
-
-
-def machine_of(device: torch.device) -> Machine:
-    """Return what a run on a device computes on, for kinds, which know no torch."""
-    return Machine(machine_name(device), torch.get_num_threads(), device.type)
 
 
 def _cudnn_without_tf32() -> AbstractContextManager[Any]:
@@ -95,6 +92,24 @@ def hardware(
     if precision == "auto":
         precision = "fp16" if chosen.type == "cuda" else "fp32"
     return Hardware(chosen, cast(Precision, precision), batch_size, workers, skip_bad_images, compile)
+
+
+def one_device(text: str) -> str:
+    """Return the device that --device means: ``auto``, ``all``, ``cuda:1``, ``1``. UsageError for several."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        if os.environ.get("RANK", "0") != "0":
+            raise SystemExit(UsageError.exit_code)  # the first process says why
+        raise UsageError("torchrun", "several processes in one run", fix=_ONE_COMMAND_EACH)
+    names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"] if text == "all" else text.split(",")
+    if not all(name.strip() for name in names):
+        raise UsageError(f"--device {text}", "an empty name", wanted="auto, all, cpu, cuda:1")
+    if len(names) > 1:
+        raise UsageError(f"--device {text}", f"{len(names)} devices in one run", wanted="one", fix=_ONE_COMMAND_EACH)
+    name = names[0].strip()
+    return f"cuda:{name}" if name.isdecimal() else name
+
+
+_ONE_COMMAND_EACH = "start a command for each device, each with some of the models, into the same results folder"
 
 
 def _no_device(device: str, error: Exception) -> UsageError:

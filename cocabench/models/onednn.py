@@ -35,6 +35,8 @@ class Layers:
 
 
 def _by_onednn(module: Any) -> Callable[..., Tensor] | None:
+    if "forward" in vars(module):  # the user has set one, which must be run and must stay
+        return None
     if type(module) is nn.Linear:
         return linear(module.weight, module.bias)
     if type(module) is not ResidualAttentionBlock or hasattr(module, "ln_1_kv"):

@@ -9,11 +9,12 @@ from typing import Any, Protocol
 
 import torch
 
-from cocabench.core.types import Example, Progress, Workload
+from cocabench.core.types import Ability, Example, Progress, Workload
 from cocabench.models.costs import Peak, gflops, seconds, training_step, weight_mib
 from cocabench.models.footprint import GIB, STATE_BYTES, available
 from cocabench.models.hardware import Hardware
-from cocabench.models.open_clip.build import Tokenizer, Transform
+from cocabench.models.loading import Transform
+from cocabench.models.open_clip.build import Tokenizer
 from cocabench.models.open_clip.captions import decode_options, special_ids
 from cocabench.models.open_clip.decode import generate_scored
 from cocabench.models.open_clip.decoding.towers import context_limit
@@ -31,12 +32,11 @@ class Loaded(Protocol):
     tokenizer: Tokenizer
     hardware: Hardware
     compiled: Callable[[torch.Tensor], torch.Tensor] | None
-    captions: bool
+    abilities: frozenset[Ability]
 
     @property
     def transform(self) -> Transform: ...
-    @property
-    def layers(self) -> Callable[[], AbstractContextManager[None]]: ...
+    def computing(self) -> AbstractContextManager[None]: ...
 
 
 def costs(model: Loaded, work: Workload, progress: Progress) -> Iterator[Found]:
@@ -60,7 +60,7 @@ def _works(model: Loaded, decoding: Mapping[str, Any]) -> dict[str, Prepare]:
     device = model.hardware.device
 
     def pixels(example: Example, n: int) -> torch.Tensor:
-        return model.transform(example.image.open()).expand(n, -1, -1, -1).contiguous().to(device)
+        return torch.as_tensor(model.transform(example.image.open())).expand(n, -1, -1, -1).contiguous().to(device)
 
     def images(example: Example, n: int) -> Callable[[], object]:
         inputs = pixels(example, n)
@@ -77,16 +77,16 @@ def _works(model: Loaded, decoding: Mapping[str, Any]) -> dict[str, Prepare]:
         return lambda: generate_scored(model.net, inputs, options=options, **ids._asdict())
 
     found: dict[str, Prepare] = {"images_per_s": images, "texts_per_s": texts}
-    return {**found, "captions_per_s": captions} if model.captions else found
+    return {**found, "captions_per_s": captions} if "caption" in model.abilities else found
 
 
 def _rates(model: Loaded, work: Workload, name: str, prepare: Prepare, progress: Progress) -> Iterator[Found]:
     stage = name.removesuffix("_per_s")
-    with model.hardware.exactly(), model.layers():
+    with model.hardware.precision_context(), model.computing():
         prepare(work.repeats[0], work.batch)()
     for number, example in enumerate(work.repeats):
         timed = prepare(example, work.batch)
-        with model.hardware.exactly(), model.layers():
+        with model.hardware.precision_context(), model.computing():
             took = seconds(timed, model.hardware.device)
         progress(stage, number + 1, len(work.repeats))
         yield number, {name: work.batch / took}

@@ -8,17 +8,16 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
 
-from cocabench.core.errors import CocabenchError, LostProcessError, ResultsError
+from cocabench.core.errors import CocabenchError, ResultsError
 from cocabench.core.types import Model, Note, Progress, Record
 from cocabench.metrics.base import Samples
 from cocabench.models.features import Cache, Cached, open_cache
 from cocabench.models.hardware import Hardware
-from cocabench.models.processes import Alone, Group, Sharded
+from cocabench.models.loading import start_server
 from cocabench.results.store import Store, settle
 from cocabench.run import thumbnails
 from cocabench.run.measure import measure, renewed
 from cocabench.run.plan import Job, Settings, State, identity_of
-from cocabench.specs.registry import ModelPlan
 
 
 class Observer(Protocol):
@@ -44,21 +43,16 @@ class Outcome:
     error: CocabenchError | None = None
 
 
-def execute(
-    jobs: Sequence[Job], settings: Settings, hardware: Hardware, observer: Observer, group: Group | None = None
-) -> Iterator[Outcome]:
+def execute(jobs: Sequence[Job], settings: Settings, hardware: Hardware, observer: Observer) -> Iterator[Outcome]:
     """Run the jobs model by model and yield each Outcome as it is known; Records are stored before they are yielded.
 
-    group: the processes that share the samples; None: this one alone. An error ends its job and no other, but for
-    LostProcessError, which is raised. What was finished before an interruption is in the store, and features that were
+    An error ends its job and no other. What was finished before an interruption is in the store, and features that were
     computed for an unfinished job are in the cache (those of captioning when all captions are there).
     """
     with open_cache(settings.cache, observer.note) as cache:
-        run = _Run(settings, hardware, observer, Store(settings.output), cache, group or Alone())
-        models = [list(of_one) for _, of_one in groupby(jobs, key=lambda job: job.plan.id)]
-        for i, of_one in enumerate(models):
-            later = (job.plan for rest in models[i + 1 :] for job in rest if job.state is State.READY)
-            yield from run.model(of_one, next(later, None))
+        run = _Run(settings, hardware, observer, Store(settings.output), cache)
+        for _, of_one in groupby(jobs, key=lambda job: job.plan.id):
+            yield from run.model(list(of_one))
 
 
 @dataclass(frozen=True)
@@ -68,16 +62,15 @@ class _Run:
     observer: Observer
     store: Store
     cache: Cache
-    group: Group
     extra: dict[str, Model] = field(default_factory=dict)
 
-    def model(self, jobs: list[Job], then: ModelPlan | None) -> Iterator[Outcome]:
-        """Run the jobs of one model, loaded for the first of them that needs it; ``then`` is built meanwhile."""
+    def model(self, jobs: list[Job]) -> Iterator[Outcome]:
+        """Run the jobs of one model, loaded for the first of them that needs it."""
         model: Model | CocabenchError | None = None
         for job in jobs:
             outcome = self._settled(job)
             if outcome is None:
-                model = model or self._loaded(job, then)
+                model = model or self._loaded(job)
                 outcome = Outcome(job, error=model) if isinstance(model, CocabenchError) else self._attempt(job, model)
             self.observer.finished(outcome)
             yield outcome
@@ -93,13 +86,12 @@ class _Run:
                 self.store.put_record(record)
         return Outcome(job, record, job.error)
 
-    def _loaded(self, job: Job, then: ModelPlan | None) -> Model | CocabenchError:
+    def _loaded(self, job: Job) -> Model | CocabenchError:
         assert job.signature, "a ready job has a signature"
         self.observer.loading(job.plan.id)
         try:
-            model = Sharded.load(self.group, job.plan, self.hardware, then)
-        except LostProcessError:
-            raise
+            start_server(self.hardware.workers, type(job.plan).__module__)
+            model = job.plan.load(self.hardware)
         except CocabenchError as error:
             return error
         except Exception as error:  # noqa: BLE001 — one model's surprise must not lose the others' results
@@ -113,8 +105,6 @@ class _Run:
             record, samples = measure(job, model, self.settings, self.hardware, progress, beside=beside)
             record = self._with_thumbnails(job, record, samples)
             self.store.put(record, samples)
-        except LostProcessError:
-            raise
         except CocabenchError as error:
             return Outcome(job, error=error)
         except Exception as error:  # noqa: BLE001 — one task's surprise must not lose the others' results
@@ -156,9 +146,6 @@ class _Run:
 
 
 def _surprise(where: str, error: Exception) -> CocabenchError:
-    """Return an error that nobody foresaw as one of ours; its traceback goes to the log.
-
-    Critical, for lesser ones are silenced while the next model is built.
-    """
+    """Return an error that nobody foresaw as one of ours; its traceback goes to the log."""
     logging.getLogger(__name__).critical("unforeseen error in %s", where, exc_info=error)
     return CocabenchError(where, f"{type(error).__name__}: {error}", fix="this is a bug; please report the traceback")

@@ -12,10 +12,10 @@ from pathlib import Path
 import torch
 
 from cocabench import __version__
-from cocabench.core.types import Context, Model, Note, Progress, Record
+from cocabench.core.types import Context, Machine, Model, Note, Progress, Record
 from cocabench.kinds.base import notes_of
 from cocabench.metrics.base import Samples, estimate, stack
-from cocabench.models.hardware import Hardware, machine_name, machine_of
+from cocabench.models.hardware import Hardware, machine_name
 from cocabench.run.plan import INTERVAL_SEED, Job, Settings
 
 
@@ -37,7 +37,6 @@ def measure(
     start = time.perf_counter()
     samples = stack(kind.score(model, dataset, context))
     seconds = time.perf_counter() - start
-    of_model = (Note("model", text) for text in model.warnings)
     of_kind = notes_of(kind, dataset, samples, metrics.values())
     record = Record(
         task=spec.name,
@@ -50,7 +49,7 @@ def measure(
         definitions={name: metric.info for name, metric in metrics.items()},
         skipped_metrics=dict(job.data.missing),
         skipped_images=tuple(sorted({e.id for e in dataset.examples} - set(samples["image_id"]))),
-        notes=(*of_model, *job.data.departures, *dataset.notes, *of_kind, *dict.fromkeys(told)),
+        notes=(*model.notes, *job.data.departures, *dataset.notes, *of_kind, *dict.fromkeys(told)),
         timing={"seconds": round(seconds, 3)},
         parameters=dict(model.parameters),
         environment={**environment(hardware), INTERVAL_SEED: str(settings.seed)},
@@ -75,6 +74,11 @@ def renewed(job: Job, settings: Settings, samples: Samples) -> Record:
         "environment": {**job.record.environment, INTERVAL_SEED: str(settings.seed)},
     }
     return job.record.model_copy(update=changed)
+
+
+def machine_of(device: torch.device) -> Machine:
+    """Return what a run on a device computes on, for kinds, which know no torch."""
+    return Machine(machine_name(device), torch.get_num_threads(), device.type)
 
 
 def environment(hardware: Hardware) -> dict[str, str]:

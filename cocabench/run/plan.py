@@ -13,18 +13,23 @@ from pydantic import JsonValue
 
 from cocabench.core.errors import CocabenchError, DataError, ResultsError
 from cocabench.core.signature import digest
-from cocabench.core.types import Dataset, Machine, Note, Record, Signature
-from cocabench.data.fingerprint import fingerprint
-from cocabench.data.sampling import limited
+from cocabench.core.types import Ability, Dataset, Machine, Note, Record, Signature, Source
+from cocabench.data.base import fingerprint, limited
 from cocabench.metrics.base import Metric
 from cocabench.results.store import Store
-from cocabench.specs.registry import FailedPlan, Loader, ModelPlan, Task, check_primary, one_model
+from cocabench.specs.registry import FailedSource, Loader, Task, check_primary, one_model
 
 INTERVAL_SEED = "interval_seed"
 """Where a Record's environment holds --seed. It moves no value: the ends of resampled intervals alone, and --limit's
 subset, whose hash is in the signature."""
 
 HERE = Machine()
+WORDS: Mapping[Ability, str] = {
+    "caption": "caption",
+    "encode": "encode images and texts",
+    "profile": "be profiled",
+    "score_captions": "score captions",
+}
 EXTRA_DATA = "extra_data"
 """Where a protocol holds the fingerprints of a kind's further splits."""
 
@@ -68,7 +73,7 @@ class Data:
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     further: Mapping[str, Dataset] = field(default_factory=dict)
-    beside: Mapping[str, ModelPlan] = field(default_factory=dict)
+    beside: Mapping[str, Source] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -82,7 +87,7 @@ class Job:
     renew: the record lacks a metric, or has another primary one; execution makes it anew from its samples.
     """
 
-    plan: ModelPlan
+    plan: Source
     task: Task
     state: State
     reason: str = ""
@@ -158,7 +163,7 @@ class ExtraModel(NamedTuple):
     identity: what of it can move a number, for the signature; its name (a path) cannot.
     """
 
-    plan: ModelPlan | None
+    plan: Source | None
     problem: str
     identity: dict[str, JsonValue]
 
@@ -170,9 +175,9 @@ class ExtraModel(NamedTuple):
             found = one_model(name)
         except CocabenchError as error:
             return cls(None, str(error), absent)
-        if isinstance(found, FailedPlan):
+        if isinstance(found, FailedSource):
             return cls(None, str(found.error), absent)
-        if not found.at_hand:
+        if not found.available:
             problem = f"the weights of {name} are not here; run `cocabench setup clipscore {name}`"
             return cls(None, problem, absent)
         identity = {key: value for key, value in found.signature().items() if key != "id"}
@@ -184,7 +189,7 @@ Prepared = tuple[Task, Data | CocabenchError]
 
 
 def plan(
-    models: Iterable[ModelPlan],
+    models: Iterable[Source],
     tasks: Iterable[Task],
     settings: Settings,
     precision: str,
@@ -240,7 +245,7 @@ def _data_or_error(task: Task, settings: Settings, precision: str, machine: Mach
 
 
 def _job(
-    model: ModelPlan,
+    model: Source,
     identity: dict[str, JsonValue] | None,
     task: Task,
     data: Data | CocabenchError,
@@ -248,10 +253,10 @@ def _job(
     store: Store,
 ) -> Job:
     job = Job(model, task, State.READY)
-    if isinstance(model, FailedPlan):
+    if isinstance(model, FailedSource):
         return replace(job, state=State.FAILED, reason=str(model.error), error=model.error)
-    if not model.captions and task.kind.needs() & {"caption", "score_captions"}:
-        return replace(job, state=State.NOT_APPLICABLE, reason="the model cannot caption")
+    if lacking := task.kind.needs() - model.abilities:
+        return replace(job, state=State.NOT_APPLICABLE, reason=f"the model cannot {WORDS[min(lacking)]}")
     if isinstance(data, CocabenchError):
         return replace(job, state=State.FAILED, reason=str(data), error=data)
     if identity is None:
@@ -267,23 +272,24 @@ def _job(
     return replace(job, state=State.DONE, record=record, renew=bool(_lacking(job, record)))
 
 
-def _identity(model: ModelPlan, precision: str, compiled: bool) -> dict[str, JsonValue] | None:
+def _identity(model: Source, precision: str, compiled: bool) -> dict[str, JsonValue] | None:
     """Return the model part of the signature, or None while the weights are not at hand."""
-    return identity_of(model, precision, compiled) if model.at_hand else None
+    return identity_of(model, precision, compiled) if model.available else None
 
 
-def identity_of(model: ModelPlan, precision: str, compiled: bool) -> dict[str, JsonValue]:
+def identity_of(model: Source, precision: str, compiled: bool) -> dict[str, JsonValue]:
     """Return what of a model, and of how it runs, can move a number.
 
-    Pillow and torchvision are in it because they make the pixels. The weights file is hashed: once per model.
-    compile is in it where it is set only, so that signatures without it stay.
+    The weights file is hashed: once per model. compile and the version of features are in it where they are set only,
+    so that signatures without them stay.
     """
-    names = ("open_clip_torch", "pillow", "torch", "torchvision")
-    packages: dict[str, JsonValue] = {name: metadata.version(name) for name in names}
+    packages: dict[str, JsonValue] = {name: metadata.version(name) for name in model.packages}
+    version = model.features_version
     return {
         **model.signature(),
         "precision": precision,
         **({"compile": True} if compiled else {}),
+        **({"features_version": version} if version > 1 else {}),
         "packages": packages,
     }
 

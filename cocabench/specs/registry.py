@@ -1,4 +1,4 @@
-"""Finds things by name: task files on disk; kinds of tasks, loaders and model adapters by entry point.
+"""Finds things by name: task files on disk; kinds of tasks, loaders and model libraries by entry point.
 
 A plugin package adds any of them through the entry point groups ``cocabench.kinds``, ``cocabench.datasets``,
 ``cocabench.models``, and a folder of task files through ``cocabench.tasks`` (a package that holds *.toml).
@@ -9,17 +9,17 @@ from __future__ import annotations
 import difflib
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, cast, get_args, runtime_checkable
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from cocabench.core.errors import CocabenchError, ModelError, SpecError, UnknownNameError, UsageError
-from cocabench.core.types import Dataset, Model
+from cocabench.core.types import Ability, Dataset, Model, Note, Source
 from cocabench.specs.aliases import task_name
 from cocabench.specs.spec import Expect, ModelSpec, TaskSpec, WeightsKind, guess, parse_models, problems, task_tables
 
@@ -244,46 +244,17 @@ def _matching(item: str, tasks: dict[str, Task]) -> list[Task]:
     raise UnknownNameError("task or group", item, [*tasks, *sorted(groups)], fix="see `cocabench list tasks`")
 
 
-class ModelPlan(Protocol):
-    """What a model string stands for, before anything is loaded. notes are told to the user."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def notes(self) -> tuple[str, ...]: ...
-    @property
-    def captions(self) -> bool: ...
-    @property
-    def at_hand(self) -> bool:
-        """Whether the weights are here, so that the signature is known."""
-
-    def signature(self) -> dict[str, JsonValue]:
-        """Return the model part of a signature: id, weights hash, everything of the model that can move a number."""
-
-    def load(self, hardware: Hardware) -> Model: ...
-
-
-@runtime_checkable
-class BuildablePlan(ModelPlan, Protocol):
-    """A ModelPlan whose model can be built while another one is in use."""
-
-    @property
-    def ahead(self) -> bool:
-        """Whether a thread may build it: nothing random goes into it."""
-
-    def build(self) -> Callable[[Hardware], Model]:
-        """Build the model on the CPU; what is returned puts it on its device, as ``load`` would."""
-
-
 @dataclass(frozen=True)
-class FailedPlan:
-    """A model that cannot be had; its error is told with its tasks, and the other models go on."""
+class FailedSource:
+    """A model that cannot be used; its error is told with its tasks, and the other models go on."""
 
     id: str
     error: ModelError
-    notes: tuple[str, ...] = ()
-    captions: bool = True
-    at_hand: bool = False
+    abilities: frozenset[Ability] = frozenset(get_args(Ability))
+    notes: tuple[Note, ...] = ()
+    available: bool = False
+    packages: tuple[str, ...] = ()
+    features_version: int = 1
 
     def signature(self) -> dict[str, JsonValue]:
         raise self.error
@@ -292,32 +263,31 @@ class FailedPlan:
         raise self.error
 
 
-class ModelAdapter(Protocol):
+class ModelLibrary(Protocol):
     """What an entry point of the group cocabench.models names."""
 
-    def __call__(self, spec: ModelSpec, *, quick_gelu: bool | None, download: bool) -> list[ModelPlan]: ...
+    def __call__(self, spec: ModelSpec, *, download: bool) -> list[Source]: ...
 
 
-def model_plans(
-    specs: Iterable[ModelSpec], *, quick_gelu: bool | None = None, download: bool = True
-) -> list[ModelPlan]:
-    """Return what model strings stand for. download=False leaves unfetched weights out (``at_hand`` is False).
+def model_sources(specs: Iterable[ModelSpec], *, quick_gelu: bool | None = None, download: bool = True) -> list[Source]:
+    """Return what model strings stand for. download=False leaves unfetched weights out: such are not ``available``.
 
-    A name that does not exist is an error at once; a model that cannot be had is a FailedPlan.
+    A name that does not exist is an error at once; a model that cannot be used is a FailedSource. quick_gelu: what
+    --quick-gelu says to every spec.
     """
-    plans: list[ModelPlan] = []
+    found: list[Source] = []
     for spec in specs:
-        adapter: ModelAdapter = entry(MODELS, spec.name if spec.kind is WeightsKind.PLUGIN else "open_clip")
+        library: ModelLibrary = entry(MODELS, spec.name if spec.kind is WeightsKind.PLUGIN else "open_clip")
         try:
-            plans += adapter(spec, quick_gelu=quick_gelu, download=download)
+            found += library(replace(spec, quick_gelu=quick_gelu), download=download)
         except ModelError as error:
-            plans.append(FailedPlan(spec.text, error))
-    return plans
+            found.append(FailedSource(spec.text, error))
+    return found
 
 
-def one_model(name: str, *, download: bool = False) -> ModelPlan:
+def one_model(name: str, *, download: bool = False) -> Source:
     """Return what a model string stands for; UsageError where it is not one model. Nothing is loaded."""
-    plans = model_plans(parse_models(name), download=download)
-    if len(plans) != 1:
-        raise UsageError(f"scorer {name}", f"{len(plans)} models", wanted="one")
-    return plans[0]
+    found = model_sources(parse_models(name), download=download)
+    if len(found) != 1:
+        raise UsageError(f"scorer {name}", f"{len(found)} models", wanted="one")
+    return found[0]

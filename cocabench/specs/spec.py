@@ -205,13 +205,14 @@ class ModelSpec:
 
     text: as typed (a glob: one of its files). kind: where the weights come from. name: an open_clip architecture, the
     path of an architecture's JSON, a folder, a hub repository or a plugin. weights: a tag ('' for the default), a
-    file, a seed, or what follows a plugin's name.
+    file, a seed, or what follows a plugin's name. quick_gelu: what --quick-gelu says of the activation, None: nothing.
     """
 
     text: str
     kind: WeightsKind
     name: str
     weights: str = ""
+    quick_gelu: bool | None = None
 
 
 _WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".npz", ".npy")

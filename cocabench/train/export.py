@@ -18,7 +18,7 @@ from pydantic import BaseModel, ValidationError
 from cocabench.core.errors import DataError, UsageError
 from cocabench.core.signature import digest
 from cocabench.core.types import Dataset, Example, Progress, silent
-from cocabench.data.fingerprint import fingerprint
+from cocabench.data.base import fingerprint
 from cocabench.data.images import FileImage
 from cocabench.results.store import write_atomically
 from cocabench.specs.registry import Loader, entry

@@ -3,7 +3,7 @@ import random
 import numpy as np
 import pytest
 
-from cocabench.captioneval import jars, jvm, meteor
+from cocabench.captioneval import jvm, meteor
 from tests.captioneval.sentences import pictures
 
 
@@ -100,9 +100,9 @@ def perturbed(number: int) -> list[str]:
 def test_alignments_are_the_jars_own(runner: jvm.Runner, empty_cache: object) -> None:
     """Every segment's line of statistics, also of those whose matches tie, overlap and are many."""
     lines = perturbed(400)
-    table = str(jars.find("meteor", "data", "paraphrase-en.gz"))
+    table = str(jvm.jar("meteor", "data", "paraphrase-en.gz"))
     options = ["-", "-", "-stdio", "-l", "en", "-norm", "-a", table]
-    theirs = jvm.Job("METEOR 1.5", "Meteor", [jars.find("meteor", "meteor-1.5.jar")], options, memory_mib=2048)
+    theirs = jvm.Job("METEOR 1.5", "Meteor", [jvm.jar("meteor", "meteor-1.5.jar")], options, memory_mib=2048)
     expected = runner.run(theirs, [f"SCORE ||| {line}" for line in lines])
     parts = [line.split(" ||| ") for line in lines]
     groups = [part[:-1] for part in parts]

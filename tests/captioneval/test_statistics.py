@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from cocabench import captioneval as captions
-from cocabench.captioneval import bleu, corenlp, jars, jvm, tokens
+from cocabench.captioneval import corenlp, jvm, overlap, tokens
 from cocabench.core.errors import DataError, UnknownNameError
 from cocabench.metrics.base import estimate
 from tests.captioneval.conftest import CORENLP, table
@@ -129,18 +129,21 @@ def test_cider_of_one_image_is_missing() -> None:
 
 def test_only_what_is_asked_for_is_computed() -> None:
     columns = captions.statistics(["a dog"], [["a dog"]], ["BLEU@4"])
-    assert set(columns) == {*bleu.COLUMNS, "bleu_1", "bleu_2", "bleu_3", "bleu_4"}
+    assert set(columns) == {*overlap.BLEU_COLUMNS, "bleu_1", "bleu_2", "bleu_3", "bleu_4"}
     assert all(column.dtype.kind in "if" and column.shape == (1,) for column in columns.values())
 
 
 @pytest.mark.slow
 def test_paths_with_spaces_and_umlauts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> None:
     """As if pycocoevalcap and this package were installed in such a folder."""
-    links = {tmp_path / "spät er": jars.find("meteor", "meteor-1.5.jar").parents[1], tmp_path / "o wn": jars.OWN.parent}
+    links = {
+        tmp_path / "spät er": jvm.jar("meteor", "meteor-1.5.jar").parents[1],
+        tmp_path / "o wn": jvm.OWN_JAR.parent,
+    }
     for link, target in links.items():
         link.symlink_to(target)
-    monkeypatch.setattr(jars, "find", lambda *parts: Path(tmp_path / "spät er", *parts))
-    monkeypatch.setattr(jars, "OWN", tmp_path / "o wn" / jars.OWN.name)
+    monkeypatch.setattr(jvm, "jar", lambda *parts: Path(tmp_path / "spät er", *parts))
+    monkeypatch.setattr(jvm, "OWN_JAR", tmp_path / "o wn" / jvm.OWN_JAR.name)
     monkeypatch.setenv("LC_ALL", "C")
     columns = captions.statistics(["kids ride bikes"], [["children are riding a bicycle"]], ["METEOR"])
     assert columns["meteor_stem_test_content"][0] == 1
@@ -210,10 +213,10 @@ def test_the_jar_is_made_from_its_sources(tmp_path: Path) -> None:
     compiler = subprocess.run(["javac", "-version"], capture_output=True, text=True, check=False)
     if compiler.returncode != 0:
         pytest.skip("cocabench.jar: no javac here to compile its sources")
-    sources = sorted(map(str, (jars.OWN.parent / "src").rglob("*.java")))
-    classpath = [jars.find("meteor", "meteor-1.5.jar"), jars.find("spice", "spice-1.0.jar"), corenlp.jars()[0]]
+    sources = sorted(map(str, (jvm.OWN_JAR.parent / "src").rglob("*.java")))
+    classpath = [jvm.jar("meteor", "meteor-1.5.jar"), jvm.jar("spice", "spice-1.0.jar"), corenlp.jars()[0]]
     order = ["javac", "-nowarn", "--release", "11", "-cp", ":".join(map(str, classpath)), "-d", str(tmp_path), *sources]
     subprocess.run(order, check=True, capture_output=True)
-    with zipfile.ZipFile(jars.OWN) as jar:
+    with zipfile.ZipFile(jvm.OWN_JAR) as jar:
         packed = {name for name in jar.namelist() if name.endswith(".class")}
     assert packed == {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*.class")}

@@ -213,10 +213,21 @@ def test_caption_refuses_a_clip_a_missing_file_and_a_text(
 ) -> None:
     told = command("caption", "--model", models / "clip", data / "images" / "03.png")
     assert told.code == 2
-    assert "without a caption decoder" in told.err
+    assert "clip: a model that cannot caption; wanted a CoCa" in told.err
     assert "no such file" in command("caption", "--model", models / "coca", tmp_path / "x.png").err
     (tmp_path / "x.png").write_text("text")
     assert "x.png" in command("caption", "--model", models / "coca", tmp_path / "x.png").err
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(("more", "said"), [((), "cannot caption"), (("--text", "a dog"), "cannot say how likely")])
+def test_caption_with_a_plugins_model_that_cannot_is_one_line(
+    command: Command, data: Path, more: tuple[str, ...], said: str
+) -> None:
+    told = command("caption", "--model", "toy::one", data / "images" / "03.png", *more)
+    assert told.code == 2
+    assert told.err.startswith(f"error --model toy::one: a model that {said}")
+    assert told.err.count("\n") == 1
 
 
 def test_caption_names_what_it_leaves_out(command: Command, models: Path, data: Path, tmp_path: Path) -> None:

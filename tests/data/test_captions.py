@@ -6,9 +6,7 @@ from typing import Any
 import pytest
 
 from cocabench.core.errors import DataError, MissingDataError
-from cocabench.data.coco import Coco
-from cocabench.data.flickr8k import Flickr8k, read_tokens
-from cocabench.data.karpathy import Karpathy
+from cocabench.data.captions import Coco, Flickr8k, Karpathy, read_tokens
 from tests.data.drawing import draw, write, write_json
 
 

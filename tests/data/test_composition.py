@@ -10,11 +10,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from cocabench.core.errors import DataError, MissingDataError
-from cocabench.data.fingerprint import fingerprint
-from cocabench.data.sampling import limited
-from cocabench.data.sugar_crepe import IMAGES, SugarCrepe
+from cocabench.data.base import fingerprint, limited
+from cocabench.data.composition import IMAGES, SugarCrepe, Winoground
 from cocabench.data.tables import Csv, Jsonl
-from cocabench.data.winoground import Winoground
 from tests.data.drawing import draw, encoded, write, write_json
 
 CREPES = {

@@ -6,8 +6,8 @@ import pytest
 from pydantic import ValidationError
 
 from cocabench.core.errors import DataError, MissingDataError
+from cocabench.data.captions import Karpathy
 from cocabench.data.clip_benchmark import ClipBenchmark
-from cocabench.data.karpathy import Karpathy
 from cocabench.data.prompts import templates
 from cocabench.run.plan import Settings, prepare
 from cocabench.specs.registry import Task, all_tasks, find_tasks
@@ -145,7 +145,8 @@ def test_the_whole_set_is_not_taken_for_vtabs_part_of_it(tasks: dict[str, Task],
 class TestNamesOfClipBenchmark:
     @pytest.mark.parametrize("collection", ["vtab", "vtab+", "imagenet_robustness"])
     def test_its_collections_are_groups(self, collection: str) -> None:
-        builder = pytest.importorskip("clip_benchmark.datasets.builder")
+        from clip_benchmark.datasets import builder
+
         theirs = find_tasks(builder.dataset_collection[collection])
         assert {task.name for task in find_tasks([collection])} == {task.name for task in theirs}
         assert len(theirs) == len(builder.dataset_collection[collection])

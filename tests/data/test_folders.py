@@ -5,8 +5,7 @@ from pathlib import Path
 import pytest
 
 from cocabench.core.errors import DataError, MissingDataError, UnknownNameError
-from cocabench.data.imagefolder import ImageFolder
-from cocabench.data.objectnet import ObjectNet
+from cocabench.data.folders import ImageFolder, ObjectNet
 from tests.data.drawing import draw, write, write_json
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy.io import savemat
 
 from cocabench.core.errors import DataError, MissingDataError
-from cocabench.data.fingerprint import fingerprint
+from cocabench.data.base import fingerprint
 from cocabench.data.imagenet import ImageNet, meta_synsets
 from cocabench.data.prompts import class_names, synsets
 from tests.data.drawing import draw, write

@@ -15,7 +15,7 @@ from cocabench.core.types import Context, Dataset, Model
 from cocabench.data.clip_benchmark import ClipBenchmark
 from cocabench.metrics.base import estimate, stack
 from cocabench.models.hardware import hardware
-from cocabench.specs.registry import Task, all_tasks, model_plans
+from cocabench.specs.registry import Task, all_tasks, model_sources
 from cocabench.specs.spec import parse_models
 from tests.data.standard_sets import FORMATS, number_of
 from tests.data.test_standard_sets import Written, names_by_colour, tasks, written
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ours(folder: Path) -> Model:
-    return model_plans(parse_models(str(folder)))[0].load(hardware(device="cpu", precision="fp32"))
+    return model_sources(parse_models(str(folder)))[0].load(hardware(device="cpu", precision="fp32"))
 
 
 @pytest.fixture(scope="module")

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 
 from cocabench.core.errors import DataError, MissingDataError
-from cocabench.data.fingerprint import fingerprint
+from cocabench.data.base import fingerprint
 from cocabench.data.tables import Csv, Jsonl, Table, Tsv
 from tests.data.drawing import draw, write, write_json
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from cocabench.data.fingerprint import fingerprint
+from cocabench.data.base import fingerprint
 from cocabench.data.prompts import class_names, templates
 from cocabench.specs.registry import all_tasks, task_folders
 

@@ -1,6 +1,6 @@
 """Goldens of features, captions and likelihoods: what every model gave before the rebuild, by bits.
 
-    python -m tests.goldens.bits make [STEM] [--whole]    write STEM.npz and STEM.json (default: tests/goldens/bits/models)
+    python -m tests.goldens.bits make [STEM] [--whole]    write STEM.npz and STEM.json (default: bits/models)
     python -m tests.goldens.bits compare STEM STEM        tell what differs
     python -m tests.goldens.bits against CHECKOUT         make both checkouts' goldens here and compare them by bits
     python -m tests.goldens.bits shake                    tell which captions hang on the last bits of the weights

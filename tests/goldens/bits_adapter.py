@@ -18,15 +18,14 @@ from numpy.typing import NDArray
 
 from benchmarks.make_decoding_goldens import MODELS, build, images, settings_of
 from cocabench import demo
-from cocabench.data.emoji import Emoji
+from cocabench.data.builtin import Emoji
 from cocabench.data.images import FileImage
 from cocabench.models.features import Cached, open_cache
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.decode import generate
 from cocabench.models.open_clip.text import encode_tokens
-from cocabench.models.processes import Alone, Sharded
 from cocabench.run.plan import _identity
-from cocabench.specs.registry import model_plans
+from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models
 
 Floats = NDArray[Any]
@@ -56,7 +55,8 @@ class Loaded:
 
     def caption(self, sources: Sequence[Any], options: Mapping[str, Any]) -> dict[str, Any]:
         """Return texts, scores (k,), truncated, kept, and the features (k, d) made on the way."""
-        made = self.model.caption(sources, options)
+        settings = {name: value for name, value in options.items() if name != "prompt"}
+        made = self.model.caption(sources, settings, prompts=options.get("prompt"))
         return {
             "texts": list(made.texts),
             "scores": np.array(made.scores, np.float64),
@@ -67,7 +67,7 @@ class Loaded:
 
     def score_captions(self, sources: Sequence[Any], texts: Sequence[Sequence[str]]) -> dict[str, Any]:
         """Return logprobs (k, m), n_tokens (k, m), kept, and the features (k, d) made on the way."""
-        found = self.model.likelihoods(sources, texts)
+        found = self.model.score_captions(sources, texts)
         return {
             "logprobs": found.logprobs,
             "n_tokens": found.n_tokens.tolist(),
@@ -77,7 +77,7 @@ class Loaded:
 
     def warnings(self) -> list[str]:
         """Return what the model has to say in a Record, as prose."""
-        return list(self.model.warnings)
+        return [note.text for note in self.model.notes]
 
 
 @contextmanager
@@ -86,14 +86,14 @@ def loaded(model: str, *, cache: Path | None = None, precision: str = "fp32", ba
 
     cache: the folder of cached features; None: one that lasts as long as the model.
     """
-    (plan,) = model_plans(parse_models(model))
+    (source,) = model_sources(parse_models(model))
     machine = hardware(device="cpu", precision=precision, batch_size=batch, workers=0, skip_bad_images=True)
-    made = _identity(plan, precision, False)
+    made = _identity(source, precision, False)
     assert made is not None, f"{model} has weights"
-    group = Alone()
     with open_cache(cache, _fail) as opened:
-        own = Loaded(Cached(Sharded.load(group, plan, machine), opened, plan.id, made, "cpu"))
-        _count(group.worker.model, own.computed)
+        inner = source.load(machine)
+        own = Loaded(Cached(inner, opened, source.id, made, "cpu"))
+        _count(inner, own.computed)
         yield own
 
 
@@ -102,34 +102,36 @@ def _fail(told: str) -> None:
 
 
 def _count(model: Any, computed: list[tuple[str, int]]) -> None:
-    """Let each encoding call of a loaded model write down how many rows it gave."""
-    encode_images, encode_texts = model.encode_images, model.encode_texts
+    """Let a loaded model write down how many rows it gave: for each pass over images, and each block of texts."""
+    stream_images, encode_text_block = model.stream_images, model.encode_text_block
 
     def count_images(*args: Any, **options: Any) -> Any:
-        found = encode_images(*args, **options)
-        computed.append(("images", len(found.kept)))
-        return found
+        n = 0
+        for part in stream_images(*args, **options):
+            n += len(part.kept)
+            yield part
+        computed.append(("images", n))
 
     def count_texts(*args: Any, **options: Any) -> Any:
-        rows = encode_texts(*args, **options)
+        rows = encode_text_block(*args, **options)
         computed.append(("texts", len(rows)))
         return rows
 
-    model.encode_images, model.encode_texts = count_images, count_texts
+    model.stream_images, model.encode_text_block = count_images, count_texts
 
 
 def signature(model: str, precision: str = "fp32") -> dict[str, Any]:
     """Return the model part of a Record's signature; of the packages their names alone, in order."""
-    (plan,) = model_plans(parse_models(model))
-    found = dict(_identity(plan, precision, False) or {})
+    (source,) = model_sources(parse_models(model))
+    found = dict(_identity(source, precision, False) or {})
     return {**found, "packages": list(found["packages"])}  # type: ignore[arg-type, call-overload]
 
 
 def describe(model: str) -> dict[str, Any]:
     """Return what a model tells of itself before it is loaded, and how large it is."""
-    (plan,) = model_plans(parse_models(model))
+    (source,) = model_sources(parse_models(model))
     with loaded(model) as own:
-        return {"id": plan.id, "captions": bool(plan.captions), "parameters": dict(own.model.parameters)}
+        return {"id": source.id, "captions": "caption" in source.abilities, "parameters": dict(own.model.parameters)}
 
 
 def emoji() -> list[tuple[Any, tuple[str, ...]]]:

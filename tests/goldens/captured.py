@@ -94,6 +94,7 @@ def _record(content: dict[str, Any], path: Path, results: Path) -> dict[str, Any
         "skipped_metrics": sorted(content["skipped_metrics"]),
         "skipped_images": content["skipped_images"],
         "warnings": [note["text"] for note in content["notes"]],
+        "codes": [note["code"] for note in content["notes"]],
         "parameters": content["parameters"],
         "samples": _samples(path.with_suffix(".samples.parquet"), measured),
         "captions_file": digest(beside.read_bytes()) if beside.is_file() else None,

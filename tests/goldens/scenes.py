@@ -253,7 +253,7 @@ def costs(here: Path) -> Golden:
             frame[name] = [10.0 * (k + 1) + len(record["model"]) + row % 3 - 1 for row in range(len(frame))]
         frame.to_parquet(samples, index=False)
     for record in records["records"].values():
-        record["warnings"] = []  # of what else ran on this machine
+        record["warnings"] = record["codes"] = []  # of what else ran on this machine
     return joined(
         Golden(records, {"show": shown(here, "results")}),
         compared(here, "results"),

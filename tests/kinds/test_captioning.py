@@ -11,7 +11,7 @@ from PIL import Image
 from cocabench import captioneval as caption_metrics
 from cocabench.core.errors import DataError
 from cocabench.core.types import Captions, Context, Dataset, Example, Machine, Note
-from cocabench.data.sampling import limited
+from cocabench.data.base import limited
 from cocabench.kinds.captioning import Captioning
 from cocabench.metrics.base import Samples, estimate, stack
 
@@ -35,15 +35,17 @@ class Plain:
 class Parrot:
     """Captions image i with its i-th sentence."""
 
-    warnings = ()
+    notes = ()
     parameters: Mapping[str, int] = {}
 
     def __init__(self, sentences: Sequence[str]) -> None:
         self.sentences = list(sentences)
         self.truncated: list[bool] = []
 
-    def caption(self, images: Sequence[Any], options: Mapping[str, Any], *, progress: Any) -> Captions:
-        self.told = dict(options)
+    def caption(
+        self, images: Sequence[Any], options: Mapping[str, Any], *, prompts: str | None = None, progress: Any
+    ) -> Captions:
+        self.told = {**options, **({"prompt": prompts} if prompts else {})}
         return Captions(self.sentences[: len(images)], [0.0] * len(images), np.arange(len(images)), self.truncated)
 
 

@@ -13,7 +13,7 @@ import cocabench
 from cocabench import demo
 from cocabench.core.errors import SpecError
 from cocabench.core.types import Context, Dataset
-from cocabench.data.emoji import Emoji
+from cocabench.data.builtin import Emoji
 from cocabench.kinds.captioning import Captioning
 from cocabench.metrics.base import estimate, stack
 from cocabench.models.hardware import hardware

@@ -10,10 +10,12 @@ import cocabench
 from cocabench.core.errors import ModelError
 from cocabench.core.formatting import number
 from cocabench.core.types import Context, Estimate, MetricInfo
-from cocabench.data.synthetic import Synthetic
+from cocabench.data.builtin import Synthetic
 from cocabench.kinds.efficiency import METRICS, Efficiency
 from cocabench.metrics.base import Samples, estimate
+from cocabench.models.base import Model
 from cocabench.models.costs import Peak, gflops, parameters, seconds, training_step
+from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.blueprint import blueprint
 from cocabench.models.open_clip.build import meta_network
 from cocabench.models.training import saved_bytes, shapes_of
@@ -131,11 +133,9 @@ def test_costs_are_printed_with_three_digits(value: float, half: float, unit: st
 
 
 def test_a_model_that_cannot_be_profiled_is_told() -> None:
-    class Mute:
-        pass
-
-    with pytest.raises(ModelError, match="a Mute cannot be profiled"):
-        list(Efficiency().score(Mute(), Synthetic().build(Path()), Context()))  # type: ignore[arg-type]
+    mute = Model("mute", lambda image: image, hardware(device="cpu"))
+    with pytest.raises(ModelError, match="mute: a model that cannot be profiled"):
+        list(Efficiency().score(mute, Synthetic().build(Path()), Context()))
 
 
 def test_the_task_runs_without_data_and_holds_a_coca_against_its_clip(
@@ -168,7 +168,7 @@ def test_the_task_runs_without_data_and_holds_a_coca_against_its_clip(
     assert training_costs([coca, clip.model_copy(update={"signature": moved})]) == [], "not of two machines"
 
     assert command(*given, "--dry-run").out.count("done") == 2, "measured once on a machine"
-    monkeypatch.setattr("cocabench.models.hardware.machine_name", lambda device: "another machine")
+    monkeypatch.setattr("cocabench.run.measure.machine_name", lambda device: "another machine")
     assert command(*given, "--dry-run").out.count("ready") == 2, "another machine measures anew"
 
 

@@ -19,8 +19,8 @@ from PIL import Image
 import cocabench
 from cocabench.core.errors import DataError, NumericsError
 from cocabench.core.types import Context, Dataset, Example, Features, ImageFeatures, Likelihoods
+from cocabench.data.composition import SugarCrepe
 from cocabench.data.images import BytesImage
-from cocabench.data.sugar_crepe import SugarCrepe
 from cocabench.kinds.base import notes_of
 from cocabench.kinds.captioning import Captioning
 from cocabench.kinds.retrieval import Retrieval
@@ -30,7 +30,7 @@ from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.model import OpenClip
 from cocabench.results.compare import compare
 from cocabench.run import thumbnails
-from cocabench.specs.registry import model_plans
+from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models
 from tests.conftest import Command
 from tests.data.drawing import encoded
@@ -75,8 +75,8 @@ def coca(models: Path) -> OpenClip:
 
 
 def load(models: Path, name: str) -> OpenClip:
-    (plan,) = model_plans(parse_models(str(models / name)))
-    return cast(OpenClip, plan.load(hardware(device="cpu", batch_size=5)))
+    (source,) = model_sources(parse_models(str(models / name)))
+    return cast(OpenClip, source.load(hardware(device="cpu", batch_size=5)))
 
 
 def measured(model: Any, data: Dataset, scoring: str = "cosine") -> tuple[dict[str, float | None], Samples]:
@@ -154,7 +154,7 @@ def test_sums_prefer_short_captions_and_means_do_not(coca: OpenClip) -> None:
 class Known:
     """Encodes an image as its colour's number and a text as the first colour in it: knows all, or nothing."""
 
-    warnings = ()
+    notes = ()
     parameters: Mapping[str, int] = {}
 
     def __init__(self, knows: bool = True, unread: Sequence[str] = ()) -> None:
@@ -170,7 +170,7 @@ class Known:
     def encode_texts(self, texts: Sequence[str], *, progress: Any) -> Features:
         return self._rows([min(COLOURS, key=lambda c: text.index(c) if c in text else 999) for text in texts])
 
-    def likelihoods(self, images: Sequence[Any], texts: Sequence[Sequence[str]], *, progress: Any) -> Likelihoods:
+    def score_captions(self, images: Sequence[Any], texts: Sequence[Sequence[str]], *, progress: Any) -> Likelihoods:
         return Likelihoods(
             np.full((len(images), len(texts[0])), np.nan, np.float32),
             np.ones((len(images), 2), int),

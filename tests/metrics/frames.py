@@ -6,7 +6,7 @@ import numpy as np
 import pandas as pd
 
 from cocabench import captioneval as captions
-from cocabench.captioneval import bleu, meteor
+from cocabench.captioneval import meteor, overlap
 from cocabench.kinds import find
 from cocabench.metrics.base import Metric
 
@@ -45,7 +45,7 @@ def selected(seed: int) -> pd.DataFrame:
 
 def captioned(seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    counts = {name: rng.integers(3, 9, IMAGES) for name in (*bleu.COLUMNS, *meteor.COLUMNS)}
+    counts = {name: rng.integers(3, 9, IMAGES) for name in (*overlap.BLEU_COLUMNS, *meteor.COLUMNS)}
     read = (m.columns[0] for m in captions.declared(captions.ALL))
     means = {name: rng.random(IMAGES) for name in read if name not in counts}
     return pd.DataFrame({**_ids(1), **counts, **means})

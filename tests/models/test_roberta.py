@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 pytest.importorskip("transformers")
 
 from cocabench.models.hardware import hardware
-from cocabench.models.open_clip.adapter import plans
+from cocabench.models.open_clip.adapter import sources
 from cocabench.models.open_clip.blueprint import blueprint
 from cocabench.models.open_clip.build import build_network
 from cocabench.models.open_clip.captions import special_ids
@@ -100,8 +100,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.filterwarnings("ignore")
 def test_it_loads_encodes_and_captions_without_a_hub(folder: Path) -> None:
-    (plan,) = plans(parse_model(str(folder)))
-    model = plan.load(hardware(device="cpu"))
+    (source,) = sources(parse_model(str(folder)))
+    model = source.load(hardware(device="cpu"))
     assert special_ids(model.tokenizer, model.net) == (0, 2, 1)
     texts = model.encode_texts(["a red bus", "the dog on the street", "a red bus"])
     assert (texts[0] == texts[2]).all()
@@ -121,5 +121,5 @@ def test_its_operations_are_counted(folder: Path) -> None:
 
 
 def test_its_bidirectional_tower_is_told_beside_every_number(folder: Path) -> None:
-    (plan,) = plans(parse_model(str(folder)))
-    assert any("not causal" in warning for warning in plan.load(hardware(device="cpu")).warnings)
+    (source,) = sources(parse_model(str(folder)))
+    assert [note.code for note in source.load(hardware(device="cpu")).notes] == ["not_causal"]

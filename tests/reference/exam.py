@@ -13,7 +13,7 @@ from typing import Any
 
 from cocabench import demo
 from cocabench.core.types import Dataset, Example
-from cocabench.data.emoji import Emoji
+from cocabench.data.builtin import Emoji
 
 CAPTIONED = 60
 TEMPLATES = ("{c}", "an emoji of {c}", "a drawing of {c}", "a picture of {c}")

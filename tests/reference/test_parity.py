@@ -20,7 +20,7 @@ from cocabench.kinds.retrieval import Retrieval
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.metrics.classification import ranks_of
 from cocabench.models.hardware import hardware
-from cocabench.specs.registry import model_plans
+from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models
 from tests.reference import environment, exam
 
@@ -39,7 +39,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def model(name: str) -> Model:
-    return model_plans(parse_models(f"demo/{name}"))[0].load(hardware(device="cpu", precision="fp32"))
+    return model_sources(parse_models(f"demo/{name}"))[0].load(hardware(device="cpu", precision="fp32"))
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +96,7 @@ def bounds(samples: Samples, direction: str, k: int) -> tuple[float, float]:
 
 def test_captions_and_their_scores_equal_upstreams(data: dict[str, Dataset]) -> None:
     golden = json.loads(environment.GOLDENS.read_text())["results"]["coca"]
-    coca = model_plans(parse_models("demo/coca"))[0].load(hardware(device="cpu", precision="fp32"))
+    coca = model_sources(parse_models("demo/coca"))[0].load(hardware(device="cpu", precision="fp32"))
     evaluator = Captioning(metrics=tuple(golden["captioning"]))  # type: ignore[call-arg]
     samples = stack(evaluator.score(coca, data["captioning"], Context()))
     assert samples["caption"].tolist() == golden["captions"]

@@ -17,7 +17,7 @@ from cocabench.models.features import Cached
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.model import OpenClip
 from cocabench.results.store import Store, samples_path
-from cocabench.specs.registry import model_plans
+from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models
 from tests.conftest import PLUGIN, Command, task
 
@@ -86,7 +86,7 @@ def test_what_is_finished_is_not_run_again_unless_fresh(
 def test_a_dry_run_prints_the_plan_and_loads_nothing(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cocabench.models.open_clip.model.build_network", lambda plan: pytest.fail("loaded"))
+    monkeypatch.setattr("cocabench.models.open_clip.adapter.build_network", lambda plan: pytest.fail("loaded"))
     told = run(command, models, data, tmp_path, "--dry-run", tasks="find,tell")
     assert "ready" in told.out
     assert "not applicable" in told.out
@@ -184,7 +184,7 @@ def test_decoding_flags_override_the_task_and_stand_in_the_signature(
 def test_the_batch_is_halved_when_memory_runs_out(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = OpenClip._image_features
+    original = OpenClip.encode_image_batch
 
     def greedy(self: OpenClip, pixels: torch.Tensor) -> torch.Tensor:
         if len(pixels) > 3:
@@ -192,7 +192,7 @@ def test_the_batch_is_halved_when_memory_runs_out(
         return original(self, pixels)
 
     plain = run(command, models, data, tmp_path / "a", "--json")
-    monkeypatch.setattr(OpenClip, "_image_features", greedy)
+    monkeypatch.setattr(OpenClip, "encode_image_batch", greedy)
     told = run(command, models, data, tmp_path / "b", "--json", "--no-cache")
     (before,), (after,) = json.loads(plain.out), json.loads(told.out)
     assert after["metrics"] == before["metrics"]
@@ -203,7 +203,7 @@ def test_the_batch_is_halved_when_memory_runs_out(
 
 
 def test_a_batch_of_texts_is_not_halved_for_images(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = model_plans(parse_models(str(models / "clip")))[0].load(hardware(device="cpu"))
+    model = model_sources(parse_models(str(models / "clip")))[0].load(hardware(device="cpu"))
     assert isinstance(model, OpenClip)
     pixels, sizes = torch.zeros(8, 1), dict[str, list[int]](images=[], texts=[])
 
@@ -213,14 +213,16 @@ def test_a_batch_of_texts_is_not_halved_for_images(models: Path, monkeypatch: py
             raise torch.OutOfMemoryError("too many")
 
     for kind, most in (("images", 2), ("texts", 8), ("images", 2)):
-        model._smaller_if_needed(partial(work, kind, most), kind, pixels)
+        model.run_batch(kind, partial(work, kind, most), pixels)
     assert sizes == {"images": [8, 4] + [2] * 8, "texts": [8]}
 
 
 def test_nan_features_are_an_error(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(OpenClip, "_image_features", lambda self, pixels: torch.full((len(pixels), 16), float("nan")))
+    monkeypatch.setattr(
+        OpenClip, "encode_image_batch", lambda self, pixels: torch.full((len(pixels), 16), float("nan"))
+    )
     told = run(command, models, data, tmp_path)
     assert told.code == 1
     assert "NaN" in told.err
@@ -406,7 +408,7 @@ def test_another_k_is_computed_from_the_stored_samples(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(command, models, data, tmp_path)
-    monkeypatch.setattr("cocabench.models.open_clip.model.build_network", lambda plan: pytest.fail("loaded"))
+    monkeypatch.setattr("cocabench.models.open_clip.adapter.build_network", lambda plan: pytest.fail("loaded"))
     path = tmp_path / "find.toml"
     text = (data / "find.toml").read_text().replace("ks = [1, 5]", "ks = [3]").replace("recall@5", "recall@3")
     path.write_text(text)
@@ -474,7 +476,7 @@ def test_out_of_memory_with_one_sample_says_what_to_do(
     def never(self: OpenClip, pixels: torch.Tensor) -> torch.Tensor:
         raise torch.OutOfMemoryError("no")
 
-    monkeypatch.setattr(OpenClip, "_image_features", never)
+    monkeypatch.setattr(OpenClip, "encode_image_batch", never)
     told = run(command, models, data, tmp_path)
     assert told.code == 1
     assert "out of memory with one sample" in told.err
@@ -531,7 +533,7 @@ def test_tasks_and_runs_on_the_same_images_share_one_pass(
 ) -> None:
     (plain,) = json.loads(run(command, models, data, tmp_path / "a", "--json", "--no-cache", tasks="name").out)
     run(command, models, data, tmp_path / "b")
-    monkeypatch.setattr(OpenClip, "_image_features", lambda self, pixels: pytest.fail("encoded again"))
+    monkeypatch.setattr(OpenClip, "encode_image_batch", lambda self, pixels: pytest.fail("encoded again"))
     told = run(command, models, data, tmp_path / "b", "--json", tasks="name")
     assert told.code == 0, told.err
     (shared,) = json.loads(told.out)
@@ -546,8 +548,8 @@ def test_another_precision_and_no_cache_compute_anew(
 ) -> None:
     run(command, models, data, tmp_path)
     encoded: list[int] = []
-    original = OpenClip._image_features
-    monkeypatch.setattr(OpenClip, "_image_features", lambda s, x: encoded.append(len(x)) or original(s, x))
+    original = OpenClip.encode_image_batch
+    monkeypatch.setattr(OpenClip, "encode_image_batch", lambda s, x: encoded.append(len(x)) or original(s, x))
     assert run(command, models, data, tmp_path, *more).code == 0
     assert encoded == [12]
 

@@ -12,13 +12,14 @@ from typing import Any
 import pytest
 
 from cocabench.core.signature import known_differences, protocol_differences, short
-from cocabench.core.types import SCHEMA_VERSION, Dataset, Signature
+from cocabench.core.types import SCHEMA_VERSION, Dataset, Machine, Signature
 from cocabench.kinds.captioning import OPTIONS, UNREAD
+from cocabench.kinds.classification import Classification
 from cocabench.kinds.efficiency import Efficiency
 from cocabench.models.open_clip.blueprint import Blueprint
 from cocabench.results.explain import PARTS, explain
 from cocabench.run import plan as planning
-from cocabench.specs.registry import model_plans, read_tasks
+from cocabench.specs.registry import model_sources, read_tasks
 from cocabench.specs.spec import parse_models
 from tests.conftest import task
 from tests.report.records import record
@@ -194,7 +195,7 @@ def test_document_frequencies_and_caption_metrics(place: Path) -> None:
 
 def test_the_definitions_of_metrics(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = protocol(data, task(*LABELLED))
-    monkeypatch.setattr(planning, "DEFINITIONS", 2)
+    monkeypatch.setattr(Classification, "version", 2)
     assert protocol_differences(before, protocol(data, task(*LABELLED))) == ["metrics: 1 against 2"]
 
 
@@ -269,7 +270,7 @@ def test_precision_and_packages_are_the_models(models: Path, data: Path, monkeyp
     tasks, settings = read_tasks(data / "name.toml"), planning.Settings(data_root=data)
 
     def signature(precision: str) -> Signature:
-        (job,) = planning.plan(model_plans(parse_models(str(models / "clip"))), tasks, settings, precision)
+        (job,) = planning.plan(model_sources(parse_models(str(models / "clip"))), tasks, settings, precision)
         assert job.signature is not None
         return job.signature
 
@@ -284,7 +285,7 @@ def test_precision_and_packages_are_the_models(models: Path, data: Path, monkeyp
 
 def test_compilation_is_in_a_signature_where_it_is_set_only(models: Path, data: Path) -> None:
     tasks, settings = read_tasks(data / "name.toml"), planning.Settings(data_root=data)
-    plans = model_plans(parse_models(str(models / "clip")))
+    plans = model_sources(parse_models(str(models / "clip")))
     (plain,), (compiled,) = (planning.plan(plans, tasks, settings, "fp32", compiled=on) for on in (False, True))
     assert plain.signature
     assert compiled.signature
@@ -323,7 +324,7 @@ def test_records_of_every_schema_are_read_and_explained(path: Path) -> None:
 
 
 def test_what_costs_were_measured_with_is_explained() -> None:
-    said = explain(record(protocol=Efficiency().protocol(Dataset("costs", "", ()))))
+    said = explain(record(protocol=Efficiency().protocol(Dataset("costs", "", ()), Machine())))
     assert {"machine", "threads", "batch_size", "train_batch_size"} < {part.name for part in said.protocol}
     assert all(part.words for part in said.protocol), "every part of our own has words"
 

@@ -7,24 +7,24 @@ from dataclasses import dataclass, field
 from functools import cache, partial
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import JsonValue
 
-from cocabench.core.errors import DataError, ModelError
+from cocabench.core.errors import DataError
 from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import (
-    Captioner,
+    Ability,
     Captions,
-    CaptionScorer,
     Features,
     ImageFeatures,
+    ImageOutput,
     ImageSource,
     Likelihoods,
     Model,
-    Profiled,
+    Note,
     Progress,
     Workload,
     silent,
@@ -79,11 +79,24 @@ class Cached:
         return self.model.parameters
 
     @property
-    def warnings(self) -> Sequence[str]:
-        return [*self.model.warnings, *self.cache.troubles, *self.changed]
+    def abilities(self) -> frozenset[Ability]:
+        return self.model.abilities
 
-    def encode_images(self, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures:
-        """Return unit rows for the images that could be read; DataError where none could."""
+    @property
+    def notes(self) -> Sequence[Note]:
+        return [*self.model.notes, *(Note("cache", said) for said in (*self.cache.troubles, *self.changed))]
+
+    def encode_images(
+        self,
+        images: Sequence[ImageSource],
+        *,
+        output: ImageOutput = "projected",
+        normalize: bool = True,
+        progress: Progress = silent,
+    ) -> ImageFeatures:
+        """Return unit rows for the images that could be read; DataError where none could. Others are not kept."""
+        if output != "projected" or not normalize:
+            return self.model.encode_images(images, output=output, normalize=normalize, progress=progress)
 
         def encode(sources: list[ImageSource], told: Progress) -> tuple[Features, NDArray[np.int64]]:
             return self.model.encode_images(sources, progress=told)
@@ -105,27 +118,35 @@ class Cached:
         return self._through("texts", texts, contents.of_texts(texts), encode, progress).rows
 
     def caption(
-        self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress = silent
+        self,
+        images: Sequence[ImageSource],
+        options: Mapping[str, Any],
+        *,
+        prompts: str | Sequence[str] | None = None,
+        progress: Progress = silent,
     ) -> Captions:
-        """Return the model's captions; it must be a Captioner. The features that it made on the way are kept."""
+        """Return the model's captions. The features that it made on the way are kept."""
         known = self.cache.contents(images)
-        written = cast(Captioner, self.model).caption(images, options, progress=progress)
+        written = self.model.caption(images, options, prompts=prompts, progress=progress)
         self._keep_made(images, known, written)
         return written
 
-    def likelihoods(
-        self, images: Sequence[ImageSource], texts: Sequence[Sequence[str]], *, progress: Progress = silent
+    def score_captions(
+        self,
+        images: Sequence[ImageSource],
+        texts: Sequence[Sequence[str]],
+        *,
+        prefixes: Sequence[str] | None = None,
+        progress: Progress = silent,
     ) -> Likelihoods:
-        """Return what the model says; it must be a CaptionScorer. The features that it made on the way are kept."""
+        """Return what the model says. The features that it made on the way are kept."""
         known = self.cache.contents(images)
-        found = cast(CaptionScorer, self.model).likelihoods(images, texts, progress=progress)
+        found = self.model.score_captions(images, texts, prefixes=prefixes, progress=progress)
         self._keep_made(images, known, found)
         return found
 
     def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
         """Let the model itself be measured."""
-        if not isinstance(self.model, Profiled):
-            raise ModelError(self.id, "a model that cannot be profiled", wanted="one of open_clip's")
         return self.model.costs(work, progress=progress)
 
     def _through(

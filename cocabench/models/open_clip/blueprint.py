@@ -18,6 +18,7 @@ from pydantic import JsonValue
 from cocabench import demo
 from cocabench.core.errors import ModelError, UnknownNameError, UsageError, unreadable
 from cocabench.core.signature import digest, digest_file
+from cocabench.core.types import Note
 from cocabench.models.open_clip import weights
 from cocabench.models.open_clip.defaults import default_tag
 from cocabench.specs.spec import ModelSpec, WeightsKind
@@ -42,14 +43,14 @@ class Blueprint:
     weights: Path | None = None
     seed: int | None = None
     tokenizer: str = ""
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
 
     @property
     def captions(self) -> bool:
         return "multimodal_cfg" in self.config
 
     @property
-    def at_hand(self) -> bool:
+    def available(self) -> bool:
         return self.weights is not None or self.seed is not None
 
     def signature(self) -> dict[str, JsonValue]:
@@ -98,9 +99,8 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
             return replace(_architecture(spec), weights=path)
         case WeightsKind.RANDOM:
             plan = _architecture(spec)
-            return replace(
-                plan, seed=int(spec.weights), notes=(*plan.notes, f"{spec.text}: random weights, not trained")
-            )
+            note = Note("random_weights", f"{spec.text}: random weights, not trained")
+            return replace(plan, seed=int(spec.weights), notes=(*plan.notes, note))
     raise AssertionError(f"{spec.kind} is another adapter's")
 
 
@@ -133,12 +133,13 @@ def _tagged(spec: ModelSpec, *, download: bool) -> Blueprint:
     known = open_clip.get_pretrained_cfg(plan.tokenizer, tag)
     if not known:
         raise UnknownNameError(f"pretrained tag of {spec.name}", tag, tags, fix=f"tags: {', '.join(tags) or 'none'}")
-    notes = [] if spec.weights else [f"{spec.name}: no tag given, using {tag}"]
+    notes = [] if spec.weights else [Note("model", f"{spec.name}: no tag given, using {tag}")]
     config = plan.config
     quick_gelu = bool(known.get("quick_gelu", config.get("quick_gelu", False)))
     if bool(config.get("quick_gelu", False)) != quick_gelu:
         config = {**config, "quick_gelu": quick_gelu}
-        notes.append(f"{plan.tokenizer}:{tag} was trained with{'' if quick_gelu else 'out'} quick-GELU; built so")
+        said = f"{plan.tokenizer}:{tag} was trained with{'' if quick_gelu else 'out'} quick-GELU; built so"
+        notes.append(Note("model", said))
     file = weights.fetch(f"{plan.tokenizer}:{tag}", known) if download else weights.cached(known)
     preprocess = {k: v for k, v in known.items() if k in weights.PREPROCESS_KEYS}
     return replace(

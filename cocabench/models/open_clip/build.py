@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import tempfile
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -14,13 +13,11 @@ import torch
 from open_clip.coca_model import CoCa
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
-from PIL import Image
 
 from cocabench.core.errors import ModelError
+from cocabench.models.loading import Transform
 from cocabench.models.open_clip.blueprint import Blueprint, Config
 from cocabench.models.open_clip.weights import ALONE, load_into, quiet
-
-Transform = Callable[[Image.Image], torch.Tensor]
 
 
 class Tokenizer(Protocol):

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from open_clip.tokenizer import HFTokenizer
 
 from cocabench.core.errors import UsageError
+from cocabench.models.base import Continuation
 from cocabench.models.open_clip.decode import DecodeOptions
+from cocabench.models.open_clip.decoding.likelihood import counted_tokens
 from cocabench.models.open_clip.decoding.towers import context_limit
 
 
@@ -46,7 +48,9 @@ def decode_options(options: Mapping[str, Any], net: Any) -> DecodeOptions:
 
 
 def prompt_tokens(tokenizer: Any, prompt: str, ids: SpecialIds, options: DecodeOptions) -> torch.Tensor:
-    """Return the first tokens of a caption, (1, p): the start token and the prompt's words."""
+    """Return the first tokens of a caption, (1, p): the start token and the prompt's words, which may be none."""
+    if not prompt:
+        return torch.tensor([[ids.sot_token_id]])
     (row,) = tokenizer([prompt]).tolist()
     end = row.index(ids.eos_token_id, 1) if ids.eos_token_id in row[1:] else len(row)
     words = [token for token in row[:end] if token not in (ids.sot_token_id, ids.pad_token_id)]
@@ -55,6 +59,51 @@ def prompt_tokens(tokenizer: Any, prompt: str, ids: SpecialIds, options: DecodeO
         got = f"{len(words)} tokens" + (" or more" if end >= len(row) - 1 else "")
         raise UsageError("prompt", got, wanted=f"at most {longest}, so that there is room for a caption")
     return torch.tensor([[ids.sot_token_id, *words]])
+
+
+class ContinuationTokens(NamedTuple):
+    """ids (n, context_length) of prefix and text, start and end token around them; and which of them count (n, …)."""
+
+    ids: torch.Tensor
+    counted: torch.Tensor
+
+
+def continuation_tokens(tokenizer: Any, continuations: Sequence[Continuation], ids: SpecialIds) -> ContinuationTokens:
+    """Return the tokens of each continuation, cut to the context length; the start token and the prefix do not count.
+
+    Prefix and text are tokenized apart and joined, so that the prefix's tokens are the same before every text.
+    """
+    tokens = tokenizer([continuation.text for continuation in continuations])
+    before = [continuation.prefix for continuation in continuations]
+    words: dict[str, list[int]] = {"": []}
+    if prefixes := [prefix for prefix in dict.fromkeys(before) if prefix]:
+        words |= {p: _words(row, ids) for p, row in zip(prefixes, tokenizer(prefixes).tolist(), strict=True)}
+        tokens = torch.tensor(
+            [
+                _joined(words[prefix], row, ids, tokens.shape[1]) if prefix else row
+                for prefix, row in zip(before, tokens.tolist(), strict=True)
+            ]
+        )
+    first = torch.tensor([1 + len(words[prefix]) for prefix in before])
+    counted = counted_tokens(tokens, end=ids.eos_token_id, pad=ids.pad_token_id)
+    return ContinuationTokens(tokens, counted & (torch.arange(tokens.shape[1]) >= first[:, None]))
+
+
+def _joined(prefix: list[int], row: list[int], ids: SpecialIds, length: int) -> list[int]:
+    longest = length - 3  # the start token, a word and the end token; a longer prefix may have been cut
+    if len(prefix) > longest:
+        got = f"{len(prefix)} tokens or more"
+        raise UsageError("prefixes", got, wanted=f"at most {longest}, so that there is room for a text")
+    words = [*prefix, *_words(row, ids)][: length - 2]
+    return [ids.sot_token_id, *words, ids.eos_token_id] + [ids.pad_token_id] * (length - 2 - len(words))
+
+
+def _words(row: list[int], ids: SpecialIds) -> list[int]:
+    """Return a tokenizer's row without its start, its end and what stands behind it."""
+    end = row.index(ids.eos_token_id, 1) if ids.eos_token_id in row[1:] else len(row)
+    while end > 1 and row[end - 1] == ids.pad_token_id and end == len(row):
+        row, end = row[:-1], end - 1
+    return row[row[0] == ids.sot_token_id : end]
 
 
 def caption_texts(tokenizer: Any, tokens: torch.Tensor, ids: SpecialIds) -> list[str]:

@@ -132,7 +132,7 @@ def generate_scored(
         replayed; on CUDA only), or "recomputed" (every prefix anew, as text towers that are not causal always are).
     """
     check_images(images)
-    with _evaluating(model):
+    with evaluating(model):
         _, image_embs = model.visual(images)
     return generate_encoded(
         model,
@@ -165,7 +165,7 @@ def generate_encoded(
     tokens = special_tokens(model, sot_token_id, eos_token_id, pad_token_id)
     prompt = _prompt(text, image_embs, tokens)
     _check_fits(model, prompt, options, tokens)
-    with _evaluating(model):
+    with evaluating(model):
         steps = _steps(model, image_embs, prompt, options, stepping)
         if options.generation_type == "beam_search":
             captions = beam_search(steps, prompt, options, tokens)
@@ -191,7 +191,7 @@ def caption_logprob(
     texts: (b, p) one text per image, or (b, m, p) several; ids from the start token on, as the tokenizer pads them.
     """
     check_images(images)
-    with _evaluating(model):
+    with evaluating(model):
         _, image_embs = model.visual(images)
     return encoded_logprob(model, image_embs, texts, eos_token_id=eos_token_id, pad_token_id=pad_token_id)
 
@@ -211,7 +211,7 @@ def encoded_logprob(
         wanted = f"({len(image_embs)}, length >= 2) or ({len(image_embs)}, n, length >= 2)"
         raise ValueError(f"texts: got shape {tuple(texts.shape)}, wanted {wanted}")
     several = texts if texts.ndim == 3 else texts[:, None]
-    with _evaluating(model):
+    with evaluating(model):
         result = logprobs(model, image_embs, several.long(), end=tokens.end, pad=tokens.pad)
     return result if texts.ndim == 3 else CaptionLogprob(*(part[:, 0] for part in result))
 
@@ -266,11 +266,13 @@ def _assemble(
 
 
 @contextmanager
-def _evaluating(model: Any) -> Iterator[None]:
-    """Switch dropout off, and back to what it was."""
-    was_training = model.training
-    model.eval()
+def evaluating(model: Any) -> Iterator[None]:
+    """Switch dropout and batch statistics off, and put each submodule back into the mode that it was in."""
+    training = [module for module in model.modules() if module.training]
+    for module in training:
+        module.training = False
     try:
         yield
     finally:
-        model.train(was_training)
+        for module in training:
+            module.training = True

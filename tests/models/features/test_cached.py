@@ -15,7 +15,7 @@ from PIL import Image
 from pydantic import JsonValue
 
 from cocabench.core.errors import DataError
-from cocabench.core.types import Captions, Features, ImageFeatures, ImageSource, Progress, silent
+from cocabench.core.types import Captions, Features, ImageFeatures, ImageSource, Note, Progress, silent
 from cocabench.data.images import BytesImage, CroppedImage, FileImage, ItemImage, OnWhiteImage, TarImage
 from cocabench.models.features import Cache, Cached, cached, open_cache
 
@@ -37,7 +37,7 @@ class Toy:
 
     seen: list[Any] = field(default_factory=list)
     parameters: Mapping[str, int] = field(default_factory=dict)
-    warnings: Sequence[str] = ()
+    notes: Sequence[Note] = ()
 
     def encode_images(self, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures:
         rows, kept = [], []
@@ -57,7 +57,12 @@ class Toy:
         return np.array([[len(text), 1] for text in texts], np.float32)
 
     def caption(
-        self, images: Sequence[ImageSource], options: Mapping[str, Any], *, progress: Progress = silent
+        self,
+        images: Sequence[ImageSource],
+        options: Mapping[str, Any],
+        *,
+        prompts: str | Sequence[str] | None = None,
+        progress: Progress = silent,
     ) -> Captions:
         rows, kept = self.encode_images(images, progress=progress)
         rows[rows == options.get("broken")] = np.nan
@@ -334,11 +339,10 @@ def test_a_file_overwritten_between_its_hash_and_its_decoding_is_kept_under_no_k
     rows = torn.encode_images(sources).rows if way == "encode_images" else torn.caption(sources, {}).features
     assert rows is not None
     assert rows.tolist() == [[0, 255, 0], [0, 0, 255]]
-    assert torn.warnings == [
-        f"images that changed while they were read, whose features are not kept: 1, the first is {path}"
-    ]
+    said = f"images that changed while they were read, whose features are not kept: 1, the first is {path}"
+    assert torn.notes == [Note("cache", said)]
     path.write_bytes(before)
     again = model(cache)
     assert again.encode_images(sources).rows.tolist() == [[255, 0, 0], [0, 0, 255]]
     assert seen(again) == [FileImage(path)]
-    assert again.warnings == []
+    assert again.notes == []

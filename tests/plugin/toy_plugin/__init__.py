@@ -65,12 +65,13 @@ class Norms(Kind):
 
 
 class Ones:
-    """A model that is its own plan."""
+    """A model that is its own source."""
 
     notes = ()
-    captions = False
-    at_hand = True
-    warnings = ()
+    abilities = frozenset({"encode"})
+    available = True
+    packages = ("numpy",)
+    features_version = 1
     parameters: ClassVar[dict[str, int]] = {}
 
     def __init__(self, name: str) -> None:
@@ -86,5 +87,5 @@ class Ones:
         return ImageFeatures(np.full((len(images), 4), 0.5, np.float32), np.arange(len(images)))
 
 
-def adapter(spec: Any, *, quick_gelu: bool | None, download: bool) -> list[Ones]:
+def sources(spec: Any, *, download: bool) -> list[Ones]:
     return [Ones(spec.weights)]

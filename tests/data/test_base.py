@@ -1,18 +1,13 @@
-"""What is told and done with any data set: fingerprint, subsets, the demo's emoji."""
+"""Any data set's fingerprint, its random subsets, and short ids of its images."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from cocabench.core.errors import UsageError
 from cocabench.core.types import Dataset, Example
-from cocabench.data.base import short_ids
-from cocabench.data.emoji import Emoji
-from cocabench.data.files import some
-from cocabench.data.fingerprint import fingerprint
+from cocabench.data.base import fingerprint, limited, short_ids
 from cocabench.data.images import BytesImage
-from cocabench.data.sampling import limited
 from tests.data.drawing import encoded
 
 IMAGE = BytesImage(encoded(), "memory")
@@ -79,27 +74,6 @@ def test_no_limit_or_a_large_one_changes_nothing() -> None:
         limited(MANY, 0, 0)
 
 
-def test_the_emojis_names_are_classes_of_their_group() -> None:
-    flags = Emoji(group="flags").build(Path("/nowhere"))
-    names = dict(
-        zip(ids(flags), (flags.classes[e.label] for e in flags.examples if isinstance(e.label, int)), strict=True)
-    )
-    assert names["1f1f0-1f1f7"] == "flag: South Korea"
-    assert len(flags) == len(flags.classes) == len(set(flags.classes))
-
-
-def test_an_emoji_lies_on_white() -> None:
-    image = Emoji(group="symbols").build(Path()).examples[0].image.open()
-    assert (image.mode, image.size, image.getpixel((0, 0))) == ("RGB", (64, 64), (255, 255, 255))
-
-
-def test_emoji_captions_and_subgroups() -> None:
-    subset = Emoji(target="captions", caption_subset=True).build(Path())
-    assert len(subset) == 300
-    assert all(example.texts and example.label is None for example in subset.examples)
-    assert "face smiling" in Emoji(target="subgroup", group="smileys-emotion").build(Path()).classes
-
-
 @pytest.mark.parametrize(
     ("paths", "expected"),
     [
@@ -110,7 +84,3 @@ def test_emoji_captions_and_subgroups() -> None:
 )
 def test_short_ids(paths: list[str], expected: list[str]) -> None:
     assert short_ids(paths) == expected
-
-
-def test_some() -> None:
-    assert (some("abc"), some("abcde")) == ("a, b, c", "a, b, c and 2 more")

@@ -1,10 +1,16 @@
-"""Images in batches: decoded and transformed in workers, a bad file reported by name or left out."""
+"""Images in batches: decoded and transformed in workers, a bad file reported by name or left out.
+
+Workers are no copies of the running process, of which a thread may hold any lock (it moves the progress bar). They are
+copies of a server that has imported what they need.
+"""
 
 from __future__ import annotations
 
 import os
 import pickle
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver, get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, NamedTuple
 
@@ -16,19 +22,26 @@ from torch.utils.data import DataLoader, Dataset
 
 from cocabench.core.errors import BadImageError, DataError
 from cocabench.core.types import IdentifiedSource, ImageSource
-from cocabench.models.open_clip.build import Transform
-from cocabench.models.workers import clean_processes
+
+SPARE_CORES = 4
+"""Of so many cores one is free while a model is loaded."""
+
+Transform = Callable[[Image.Image], Any]
+"""Makes a tensor (3, h, w) of an image, or whatever else the model's batches are lists of. Pickled to workers."""
 
 
 class Batch(NamedTuple):
-    """pixels (k, 3, h, w) and the positions (k,) of these images among those asked for; done: images seen so far."""
+    """pixels (k, 3, h, w) and the positions (k,) of these images among those asked for; done: images seen so far.
 
-    pixels: torch.Tensor
+    pixels is a list of k where the transform makes no tensors.
+    """
+
+    pixels: torch.Tensor | list[Any]
     positions: NDArray[np.int64]
     done: int
 
 
-class _Images(Dataset[torch.Tensor | DataError]):
+class _Images(Dataset[Any]):
     """Images by their source, so that each source travels once, to the worker that reads it; or by their number.
 
     Other people's data sets may lie in memory whole, in each of their sources: these are sent once to every worker.
@@ -42,7 +55,7 @@ class _Images(Dataset[torch.Tensor | DataError]):
     def __getstate__(self) -> dict[str, Any]:
         return {"keys": (), "sources": self.sources, "transform": self.transform}
 
-    def __getitem__(self, key: ImageSource | int) -> torch.Tensor | DataError:
+    def __getitem__(self, key: ImageSource | int) -> Any:
         source = self.sources[key] if isinstance(key, int) else key
         try:
             return self.transform(_untold(source.open()))
@@ -67,10 +80,12 @@ def batches(
     workers: int | None,
     skip_bad: bool,
     pin: bool = False,
+    preload: str = "",
 ) -> Iterator[Batch]:
     """Yield the images that can be read, in order. The first bad one raises BadImageError unless skip_bad.
 
     pin: pixels in page-locked memory, where a thread puts them while a GPU computes the batch before.
+    preload: see ``worker_context``.
     """
     images = _Images(sources, transform)
     asked = default_workers(len(sources)) if workers is None else workers
@@ -80,8 +95,9 @@ def batches(
         batch_sampler=[list(images.keys[start : start + batch_size]) for start in range(0, len(sources), batch_size)],
         num_workers=n,
         collate_fn=_collated,
+        generator=torch.Generator(),  # a pass must not move the global random numbers, a training loop's for one
         pin_memory=pin,
-        multiprocessing_context=clean_processes() if n else None,
+        multiprocessing_context=worker_context(preload) if n else None,
     )
     start = 0
     for read in loader:
@@ -105,20 +121,41 @@ def _can_travel(images: _Images, sources: Sequence[ImageSource]) -> bool:
 class _Read(NamedTuple):
     """pixels (k, 3, h, w) of the images that could be read, good their places among n, and what the others said."""
 
-    pixels: torch.Tensor
+    pixels: torch.Tensor | list[Any]
     good: list[int]
     errors: list[DataError]
     n: int
 
 
-def _collated(items: list[torch.Tensor | DataError]) -> _Read:
+def _collated(items: list[Any]) -> _Read:
     """Stack a batch, in the worker that read it."""
-    good = [i for i, item in enumerate(items) if isinstance(item, torch.Tensor)]
-    pixels = [item for item in items if isinstance(item, torch.Tensor)]
+    good = [i for i, item in enumerate(items) if not isinstance(item, DataError)]
     errors = [item for item in items if isinstance(item, DataError)]
-    return _Read(torch.stack(pixels) if pixels else torch.empty(0), good, errors, len(items))
+    pixels = [items[i] for i in good]
+    tensors = bool(pixels) and all(isinstance(one, torch.Tensor) for one in pixels)
+    return _Read(torch.stack(pixels) if tensors else pixels, good, errors, len(items))
 
 
 def default_workers(n_images: int) -> int:
     """Return 0 for few images (a worker's start costs more), else one process per two cores, 8 at most."""
     return 0 if n_images < 512 else max(1, min(8, (os.cpu_count() or 1) // 2))
+
+
+def worker_context(preload: str = "") -> BaseContext:
+    """Return the context that starts workers from the server; the server is started with the first of them.
+
+    preload: the module that the transform comes from. Its imports may take seconds, in each worker anew unless the
+    server has made them.
+    """
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__, *({preload} - {"", "__main__"})])
+    return context
+
+
+def start_server(workers: int | None, preload: str) -> None:
+    """Start the server, which takes seconds, where there is a core to spare. workers: None where not known yet."""
+    if workers != 0 and (os.cpu_count() or 1) >= SPARE_CORES and "forkserver" in get_all_start_methods():
+        worker_context(preload)
+        forkserver.ensure_running()

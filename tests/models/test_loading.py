@@ -13,7 +13,7 @@ from PIL import Image
 
 from cocabench.core.errors import BadImageError
 from cocabench.data.images import FileImage
-from cocabench.models.batches import Batch, batches
+from cocabench.models.loading import Batch, batches
 
 BAD = {2, 3, 7}
 

@@ -1,6 +1,6 @@
 """Makes classnames.json, templates.json and synsets.json from the installed clip-benchmark (1.6.2).
 
-    python -m cocabench.data.make_prompts [FOLDER]
+    python -m tools.make_prompts [FOLDER]
 
 English only. A string in place of a list means "the same list as". Names that clip-benchmark takes from the data
 itself (CIFAR, ObjectNet, torchvision's others) are not in it: those loaders bring their own.
@@ -14,6 +14,8 @@ import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
+
+from cocabench.data import prompts
 
 ROBUSTNESS = ("imagenetv2", "imagenet_sketch", "imagenet-a", "imagenet-r")
 SUBSETS = {"imagenet-a": "imagenet_a_wnids", "imagenet-r": "imagenet_r_wnids", "imagenet-o": "imagenet_o_wnids"}
@@ -63,4 +65,4 @@ def main(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent)
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else Path(prompts.__file__).parent)

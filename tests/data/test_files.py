@@ -1,10 +1,12 @@
+"""Finding the image of each id in a folder; naming the first few of many."""
+
 import json
 from pathlib import Path
 
 import pytest
 
 from cocabench.core.errors import DataError, MissingDataError
-from cocabench.data.by_id import file_names, images_of
+from cocabench.data.files import file_names, images_of, some
 
 
 def folder(root: Path, *names: str) -> Path:
@@ -45,3 +47,7 @@ def test_what_is_not_there_or_twice_is_named(tmp_path: Path) -> None:
         images_of(["dog"], folder(tmp_path, "dog.png"))
     with pytest.raises(MissingDataError, match="no such folder"):
         images_of(["dog"], tmp_path / "nowhere")
+
+
+def test_some_names_the_first_three_and_counts_the_rest() -> None:
+    assert (some("abc"), some("abcde")) == ("a, b, c", "a, b, c and 2 more")

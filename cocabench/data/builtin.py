@@ -1,14 +1,20 @@
-"""The demo's test images: Twemoji drawings with their Unicode names, packed with cocabench."""
+"""Data sets that need no files of the user's: the demo's emoji, and noise."""
 
 from __future__ import annotations
 
 import json
+import random
 import tarfile
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
 
 from cocabench.core.errors import MissingDataError
 from cocabench.core.types import Dataset, Example
@@ -23,6 +29,11 @@ Group = Literal[
 
 TEMPLATES = ("{c}",)
 """The bare name: what the demo's models were trained on."""
+
+WORDS = (
+    "a", "the", "red", "small", "old", "of", "two", "dog", "street", "with", "and", "on", "grass", "man", "riding",
+    "train", "near", "under", "blue", "plate",
+)  # fmt: skip
 
 
 class Emoji(Spec):
@@ -104,3 +115,40 @@ def _read(shard: Path) -> Iterator[tuple[dict[str, Any], OnWhiteImage]]:
         if name.endswith(".json"):
             picture = name.removesuffix(".json") + ".png"
             yield json.loads(text), OnWhiteImage(BytesImage(content[picture], f"{shard}:{picture}"))
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseImage:
+    """Square RGB noise that its seed determines."""
+
+    seed: int
+    size: int
+
+    def open(self) -> Image.Image:
+        """Return the image."""
+        pixels = np.random.default_rng(self.seed).integers(0, 256, (self.size, self.size, 3), dtype=np.uint8)
+        return Image.fromarray(pixels)
+
+    def __str__(self) -> str:
+        return f"noise {self.seed}"
+
+
+class Synthetic(Spec):
+    """Noise. It needs no files.
+
+    images: how many. size: their side in pixels. words: the length of the captions, one per image.
+    """
+
+    images: Annotated[int, Field(ge=1)] = 6
+    size: Annotated[int, Field(ge=1)] = 256
+    words: Annotated[int, Field(ge=1)] = 10
+    seed: int = 0
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return the noise. root is not looked at."""
+        rng = random.Random(self.seed)
+        examples = [
+            Example(f"noise-{k}", NoiseImage(self.seed + k, self.size), (" ".join(rng.choices(WORDS, k=self.words)),))
+            for k in range(self.images)
+        ]
+        return Dataset("synthetic", "noise", examples)
