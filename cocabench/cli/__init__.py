@@ -16,6 +16,7 @@ from cocabench.cli import (
     captions,
     compare,
     data,
+    decoder,
     doctor,
     gate,
     interop,
@@ -53,12 +54,13 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     TRAINING: {"data": data.app, "train": train.train},
     MACHINE: {"list": lists.app, "doctor": doctor.doctor, "setup": setup.app, "cache": cache.app},
 }
+OLD_NAMES = {"token_normalize_func": decoder.current_name}
 for panel, commands in COMMANDS.items():
     for name, command in commands.items():
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name, rich_help_panel=panel)
         else:
-            app.command(name, rich_help_panel=panel)(command)
+            app.command(name, rich_help_panel=panel, context_settings=OLD_NAMES)(command)
 
 
 def _version(asked: bool) -> None:

@@ -18,15 +18,18 @@ from cocabench.cli import options as o
 from cocabench.cli.console import err, out
 from cocabench.core.errors import MissingDataError, NotACaptionerError, UsageError
 from cocabench.core.types import Ability, Progress, silent
+from cocabench.specs.decoding import DEFAULTS
 
 if TYPE_CHECKING:
     from cocabench.core.types import Model as LoadedModel
 
-FLAGS = {"num_beams": "--beams", "num_beam_groups": "--beam-groups"}
-"""Options of the decoder whose flag is not their name."""
-
 
 LOGPROB, SAMPLING = "Captions: --decoding logprob", "Captions: top_k and top_p sampling"
+
+
+def _option(name: str, metavar: str, panel: str, told: str) -> Any:
+    """Return an option of the decoder that is None where it is not given; its default is shown."""
+    return o.option(metavar=metavar, panel=panel, help=told, show_default=f"{getattr(DEFAULTS, name):g}")
 
 
 class GenerationType(StrEnum):
@@ -51,24 +54,17 @@ Generation = Annotated[
     GenerationType,
     o.option("--generation-type", metavar="KIND", panel=o.CAPTIONS, help=f"{', '.join(GenerationType)}."),
 ]
-Diversity = Annotated[
-    float | None,
-    o.option("--diversity-penalty", metavar="X", panel=LOGPROB, help="Between groups of beams.", show_default="0"),
+BEAM_SEARCH = GenerationType(DEFAULTS.generation_type)
+
+Diversity = Annotated[float | None, _option("diversity_penalty", "X", LOGPROB, "Between groups of beams.")]
+Length = Annotated[float | None, _option("length_penalty", "X", LOGPROB, "Above 1 favours long captions.")]
+Repetition = Annotated[
+    float | None, _option("repetition_penalty", "X", o.CAPTIONS, "Above 1 makes repeated words less likely.")
 ]
-Length = Annotated[
-    float | None,
-    o.option("--length-penalty", metavar="X", panel=LOGPROB, help="Above 1 favours long captions.", show_default="1"),
-]
-Repetition = Annotated[float, o.option(metavar="X", panel=o.CAPTIONS, help="Above 1 makes repeated words less likely.")]
-TopK = Annotated[
-    int | None, o.option(metavar="K", panel=SAMPLING, help="Among this many likeliest tokens.", show_default="1")
-]
-TopP = Annotated[
-    float | None,
-    o.option(metavar="P", panel=SAMPLING, help="Among the likeliest of this probability.", show_default="0.1"),
-]
-Temperature = Annotated[float | None, o.option(metavar="X", panel=SAMPLING, help="Of sampling.", show_default="1")]
-Seed = Annotated[int | None, o.option(metavar="N", panel=SAMPLING, help="Of sampling.", show_default="0")]
+TopK = Annotated[int | None, _option("top_k", "K", SAMPLING, "Among this many likeliest tokens.")]
+TopP = Annotated[float | None, _option("top_p", "P", SAMPLING, "Among the likeliest of this probability.")]
+Temperature = Annotated[float | None, _option("temperature", "X", SAMPLING, "Of sampling.")]
+Seed = Annotated[int | None, _option("seed", "N", SAMPLING, "Of sampling.")]
 
 
 def caption(
@@ -79,13 +75,13 @@ def caption(
     device: o.Device = "auto",
     precision: o.PrecisionOption = o.Precision.AUTO,
     skip_bad_images: o.SkipBadImages = False,
-    generation_type: Generation = GenerationType.BEAM_SEARCH,
-    beams: decoder.Beams = None,
-    beam_groups: decoder.BeamGroups = None,
-    max_length: decoder.MaxLength = 30,
-    min_length: decoder.MinLength = 5,
+    generation_type: Generation = BEAM_SEARCH,
+    num_beams: decoder.NumBeams = None,
+    num_beam_groups: decoder.NumBeamGroups = None,
+    seq_len: decoder.SeqLen = None,
+    min_seq_len: decoder.MinSeqLen = None,
     decoding: decoder.DecodingOption = None,
-    repetition_penalty: Repetition = 1.0,
+    repetition_penalty: Repetition = None,
     diversity_penalty: Diversity = None,
     length_penalty: Length = None,
     top_k: TopK = None,
@@ -98,10 +94,10 @@ def caption(
     if text and prompt:
         raise UsageError("--prompt", "given with --text", wanted="one of the two: --text writes nothing")
     options = decoder.options(
-        beams=beams,
-        beam_groups=beam_groups,
-        max_length=max_length,
-        min_length=min_length,
+        num_beams=num_beams,
+        num_beam_groups=num_beam_groups,
+        seq_len=seq_len,
+        min_seq_len=min_seq_len,
         decoding=decoding,
         generation_type=generation_type.value,
         repetition_penalty=repetition_penalty,
@@ -143,12 +139,12 @@ def _print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
 
 def _check_read(options: Mapping[str, Any]) -> None:
     """UsageError for an option that was given and that this kind of generation does not read."""
-    from cocabench.kinds.captioning import UNREAD
+    from cocabench.specs.decoding import UNREAD
 
     kind = options["generation_type"]
     for name in UNREAD[kind]:
         if name in options:
-            flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
+            flag = f"--{name.replace('_', '-')}"
             readers = " or ".join(other for other, unread in UNREAD.items() if name not in unread)
             raise UsageError(flag, f"given with --generation-type {kind}", wanted=f"--generation-type {readers}")
 

@@ -43,10 +43,10 @@ def run(
     workers: o.Workers = None,
     quick_gelu: o.QuickGelu = None,
     skip_bad_images: o.SkipBadImages = False,
-    beams: decoder.TaskBeams = None,
-    beam_groups: decoder.TaskBeamGroups = None,
-    max_length: decoder.TaskMaxLength = None,
-    min_length: decoder.TaskMinLength = None,
+    num_beams: decoder.TaskNumBeams = None,
+    num_beam_groups: decoder.TaskNumBeamGroups = None,
+    seq_len: decoder.TaskSeqLen = None,
+    min_seq_len: decoder.TaskMinSeqLen = None,
     decoding: decoder.TaskDecoding = None,
     java: o.Java = None,
     require_metrics: o.RequireMetrics = False,
@@ -73,7 +73,11 @@ def run(
         compile=compiled,
     )
     set_here = decoder.options(
-        beams=beams, beam_groups=beam_groups, max_length=max_length, min_length=min_length, decoding=decoding
+        num_beams=num_beams,
+        num_beam_groups=num_beam_groups,
+        seq_len=seq_len,
+        min_seq_len=min_seq_len,
+        decoding=decoding,
     )
     evaluation = _Evaluation(
         _tasks(tasks, set_here), settings, machine, quick_gelu, require_metrics, dry_run, quiet, as_json

@@ -177,7 +177,7 @@ class Model(Protocol):
     ) -> Captions:
         """Return a caption for each image that could be read.
 
-        options: fields of ``specs.decoding.DecodeOptions``. prompts: the first words of every caption, or of each.
+        options: those of ``specs.decoding.DecodingOptions``. prompts: the first words of every caption, or of each.
         """
 
     def score_captions(

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from cocabench import __version__
 from cocabench.core.errors import ResultsError, UsageError
-from cocabench.report.jinja import environment
+from cocabench.report.page import environment
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",

@@ -26,7 +26,7 @@ def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draw figures without other processes, whose start takes longer; tests/report draws with them."""
-    monkeypatch.setattr("cocabench.report.drawing.ALONE", 1000)
+    monkeypatch.setattr("cocabench.report.plots.MAX_FIGURES_IN_PROCESS", 1000)
 
 
 @pytest.fixture
@@ -198,13 +198,13 @@ def test_score_with_a_model(command: Command, models: Path, data: Path, tmp_path
 
 def test_caption_captions_files_and_folders(command: Command, models: Path, data: Path) -> None:
     told = command(
-        "caption", "--model", models / "coca", data / "images", data / "images" / "03.png", "--max-length", 8, "--json"
+        "caption", "--model", models / "coca", data / "images", data / "images" / "03.png", "--seq-len", 8, "--json"
     )
     assert told.code == 0, told.err
     rows = json.loads(told.out)
     assert len(rows) == 13
     assert rows[3]["caption"] == rows[12]["caption"]
-    plain = command("caption", "--model", models / "coca", data / "images" / "03.png", "--max-length", 8).out
+    plain = command("caption", "--model", models / "coca", data / "images" / "03.png", "--seq-len", 8).out
     assert rows[3]["caption"] in plain
 
 
@@ -235,14 +235,14 @@ def test_caption_names_what_it_leaves_out(command: Command, models: Path, data: 
     (tmp_path / "notes.txt").write_text("no image, and not looked at")
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "good.png").write_bytes((data / "images" / "03.png").read_bytes())
-    told = command("caption", "--model", models / "coca", tmp_path, "--max-length", 8, "--skip-bad-images", "--json")
+    told = command("caption", "--model", models / "coca", tmp_path, "--seq-len", 8, "--skip-bad-images", "--json")
     assert [Path(row["image"]).name for row in json.loads(told.out)] == ["good.png"]
     assert "bad.png" in told.err
     assert "notes.txt" not in told.err
 
 
 def test_caption_continues_a_prompt(command: Command, models: Path, data: Path) -> None:
-    shared = ("caption", "--model", models / "coca", data / "images" / "03.png", "--max-length", 9, "--json")
+    shared = ("caption", "--model", models / "coca", data / "images" / "03.png", "--seq-len", 9, "--json")
     for kind in ("beam_search", "top_k"):
         (row,) = json.loads(command(*shared, "--prompt", "A photo of", "--generation-type", kind).out)
         assert row["caption"].startswith("a photo of ")
@@ -271,22 +271,22 @@ def test_caption_tells_how_likely_texts_are(command: Command, models: Path, data
     ("flags", "said"),
     [
         (("--top-k", 5), "--top-k: given with --generation-type beam_search; wanted --generation-type top_k"),
-        (("--generation-type", "greedy", "--beams", 3), "--beams: given with --generation-type greedy"),
+        (("--generation-type", "greedy", "--num-beams", 3), "--num-beams: given with --generation-type greedy"),
         (("--generation-type", "top_p", "--top-p", 7), "top_p: got 7.0, wanted between 0 and 1"),
-        (("--beams", 4, "--beam-groups", 3), "num_beam_groups: got 3, wanted a divisor of 4 beams"),
+        (("--num-beams", 4, "--num-beam-groups", 3), "num_beam_groups: got 3, wanted a divisor of 4 beams"),
         (("--diversity-penalty", 1), "diversity_penalty: got 1.0, wanted 0 in legacy decoding"),
     ],
 )
 def test_caption_refuses_options_that_say_nothing(
     command: Command, models: Path, data: Path, flags: tuple[object, ...], said: str
 ) -> None:
-    told = command("caption", "--model", models / "coca", data / "images" / "03.png", "--max-length", 8, *flags)
+    told = command("caption", "--model", models / "coca", data / "images" / "03.png", "--seq-len", 8, *flags)
     assert told.code == 2
     assert said in told.err
 
 
 def test_caption_samples_with_a_seed(command: Command, models: Path, data: Path) -> None:
-    sampled = ("caption", "--model", models / "coca", data / "images", "--max-length", 9, "--json")
+    sampled = ("caption", "--model", models / "coca", data / "images", "--seq-len", 9, "--json")
     sampled += ("--generation-type", "top_k", "--top-k", 50, "--temperature", 2, "--seed")
     first, again, other = (command(*sampled, seed).out for seed in (1, 1, 2))
     assert first == again != other
@@ -320,5 +320,5 @@ def test_version_and_unknown_commands(command: Command) -> None:
 def test_an_image_with_transparency_or_grey_is_captioned(command: Command, models: Path, tmp_path: Path) -> None:
     for mode in ("L", "RGBA", "P", "I;16", "1"):
         Image.new(mode, (20, 10)).save(tmp_path / f"{mode.replace(';', '')}.png")
-    told = command("caption", "--model", models / "coca", tmp_path, "--max-length", 8, "--json")
+    told = command("caption", "--model", models / "coca", tmp_path, "--seq-len", 8, "--json")
     assert len(json.loads(told.out)) == 5, told.err

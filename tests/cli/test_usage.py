@@ -16,7 +16,11 @@ BASELINES = Path(__file__).parents[2] / "results" / "baselines"
     ("words", "said"),
     [
         ("run --model m --tasks t --limit abc", "--limit: got 'abc'; wanted a whole number, 1 or more"),
-        ("run --model m --tasks t --beams 0", "--beams: got '0'; wanted 1 or more"),
+        ("run --model m --tasks t --num-beams 0", "--num-beams: got '0'; wanted 1 or more"),
+        ("run --model m --tasks t --beams 0", "--num-beams: got '0'; wanted 1 or more"),
+        ("caption x.png --model m --beam-groups 0", "--num-beam-groups: got '0'; wanted 1 or more"),
+        ("caption x.png --model m --max-length 1", "--seq-len: got '1'; wanted 2 or more"),
+        ("caption x.png --model m --min-length=-1", "--min-seq-len: got '-1'; wanted 0 or more"),
         ("serve --port 99999", "--port: got '99999'; wanted 0 to 65535"),
         ("run --model m --tasks t --watch-timeout soon", "--watch-timeout: got 'soon'; wanted a number, 0 or more"),
         ("run --model m --tasks t --precision fp8", "--precision: got 'fp8'; wanted auto or fp32 or bf16 or fp16"),

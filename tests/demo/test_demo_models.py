@@ -12,18 +12,22 @@ import pytest
 import torch
 from open_clip.loss import CoCaLoss
 
+from cocabench.data.builtin import read_shards
 from cocabench.demo import MODELS, PAIR, data_files, model_folder
-from tools.demo.augment import augment
-from tools.demo.batches import Batches, shrunk
-from tools.demo.bpe import learn_merges, read_tokenizer, write_merges
-from tools.demo.checkpoint import load
-from tools.demo.configs import CONTEXT_LENGTH, IMAGE_SIZE, model_config, new_model
-from tools.demo.measure import recall_at_5, twemoji
-from tools.demo.pictures import STYLES, TrainingSet
+from tools.demo.model import (
+    CONTEXT_LENGTH,
+    IMAGE_SIZE,
+    learn_merges,
+    load,
+    model_config,
+    new_model,
+    read_tokenizer,
+    write_merges,
+)
+from tools.demo.pictures import STYLES, Batches, TrainingSet, augment, shrunk
 from tools.demo.recipes import RECIPES, SEEDS, SHIPPED, Settings
-from tools.demo.shards import read_shards
 from tools.demo.ship import LOG
-from tools.demo.train import LINES, Trainer, losses
+from tools.demo.train import LINES, Trainer, losses, recall_at_5, twemoji
 
 
 def test_merges_take_the_most_frequent_pair_first_and_the_smaller_one_on_a_tie() -> None:

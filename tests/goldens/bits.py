@@ -1,6 +1,6 @@
 """Goldens of features, captions and likelihoods: what every model gave before the rebuild, by bits.
 
-    python -m tests.goldens.bits make [STEM] [--whole]    write STEM.npz and STEM.json (default: bits/models)
+    python -m tests.goldens.bits make [STEM] [--whole]    write STEM.npz and STEM.json (default: ours)
     python -m tests.goldens.bits compare STEM STEM        tell what differs
     python -m tests.goldens.bits against CHECKOUT         make both checkouts' goldens here and compare them by bits
     python -m tests.goldens.bits shake                    tell which captions hang on the last bits of the weights
@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import platform
 import subprocess
@@ -42,7 +43,9 @@ GOLDENS = Path(__file__).parent / "bits" / "models"
 TOLERANCE = 1e-6
 LOOSE = 0.05
 """Of bf16, whose last bit is worth 0.004 at 1, on another machine."""
-WHOLE_ROWS, WHOLE_BYTES = 6, 4096
+WHOLE_ROWS, WHOLE_BYTES = 12, 4096
+ARRAY = "array"
+"""Marks in the JSON where an array belongs: its rows, those that are whole, its type, the shape of a row."""
 PACKAGES = ("torch", "torchvision", "numpy", "pillow", "open_clip_torch", "transformers", "tokenizers")
 
 Values = dict[str, Any]
@@ -73,7 +76,7 @@ class Case:
 
 def _texts(inputs: Inputs, *, model: str, precision: str = "fp32") -> Values:
     with adapter.loaded(inputs.model(model), precision=precision) as own:
-        return {"rows": own.encode_texts(inputs.texts()), "computed": own.computed}
+        return {"rows": own.encode_texts(inputs.texts()), "computed": _total(own, "texts")}
 
 
 def _blocks(inputs: Inputs, *, model: str) -> Values:
@@ -82,7 +85,7 @@ def _blocks(inputs: Inputs, *, model: str) -> Values:
     with adapter.loaded(inputs.model(model)) as own:
         rows = own.encode_texts(texts)
         again = own.encode_texts(texts)
-        counts = _per_block(own.computed)
+        counts = _per_block(own)
     with adapter.loaded(inputs.model(model)) as own:
         part = own.encode_texts(texts[300:700])
         mixed = own.encode_texts(texts)
@@ -92,12 +95,17 @@ def _blocks(inputs: Inputs, *, model: str) -> Values:
             "rows_after_a_part": mixed,
             "part_equal": np.array_equal(part, mixed[300:700]),
             "computed": counts,
-            "computed_after_a_part": _per_block(own.computed),
+            "computed_after_a_part": _per_block(own),
         }
 
 
-def _per_block(computed: list[tuple[str, int]]) -> list[tuple[str, int]]:
-    return [one for one in computed if one[1]]
+def _per_block(own: adapter.Loaded) -> list[int]:
+    """Return how many texts were encoded together each time: what shares a block moves the last bit."""
+    return [n for _, n in own.computed if n]
+
+
+def _total(own: adapter.Loaded, kind: str) -> int:
+    return sum(n for one, n in own.computed if one == kind)
 
 
 def _images(inputs: Inputs, *, model: str, batch: int, precision: str = "fp32") -> Values:
@@ -115,7 +123,7 @@ def _cached(inputs: Inputs, *, model: str) -> Values:
             values[f"{stage}_rows"], values[f"{stage}_kept"] = own.encode_images(some)
             values[f"{stage}_texts"] = own.encode_texts(inputs.texts(60 if stage == "part" else 120))
             for kind in ("images", "texts"):
-                values[f"{stage}_computed_{kind}"] = sum(n for one, n in own.computed if one == kind)
+                values[f"{stage}_computed_{kind}"] = _total(own, kind)
     return values
 
 
@@ -127,7 +135,7 @@ def _captions(
         made = own.caption(inputs.captioned, options)
         own.computed.clear()
         rows, kept = own.encode_images(inputs.captioned)
-        after = {"rows_afterwards": rows, "kept_afterwards": kept, "computed_afterwards": own.computed}
+        after = {"rows_afterwards": rows, "kept_afterwards": kept, "computed_afterwards": _total(own, "images")}
     return {**made, **after}
 
 
@@ -251,9 +259,10 @@ def environment() -> dict[str, str]:
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    kind = ("model name", "cpu family", "model", "cache size")
     vectors = sorted(flag for flag in told.get("flags", "").split() if flag.startswith(("avx", "amx", "fma")))
     return {
-        "processor": f"{platform.machine()} {told.get('model name', platform.processor())}",
+        "processor": " ".join([platform.machine(), *(told.get(key, "") for key in kind)]),
         "vectors": " ".join([torch.backends.cpu.get_cpu_capability(), *vectors]),
         **{name: _version(name) for name in PACKAGES},
         "threads": "1",
@@ -272,27 +281,33 @@ def packed(array: NDArray[Any], *, whole: bool = False) -> Rows:
     array = np.ascontiguousarray(array)
     flat = array.reshape(len(array), -1)
     digests = [int.from_bytes(hashlib.sha256(row.tobytes()).digest()[:8], "little") for row in flat]
-    weights = np.cos(np.arange(1, flat.shape[1] + 1)) / max(1, flat.shape[1])
+    width = max(1, flat.shape[1])
+    weights = (1 + np.cos(np.arange(width, dtype=np.float64) ** 2)) / (2 * width**0.5)
     whole = whole or array.nbytes <= WHOLE_BYTES
     n = len(array)
     index = np.arange(n) if whole else np.unique(np.linspace(0, n - 1, WHOLE_ROWS).astype(np.int64))
-    return Rows(np.array(digests, np.uint64), flat.astype(np.float64) @ weights, index.astype(np.int64), array[index])
+    return Rows(np.array(digests, np.uint64), (flat * weights).sum(axis=1), index.astype(np.int64), array[index])
 
 
 def write(stem: Path, found: Mapping[str, Values], *, whole: bool = False) -> None:
-    """Write goldens: arrays to STEM.npz, the rest to STEM.json."""
-    arrays, texts = {}, {}
+    """Write goldens: of all arrays the Rows, joined, to STEM.npz; all else to STEM.json."""
+    texts: dict[str, Any] = {"environment": environment()}
+    columns: dict[str, list[NDArray[Any]]] = {name: [] for name in Rows._fields}
     for case, values in found.items():
+        texts[case] = {}
         for path, value in values.items():
-            if isinstance(value, np.ndarray):
-                rows = packed(value, whole=whole)._asdict()
-                arrays |= {f"{case}/{path}:{part}": column for part, column in rows.items()}
-        texts[case] = {path: value for path, value in values.items() if not isinstance(value, np.ndarray)}
+            if not isinstance(value, np.ndarray):
+                texts[case][path] = value
+                continue
+            rows = packed(value, whole=whole)
+            texts[case][path] = {ARRAY: [len(value), len(rows.index), str(value.dtype), list(value.shape[1:])]}
+            for name, column in rows._asdict().items():
+                columns[name].append(column.reshape(-1).view(np.uint8) if name == "rows" else column)
     stem.parent.mkdir(parents=True, exist_ok=True)
-    np.savez_compressed(stem.with_suffix(".npz"), **arrays)
+    empty = {name: np.concatenate(column) if column else np.empty(0) for name, column in columns.items()}
+    np.savez_compressed(stem.with_suffix(".npz"), **empty)  # type: ignore[arg-type]
     lines = [f"{json.dumps(case)}: {json.dumps(values, ensure_ascii=False)}" for case, values in texts.items()]
-    head = f'"environment": {json.dumps(environment())}'
-    stem.with_suffix(".json").write_text("{\n" + ",\n".join([head, *lines]) + "\n}\n", encoding="utf-8")
+    stem.with_suffix(".json").write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
 
 
 class Goldens(NamedTuple):
@@ -306,12 +321,22 @@ def read(stem: Path) -> Goldens:
     """Read what `write` wrote."""
     cases: dict[str, Values] = json.loads(stem.with_suffix(".json").read_text(encoding="utf-8"))
     made_in = cases.pop("environment")
-    with np.load(stem.with_suffix(".npz")) as arrays:
-        for key in arrays.files:
-            place, _, part = key.rpartition(":")
-            if part == "digests":
-                case, _, path = place.rpartition("/")
-                cases[case][path] = Rows(*(arrays[f"{place}:{name}"] for name in Rows._fields))
+    with np.load(stem.with_suffix(".npz")) as stored:
+        columns = {name: stored[name] for name in Rows._fields}
+    at = dict.fromkeys(Rows._fields, 0)
+
+    def cut(name: str, length: int) -> NDArray[Any]:
+        at[name] += length
+        return columns[name][at[name] - length : at[name]]
+
+    for values in cases.values():
+        for path, value in values.items():
+            if isinstance(value, dict) and ARRAY in value:
+                n, kept, kind, shape = value[ARRAY]
+                size = kept * math.prod(shape) * np.dtype(kind).itemsize
+                raw = cut("rows", size).tobytes()
+                rows = np.frombuffer(raw, kind).reshape(kept, *shape)
+                values[path] = Rows(cut("digests", n), cut("projections", n), cut("index", kept), rows)
     return Goldens(made_in, cases)
 
 
@@ -393,10 +418,11 @@ def make(stem: Path, *, whole: bool = False) -> None:
 
 def against(checkout: Path) -> list[str]:
     """Return what differs between another checkout's goldens and this one's, both made now, whole."""
-    if not (checkout / "tests" / "goldens" / "bits.py").is_file():
-        raise SystemExit(
-            f"{checkout}: has no tests/goldens/bits.py; take a checkout of the commit that brought it or later"
-        )
+    for needed in ("tests/goldens/bits.py", ".venv/bin/python"):
+        if not (checkout / needed).exists():
+            raise SystemExit(
+                f"{checkout}: no {needed}; take a checkout that has these goldens, and `make .venv/test.stamp`"
+            )
     with tempfile.TemporaryDirectory() as folder:
         stems = [Path(folder) / name for name in ("other", "own")]
         for where, stem in zip((checkout.resolve(), Path(__file__).parents[2]), stems, strict=True):
@@ -413,8 +439,10 @@ def shake() -> list[str]:
     with tempfile.TemporaryDirectory() as folder:
         still, moved = Inputs(Path(folder) / "still"), Inputs(Path(folder) / "moved", shaken=True)
         for case in cases:
-            old, new = ({"texts": compute(case, inputs)["texts"]} for inputs in (still, moved))
-            told += differences(case.name, old, new, by_bits=True)
+            old, new = (compute(case, inputs) for inputs in (still, moved))
+            if np.array_equal(old["scores"], new["scores"]):
+                raise SystemExit(f"{case.name}: its weights did not move")
+            told += differences(case.name, {"texts": old["texts"]}, {"texts": new["texts"]}, by_bits=True)
     return told
 
 

@@ -225,11 +225,11 @@ def _drawn(net: torch.nn.Module, seed: int) -> dict[str, torch.Tensor]:
 
 
 def _shake(path: Path) -> None:
-    random = np.random.RandomState(0)
-    state = load_file(path)
-    for value in state.values():
-        if value.is_floating_point():
-            value *= 1 + 1e-6 * torch.from_numpy(random.standard_normal(tuple(value.shape)).astype(np.float32))
+    random, state = np.random.RandomState(0), load_file(path)
+    for name, value in state.items():
+        if value.is_floating_point():  # the demo's are stored in fp16, too coarse for this
+            noise = random.standard_normal(tuple(value.shape)).astype(np.float32)
+            state[name] = value.float() * (1 + 1e-6 * torch.from_numpy(np.asarray(noise)))
     save_file(state, path)
 
 

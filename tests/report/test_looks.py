@@ -8,10 +8,9 @@ import pandas as pd
 import pytest
 
 from cocabench.kinds.retrieval import Retrieval
-from cocabench.report import closer, contrasts, gallery
-from cocabench.report.album import Album
+from cocabench.report import closer, gallery
 from cocabench.report.content import gather
-from cocabench.report.looks import looks
+from cocabench.report.samples import BEST, UNLIKE, WORST, Thumbnails, looks, order, roles_of
 from cocabench.results.store import Results
 from tests.report.pictured import results
 
@@ -116,23 +115,23 @@ def test_of_many_models_the_best_the_most_unlike_and_the_worst_come_first(tmp_pa
     report = gather(found)
     row = next(row for row in report.comparison.rows if row.task == "named")
     records = {r.model: r for r in report.records if r.task == "named"}
-    roles = contrasts.roles(report, row, records)
-    assert roles == {"a": contrasts.BEST, "d": contrasts.UNLIKE, "f": contrasts.WORST}
+    roles = roles_of(report, row, records)
+    assert roles == {"a": BEST, "d": UNLIKE, "f": WORST}
     right = {m: {i for i in range(60) if i % (k + 2)} for k, m in enumerate("abcdef")}
     gained = {m: len(right[m] - right["a"]) for m in "bcde"}
     assert max(gained.values()) == gained["d"]
-    assert contrasts.order(report, row, roles, records) == ["a", "d", "f", "b", "c", "e"]
-    assert contrasts.order(gather(found, baseline=["c"]), row, roles, records)[:2] == ["a", "c"]
-    assert contrasts.roles(report, row, {m: records[m] for m in "ab"}) == {}
+    assert order(report, row, roles, records) == ["a", "d", "f", "b", "c", "e"]
+    assert order(gather(found, baseline=["c"]), row, roles, records)[:2] == ["a", "c"]
+    assert roles_of(report, row, {m: records[m] for m in "ab"}) == {}
 
 
 def test_a_page_of_many_tasks_has_no_more_answers_than_it_can_carry(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = gather(results(tmp_path, models=tuple(f"m{i}" for i in range(12))))
-    assert {len(look.models) for look in looks(report, Album())} == {12}
-    monkeypatch.setattr("cocabench.report.looks.MOST_ANSWERS", 10)
-    shown = looks(report, Album())
+    assert {len(look.models) for look in looks(report, Thumbnails())} == {12}
+    monkeypatch.setattr("cocabench.report.samples.MAX_ANSWERS", 10)
+    shown = looks(report, Thumbnails())
     assert {len(look.models) for look in shown} == {8}
     assert all(len(item.answers) == 8 for look in shown for part in look.galleries for item in part.examples)
     assert all(len(table.columns) <= 6 for look in shown for table in look.tables)
@@ -147,20 +146,20 @@ def test_samples_of_some_images_are_those_of_all_that_are_theirs(found: Results)
 
 def test_an_album_holds_each_image_once_and_keeps_its_limits(found: Results) -> None:
     file = gather(found).thumbnails(found.records[0])
-    album = Album(most=2)
+    album = Thumbnails(most=2)
     assert [album.add(file, name) for name in ("x0", "x1", "x0", "x2", "none")] == ["i0", "i1", "i0", "", ""]
     assert all(url.startswith("data:image/jpeg;base64,") for url in album.urls().values())
-    assert Album(most_bytes=10).add(file, "x0") == ""
-    assert Album(most=0).add(file, "x0") == ""
+    assert Thumbnails(most_bytes=10).add(file, "x0") == ""
+    assert Thumbnails(most=0).add(file, "x0") == ""
 
 
 def test_a_report_looks_at_every_task_that_has_samples(found: Results) -> None:
-    report, album = gather(found), Album()
+    report, album = gather(found), Thumbnails()
     shown = looks(report, album)
     assert [look.task for look in shown] == ["named", "found", "told"]
     assert all(look.models == ("one", "two") for look in shown)
     assert len(album.urls()) == 12
-    assert not looks(gather(found.records), Album())
+    assert not looks(gather(found.records), Thumbnails())
 
 
 def test_thumbnails_hold_what_retrieval_took_for_the_first_images() -> None:

@@ -1,8 +1,12 @@
-"""What shapes a training run, and the runs that made the demo's checkpoints."""
+"""What shapes a training run, the runs that made the demo's checkpoints, and their optimisers."""
 
+import math
 from dataclasses import dataclass, replace
 
-from tools.demo.pictures import STYLES
+import torch
+from torch import nn
+
+from tools.demo.sources import STYLES
 
 
 @dataclass(frozen=True)
@@ -37,3 +41,30 @@ RECIPES = {
     "coca-captioner": replace(_SCRATCH, steps=1000, rate=1.5e-3, named=1.0, caption_weight=1.0, contrastive_weight=0.0),
 }
 """CoCa and CLIP have everything in common; the captioner goes on from the CoCa of the same seed."""
+
+
+def optimisers(model: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
+    """Muon for the matrices inside transformer blocks and pooler, AdamW for the rest; vectors and scalars do not decay.
+
+    Muon (Jordan et al. 2024), scaled to AdamW's step sizes (Liu et al. 2025), learns here in half of AdamW's steps.
+    """
+    named = dict(model.named_parameters())
+    matrices = {key for key, value in named.items() if value.ndim == 2 and ("resblocks" in key or "attn" in key)}
+    decaying = [value for key, value in named.items() if key not in matrices and value.ndim >= 2]
+    others = [value for value in named.values() if value.ndim < 2]
+    groups = [{"params": decaying, "weight_decay": settings.decay}, {"params": others, "weight_decay": 0.0}]
+    muon = torch.optim.Muon(
+        [named[key] for key in sorted(matrices)],
+        lr=settings.rate,
+        weight_decay=settings.decay,
+        adjust_lr_fn="match_rms_adamw",
+    )
+    return [muon, torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98))]
+
+
+def schedule(step: int, settings: Settings) -> float:
+    """Linear warm-up, then a cosine to zero; in 0-1."""
+    if step < settings.warmup:
+        return step / settings.warmup
+    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
+    return 0.5 * (1 + math.cos(math.pi * done))

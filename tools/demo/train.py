@@ -6,26 +6,114 @@ time: on one core, reading, decoding and augmenting files one by one would cost 
 """
 
 import argparse
+import io
 import json
 import math
 import time
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from open_clip.loss import ClipLoss
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from cocabench.demo import MODELS
-from tools.demo.batches import Batches, shrunk
-from tools.demo.bpe import learn_merges, read_tokenizer, write_merges
-from tools.demo.checkpoint import load, save
-from tools.demo.configs import CONTEXT_LENGTH, MERGES_FILE, new_model
-from tools.demo.measure import Check, held_out, in_bf16
-from tools.demo.pictures import STYLES, read_training_set
-from tools.demo.recipes import RECIPES, SEEDS, Settings
+from cocabench.data.builtin import read_shards
+from cocabench.demo import MODELS, data_files
+from tools.demo.model import (
+    CONTEXT_LENGTH,
+    MERGES_FILE,
+    PREPROCESS,
+    learn_merges,
+    load,
+    new_model,
+    read_tokenizer,
+    save,
+    write_merges,
+)
+from tools.demo.pictures import Batches, TrainingSet, read_training_set, shrunk
+from tools.demo.recipes import RECIPES, SEEDS, Settings, optimisers, schedule
+from tools.demo.sources import STYLES
+
+Check = Callable[[nn.Module], dict[str, float]]
+"""From a model to its hit rates in 0-1."""
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """pixels: (n, 3, s, s); tokens: (m, context); owner: (m,) row of the image that each text belongs to."""
+
+    pixels: Tensor
+    tokens: Tensor
+    owner: Tensor
+
+    @torch.no_grad()
+    def __call__(self, model: nn.Module) -> dict[str, float]:
+        """Return the model's `recall_at_5`; its training mode is as before."""
+        towers: Any = model
+        training = model.training
+        model.eval()
+        with in_bf16():
+            images = torch.cat([towers.encode_image(part, normalize=True) for part in self.pixels.split(256)])
+            texts = torch.cat([towers.encode_text(part, normalize=True) for part in self.tokens.split(512)])
+        model.train(training)
+        return recall_at_5(images.float(), texts.float(), self.owner)
+
+
+@contextmanager
+def in_bf16() -> Iterator[None]:
+    """Take matrix products in bf16, and write attention out: torch fuses bf16 attention slowly on CPU."""
+    with torch.autocast("cpu", torch.bfloat16), sdpa_kernel(SDPBackend.MATH):
+        yield
+
+
+def held_out(tokenizer: Any, data: TrainingSet, styles: Sequence[str]) -> Check:
+    """Return the check on the training set's first style that is not among `styles`; on Twemoji if all are."""
+    for column, style in enumerate(STYLES):
+        if style not in styles:
+            rows = data.drawn[:, column].nonzero()[0]
+            pictures = [Image.fromarray(data.pictures[row, column]) for row in rows]
+            return retrieval(tokenizer, pictures, [data.captions[row] for row in rows])
+    return twemoji(tokenizer)
+
+
+def twemoji(tokenizer: Any) -> Retrieval:
+    """Return the check on the shipped drawings. No setting may be chosen by it."""
+    records, pngs = zip(*read_shards(data_files()), strict=True)
+    return retrieval(tokenizer, (Image.open(io.BytesIO(png)) for png in pngs), [one["captions"] for one in records])
+
+
+def retrieval(tokenizer: Any, pictures: Iterable[Image.Image], captions: Sequence[Sequence[str]]) -> Retrieval:
+    """Lay RGBA pictures on white, apply open_clip's own transform, and tokenise each picture's captions."""
+    transform = image_transform_v2(PreprocessCfg(**PREPROCESS), is_train=False)
+    pixels = torch.stack([transform(_on_white(picture)) for picture in pictures])
+    owner = torch.tensor([row for row, own in enumerate(captions) for _ in own])
+    return Retrieval(pixels, tokenizer([text for own in captions for text in own]), owner)
+
+
+def recall_at_5(images: Tensor, texts: Tensor, owner: Tensor) -> dict[str, float]:
+    """Return hit rates in 0-1: any own caption among the five best (i2t), the own image among the five best (t2i).
+
+    images: (n, d); texts: (m, d), both unit; owner: (m,) row of the image that each text belongs to.
+    """
+    scores = texts @ images.T
+    t2i = (scores.topk(5, dim=1).indices == owner[:, None]).any(dim=1).float().mean()
+    best = scores.T.topk(5, dim=1).indices
+    i2t = (owner[best] == torch.arange(len(images))[:, None]).any(dim=1).float().mean()
+    return {"i2t_recall@5": round(i2t.item(), 4), "t2i_recall@5": round(t2i.item(), 4)}
+
+
+def _on_white(picture: Image.Image) -> Image.Image:
+    rgba = picture.convert("RGBA")
+    white = Image.new("RGBA", rgba.size, "white")
+    return Image.alpha_composite(white, rgba).convert("RGB")
+
 
 PAD = 0
 """Id of the padding, in captions as in CoCaLoss."""
@@ -58,7 +146,7 @@ def losses(model: nn.Module, images: Tensor, tokens: Tensor, settings: Settings)
 def train(model: nn.Module, batches: Batches, settings: Settings, check: Check) -> Log:
     """Train a model in place; return twelve lines of mean losses and seconds, every third with what `check` says."""
     logit_scale = model.get_parameter("logit_scale")
-    optimisers = _optimisers(model, settings)
+    chosen = optimisers(model, settings)
     log: Log = []
     since: list[dict[str, float]] = []
     started = time.perf_counter()
@@ -67,9 +155,9 @@ def train(model: nn.Module, batches: Batches, settings: Settings, check: Check) 
         found = losses(model, images, tokens, settings)
         sum(found.values(), torch.zeros(())).backward()
         nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimiser in optimisers:
+        for optimiser in chosen:
             for group in optimiser.param_groups:
-                group["lr"] = settings.rate * _schedule(step, settings)
+                group["lr"] = settings.rate * schedule(step, settings)
             optimiser.step()
             optimiser.zero_grad()
         with torch.no_grad():
@@ -89,33 +177,6 @@ def _reached(step: int, steps: int) -> int:
     """Return which twelfth of the steps this one completes; 0 for none."""
     before, after = (step - 1) * LINES // steps, step * LINES // steps
     return after if after > before else 0
-
-
-def _optimisers(model: nn.Module, settings: Settings) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside transformer blocks and pooler, AdamW for the rest; vectors and scalars do not decay.
-
-    Muon (Jordan et al. 2024), scaled to AdamW's step sizes (Liu et al. 2025), learns here in half of AdamW's steps.
-    """
-    named = dict(model.named_parameters())
-    matrices = {key for key, value in named.items() if value.ndim == 2 and ("resblocks" in key or "attn" in key)}
-    decaying = [value for key, value in named.items() if key not in matrices and value.ndim >= 2]
-    others = [value for value in named.values() if value.ndim < 2]
-    groups = [{"params": decaying, "weight_decay": settings.decay}, {"params": others, "weight_decay": 0.0}]
-    muon = torch.optim.Muon(
-        [named[key] for key in sorted(matrices)],
-        lr=settings.rate,
-        weight_decay=settings.decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    return [muon, torch.optim.AdamW(groups, lr=settings.rate, betas=(0.9, 0.98))]
-
-
-def _schedule(step: int, settings: Settings) -> float:
-    """Linear warm-up, then a cosine to zero; in 0-1."""
-    if step < settings.warmup:
-        return step / settings.warmup
-    done = (step - settings.warmup) / max(1, settings.steps - settings.warmup)
-    return 0.5 * (1 + math.cos(math.pi * done))
 
 
 class Trainer:

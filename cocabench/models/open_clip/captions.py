@@ -13,6 +13,7 @@ from cocabench.models.base import Continuation
 from cocabench.models.open_clip.decode import DecodeOptions
 from cocabench.models.open_clip.decoding.likelihood import counted_tokens
 from cocabench.models.open_clip.decoding.towers import context_limit
+from cocabench.specs.decoding import DEFAULTS
 
 
 class SpecialIds(NamedTuple):
@@ -40,7 +41,7 @@ def decode_options(options: Mapping[str, Any], net: Any) -> DecodeOptions:
     """
     limit = context_limit(net)
     greedy = {"generation_type": "greedy"} if options.get("num_beams") == 1 else {}
-    length = {"seq_len": min(options.get("seq_len", DecodeOptions.seq_len), limit), "max_seq_len": limit}
+    length = {"seq_len": min(options.get("seq_len", DEFAULTS.seq_len), limit), "max_seq_len": limit}
     try:
         return DecodeOptions(**{**options, **length, **greedy})
     except ValueError as error:

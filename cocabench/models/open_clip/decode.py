@@ -18,12 +18,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
+from cocabench.specs.decoding import DEFAULTS, MAX_SEQ_LEN, Decoding, GenerationType
+
 from .decoding.beams import Caption, beam_search
 from .decoding.likelihood import CaptionLogprob, logprobs
 from .decoding.options import (
     DecodeOptions,
-    Decoding,
-    GenerationType,
     SpecialTokens,
     check_images,
     check_text,
@@ -61,24 +61,24 @@ def generate(
     images: Tensor,
     *,
     text: Tensor | None = None,
-    seq_len: int = 30,
-    max_seq_len: int = 77,
-    temperature: float = 1.0,
-    generation_type: GenerationType = "beam_search",
-    top_p: float = 0.1,
-    top_k: int = 1,
+    seq_len: int = DEFAULTS.seq_len,
+    max_seq_len: int = MAX_SEQ_LEN,
+    temperature: float = DEFAULTS.temperature,
+    generation_type: GenerationType = DEFAULTS.generation_type,
+    top_p: float = DEFAULTS.top_p,
+    top_k: int = DEFAULTS.top_k,
     pad_token_id: int | Tensor | None = None,
     eos_token_id: int | Tensor | None = None,
     sot_token_id: int | Tensor | None = None,
-    num_beams: int = 6,
-    num_beam_groups: int = 3,
-    min_seq_len: int = 5,
-    repetition_penalty: float = 1.0,
+    num_beams: int = DEFAULTS.num_beams,
+    num_beam_groups: int = DEFAULTS.num_beam_groups,
+    min_seq_len: int = DEFAULTS.min_seq_len,
+    repetition_penalty: float = DEFAULTS.repetition_penalty,
     fixed_output_length: bool = False,
-    decoding: Decoding = "legacy",
-    diversity_penalty: float = 0.0,
-    length_penalty: float = 1.0,
-    seed: int = 0,
+    decoding: Decoding = DEFAULTS.decoding,
+    diversity_penalty: float = DEFAULTS.diversity_penalty,
+    length_penalty: float = DEFAULTS.length_penalty,
+    seed: int = DEFAULTS.seed,
 ) -> Tensor:
     """Return captions (b, length) of images (b, 3, height, width); see `DecodeOptions` and `generate_scored`."""
     options = DecodeOptions(

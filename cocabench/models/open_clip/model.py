@@ -36,6 +36,11 @@ CONTRASTIVE: frozenset[Ability] = frozenset({"encode", "profile"})
 GENERATIVE: frozenset[Ability] = CONTRASTIVE | {"caption", "score_captions"}
 
 
+def abilities_of(net: Any) -> frozenset[Ability]:
+    """Return what a network can do: a CoCa has a decoder."""
+    return GENERATIVE if hasattr(net, "text_decoder") else CONTRASTIVE
+
+
 class OpenClip(Model):
     """A CLIP or CoCa of open_clip on its device. compiled: images to features, under --compile.
 
@@ -54,7 +59,7 @@ class OpenClip(Model):
     ) -> None:
         super().__init__(id, transform, hardware, parameters=tower_parameters(net), notes=notes)
         self.net, self.tokenizer = net, tokenizer
-        self.abilities = GENERATIVE if hasattr(net, "text_decoder") else CONTRASTIVE
+        self.abilities = abilities_of(net)
         self.compiled: Callable[[Tensor], Tensor] | None = None
         plain = hardware.device.type == "cpu" and hardware.precision == "fp32"
         self._layers: Callable[[], AbstractContextManager[None]] = nullcontext

@@ -1,44 +1,34 @@
 """What a caption depends on besides the model and the image: decoding options and special tokens."""
 
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, NamedTuple, get_args
 
 import torch
 
-GenerationType = Literal["beam_search", "greedy", "top_k", "top_p"]
-Decoding = Literal["legacy", "logprob"]
+from cocabench.specs.decoding import DEFAULTS, MAX_SEQ_LEN, Decoding, GenerationType
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeOptions:
-    """Every option that can move a caption; names and defaults are those of open_clip's `CoCa.generate`.
+    """The options of `specs.decoding`, checked against each other: what beams and sampling can do.
 
-    generation_type: beam_search; greedy (argmax); top_k and top_p (seeded sampling).
-    decoding: how beams are scored. `legacy` is open_clip_torch 3.3.0 with transformers 4.49: sums of raw logits.
-        `logprob` is textbook beam search: sums of log-probabilities, optionally diverse. Sampling ignores it.
-    num_beams, num_beam_groups: beams in all (>= 2), and the number of groups they are split into.
-    seq_len: longest caption in tokens, start and end token included. min_seq_len: no end token before this length.
-    max_seq_len: sampling shows the model at most this many last tokens.
-    top_k, top_p, temperature, seed: sampling only. repetition_penalty: > 1 makes repeated tokens less likely.
-    diversity_penalty: `logprob` only; what a token loses for each earlier group that chose it at the same step
-        (Vijayakumar et al. 2018, Hamming diversity). length_penalty: `logprob` only; scores are divided by
-        length ** length_penalty.
+    num_beams: 2 or more. max_seq_len: sampling shows the model at most this many last tokens.
     """
 
-    generation_type: GenerationType = "beam_search"
-    decoding: Decoding = "legacy"
-    num_beams: int = 6
-    num_beam_groups: int = 3
-    seq_len: int = 30
-    min_seq_len: int = 5
-    max_seq_len: int = 77
-    top_k: int = 1
-    top_p: float = 0.1
-    temperature: float = 1.0
-    repetition_penalty: float = 1.0
-    diversity_penalty: float = 0.0
-    length_penalty: float = 1.0
-    seed: int = 0
+    generation_type: GenerationType = DEFAULTS.generation_type
+    decoding: Decoding = DEFAULTS.decoding
+    num_beams: int = DEFAULTS.num_beams
+    num_beam_groups: int = DEFAULTS.num_beam_groups
+    seq_len: int = DEFAULTS.seq_len
+    min_seq_len: int = DEFAULTS.min_seq_len
+    max_seq_len: int = MAX_SEQ_LEN
+    top_k: int = DEFAULTS.top_k
+    top_p: float = DEFAULTS.top_p
+    temperature: float = DEFAULTS.temperature
+    repetition_penalty: float = DEFAULTS.repetition_penalty
+    diversity_penalty: float = DEFAULTS.diversity_penalty
+    length_penalty: float = DEFAULTS.length_penalty
+    seed: int = DEFAULTS.seed
 
     def __post_init__(self) -> None:
         _check_member("generation_type", self.generation_type, get_args(GenerationType))
