@@ -1,5 +1,6 @@
 """The training pictures: the same emoji as seven other styles draw them, changed at random, in batches."""
 
+import hashlib
 import io
 import json
 import math
@@ -218,8 +219,9 @@ def _erased(rgb: Tensor, generator: torch.Generator) -> Tensor:
 
 
 class Batches:
-    """Random (images, tokens) pairs: distinct emoji, each augmented, with a caption, in one of the styles that have it.
+    """Random batches of distinct emoji, each drawn in several of the styles that have it, augmented, with a caption.
 
+    A batch depends on the seed and its number alone, so that an interrupted training resumes with the same batches.
     pictures: what `shrunk` made of the data's.
     """
 
@@ -229,24 +231,37 @@ class Batches:
         self._flippable = torch.from_numpy(data.flippable)
         self._tokens: list[Tensor] = [tokenizer(captions) for captions in data.captions]
         self._settings = settings
-        self._generator = torch.Generator().manual_seed(settings.seed)
+        self._emoji = self._drawn.any(dim=1).nonzero().flatten()
+        self._size = settings.batch // settings.views
+        if len(self._emoji) < self._size:
+            raise ValueError(f"{len(self._emoji)} emoji in these styles; wanted a batch of {self._size} or more")
 
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        drawn = self._drawn.any(dim=1).nonzero().flatten()
-        while True:
-            for rows in drawn[torch.randperm(len(drawn), generator=self._generator)].split(self._settings.batch):
-                if len(rows) == self._settings.batch:
-                    yield self._images(rows), torch.stack([self._caption(row) for row in rows.tolist()])
+    def __getitem__(self, number: int) -> tuple[Tensor, Tensor]:
+        """Return the images (views * b, 3, s, s) in -1 to 1, view after view, and the tokens (b, context)."""
+        epoch, place = divmod(number, len(self._emoji) // self._size)
+        order = torch.randperm(len(self._emoji), generator=self._generator("order", epoch))
+        rows = self._emoji[order[place * self._size : (place + 1) * self._size]]
+        generator = self._generator("batch", number)
+        styles = self._styles(rows, generator).T.flatten()
+        repeated = rows.repeat(self._settings.views)
+        rgb = augment(self._pictures[repeated, styles], self._flippable[repeated], IMAGE_SIZE, generator)
+        return rgb * 2 - 1, torch.stack([self._caption(row, generator) for row in rows.tolist()])
 
-    def _images(self, rows: Tensor) -> Tensor:
-        styles = torch.multinomial(self._drawn[rows].float(), 1, generator=self._generator).flatten()
-        rgb = augment(self._pictures[rows, styles], self._flippable[rows], IMAGE_SIZE, self._generator)
-        return rgb * 2 - 1
+    def _generator(self, what: str, number: int) -> torch.Generator:
+        digest = hashlib.sha256(f"{self._settings.seed} {what} {number}".encode()).digest()
+        return torch.Generator().manual_seed(int.from_bytes(digest[:7], "big"))
 
-    def _caption(self, row: int) -> Tensor:
+    def _styles(self, rows: Tensor, generator: torch.Generator) -> Tensor:
+        """Return (b, views) different styles of each emoji; the first one again where it has too few."""
+        drawn = self._drawn[rows]
+        keys = torch.rand(drawn.shape, generator=generator).masked_fill(~drawn, -1)
+        chosen = keys.argsort(dim=1, descending=True)[:, : self._settings.views]
+        return torch.where(drawn.gather(1, chosen), chosen, chosen[:, :1])
+
+    def _caption(self, row: int, generator: torch.Generator) -> Tensor:
         """Return the tokens of the CLDR name, which comes first, or of any of the other captions."""
         tokens = self._tokens[row]
-        first, other = torch.rand(2, generator=self._generator).tolist()
+        first, other = torch.rand(2, generator=generator).tolist()
         return tokens[0 if first < self._settings.named or len(tokens) == 1 else 1 + int(other * (len(tokens) - 1))]
 
 
