@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from cocabench.captioneval import corenlp, jvm, meteor, overlap, spice, tokens
 from cocabench.captioneval.declared import MODEL_BASED, families
-from cocabench.core.cache import Cache, DiskCache, spaces_folder
-from cocabench.core.cachedir import limit
+from cocabench.core.cache import Cache, DiskCache, size_limit, spaces_folder
 from cocabench.core.errors import DataError, MetricUnavailableError
 
 Columns = dict[str, NDArray[np.generic]]
@@ -55,7 +54,7 @@ def statistics(
 
 
 def _user_cache() -> DiskCache:
-    return DiskCache(spaces_folder(), limit())
+    return DiskCache(spaces_folder(), size_limit())
 
 
 def _check(candidates: Sequence[str], references: Groups) -> None:

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import requests
 
-from cocabench.core.cachedir import location
+from cocabench.core.cache import cache_folder
 from cocabench.core.errors import DataError, MetricUnavailableError, MissingDataError
 
 SITE = "https://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip"
@@ -52,7 +52,7 @@ JARS = (
 
 
 def folder() -> Path:
-    return location() / "corenlp-3.6.0"
+    return cache_folder() / "corenlp-3.6.0"
 
 
 def find() -> Path | None:
