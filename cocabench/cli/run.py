@@ -63,7 +63,7 @@ def run(
 
     chosen_device = one_device(device)
     kept = None if no_cache else spaces_folder(cache)
-    settings = Settings(data_root, output, kept, limit, seed, download, fresh, skip_bad_images)
+    settings = Settings(data_root, output, kept, limit, seed, download, fresh, skip_bad_images, java)
     machine = hardware(
         device=chosen_device,
         precision=precision,

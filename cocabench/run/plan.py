@@ -48,7 +48,8 @@ class State(StrEnum):
 class Settings:
     """What to measure and where to keep it; how to compute is the Hardware.
 
-    cache: the folder of features; None keeps them for one run only.
+    cache: the folder of features; None keeps them for one run only. java: the Java of the caption metrics, instead of
+    the first suitable one.
     """
 
     data_root: Path = Path("data")
@@ -59,6 +60,7 @@ class Settings:
     download: bool = False
     fresh: bool = False
     skip_bad_images: bool = False
+    java: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ def prepare(task: Task, settings: Settings, precision: str = "fp32", machine: Ma
         **({EXTRA_DATA: {key: fingerprint(data) for key, data in further.items()}} if further else {}),
         **{key: one.identity for key, one in beside.items()},
     }
-    missing = kind.unavailable()
+    missing = kind.unavailable(machine._replace(java=settings.java))
     metrics = kind.metrics(dataset)
     missing |= {m.name: one.problem for m in metrics if (one := beside.get(m.model)) is not None and one.problem}
     return Data(
