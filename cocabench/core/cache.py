@@ -22,12 +22,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import platformdirs
 
 from cocabench.core.errors import UsageError
 from cocabench.core.temporary import temporary_folder
+from cocabench.core.types import Cache as Cache
 from cocabench.core.types import Note
 
 LIMIT_GB = 10.0
@@ -59,22 +60,6 @@ class Usage(NamedTuple):
     entries: int
     size: int
     used: float
-
-
-class Cache(Protocol):
-    """Values by space and key. No call raises for trouble with the store; ``notes`` says what it was."""
-
-    @property
-    def notes(self) -> Sequence[Note]: ...
-
-    def get(self, space: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return {key: value} of the keys that are there."""
-
-    def has(self, space: str, keys: Sequence[bytes]) -> set[bytes]:
-        """Return the keys that are there, without reading their values."""
-
-    def put(self, space: str, values: Mapping[bytes, bytes], *, label: str = "") -> None:
-        """Keep values. label: what people call the space, in the table of ``cocabench cache info``."""
 
 
 def key_of(*parts: str | bytes) -> bytes:
