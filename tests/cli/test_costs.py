@@ -52,7 +52,7 @@ def test_costs_have_units_and_no_scores(command: Command, results: Path) -> None
     assert told.code == 0, told.err
     rows = {line.partition("  ")[0]: line.split("  ") for line in told.out.splitlines()}
     assert [cell.strip() for cell in rows["images per second"] if cell.strip()][1:] == ["120 ± 24", "120 ± 24"]
-    assert [cell.strip() for cell in rows["captions/s"] if cell.strip()][1:] == ["3.50 ± 0.70", "–"]
+    assert [cell.strip() for cell in rows["captions per second"] if cell.strip()][1:] == ["3.50 ± 0.70", "–"]
     assert {"GFLOPs, whole", "peak memory, MiB", "train step, s"} <= rows.keys()
     assert "a CPU, threads: 4, batches of 8, in training of 4" in told.out
     assert "times 100" not in told.out
