@@ -57,12 +57,12 @@ def run(
     watch_timeout: o.WatchTimeout = None,
 ) -> None:
     """Evaluate models on tasks. Finished results are kept and not run again."""
-    from cocabench.models.features import folder
+    from cocabench.core.cache import spaces_folder
     from cocabench.models.hardware import hardware, one_device
     from cocabench.run.plan import Settings
 
     chosen_device = one_device(device)
-    kept = None if no_cache else folder()
+    kept = None if no_cache else spaces_folder(cache)
     settings = Settings(data_root, output, kept, limit, seed, download, fresh, skip_bad_images)
     machine = hardware(
         device=chosen_device,

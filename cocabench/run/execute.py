@@ -8,10 +8,11 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Protocol
 
+from cocabench.core.cache import Cache, open_cache
 from cocabench.core.errors import CocabenchError, ResultsError
 from cocabench.core.types import Model, Note, Progress, Record
 from cocabench.metrics.base import Samples
-from cocabench.models.features import Cache, Cached, open_cache
+from cocabench.models.cached import Cached
 from cocabench.models.hardware import Hardware
 from cocabench.models.loading import start_server
 from cocabench.results.store import Store, settle
@@ -46,10 +47,10 @@ class Outcome:
 def execute(jobs: Sequence[Job], settings: Settings, hardware: Hardware, observer: Observer) -> Iterator[Outcome]:
     """Run the jobs model by model and yield each Outcome as it is known; Records are stored before they are yielded.
 
-    An error ends its job and no other. What was finished before an interruption is in the store, and features that were
-    computed for an unfinished job are in the cache (those of captioning when all captions are there).
+    An error ends its job and no other. What was finished before an interruption is in the store; features and captions
+    that were computed for an unfinished job are in the cache.
     """
-    with open_cache(settings.cache, observer.note) as cache:
+    with open_cache(settings.cache, lambda note: observer.note(note.text)) as cache:
         run = _Run(settings, hardware, observer, Store(settings.output), cache)
         for _, of_one in groupby(jobs, key=lambda job: job.plan.id):
             yield from run.model(list(of_one))
@@ -96,7 +97,7 @@ class _Run:
             return error
         except Exception as error:  # noqa: BLE001 — one model's surprise must not lose the others' results
             return _surprise(job.plan.id, error)
-        return Cached(model, self.cache, job.plan.id, job.signature.model, self.hardware.device.type)
+        return Cached(model, self.cache, job.signature.model, self.hardware.device.type)
 
     def _attempt(self, job: Job, model: Model) -> Outcome:
         progress = self.observer.started(job)
@@ -120,9 +121,7 @@ class _Run:
         for name, plan in wanted.items():
             if name not in self.extra:
                 identity = identity_of(plan, self.hardware.precision, self.hardware.compile)
-                self.extra[name] = Cached(
-                    plan.load(self.hardware), self.cache, name, identity, self.hardware.device.type
-                )
+                self.extra[name] = Cached(plan.load(self.hardware), self.cache, identity, self.hardware.device.type)
         return {key: self.extra[plan.id] for key, plan in job.data.beside.items()}
 
     def _with_thumbnails(self, job: Job, record: Record, samples: Samples) -> Record:
