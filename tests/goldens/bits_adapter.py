@@ -24,7 +24,7 @@ from cocabench.data.images import FileImage
 from cocabench.models.cached import Cached
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip import encode_tokens, generate
-from cocabench.run.plan import _identity
+from cocabench.run.plan import identity_of
 from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models
 
@@ -88,8 +88,7 @@ def loaded(model: str, *, cache: Path | None = None, precision: str = "fp32", ba
     """
     (source,) = model_sources(parse_models(model))
     machine = hardware(device="cpu", precision=precision, batch_size=batch, workers=0, skip_bad_images=True)
-    made = _identity(source, precision, False)
-    assert made is not None, f"{model} has weights"
+    made = identity_of(source, precision, False)
     with open_cache(cache, _fail) as opened:
         inner = source.load(machine)
         own = Loaded(Cached(inner, opened, made, "cpu"))
@@ -123,7 +122,7 @@ def _count(model: Any, computed: list[tuple[str, int]]) -> None:
 def signature(model: str, precision: str = "fp32") -> dict[str, Any]:
     """Return the model part of a Record's signature; of the packages their names alone, in order."""
     (source,) = model_sources(parse_models(model))
-    found = dict(_identity(source, precision, False) or {})
+    found = identity_of(source, precision, False)
     return {**found, "packages": list(found["packages"])}  # type: ignore[arg-type, call-overload]
 
 
