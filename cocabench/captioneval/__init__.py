@@ -6,18 +6,18 @@ HEALTH need none: ``clipscore`` and ``health`` make their columns.
 """
 
 from cocabench.captioneval.compute import preparing, statistics, unavailable
-from cocabench.captioneval.declared import ALL, HEALTH, MODEL_BASED, NAMES, SUBSCORES, declared, protocol, within
+from cocabench.captioneval.declared import ALL, HEALTH, MODEL_BASED, NAMES, SCORER, SUBSCORES, declared, protocol
 
 __all__ = [
     "ALL",
     "HEALTH",
     "MODEL_BASED",
     "NAMES",
+    "SCORER",
     "SUBSCORES",
     "declared",
     "preparing",
     "protocol",
     "statistics",
     "unavailable",
-    "within",
 ]

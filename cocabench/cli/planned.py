@@ -19,8 +19,8 @@ def preflight(jobs: Sequence[Job], quiet: bool) -> dict[str, str]:
     missing = {
         name: why
         for job in jobs
-        if job.state in ("ready", "done")
-        for name, why in job.task.evaluator.unavailable().items()
+        if job.state in ("ready", "done") and job.data
+        for name, why in job.data.missing.items()
     }
     for phrase in by_reason(missing) if not quiet else ():
         err.print(f"[yellow]skipped[/yellow] {escape(phrase)}", soft_wrap=True)
@@ -58,7 +58,7 @@ def _kept(job: Job, settings: Settings, machine: Hardware) -> int:
     """Return how many images of a ready job the cache holds features of; captioning reads its images in any case."""
     from cocabench.models.features import collection, existing
 
-    if not (job.data and job.signature and settings.cache) or job.task.evaluator.needs == "captioner":
+    if not (job.data and job.signature and settings.cache) or "caption" in job.task.kind.needs():
         return 0
     if (cache := existing(settings.cache)) is None:
         return 0

@@ -65,11 +65,12 @@ class Item(NamedTuple):
 
 
 class Gallery(NamedTuple):
-    """graded: outcomes are scores, not right or wrong. single: an answer is one text, not a list."""
+    """graded: outcomes are scores, not right or wrong. single: an answer is one text. pictured: choices are images."""
 
     view: View
     graded: bool
     single: bool
+    pictured: bool
     examples: tuple[Item, ...]
 
 
@@ -82,7 +83,9 @@ def pool(samples: pd.DataFrame, wanted: frozenset[str]) -> list[str]:
 def outcomes(kind: type[Kind], samples: pd.DataFrame) -> npt.NDArray[np.float64]:
     """Return how well a model did on each sample, by the kind's first view; empty if nothing tells."""
     metric = next((m for view in kind.shown.views[:1] if (m := _outcome(kind, view, [samples]))), None)
-    return np.empty(0) if metric is None else _values(metric, metric.rows(samples)).to_numpy()
+    if metric is None:
+        return np.empty(0)
+    return np.asarray(_values(metric, metric.rows(samples)), dtype=np.float64)
 
 
 def _outcome(kind: type[Kind], view: View, frames: Sequence[pd.DataFrame]) -> Metric | None:
@@ -108,9 +111,7 @@ def galleries(kind: type[Kind], samples: Samples, wanted: frozenset[str], most: 
     return [gallery for gallery in made if gallery is not None and gallery.examples]
 
 
-def _gallery(
-    kind: type[Kind], view: View, samples: Samples, wanted: frozenset[str], most: int
-) -> Gallery | None:
+def _gallery(kind: type[Kind], view: View, samples: Samples, wanted: frozenset[str], most: int) -> Gallery | None:
     if any(not view.columns <= set(frame) for frame in samples.values()):
         return None
     metric = _outcome(kind, view, list(samples.values()))
@@ -118,7 +119,8 @@ def _gallery(
     frames = {model: frame.set_index("id", drop=False) for model, frame in asked.items()}
     first, *others = frames.values()
     shared = functools.reduce(lambda index, frame: index.intersection(frame.index), others, first.index)
-    near = view.choices.texts if kind.column_type(view.choices.texts) == "image_ids" else ""
+    type_ = kind.column_type(view.choices.texts)
+    near = view.choices.texts if type_ == "image_ids" else ""
     seen = sorted(shared, key=lambda key: (_unseen(key, frames, near, wanted), _hash(key)))[:POOL_IMAGES]
     values = pd.DataFrame(
         {m: _values(metric, f.loc[seen]) if metric else pd.Series(0.0, index=seen) for m, f in frames.items()}
@@ -129,14 +131,14 @@ def _gallery(
     answers = {model: _answers(kind, view, model, rows, values[model], graded) for model, rows in shown.items()}
     heads = _heads(kind, view, next(iter(samples.values())), next(iter(shown.values())))
     items = (Item(*head, tuple(answers[m][i] for m in answers)) for i, head in enumerate(heads))
-    return Gallery(view, graded, kind.column_type(view.choices.texts) in ("text", "caption"), tuple(items))
+    return Gallery(view, graded, type_ in ("text", "caption"), type_ == "image_ids", tuple(items))
 
 
 def _heads(
     kind: type[Kind], view: View, frame: pd.DataFrame, rows: pd.DataFrame
 ) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Yield the picture, title and truth of rows; a text column as truth stands for all texts of the row's image."""
-    of_image: dict[str, list[str]] = {}
+    of_image: dict[Any, list[Any]] = {}
     whole = bool(view.truth) and kind.column_type(view.truth) in ("text", "caption")
     if whole:
         of_image = frame[frame[view.truth].notna()].groupby("image_id")[view.truth].agg(list).to_dict()

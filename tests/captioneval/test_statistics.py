@@ -23,7 +23,7 @@ CAPTION_COLUMNS = {"METEOR": "meteor", "ROUGE-L": "rouge_l", "CIDEr": "cider"} |
 
 
 def values(samples: Any, names: list[str]) -> dict[str, float]:
-    return {metric.name: metric.value(samples) for metric in captions.declared(names)}
+    return {metric.name: metric.statistic.value(samples) for metric in captions.declared(names)}
 
 
 def test_known_values() -> None:
@@ -54,7 +54,7 @@ def test_equals_pycocoevalcap(referee: dict[str, Any], runner: jvm.Runner) -> No
     assert tokens.tokenise([p.candidate for p in some], runner) == referee["tokens"]
     for metric in captions.declared(WITHOUT_SPICE):
         corpus, each = referee["scores"][metric.name]
-        assert metric.value(samples) == pytest.approx(corpus, abs=1e-12), metric.name
+        assert metric.statistic.value(samples) == pytest.approx(corpus, abs=1e-12), metric.name
         assert samples[CAPTION_COLUMNS[metric.name]].tolist() == pytest.approx(each, abs=1e-12), metric.name
 
 

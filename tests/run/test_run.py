@@ -19,7 +19,7 @@ from cocabench.models.open_clip.model import OpenClip
 from cocabench.results.store import Store, samples_path
 from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models
-from tests.conftest import Command, task
+from tests.conftest import PLUGIN, Command, task
 
 
 def run(
@@ -49,13 +49,13 @@ def test_numbers_are_reproduced_from_the_stored_samples(
     command: Command, models: Path, data: Path, tmp_path: Path
 ) -> None:
     run(command, models, data, tmp_path, "--json")
+    from cocabench.kinds.retrieval import Retrieval
     from cocabench.metrics.base import estimate
-    from cocabench.metrics.retrieval import declared
 
     results = cocabench.load(tmp_path)
     record = results.records[0]
     samples = results.samples(record)
-    for metric in declared([1, 5]):
+    for metric in Retrieval(ks=(1, 5)).metrics():
         assert estimate(metric, samples, seed=0) == record.metrics[metric.name]
 
 
@@ -196,7 +196,7 @@ def test_the_batch_is_halved_when_memory_runs_out(
     told = run(command, models, data, tmp_path / "b", "--json", "--no-cache")
     (before,), (after,) = json.loads(plain.out), json.loads(told.out)
     assert after["metrics"] == before["metrics"]
-    assert after["warnings"][:2] == [
+    assert [note["text"] for note in after["notes"]][:2] == [
         "out of memory at 12 images a batch; went on with 6",
         "out of memory at 6 images a batch; went on with 3",
     ]
@@ -257,7 +257,7 @@ def test_a_bad_image_is_named_or_skipped_and_counted(
 def test_a_limit_is_labelled_and_another_protocol(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
     (record,) = json.loads(run(command, models, data, tmp_path, "--limit", 5, "--json").out)
     assert record["signature"]["protocol"]["limit"] == 5
-    assert any("5 of 12" in warning for warning in record["warnings"])
+    assert any("5 of 12" in note["text"] for note in record["notes"])
 
 
 def test_counts_that_are_not_the_protocols_are_labelled(
@@ -275,7 +275,7 @@ def test_counts_that_are_not_the_protocols_are_labelled(
     )
     (record,) = json.loads(told.out)
     assert record["signature"]["protocol"]["standard"] is False
-    assert "12 images, the standard protocol has 1000" in record["warnings"][0]
+    assert "12 images, the standard protocol has 1000" in record["notes"][0]["text"]
 
 
 def test_random_weights_are_labelled(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
@@ -346,7 +346,42 @@ def test_a_plugin_brings_its_model_loader_evaluator_and_task(command: Command, t
     assert told.code == 0, told.err
     (record,) = json.loads(told.out)
     assert record["model"] == "toy::one"
-    assert record["metrics"]["norm"]["value"] == pytest.approx(1.0)
+    assert {name: e["value"] for name, e in record["metrics"].items()} == pytest.approx(
+        {"norm": 1.0, "norm_north": 1.0, "longer": 0.0}
+    )
+    assert record["metrics"]["norm_north"]["n"] == 2, "i0 and i2 are from the north"
+    train = record["signature"]["protocol"]["extra_data"]["train"]
+    assert (train["images"], record["signature"]["protocol"]["standard"]) == (6, True)
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ("[expect.train]\nimages = 7", "not the standard protocol: 6 images in train, the standard protocol has 7"),
+        ("[expect.train]\nimgs = 6", "expect.train.imgs: unknown key; did you mean 'images'?"),
+        ("[expect.trian]\nimages = 6", "expect.trian: unknown key; did you mean 'train'?"),
+    ],
+)
+def test_further_splits_of_the_data_are_counted(command: Command, tmp_path: Path, changed: str, said: str) -> None:
+    text = (PLUGIN / "toy_plugin" / "tasks" / "toy_norms.toml").read_text().replace("toy_norms", "mine")
+    (tmp_path / "t.toml").write_text(text.replace("[expect.train]\nimages = 6", changed))
+    told = command("run", "--model", "toy::one", "--tasks", tmp_path / "t.toml", "--output", tmp_path, "--json")
+    assert said in told.out + told.err
+
+
+def test_a_plugin_of_the_old_entry_point_group_is_told_the_new_one(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "old_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: old-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[cocabench.evaluators]\nold = old_plugin:Old\n")
+    (tmp_path / "t.toml").write_text(task("t", "old", "acc", 'path = "x.tsv"', ""))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    told = command("run", "--model", "demo/clip", "--tasks", tmp_path / "t.toml")
+    assert told.code == 2
+    assert "declared in the entry point group cocabench.evaluators; wanted cocabench.kinds" in told.err
 
 
 def test_shuffled_images_change_no_number(command: Command, models: Path, data: Path, tmp_path: Path) -> None:

@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from pydantic import JsonValue
 
 from cocabench.core.errors import ResultsError, unreadable
-from cocabench.core.types import Estimate, MetricInfo, Record, Signature
-from cocabench.kinds import catalogue
+from cocabench.core.types import Estimate, MetricInfo, Note, Record, Signature
+from cocabench.kinds import every, find
 from cocabench.results import published
-
-PRIMARY = ("t2i_recall@5", "acc1", "acc", "mean_average_precision", "CIDEr")
-"""The primary metric of an imported Record: the first of these that it has, else its first metric."""
 
 
 def made(
@@ -27,7 +24,7 @@ def made(
     metrics: Mapping[str, Estimate],
     protocol: Mapping[str, JsonValue],
     model_parts: Mapping[str, JsonValue],
-    warnings: tuple[str, ...] = (),
+    notes: tuple[Note, ...] = (),
 ) -> Record:
     """Return the Record of one result of another program's file, dated as the file is."""
     names = list(metrics)
@@ -35,7 +32,7 @@ def made(
         task=task,
         model=model,
         evaluator=evaluator,
-        primary=next((name for name in PRIMARY if name in metrics), names[0]),
+        primary=published.primary_of(evaluator, names),
         groups=("imported",),
         signature=Signature(
             protocol={"imported": program, "task": task, "evaluator": evaluator, **protocol},
@@ -43,15 +40,24 @@ def made(
         ),
         metrics=dict(metrics),
         definitions={name: definition(evaluator, name, program) for name in names},
-        warnings=warnings,
+        notes=notes,
         environment={"imported_from": path.name},
         created=datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds"),
     )
 
 
+def kind_of(metrics: Iterable[str]) -> str:
+    """Return the kind of task, the first that is installed, that all metrics are of."""
+    names = list(metrics)
+    found = next((kind for kind in every() if all(kind.metric(name) for name in names)), None)
+    if found is None:
+        raise ResultsError("import", f"no kind of task has {', '.join(names)}", fix="install the package of that kind")
+    return found.name
+
+
 def definition(evaluator: str, name: str, program: str) -> MetricInfo:
     """Return what is known of a metric: our own definition, that of published numbers, or that it is a share."""
-    if found := catalogue.declared(evaluator, name):
+    if found := find(evaluator).metric(name):
         return found.info
     known = published.definitions()
     return known.get(name) or MetricInfo(
