@@ -1,7 +1,7 @@
 """Fixtures that several tests share: the command line in process, small data, small models."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from cocabench import cli
+from cocabench.captioneval import corenlp
 from tests.models.tiny import CLIP, COCA, write_folder
 
 PLUGIN = Path(__file__).parent / "plugin"
@@ -42,6 +43,21 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         return Told(code, captured.out, captured.err)
 
     return run
+
+
+CORENLP = corenlp.find()
+"""The user's, found before the tests get a cache of their own."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep tests out of the user's cache, but for its CoreNLP. The folder's name holds what paths may hold."""
+    folder = tmp_path_factory.mktemp("the cache é")
+    if CORENLP is not None:
+        (folder / CORENLP.name).symlink_to(CORENLP)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COCABENCH_CACHE", str(folder))
+        yield folder
 
 
 @pytest.fixture(autouse=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +13,8 @@ from numpy.typing import NDArray
 
 from cocabench.captioneval import corenlp, jvm, meteor, overlap, spice, tokens
 from cocabench.captioneval.declared import MODEL_BASED, families
+from cocabench.core.cache import Cache, DiskCache, spaces_folder
+from cocabench.core.cachedir import limit
 from cocabench.core.errors import DataError, MetricUnavailableError
 
 Columns = dict[str, NDArray[np.generic]]
@@ -25,31 +27,35 @@ def statistics(
     names: Sequence[str],
     *,
     java: Path | None = None,
+    cache: Cache | None = None,
     corpus: Groups | None = None,
-    tell: Callable[[str], None] | None = None,
 ) -> Columns:
     """Return the columns that the named metrics read, one entry per image; MODEL_BASED ones are made elsewhere.
 
     candidates: (n) captions as generated. references: (n) groups of at least one caption. Both raw, not tokenised.
-    java: the Java to use, instead of the first that fits. corpus: the references that give CIDEr its document
-    frequencies, where they are more than those of these images. tell: called with one line when no more answers can be
-    kept in the cache, else that is logged.
+    java: the Java to use, instead of the first that fits. cache: keeps what Java answered; the user's where none is
+    given. corpus: the references that give CIDEr its document frequencies, where they are more than those of these
+    images.
     """
     _check(candidates, references)
     wanted = families(names)
-    with ThreadPoolExecutor() as pool, jvm.Runner(jvm.find(java), tell) as runner:
-        aligner = meteor.start(references, runner) if "METEOR" in wanted else None
+    with ThreadPoolExecutor() as pool, jvm.Runner(jvm.find(java), cache or _user_cache()) as runner:
+        scorer = meteor.start(references, runner) if "METEOR" in wanted else None
         documents = corpus if corpus is not None and "CIDEr" in wanted else ()
         texts, groups, documents = _tokenise(candidates, references, documents, runner)
         later: list[Future[Columns]] = []
-        if aligner is not None:
-            later.append(pool.submit(meteor.statistics, aligner, texts, groups))
+        if scorer is not None:
+            later.append(pool.submit(meteor.statistics, scorer, texts, groups))
         if "SPICE" in wanted:
             later.append(pool.submit(spice.statistics, texts, groups, runner))
         columns = _without_java(texts, groups, documents or groups, wanted)
         for future in later:
             columns |= future.result()
     return columns
+
+
+def _user_cache() -> DiskCache:
+    return DiskCache(spaces_folder(), limit())
 
 
 def _check(candidates: Sequence[str], references: Groups) -> None:
@@ -85,13 +91,13 @@ def _without_java(texts: Sequence[str], groups: Groups, documents: Groups, wante
 
 @contextmanager
 def preparing(
-    references: Groups, names: Sequence[str], *, java: Path | None = None, tell: Callable[[str], None] | None = None
+    references: Groups, names: Sequence[str], *, java: Path | None = None, cache: Cache | None = None
 ) -> Iterator[None]:
     """Work on the references while the body generates captions, so that ``statistics`` finds them done.
 
     What the body does not wait for is ended, and kept as far as it came. A failure here is left to ``statistics``.
     """
-    with jvm.Runner(jvm.find(java), tell) as runner:
+    with jvm.Runner(jvm.find(java), cache or _user_cache()) as runner:
         thread = threading.Thread(target=_prepare, args=(references, families(names), runner), name="references")
         thread.start()
         try:
@@ -104,10 +110,10 @@ def preparing(
 
 def _prepare(references: Groups, wanted: Sequence[str], runner: jvm.Runner) -> None:
     try:
-        aligner = meteor.start(references, runner) if "METEOR" in wanted else None
+        scorer = meteor.start(references, runner) if "METEOR" in wanted else None
         _, groups, _ = _tokenise([], references, (), runner)
-        if aligner is not None:
-            meteor.statistics(aligner, [""] * len(groups), groups)
+        if scorer is not None:
+            meteor.statistics(scorer, [""] * len(groups), groups)
         if "SPICE" in wanted:
             spice.parse([caption for group in groups for caption in group], runner)
     except MetricUnavailableError:

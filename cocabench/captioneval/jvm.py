@@ -14,11 +14,13 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from cocabench.captioneval import cache
+from cocabench.core.cache import Cache, get_or_compute, key_of
 from cocabench.core.errors import MetricUnavailableError
+from cocabench.core.temporary import temporary_folder
 
 OLDEST = 11
 MODULES = frozenset({"java.base", "java.desktop", "java.logging", "java.management", "java.sql", "java.xml"})
@@ -147,7 +149,6 @@ def command(java: Java, job: Job) -> list[str]:
         "-Dstdout.encoding=UTF-8",
         "-Duser.language=en",
         "-Duser.country=US",
-        f"-Djava.io.tmpdir={cache.temporary()}",
         *job.options,
         "-cp",
         os.pathsep.join(map(str, job.classpath)),
@@ -159,20 +160,26 @@ def command(java: Java, job: Job) -> list[str]:
 class Runner:
     """Starts jobs on one Java and ends them all when it is left, also by an error or Ctrl-C in another thread.
 
-    kept: what it answered earlier; tell is called with one line when nothing more can be kept.
+    cache: keeps the answers of jobs, see ``answers``.
     """
 
-    def __init__(self, java: Java, tell: Callable[[str], None] | None = None) -> None:
-        self.java, self.kept = java, cache.Kept(tell)
+    def __init__(self, java: Java, cache: Cache) -> None:
+        self.java, self.cache = java, cache
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
+        self._at_exit = ExitStack()
 
     def __enter__(self) -> Runner:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+        self._at_exit.close()
+
+    def folder(self) -> Path:
+        """Return a new temporary folder, which is removed when the Runner is left."""
+        return self._at_exit.enter_context(temporary_folder("cocabench-java-"))
 
     def close(self) -> None:
         """End all jobs, and start no more."""
@@ -184,6 +191,22 @@ class Runner:
     def run(self, job: Job, lines: Sequence[str]) -> list[str]:
         """Run job on lines of input and return its lines of output."""
         return Process(self, job).communicate(lines)
+
+    def answers(
+        self, program: str, texts: Sequence[str], compute: Callable[[list[str]], list[str]], *, batch: int = 1 << 20
+    ) -> list[str]:
+        """Return compute's answer for every text, from the cache where it is there.
+
+        program: with its version; names the cache's space. compute maps at most batch distinct texts to as many
+        answers. Every batch is saved when it is done, so that an interrupted run resumes there.
+        """
+
+        def encoded(places: list[int]) -> list[bytes]:
+            return [answer.encode() for answer in compute([texts[i] for i in places])]
+
+        keys = [key_of(text) for text in texts]
+        found = get_or_compute(self.cache, program, keys, encoded, batch=batch, label=program)
+        return [answer.decode() for answer in found]
 
     @property
     def closed(self) -> bool:

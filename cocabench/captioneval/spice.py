@@ -79,7 +79,7 @@ def parse(captions: Sequence[str], runner: jvm.Runner) -> list[str]:
     def compute(unknown: list[str]) -> list[str]:
         return runner.run(_parse_job(len(unknown)), [json.dumps(caption) for caption in unknown])
 
-    return runner.kept.through(VERSION, captions, compute, batch=BATCH)
+    return runner.answers(VERSION, captions, compute, batch=BATCH)
 
 
 def _parse_job(number: int) -> jvm.Job:

@@ -40,7 +40,7 @@ def tokenise(captions: Sequence[str], runner: jvm.Runner) -> list[str]:
     """
     known = {caption: tokens for caption in set(captions) if (tokens := _plain(caption)) is not None}
     others = [caption for caption in captions if caption not in known]
-    answers = runner.kept.through(VERSION, [LINE_ENDS.sub(" ", caption) for caption in others], partial(_run, runner))
+    answers = runner.answers(VERSION, [LINE_ENDS.sub(" ", caption) for caption in others], partial(_run, runner))
     known.update(zip(others, answers, strict=True))
     return [known[caption] for caption in captions]
 

@@ -22,23 +22,24 @@ def info(
     as_json: Json = False,
 ) -> None:
     """Where features and caption scores are kept, and how large they are."""
-    from cocabench.captioneval import cache as scores
     from cocabench.core import cachedir
+    from cocabench.core.cache import DiskCache, spaces_folder
     from cocabench.models.features import existing, folder
 
-    where, cache_there, kept = cachedir.location(), existing(folder()), scores.usage()
+    where, cache_there = cachedir.location(), existing(folder())
     held = cache_there.usage() if cache_there else []
+    spaces = DiskCache(spaces_folder(), cachedir.limit()).usage()
     if as_json:
         rows = [one._asdict() for one in held]
-        table = {"folder": str(where), "limit": cachedir.limit(), "collections": rows, "captions": kept._asdict()}
+        table = {"folder": str(where), "limit": cachedir.limit(), "collections": rows}
+        table |= {"spaces": [one._asdict() for one in spaces]}
         print(json.dumps(table, ensure_ascii=False))
         return
     lines = [[escape(one.label), f"{one.features:,}", _size(one.size), _date(one.used)] for one in held]
-    if kept.size:
-        lines.append(["caption scores", f"{kept.scores:,}", _size(kept.size), _date(kept.used)])
+    lines += [[escape(one.label), f"{one.entries:,}", _size(one.size), _date(one.used)] for one in spaces]
     if lines:
         print_table(["kept", "entries", "size", "last used"], lines)
-    total = _size(sum(one.size for one in held) + kept.size)
+    total = _size(sum(one.size for one in held) + sum(one.size for one in spaces))
     out.print(
         f"{escape(str(where))}: {total} of at most {_size(cachedir.limit())} (COCABENCH_CACHE_GB)", soft_wrap=True
     )
@@ -47,13 +48,13 @@ def info(
 @app.command()
 def clear(cache: Cache = None) -> None:
     """Remove all features and caption scores that are kept. Results stay, and what `cocabench setup` fetched."""
-    from cocabench.captioneval import cache as scores
     from cocabench.core import cachedir
+    from cocabench.core.cache import DiskCache, spaces_folder
     from cocabench.models.features import clear as remove
     from cocabench.models.features import folder
 
     try:
-        freed = remove(folder()) + scores.clear()
+        freed = remove(folder()) + DiskCache(spaces_folder(), cachedir.limit()).clear()
     except OSError as error:
         raise ResultsError(str(error.filename), f"cannot be removed ({error.strerror})") from None
     out.print(f"{escape(str(cachedir.location()))}: {_size(freed)} removed", soft_wrap=True)

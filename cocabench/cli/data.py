@@ -49,7 +49,7 @@ def table(
     download: Download = False,
 ) -> None:
     """A table of filepath and title, a row per caption. The loader's keys follow as options (--path, --split …)."""
-    from cocabench.train.export import write_table
+    from cocabench.train.data import write_table
 
     dataset = _dataset(loader, context.args, data_root, limit, download)
     written = write_table(dataset, output, images=images)
@@ -71,7 +71,7 @@ def webdataset(
     download: Download = False,
 ) -> None:
     """Shards with a sample per caption. The loader's keys follow as options (--path, --split …)."""
-    from cocabench.train.export import write_shards
+    from cocabench.train.data import write_shards
 
     dataset = _dataset(loader, context.args, data_root, limit, download)
     written = write_shards(dataset, output, samples=samples, seed=seed)
@@ -82,7 +82,7 @@ def webdataset(
 
 def _dataset(loader: str, words: list[str], root: Path, limit: int | None, download: bool) -> Dataset:
     from cocabench.data.base import limited
-    from cocabench.train.export import build
+    from cocabench.train.data import build
 
     dataset = limited(build(loader, _keys(words), root, download=download), limit, 0)
     for note in dataset.notes:

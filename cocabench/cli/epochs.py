@@ -20,7 +20,7 @@ def follow(
 
     Exits with 1 where one failed, and with 130 after Ctrl-C.
     """
-    from cocabench.train.arrivals import arrivals
+    from cocabench.train.checkpoints import arrivals
 
     if len(models) != 1 or any(mark in models[0] for mark in ",:"):
         raise UsageError("--watch", f"--model {','.join(models)}", wanted="the architecture alone: --model ViT-B-32")

@@ -43,7 +43,7 @@ def models(as_json: Json = False) -> None:
     import open_clip
 
     from cocabench.demo import MODELS
-    from cocabench.models.open_clip.defaults import default_tag
+    from cocabench.models.open_clip.blueprint import default_tag
 
     rows = [[f"demo/{name}", "", "comes with cocabench"] for name in MODELS]
     for name in open_clip.list_models():

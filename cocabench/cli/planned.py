@@ -57,8 +57,9 @@ def _images(job: Job) -> int:
 def _kept(job: Job, settings: Settings, machine: Hardware) -> int:
     """Return how many images of a ready job the cache holds features of; captioning reads its images in any case."""
     from cocabench.models.features import collection, existing
+    from cocabench.run.plan import DECODED
 
-    if not (job.data and job.signature and settings.cache) or "caption" in job.task.kind.needs():
+    if not (job.data and job.signature and settings.cache) or job.task.kind.needs() & DECODED:
         return 0
     if (cache := existing(settings.cache)) is None:
         return 0

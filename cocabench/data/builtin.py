@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import random
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -104,17 +104,22 @@ def _samples(folder: Path) -> list[tuple[dict[str, Any], OnWhiteImage]]:
     shards = sorted(folder.glob("emoji-*.tar*"))
     if not shards:
         raise MissingDataError(str(folder), "no emoji-*.tar shards", fix="reinstall cocabench")
-    return [sample for shard in shards for sample in _read(shard)]
+    return [
+        (info, OnWhiteImage(BytesImage(png, f"{shard}:{info['id']}.png")))
+        for shard in shards
+        for info, png in read_shards([shard])
+    ]
 
 
-def _read(shard: Path) -> Iterator[tuple[dict[str, Any], OnWhiteImage]]:
-    with tarfile.open(shard) as tar:
-        members = {member.name: tar.extractfile(member) for member in tar}
-        content = {name: file.read() for name, file in members.items() if file is not None}
-    for name, text in content.items():
-        if name.endswith(".json"):
-            picture = name.removesuffix(".json") + ".png"
-            yield json.loads(text), OnWhiteImage(BytesImage(content[picture], f"{shard}:{picture}"))
+def read_shards(paths: Iterable[Path]) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Yield the record and the PNG of every emoji, in the order of the shards."""
+    for path in paths:
+        with tarfile.open(path) as tar:
+            members = {member.name: tar.extractfile(member) for member in tar}
+            content = {name: file.read() for name, file in members.items() if file is not None}
+        for name, text in content.items():
+            if name.endswith(".json"):
+                yield json.loads(text), content[name.removesuffix(".json") + ".png"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from functools import cache
 
 from cocabench.core.errors import CocabenchError
 from cocabench.kinds.base import Kind
-from cocabench.specs.registry import KINDS, entry_points
+from cocabench.specs.registry import entry_points
 
 
 def find(name: str) -> type[Kind]:
@@ -20,13 +20,13 @@ def find(name: str) -> type[Kind]:
 
 def every() -> list[type[Kind]]:
     """Return every kind that is installed, in the order in which they are shown."""
-    names = entry_points(KINDS, tuple(sys.path)).names
+    names = entry_points("kinds", tuple(sys.path)).names
     return sorted((find(name) for name in names), key=lambda kind: (kind.shown.order, kind.name))
 
 
 @cache
 def _find(name: str, path: tuple[str, ...]) -> type[Kind]:
-    points = [point for point in entry_points(KINDS, path) if point.name == name]
+    points = [point for point in entry_points("kinds", path) if point.name == name]
     if len({point.value for point in points}) > 1:
         owners = " and ".join(point.value for point in points)
         raise CocabenchError(f"kind {name}", f"declared by {owners}", wanted="one", fix="uninstall one of the packages")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Annotated, Any, ClassVar, Literal, cast
 
@@ -12,6 +12,8 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from cocabench import captioneval as captions
 from cocabench.captioneval import clipscore, health, meteor, overlap, spice
+from cocabench.core.cache import DiskCache, spaces_folder
+from cocabench.core.cachedir import limit
 from cocabench.core.errors import UnknownNameError
 from cocabench.core.signature import digest_lines
 from cocabench.core.types import (
@@ -237,7 +239,7 @@ class Captioning(Kind):
     def _captions(self, model: Model, data: Dataset, context: Context) -> tuple[Captions, list[Example]]:
         """Return the captions and the examples that they are of; the references are worked on meanwhile."""
         names, references = self._able(), [example.texts for example in data.examples]
-        meanwhile = captions.preparing(references, names, tell=_teller(context)) if names else nullcontext()
+        meanwhile = captions.preparing(references, names, cache=_cache(context)) if names else nullcontext()
         with meanwhile:
             images = [example.image for example in data.examples]
             options = {name: getattr(self, name) for name in OPTIONS}
@@ -276,9 +278,9 @@ class Captioning(Kind):
         return options | ({"prompt": self.prompt} if self.prompt else {})
 
 
-def _teller(context: Context) -> Callable[[str], None]:
-    """Return what keeps a sentence on the cache of caption scores as a note."""
-    return lambda text: context.note(Note("cache", text))
+def _cache(context: Context) -> DiskCache:
+    """Return the user's cache, whose notes stand beside the numbers."""
+    return DiskCache(spaces_folder(), limit(), context.note)
 
 
 def _scored(
@@ -287,7 +289,7 @@ def _scored(
     """Score captions against their references; CIDEr's document frequencies are those of the whole corpus."""
     more = [e.texts for e in corpus] if len(corpus) > len(examples) else None
     references = [e.texts for e in examples]
-    return captions.statistics(texts, references, names, corpus=more, tell=_teller(context))
+    return captions.statistics(texts, references, names, corpus=more, cache=_cache(context))
 
 
 def clip_scores(

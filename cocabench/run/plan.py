@@ -30,6 +30,9 @@ WORDS: Mapping[Ability, str] = {
     "profile": "be profiled",
     "score_captions": "score captions",
 }
+DECODED: frozenset[Ability] = frozenset({"caption", "score_captions"})
+"""What the decoder does; it encodes the images on the way."""
+
 EXTRA_DATA = "extra_data"
 """Where a protocol holds the fingerprints of a kind's further splits."""
 
@@ -218,7 +221,7 @@ def _captions_first(tasks: Sequence[Prepared]) -> list[Prepared]:
     """Put each captioning task before the first other one that reads an image of its own."""
     ordered: list[Prepared] = []
     for task, data in tasks:
-        own = _images(data) if "caption" in task.kind.needs() else set()
+        own = _images(data) if task.kind.needs() & DECODED else set()
         readers = (i for i, (other, its) in enumerate(ordered) if own and _reads(other, its, own))
         ordered.insert(next(readers, len(ordered)), (task, data))
     return ordered
@@ -226,7 +229,7 @@ def _captions_first(tasks: Sequence[Prepared]) -> list[Prepared]:
 
 def _reads(task: Task, data: Data | CocabenchError, images: set[str]) -> bool:
     """Tell whether a task that does not caption reads one of the images."""
-    return "caption" not in task.kind.needs() and not images.isdisjoint(_images(data))
+    return not task.kind.needs() & DECODED and not images.isdisjoint(_images(data))
 
 
 def _images(data: Data | CocabenchError) -> set[str]:

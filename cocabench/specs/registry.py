@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol, cast, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args, runtime_checkable
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
@@ -68,34 +68,36 @@ class Task:
         return cast(Loader, type(loader).model_validate(table | {"split": split}))
 
 
-KINDS, DATASETS, MODELS, OLD_KINDS = (f"cocabench.{name}" for name in ("kinds", "datasets", "models", "evaluators"))
-"""Entry point groups; OLD_KINDS is what the first edition called KINDS."""
+SAID = {"kinds": "evaluator", "datasets": "loader", "models": "model plugin"}
+"""What the members of an entry point group ``cocabench.…`` are called in task files and on the command line."""
 
-_SAID = {KINDS: "evaluator", DATASETS: "loader", MODELS: "model plugin"}
+OLD_KINDS = "evaluators"
+"""What the first edition called the group ``kinds``."""
 
 
-def entry(group: str, name: str) -> Any:
+def entry(group: Literal["kinds", "datasets", "models"], name: str) -> Any:
     """Return the object that an entry point of a group names; UnknownNameError with the closest names if none does."""
     points = entry_points(group, tuple(sys.path))
     if name not in points.names:
-        if group == KINDS and name in (old := entry_points(OLD_KINDS, tuple(sys.path))).names:
-            got = f"{old[name].value} is declared in the entry point group {OLD_KINDS}"
-            raise UsageError(f"evaluator {name}", got, wanted=KINDS, fix="rename the group there and install it again")
-        raise UnknownNameError(_SAID[group], name, sorted(points.names))
+        if group == "kinds" and name in (old := entry_points(OLD_KINDS, tuple(sys.path))).names:
+            got = f"{old[name].value} is declared in the entry point group cocabench.{OLD_KINDS}"
+            fix = "rename the group there and install it again"
+            raise UsageError(f"evaluator {name}", got, wanted="cocabench.kinds", fix=fix)
+        raise UnknownNameError(SAID[group], name, sorted(points.names))
     return points[name].load()
 
 
 @cache
 def entry_points(group: str, path: tuple[str, ...]) -> metadata.EntryPoints:
     """Return what the packages on sys.path (path) declare: to ask them takes 5 ms, and every task file asks twice."""
-    return metadata.entry_points(group=group)
+    return metadata.entry_points(group=f"cocabench.{group}")
 
 
 def task_folders() -> list[Path]:
     """Return the wheel's or the checkout's task folder, then the plugins'."""
     package = Path(str(resources.files("cocabench")))
     shipped = next(p for p in (package / "_tasks", package.parent / "tasks") if p.is_dir())
-    plugins = (Path(str(resources.files(point.value))) for point in entry_points("cocabench.tasks", tuple(sys.path)))
+    plugins = (Path(str(resources.files(point.value))) for point in entry_points("tasks", tuple(sys.path)))
     return [shipped, *plugins]
 
 
@@ -119,8 +121,8 @@ def _task(table: dict[str, Any], path: Path, found: list[str]) -> Task | None:
     data = {key: _relative(value, path) for key, value in data.items()}
     params = table.get("params", {}) if isinstance(table.get("params", {}), dict) else {}
     params = {key: _relative(value, path) for key, value in params.items()}
-    loader = _made(DATASETS, data.pop("loader", None), "data.", "data.loader", data, found)
-    kind = cast("Kind | None", _made(KINDS, table.get("evaluator"), "params.", "evaluator", params, found))
+    loader = _made("datasets", data.pop("loader", None), "data.", "data.loader", data, found)
+    kind = cast("Kind | None", _made("kinds", table.get("evaluator"), "params.", "evaluator", params, found))
     if isinstance(spec, TaskSpec) and kind is not None:
         found += _unknown_counts(spec.expect, kind)
     if found:
@@ -164,7 +166,9 @@ def _checked(model: type[BaseModel], table: dict[str, Any], prefix: str, found: 
         return None
 
 
-def _made(group: str, name: Any, prefix: str, key: str, table: dict[str, Any], found: list[str]) -> BaseModel | None:
+def _made(
+    group: Literal["kinds", "datasets"], name: Any, prefix: str, key: str, table: dict[str, Any], found: list[str]
+) -> BaseModel | None:
     """Make the kind or loader that the file names from its table, collecting what is wrong."""
     if not isinstance(name, str):
         found.append(f"{key}: missing" if name is None else f"{key}: got {name!r}; wanted a name")
@@ -277,7 +281,7 @@ def model_sources(specs: Iterable[ModelSpec], *, quick_gelu: bool | None = None,
     """
     found: list[Source] = []
     for spec in specs:
-        library: ModelLibrary = entry(MODELS, spec.name if spec.kind is WeightsKind.PLUGIN else "open_clip")
+        library: ModelLibrary = entry("models", spec.name if spec.kind is WeightsKind.PLUGIN else "open_clip")
         try:
             found += library(replace(spec, quick_gelu=quick_gelu), download=download)
         except ModelError as error:

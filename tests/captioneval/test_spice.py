@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from cocabench.captioneval import corenlp, jvm, spice, tokens
-from tests.captioneval.conftest import CORENLP
 from tests.captioneval.sentences import pictures
+from tests.conftest import CORENLP
 
 NAN = float("nan")
 

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from cocabench import captioneval as captions
-from cocabench.captioneval import corenlp, jvm, overlap, tokens
+from cocabench.captioneval import corenlp, jvm, meteor, overlap, tokens
+from cocabench.core.cache import MemoryCache
 from cocabench.core.errors import DataError, UnknownNameError
 from cocabench.metrics.base import estimate
-from tests.captioneval.conftest import CORENLP, table
+from tests.captioneval.conftest import table
 from tests.captioneval.sentences import pictures
+from tests.conftest import CORENLP
 
 WITHOUT_SPICE = list(captions.NAMES[:-1])
 CAPTION_COLUMNS = {"METEOR": "meteor", "ROUGE-L": "rouge_l", "CIDEr": "cider"} | {
@@ -134,7 +136,7 @@ def test_only_what_is_asked_for_is_computed() -> None:
 
 
 @pytest.mark.slow
-def test_paths_with_spaces_and_umlauts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> None:
+def test_paths_with_spaces_and_umlauts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if pycocoevalcap and this package were installed in such a folder."""
     links = {
         tmp_path / "spät er": jvm.jar("meteor", "meteor-1.5.jar").parents[1],
@@ -145,28 +147,29 @@ def test_paths_with_spaces_and_umlauts(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(jvm, "jar", lambda *parts: Path(tmp_path / "spät er", *parts))
     monkeypatch.setattr(jvm, "OWN_JAR", tmp_path / "o wn" / jvm.OWN_JAR.name)
     monkeypatch.setenv("LC_ALL", "C")
-    columns = captions.statistics(["kids ride bikes"], [["children are riding a bicycle"]], ["METEOR"])
+    columns = captions.statistics(
+        ["kids ride bikes"], [["children are riding a bicycle"]], ["METEOR"], cache=MemoryCache()
+    )
     assert columns["meteor_stem_test_content"][0] == 1
     assert columns["meteor_paraphrase_test_content"][0] == 1
     assert columns["meteor"][0] == pytest.approx(0.1923996263018105)
 
 
 @pytest.mark.slow
-def test_references_are_prepared_beside_the_body(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    references = [["a dog (running)"], ["a cat & a dog"]]
-    with captions.preparing(references, ["METEOR", "CIDEr"]):
+def test_references_are_prepared_beside_the_body(java: jvm.Java) -> None:
+    references, cache = [["a dog (running)"], ["a cat & a dog"]], MemoryCache()
+    with captions.preparing(references, ["METEOR", "CIDEr"], cache=cache):
         time.sleep(0.1)
-    assert len(list((empty_cache / "captions" / "meteor").glob("*.gz"))) == 1
-    asked: list[str] = []
-    original = tokens._run
-    monkeypatch.setattr(tokens, "_run", lambda runner, lines: asked.extend(lines) or original(runner, lines))
-    captions.statistics(["a dog (walking)", "a cat"], references, ["METEOR"])
-    assert asked == ["a dog (walking)"]
+    assert len(cache.spaces[meteor.TABLES]) == 1
+    with jvm.Runner(java, cache) as runner:
+        runner.close()
+        found = tokens.tokenise([text for group in references for text in group], runner)
+    assert found == ["a dog -lrb- running -rrb-", "a cat & a dog"]
 
 
-def test_an_error_in_the_body_does_not_wait_for_java(empty_cache: Path) -> None:
+def test_an_error_in_the_body_does_not_wait_for_java() -> None:
     start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), captions.preparing([["a dog"]], ["METEOR"]):
+    with pytest.raises(KeyboardInterrupt), captions.preparing([["a dog"]], ["METEOR"], cache=MemoryCache()):
         raise KeyboardInterrupt
     assert time.monotonic() - start < 2
 

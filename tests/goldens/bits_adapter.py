@@ -22,8 +22,7 @@ from cocabench.data.builtin import Emoji
 from cocabench.data.images import FileImage
 from cocabench.models.features import Cached, open_cache
 from cocabench.models.hardware import hardware
-from cocabench.models.open_clip.decode import generate
-from cocabench.models.open_clip.text import encode_tokens
+from cocabench.models.open_clip import encode_tokens, generate
 from cocabench.run.plan import _identity
 from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models

@@ -14,10 +14,10 @@ from cocabench.data.builtin import Synthetic
 from cocabench.kinds.efficiency import METRICS, Efficiency
 from cocabench.metrics.base import Samples, estimate
 from cocabench.models.base import Model
-from cocabench.models.costs import Peak, gflops, parameters, seconds, training_step
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.blueprint import blueprint
 from cocabench.models.open_clip.build import meta_network
+from cocabench.models.profiling import Peak, gflops, parameters, seconds, training_step
 from cocabench.models.training import saved_bytes, shapes_of
 from cocabench.results.efficiency import sentences, training_costs
 from cocabench.results.published import profile

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import cocabench
-from cocabench.captioneval.cache import Kept
+from cocabench.core.cache import DiskCache, spaces_folder
 from cocabench.core.errors import ResultsError
 from cocabench.models.features import Cached
 from cocabench.models.hardware import hardware
@@ -560,15 +560,15 @@ def test_the_cache_is_shown_and_cleared(
     monkeypatch.setenv("COCABENCH_CACHE", str(tmp_path / "cache"))
     assert "0.0 MB of at most 10.0 GB" in command("cache", "info").out
     run(command, models, data, tmp_path)
-    Kept().through("x", ["a caption"], list)
+    DiskCache(spaces_folder(), 10**9).put("x", {b"a caption": b"its tokens"}, label="caption tokens")
     told = command("cache", "info")
     assert f"{models / 'clip'} images" in told.out
-    assert "caption scores" in told.out
+    assert "caption tokens" in told.out
     collections = json.loads(command("cache", "info", "--json").out)["collections"]
     assert sorted(one["features"] for one in collections) == [12, 24]
     assert "removed" in command("cache", "clear").out
     left = json.loads(command("cache", "info", "--json").out)
-    assert (left["collections"], left["captions"]["size"]) == ([], 0)
+    assert (left["collections"], left["spaces"]) == ([], [])
 
 
 def test_a_dry_run_tells_which_images_are_known(command: Command, models: Path, data: Path, tmp_path: Path) -> None:

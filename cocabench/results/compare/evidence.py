@@ -92,6 +92,5 @@ def _hashed(samples: pd.DataFrame) -> pd.DataFrame:
 
 def _size(samples: pd.DataFrame) -> int:
     """Return how many numbers samples hold, those in lists among them."""
-    objects = samples.select_dtypes(object).drop(columns="domain", errors="ignore")
-    sizes = (column.map(lambda value: np.size(value), na_action="ignore").sum() for _, column in objects.items())
-    return samples.size + int(sum(sizes))
+    lists = [column for name, column in samples.items() if column.dtype == object and name != "domain"]
+    return samples.size + sum(int(column.map(np.size, na_action="ignore").sum()) for column in lists)

@@ -1,8 +1,8 @@
 """Texts to features, each distinct text once, and of texts that begin alike the beginning once.
 
 open_clip pads every text to the context length (77) and computes the padding. In a causal tower nothing behind the
-position that is read can change it: there a text is cut, and shares what it has in common with others (tree.py), or,
-where the tower's blocks are not standard ones, is cut to the longest of its batch (cut.py). Towers without a causal
+position that is read can change it: there a text is cut, and shares what it has in common with others, or,
+where the tower's blocks are not standard ones, is cut to the longest of its batch. Towers without a causal
 mask, that pool all positions or the last one, or that are not open_clip's own run at full length.
 """
 
@@ -16,9 +16,47 @@ from torch import Tensor
 
 from cocabench.core.types import Progress, silent
 from cocabench.models.open_clip.build import Tokenizer
-from cocabench.models.open_clip.text.cut import Cut
-from cocabench.models.open_clip.text.tower import tower
-from cocabench.models.open_clip.text.tree import Tree, has_standard_blocks
+from cocabench.models.open_clip.tree import Tower, Tree, has_standard_blocks, tower
+
+BATCH_TOKENS = 256 * 77
+"""Token positions in a batch."""
+
+
+class Cut:
+    """A causal tower in length buckets."""
+
+    def __init__(self, tower: Tower) -> None:
+        self._tower = tower
+
+    def batches(self, token_ids: Tensor) -> Iterator[Tensor]:
+        """Yield rows (k,) of about one length, the longest first."""
+        lengths = self._tower.lengths(token_ids)
+        order = lengths.argsort(descending=True, stable=True)
+        start = 0
+        while start < len(order):
+            rows = max(1, BATCH_TOKENS // int(lengths[order[start]]))
+            yield order[start : start + rows]
+            start += rows
+
+    def __call__(self, token_ids: Tensor) -> Tensor:
+        """Return features (k, d), computing no position behind the longest text."""
+        lengths = self._tower.lengths(token_ids)
+        hidden = self._hidden(token_ids, int(lengths.max()))
+        read = lengths - 1 if self._tower.pool != "cls" else torch.full_like(lengths, -1)
+        return self._tower.features(hidden[torch.arange(len(hidden), device=hidden.device), read])
+
+    def _hidden(self, token_ids: Tensor, length: int) -> Tensor:
+        """Return the last layer (k, length, width), with a CLS token one position more."""
+        text, ids = self._tower.text, token_ids[:, :length]
+        dtype = text.transformer.get_cast_dtype()
+        x = text.token_embedding(ids).to(dtype) + text.positional_embedding[:length].to(dtype)
+        mask = text.attn_mask[:length, :length]
+        if self._tower.pool == "cls":
+            cls = text.cls_emb.to(dtype) + text.positional_embedding[token_ids.shape[1]].to(dtype)
+            x = torch.cat([x, cls.expand(len(x), 1, -1)], dim=1)
+            mask = text.attn_mask[: length + 1, : length + 1] + text._build_additive_mask(ids, length + 1, dtype)
+        return torch.as_tensor(text.transformer(x, attn_mask=mask))
+
 
 Encode = Callable[[Tensor], Tensor]
 """token_ids (k, context_length) -> features (k, d)."""

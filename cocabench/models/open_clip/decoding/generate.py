@@ -11,6 +11,8 @@ cross-attention keys are computed once and not per beam, beam groups that cannot
 finished images leave the batch.
 """
 
+from __future__ import annotations
+
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -18,20 +20,18 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from cocabench.specs.decoding import DEFAULTS, MAX_SEQ_LEN, Decoding, GenerationType
-
-from .decoding.beams import Caption, beam_search
-from .decoding.likelihood import CaptionLogprob, logprobs
-from .decoding.options import (
+from cocabench.models.open_clip.decoding.likelihood import CaptionLogprob, logprobs
+from cocabench.models.open_clip.decoding.options import (
     DecodeOptions,
     SpecialTokens,
     check_images,
     check_text,
     special_tokens,
 )
-from .decoding.sampling import sample
-from .decoding.steps import Stepping, Steps, prepare
-from .decoding.towers import context_limit
+from cocabench.models.open_clip.decoding.search import Caption, beam_search, sample
+from cocabench.models.open_clip.decoding.steps import Stepping, Steps, prepare
+from cocabench.models.open_clip.decoding.towers import context_limit
+from cocabench.specs.decoding import DEFAULTS, MAX_SEQ_LEN, Decoding, GenerationType
 
 __all__ = [
     "CaptionLogprob",

@@ -13,7 +13,7 @@ from cocabench.core.types import Dataset, Example
 from cocabench.data.images import BytesImage, FileImage, OnWhiteImage
 from cocabench.data.tables import Csv, Tsv
 from cocabench.data.webdataset import WebDataset
-from cocabench.train.export import build, write_shards, write_table
+from cocabench.train.data import build, write_shards, write_table
 from tests.conftest import Command
 from tests.data.drawing import draw, encoded, write
 

@@ -1,8 +1,13 @@
-"""Beam search and group (diverse) beam search, with the bookkeeping of transformers 4.49's BeamSearchScorer.
+"""Beam search (legacy, textbook, diverse), greedy decoding and seeded sampling, as open_clip's `CoCa.generate` has it.
 
-The search runs on Python numbers: one transfer per step and group, and sums that equal the reference's to the bit.
-Shapes: b images still searched, g beams per group, n = groups * g beams, V vocabulary.
+Beams are kept in the books of transformers 4.49's BeamSearchScorer, on Python numbers: one transfer per step and group,
+and sums that equal the reference's to the bit. Functions on next-token logits (r, V) follow transformers 4.49's
+processors of the same names.
+
+Shapes: b images, a of them unfinished, g beams per group, n = groups * g beams, V vocabulary.
 """
+
+from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -10,9 +15,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from .logits import forbid, penalise_repetition
-from .options import DecodeOptions, SpecialTokens
-from .steps import Steps
+from cocabench.models.open_clip.decoding.options import DecodeOptions, SpecialTokens
+from cocabench.models.open_clip.decoding.steps import Steps
 
 IMPOSSIBLE = -1e9  # transformers' score of the beams that are copies at the first step
 
@@ -180,3 +184,88 @@ def _next_inputs(images: list[list[Group]], size: int, first: bool, device: torc
         parents = [[i * size + p for i, group in enumerate(groups) for p in group.parents] for groups in images]
     both = torch.tensor([tokens, parents], device=device)
     return both[0], both[1]
+
+
+def sample(
+    steps: Steps, prompt: Tensor, options: DecodeOptions, tokens: SpecialTokens, *, fixed_output_length: bool
+) -> tuple[Tensor, Tensor]:
+    """Return captions (b, length), padded after their end, and scores (b,).
+
+    A caption ends with the end token or with a generated pad; at seq_len the end token is forced. Score: the sum of
+    the generated tokens' log-probabilities under the unfiltered model, divided by the caption's length.
+    Random numbers are drawn in upstream's order, so a seed gives what it gives there after `torch.manual_seed`.
+    """
+    generator = torch.Generator(prompt.device).manual_seed(options.seed)
+    captions, totals = prompt, torch.zeros(len(prompt), device=prompt.device)
+    lengths = torch.full_like(totals, prompt.shape[1])
+    alive = _unfinished(prompt[:, -1:], tokens)
+    if len(alive) < len(prompt):
+        steps.keep(alive)
+    logits = steps.start(prompt[alive])[:, 0] if len(alive) else None
+    while logits is not None or fixed_output_length:
+        column = torch.full_like(captions[:, :1], tokens.pad)
+        if logits is not None:
+            chosen = _choose(logits, captions[alive], options, tokens, generator)
+            column[alive] = chosen
+            totals[alive] += logits.float().log_softmax(-1).gather(1, chosen)[:, 0]
+            lengths[alive] += 1
+        captions = torch.cat([captions, column], dim=1)
+        if captions.shape[1] >= options.seq_len:
+            break
+        if logits is not None:
+            going = _unfinished(chosen, tokens)
+            if len(going) < len(chosen):
+                steps.keep(going)
+            alive, chosen = alive[going], chosen[going]
+            logits = steps.extend(chosen, torch.zeros_like(chosen))[:, 0] if len(alive) else None
+    return captions, totals / lengths
+
+
+def _unfinished(last: Tensor, tokens: SpecialTokens) -> Tensor:
+    """Return the rows whose last token (a, 1) is neither end nor pad."""
+    return ((last != tokens.end) & (last != tokens.pad))[:, 0].nonzero()[:, 0]
+
+
+def _choose(
+    logits: Tensor, captions: Tensor, options: DecodeOptions, tokens: SpecialTokens, generator: torch.Generator
+) -> Tensor:
+    """Return the next token of each unfinished caption: logits (a, V), captions (a, length) -> (a, 1)."""
+    shown = captions[:, -options.max_seq_len :]
+    if shown.shape[1] + 1 == options.seq_len:
+        return torch.full_like(captions[:, :1], tokens.end)
+    if shown.shape[1] < options.min_seq_len:
+        logits = forbid(logits, tokens.end)
+    if options.repetition_penalty != 1:
+        logits = penalise_repetition(logits, shown, options.repetition_penalty)
+    if options.generation_type == "greedy":
+        return logits.argmax(dim=-1, keepdim=True)
+    top_k = options.generation_type == "top_k"
+    logits = keep_top_k(logits, options.top_k) if top_k else keep_top_p(logits, options.top_p)
+    return torch.multinomial((logits / options.temperature).softmax(-1), 1, generator=generator)
+
+
+def forbid(logits: Tensor, token: int) -> Tensor:
+    """Return logits with one token at -inf (MinLengthLogitsProcessor, where the text is still too short)."""
+    forbidden = logits.clone()
+    forbidden[:, token] = float("-inf")
+    return forbidden
+
+
+def penalise_repetition(logits: Tensor, tokens: Tensor, penalty: float) -> Tensor:
+    """Divide positive and multiply negative logits of tokens (r, length) by the penalty (Keskar et al. 2019)."""
+    score = logits.gather(1, tokens)
+    return logits.scatter(1, tokens, torch.where(score < 0, score * penalty, score / penalty))
+
+
+def keep_top_k(logits: Tensor, k: int) -> Tensor:
+    """Set all but the k largest logits to -inf; ties with the k-th stay."""
+    threshold = logits.topk(min(k, logits.shape[-1])).values[:, -1:]
+    return logits.masked_fill(logits < threshold, float("-inf"))
+
+
+def keep_top_p(logits: Tensor, p: float) -> Tensor:
+    """Keep the smallest set of most likely tokens whose probability reaches p, at least one (Holtzman et al. 2020)."""
+    ascending, order = logits.sort(descending=False)
+    drop = ascending.softmax(-1).cumsum(-1) <= 1 - p
+    drop[:, -1:] = False
+    return logits.masked_fill(drop.scatter(1, order, drop), float("-inf"))

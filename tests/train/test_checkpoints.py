@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from cocabench.core.errors import MissingDataError
-from cocabench.train.arrivals import arrivals
+from cocabench.train.checkpoints import arrivals
 from tests.conftest import Command
 from tests.models.tiny import CLIP, random_network, write_architecture, write_training_checkpoint
 
@@ -81,7 +81,7 @@ def test_nothing_at_all_is_an_error(tmp_path: Path) -> None:
 def test_the_command_evaluates_on_arrival_and_names_the_best(
     command: Command, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cocabench.train.arrivals.arrivals.__kwdefaults__", {
+    monkeypatch.setattr("cocabench.train.checkpoints.arrivals.__kwdefaults__", {
         **arrivals.__kwdefaults__, "interval": 0.05,
     })  # fmt: skip
     folder, arch = tmp_path / "run" / "checkpoints", write_architecture(tmp_path / "tiny.json", CLIP)

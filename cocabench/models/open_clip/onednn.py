@@ -9,7 +9,7 @@ from typing import Any
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
-from cocabench.models.open_clip.decoding.blocks import SelfBlock, linear
+from cocabench.models.open_clip.decoding.towers import SelfBlock, linear
 
 
 class Layers:

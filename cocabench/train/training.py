@@ -1,9 +1,11 @@
-"""A recipe made into the command lines that train it: nothing is run and nothing is written here."""
+"""A recipe made into the command lines that train it, checked for memory, and run."""
 
 from __future__ import annotations
 
 import json
 import shlex
+import signal
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,15 +13,16 @@ from typing import Any
 
 import torch
 
-from cocabench.core.errors import DataError, ModelError, UsageError
+from cocabench.core.errors import CocabenchError, DataError, ModelError, UsageError
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.blueprint import Blueprint, blueprint
+from cocabench.models.training import GIB, available, footprint
 from cocabench.specs.spec import parse_model
-from cocabench.train import flags
-from cocabench.train.inputs import Inputs, inputs
+from cocabench.train.checkpoints import complete, epochs_in
+from cocabench.train.data import Inputs, inputs
 from cocabench.train.launch import trainer_name
-from cocabench.train.recipe import Recipe
-from cocabench.train.start import changed
+from cocabench.train.recipe import Recipe, flag_words, parsed_flags
+from cocabench.train.start import changed, write_architecture, write_weights
 
 
 @dataclass(frozen=True)
@@ -84,7 +87,7 @@ def training(
     found, lacking = _inputs(recipe, data_later)
     chosen = {"precision": "fp32" if device == "cpu" else "amp", **recipe.trainer, **found.flags}
     name = trainer_name(plan.config) if own else plan.tokenizer
-    words = flags.argv(
+    words = flag_words(
         {
             "model": name,
             "pretrained": str(weights or plan.weights or _tag(recipe)),
@@ -96,7 +99,7 @@ def training(
             "resume": "latest" if resume else None,
         }
     )
-    settings = flags.parsed(words, recipe.name)
+    settings = parsed_flags(words, recipe.name)
     return Training(
         recipe=recipe,
         plan=plan,
@@ -186,3 +189,66 @@ def _about_steps(settings: dict[str, Any], samples: int, shards: int, processes:
         usual = max(1, steps // 10)
         told.append(f"warm-up of {settings['warmup']:,} steps never ends in {steps:,}; --set warmup={usual} is usual")
     return told
+
+
+def shortage(plan: Blueprint, flags: dict[str, Any], device: str, processes: int) -> UsageError | None:
+    """Return an error with a batch size and accum_freq that fit, where a step needs more memory than there is."""
+    room = available(device) // (1 if device.startswith("cuda") else processes)
+    needed = footprint(plan, flags["precision"], checkpointing=bool(flags["grad_checkpointing"]))
+    batch, accum = flags["batch_size"], flags["accum_freq"]
+    if needed.total(batch, accum) <= room:
+        return None
+    fits = needed.fitting(batch, accum, room)
+    fix = f"--set batch_size={fits[0]} --set accum_freq={fits[1]} keeps the batch" if fits else "take a smaller model"
+    if not flags["grad_checkpointing"]:
+        fix += "; --set grad_checkpointing=true takes less and is slower"
+    got = f"about {needed.total(batch, accum) / GIB:.1f} GiB needed for batch_size {batch}, {room / GIB:.1f} GiB free"
+    return UsageError(f"memory of {device}", got, fix=f"{fix}; --no-memory-check goes on all the same")
+
+
+def check_folder(training: Training, *, resume: bool) -> None:
+    """UsageError where the folder holds a run that is not to be resumed, or a checkpoint that was cut off."""
+    if not resume and (training.folder / "out.log").exists():
+        fix = "--resume goes on with it; --output names another folder"
+        raise UsageError(str(training.folder), "holds a run already", fix=fix)
+    for path in epochs_in(training.checkpoints).values():
+        if not complete(path):
+            raise UsageError(str(path), "cut off while it was written", fix="remove it; --resume takes the one before")
+
+
+def run(training: Training) -> list[Path]:
+    """Train; return the checkpoints in order of epoch. What the trainer prints goes where ours does."""
+    if training.architecture:
+        write_architecture(training.plan, training.architecture)
+    if training.weights and not training.weights.exists():
+        write_weights(training.plan, training.weights)
+    code = _call(training.words)
+    found = epochs_in(training.checkpoints)
+    if code:
+        raise CocabenchError("open_clip_train", _ending(code), fix=_advice(training, found))
+    if training.settings["epochs"] not in found:
+        got = f"no checkpoint of epoch {training.settings['epochs']} in {training.checkpoints}"
+        raise CocabenchError("open_clip_train", got, fix=f"see {training.folder / 'out.log'}")
+    return list(found.values())
+
+
+def _call(words: list[str]) -> int:
+    """Run a command to its end; Ctrl-C reaches it too, and it is waited for."""
+    process = subprocess.Popen(words)
+    try:
+        return process.wait()
+    except KeyboardInterrupt:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+        raise
+
+
+def _ending(code: int) -> str:
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+
+
+def _advice(training: Training, found: dict[int, Path]) -> str:
+    smaller = training.settings["batch_size"] // 2
+    memory = f"if memory ran out: --set batch_size={smaller} --set accum_freq={2 * training.settings['accum_freq']}"
+    after = f"; --resume goes on after epoch {max(found)}" if found else ""
+    return f"its last lines say why{after}; {memory}"
