@@ -47,9 +47,9 @@ def made(
 
 
 def kind_of(metrics: Iterable[str]) -> str:
-    """Return the kind of task, the first that is installed, that all metrics are of."""
+    """Return the kind of task, the first that is installed, that any of the metrics is of."""
     names = list(metrics)
-    found = next((kind for kind in every() if all(kind.metric(name) for name in names)), None)
+    found = next((kind for kind in every() if any(kind.metric(name) for name in names)), None)
     if found is None:
         raise ResultsError("import", f"no kind of task has {', '.join(names)}", fix="install the package of that kind")
     return found.name
