@@ -11,6 +11,7 @@ from PIL import Image
 
 from cocabench import cli
 from cocabench.captioneval import corenlp
+from cocabench.core import cache
 from tests.models.tiny import CLIP, COCA, write_folder
 
 PLUGIN = Path(__file__).parent / "plugin"
@@ -61,10 +62,13 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(autouse=True)
-def own_features(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Keep each test's features apart from other tests' and the user's; return their folder."""
-    folder = tmp_path_factory.mktemp("cache") / "features"
-    monkeypatch.setattr("cocabench.models.features.folder", lambda: folder)
+def own_spaces(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Path:
+    """Keep the features that a test's runs cache apart from other tests'; return their folder."""
+    folder, named = tmp_path_factory.mktemp("cache") / "spaces", cache.spaces_folder
+    monkeypatch.setenv("COCABENCH_CACHE", str(own_cache))  # --cache sets it
+    monkeypatch.setattr(
+        cache, "spaces_folder", lambda given=None: folder if given in (None, own_cache) else named(given)
+    )
     return folder
 
 

@@ -1,7 +1,7 @@
 """Caption metrics: BLEU@1-4, METEOR 1.5, ROUGE-L, CIDEr (CIDEr-D) and SPICE 1.0, equal to pycocoevalcap's.
 
-``statistics`` turns captions into columns, one entry per image; ``declared`` are the metrics that read them. These
-work on PTB tokens, so all need Java; ``unavailable`` says beforehand what cannot run. MODEL_BASED (CLIPScore) and
+``statistics`` turns captions into columns, one entry per image; ``declared`` returns the metrics that read them. These
+work on PTB tokens, so all need Java; ``unavailable`` lists those that cannot run and why. MODEL_BASED (CLIPScore) and
 HEALTH need none: ``clipscore`` and ``health`` make their columns.
 """
 

@@ -6,7 +6,7 @@ F = 1 / ((1 - α)/P + α/R) with α = 0.85, and METEOR = F · (1 - γ · (chunks
 A fraction, 0 to 1, higher is better. Nothing aligned, or nothing to align, is 0.
 
 The corpus value is the same function of the segments' summed statistics, which Java prints, so that resampling
-never runs Java. A segment that is aligned whole and in order adds none to the sum of chunks.
+never runs Java. A segment that is aligned completely and in order adds none to the sum of chunks.
 """
 
 from __future__ import annotations
@@ -55,18 +55,18 @@ def value(sums: Array) -> Array:
         precision_recall = weighted / (DELTA * (lengths - words) + (1 - DELTA) * words)
         mean = 1 / ((1 - ALPHA) / precision_recall[..., 0] + ALPHA / precision_recall[..., 1])
         fragments = sums[..., CHUNKS] / (sums[..., CHUNKS + 1 :].sum(axis=-1) / 2)
-        score = mean * (1 - GAMMA * np.where(_whole(sums), 0.0, fragments) ** BETA)
+        score = mean * (1 - GAMMA * np.where(_is_complete(sums), 0.0, fragments) ** BETA)
     return np.where(np.isnan(score), 0.0, np.maximum(score, 0.0))
 
 
 def counted(segments: Array) -> Array:
-    """Return segments' statistics (n, 23) as the corpus value sums them: no chunk where the alignment is whole."""
+    """Return segments' statistics (n, 23) as the corpus value sums them: no chunks where the alignment is complete."""
     summed = segments.astype(np.float64, copy=True)
-    summed[_whole(segments), CHUNKS] = 0
+    summed[_is_complete(segments), CHUNKS] = 0
     return summed
 
 
-def _whole(sums: Array) -> NDArray[np.bool_]:
+def _is_complete(sums: Array) -> NDArray[np.bool_]:
     """Whether all words are matched, in one chunk."""
     matched = sums[..., 4:CHUNKS].reshape(*sums.shape[:-1], -1, 2).sum(axis=-2)
     return np.asarray(np.all(matched == sums[..., 0:2], axis=-1) & (sums[..., CHUNKS] == 1))
@@ -82,7 +82,7 @@ class Scorer(NamedTuple):
 
 
 def start(references: Sequence[Sequence[str]], runner: jvm.Runner, *, threads: int = 2) -> Scorer:
-    """Start the scorer, which loads while captions are tokenised. References may be raw: they name the cached table."""
+    """Start METEOR, which loads while captions are tokenised. References may be raw: they name the cached table."""
     key = key_of(VERSION, *sorted({reference for group in references for reference in group}))
     table = runner.folder() / "paraphrases.gz"
     cached = runner.cache.get(TABLES, [key])
@@ -108,8 +108,8 @@ def statistics(
     lines = [_line(c, group) for c, group in zip(candidates, references, strict=True)]
     output = scorer.process.communicate(lines)
     if len(output) != len(lines):
-        raise MetricUnavailableError("METEOR", f"{len(output)} answers for {len(lines)} captions")
-    if not scorer.is_cached and scorer.table.is_file():  # Java goes on where it could not write it
+        raise MetricUnavailableError("METEOR", f"{len(output)} lines of output for {len(lines)} captions")
+    if not scorer.is_cached and scorer.table.is_file():  # else Java could not write it: no disk space left
         scorer.process.runner.cache.put(TABLES, {scorer.key: scorer.table.read_bytes()}, label=TABLES)
     segments = np.array([line.split() for line in output], dtype=np.float64).reshape(len(lines), len(COLUMNS))
     columns: dict[str, NDArray[np.generic]] = dict(zip(COLUMNS, segments.T.astype(np.int64), strict=True))
@@ -117,5 +117,5 @@ def statistics(
 
 
 def _line(candidate: str, references: Sequence[str]) -> str:
-    """As pycocoevalcap writes it: the separator is taken out of candidates (in a reference, it makes two of one)."""
+    """Return METEOR's input as pycocoevalcap writes it: the separator is removed from the candidate alone."""
     return " ||| ".join([*references, candidate.replace("|||", "").replace("  ", " ")])

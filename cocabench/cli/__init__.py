@@ -10,7 +10,6 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.markup import escape
 
-from cocabench import __version__
 from cocabench.cli import (
     cache,
     captions,
@@ -31,6 +30,7 @@ from cocabench.cli import (
 from cocabench.cli.console import err
 from cocabench.cli.options import flag
 from cocabench.cli.usage import Commands, in_words
+from cocabench.core import __version__
 from cocabench.core.errors import CocabenchError, IgnoredRecordWarning
 
 app = typer.Typer(

@@ -11,13 +11,13 @@ from cocabench.cli.console import dim, out, print_table
 
 if TYPE_CHECKING:
     from cocabench.results.compare import Change, Changes
-    from cocabench.results.store import Results
+    from cocabench.results.store import RecordSet
 
 SHOWN = 12
 """Images listed each way where not all are asked for."""
 
 
-def changes_of(results: Results, task: str, models: list[str], metric: str) -> Changes:
+def changes_of(results: RecordSet, task: str, models: list[str], metric: str) -> Changes:
     from cocabench.core.errors import UnknownNameError, UsageError
     from cocabench.core.formatting import plural
     from cocabench.results import compare as comparing

@@ -18,7 +18,7 @@ from cocabench.cli.options import PRINTED, Json, flag, names_of, option
 if TYPE_CHECKING:
     from cocabench.core.formatting import Footnotes
     from cocabench.results.compare import Cell, Comparison, Difference, Row
-    from cocabench.results.store import Results
+    from cocabench.results.store import RecordSet
 
 IMAGES = "The images behind a difference"
 
@@ -31,7 +31,7 @@ class Form(StrEnum):
     CSV = "csv"
 
 
-def print_results(results: Results, comparison: Comparison) -> None:
+def print_results(results: RecordSet, comparison: Comparison) -> None:
     """Print the table of a Comparison of results, and what its models cost where that was measured."""
     from cocabench.cli.costs import print_costs, without_costs
     from cocabench.results import compare as comparing

@@ -78,7 +78,7 @@ def _caption_metrics() -> Iterator[Check]:
 
 
 def _data(root: Path) -> Iterator[Check]:
-    from cocabench.run.plan import Settings, prepare
+    from cocabench.run.prepare import Settings, prepare
     from cocabench.specs.registry import all_tasks
 
     yield Check(

@@ -16,7 +16,7 @@ from cocabench.cli.options import flag, option
 if TYPE_CHECKING:
     from cocabench.core.types import Verdict
     from cocabench.results.gate import Rules
-    from cocabench.results.store import Results
+    from cocabench.results.store import RecordSet
 
 DEFAULT_RULES = Path("results/gates.toml")
 STYLES = {"regressed": "red", "missing": "red", "incomparable": "red", "cannot tell": "yellow", "improved": "green"}
@@ -78,7 +78,7 @@ def _print(verdicts: Sequence[Verdict]) -> None:
         out.print(f"[dim]{escape(sentence)}[/dim]", soft_wrap=True)
 
 
-def _update(baseline: str, held: Results | None, now: Results) -> None:
+def _update(baseline: str, held: RecordSet | None, now: RecordSet) -> None:
     from cocabench.core.errors import UsageError
     from cocabench.results import gate as gating
     from cocabench.results.compare import PUBLISHED, choose

@@ -50,7 +50,7 @@ def _use_cache(path: Path | None) -> Path | None:
 
 
 Models = Annotated[
-    list[str],
+    list[str] | None,
     option(
         "--model",
         metavar="MODEL",
@@ -60,7 +60,7 @@ Models = Annotated[
     ),
 ]
 Tasks = Annotated[
-    list[str],
+    list[str] | None,
     option(
         "--tasks",
         metavar="TASK",
@@ -149,6 +149,16 @@ Java = Annotated[
 RequireMetrics = Annotated[bool, flag("--require-metrics", panel=CAPTIONS, help="Fail where a metric cannot run here.")]
 
 DryRun = Annotated[bool, flag("--dry-run", panel=PRINTED, help="The plan; nothing is loaded.")]
+PlanFile = Annotated[
+    Path | None,
+    option(
+        "--plan", metavar="FILE", panel=WHAT, help="Run what --dry-run --json printed, instead of --model, --tasks."
+    ),
+]
+CellNumber = Annotated[
+    int | None, option("--cell", metavar="N", min=0, panel=WHAT, help="Of --plan's cells only this one, from 0.")
+]
+
 Json = Annotated[bool, flag("--json", panel=PRINTED, help="JSON, and nothing else, on stdout.")]
 Quiet = Annotated[bool, flag("--quiet", panel=PRINTED, help="No progress; errors and the summary only.")]
 

@@ -18,7 +18,7 @@ from cocabench.core.types import Record
 
 if TYPE_CHECKING:
     from cocabench.results.explain import Part
-    from cocabench.results.store import Results
+    from cocabench.results.store import RecordSet
 
 
 OneModel = Annotated[
@@ -51,7 +51,7 @@ def show(
         _print_list(chosen, found)
 
 
-def _print_list(records: Sequence[Record], results: Results) -> None:
+def _print_list(records: Sequence[Record], results: RecordSet) -> None:
     from cocabench.core.signature import short
 
     rows = [[r.model, r.task, short(r.signature), r.created[:16], str(results.path(r) or "")] for r in records]
@@ -59,7 +59,7 @@ def _print_list(records: Sequence[Record], results: Results) -> None:
     out.print("[dim]--model and --task, or the file, show one of them[/dim]")
 
 
-def _print_record(record: Record, results: Results) -> None:
+def _print_record(record: Record, results: RecordSet) -> None:
     from cocabench.core.formatting import number
     from cocabench.core.signature import short
     from cocabench.results.compare import notes, of_kinds
@@ -93,7 +93,7 @@ def _print_parts(title: str, parts: Sequence[Part]) -> None:
         print_table(["part", "value", ""], rows)
 
 
-def _print_rest(record: Record, results: Results) -> None:
+def _print_rest(record: Record, results: RecordSet) -> None:
     """Print when and how long it ran, and whether its samples are there, so that differences can be paired."""
     from cocabench.results.store import samples_path
 

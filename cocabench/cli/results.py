@@ -41,12 +41,12 @@ def report(
     from cocabench.core.errors import UsageError
     from cocabench.report import write_report
     from cocabench.results import compare
-    from cocabench.results.store import Results
+    from cocabench.results.store import RecordSet
 
     if not results and not published:
         raise UsageError("report", "neither results nor --published", wanted="a results folder, or published models")
     given = [*(results or ()), *(baseline or ())]
-    found = compare.read(*given) if given else Results((), ())
+    found = compare.read(*given) if given else RecordSet((), ())
     held = set(compare.read(*baseline).paths) if baseline else set()
     page, *files = write_report(
         found,

@@ -143,6 +143,13 @@ class Kind(Spec):
         """Return what [expect] may hold beside images and texts, by the names of counted."""
         return {}
 
+    def work(self, data: Dataset) -> dict[str, int]:
+        """Return how many images, texts and captions are made of data, as far as it tells: an estimate of the work."""
+        images = sum(len(example.images) for example in data.examples)
+        texts = {t for e in data.examples for t in (*e.texts, *(n for some in e.negatives for n in some))}
+        decodes = self.needs() & {"caption", "score_captions"}
+        return {"images": images, "texts": 0 if decodes else len(texts), "captions": images if decodes else 0}
+
     def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
         """Return what of the measurement can move a number (prompts, decoding), for the signature."""
         return {}

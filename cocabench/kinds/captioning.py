@@ -12,8 +12,7 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from cocabench import captioneval as captions
 from cocabench.captioneval import clipscore, health, meteor, overlap, spice
-from cocabench.core.cache import DiskCache, spaces_folder
-from cocabench.core.cachedir import limit
+from cocabench.core.cache import DiskCache, size_limit, spaces_folder
 from cocabench.core.errors import UnknownNameError
 from cocabench.core.signature import digest_lines
 from cocabench.core.types import (
@@ -280,7 +279,7 @@ class Captioning(Kind):
 
 def _cache(context: Context) -> DiskCache:
     """Return the user's cache, whose notes stand beside the numbers."""
-    return DiskCache(spaces_folder(), limit(), context.note)
+    return DiskCache(spaces_folder(), size_limit(), context.note)
 
 
 def _scored(

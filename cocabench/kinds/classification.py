@@ -145,6 +145,10 @@ class Classification(Kind):
     def counts(self, data: Dataset) -> Mapping[str, int]:
         return {"classes": len(self.classes(data))}
 
+    def work(self, data: Dataset) -> dict[str, int]:
+        prompts = {texts for _, texts in self.prompts(data)}
+        return {**super().work(data), "texts": sum(map(len, prompts))}
+
     def classes(self, data: Dataset) -> Sequence[str]:
         """Return the names of the classes that are told apart."""
         return class_names(self.classnames) if self.classnames else data.classes

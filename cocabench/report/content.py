@@ -16,7 +16,7 @@ from cocabench.core.types import Record
 from cocabench.kinds import find
 from cocabench.results import published as publications
 from cocabench.results.compare import Comparison, Evidence, choose, compare
-from cocabench.results.store import Results, read_samples, samples_path
+from cocabench.results.store import RecordSet, read_samples, samples_path
 
 MOST_TESTED = 5
 """Models of which every pair is tested, and every metric; of more, each against the first on the primary metrics."""
@@ -35,7 +35,7 @@ class Report:
     costs: tuple[Record, ...]
     comparison: Comparison
     everything: Comparison
-    results: Results
+    results: RecordSet
     evidence: Evidence
     baseline: tuple[str, ...] = ()
 
@@ -110,9 +110,9 @@ def _order(records: Iterable[Record], baseline: Collection[str]) -> list[str]:
     return sorted(dict.fromkeys(r.model for r in records), key=lambda name: name in baseline)
 
 
-def _joined(results: Iterable[Record], more: Sequence[Record]) -> Results:
-    given = results if isinstance(results, Results) else Results(found := tuple(results), (None,) * len(found))
-    return Results((*given.records, *more), (*given.paths, *(None for _ in more)))
+def _joined(results: Iterable[Record], more: Sequence[Record]) -> RecordSet:
+    given = results if isinstance(results, RecordSet) else RecordSet(found := tuple(results), (None,) * len(found))
+    return RecordSet((*given.records, *more), (*given.paths, *(None for _ in more)))
 
 
 def plain(model: str) -> str:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from cocabench import __version__
+from cocabench.core import __version__
 from cocabench.core.formatting import signed
 from cocabench.kinds import find
 from cocabench.report import cards, leaderboard, methods

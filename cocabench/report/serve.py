@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from cocabench import __version__
+from cocabench.core import __version__
 from cocabench.core.errors import ResultsError, UsageError
 from cocabench.report.page import environment
 

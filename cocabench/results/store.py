@@ -16,7 +16,7 @@ import re
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
@@ -91,10 +91,10 @@ class Store:
         write_atomically(path, lambda p: p.write_text(to_json([record])[0], encoding="utf-8"))
         return path
 
-    def results(self, records: Iterable[Record]) -> Results:
+    def results(self, records: Iterable[Record]) -> RecordSet:
         """Return Records of this folder with their files, as ``load`` would."""
         found = tuple(records)
-        return Results(found, tuple(self.path(r.model, r.task, r.signature) for r in found))
+        return RecordSet(found, tuple(self.path(r.model, r.task, r.signature) for r in found))
 
     def put_thumbnails(self, fingerprint: str, images: Mapping[str, bytes]) -> None:
         """Write {example id: JPEG} for a data set."""
@@ -204,6 +204,12 @@ def read_numbers(path: Path | None, record: Record) -> pd.DataFrame:
     return samples
 
 
+def as_stored(samples: pd.DataFrame) -> pd.DataFrame:
+    """Return samples as ``read_samples`` would once they were written: lists in columns become arrays."""
+    frame: pd.DataFrame = pa.Table.from_pandas(samples, preserve_index=False).to_pandas()
+    return frame
+
+
 def read_thumbnails(path: Path) -> dict[str, bytes]:
     """Return the {example id: JPEG} of a thumbnails file."""
     table = pd.read_parquet(path)
@@ -241,11 +247,15 @@ def parse_record(table: object, where: str) -> Record:
 
 
 @dataclass(frozen=True)
-class Results:
-    """Loaded Records, each with the file that it came from (None: from an array of them)."""
+class RecordSet:
+    """Records, each with its file (None: from an array of them, or in memory). ``cocabench.Results`` builds on it.
+
+    held: the samples of each that are in memory; empty where none are.
+    """
 
     records: tuple[Record, ...]
     paths: tuple[Path | None, ...]
+    held: tuple[pd.DataFrame | None, ...] = field(default=(), compare=False, repr=False)
 
     def __len__(self) -> int:
         return len(self.records)
@@ -264,12 +274,18 @@ class Results:
 
     def samples(self, record: Record) -> pd.DataFrame:
         """Return the per-sample statistics of one of these Records."""
-        return read_samples(self.path(record), record)
+        place = self._place(record)
+        held = self.held[place] if self.held and place is not None else None
+        return held if held is not None else read_samples(self.path(record), record)
 
     def path(self, record: Record) -> Path | None:
         """Return the file of a Record, None where it came from an array or is none of these."""
+        place = self._place(record)
+        return None if place is None else self.paths[place]
+
+    def _place(self, record: Record) -> int | None:
         same = self._places.get((record.model, record.task), ())
-        return next((self.paths[i] for i in same if self.records[i] is record or self.records[i] == record), None)
+        return next((i for i in same if self.records[i] is record or self.records[i] == record), None)
 
     @cached_property
     def _places(self) -> dict[tuple[str, str], list[int]]:
@@ -280,7 +296,7 @@ class Results:
         return places
 
 
-def load(*paths: str | Path) -> Results:
+def load(*paths: str | Path) -> RecordSet:
     """Return the Records of folders, Record files, or files with an array of them (``run --json``), oldest first.
 
     IgnoredRecordWarning for a Record in a folder that was renamed: its samples are not found, so it is left out.
@@ -289,7 +305,7 @@ def load(*paths: str | Path) -> Results:
     if not loaded:
         raise ResultsError(", ".join(map(str, paths)), "no Records", fix="`cocabench run` writes them")
     loaded.sort(key=lambda pair: pair[0].created)
-    return Results(tuple(record for record, _ in loaded), tuple(path for _, path in loaded))
+    return RecordSet(tuple(record for record, _ in loaded), tuple(path for _, path in loaded))
 
 
 def is_record(file: Path) -> bool:

@@ -11,12 +11,13 @@ from pathlib import Path
 
 import torch
 
-from cocabench import __version__
+from cocabench.core import __version__
 from cocabench.core.types import Context, Machine, Model, Note, Progress, Record
 from cocabench.kinds.base import notes_of
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.models.hardware import Hardware, machine_name
-from cocabench.run.plan import INTERVAL_SEED, Job, Settings
+from cocabench.run.plan import INTERVAL_SEED, Job
+from cocabench.run.prepare import Settings
 
 
 def measure(
@@ -40,7 +41,7 @@ def measure(
     of_kind = notes_of(kind, dataset, samples, metrics.values())
     record = Record(
         task=spec.name,
-        model=job.plan.id,
+        model=job.source.id,
         evaluator=spec.evaluator,
         primary=spec.primary,
         groups=spec.groups,

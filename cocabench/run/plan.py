@@ -1,40 +1,46 @@
-"""What a run will do: every model on every task, with its data found or missing, and what is already done."""
+"""What a run will do: cells, each one model on the tasks that share its loading, with what is already done.
+
+A Plan is plain data: it can be written as JSON and run elsewhere, cell by cell. A Planner makes it, and finds for a
+step of it what this machine has: the Job. A cell may be planned, and run, any number of times: a Record is found again
+by its signature.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+import json
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import TypeVar
 
-from pydantic import JsonValue
+from pydantic import JsonValue, TypeAdapter, ValidationError
 
-from cocabench.core.errors import CocabenchError, DataError, ResultsError
+from cocabench.core.errors import CocabenchError, ResultsError, UnknownNameError, UsageError
 from cocabench.core.signature import digest
-from cocabench.core.types import Ability, Dataset, Machine, Note, Record, Signature, Source
-from cocabench.data.base import fingerprint, limited
-from cocabench.metrics.base import Metric
+from cocabench.core.types import Ability, Machine, Record, Signature, Source
 from cocabench.results.store import Store
-from cocabench.specs.registry import FailedSource, Loader, Task, check_primary, one_model
+from cocabench.run.prepare import HERE, Data, Settings, prepare
+from cocabench.specs.registry import FailedSource, Task, all_tasks, model_sources, read_tasks, task_folders
+from cocabench.specs.spec import parse_model
 
 INTERVAL_SEED = "interval_seed"
 """Where a Record's environment holds --seed. It moves no value: the ends of resampled intervals alone, and --limit's
 subset, whose hash is in the signature."""
 
-HERE = Machine()
 WORDS: Mapping[Ability, str] = {
     "caption": "caption",
     "encode": "encode images and texts",
     "profile": "be profiled",
     "score_captions": "score captions",
 }
-DECODED: frozenset[Ability] = frozenset({"caption", "score_captions"})
-"""What the decoder does; it encodes the images on the way."""
 
-EXTRA_DATA = "extra_data"
-"""Where a protocol holds the fingerprints of a kind's further splits."""
+
+DECODING: frozenset[Ability] = frozenset({"caption", "score_captions"})
+"""Who does these encodes images on the way."""
 
 
 class State(StrEnum):
@@ -45,52 +51,76 @@ class State(StrEnum):
 
 
 @dataclass(frozen=True)
-class Settings:
-    """What to measure and where to keep it; how to compute is the Hardware.
+class Step:
+    """One task of a cell, as plain data.
 
-    cache: the folder of features; None keeps them for one run only.
+    task: its name. file: the absolute path of its task file, '' for a task that cocabench or a plugin ships. params:
+    those that were set over the file's. record: where its Record lies below the results folder, '' while that is not
+    known. parts: a hash of each part of the protocol. work: images, texts and captions to make, as an estimate.
     """
 
-    data_root: Path = Path("data")
-    output: Path = Path("results")
-    cache: Path | None = None
-    limit: int | None = None
-    seed: int = 0
-    download: bool = False
-    fresh: bool = False
-    skip_bad_images: bool = False
+    task: str
+    state: State
+    reason: str = ""
+    record: str = ""
+    file: str = ""
+    params: dict[str, JsonValue] = field(default_factory=dict)
+    work: dict[str, int] = field(default_factory=dict)
+    parts: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
-class Data:
-    """A task's data as they will be used, and what is measured on them.
+class Cell:
+    """A model and its tasks, captioning first. parts: a hash of each part of the model's signature."""
 
-    protocol: that part of the signature. departures: from the standard protocol. metrics: those that can run here, by
-    name; missing: why the others cannot. further: the kind's extra data. beside: the plans of its extra models that
-    are here.
-    """
+    model: str
+    steps: tuple[Step, ...]
+    parts: dict[str, str] = field(default_factory=dict)
 
-    dataset: Dataset
-    protocol: dict[str, JsonValue]
-    departures: tuple[Note, ...] = ()
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
-    missing: Mapping[str, str] = field(default_factory=dict)
-    further: Mapping[str, Dataset] = field(default_factory=dict)
-    beside: Mapping[str, Source] = field(default_factory=dict)
 
-    @property
-    def fingerprint(self) -> str:
-        return digest(self.protocol["data"])
+@dataclass(frozen=True)
+class Plan:
+    """What a run does, with the settings that every cell needs."""
+
+    settings: Settings
+    cells: tuple[Cell, ...]
+
+    def to_json(self) -> str:
+        """Return the plan as JSON, its paths absolute, so that it can be run from any folder."""
+        own = self.settings
+        output, cache = (None if path is None else _absolute(path) for path in (own.output, own.cache))
+        settings = replace(own, data_root=_absolute(own.data_root), output=output, cache=cache)
+        return _PLANS.dump_json(replace(self, settings=settings), indent=1).decode()
+
+    @classmethod
+    def read(cls, path: Path) -> Plan:
+        """Return the plan in a file; UsageError where there is none."""
+        try:
+            return _PLANS.validate_json(path.read_bytes())
+        except OSError as error:
+            raise UsageError(str(path), f"cannot be read ({error.strerror})", wanted=_A_PLAN) from None
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = ".".join(map(str, first["loc"]))
+            raise UsageError(str(path), f"not a plan: {where}: {first['msg']}", wanted=_A_PLAN) from None
+
+
+_PLANS = TypeAdapter(Plan)
+_A_PLAN = "what `cocabench run … --dry-run --json` prints"
+
+
+def _absolute(path: Path) -> Path:
+    return path.expanduser().resolve()
 
 
 @dataclass(frozen=True)
 class Job:
-    """One model on one task. signature is None where it cannot be known yet (no data, weights not downloaded).
+    """One model on one task, as this machine has them. signature is None where it cannot be known yet.
 
     renew: the record lacks a metric, or has another primary one; execution makes it anew from its samples.
     """
 
-    plan: Source
+    source: Source
     task: Task
     state: State
     reason: str = ""
@@ -101,195 +131,218 @@ class Job:
     renew: bool = False
 
 
-def prepare(task: Task, settings: Settings, precision: str = "fp32", machine: Machine = HERE) -> Data:
-    """Find a task's data and say how they will be measured. Reads no image. precision: of the run."""
-    kind = task.kind
-    whole = _built(task, task.loader, settings)
-    further = {key: _built(task, task.with_split(split), settings) for key, split in kind.extra_data().items()}
-    found: dict[str, JsonValue] = {**fingerprint(whole), **kind.counts(whole)}
-    departures = [
-        *_departures(found, dict(task.spec.expect)),
-        *(
-            said
-            for key, data in further.items()
-            for said in _departures(fingerprint(data), task.spec.expected(key), key)
-        ),
-    ]
-    dataset = limited(whole, settings.limit, settings.seed) if settings.limit else whole
-    check_primary(task, dataset)
-    beside = {key: ExtraModel.of(name, precision) for key, name in kind.extra_models().items()}
-    protocol: dict[str, JsonValue] = {
-        "task": task.name,
-        "version": task.spec.version,
-        "evaluator": task.spec.evaluator,
-        "metrics": kind.version,
-        "data": fingerprint(dataset),
-        "standard": not departures,
-        **({"limit": len(dataset)} if dataset.whole else {}),
-        **kind.protocol(dataset, machine),
-        **({EXTRA_DATA: {key: fingerprint(data) for key, data in further.items()}} if further else {}),
-        **{key: one.identity for key, one in beside.items()},
-    }
-    missing = kind.unavailable()
-    metrics = kind.metrics(dataset)
-    missing |= {m.name: one.problem for m in metrics if (one := beside.get(m.model)) is not None and one.problem}
-    return Data(
-        dataset,
-        protocol,
-        tuple(departures),
-        {m.name: m for m in metrics if m.plain not in missing},
-        missing,
-        further,
-        {key: one.plan for key, one in beside.items() if one.plan is not None},
-    )
+T = TypeVar("T")
 
 
-def _built(task: Task, loader: Loader, settings: Settings) -> Dataset:
-    root = settings.data_root.expanduser().resolve()
-    found = loader.build(root, download=settings.download)
-    if not len(found):
-        raise DataError(task.name, f"no images in {root}", wanted="one at least")
-    return found
+@dataclass
+class Planner:
+    """Plans cells, and keeps what they share: tasks, their data, sources and the hashes of their weights.
 
-
-def _departures(found: Mapping[str, JsonValue], wanted: Mapping[str, object], split: str = "") -> Iterator[Note]:
-    of = f" in {split}" if split else ""
-    for name, count in wanted.items():
-        if count is not None and not isinstance(count, dict) and found[name] != count:
-            text = f"not the standard protocol: {found[name]} {name}{of}, the standard protocol has {count}"
-            yield Note("not_standard", text)
-
-
-class ExtraModel(NamedTuple):
-    """A model beside the measured one. plan: None where it cannot be used now, problem then says why.
-
-    identity: what of it can move a number, for the signature; its name (a path) cannot.
+    settings: with a precision that is not auto. machine: what kinds are told of it. download: whether weights that are
+    not on this machine are fetched. sources, tasks, data: what is known already, by model, and by task (``_key``).
     """
 
-    plan: Source | None
-    problem: str
-    identity: dict[str, JsonValue]
+    settings: Settings
+    machine: Machine = HERE
+    download: bool = True
+    sources: dict[str, Source] = field(default_factory=dict)
+    tasks: dict[str, Task] = field(default_factory=dict)
+    data: dict[str, Data | CocabenchError] = field(default_factory=dict)
+    identities: dict[str, dict[str, JsonValue] | CocabenchError | None] = field(default_factory=dict)
 
-    @classmethod
-    def of(cls, name: str, precision: str) -> ExtraModel:
-        """Return what is known of a model string. Nothing is loaded."""
-        absent: dict[str, JsonValue] = {"weights": "not at hand"}
+    def plan(
+        self, sources: Iterable[Source], tasks: Iterable[Task], params: Mapping[str, JsonValue] | None = None
+    ) -> Plan:
+        """Return a cell for each model, with a step for each task. No metric is computed here.
+
+        params: set over the task files' for the kinds that have such. Tasks keep their order, but captioning comes
+        before others on the same images: it must encode them in any case, and the others find the features in the
+        cache. A task or model that cannot run fails its steps alone.
+        """
+        models = list(sources)
+        self.sources |= {source.id: source for source in models}
+        steps = _captions_first([self._add(task, params or {}) for task in tasks], self._captioned, self._read)
+        return Plan(self.settings, tuple(self._cell(source, steps) for source in models))
+
+    def job(self, model: str, step: Step) -> Job:
+        """Return what a step is here and now. UsageError or ModelError where its task or model is unknown here."""
+        return self._job(self._source(model), self._task(step), self._data(step))
+
+    def know(self, task: Task, data: Data) -> None:
+        """Keep a task's data that were prepared before."""
+        self.data[_key(self._add(task, {}))] = data
+
+    def step(self, step: Step, job: Job) -> Step:
+        """Return a step as it is here and now."""
+        record = self.record_path(job)
+        return replace(
+            step,
+            state=job.state,
+            reason=job.reason,
+            record=record,
+            work=_work(job),
+            parts=_hashes(job.signature.protocol if job.signature else {}),
+        )
+
+    def record_path(self, job: Job) -> str:
+        if job.signature is None:
+            return ""
+        return Store(Path()).path(job.source.id, job.task.name, job.signature).as_posix()
+
+    def unavailable(self, plan: Plan) -> dict[str, str]:
+        """Return the metrics of a plan that cannot run on this machine, and why."""
+        steps = {_key(s): s for cell in plan.cells for s in cell.steps if s.state in (State.READY, State.DONE)}
+        found = [_or_error(step.task, partial(self._data, step)) for step in steps.values()]
+        return {name: why for data in found if isinstance(data, Data) for name, why in data.missing.items()}
+
+    def _add(self, task: Task, params: Mapping[str, JsonValue]) -> Step:
+        own = {name: value for name, value in params.items() if name in type(task.kind).model_fields}
+        file = "" if self._is_shipped(task) else str(task.path.resolve())
+        step = Step(task.name, State.READY, file=file, params=own)
+        self.tasks[_key(step)] = task.with_params(own)
+        return step
+
+    def _cell(self, source: Source, steps: Sequence[Step]) -> Cell:
+        made = tuple(self.step(step, self._job(source, self._task(step), self._data(step))) for step in steps)
+        identity = self._identity(source)
+        return Cell(source.id, made, _hashes(identity) if isinstance(identity, dict) else {})
+
+    def _source(self, model: str) -> Source:
+        if model not in self.sources:
+            found = model_sources([parse_model(model)], quick_gelu=self.settings.quick_gelu, download=self.download)
+            self.sources |= {source.id: source for source in found}
+        if model not in self.sources:
+            raise UsageError(f"model {model}", "no such model here", wanted=f"one of {', '.join(self.sources)}")
+        return self.sources[model]
+
+    def _task(self, step: Step) -> Task:
+        if (key := _key(step)) not in self.tasks:
+            here = {task.name: task for task in read_tasks(Path(step.file))} if step.file else self._shipped
+            if step.task not in here:
+                raise UnknownNameError("task", step.task, here)
+            self.tasks[key] = here[step.task].with_params(step.params)
+        return self.tasks[key]
+
+    @cached_property
+    def _shipped(self) -> dict[str, Task]:
+        return all_tasks()
+
+    def _is_shipped(self, task: Task) -> bool:
+        return any(task.path.is_relative_to(folder) for folder in self._folders)
+
+    @cached_property
+    def _folders(self) -> list[Path]:
+        return task_folders()
+
+    def _data(self, step: Step) -> Data | CocabenchError:
+        if (key := _key(step)) not in self.data:
+            task = self._task(step)
+            self.data[key] = _or_error(
+                task.name, lambda: prepare(task, self.settings, self.settings.precision, self.machine)
+            )
+        return self.data[key]
+
+    def _identity(self, source: Source) -> dict[str, JsonValue] | CocabenchError | None:
+        """Return the model part of the signature; None while the weights are not on this machine."""
+        if source.id not in self.identities:
+            own = self.settings
+            self.identities[source.id] = _or_error(
+                source.id, lambda: identity_of(source, own.precision, own.compile) if source.available else None
+            )
+        return self.identities[source.id]
+
+    def _captioned(self, step: Step) -> set[str]:
+        """Return the images that a task reads which captions them, or scores captions; none for another task."""
+        return _images(self._data(step)) if self._task(step).kind.needs() & DECODING else set()
+
+    def _read(self, step: Step) -> set[str]:
+        """Return the images that another task reads; none for one that captions."""
+        return _images(self._data(step)) if not self._task(step).kind.needs() & DECODING else set()
+
+    def _job(self, source: Source, task: Task, data: Data | CocabenchError) -> Job:
+        job = Job(source, task, State.READY)
+        if isinstance(source, FailedSource):
+            return _failed(job, source.error)
+        if lacking := task.kind.needs() - source.abilities:
+            return replace(job, state=State.NOT_APPLICABLE, reason=f"the model cannot {WORDS[min(lacking)]}")
+        if isinstance(data, CocabenchError):
+            return _failed(job, data)
+        identity = self._identity(source)
+        if isinstance(identity, CocabenchError):
+            return _failed(job, identity)
+        if identity is None:
+            return replace(job, data=data, reason="weights to be downloaded")
+        job = replace(job, data=data, signature=Signature(protocol=data.protocol, model=identity))
         try:
-            found = one_model(name)
-        except CocabenchError as error:
-            return cls(None, str(error), absent)
-        if isinstance(found, FailedSource):
-            return cls(None, str(found.error), absent)
-        if not found.available:
-            problem = f"the weights of {name} are not here; run `cocabench setup clipscore {name}`"
-            return cls(None, problem, absent)
-        identity = {key: value for key, value in found.signature().items() if key != "id"}
-        return cls(found, "", identity | ({} if precision == "fp32" else {"precision": precision}))
+            record = None if self.settings.fresh else finished(job, self.settings)
+        except ResultsError as error:
+            return _failed(job, error)
+        if record is None:
+            return job
+        return replace(job, state=State.DONE, record=record, renew=bool(_lacking(job, record)))
 
 
-Prepared = tuple[Task, Data | CocabenchError]
-"""A task and its data, or why there are none."""
+def _key(step: Step) -> str:
+    return f"{step.task}\n{step.file}\n{json.dumps(step.params, sort_keys=True)}"
 
 
-def plan(
-    models: Iterable[Source],
-    tasks: Iterable[Task],
-    settings: Settings,
-    precision: str,
-    *,
-    compiled: bool = False,
-    machine: Machine = HERE,
-) -> list[Job]:
-    """Return a Job for every model and task, models outermost, so that each is loaded once.
-
-    Tasks keep their order, but captioning comes before others on the same images: it must encode them in any case, and
-    the others find the features that it made. precision, compiled: the Hardware's, which move numbers.
-    No metric is computed here.
-    """
-    tried = [(task, _data_or_error(task, settings, precision, machine)) for task in tasks]
-    prepared = _captions_first(tried)
-    store = Store(settings.output)
-    return [
-        _job(model, identity, task, data, settings, store)
-        for model in models
-        for identity in [_identity(model, precision, compiled)]
-        for task, data in prepared
-    ]
+def _failed(job: Job, error: CocabenchError) -> Job:
+    return replace(job, state=State.FAILED, reason=str(error), error=error)
 
 
-def _captions_first(tasks: Sequence[Prepared]) -> list[Prepared]:
+def _or_error(where: str, find: Callable[[], T]) -> T | CocabenchError:
+    """Return what is found, or why nothing is: one task's or model's surprise must not lose the others' results."""
+    try:
+        return find()
+    except CocabenchError as error:
+        return error
+    except Exception as error:  # noqa: BLE001 — see above
+        return surprise(where, error)
+
+
+def surprise(where: str, error: Exception) -> CocabenchError:
+    """Return an error that nobody foresaw as one of ours; its traceback goes to the log."""
+    logging.getLogger(__name__).critical("unforeseen error in %s", where, exc_info=error)
+    told = CocabenchError(where, f"{type(error).__name__}: {error}", fix="this is a bug; please report the traceback")
+    told.__cause__ = error
+    return told
+
+
+def _captions_first(
+    steps: Sequence[Step], captioned: Callable[[Step], set[str]], read: Callable[[Step], set[str]]
+) -> list[Step]:
     """Put each captioning task before the first other one that reads an image of its own."""
-    ordered: list[Prepared] = []
-    for task, data in tasks:
-        own = _images(data) if task.kind.needs() & DECODED else set()
-        readers = (i for i, (other, its) in enumerate(ordered) if own and _reads(other, its, own))
-        ordered.insert(next(readers, len(ordered)), (task, data))
+    ordered: list[Step] = []
+    for step in steps:
+        own = captioned(step)
+        readers = (i for i, other in enumerate(ordered) if own and not own.isdisjoint(read(other)))
+        ordered.insert(next(readers, len(ordered)), step)
     return ordered
 
 
-def _reads(task: Task, data: Data | CocabenchError, images: set[str]) -> bool:
-    """Tell whether a task that does not caption reads one of the images."""
-    return not task.kind.needs() & DECODED and not images.isdisjoint(_images(data))
-
-
 def _images(data: Data | CocabenchError) -> set[str]:
-    return (
-        {str(image) for example in data.dataset.examples for image in example.images}
-        if isinstance(data, Data)
-        else set()
-    )
+    return {str(image) for e in data.dataset.examples for image in e.images} if isinstance(data, Data) else set()
 
 
-def _data_or_error(task: Task, settings: Settings, precision: str, machine: Machine) -> Data | CocabenchError:
-    try:
-        return prepare(task, settings, precision, machine)
-    except CocabenchError as error:
-        return error
+def _work(job: Job) -> dict[str, int]:
+    """Return how many images a job reads, and how many texts and captions it makes of them."""
+    return job.task.kind.work(job.data.dataset) if job.data else {}
 
 
-def _job(
-    model: Source,
-    identity: dict[str, JsonValue] | None,
-    task: Task,
-    data: Data | CocabenchError,
-    settings: Settings,
-    store: Store,
-) -> Job:
-    job = Job(model, task, State.READY)
-    if isinstance(model, FailedSource):
-        return replace(job, state=State.FAILED, reason=str(model.error), error=model.error)
-    if lacking := task.kind.needs() - model.abilities:
-        return replace(job, state=State.NOT_APPLICABLE, reason=f"the model cannot {WORDS[min(lacking)]}")
-    if isinstance(data, CocabenchError):
-        return replace(job, state=State.FAILED, reason=str(data), error=data)
-    if identity is None:
-        return replace(job, data=data, reason="weights to be downloaded")
-    signature = Signature(protocol=data.protocol, model=identity)
-    job = replace(job, data=data, signature=signature)
-    try:
-        record = None if settings.fresh else finished(job, settings, store)
-    except ResultsError as error:
-        return replace(job, state=State.FAILED, reason=str(error), error=error)
-    if record is None:
-        return job
-    return replace(job, state=State.DONE, record=record, renew=bool(_lacking(job, record)))
+def _hashes(table: Mapping[str, JsonValue]) -> dict[str, str]:
+    return {name: digest(value)[:8] for name, value in table.items()}
 
 
-def _identity(model: Source, precision: str, compiled: bool) -> dict[str, JsonValue] | None:
-    """Return the model part of the signature, or None while the weights are not at hand."""
-    return identity_of(model, precision, compiled) if model.available else None
-
-
-def identity_of(model: Source, precision: str, compiled: bool) -> dict[str, JsonValue]:
+def identity_of(source: Source, precision: str, compiled: bool) -> dict[str, JsonValue]:
     """Return what of a model, and of how it runs, can move a number.
 
     The weights file is hashed: once per model. compile and the version of features are in it where they are set only,
     so that signatures without them stay.
     """
-    packages: dict[str, JsonValue] = {name: metadata.version(name) for name in model.packages}
-    version = model.features_version
+    packages: dict[str, JsonValue] = {name: metadata.version(name) for name in source.packages}
+    version = source.features_version
     return {
-        **model.signature(),
+        **source.signature(),
         "precision": precision,
         **({"compile": True} if compiled else {}),
         **({"features_version": version} if version > 1 else {}),
@@ -297,7 +350,7 @@ def identity_of(model: Source, precision: str, compiled: bool) -> dict[str, Json
     }
 
 
-def finished(job: Job, settings: Settings, store: Store) -> Record | None:
+def finished(job: Job, settings: Settings) -> Record | None:
     """Return the stored Record of a job, or None where it must run.
 
     A Record with skipped images is not that of a run that may skip none. Metrics that it lacks (another K) can be
@@ -305,7 +358,10 @@ def finished(job: Job, settings: Settings, store: Store) -> Record | None:
     """
     assert job.data, "called for jobs with data"
     assert job.signature, "called for jobs with a signature"
-    record = store.get(job.plan.id, job.task.name, job.signature)
+    if settings.output is None:
+        return None
+    store = Store(settings.output)
+    record = store.get(job.source.id, job.task.name, job.signature)
     if record is None or (record.skipped_images and not settings.skip_bad_images):
         return None
     lacking = _lacking(job, record) & job.data.metrics.keys()
@@ -322,3 +378,13 @@ def _lacking(job: Job, record: Record) -> set[str]:
     stored = {name: record.definitions[name].version for name in record.metrics if name in record.definitions}
     other = {job.task.spec.primary} - {record.primary}
     return other | {name for name, metric in job.data.metrics.items() if stored.get(name) != metric.version}
+
+
+def differences(cell: Cell, step: Step, here: Step, job: Job) -> list[str]:
+    """Return what of a step is other here than in the plan (``data``, ``weights`` …); empty where all is the same."""
+    if not (step.record and here.record) or step.record == here.record:
+        return []
+    assert job.signature, "a step with a Record's path has a signature"
+    pairs = ((step.parts, here.parts), (cell.parts, _hashes(job.signature.model)))
+    names = [key for then, now in pairs for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
+    return names or ["signature"]

@@ -293,5 +293,5 @@ def one_model(name: str, *, download: bool = False) -> Source:
     """Return what a model string stands for; UsageError where it is not one model. Nothing is loaded."""
     found = model_sources(parse_models(name), download=download)
     if len(found) != 1:
-        raise UsageError(f"scorer {name}", f"{len(found)} models", wanted="one")
+        raise UsageError(f"model {name}", f"{len(found)} models", wanted="one")
     return found[0]

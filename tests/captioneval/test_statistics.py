@@ -74,7 +74,7 @@ def test_captions_of_other_pictures_score_worse() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CORENLP is None, reason=f"SPICE: Stanford CoreNLP 3.6.0 is not here; {corenlp.REMEDY}")
+@pytest.mark.skipif(CORENLP is None, reason=f"SPICE: Stanford CoreNLP 3.6.0 is not installed; {corenlp.REMEDY}")
 def test_spice_of_other_pictures_is_worse() -> None:
     some = pictures()[:20]
     right, references = [p.candidate for p in some], [p.references for p in some]

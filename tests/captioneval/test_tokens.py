@@ -53,7 +53,7 @@ def test_the_shortcut_for_plain_captions_equals_the_jar(runner: jvm.Runner, clos
         'a " b " c',
     ]
     assert tokens.tokenise(plain, closed_runner) == by_java(runner, plain)
-    torn = sorted(tokens.TORN) + [f"the {word} is" for word in sorted(tokens.TORN)]
+    torn = sorted(tokens.SPLIT_WORDS) + [f"the {word} is" for word in sorted(tokens.SPLIT_WORDS)]
     assert tokens.tokenise(torn, runner) == by_java(runner, torn)
 
 

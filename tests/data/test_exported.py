@@ -9,7 +9,7 @@ from cocabench.core.errors import DataError, MissingDataError
 from cocabench.data.captions import Karpathy
 from cocabench.data.clip_benchmark import ClipBenchmark
 from cocabench.data.prompts import templates
-from cocabench.run.plan import Settings, prepare
+from cocabench.run.prepare import Settings, prepare
 from cocabench.specs.registry import Task, all_tasks, find_tasks
 from tests.data import standard_sets
 from tests.data.drawing import encoded, write, write_tar

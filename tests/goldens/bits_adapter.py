@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 
 from benchmarks.make_decoding_goldens import MODELS, build, images, settings_of
 from cocabench import demo
+from cocabench.core.cache import open_cache
 from cocabench.data.builtin import Emoji
 from cocabench.data.images import FileImage
-from cocabench.models.features import Cached, open_cache
+from cocabench.models.cached import Cached
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip import encode_tokens, generate
-from cocabench.run.plan import _identity
+from cocabench.run.plan import identity_of
 from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models
 
@@ -87,17 +88,16 @@ def loaded(model: str, *, cache: Path | None = None, precision: str = "fp32", ba
     """
     (source,) = model_sources(parse_models(model))
     machine = hardware(device="cpu", precision=precision, batch_size=batch, workers=0, skip_bad_images=True)
-    made = _identity(source, precision, False)
-    assert made is not None, f"{model} has weights"
+    made = identity_of(source, precision, False)
     with open_cache(cache, _fail) as opened:
         inner = source.load(machine)
-        own = Loaded(Cached(inner, opened, source.id, made, "cpu"))
+        own = Loaded(Cached(inner, opened, made, "cpu"))
         _count(inner, own.computed)
         yield own
 
 
-def _fail(told: str) -> None:
-    raise AssertionError(f"the cache of features is out of use: {told}")
+def _fail(told: object) -> None:
+    raise AssertionError(f"trouble with the cache: {told}")
 
 
 def _count(model: Any, computed: list[tuple[str, int]]) -> None:
@@ -122,7 +122,7 @@ def _count(model: Any, computed: list[tuple[str, int]]) -> None:
 def signature(model: str, precision: str = "fp32") -> dict[str, Any]:
     """Return the model part of a Record's signature; of the packages their names alone, in order."""
     (source,) = model_sources(parse_models(model))
-    found = dict(_identity(source, precision, False) or {})
+    found = identity_of(source, precision, False)
     return {**found, "packages": list(found["packages"])}  # type: ignore[arg-type, call-overload]
 
 

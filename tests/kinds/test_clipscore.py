@@ -17,7 +17,7 @@ from cocabench.data.builtin import Emoji
 from cocabench.kinds.captioning import Captioning
 from cocabench.metrics.base import estimate, stack
 from cocabench.models.hardware import hardware
-from cocabench.run.plan import ExtraModel
+from cocabench.run.prepare import ExtraModel
 from cocabench.specs.registry import one_model, read_tasks
 from tests.conftest import Command, task
 from tests.kinds.test_captioning import Parrot

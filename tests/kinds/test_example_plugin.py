@@ -13,7 +13,7 @@ from cocabench.core.types import Record
 from cocabench.kinds import every, find
 from cocabench.kinds.testing import check_kind
 from cocabench.results.gate import Rules, gate
-from cocabench.results.store import Results
+from cocabench.results.store import RecordSet
 from tests.conftest import Command, task
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
@@ -36,7 +36,7 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def measured(installed: None, command: Command, models: Path, data: Path, tmp_path: Path) -> Results:
+def measured(installed: None, command: Command, models: Path, data: Path, tmp_path: Path) -> RecordSet:
     (tmp_path / "pairs.toml").write_text(PAIRS)
     names = f"{models / 'clip'},{models / 'coca'}"
     out = tmp_path / "results"
@@ -60,7 +60,7 @@ def test_it_is_listed_with_its_task_and_passes_its_own_test(command: Command) ->
 
 
 def test_it_gets_intervals_notes_paired_tests_galleries_and_verdicts(
-    measured: Results, command: Command, tmp_path: Path
+    measured: RecordSet, command: Command, tmp_path: Path
 ) -> None:
     clip, coca = measured.records
     found = clip.metrics["pair_accuracy"]
@@ -86,9 +86,9 @@ def test_it_gets_intervals_notes_paired_tests_galleries_and_verdicts(
     assert (verdict.changed, verdict.unpaired, verdict.status) == (0, "", "pass")
 
 
-def measured_as(record: Record, results: Results) -> Results:
+def measured_as(record: Record, results: RecordSet) -> RecordSet:
     """Return one Record of results, with its file."""
-    return Results((record,), (results.path(record),))
+    return RecordSet((record,), (results.path(record),))
 
 
 def test_the_module_is_found_by_its_name_alone(installed: None) -> None:

@@ -12,7 +12,7 @@ import pytest
 
 from cocabench.core.types import Note
 from cocabench.report.write import write_report
-from cocabench.results.store import Results, Store, load
+from cocabench.results.store import RecordSet, Store, load
 from tests.report.pictured import results
 from tests.report.records import estimate, record
 
@@ -50,7 +50,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(joined(results(folder / "results"), more, folder / "results"), folder / "page")[0]
 
 
-def joined(found: Results, more: list[Any], root: Path) -> Results:
+def joined(found: RecordSet, more: list[Any], root: Path) -> RecordSet:
     store = Store(root)
     for made in more:
         store.put_record(made)

@@ -16,17 +16,17 @@ from cocabench.report.galleries import Choice
 from cocabench.report.grid import Table
 from cocabench.report.samples import BEST, UNLIKE, WORST, Thumbnails, looks, order, roles_of
 from cocabench.report.write import write_report
-from cocabench.results.store import Results, Store, load
+from cocabench.results.store import RecordSet, Store, load
 from tests.report.pictured import results
 from tests.report.records import estimate, record
 
 
 @pytest.fixture
-def found(tmp_path: Path) -> Results:
+def found(tmp_path: Path) -> RecordSet:
     return results(tmp_path)
 
 
-def samples(found: Results, task: str) -> dict[str, pd.DataFrame]:
+def samples(found: RecordSet, task: str) -> dict[str, pd.DataFrame]:
     return {r.model: found.samples(r) for r in found if r.task == task}
 
 
@@ -37,7 +37,7 @@ def broken_down(kind: type[Kind], task: str, frames: dict[str, pd.DataFrame]) ->
     return {table.name: table for table in galleries.breakdowns(kind, task, frames)}
 
 
-def test_hardest_classes_are_the_lowest_means_of_the_models(found: Results) -> None:
+def test_hardest_classes_are_the_lowest_means_of_the_models(found: RecordSet) -> None:
     table = broken_down(CLASSIFICATION, "named", samples(found, "named"))["named-hardest"]
     assert table.columns == ("class", "images", "one", "two")
     # "one" is wrong on even images, "two" on every third: all four cats of "two", none of its dogs and owls.
@@ -48,12 +48,12 @@ def test_hardest_classes_are_the_lowest_means_of_the_models(found: Results) -> N
     ]
 
 
-def test_classes_of_one_image_are_not_ranked(found: Results) -> None:
+def test_classes_of_one_image_are_not_ranked(found: RecordSet) -> None:
     few = {model: frame.drop_duplicates("label") for model, frame in samples(found, "named").items()}
     assert not broken_down(CLASSIFICATION, "named", few)
 
 
-def test_confusions_name_the_frequent_ones_only(found: Results) -> None:
+def test_confusions_name_the_frequent_ones_only(found: RecordSet) -> None:
     table = broken_down(CLASSIFICATION, "named", samples(found, "named"))["named-confusions"]
     said = [tuple(e.text for e in line.entries) for line in table.lines]
     assert ("two", "cat", "dog", "4") in said
@@ -61,7 +61,7 @@ def test_confusions_name_the_frequent_ones_only(found: Results) -> None:
     assert len(said) == 4
 
 
-def test_the_histogram_holds_every_query_once(found: Results) -> None:
+def test_the_histogram_holds_every_query_once(found: RecordSet) -> None:
     table = broken_down(RETRIEVAL, "found", samples(found, "found"))["found-t2i"]
     assert table.columns == ("rank", "one", "two")
     shares = [[e.value for e in line.entries[1:]] for line in table.lines]
@@ -70,7 +70,7 @@ def test_the_histogram_holds_every_query_once(found: Results) -> None:
     assert [sum(column) for column in zip(*shares, strict=True)] == pytest.approx([100, 100])  # type: ignore[arg-type]
 
 
-def test_the_gallery_shows_disagreement_first_and_each_image_once(found: Results) -> None:
+def test_the_gallery_shows_disagreement_first_and_each_image_once(found: RecordSet) -> None:
     (shown,) = galleries.galleries(CLASSIFICATION, samples(found, "named"), frozenset(), most=6)
     values = [tuple(answer.value for answer in item.answers) for item in shown.examples]
     assert set(values[:2]) == {(0, 1), (1, 0)}
@@ -79,7 +79,7 @@ def test_the_gallery_shows_disagreement_first_and_each_image_once(found: Results
     assert [c.right for c in item.answers[0].choices].count(True) == 1
 
 
-def test_retrieval_has_both_directions_with_neighbours(found: Results) -> None:
+def test_retrieval_has_both_directions_with_neighbours(found: RecordSet) -> None:
     t2i, i2t = galleries.galleries(RETRIEVAL, samples(found, "found"), frozenset(), most=4)
     item = t2i.examples[0]
     assert t2i.view.query
@@ -110,7 +110,7 @@ def test_items_show_their_captions_with_the_scores_by_each_image() -> None:
     ]
 
 
-def test_captions_come_with_references_and_scores(found: Results) -> None:
+def test_captions_come_with_references_and_scores(found: RecordSet) -> None:
     (shown,) = galleries.galleries(find("captioning"), samples(found, "told"), frozenset(), most=12)
     item = next(item for item in shown.examples if item.picture == "x1")
     assert item.truth == ("one dog",)
@@ -118,7 +118,7 @@ def test_captions_come_with_references_and_scores(found: Results) -> None:
     assert item.answers[0].words == "CIDEr 121.0"
 
 
-def test_images_with_thumbnails_are_preferred(found: Results) -> None:
+def test_images_with_thumbnails_are_preferred(found: RecordSet) -> None:
     frame = samples(found, "named")["one"]
     assert set(galleries.pool(frame, frozenset({"x3", "x7", "elsewhere"}))) == {"x3", "x7"}
     assert set(galleries.pool(frame, frozenset({"elsewhere"}))) == {f"x{i}" for i in range(12)}
@@ -221,14 +221,14 @@ def test_a_page_of_many_tasks_has_no_more_answers_than_it_can_carry(
     assert all(len(table.columns) <= 6 for look in shown for table in look.tables)
 
 
-def test_samples_of_some_images_are_those_of_all_that_are_theirs(found: Results) -> None:
+def test_samples_of_some_images_are_those_of_all_that_are_theirs(found: RecordSet) -> None:
     report = gather(found)
     made = next(r for r in report.records if r.task == "found")
     some, every = report.samples(made, images=["x1", "x5"]), report.samples(made)
     pd.testing.assert_frame_equal(some, every[every["image_id"].isin(["x1", "x5"])].reset_index(drop=True))
 
 
-def test_an_album_holds_each_image_once_and_keeps_its_limits(found: Results) -> None:
+def test_an_album_holds_each_image_once_and_keeps_its_limits(found: RecordSet) -> None:
     file = gather(found).thumbnails(found.records[0])
     album = Thumbnails(most=2)
     assert [album.add(file, name) for name in ("x0", "x1", "x0", "x2", "none")] == ["i0", "i1", "i0", "", ""]
@@ -237,7 +237,7 @@ def test_an_album_holds_each_image_once_and_keeps_its_limits(found: Results) -> 
     assert Thumbnails(most=0).add(file, "x0") == ""
 
 
-def test_a_report_looks_at_every_task_that_has_samples(found: Results) -> None:
+def test_a_report_looks_at_every_task_that_has_samples(found: RecordSet) -> None:
     report, album = gather(found), Thumbnails()
     shown = looks(report, album)
     assert [look.task for look in shown] == ["named", "found", "told"]

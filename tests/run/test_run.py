@@ -11,9 +11,8 @@ import pytest
 import torch
 
 import cocabench
-from cocabench.core.cache import DiskCache, spaces_folder
 from cocabench.core.errors import ResultsError
-from cocabench.models.features import Cached
+from cocabench.models.cached import Cached
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.model import OpenClip
 from cocabench.results.store import Store, samples_path
@@ -117,7 +116,7 @@ def test_one_failing_task_does_not_lose_the_others(command: Command, models: Pat
 def test_an_interruption_keeps_what_is_finished(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = OpenClip.encode_texts
+    original = OpenClip.encode_text_block
     count = iter(range(9))
 
     def interrupted(*args: object, **kwargs: object) -> object:
@@ -125,7 +124,7 @@ def test_an_interruption_keeps_what_is_finished(
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(OpenClip, "encode_texts", interrupted)
+    monkeypatch.setattr(OpenClip, "encode_text_block", interrupted)
     told = run(command, models, data, tmp_path, tasks="find,name")
     assert told.code == 130
     assert "1 of 2 results are kept" in told.err
@@ -464,7 +463,7 @@ def test_a_model_that_cannot_be_had_and_a_surprise_leave_the_others(
     assert told.code == 1
     assert "no file /nowhere/e.pt" in told.err
     assert len(cocabench.load(tmp_path)) == 1
-    monkeypatch.setattr(OpenClip, "encode_texts", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(OpenClip, "encode_text_block", lambda *a, **k: 1 / 0)
     told = command("run", "--model", models / "coca", *arguments)
     assert told.code == 1
     assert "ZeroDivisionError" in told.err
@@ -554,21 +553,29 @@ def test_another_precision_and_no_cache_compute_anew(
     assert encoded == [12]
 
 
-def test_the_cache_is_shown_and_cleared(
-    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_cache_is_shown_and_cleared(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    cache = ("--cache", tmp_path / "cache")
+    assert f"{tmp_path / 'cache' / 'spaces'}: 0.0 MB of at most 10.0 GB" in command("cache", "info", *cache).out
+    run(command, models, data, tmp_path, *cache)
+    assert f"{models / 'clip'} images" in command("cache", "info", *cache).out
+    spaces = json.loads(command("cache", "info", "--json", *cache).out)["spaces"]
+    assert sorted(one["entries"] for one in spaces if one["label"].startswith(str(models))) == [12, 24]
+    assert "removed" in command("cache", "clear", *cache).out
+    assert json.loads(command("cache", "info", "--json", *cache).out)["spaces"] == []
+
+
+def test_the_features_of_0_1_are_removed_with_a_note(
+    command: Command, models: Path, data: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("COCABENCH_CACHE", str(tmp_path / "cache"))
-    assert "0.0 MB of at most 10.0 GB" in command("cache", "info").out
-    run(command, models, data, tmp_path)
-    DiskCache(spaces_folder(), 10**9).put("x", {b"a caption": b"its tokens"}, label="caption tokens")
-    told = command("cache", "info")
-    assert f"{models / 'clip'} images" in told.out
-    assert "caption tokens" in told.out
-    collections = json.loads(command("cache", "info", "--json").out)["collections"]
-    assert sorted(one["features"] for one in collections) == [12, 24]
-    assert "removed" in command("cache", "clear").out
-    left = json.loads(command("cache", "info", "--json").out)
-    assert (left["collections"], left["spaces"]) == ([], [])
+    old = tmp_path / "cache" / "features"
+    old.mkdir(parents=True)
+    (old / "index.sqlite").write_bytes(bytes(2_000_000))
+    (old / "1.f32").write_bytes(bytes(1_000_000))
+    (old / "mine.txt").touch()
+    told = run(command, models, data, tmp_path, "--cache", tmp_path / "cache")
+    assert f"{old}: 3.0 MB cached by version 0.1 removed" in told.err
+    assert [path.name for path in old.iterdir()] == ["mine.txt"]
+    assert "version 0.1" not in run(command, models, data, tmp_path, "--cache", tmp_path / "cache", "--fresh").err
 
 
 def test_a_dry_run_tells_which_images_are_known(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
@@ -582,15 +589,15 @@ def test_a_dry_run_tells_which_images_are_known(command: Command, models: Path, 
 
 
 def test_a_cache_that_cannot_be_kept_is_one_line_and_the_run_goes_on(
-    command: Command, models: Path, data: Path, tmp_path: Path, own_features: Path
+    command: Command, models: Path, data: Path, tmp_path: Path, own_spaces: Path
 ) -> None:
-    own_features.write_text("a file where a folder should be")
+    own_spaces.write_text("a file where a folder should be")
     told = run(command, models, data, tmp_path, "--quiet")
     assert told.code == 0
     assert len(told.err.strip().splitlines()) == 1
-    assert f"{own_features}: cannot be written to" in told.err
+    assert f"{own_spaces}: cannot be written to" in told.err
     (record,) = cocabench.load(tmp_path)
-    assert sum(str(own_features) in warning for warning in record.warnings) == 1
+    assert sum(str(own_spaces) in warning for warning in record.warnings) == 1
 
 
 def test_no_room_for_pictures_is_a_warning_and_the_record_is_kept(

@@ -18,7 +18,8 @@ from cocabench.kinds.classification import Classification
 from cocabench.kinds.efficiency import Efficiency
 from cocabench.models.open_clip.blueprint import Blueprint
 from cocabench.results.explain import PARTS, explain
-from cocabench.run import plan as planning
+from cocabench.run.plan import Planner
+from cocabench.run.prepare import Settings, prepare
 from cocabench.specs.registry import model_sources, read_tasks
 from cocabench.specs.spec import parse_models
 from tests.conftest import task
@@ -41,7 +42,7 @@ def place(tmp_path: Path, data: Path) -> Path:
 def protocol(root: Path, text: str, **settings: Any) -> Signature:
     """Return a signature with the protocol of a task file's text, and no model."""
     (root / "t.toml").write_text(text)
-    made = planning.prepare(read_tasks(root / "t.toml")[0], planning.Settings(data_root=root, **settings))
+    made = prepare(read_tasks(root / "t.toml")[0], Settings(data_root=root, **settings))
     return Signature(protocol=made.protocol, model={})
 
 
@@ -266,13 +267,18 @@ def test_weights_and_vocabularies_count_by_content_not_by_place(tmp_path: Path) 
         assert first
 
 
-def test_precision_and_packages_are_the_models(models: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    tasks, settings = read_tasks(data / "name.toml"), planning.Settings(data_root=data)
+def planned(model: Path, task: Path, settings: Settings) -> Signature:
+    """Return the signature of a model on a task as a run plans it."""
+    planner = Planner(settings)
+    (cell,) = planner.plan(model_sources(parse_models(str(model))), read_tasks(task)).cells
+    found = planner.job(cell.model, cell.steps[0]).signature
+    assert found is not None
+    return found
 
+
+def test_precision_and_packages_are_the_models(models: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def signature(precision: str) -> Signature:
-        (job,) = planning.plan(model_sources(parse_models(str(models / "clip"))), tasks, settings, precision)
-        assert job.signature is not None
-        return job.signature
+        return planned(models / "clip", data / "name.toml", Settings(data_root=data, precision=precision))
 
     fp32, bf16 = signature("fp32"), signature("bf16")
     assert protocol_differences(fp32, bf16) == []
@@ -284,14 +290,13 @@ def test_precision_and_packages_are_the_models(models: Path, data: Path, monkeyp
 
 
 def test_compilation_is_in_a_signature_where_it_is_set_only(models: Path, data: Path) -> None:
-    tasks, settings = read_tasks(data / "name.toml"), planning.Settings(data_root=data)
-    plans = model_sources(parse_models(str(models / "clip")))
-    (plain,), (compiled,) = (planning.plan(plans, tasks, settings, "fp32", compiled=on) for on in (False, True))
-    assert plain.signature
-    assert compiled.signature
-    assert compiled.signature.model == {**plain.signature.model, "compile": True}
-    assert "compile" not in plain.signature.model
-    assert compiled.signature.protocol == plain.signature.protocol
+    plain, compiled = (
+        planned(models / "clip", data / "name.toml", Settings(data_root=data, precision="fp32", compile=on))
+        for on in (False, True)
+    )
+    assert compiled.model == {**plain.model, "compile": True}
+    assert "compile" not in plain.model
+    assert compiled.protocol == plain.protocol
 
 
 def test_a_signature_is_the_same_on_every_machine() -> None:

@@ -16,7 +16,7 @@ from cocabench.kinds import find
 from cocabench.metrics.base import Metric, Paired
 from cocabench.metrics.statistics import compare_ordered, ordered
 from cocabench.results.compare.choice import imported_by, published_by
-from cocabench.results.store import Results, read_numbers, read_samples, samples_path
+from cocabench.results.store import RecordSet, read_numbers, read_samples, samples_path
 
 KEPT_NUMBERS = 1 << 26
 """Numbers held at a time (512 MiB): those of 50 models on 50,000 images fit twice."""
@@ -25,7 +25,7 @@ KEPT_NUMBERS = 1 << 26
 class Evidence:
     """Reads the samples of Records, each once as far as memory allows, and tests two Records' metrics on them."""
 
-    def __init__(self, *results: Results) -> None:
+    def __init__(self, *results: RecordSet) -> None:
         self._results = results
         self._read: OrderedDict[Path, pd.DataFrame] = OrderedDict()
         self._numbers = 0

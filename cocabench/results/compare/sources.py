@@ -10,12 +10,12 @@ from pathlib import Path
 from cocabench.core.signature import short
 from cocabench.core.types import Record
 from cocabench.results import published
-from cocabench.results.store import Results, load
+from cocabench.results.store import RecordSet, load
 
 PUBLISHED = "published:"
 
 
-def read(*sources: str | Path) -> Results:
+def read(*sources: str | Path) -> RecordSet:
     """Return the Records of folders, Record files and ``published:NAME:TAG``, in the order of the sources.
 
     Files of one folder count as one source. A model that several sources measured on the same task gets the source's
@@ -31,10 +31,10 @@ def read(*sources: str | Path) -> Results:
     )
     ambiguous = {model for (model, _), count in seen.items() if count > 1}
     named = [(_named(r, name, ambiguous), path) for name, found in groups.items() for r, path in _pairs(found)]
-    return Results(tuple(r for r, _ in named), tuple(path for _, path in named))
+    return RecordSet(tuple(r for r, _ in named), tuple(path for _, path in named))
 
 
-def _by_source(sources: Sequence[str]) -> dict[str, Results]:
+def _by_source(sources: Sequence[str]) -> dict[str, RecordSet]:
     named: dict[str, list[str]] = {}
     for source in sources:
         file = not source.startswith(PUBLISHED) and Path(source).is_file()
@@ -42,18 +42,20 @@ def _by_source(sources: Sequence[str]) -> dict[str, Results]:
     return {name: _joined([_read(item) for item in items]) for name, items in named.items()}
 
 
-def _joined(found: Sequence[Results]) -> Results:
-    return Results(tuple(r for results in found for r in results), tuple(p for results in found for p in results.paths))
+def _joined(found: Sequence[RecordSet]) -> RecordSet:
+    return RecordSet(
+        tuple(r for results in found for r in results), tuple(p for results in found for p in results.paths)
+    )
 
 
-def _read(source: str) -> Results:
+def _read(source: str) -> RecordSet:
     if not source.startswith(PUBLISHED):
         return load(source)
     records = tuple(published.as_records([source.removeprefix(PUBLISHED)]))
-    return Results(records, (None,) * len(records))
+    return RecordSet(records, (None,) * len(records))
 
 
-def _told_apart_by_signature(found: Results) -> Results:
+def _told_apart_by_signature(found: RecordSet) -> RecordSet:
     if len({(r.model, r.task) for r in found}) > 1 or len(found) < 2:
         return found
     return replace(found, records=tuple(_renamed(r, short(r.signature)) for r in found))
@@ -67,5 +69,5 @@ def _renamed(record: Record, label: str) -> Record:
     return record.model_copy(update={"model": f"{record.model} [{label}]"})
 
 
-def _pairs(found: Results) -> zip[tuple[Record, Path | None]]:
+def _pairs(found: RecordSet) -> zip[tuple[Record, Path | None]]:
     return zip(found.records, found.paths, strict=True)

@@ -13,7 +13,7 @@ from cocabench.kinds import find
 from cocabench.results.compare.choice import brief, choose, incomparable, notes, unknown_parts
 from cocabench.results.compare.difference import Difference, Finding, corrected, judged, tested
 from cocabench.results.compare.evidence import Evidence
-from cocabench.results.store import Results
+from cocabench.results.store import RecordSet
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +104,10 @@ def compare(
     """Return the table of Records: tasks by kind, models in the order given or found, the primary metric of each task.
 
     The primary metric is that of the first model that ran the task. all_metrics: a row for every metric. evidence:
-    the samples, for paired differences; by default those of records where they are loaded Results, else none.
+    the samples, for paired differences; by default those of records where they are a RecordSet, else none.
     """
     if evidence is None:
-        evidence = Evidence(records) if isinstance(records, Results) else Evidence()
+        evidence = Evidence(records) if isinstance(records, RecordSet) else Evidence()
     chosen, left_out = choose(records)
     names = _names(chosen, models)
     by_key = {(r.model, r.task): r for r in chosen if r.model in names}

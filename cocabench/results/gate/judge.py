@@ -23,7 +23,7 @@ from cocabench.results.compare import (
 from cocabench.results.compare.difference import held_against
 from cocabench.results.gate.rules import Limits, Rules
 from cocabench.results.published import SUFFIX
-from cocabench.results.store import Results
+from cocabench.results.store import RecordSet
 
 ABSENT = "required, but not in the baseline"
 
@@ -89,7 +89,7 @@ def gate(baseline: Iterable[Record], current: Iterable[Record], rules: Rules) ->
     """
     found = list(current)
     wanted = [r for r in choose(baseline).records if _counts(r, found, rules)]
-    evidence = Evidence(*(side for side in (baseline, current) if isinstance(side, Results)))
+    evidence = Evidence(*(side for side in (baseline, current) if isinstance(side, RecordSet)))
     checks = [
         Check(record, match(record, found, wanted), metric, limits)
         for record in wanted

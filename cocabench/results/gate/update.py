@@ -13,7 +13,7 @@ from cocabench.core.signature import short
 from cocabench.core.types import Record
 from cocabench.results.compare import choose
 from cocabench.results.gate.judge import match
-from cocabench.results.store import CAPTIONS, Results, Store, read_numbers, samples_path, settle, write_atomically
+from cocabench.results.store import CAPTIONS, RecordSet, Store, read_numbers, samples_path, settle, write_atomically
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def planned(baseline: Sequence[Record], current: Sequence[Record]) -> Update:
     return Update(replaced, added, tuple(old for old, new in pairs if new is None))
 
 
-def write(folder: Path, update: Update, baseline: Results | None, current: Results) -> None:
+def write(folder: Path, update: Update, baseline: RecordSet | None, current: RecordSet) -> None:
     """Make the new baseline beside the old one and put it in its place whole. Files that are no Records stay."""
     folder = folder.absolute()
     try:
@@ -66,7 +66,7 @@ def write(folder: Path, update: Update, baseline: Results | None, current: Resul
         raise ResultsError(str(folder), f"cannot write ({error.strerror})", fix="check its permissions") from None
 
 
-def _remove(record: Record, baseline: Results | None, folder: Path, staged: Path) -> None:
+def _remove(record: Record, baseline: RecordSet | None, folder: Path, staged: Path) -> None:
     path = baseline.path(record) if baseline else None
     if path is None:
         return
@@ -78,7 +78,7 @@ def _remove(record: Record, baseline: Results | None, folder: Path, staged: Path
         copy.parent.rmdir()
 
 
-def _put(record: Record, current: Results, store: Store) -> None:
+def _put(record: Record, current: RecordSet, store: Store) -> None:
     path = current.path(record)
     if path is not None and samples_path(path).is_file():
         numbers = read_numbers(path, record)

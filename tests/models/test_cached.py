@@ -4,20 +4,24 @@ import io
 import os
 import tarfile
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pydantic import JsonValue
 
+from cocabench.core.cache import Cache, DiskCache, MemoryCache
 from cocabench.core.errors import DataError
 from cocabench.core.types import Captions, Features, ImageFeatures, ImageSource, Note, Progress, silent
 from cocabench.data.images import BytesImage, CroppedImage, FileImage, ItemImage, OnWhiteImage, TarImage
-from cocabench.models.features import Cache, Cached, cached, open_cache
+from cocabench.models import base, cached
+from cocabench.models.cached import Cached
+from cocabench.models.hardware import hardware
 
 MADE: dict[str, JsonValue] = {
     "id": "toy",
@@ -36,6 +40,8 @@ class Toy:
     """A model whose features are the mean colour, or a text's length; it notes what it was asked for."""
 
     seen: list[Any] = field(default_factory=list)
+    id: str = "toy"
+    abilities: frozenset[str] = frozenset({"encode", "caption"})
     parameters: Mapping[str, int] = field(default_factory=dict)
     notes: Sequence[Note] = ()
 
@@ -70,14 +76,54 @@ class Toy:
         return Captions(["a"] * len(kept), [0.0] * len(kept), kept, features=made)
 
 
+class Batched(base.Model):
+    """A model of batches of two. A caption tells its image and its whole batch, as sampled captions do."""
+
+    abilities = frozenset({"encode", "caption"})
+
+    def __init__(self, *, stop_at: int = 10**9) -> None:
+        machine = hardware(device="cpu", precision="fp32", batch_size=2, workers=0, skip_bad_images=True)
+        super().__init__("batched", _colours, machine)
+        self.batches: list[list[float]] = []
+        self.stop_at = stop_at
+
+    def _batch(self, pixels: torch.Tensor) -> torch.Tensor:
+        if len(self.batches) == self.stop_at:
+            raise KeyboardInterrupt
+        self.batches.append(pixels[:, 0].tolist())
+        return pixels
+
+    def encode_image_batch(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self._batch(pixels) + 1
+
+    def pooled_image_batch(self, pixels: torch.Tensor) -> torch.Tensor:
+        return self._batch(pixels) + 2
+
+    def captioner(self, options: Mapping[str, Any], prompts: Sequence[str]) -> base.WriteCaptions:
+        def write(pixels: torch.Tensor, numbers: torch.Tensor) -> base.CaptionBatch:
+            colours = self._batch(pixels)[:, 0].tolist()
+            texts = [f"{prompts[n]}{c:g} of {colours}" for n, c in zip(numbers.tolist(), colours, strict=True)]
+            scores = [colour / 3 + options["scale"] for colour in colours]
+            return base.CaptionBatch(texts, scores, [c > 20 for c in colours], base.unit(pixels + 1))
+
+        return write
+
+
+def _colours(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.asarray(image.convert("RGB"), np.float32).mean((0, 1)))
+
+
 @pytest.fixture
-def cache(tmp_path: Path) -> Iterator[Cache]:
-    with open_cache(tmp_path / "cache", pytest.fail) as opened:
-        yield opened
+def cache(tmp_path: Path) -> DiskCache:
+    return DiskCache(tmp_path / "cache", 10**9, lambda note: pytest.fail(note.text))
 
 
 def model(cache: Cache, device: str = "cpu", **made: JsonValue) -> Cached:
-    return Cached(Toy(), cache, "toy", MADE | made, device)
+    return Cached(Toy(), cache, MADE | made, device)
+
+
+def batched(cache: Cache, **options: int) -> Cached:
+    return Cached(Batched(**options), cache, MADE, "cpu")
 
 
 def seen(model: Cached) -> list[Any]:
@@ -141,6 +187,7 @@ def test_empty_and_strange_texts(cache: Cache) -> None:
         {"vocabulary": "other"},
         {"packages": {"torch": "3", "pillow": "11"}},
         {"packages": {"torch": "2", "pillow": "12"}},
+        {"features_version": 2},
         {"device": "cuda"},
     ],
 )
@@ -151,9 +198,11 @@ def test_whatever_moves_a_feature_makes_it_new(cache: Cache, images: list[FileIm
     assert seen(other) == images
 
 
-def test_so_does_our_own_code(cache: Cache, images: list[FileImage], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_another_version_of_ours_makes_features_new(
+    cache: Cache, images: list[FileImage], monkeypatch: pytest.MonkeyPatch
+) -> None:
     model(cache).encode_images(images)
-    monkeypatch.setattr(cached, "code", lambda: "another text of models/batches.py")
+    monkeypatch.setattr(cached, "VERSION", cached.VERSION + 1)
     other = model(cache)
     other.encode_images(images)
     assert seen(other) == images
@@ -189,7 +238,7 @@ def test_a_file_that_was_read_before_is_not_read_again_until_it_changes(
     again = model(cache)
     again.encode_images(images)
     assert seen(again) == []
-    assert cache.count(cached.collection("images", MADE, "cpu"), images) == 5
+    assert cached.count_images(cache, MADE, "cpu", images) == 5
     monkeypatch.undo()
 
 
@@ -251,59 +300,63 @@ def test_an_image_that_cannot_be_read_is_the_models_to_tell(
         model(cache).encode_images([sources[0]])
 
 
-def test_what_was_computed_before_an_interruption_is_kept(
-    cache: Cache, images: list[FileImage], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(cached, "FIRST", 2)
-    stopped = model(cache)
-    original = Toy.encode_images
-
-    def interrupted(self: Toy, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures:
-        if self.seen:
-            raise KeyboardInterrupt
-        return original(self, images, progress=progress)
-
-    monkeypatch.setattr(Toy, "encode_images", interrupted)
+def test_what_was_computed_before_an_interruption_is_kept(cache: Cache, images: list[FileImage]) -> None:
     with pytest.raises(KeyboardInterrupt):
-        stopped.encode_images(images)
-    monkeypatch.setattr(Toy, "encode_images", original)
-    again = model(cache)
+        batched(cache, stop_at=2).encode_images(images)
+    again = batched(cache)
     again.encode_images(images)
-    assert seen(again) == images[2:]
+    assert again.batches == [[40.0]]
 
 
-def test_progress_counts_distinct_inputs_and_ends_at_their_number(
+def test_rows_are_written_while_more_are_computed(
     cache: Cache, images: list[FileImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cached, "FIRST", 2)
+    monkeypatch.setattr(cached, "WRITE_EVERY_S", 0.0)
+    counts: list[int] = []
+    batched(cache).encode_images(
+        images, progress=lambda *step: counts.append(cached.count_images(cache, MADE, "cpu", images))
+    )
+    assert counts == [2, 4, 5, 5]
+
+
+def test_pooled_and_plain_features_are_spaces_of_their_own(cache: Cache, images: list[FileImage]) -> None:
+    first = batched(cache)
+    kinds: list[dict[str, Any]] = [
+        {},
+        {"output": "pooled"},
+        {"normalize": False},
+        {"output": "pooled", "normalize": False},
+    ]
+    rows = [first.encode_images(images[:2], **kind).rows for kind in kinds]
+    assert len({row.tobytes() for row in rows}) == 4
+    again = batched(cache)
+    assert [again.encode_images(images[:2], **kind).rows.tobytes() for kind in kinds] == [r.tobytes() for r in rows]
+    assert again.batches == []
+
+
+def test_progress_counts_distinct_inputs_and_ends_at_their_number(cache: Cache, images: list[FileImage]) -> None:
     model(cache).encode_images(images[:1])
     steps: list[tuple[str, int, int]] = []
     model(cache).encode_images([*images, images[0]], progress=lambda *step: steps.append(step))
     assert steps == [("images", n, 5) for n in (2, 3, 4, 5, 5)]
 
 
-def test_a_cache_out_of_use_changes_no_feature(cache: Cache, images: list[FileImage]) -> None:
+def test_a_disabled_cache_changes_no_feature(cache: DiskCache, images: list[FileImage]) -> None:
     expected = model(cache).encode_images(images)
-    cache.usable = False
+    cache.readable = cache.writable = False
     other = model(cache)
     found = other.encode_images(images)
     assert seen(other) == images
     assert found.rows.tobytes() == expected.rows.tobytes()
 
 
-def test_what_captioning_encodes_is_kept_where_it_is_new(
-    cache: Cache, images: list[FileImage], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_captioning_encodes_is_kept_where_it_is_new(cache: Cache, images: list[FileImage], tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
     (tmp_path / "copy.png").write_bytes(images[3].path.read_bytes())
     bad, copy = FileImage(tmp_path / "bad.png"), FileImage(tmp_path / "copy.png")
     model(cache).encode_images(images[:2])
-    written: list[int] = []
-    original = Cache.write
-    monkeypatch.setattr(Cache, "write", lambda self, *a: written.append(len(a[2])) or original(self, *a))
     captioner = model(cache)
     assert captioner.caption([bad, *images, copy], {"broken": 20.0}).kept.tolist() == [1, 2, 3, 4, 5, 6]
-    assert written == [2]
     after = model(cache)
     assert after.encode_images([*images, copy]).rows[:, 0].tolist() == [0, 10, 20, 30, 40, 30]
     assert seen(after) == images[2:3]  # the one that was not finite
@@ -313,7 +366,7 @@ def test_what_captioning_encodes_is_kept_where_it_is_new(
 def test_captions_without_features_keep_none(cache: Cache, images: list[FileImage], options: dict[str, Any]) -> None:
     sources = images if options else [FileImage(Path("gone.png"))]
     model(cache).caption(sources, options)
-    assert cache.usage() == []
+    assert cached.count_images(cache, MADE, "cpu", sources) == 0
 
 
 @pytest.mark.parametrize("settled_s", [2, -2])
@@ -334,15 +387,70 @@ def test_a_file_overwritten_between_its_hash_and_its_decoding_is_kept_under_no_k
 
     Image.new("RGB", (4, 4), "blue").save(buffer := io.BytesIO(), "PNG")
     other = BytesImage(buffer.getvalue(), "other")
-    torn = Cached(Overwritten(), cache, "toy", MADE, "cpu")
+    torn = Cached(Overwritten(), cache, MADE, "cpu")
     sources = [FileImage(path), other]
     rows = torn.encode_images(sources).rows if way == "encode_images" else torn.caption(sources, {}).features
     assert rows is not None
     assert rows.tolist() == [[0, 255, 0], [0, 0, 255]]
-    said = f"images that changed while they were read, whose features are not kept: 1, the first is {path}"
-    assert torn.notes == [Note("cache", said)]
+    said = f"images that changed while they were read, whose features are not cached: 1, the first is {path}"
+    assert torn.notes == [Note("changed_images", said)]
     path.write_bytes(before)
     again = model(cache)
     assert again.encode_images(sources).rows.tolist() == [[255, 0, 0], [0, 0, 255]]
     assert seen(again) == [FileImage(path)]
     assert again.notes == []
+
+
+def test_interrupted_captions_resume_with_whole_batches_and_the_same_bits(
+    cache: Cache, images: list[FileImage]
+) -> None:
+    options = {"scale": 0.1}
+    expected = batched(MemoryCache()).caption(images, options, prompts="a ")
+    with pytest.raises(KeyboardInterrupt):
+        batched(cache, stop_at=2).caption(images, options, prompts="a ")
+    again = batched(cache)
+    steps: list[tuple[str, int, int]] = []
+    found = again.caption(images, options, prompts="a ", progress=lambda *step: steps.append(step))
+    assert again.batches == [[40.0]]
+    assert steps == [("captions", 5, 5), ("captions", 5, 5)]
+    assert found.texts == expected.texts == ["a 0 of [0.0, 10.0]", "a 10 of [0.0, 10.0]", *found.texts[2:]]
+    assert found.scores == expected.scores
+    assert found.truncated == expected.truncated
+    assert found.kept.tolist() == [0, 1, 2, 3, 4]
+    features = batched(cache)
+    assert features.encode_images(images).rows.tobytes() == expected.features.tobytes()
+    assert features.batches == []
+
+
+@pytest.mark.parametrize("changed", ["order", "options", "prompts", "prompt of a neighbour", "neighbour"])
+def test_what_a_caption_depends_on_makes_its_batch_new(cache: Cache, images: list[FileImage], changed: str) -> None:
+    batched(cache).caption(images[:2], {"scale": 1}, prompts=["a ", "b "])
+    some = {"order": images[1::-1], "neighbour": images[:1] + images[2:3]}.get(changed, images[:2])
+    prompts = {"prompts": ["b ", "a "], "prompt of a neighbour": ["a ", "c "]}.get(changed, ["a ", "b "])
+    other = batched(cache)
+    other.caption(some, {"scale": 2 if changed == "options" else 1}, prompts=prompts)
+    assert len(other.batches) == 1
+    same = batched(cache)
+    same.caption(images[:2], {"scale": 1}, prompts=["a ", "b "])
+    assert same.batches == []
+
+
+def test_a_batch_with_an_unreadable_image_is_captioned_again(
+    cache: Cache, images: list[FileImage], tmp_path: Path
+) -> None:
+    (tmp_path / "bad.png").write_bytes(b"no image")
+    sources = [images[0], FileImage(tmp_path / "bad.png"), *images[1:3]]
+    found = batched(cache).caption(sources, {"scale": 1})
+    assert found.kept.tolist() == [0, 2, 3]
+    again = batched(cache)
+    assert again.caption(sources, {"scale": 1}).texts == found.texts
+    assert again.batches == [[0.0]]
+
+
+def test_nothing_of_the_model_is_hidden(cache: Cache) -> None:
+    wrapped = batched(cache)
+    assert wrapped.batches is wrapped.model.batches
+    assert wrapped.transform is _colours
+    assert (wrapped.id, wrapped.abilities) == ("batched", frozenset({"encode", "caption"}))
+    with pytest.raises(AttributeError, match="nowhere"):
+        _ = wrapped.nowhere
