@@ -83,7 +83,7 @@ def execute(plan: Plan, planner: Planner, machine: Hardware, *, show: bool, as_j
     except KeyboardInterrupt:
         done = sum(outcome.record is not None for outcome in outcomes)
         total = sum(len(cell.steps) for cell in plan.cells)
-        kept = f"{done} of {total} results are kept in {settings.output}, the same command goes on"
+        kept = f"{done} of {total} results are saved in {settings.output}; rerun to resume"
         err.print(f"\nstopped; {escape(kept)}", soft_wrap=True)
         raise typer.Exit(130) from None
     _summary(outcomes, settings, as_json)

@@ -326,6 +326,7 @@ class Model(Joined):
             skip_bad=self.hardware.skip_bad_images,
             pin=self.hardware.device.type == "cuda",
             preload=type(self).__module__,
+            host_start=self.hardware.host_start,
         )
         for batch in loaded:
             rows = () if beside is None else (beside[batch.positions],)

@@ -19,7 +19,11 @@ Precision = Literal["fp32", "fp16", "bf16"]
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and how to compute. batch_size and workers None: chosen here. compile: image towers by torch.compile."""
+    """Where and how to compute. batch_size and workers None: chosen here. compile: image towers by torch.compile.
+
+    host_start: data-loading workers are started as Python is set to start processes, not from a server: a script that
+    calls ``evaluate`` then needs no main guard where that is fork.
+    """
 
     device: torch.device
     precision: Precision
@@ -27,6 +31,7 @@ class Hardware:
     workers: int | None = None
     skip_bad_images: bool = False
     compile: bool = False
+    host_start: bool = False
 
     @property
     def images_per_batch(self) -> int:

@@ -81,11 +81,12 @@ def batches(
     skip_bad: bool,
     pin: bool = False,
     preload: str = "",
+    host_start: bool = False,
 ) -> Iterator[Batch]:
     """Yield the images that can be read, in order. The first bad one raises BadImageError unless skip_bad.
 
     pin: pixels in page-locked memory, where a thread puts them while a GPU computes the batch before.
-    preload: see ``worker_context``.
+    preload: see ``worker_context``. host_start: see ``Hardware``.
     """
     images = _Images(sources, transform)
     asked = default_workers(len(sources)) if workers is None else workers
@@ -97,7 +98,7 @@ def batches(
         collate_fn=_collated,
         generator=torch.Generator(),  # a pass must not move the global random numbers, a training loop's for one
         pin_memory=pin,
-        multiprocessing_context=worker_context(preload) if n else None,
+        multiprocessing_context=(get_context() if host_start else worker_context(preload)) if n else None,
     )
     start = 0
     for read in loader:

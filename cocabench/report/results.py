@@ -100,7 +100,7 @@ class Results(RecordSet, Sequence[Record]):
             target.put_thumbnails(fingerprint, there | {key: known[key] for key in sorted(new)})
 
     def __repr__(self) -> str:
-        lines = [f"{len(self)} results"]
+        lines = [f"{len(self)} result{'' if len(self) == 1 else 's'}"]
         for r in self.records[:ROWS_SHOWN]:
             known = r.primary in r.metrics
             value = number(r.metrics[r.primary], r.definitions[r.primary]) if known else "no score"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +13,11 @@ from cocabench.core.cache import Cache, MemoryCache, open_cache, spaces_folder
 from cocabench.core.errors import ModelError, UsageError
 from cocabench.core.types import Dataset, Note, Progress, Record, Source, silent
 from cocabench.metrics.base import Samples
+from cocabench.models.hardware import Hardware
 from cocabench.models.objects import device_of, in_memory
 from cocabench.report.results import Results
 from cocabench.results.store import Store, as_stored
-from cocabench.run.execute import Sink, Unobserved, planner_for, run_cell
+from cocabench.run.execute import Runner, Sink, Unobserved, planner_for
 from cocabench.run.plan import Plan, Planner, State
 from cocabench.run.prepare import Settings
 from cocabench.run.prepare import prepare as data_of
@@ -82,7 +83,7 @@ def evaluate(
     device: str | None = None,
     precision: str = "auto",
     batch_size: int | None = None,
-    workers: int = 0,
+    workers: int | None = None,
     limit: int | None = None,
     seed: int = 0,
     progress: Progress = silent,
@@ -97,8 +98,8 @@ def evaluate(
     name: what a network is called in the Records. output: a results folder to keep the Records in; finished ones that
     lie there are not measured again. Without it nothing is stored. cache: a folder, or a cache object, that keeps
     features beyond this call. device, precision, batch_size: as the flags of ``cocabench run``. workers: processes
-    that decode images; above 0 a script needs ``if __name__ == "__main__":``. limit, seed: a random subset of so many
-    images, of the tasks that are not prepared. progress: called with (stage, done, total).
+    that decode images, started as Python is set to start processes; None: chosen here. limit, seed: a random subset of
+    so many images, of the tasks that are not prepared. progress: called with (stage, done, total).
 
     The first error ends the call: UsageError, DataError and ModelError for what was asked, NumericsError for NaN.
     Results that were finished before are in output.
@@ -108,10 +109,7 @@ def evaluate(
     >>> results[0].metrics["t2i_recall@5"].n
     50
     """
-    if isinstance(model, str):
-        source = one_model(model, download=True)
-    else:
-        source = in_memory(model, preprocess, tokenizer, name=name)
+    source = _source(model, preprocess, tokenizer, name)
     settings = Settings(
         data_root=Path(data_root),
         output=None if output is None else Path(output),
@@ -122,29 +120,37 @@ def evaluate(
         batch_size=batch_size,
         workers=workers,
     )
-    hardware = settings.hardware()
-    prepared = prepare(tasks, data_root=data_root, limit=limit, seed=seed)
+    hardware = replace(settings.hardware(), host_start=True)
     planner = planner_for(settings, hardware)
-    plan = _plan(planner, source, prepared)
-    if settings.output is not None:
-        Store(settings.output).check_writable()
+    plan = _plan(planner, source, prepare(tasks, data_root=data_root, limit=limit, seed=seed))
     kept = Memory()
-    sink: Sink = kept if settings.output is None else Store(settings.output)
-    records: list[Record] = []
     with _opened(cache) as opened:
-        for cell in plan.cells:
-            observer = Unobserved(progress)
-            for outcome in run_cell(
-                cell, planner.settings, lambda one: one.load(hardware), opened, sink, observer=observer, planner=planner
-            ):
-                if outcome.error is not None:
-                    raise outcome.error
-                if outcome.record is not None:
-                    records.append(outcome.record)
-    if settings.output is None:
-        return Results(tuple(records), (None,) * len(records), tuple(kept.samples))
-    stored = Store(settings.output).results(records)
+        if settings.output is None:
+            records = list(_measured(plan, planner, hardware, opened, kept, progress))
+            return Results(tuple(records), (None,) * len(records), tuple(kept.samples))
+        store = Store(settings.output)
+        store.check_writable()
+        stored = store.results(list(_measured(plan, planner, hardware, opened, store, progress)))
     return Results(stored.records, stored.paths)
+
+
+def _source(model: str | Any, preprocess: Any, tokenizer: Any, name: str) -> Source:
+    if isinstance(model, str):
+        return one_model(model, download=True)
+    return in_memory(model, preprocess, tokenizer, name=name)
+
+
+def _measured(
+    plan: Plan, planner: Planner, hardware: Hardware, cache: Cache, sink: Sink, progress: Progress
+) -> Iterator[Record]:
+    """Run the plan in this process and yield its Records; the first error is raised."""
+    runner = Runner(lambda source: source.load(hardware), cache, sink, Unobserved(progress), planner, hardware)
+    for cell in plan.cells:
+        for outcome in runner.run(cell):
+            if outcome.error is not None:
+                raise outcome.error
+            if outcome.record is not None:
+                yield outcome.record
 
 
 @dataclass

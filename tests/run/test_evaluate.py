@@ -144,3 +144,18 @@ def test_the_public_names_are_there_without_torch() -> None:
     )
     told = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert told.returncode == 0, told.stderr
+
+
+@pytest.mark.slow
+def test_workers_need_no_main_guard_where_python_forks(models: Path, data: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script.py"
+    script.write_text(
+        "import multiprocessing, cocabench\n"
+        "if 'fork' in multiprocessing.get_all_start_methods():\n"
+        "    multiprocessing.set_start_method('fork')\n"
+        f"model, tasks = {str(models / 'clip')!r}, {files(data, 'find')}\n"
+        f"print(cocabench.evaluate(model, tasks, data_root={str(data)!r}, workers=1))\n"
+    )
+    told = subprocess.run([sys.executable, script], check=False, capture_output=True, text=True)
+    assert told.returncode == 0, told.stderr
+    assert told.stdout.startswith("1 result\n")

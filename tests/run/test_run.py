@@ -127,7 +127,7 @@ def test_an_interruption_keeps_what_is_finished(
     monkeypatch.setattr(OpenClip, "encode_text_block", interrupted)
     told = run(command, models, data, tmp_path, tasks="find,name")
     assert told.code == 130
-    assert "1 of 2 results are kept" in told.err
+    assert f"1 of 2 results are saved in {tmp_path}; rerun to resume" in told.err
     assert len(cocabench.load(tmp_path)) == 1
 
 
