@@ -43,12 +43,6 @@ def _use_java(path: Path | None) -> Path | None:
     return path
 
 
-def _use_cache(path: Path | None) -> Path | None:
-    if path is not None:
-        os.environ["COCABENCH_CACHE"] = str(path)
-    return path
-
-
 Models = Annotated[
     list[str] | None,
     option(
@@ -94,12 +88,11 @@ Cache = Annotated[
         metavar="DIR",
         panel=KEPT,
         envvar="COCABENCH_CACHE",
-        callback=_use_cache,
-        help="The folder of features and caption scores that are kept.",
+        help="The folder of the cache: features, captions, scores.",
         show_default="the user's cache folder",
     ),
 ]
-NoCache = Annotated[bool, flag("--no-cache", panel=KEPT, help="Read and keep no features of other runs.")]
+NoCache = Annotated[bool, flag("--no-cache", panel=KEPT, help="Cache for this run only.")]
 
 Device = Annotated[str, option(metavar="DEVICE", panel=HOW, help="auto, cpu, cuda, cuda:1 …")]
 Devices = Annotated[

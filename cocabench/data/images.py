@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import struct
-import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,10 +12,8 @@ from typing import Any, BinaryIO
 from PIL import Image, UnidentifiedImageError
 
 from cocabench.core.errors import BadImageError, MissingDataError
+from cocabench.core.signature import file_stamp
 from cocabench.core.types import IdentifiedSource, ImageSource
-
-SETTLED_S = 2.0
-"""Coarsest times of file systems (FAT)."""
 
 _BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error, zlib.error,
@@ -41,7 +38,7 @@ class FileImage:
             return file.read()
 
     def stamp(self) -> str:
-        return _stamp(self.path)
+        return file_stamp(self.path)
 
     def _file(self) -> BinaryIO:
         try:
@@ -80,7 +77,7 @@ class TarImage:
         return content
 
     def stamp(self) -> str:
-        inner = _stamp(self.tar)
+        inner = file_stamp(self.tar)
         return f"{inner} {self.offset} {self.size}" if inner else ""
 
     def __str__(self) -> str:
@@ -190,20 +187,6 @@ def identity(source: ImageSource) -> bytes:
 def stamp(source: ImageSource) -> str:
     """Return a text that changes when a source's identity may have; '' where only its content tells."""
     return source.stamp() if isinstance(source, IdentifiedSource) else ""
-
-
-def _stamp(path: Path) -> str:
-    """Return where a file is and what changes when it is written to; '' for a file of the last seconds.
-
-    A file that was only just written can be written again without a change of its times.
-    """
-    try:
-        found = path.stat()
-    except OSError:
-        return ""
-    if max(found.st_mtime, found.st_ctime) > time.time() - SETTLED_S:
-        return ""
-    return f"{path.absolute()} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
 def _of(step: str, source: ImageSource) -> str:

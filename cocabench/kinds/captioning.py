@@ -12,7 +12,6 @@ from pydantic import Field, JsonValue, field_validator, model_validator
 
 from cocabench import captioneval as captions
 from cocabench.captioneval import clipscore, health, meteor, overlap, spice
-from cocabench.core.cache import DiskCache, size_limit, spaces_folder
 from cocabench.core.errors import UnknownNameError
 from cocabench.core.signature import digest_lines
 from cocabench.core.types import (
@@ -238,7 +237,7 @@ class Captioning(Kind):
     def _captions(self, model: Model, data: Dataset, context: Context) -> tuple[Captions, list[Example]]:
         """Return the captions and the examples that they are of; the references are worked on meanwhile."""
         names, references = self._able(), [example.texts for example in data.examples]
-        meanwhile = captions.preparing(references, names, cache=_cache(context)) if names else nullcontext()
+        meanwhile = captions.preparing(references, names, cache=context.cache) if names else nullcontext()
         with meanwhile:
             images = [example.image for example in data.examples]
             options = {name: getattr(self, name) for name in OPTIONS}
@@ -277,18 +276,13 @@ class Captioning(Kind):
         return options | ({"prompt": self.prompt} if self.prompt else {})
 
 
-def _cache(context: Context) -> DiskCache:
-    """Return the user's cache, whose notes stand beside the numbers."""
-    return DiskCache(spaces_folder(), size_limit(), context.note)
-
-
 def _scored(
     texts: Sequence[str], examples: Sequence[Example], names: Sequence[str], corpus: Sequence[Example], context: Context
 ) -> Columns:
     """Score captions against their references; CIDEr's document frequencies are those of the whole corpus."""
     more = [e.texts for e in corpus] if len(corpus) > len(examples) else None
     references = [e.texts for e in examples]
-    return captions.statistics(texts, references, names, corpus=more, cache=_cache(context))
+    return captions.statistics(texts, references, names, corpus=more, cache=context.cache)
 
 
 def clip_scores(
