@@ -27,8 +27,9 @@ def theirs(options: Options) -> Work:
 def _task(options: Options, before: tuple[str, ...]) -> Work:
     import torch
 
+    from cocabench.core.cache import Cache, open_cache
     from cocabench.core.types import silent
-    from cocabench.models.features import Cache, Cached, open_cache
+    from cocabench.models.cached import Cached
     from cocabench.models.hardware import hardware
     from cocabench.run.measure import measure
     from cocabench.run.plan import Settings, plan
@@ -45,7 +46,7 @@ def _task(options: Options, before: tuple[str, ...]) -> Work:
     model = models[0].load(machine)
 
     def run(job: Any, cache: Cache) -> Any:
-        made = Cached(model, cache, job.plan.id, job.signature.model, "cpu")
+        made = Cached(model, cache, job.signature.model, "cpu")
         return measure(job, made, settings, machine, silent)[1]
 
     def work() -> Any:

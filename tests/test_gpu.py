@@ -7,8 +7,8 @@ import torch
 
 from benchmarks.make_decoding_goldens import MODELS, build, images
 from cocabench.models.hardware import Precision, hardware
-from cocabench.models.open_clip.decode import DecodeOptions, caption_logprob, generate_scored
-from cocabench.models.open_clip.decoding import beams, replay, steps
+from cocabench.models.open_clip.decoding import search, steps
+from cocabench.models.open_clip.decoding.generate import DecodeOptions, caption_logprob, generate_scored
 from cocabench.models.open_clip.decoding.steps import Stepping
 from cocabench.models.smoke import ALLOWED, deviations
 
@@ -68,7 +68,7 @@ def test_likelihoods_on_the_gpu_are_the_cpus() -> None:
 def test_a_replayed_step_gives_what_the_step_gives(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same shapes the same kernels run, so that half-precision captions too are equal."""
     monkeypatch.setattr(steps, "SWEEP", 24)
-    monkeypatch.setattr(replay, "LEAVE", beams.DROP)
+    monkeypatch.setattr(steps, "LEAVE", search.DROP)
     assert _captions("cuda", dtype, "cuda_graphs") == _captions("cuda", dtype, "cached")
 
 

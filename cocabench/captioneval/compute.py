@@ -1,9 +1,9 @@
-"""Captions and their references to per-image statistics; Java runs beside Python, not after it."""
+"""Compute per-image statistics of captions and their references. Java runs in parallel with Python."""
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from cocabench.captioneval import corenlp, jvm, meteor, overlap, spice, tokens
 from cocabench.captioneval.declared import MODEL_BASED, families
+from cocabench.core.cache import Cache, DiskCache, size_limit, spaces_folder
 from cocabench.core.errors import DataError, MetricUnavailableError
 
 Columns = dict[str, NDArray[np.generic]]
@@ -25,31 +26,35 @@ def statistics(
     names: Sequence[str],
     *,
     java: Path | None = None,
+    cache: Cache | None = None,
     corpus: Groups | None = None,
-    tell: Callable[[str], None] | None = None,
 ) -> Columns:
-    """Return the columns that the named metrics read, one entry per image; MODEL_BASED ones are made elsewhere.
+    """Return the columns that the named metrics read, one entry per image; not those of MODEL_BASED.
 
     candidates: (n) captions as generated. references: (n) groups of at least one caption. Both raw, not tokenised.
-    java: the Java to use, instead of the first that fits. corpus: the references that give CIDEr its document
-    frequencies, where they are more than those of these images. tell: called with one line when no more answers can be
-    kept in the cache, else that is logged.
+    java: the Java to use; by default the first suitable one. cache: stores Java's results; by default the user's
+    cache. corpus: the references that give CIDEr its document frequencies, where they are more than those of these
+    images.
     """
     _check(candidates, references)
     wanted = families(names)
-    with ThreadPoolExecutor() as pool, jvm.Runner(jvm.find(java), tell) as runner:
-        aligner = meteor.start(references, runner) if "METEOR" in wanted else None
+    with ThreadPoolExecutor() as pool, jvm.Runner(jvm.find(java), cache or _user_cache()) as runner:
+        scorer = meteor.start(references, runner) if "METEOR" in wanted else None
         documents = corpus if corpus is not None and "CIDEr" in wanted else ()
         texts, groups, documents = _tokenise(candidates, references, documents, runner)
         later: list[Future[Columns]] = []
-        if aligner is not None:
-            later.append(pool.submit(meteor.statistics, aligner, texts, groups))
+        if scorer is not None:
+            later.append(pool.submit(meteor.statistics, scorer, texts, groups))
         if "SPICE" in wanted:
             later.append(pool.submit(spice.statistics, texts, groups, runner))
         columns = _without_java(texts, groups, documents or groups, wanted)
         for future in later:
             columns |= future.result()
     return columns
+
+
+def _user_cache() -> DiskCache:
+    return DiskCache(spaces_folder(), size_limit())
 
 
 def _check(candidates: Sequence[str], references: Groups) -> None:
@@ -64,7 +69,7 @@ def _check(candidates: Sequence[str], references: Groups) -> None:
 def _tokenise(
     candidates: Sequence[str], references: Groups, documents: Groups, runner: jvm.Runner
 ) -> tuple[list[str], list[list[str]], list[list[str]]]:
-    """Tokenise all in one go."""
+    """Tokenise everything in one batch."""
     groups = [*references, *documents]
     flat = iter(tokens.tokenise([*candidates, *(caption for group in groups for caption in group)], runner))
     texts = [next(flat) for _ in candidates]
@@ -85,13 +90,13 @@ def _without_java(texts: Sequence[str], groups: Groups, documents: Groups, wante
 
 @contextmanager
 def preparing(
-    references: Groups, names: Sequence[str], *, java: Path | None = None, tell: Callable[[str], None] | None = None
+    references: Groups, names: Sequence[str], *, java: Path | None = None, cache: Cache | None = None
 ) -> Iterator[None]:
-    """Work on the references while the body generates captions, so that ``statistics`` finds them done.
+    """Process the references while the body generates captions, so that ``statistics`` finds the results in the cache.
 
-    What the body does not wait for is ended, and kept as far as it came. A failure here is left to ``statistics``.
+    If the body raises, the work stops; finished batches stay in the cache. ``statistics`` reports failures.
     """
-    with jvm.Runner(jvm.find(java), tell) as runner:
+    with jvm.Runner(jvm.find(java), cache or _user_cache()) as runner:
         thread = threading.Thread(target=_prepare, args=(references, families(names), runner), name="references")
         thread.start()
         try:
@@ -104,10 +109,10 @@ def preparing(
 
 def _prepare(references: Groups, wanted: Sequence[str], runner: jvm.Runner) -> None:
     try:
-        aligner = meteor.start(references, runner) if "METEOR" in wanted else None
+        scorer = meteor.start(references, runner) if "METEOR" in wanted else None
         _, groups, _ = _tokenise([], references, (), runner)
-        if aligner is not None:
-            meteor.statistics(aligner, [""] * len(groups), groups)
+        if scorer is not None:
+            meteor.statistics(scorer, [""] * len(groups), groups)
         if "SPICE" in wanted:
             spice.parse([caption for group in groups for caption in group], runner)
     except MetricUnavailableError:
@@ -115,9 +120,9 @@ def _prepare(references: Groups, wanted: Sequence[str], runner: jvm.Runner) -> N
 
 
 def unavailable(names: Sequence[str], *, java: Path | None = None) -> dict[str, str]:
-    """Return which of the named metrics cannot run on this machine, and why, with the remedy. Starts no long job.
+    """Return which of the named metrics cannot run on this machine, and why, with the remedy. Fast: runs no metric.
 
-    Of those that need a model nothing is said here.
+    Metrics of MODEL_BASED are not checked.
     """
     names = [name for name in names if name not in MODEL_BASED]
     try:
@@ -125,6 +130,6 @@ def unavailable(names: Sequence[str], *, java: Path | None = None) -> dict[str, 
     except MetricUnavailableError as error:
         return {name: str(error) for name in names}
     if corenlp.find() is None and "SPICE" in families(names):
-        reason = f"Stanford CoreNLP 3.6.0 is not here; {corenlp.REMEDY}"
+        reason = f"Stanford CoreNLP 3.6.0 is not installed; {corenlp.REMEDY}"
         return {name: reason for name in names if name.startswith("SPICE")}
     return {}

@@ -1,4 +1,4 @@
-"""Stanford CoreNLP 3.6.0, which SPICE 1.0 needs and cannot ship: two jars, 370 MB, kept in the user's cache."""
+"""Stanford CoreNLP 3.6.0, which SPICE 1.0 needs and cocabench cannot ship: two jars, 370 MB, in the cache folder."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import NamedTuple
 
 import requests
 
-from cocabench.core.cachedir import location
+from cocabench.core.cache import cache_folder
 from cocabench.core.errors import DataError, MetricUnavailableError, MissingDataError
 
 SITE = "https://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip"
 COORDINATES = "edu.stanford.nlp:stanford-corenlp:3.6.0:jar"
-REMEDY = "run `cocabench setup spice`, or `cocabench setup spice --corenlp DIR` with a folder that has the jars"
-OTHERWISE = "try again, or fetch both jars yourself and name their folder with --corenlp"
+REMEDY = "run `cocabench setup spice`, or `cocabench setup spice --corenlp DIR` if you have the jars"
+DOWNLOAD_REMEDY = "try again, or download both jars yourself and pass their folder with --corenlp"
 TIMEOUT_S = 60
 MAVEN_TIMEOUT_S = 3600
 BLOCK = 1 << 20
@@ -52,25 +52,25 @@ JARS = (
 
 
 def folder() -> Path:
-    return location() / "corenlp-3.6.0"
+    return cache_folder() / "corenlp-3.6.0"
 
 
 def find() -> Path | None:
-    """Return the folder with the verified jars, or None. They are verified when they are put there."""
+    """Return the folder with the jars, or None. They were verified when ``setup`` copied them there."""
     return folder() if all((folder() / jar.name).is_file() for jar in JARS) else None
 
 
 def jars() -> list[Path]:
     """Return both jars' paths."""
     if (found := find()) is None:
-        raise MetricUnavailableError("SPICE", "Stanford CoreNLP 3.6.0 is not here", fix=REMEDY)
+        raise MetricUnavailableError("SPICE", "Stanford CoreNLP 3.6.0 is not installed", fix=REMEDY)
     return [found / jar.name for jar in JARS]
 
 
 def setup(corenlp: Path | None = None) -> Path:
-    """Put the jars into the cache, if they are not there yet, and return their folder.
+    """Install the jars in the cache folder, unless they are there already, and return that folder.
 
-    From the folder corenlp if given, else through Maven if installed, else from the Stanford site.
+    They come from the folder corenlp if given, else through Maven if installed, else from the Stanford site.
     """
     if corenlp is None and (found := find()) is not None:
         return found
@@ -103,7 +103,9 @@ def _from_maven(target: Path) -> None:
             subprocess.run(order, cwd=target, capture_output=True, text=True, timeout=MAVEN_TIMEOUT_S, check=True)
         except (OSError, subprocess.SubprocessError) as error:
             said = (getattr(error, "stdout", None) or str(error)).strip().splitlines()[0]
-            raise MetricUnavailableError("mvn", f"could not fetch {jar.coordinates}: {said}", fix=OTHERWISE) from None
+            raise MetricUnavailableError(
+                "mvn", f"could not download {jar.coordinates}: {said}", fix=DOWNLOAD_REMEDY
+            ) from None
 
 
 def _from_site(target: Path) -> None:
@@ -115,13 +117,13 @@ def _from_site(target: Path) -> None:
                 with packed.open(members[jar.name]) as source, open(target / jar.name, "wb") as out:
                     shutil.copyfileobj(source, out, BLOCK)
     except (zipfile.BadZipFile, KeyError) as error:
-        raise MetricUnavailableError(SITE, f"not the archive of CoreNLP 3.6.0 ({error})", fix=OTHERWISE) from None
+        raise MetricUnavailableError(SITE, f"not the archive of CoreNLP 3.6.0 ({error})", fix=DOWNLOAD_REMEDY) from None
     finally:
         archive.unlink()
 
 
 def _download(part: Path) -> Path:
-    """Fetch the archive, going on where an earlier attempt stopped."""
+    """Download the archive; resume an earlier attempt."""
     have = part.stat().st_size if part.exists() else 0
     try:
         with requests.get(SITE, headers={"Range": f"bytes={have}-"}, stream=True, timeout=TIMEOUT_S) as answer:
@@ -132,22 +134,22 @@ def _download(part: Path) -> Path:
                 for block in answer.iter_content(BLOCK):
                     out.write(block)
     except requests.RequestException as error:
-        raise MetricUnavailableError(SITE, f"{type(error).__name__}: {error}", fix=OTHERWISE) from None
+        raise MetricUnavailableError(SITE, f"{type(error).__name__}: {error}", fix=DOWNLOAD_REMEDY) from None
     return part
 
 
 def _verify(path: Path, jar: Jar) -> None:
-    """Refuse a file that is neither the published jar nor one with the same content."""
+    """Raise DataError unless the file is the published jar or has the same content."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(BLOCK):
             digest.update(block)
     if digest.hexdigest() != jar.sha256 and _content(path) != jar.content:
-        raise DataError(jar.name, f"SHA-256 {digest.hexdigest()}", wanted=jar.sha256, fix=OTHERWISE)
+        raise DataError(jar.name, f"SHA-256 {digest.hexdigest()}", wanted=jar.sha256, fix=DOWNLOAD_REMEDY)
 
 
 def _content(path: Path) -> str:
-    """Return one hash of the names and contents in a jar, whenever and however it was packed; "" if it is broken."""
+    """Return a hash of the names and contents in a jar, independent of how it was packed; "" if it is damaged."""
     digest = hashlib.sha256()
     try:
         with zipfile.ZipFile(path) as packed:

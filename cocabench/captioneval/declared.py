@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cocabench.captioneval import clipscore, health, meteor, overlap, spice, tokens
 from cocabench.core.errors import UnknownNameError
-from cocabench.metrics import intervals
-from cocabench.metrics.base import Interval, Metric, Samples, image_sums
-from cocabench.metrics.pairing import Mean, Sums
+from cocabench.metrics.base import Metric, Samples
+from cocabench.metrics.statistics import Mean, Sums
 
 Array = NDArray[np.float64]
 
@@ -62,29 +61,11 @@ def declared(names: Sequence[str]) -> tuple[Metric, ...]:
     return tuple(_METRICS[name] for name in dict.fromkeys(wanted))
 
 
-def within(metric: Metric, domain: str) -> Metric:
-    """Return the same metric over one domain's images, as NoCaps reports it: CIDEr with that domain's frequencies."""
-    own = _CIDER_IN_DOMAIN if metric.name == "CIDEr" else metric
-    name, summary = f"{metric.name}[{domain}]", f"{metric.summary} Over the {domain} images."
-    return replace(own, name=name, summary=summary, domain=domain)
-
-
 def _of_sums(
     name: str, summary: str, columns: Sequence[str], read: Callable[[Samples], Array], value: Callable[[Array], Array]
 ) -> Metric:
     """A function of summed statistics: read(samples) is (rows, k), value maps (..., k) sums to (...)."""
-
-    def interval(samples: Samples, rng: np.random.Generator) -> Interval:
-        return intervals.of_sums(image_sums(samples, read(samples)), value, rng)
-
-    return Metric(
-        name=name,
-        summary=summary,
-        column=columns[0],
-        value=lambda samples: float(value(read(samples).sum(axis=0))),
-        interval=interval,
-        pairing=Sums(read, value),
-    )
+    return Metric(name, summary, Sums(read, value), tuple(columns))
 
 
 def _bleu(order: int) -> Metric:
@@ -113,26 +94,17 @@ def _meteor_segments(samples: Samples) -> Array:
     return meteor.counted(_columns(meteor.COLUMNS, samples))
 
 
-def _mean(name: str, summary: str, column: str, *, score: bool = False) -> Metric:
+def _mean(name: str, summary: str, column: str, *, score: bool = False, **more: Any) -> Metric:
     """The mean of a column over images; rows where it is undefined are left out."""
+    return Metric(name, summary, Mean(column), (column,), unit="score" if score else "fraction", **more)
 
-    def read(samples: Samples) -> Array:
-        values = samples[column].to_numpy(dtype=np.float64)
-        return np.column_stack([values, np.ones_like(values)])
 
-    def interval(samples: Samples, rng: np.random.Generator) -> Interval:
-        return intervals.of_sums(image_sums(samples, read(samples)), lambda s: s[..., 0] / s[..., 1], rng)
-
-    return Metric(
-        name=name,
-        summary=summary,
-        column=column,
-        value=lambda samples: float(samples[column].mean()),
-        interval=interval,
-        unit="score" if score else "fraction",
-        pairing=Mean(lambda samples: samples[column].to_numpy(dtype=np.float64)),
-    )
-
+_CIDER = (
+    "CIDEr-D: tf-idf weighted n-gram cosine with the references, 0-10, mean over images; "
+    "undefined for one image (Vedantam et al. 2015)"
+)
+SCORER = "scorer"
+"""The key of the extra model that MODEL_BASED metrics need."""
 
 _METRICS = {
     metric.name: metric
@@ -151,13 +123,7 @@ _METRICS = {
             "F of the longest common subsequence with the references, 0-1, mean over images (Lin 2004)",
             "rouge_l",
         ),
-        _mean(
-            "CIDEr",
-            "CIDEr-D: tf-idf weighted n-gram cosine with the references, 0-10, mean over images; "
-            "undefined for one image (Vedantam et al. 2015)",
-            "cider",
-            score=True,
-        ),
+        _mean("CIDEr", _CIDER, "cider", score=True, in_domain=_mean("CIDEr", _CIDER, "cider_in_domain", score=True)),
         _mean(
             "SPICE",
             "F1 of scene-graph tuples against all references', 0-1, mean over images; "
@@ -174,6 +140,7 @@ _METRICS = {
             "(Hessel et al. 2021)",
             "clip_score",
             score=True,
+            model=SCORER,
         ),
         _mean(
             "RefCLIPScore",
@@ -181,9 +148,8 @@ _METRICS = {
             "(Hessel et al. 2021)",
             "ref_clip_score",
             score=True,
+            model=SCORER,
         ),
         *health.METRICS,
     )
 }
-
-_CIDER_IN_DOMAIN = _mean("CIDEr", _METRICS["CIDEr"].summary, "cider_in_domain", score=True)

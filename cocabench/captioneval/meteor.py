@@ -6,18 +6,20 @@ F = 1 / ((1 - α)/P + α/R) with α = 0.85, and METEOR = F · (1 - γ · (chunks
 A fraction, 0 to 1, higher is better. Nothing aligned, or nothing to align, is 0.
 
 The corpus value is the same function of the segments' summed statistics, which Java prints, so that resampling
-never runs Java. A segment that is aligned whole and in order adds none to the sum of chunks.
+never runs Java. A segment that is aligned completely and in order adds none to the sum of chunks.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cocabench.captioneval import cache, jvm
+from cocabench.captioneval import jvm
+from cocabench.core.cache import key_of
 from cocabench.core.errors import MetricUnavailableError
 
 Array = NDArray[np.float64]
@@ -40,6 +42,8 @@ COLUMNS = (
 
 CHUNKS = COLUMNS.index("meteor_chunks")
 MEMORY_MIB = 2048
+TABLES = "METEOR 1.5 paraphrases"
+"""The cache's space of tables: one for each set of references, a few MB."""
 
 
 def value(sums: Array) -> Array:
@@ -51,57 +55,67 @@ def value(sums: Array) -> Array:
         precision_recall = weighted / (DELTA * (lengths - words) + (1 - DELTA) * words)
         mean = 1 / ((1 - ALPHA) / precision_recall[..., 0] + ALPHA / precision_recall[..., 1])
         fragments = sums[..., CHUNKS] / (sums[..., CHUNKS + 1 :].sum(axis=-1) / 2)
-        score = mean * (1 - GAMMA * np.where(_whole(sums), 0.0, fragments) ** BETA)
+        score = mean * (1 - GAMMA * np.where(_is_complete(sums), 0.0, fragments) ** BETA)
     return np.where(np.isnan(score), 0.0, np.maximum(score, 0.0))
 
 
 def counted(segments: Array) -> Array:
-    """Return segments' statistics (n, 23) as the corpus value sums them: no chunk where the alignment is whole."""
+    """Return segments' statistics (n, 23) as the corpus value sums them: no chunks where the alignment is complete."""
     summed = segments.astype(np.float64, copy=True)
-    summed[_whole(segments), CHUNKS] = 0
+    summed[_is_complete(segments), CHUNKS] = 0
     return summed
 
 
-def _whole(sums: Array) -> NDArray[np.bool_]:
+def _is_complete(sums: Array) -> NDArray[np.bool_]:
     """Whether all words are matched, in one chunk."""
     matched = sums[..., 4:CHUNKS].reshape(*sums.shape[:-1], -1, 2).sum(axis=-2)
     return np.asarray(np.all(matched == sums[..., 0:2], axis=-1) & (sums[..., CHUNKS] == 1))
 
 
-def start(references: Sequence[Sequence[str]], runner: jvm.Runner, *, threads: int = 2) -> jvm.Process:
-    """Start the scorer, which loads while captions are tokenised. References may be raw: they name a cache file."""
-    texts = sorted({reference for group in references for reference in group})
+class Scorer(NamedTuple):
+    """A running METEOR. table: the paraphrases that its references can use; is_cached: whether it was there before."""
+
+    process: jvm.Process
+    table: Path
+    key: bytes
+    is_cached: bool
+
+
+def start(references: Sequence[Sequence[str]], runner: jvm.Runner, *, threads: int = 2) -> Scorer:
+    """Start METEOR, which loads while captions are tokenised. References may be raw: they name the cached table."""
+    key = key_of(VERSION, *sorted({reference for group in references for reference in group}))
+    table = runner.folder() / "paraphrases.gz"
+    cached = runner.cache.get(TABLES, [key])
+    if key in cached:
+        table.write_bytes(cached[key])
     job = jvm.Job(
         name="METEOR",
         main="cocabench.Meteor",
         classpath=[jvm.OWN_JAR, jvm.jar("meteor", "meteor-1.5.jar")],
-        arguments=[
-            str(jvm.jar("meteor", "data", "paraphrase-en.gz")),
-            str(runner.kept.table(f"{cache.key(VERSION, *texts)}.gz")),
-        ],
+        arguments=[str(jvm.jar("meteor", "data", "paraphrase-en.gz")), str(table)],
         memory_mib=MEMORY_MIB,
         threads=threads,
         timeout_s=300 + 0.1 * len(references),
         options=["-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xss16m"],
     )
-    return jvm.Process(runner, job)
+    return Scorer(jvm.Process(runner, job), table, key, key in cached)
 
 
 def statistics(
-    process: jvm.Process, candidates: Sequence[str], references: Sequence[Sequence[str]]
+    scorer: Scorer, candidates: Sequence[str], references: Sequence[Sequence[str]]
 ) -> dict[str, NDArray[np.generic]]:
     """Return COLUMNS as integers and ``meteor``, the segment's score, for every image. Texts are tokenised."""
     lines = [_line(c, group) for c, group in zip(candidates, references, strict=True)]
-    output = process.communicate(lines)
+    output = scorer.process.communicate(lines)
     if len(output) != len(lines):
-        raise MetricUnavailableError("METEOR", f"{len(output)} answers for {len(lines)} captions")
-    if not Path(process.job.arguments[1]).is_file():
-        process.runner.kept.trouble(OSError("METEOR's table could not be written"))
+        raise MetricUnavailableError("METEOR", f"{len(output)} lines of output for {len(lines)} captions")
+    if not scorer.is_cached and scorer.table.is_file():  # else Java could not write it: no disk space left
+        scorer.process.runner.cache.put(TABLES, {scorer.key: scorer.table.read_bytes()}, label=TABLES)
     segments = np.array([line.split() for line in output], dtype=np.float64).reshape(len(lines), len(COLUMNS))
     columns: dict[str, NDArray[np.generic]] = dict(zip(COLUMNS, segments.T.astype(np.int64), strict=True))
     return columns | {"meteor": value(segments)}
 
 
 def _line(candidate: str, references: Sequence[str]) -> str:
-    """As pycocoevalcap writes it: the separator is taken out of candidates (in a reference, it makes two of one)."""
+    """Return METEOR's input as pycocoevalcap writes it: the separator is removed from the candidate alone."""
     return " ||| ".join([*references, candidate.replace("|||", "").replace("  ", " ")])

@@ -7,7 +7,7 @@ look at one kind of tuple alone: objects, relations, attributes, and of these co
 references have no tuple, a sub-score is undefined (NaN, left out of its mean) and SPICE itself 0. Captions of more than
 200 words are not parsed, and their image is undefined. (There, SPICE 1.0 runs out of memory.)
 
-Parsing is nearly all of the time. Tuples are kept by caption, so references are parsed once.
+Parsing takes nearly all of the time. Tuples are cached by caption, so references are parsed once.
 
 Where a word is equally similar to two objects of a scene graph, SPICE takes the first in a hash table ordered by object
 addresses. No value of 400 Flickr8k images changed under any of the JVM's ways of choosing these.
@@ -37,7 +37,7 @@ MODELS_MIB, THREAD_MIB = 1536, 768
 MEMORY_SHARE = 0.6
 UNPARSED = "null"
 BATCH = 5000
-"""Captions per Java process: what an interrupted run can lose."""
+"""Captions per Java process: the most that an interrupted run loses."""
 
 
 def statistics(
@@ -79,7 +79,7 @@ def parse(captions: Sequence[str], runner: jvm.Runner) -> list[str]:
     def compute(unknown: list[str]) -> list[str]:
         return runner.run(_parse_job(len(unknown)), [json.dumps(caption) for caption in unknown])
 
-    return runner.kept.through(VERSION, captions, compute, batch=BATCH)
+    return runner.answers(VERSION, captions, compute, batch=BATCH)
 
 
 def _parse_job(number: int) -> jvm.Job:
@@ -112,7 +112,7 @@ def _classpath() -> list[Path]:
 
 
 def _threads() -> int:
-    """Return as many threads as there are cores and, within MEMORY_SHARE of the free memory, room to parse."""
+    """Return the number of threads: one per core, as many as fit into MEMORY_SHARE of the free memory."""
     room = MEMORY_SHARE * _free_mib() - MODELS_MIB
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return int(max(1, min(cores, room // THREAD_MIB)))

@@ -1,6 +1,6 @@
 """PTB tokenisation: Stanford's PTBTokenizer 3.4.1, lower-cased, without punctuation, as COCO's evaluation does.
 
-Equal to pycocoevalcap's ``PTBTokenizer`` for every caption on a line of its own, with its slip: brackets come out as
+Equal to pycocoevalcap's ``PTBTokenizer`` for every caption on a line of its own, with its quirk: brackets become
 -lrb- and -rrb- and stay, because its list of punctuation has them in capitals. Characters that Java takes for an
 end of line (a carriage return, U+2028 …) become spaces: there, they shift all following captions by one.
 """
@@ -25,8 +25,8 @@ PLAIN = re.compile(rf"{_WORD}(?: {_WORD})*(?: [.!?])?")
 """Between single spaces: words of ASCII letters and hyphens, 's, commas and quotes at their end or apart, numbers below
 100 that no other follows, and at most one mark at the end."""
 
-TORN = frozenset(["cannot", "dunno", "gimme", "gonna", "gotta", "lemme", "wanna"])
-"""The only words of letters that the tokeniser takes apart."""
+SPLIT_WORDS = frozenset(["cannot", "dunno", "gimme", "gonna", "gotta", "lemme", "wanna"])
+"""The only words of letters that the tokeniser splits."""
 
 PARTS = re.compile("'s|[a-z0-9]+(?:-[a-z]+)*")
 
@@ -34,13 +34,13 @@ PARTS = re.compile("'s|[a-z0-9]+(?:-[a-z]+)*")
 def tokenise(captions: Sequence[str], runner: jvm.Runner) -> list[str]:
     """Return every caption's tokens, joined by spaces.
 
-    Of a plain caption they are known without Java; for the others it is asked, once. (Checked against the jar with
+    A plain caption's are found without Java; Java tokenises the others, once. (Checked against the jar with
     every word of METEOR's dictionaries, 109,200 of them, in six places of a caption, and with 600,000 sentences of
     these words and of all that PLAIN allows.)
     """
     known = {caption: tokens for caption in set(captions) if (tokens := _plain(caption)) is not None}
     others = [caption for caption in captions if caption not in known]
-    answers = runner.kept.through(VERSION, [LINE_ENDS.sub(" ", caption) for caption in others], partial(_run, runner))
+    answers = runner.answers(VERSION, [LINE_ENDS.sub(" ", caption) for caption in others], partial(_run, runner))
     known.update(zip(others, answers, strict=True))
     return [known[caption] for caption in captions]
 
@@ -49,7 +49,7 @@ def _plain(caption: str) -> str | None:
     if PLAIN.fullmatch(caption) is None:
         return None
     words = PARTS.findall(caption.lower())
-    return " ".join(words) if TORN.isdisjoint(part for word in words for part in word.split("-")) else None
+    return " ".join(words) if SPLIT_WORDS.isdisjoint(part for word in words for part in word.split("-")) else None
 
 
 def _run(runner: jvm.Runner, lines: list[str]) -> list[str]:

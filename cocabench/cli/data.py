@@ -86,7 +86,7 @@ def _dataset(loader: str, words: list[str], root: Path, limit: int | None, downl
 
     dataset = limited(build(loader, _keys(words), root, download=download), limit, 0)
     for note in dataset.notes:
-        err.print(f"[yellow]note[/yellow] {escape(note)}")
+        err.print(f"[yellow]note[/yellow] {escape(note.text)}")
     return dataset
 
 

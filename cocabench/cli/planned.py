@@ -19,8 +19,8 @@ def preflight(jobs: Sequence[Job], quiet: bool) -> dict[str, str]:
     missing = {
         name: why
         for job in jobs
-        if job.state in ("ready", "done")
-        for name, why in job.task.evaluator.unavailable().items()
+        if job.state in ("ready", "done") and job.data
+        for name, why in job.data.missing.items()
     }
     for phrase in by_reason(missing) if not quiet else ():
         err.print(f"[yellow]skipped[/yellow] {escape(phrase)}", soft_wrap=True)
@@ -56,11 +56,12 @@ def _images(job: Job) -> int:
 
 def _kept(job: Job, settings: Settings, machine: Hardware) -> int:
     """Return how many images of a ready job the cache holds features of; captioning reads its images in any case."""
-    from cocabench.models.features import collection, existing
+    from cocabench.core.cache import DiskCache, size_limit
+    from cocabench.models.cached import count_images
+    from cocabench.run.plan import DECODED
 
-    if not (job.data and job.signature and settings.cache) or job.task.evaluator.needs == "captioner":
+    if not (job.data and job.signature and settings.cache) or job.task.kind.needs() & DECODED:
         return 0
-    if (cache := existing(settings.cache)) is None:
-        return 0
-    name = collection("images", job.signature.model, machine.device.type)
-    return cache.count(name, [image for example in job.data.dataset.examples for image in example.images])
+    images = [image for example in job.data.dataset.examples for image in example.images]
+    cache = DiskCache(settings.cache, size_limit())
+    return count_images(cache, job.signature.model, machine.device.type, images)

@@ -62,7 +62,7 @@ def _print_list(records: Sequence[Record], results: Results) -> None:
 def _print_record(record: Record, results: Results) -> None:
     from cocabench.core.formatting import number
     from cocabench.core.signature import short
-    from cocabench.results.compare import GALLERY, notes
+    from cocabench.results.compare import notes, of_kinds
     from cocabench.results.explain import explain
 
     out.print(
@@ -74,10 +74,10 @@ def _print_record(record: Record, results: Results) -> None:
     ]
     rows += [[escape(name), "skipped", escape(why)] for name, why in record.skipped_metrics.items()]
     print_table(["metric", "value ± 95 %", ""], rows)
-    if record.evaluator == "retrieval":
-        out.print(f"[dim]{GALLERY}[/dim]", soft_wrap=True)
+    for sentence in of_kinds([record.evaluator]):
+        out.print(f"[dim]{escape(sentence)}[/dim]", soft_wrap=True)
     for note in notes(record):
-        out.print(f"[yellow]note[/yellow] {escape(note)}", soft_wrap=True)
+        out.print(f"[yellow]note[/yellow] {escape(note.text)}", soft_wrap=True)
     said = explain(record)
     _print_parts("Protocol: numbers are compared only where all of this is equal", said.protocol)
     _print_parts("Model: what was measured; with the protocol it names the result's file", said.model)

@@ -57,12 +57,12 @@ def run(
     watch_timeout: o.WatchTimeout = None,
 ) -> None:
     """Evaluate models on tasks. Finished results are kept and not run again."""
-    from cocabench.models.features import folder
+    from cocabench.core.cache import spaces_folder
     from cocabench.models.hardware import hardware, one_device
     from cocabench.run.plan import Settings
 
     chosen_device = one_device(device)
-    kept = None if no_cache else folder()
+    kept = None if no_cache else spaces_folder(cache)
     settings = Settings(data_root, output, kept, limit, seed, download, fresh, skip_bad_images)
     machine = hardware(
         device=chosen_device,
@@ -79,8 +79,9 @@ def run(
         min_seq_len=min_seq_len,
         decoding=decoding,
     )
-    chosen = _tasks(tasks, {**set_here, "device": chosen_device})
-    evaluation = _Evaluation(chosen, settings, machine, quick_gelu, require_metrics, dry_run, quiet, as_json)
+    evaluation = _Evaluation(
+        _tasks(tasks, set_here), settings, machine, quick_gelu, require_metrics, dry_run, quiet, as_json
+    )
     if watch is None:
         evaluation(model)
     else:
@@ -101,10 +102,13 @@ class _Evaluation:
     as_json: bool
 
     def __call__(self, models: Sequence[str]) -> None:
+        from cocabench.run.measure import machine_of
         from cocabench.run.plan import plan
 
         sources = _models(models, self.quick_gelu, self.dry_run, self.quiet)
-        jobs = plan(sources, self.tasks, self.settings, self.machine.precision, compiled=self.machine.compile)
+        machine = machine_of(self.machine.device)
+        precision, compiled = self.machine.precision, self.machine.compile
+        jobs = plan(sources, self.tasks, self.settings, precision, compiled=compiled, machine=machine)
         unavailable = preflight(jobs, self.quiet)
         if self.require_metrics and unavailable:
             raise MetricUnavailableError("--require-metrics", "; ".join(by_reason(unavailable)))

@@ -87,12 +87,13 @@ def _by_model(
     pairs: Pairs, name: str, folder: Path, references: Path | None, device: str, skip_bad_images: bool
 ) -> dict[str, Any]:
     from cocabench.data.files import file_names, images_of
-    from cocabench.kinds import clipscore
+    from cocabench.kinds.captioning import clip_scores
     from cocabench.models.hardware import hardware
+    from cocabench.specs.registry import one_model
 
     pictures = images_of(pairs.ids, folder, names=file_names(references) if references else None)
-    scorer = clipscore.scorer(name, hardware(device=device, skip_bad_images=skip_bad_images))
-    return clipscore.statistics(scorer, pictures, pairs.candidates, pairs.references)
+    scorer = one_model(name, download=True).load(hardware(device=device, skip_bad_images=skip_bad_images))
+    return clip_scores(scorer, pictures, pairs.candidates, pairs.references)
 
 
 def _samples(pairs: Pairs, columns: dict[str, Any]) -> Samples:
@@ -111,7 +112,8 @@ def _print_json(names: Sequence[str], samples: Samples, skipped: dict[str, str])
         return {m.name: estimate(m, samples).model_dump() for m in captions.declared(wanted)}
 
     report = {"metrics": values(names), "health": values(captions.HEALTH), "skipped": skipped}
-    print(json.dumps(report | {"remarks": health.remarks(samples)}, ensure_ascii=False, allow_nan=False))
+    remarks = [note.text for note in health.notes(samples)]
+    print(json.dumps(report | {"remarks": remarks}, ensure_ascii=False, allow_nan=False))
 
 
 def _print_tables(names: Sequence[str], samples: Samples, skipped: dict[str, str]) -> None:
@@ -124,11 +126,11 @@ def _print_tables(names: Sequence[str], samples: Samples, skipped: dict[str, str
         rows = [
             [metric.name, number(found, metric.info)]
             for metric in captions.declared(wanted)
-            if (found := estimate(metric, samples)).n or metric.kind == "quality"
+            if (found := estimate(metric, samples)).n or metric.role == "quality"
         ]
         print_table([title, "value"], rows, numbers_from=1)
-    for remark in health.remarks(samples):
-        out.print(f"[yellow]note[/yellow] {escape(remark)}", soft_wrap=True)
+    for note in health.notes(samples):
+        out.print(f"[yellow]note[/yellow] {escape(note.text)}", soft_wrap=True)
     for phrase in by_reason(skipped):
         out.print(f"[yellow]skipped[/yellow] {escape(phrase)}", soft_wrap=True)
 

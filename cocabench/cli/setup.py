@@ -42,10 +42,9 @@ def clipscore(
     ],
 ) -> None:
     """Fetch the weights of the model that CLIPScore scores with."""
-    from cocabench.kinds.clipscore import scorer_plan
-    from cocabench.specs.registry import FailedSource
+    from cocabench.specs.registry import FailedSource, one_model
 
-    plan = scorer_plan(model, download=True)
+    plan = one_model(model, download=True)
     if isinstance(plan, FailedSource):
         raise plan.error
     out.print(f"CLIPScore can run with {plan.id}", soft_wrap=True)

@@ -24,10 +24,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, Protocol, TypeVar
 
-from cocabench.core.cachedir import limit, location
+import platformdirs
+
+from cocabench.core.errors import UsageError
 from cocabench.core.temporary import temporary_folder
 from cocabench.core.types import Note
 
+LIMIT_GB = 10.0
 KEYS_PER_QUERY = 900
 """Below SQLite's oldest limit of 999 parameters."""
 BUSY_TIMEOUT_S = 60.0
@@ -283,21 +286,50 @@ def open_cache(folder: Path | None, tell: Callable[[Note], None]) -> Iterator[Di
             probe = folder / f".writable-{os.getpid()}"
             probe.touch()
             probe.unlink()
+            _remove_features_of_0_1(folder.with_name("features"), tell)
         except OSError as error:
             text = f"{folder}: cannot be written to ({error.strerror or error}); nothing is cached beyond this run"
             notes.append(Note("cache", text))
             tell(notes[0])
             folder = None
     if folder is not None:
-        yield DiskCache(folder, limit(), tell, notes)
+        yield DiskCache(folder, size_limit(), tell, notes)
         return
     with temporary_folder("cocabench-cache-") as own:
-        yield DiskCache(own, limit(), tell, notes)
+        yield DiskCache(own, size_limit(), tell, notes)
 
 
-def spaces_folder() -> Path:
-    """Return the folder of the user's cache; nothing is made."""
-    return location() / "spaces"
+def _remove_features_of_0_1(folder: Path, tell: Callable[[Note], None]) -> None:
+    """Remove the cache of features of version 0.1, which nothing reads any more."""
+    files = [*folder.glob("index.sqlite*"), *folder.glob("*.f32")]
+    if not (folder / "index.sqlite").is_file():
+        return
+    size = sum(map(_size, files))
+    for path in files:
+        path.unlink(missing_ok=True)
+    tell(Note("cache", f"{folder}: {size / 1e6:.1f} MB cached by version 0.1 removed; features are computed anew once"))
+
+
+def cache_folder() -> Path:
+    """Return where the cache folder is: $COCABENCH_CACHE, else the user's own. Nothing is made."""
+    return Path(os.environ.get("COCABENCH_CACHE") or platformdirs.user_cache_dir("cocabench")).expanduser().resolve()
+
+
+def spaces_folder(cache: Path | None = None) -> Path:
+    """Return the folder of the spaces in a cache folder (None: ``cache_folder``). Nothing is made."""
+    return (cache.expanduser().resolve() if cache else cache_folder()) / "spaces"
+
+
+def size_limit() -> int:
+    """Return the most bytes that the spaces may take: $COCABENCH_CACHE_GB, else 10 GB. CoreNLP's jars do not count."""
+    text = os.environ.get("COCABENCH_CACHE_GB", str(LIMIT_GB))
+    try:
+        size = float(text)
+    except ValueError:
+        size = -1.0
+    if not 0 < size < float("inf"):
+        raise UsageError("COCABENCH_CACHE_GB", f"got {text!r}", wanted="a number of gigabytes above 0")
+    return int(size * 1e9)
 
 
 def _write(path: Path, rows: Iterable[tuple[bytes, bytes, int]], label: str) -> None:

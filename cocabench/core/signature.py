@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -40,7 +40,7 @@ def short(signature: Signature) -> str:
 
 def protocol_differences(a: Signature, b: Signature) -> list[str]:
     """Return a phrase for each protocol part that differs: ``data.images: 1000 against 8000``. Empty: comparable."""
-    left, right = _flat(a.protocol), _flat(b.protocol)
+    left, right = flat(a.protocol), flat(b.protocol)
     return [
         f"{key}: {left.get(key, 'absent')} against {right.get(key, 'absent')}"
         for key in sorted(left.keys() | right.keys())
@@ -50,7 +50,7 @@ def protocol_differences(a: Signature, b: Signature) -> list[str]:
 
 def known_differences(a: Signature, b: Signature) -> list[str]:
     """Return a phrase for each protocol part that both know and that differs; imported Records know few."""
-    left, right = _flat(a.protocol), _flat(b.protocol)
+    left, right = flat(a.protocol), flat(b.protocol)
     both = (key for key in left if key in right and key != "imported" and left[key] != right[key])
     return [f"{key}: {left[key]} against {right[key]}" for key in sorted(both)]
 
@@ -58,8 +58,9 @@ def known_differences(a: Signature, b: Signature) -> list[str]:
 _ABSENT = object()
 
 
-def _flat(tree: dict[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:
+def flat(tree: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:
+    """Return the leaves of a part of a signature by dotted names: ``data.images``."""
     leaves: dict[str, JsonValue] = {}
     for key, value in tree.items():
-        leaves |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
     return leaves

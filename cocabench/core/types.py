@@ -10,14 +10,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol,
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue
+from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, PlainSerializer
 
 if TYPE_CHECKING:
     from PIL import Image
 
     from cocabench.models.hardware import Hardware
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 """Version of the stored Record; raised when a field changes its meaning. Older versions are read forever."""
 
 Features = NDArray[np.float32]
@@ -72,7 +72,7 @@ class Example:
 class Dataset:
     """A sized source of Examples. classes and templates are empty where the data set brings none.
 
-    A template holds ``{c}`` where the class name goes. notes are told to the user and kept in the Record.
+    A template holds ``{c}`` where the class name goes. notes are kept in the Record.
     whole: the examples that a limited data set was drawn from, for statistics of the whole (document frequencies).
     """
 
@@ -81,7 +81,7 @@ class Dataset:
     examples: Sequence[Example]
     classes: tuple[str, ...] = ()
     templates: tuple[str, ...] = ()
-    notes: tuple[str, ...] = ()
+    notes: tuple[Note, ...] = ()
     whole: Sequence[Example] = ()
 
     def __len__(self) -> int:
@@ -249,10 +249,14 @@ class Note(NamedTuple):
 
 
 class Chance(NamedTuple):
-    """What guessing gets of a metric, 0-1, and what to do about a score near it."""
+    """What guessing gets of a metric, 0-1, and what to do about a score near it.
+
+    once_per_image: of an image's rows the first alone counts, so that rows are independent.
+    """
 
     rate: float
     advice: str = "check data, prompts, tokenizer and weights before believing it"
+    once_per_image: bool = False
 
 
 class Machine(NamedTuple):
@@ -324,12 +328,14 @@ class MetricInfo(_Value):
     """What a reader of a Record must know of a metric. Fractions are 0-1; reports print them times 100.
 
     kind: health tells whether outcomes can be believed (captions that repeat themselves …), not how good they are.
+    version: the metric's; numbers of two versions are not compared.
     """
 
     unit: Unit
     higher_is_better: bool
     summary: str
     kind: Literal["quality", "health"] = "quality"
+    version: int = 1
 
 
 class Signature(_Value):
@@ -339,8 +345,20 @@ class Signature(_Value):
     model: dict[str, JsonValue]
 
 
+def _as_tables(notes: tuple[Note, ...]) -> list[dict[str, str]]:
+    return [note._asdict() for note in notes]
+
+
+Notes = Annotated[tuple[Note, ...], PlainSerializer(_as_tables)]
+"""Stored as [{"code": …, "text": …}, …]."""
+
+
 class Record(_Value):
-    """The stored outcome of one model on one task. Its samples lie beside it."""
+    """The stored outcome of one model on one task. Its samples lie beside it.
+
+    samples_file: the name of their file, and samples_digest that of its content; pictures: the hash of the images that
+    were read. '' where they were not recorded.
+    """
 
     schema_version: int = SCHEMA_VERSION
     task: str
@@ -353,11 +371,19 @@ class Record(_Value):
     definitions: dict[str, MetricInfo]
     skipped_metrics: dict[str, str] = {}
     skipped_images: tuple[str, ...] = ()
-    warnings: tuple[str, ...] = ()
+    notes: Notes = ()
     timing: dict[str, float] = {}
     parameters: dict[str, int] = {}
     environment: dict[str, str] = {}
+    samples_file: str = ""
+    samples_digest: str = ""
+    pictures: str = ""
     created: str
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """The sentences of its notes."""
+        return tuple(note.text for note in self.notes)
 
 
 class Status(StrEnum):
@@ -398,3 +424,5 @@ class Verdict:
     places: int = 1
     exit_code: int = 0
     detail: str = ""
+    evaluator: str = ""
+    notes: tuple[Note, ...] = ()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -12,7 +13,7 @@ from pydantic import JsonValue
 
 from cocabench.core.errors import DataError, MissingDataError, UsageError
 from cocabench.core.signature import digest_lines
-from cocabench.core.types import Dataset, Example
+from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.files import absent, folder_with, some
 from cocabench.specs.spec import Spec
 
@@ -109,7 +110,7 @@ def short_ids(paths: Sequence[str]) -> list[str]:
 
 
 def fingerprint(dataset: Dataset) -> dict[str, JsonValue]:
-    """Return counts, and a hash of ids, texts, labels, domains and negatives in order.
+    """Return counts, and a hash of ids, texts, labels, domains, negatives and metadata in order.
 
     The same data gives the same fingerprint on every machine.
     """
@@ -129,6 +130,8 @@ def _hashed_lines(dataset: Dataset) -> Iterator[str]:
         yield f"l{example.label}"
         yield f"d{example.domain}"
         yield from (f"n{k} {text}" for k, group in enumerate(example.negatives) for text in group)
+        if example.metadata:  # only where there is any, so that the hashes of other data stay
+            yield f"m{json.dumps(example.metadata, sort_keys=True, ensure_ascii=False)}"
 
 
 def limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
@@ -144,6 +147,6 @@ def limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
     hashes = [hashlib.sha256(f"{seed}:{example.id}".encode()).digest() for example in dataset.examples]
     chosen = sorted(sorted(range(len(hashes)), key=hashes.__getitem__)[:limit])
     what = "items" if any(example.others for example in dataset.examples) else "images"
-    note = f"limited to {limit} of {len(dataset)} {what}, chosen at random with seed {seed}"
+    note = Note("limited", f"limited to {limit} of {len(dataset)} {what}, chosen at random with seed {seed}")
     examples = [dataset.examples[k] for k in chosen]
     return replace(dataset, examples=examples, notes=(*dataset.notes, note), whole=dataset.examples)

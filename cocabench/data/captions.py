@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from cocabench.core.errors import DataError
-from cocabench.core.types import Dataset, Example
+from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import absent, find_file, read_json, read_lines, some, subfolders
 from cocabench.data.images import FileImage
@@ -173,7 +173,8 @@ class Flickr8k(Exported):
         paths = [base / name for name in names if self.split != "all" or name not in lost]
         self.require(paths)
         examples = [Example(path.stem, FileImage(path), tokens.captions.get(path.name, ())) for path in paths]
-        notes = tuple(f"{TOKENS}: malformed key {key!r} read as {image}" for key, image in tokens.malformed.items())
+        odd = tokens.malformed.items()
+        notes = tuple(Note("data", f"{TOKENS}: malformed key {key!r} read as {image}") for key, image in odd)
         return checked(Dataset(self.name, self.split, examples, notes=notes), file, texts=True)
 
     def _text_file(self, folder: Path, name: str) -> Path:

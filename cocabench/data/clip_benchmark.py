@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from unittest import mock
 
 from cocabench.core.errors import DataError, MissingDataError
-from cocabench.core.types import Dataset, Example, ImageSource
+from cocabench.core.types import Dataset, Example, ImageSource, Note
 from cocabench.data.base import checked
 from cocabench.data.images import FileImage
 from cocabench.data.indexed import Target, located, targets
@@ -119,7 +119,7 @@ class ClipBenchmark(Exported):
                 f"data.dataset {self.dataset!r}", got, fix=f"use loader = {prefix!r}, or the tasks of this name"
             )
 
-    def _built(self, folder: Path, *, download: bool) -> tuple[Any, tuple[str, ...]]:
+    def _built(self, folder: Path, *, download: bool) -> tuple[Any, tuple[Note, ...]]:
         """Let clip-benchmark build, its prints sent to stderr and its warnings turned into notes."""
         from clip_benchmark.datasets import builder
 
@@ -139,8 +139,9 @@ class ClipBenchmark(Exported):
             raise self.missing(folder, f"incomplete: {said}", unpacked) from None
         except (AssertionError, ValueError, KeyError) as error:
             raise DataError(f"data.dataset {self.dataset!r}", _first_line(error)) from None
-        notes = dict.fromkeys(str(one.message) for one in caught)
-        return items, tuple(note for note in notes if self.split != "all" or "split argument ignored" not in note)
+        texts = dict.fromkeys(str(one.message) for one in caught)
+        kept = (text for text in texts if self.split != "all" or "split argument ignored" not in text)
+        return items, tuple(Note("data", text) for text in kept)
 
 
 def _need_h5py() -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from cocabench.core.errors import DataError
-from cocabench.core.types import Dataset, Example
+from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import find_file, images_below, read_json, some, subfolders
 from cocabench.data.images import CroppedImage, FileImage
@@ -40,7 +40,8 @@ class ImageFolder(LocalLoader):
         images = [image for image in images_below(base) if len(image.parts) > 1]
         examples = [Example(str(i), FileImage(base / i), label=labels[i.parts[0]]) for i in images]
         empty = sorted(names.keys() - {image.parts[0] for image in images})
-        notes = (f"{len(empty)} of {len(names)} classes have no images: {some(empty)}",) if empty else ()
+        said = f"{len(empty)} of {len(names)} classes have no images: {some(empty)}"
+        notes = (Note("classes_without_images", said),) if empty else ()
         dataset = Dataset(self.name, self.split or "all", examples, tuple(names.values()), notes=notes)
         return checked(dataset, base)
 
@@ -94,7 +95,7 @@ class ObjectNet(Exported):
             Example(str(image.with_suffix("")), self._image(base / image), label=labels[image.parts[0]])
             for image in images
         ]
-        note = f"ObjectNet's border of 2 pixels: {self.crop_border} cropped"
+        note = Note("data", f"ObjectNet's border of 2 pixels: {self.crop_border} cropped")
         found = tuple(templates("objectnet"))
         return checked(Dataset(self.name, "test", examples, tuple(names.values()), found, (note,)), base)
 

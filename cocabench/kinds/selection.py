@@ -2,22 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from pydantic import JsonValue
 
 from cocabench.core.errors import DataError
 from cocabench.core.formatting import plural
-from cocabench.core.types import Dataset, Example, ImageSource, Model, Progress, SampleScore, silent
-from cocabench.metrics.base import Metric, Samples
-from cocabench.metrics.chance import alarm
+from cocabench.core.types import (
+    Ability,
+    Chance,
+    Context,
+    Dataset,
+    Example,
+    ImageSource,
+    Machine,
+    Model,
+    Note,
+    Progress,
+    SampleScore,
+)
+from cocabench.kinds.base import Kind
+from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Part, Presentation, Row, View
+from cocabench.metrics.base import Metric
 from cocabench.metrics.ranking import Floats
-from cocabench.metrics.selection import chances, cosines, declared, hits, select
-from cocabench.specs.spec import Spec
+from cocabench.metrics.selection import chances, cosines, hits, select
+from cocabench.metrics.statistics import Hits
+
+ACC = Metric(
+    "acc",
+    "Share of items right by text_acc and image_acc (Winoground's group score); with one image, text_acc.",
+    Hits(lambda samples: hits(samples, "acc")),
+    ("text_right",),
+    also=("image_right",),
+)
+TEXT_ACC = Metric(
+    "text_acc",
+    "Share of items in which each image scores its own caption highest.",
+    Hits(lambda samples: hits(samples, "text_acc")),
+    ("text_right",),
+)
+IMAGE_ACC = Metric(
+    "image_acc",
+    "Share of items in which each caption scores its own image highest.",
+    Hits(lambda samples: hits(samples, "image_acc")),
+    ("image_right", "text_right"),
+)
 
 OFTEN_THERE = "published CLIP models are there too: with several images this need not be a broken run"
 
@@ -33,7 +66,13 @@ class Item(NamedTuple):
     texts: tuple[str, ...]
 
 
-class ImageCaptionSelection(Spec):
+def right_captions(row: Row) -> list[bool]:
+    """The first captions of an item belong to its images, in order."""
+    images = len(row["scores"]) // len(row["texts"])
+    return [k < images for k in range(len(row["texts"]))]
+
+
+class ImageCaptionSelection(Kind):
     """Tell an image's caption from wrong ones (SugarCrepe), or the captions of several images apart (Winoground).
 
     scoring: what an image and a caption are scored by. cosine: of their features. likelihood: the decoder's
@@ -42,62 +81,89 @@ class ImageCaptionSelection(Spec):
     An example with several images is one item; of one with one image, each caption with its negatives is.
     """
 
+    name = "image_caption_selection"
+    declared = (ACC, TEXT_ACC, IMAGE_ACC)
+    primaries = ("acc",)
+    samples = (
+        Column("text_right", "int", "1 where each image scores its own caption highest"),
+        Column("image_right", "int", "1 where each caption scores its own image highest; of several images"),
+        Column("text", "text", "The first image's own caption"),
+        Column("texts", "texts", "All captions of the item; the first ones belong to its images, in order"),
+        Column("selected", "text", "The caption that the first image scores highest"),
+        Column("scores", "floats", "Of each image with each caption, image by image"),
+    )
+    shown = Presentation(
+        title="Caption selection",
+        order=30,
+        legend=("Selection: items of one image are drawn together; an item of several images counts as one.",),
+        views=(
+            View(
+                "image_caption_selection",
+                "Images with captions to choose among",
+                ("acc",),
+                Choices("texts", "scores", right=right_captions, digits=3),
+                answer="selected",
+            ),
+        ),
+    )
+    parts: ClassVar = {
+        "scoring": Part("what an image and a caption are scored by: features or the caption's likelihood")
+    }
+    clip_benchmark = ClipBenchmark("image_caption_selection")
+
     scoring: Literal["cosine", "likelihood", "likelihood_per_token"] = "cosine"
 
-    @property
-    def needs(self) -> Literal["contrastive", "captioner"]:
-        return "contrastive" if self.scoring == "cosine" else "captioner"
+    @classmethod
+    def decodes(cls, protocol: Mapping[str, JsonValue]) -> bool:
+        return "likelihood" in str(protocol.get("scoring"))
 
-    def protocol(self, dataset: Dataset) -> dict[str, JsonValue]:
+    def needs(self) -> frozenset[Ability]:
+        return frozenset({"encode" if self.scoring == "cosine" else "score_captions"})
+
+    def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
         return {"scoring": self.scoring}
 
-    def metrics(self, dataset: Dataset) -> Sequence[Metric]:
-        """Return those of the data's items; all of them for data that are not read yet."""
-        return declared(several_images=not dataset.examples or _several_images(dataset))
+    def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
+        """Return those of the data's items; with one image each, no choice of an image can be wrong."""
+        return (ACC, TEXT_ACC, IMAGE_ACC) if data is None or _several_images(data) else (ACC, TEXT_ACC)
 
-    def classes(self, dataset: Dataset) -> Sequence[str]:
-        return ()
-
-    def notes(self, dataset: Dataset) -> Sequence[str]:
-        same = sum(len(set(item.texts)) < len(item.texts) for item in _items(dataset))
-        return [f"{plural(same, 'item')} with equal captions: they tie, and count as wrong"] if same else ()
-
-    def remarks(self, dataset: Dataset, samples: Samples) -> Sequence[str]:
-        shapes = [(len(s) // len(t), len(t)) for s, t in zip(samples["scores"], samples["texts"], strict=True)]
+    def chance(self, data: Dataset) -> Mapping[str, Chance]:
+        shapes = [(len(item.images), len(item.texts)) for item in _items(data)]
         guesses = [chances(*shape) for shape in shapes]
-        known = [m.name for m in self.metrics(dataset) if all(m.name in guess for guess in guesses)]
-        about = {"advice": OFTEN_THERE} if shapes and max(shapes)[0] > 1 else {}
-        means = {name: float(np.mean([guess[name] for guess in guesses])) for name in known}
-        return [said for name in known for said in alarm(name, hits(samples, name), means[name], **about)]
+        known = [m.name for m in self.metrics(data) if guesses and all(m.name in guess for guess in guesses)]
+        advice = (OFTEN_THERE,) if shapes and max(shapes)[0] > 1 else ()
+        return {name: Chance(float(np.mean([guess[name] for guess in guesses])), *advice) for name in known}
 
-    def unavailable(self) -> dict[str, str]:
-        return {}
+    def data_notes(self, data: Dataset) -> Iterator[Note]:
+        if same := sum(len(set(item.texts)) < len(item.texts) for item in _items(data)):
+            text = f"{plural(same, 'item')} with equal captions: they tie, and count as wrong"
+            yield Note("equal_captions", text)
 
-    def score(self, model: Model, dataset: Dataset, *, progress: Progress = silent) -> Iterator[SampleScore]:
-        items, several = _items(dataset), _several_images(dataset)
-        images = [image for example in dataset.examples for image in example.images]
-        texts = [tuple(_candidates(example)) for example in dataset.examples for _ in example.images]
+    def score(self, model: Model, data: Dataset, context: Context) -> Iterator[SampleScore]:
+        items, several = _items(data), _several_images(data)
+        images = [image for example in data.examples for image in example.images]
+        texts = [tuple(_candidates(example)) for example in data.examples for _ in example.images]
         rate = _cosines if self.scoring == "cosine" else partial(_likelihoods, per_token=self.scoring != "likelihood")
-        scores = dict(rate(model, images, texts, progress))
+        scores = dict(rate(model, images, texts, context.progress))
         for item in items:
             if all(image in scores for image in item.images):
                 own = np.stack([scores[image][item.captions] for image in item.images])
                 yield SampleScore(item.id, item.image_id, _statistics(item, own, several_images=several))
 
 
-def _several_images(dataset: Dataset) -> bool:
-    return any(example.others for example in dataset.examples)
+def _several_images(data: Dataset) -> bool:
+    return any(example.others for example in data.examples)
 
 
-def _items(dataset: Dataset) -> list[Item]:
+def _items(data: Dataset) -> list[Item]:
     """Return the items in order; DataError for an example in which there is nothing to choose."""
     items, before = [], 0
-    for example in dataset.examples:
+    for example in data.examples:
         images, start = range(before, before + len(example.images)), 0
         for name, texts in _choices(example):
             if len(images) == 1 == len(texts) or not texts:
                 wanted = "captions with negatives, or several images with a caption each"
-                raise DataError(dataset.name, f"nothing to choose in {name}", wanted=wanted)
+                raise DataError(data.name, f"nothing to choose in {name}", wanted=wanted)
             items.append(Item(name, example.id, images, slice(start, start + len(texts)), texts))
             start += len(texts)
         before = images.stop

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from enum import Enum
 from typing import Any, Literal
 
 import numpy as np
+from pydantic import JsonValue
 
 ColumnType = Literal["int", "float", "bool", "text", "ints", "floats", "texts", "image_ids", "caption"]
 """Of a statistic. image_ids: ids of other examples, whose pictures are kept for galleries. caption: a text that the
@@ -172,13 +174,26 @@ class Presentation:
     costs: bool = False
 
 
+class Absent(Enum):
+    """What a part of a protocol means where it is absent."""
+
+    UNKNOWN = "unknown"
+
+
+UNKNOWN = Absent.UNKNOWN
+
+
 @dataclass(frozen=True)
 class Part:
-    """A leaf of the protocol, or a group of leaves, in words. differs: what it means that a published run had another
-    one ('': it is not checked against published runs)."""
+    """A leaf of the protocol (``decoding.prompt``), or a group of leaves (``decoding``), in words.
+
+    differs: what it means that a published run had another one ('': it is not checked against published runs).
+    absent: the value that a protocol without it has; UNKNOWN where older versions did not record it.
+    """
 
     words: str
     differs: str = ""
+    absent: JsonValue | Absent = UNKNOWN
 
 
 @dataclass(frozen=True)

@@ -251,7 +251,7 @@ class Model(Joined):
         """Yield the rows of each block of distinct texts, in order."""
         for start in range(0, len(texts), TEXTS_PER_BLOCK):
             block = list(texts[start : start + TEXTS_PER_BLOCK])
-            rows = self.encode_text_block(block, _behind(progress, start, len(texts)))
+            rows = self.encode_text_block(block, behind(progress, start, len(texts)))
             yield checked("features", rows.numpy(), block)
 
     def stream_captions(
@@ -264,7 +264,7 @@ class Model(Joined):
     ) -> Iterator[Captions]:
         """Yield the captions of each batch of images. The random numbers of sampling start anew with each batch."""
         each = [prompts or ""] * len(images) if prompts is None or isinstance(prompts, str) else prompts
-        _check_one_for_each("prompts", each, images)
+        check_one_for_each("prompts", each, images)
         distinct, numbers = _numbered(each)
         write = self.captioner(options, distinct)
         for parts, kept in self._over_images("captions", images, write, progress, beside=torch.tensor(numbers)):
@@ -289,7 +289,7 @@ class Model(Joined):
         """Yield the likelihoods of each batch of images."""
         before = [""] * len(images) if prefixes is None else prefixes
         for name, values in (("texts", texts), ("prefixes", before)):
-            _check_one_for_each(name, values, images)
+            check_one_for_each(name, values, images)
         flat = [Continuation(prefix, text) for prefix, row in zip(before, texts, strict=True) for text in row]
         distinct, numbers = _numbered(flat)
         score = self.caption_scorer(distinct)
@@ -420,12 +420,12 @@ def _numbered(values: Sequence[T]) -> tuple[list[T], list[int]]:
     return list(place), [place[value] for value in values]
 
 
-def _check_one_for_each(name: str, values: Sequence[Any], images: Sequence[ImageSource]) -> None:
+def check_one_for_each(name: str, values: Sequence[Any], images: Sequence[ImageSource]) -> None:
     if len(values) != len(images):
         raise UsageError(name, f"{len(values)} of them", wanted=f"one for each of {len(images)} images")
 
 
-def _behind(progress: Progress, before: int, whole: int) -> Progress:
+def behind(progress: Progress, before: int, whole: int) -> Progress:
     """Return a Progress for the rest of a stage of which ``before`` of the ``whole`` are done."""
 
     def told(stage: str, done: int, total: int) -> None:

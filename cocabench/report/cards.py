@@ -20,7 +20,7 @@ FAR = 0.5
 MANY = 4
 """More tasks of one kind are one line of a card: their mean."""
 
-NEAR_CHANCE = "near chance"
+NEAR_CHANCE = "near_chance"
 
 
 class Shown(NamedTuple):
@@ -100,7 +100,7 @@ def _shown(report: Report, record: Record) -> Shown:
 
 
 def _near_chance(skill: str, records: Sequence[Record]) -> str:
-    found = [r.task for r in records if any(NEAR_CHANCE in warning for warning in r.warnings)]
+    found = [r.task for r in records if any(note.code == NEAR_CHANCE for note in r.notes)]
     where = ", ".join(found[:3]) + (" …" if len(found) > 3 else "")
     return f"{skill} is near chance on {len(found)} of {plural(len(records), 'task')} ({where})." if found else ""
 

@@ -11,7 +11,7 @@ from cocabench.core.formatting import decimals, plural, points, rounded_up
 from cocabench.report.content import Report
 from cocabench.report.grid import Entry, Line, Table, of_cell, of_estimate
 from cocabench.report.series import Score
-from cocabench.results.compare import KINDS, Average, Row, averages, legend
+from cocabench.results.compare import Average, Row, averages, in_order, legend
 from cocabench.results.epochs import Best, best_epochs
 
 ALL = "all tasks"
@@ -55,7 +55,7 @@ def ranking(standings: Table) -> list[str]:
 def _kinds(rows: Sequence[Row]) -> list[str]:
     """Return the kinds of task that have a mean, in the order of the page."""
     found = {kind for kind in {row.evaluator for row in rows} if _shared([r for r in rows if r.evaluator == kind])}
-    return [kind for kind in KINDS if kind in found] + sorted(found - set(KINDS))
+    return in_order(sorted(found))
 
 
 def _standing(report: Report, group: str) -> list[Line]:

@@ -23,7 +23,7 @@ from cocabench.report.costs import Cost, front
 from cocabench.report.leaderboard import standing_means
 from cocabench.report.pair import Pair, score_of
 from cocabench.report.series import Panel, Point, Score, Series, Style, themed
-from cocabench.results.compare import KINDS, Row, averages
+from cocabench.results.compare import Row, averages, in_order
 from cocabench.results.epochs import epoch_of, runs
 from cocabench.results.published import SUFFIX
 from cocabench.results.store import write_atomically
@@ -93,7 +93,7 @@ def _groups(report: Report, palette: Mapping[str, Style]) -> Iterator[Plot]:
 
 def _pareto(report: Report, costs: Sequence[Cost], palette: Mapping[str, Style]) -> Iterator[Plot]:
     means = standing_means(report)
-    for kind, quality in ((kind, means[kind]) for kind in KINDS if kind in means):
+    for kind, quality in ((kind, means[kind]) for kind in in_order(means)):
         for name, (field, label) in COSTS.items():
             known = [(c.model, getattr(c, field), quality.get(c.model)) for c in costs]
             yield from _front(kind, name, label, [(m, x, y) for m, x, y in known if x and y], palette)

@@ -3,7 +3,7 @@
 Candidates: ``{id: caption}``, ``{id: [caption]}`` or ``[{"image_id": id, "caption": caption}, …]``.
 References: ``{id: [caption, …]}``, such a list with several rows per id, or ``{"annotations": [such rows]}``.
 A Record (or its .samples.parquet) holds both.
-Ids are compared as text, so 42 and "42" are one.
+Ids are compared as text: 42 and "42" are the same.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ class Pairs(NamedTuple):
 
 
 def read_pairs(candidates: Path, references: Path | None = None) -> Pairs:
-    """Read both files. References of other ids are left out; a candidate without references is an error.
+    """Read both files. References of other ids are ignored; a candidate without references is an error.
 
-    Without references, candidates is a Record of a captioning task, which has them.
+    If references is None, candidates must be a Record of a captioning task, which holds them.
     """
     samples = _samples(candidates)
     if samples is not None and references is None:
@@ -56,7 +56,7 @@ def read_pairs(candidates: Path, references: Path | None = None) -> Pairs:
 
 
 def _samples(path: Path) -> pd.DataFrame | None:
-    """Return the samples of a Record's file, or of their own; None where path is neither."""
+    """Return the samples of a Record or of a samples file; None if path is neither."""
     if path.suffix == ".parquet":
         found = _parquet(path)
     elif is_record(path) and path.is_file():
@@ -92,7 +92,7 @@ def _load(path: Path, wanted: str) -> object:
     def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
         if len(table := dict(pairs)) < len(pairs):
             twice = Counter(key for key, _ in pairs).most_common(1)[0][0]
-            raise DataError(str(path), f"key {twice!r} stands there twice")
+            raise DataError(str(path), f"key {twice!r} occurs twice")
         return table
 
     try:

@@ -25,19 +25,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
+from cocabench import kinds
 from cocabench.core.errors import IgnoredRecordWarning, ResultsError, unreadable
 from cocabench.core.signature import digest, short
 from cocabench.core.temporary import temporary
 from cocabench.core.types import SCHEMA_VERSION, Record, Signature
+from cocabench.results import schema1
 from cocabench.specs.spec import problems
 
 CAPTIONS = ".captions.json"
 
 CREATED = b"cocabench.created"
 """The key in a samples file's metadata of when the Record that it belongs to was made."""
-
-NUMBERS = ("id", "image_id", "domain", "class_scores", "labels")
-"""Columns of samples that are no numbers and that metrics read."""
 
 REFERENCE_FOLDERS = ("baselines", "published")
 """What a results folder holds to be compared with. Records in these count only where the folder itself is named."""
@@ -67,6 +66,10 @@ class Store:
         """Return the samples of a stored Record."""
         return read_samples(self.path(record.model, record.task, record.signature), record)
 
+    def columns(self, record: Record) -> list[str]:
+        """Return the columns of a stored Record's samples."""
+        return columns(self.path(record.model, record.task, record.signature), record)
+
     def put(self, record: Record, samples: pd.DataFrame) -> Path:
         """Write a Record and its samples. Until all is written, what was there before stands."""
         path = self.path(record.model, record.task, record.signature)
@@ -74,8 +77,9 @@ class Store:
         table = pa.Table.from_pandas(samples, preserve_index=False)
         table = table.replace_schema_metadata({**table.schema.metadata, CREATED: record.created})
         write_atomically(_next(_samples_file(path)), lambda p: pq.write_table(table, p))
-        if "caption" in samples:
-            text = json.dumps(_coco_results(samples), ensure_ascii=False)
+        written = [c.name for c in kinds.find(record.evaluator).samples if c.type == "caption" and c.name in samples]
+        if written:
+            text = json.dumps(_coco_results(samples, written[0]), ensure_ascii=False)
             write_atomically(_next(path.with_suffix(CAPTIONS)), lambda p: p.write_text(text, encoding="utf-8"))
         self.put_record(record)
         settle(path)
@@ -170,9 +174,9 @@ def _told(path: Path, fix: str = "free space, or another --output") -> Iterator[
         raise ResultsError(str(path), f"cannot write ({error.strerror})", fix=fix) from None
 
 
-def _coco_results(samples: pd.DataFrame) -> list[dict[str, str | int]]:
+def _coco_results(samples: pd.DataFrame, column: str) -> list[dict[str, str | int]]:
     """Return captions as COCO's and NoCaps' servers take them; numeric ids as numbers."""
-    pairs = zip(samples["image_id"], samples["caption"], strict=True)
+    pairs = zip(samples["image_id"], samples[column], strict=True)
     return [{"image_id": int(key) if key.isdecimal() else key, "caption": caption} for key, caption in pairs]
 
 
@@ -185,18 +189,19 @@ def read_samples(path: Path | None, record: Record, *, images: Collection[str] |
     return pd.read_parquet(samples_path(path), filters=wanted)
 
 
-def read_numbers(path: Path | None, record: Record) -> pd.DataFrame:
-    """Return of a Record's samples what metrics are computed from: ids, domain, numbers and multi-label scores."""
+def columns(path: Path | None, record: Record) -> list[str]:
+    """Return the names of the columns of a Record's samples, without reading them."""
     if path is None or not samples_path(path).is_file():
-        return read_samples(path, record)
-    with pq.ParquetFile(samples_path(path)) as file:
-        names = [field.name for field in file.schema_arrow if field.name in NUMBERS or _is_number(field.type)]
-        samples: pd.DataFrame = file.read(columns=names, use_threads=False).to_pandas()
+        return list(read_samples(path, record).columns)
+    return [str(name) for name in pq.read_schema(samples_path(path)).names]
+
+
+def read_numbers(path: Path | None, record: Record) -> pd.DataFrame:
+    """Return of a Record's samples what metrics are computed from, but for words: a baseline keeps no captions."""
+    wanted = kinds.find(record.evaluator).numbers(columns(path, record))
+    with pq.ParquetFile(samples_path(path or Path())) as file:
+        samples: pd.DataFrame = file.read(columns=wanted, use_threads=False).to_pandas()
     return samples
-
-
-def _is_number(kind: pa.DataType) -> bool:
-    return bool(pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind))
 
 
 def read_thumbnails(path: Path) -> dict[str, bytes]:
@@ -227,6 +232,8 @@ def parse_record(table: object, where: str) -> Record:
     if isinstance(version, int) and version > SCHEMA_VERSION:
         fix = "upgrade cocabench to read it"
         raise ResultsError(where, f"a Record of schema {version}", wanted=f"schema {SCHEMA_VERSION} or older", fix=fix)
+    if isinstance(table, dict) and version == 1:
+        table = schema1.upgraded(table)
     try:
         return Record.model_validate(table)
     except ValidationError as error:

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from cocabench.core.errors import CocabenchError
-from cocabench.core.types import Dataset, Record
+from cocabench.core.types import Dataset, Machine, Record
 from cocabench.results.published import Expected
 from cocabench.results.published.causes import Table
 from cocabench.specs.registry import all_tasks
 from cocabench.specs.spec import WeightsKind, parse_model
-
-COMPARED = ("prompts", "decoding")
 
 
 def expected(record: Record) -> Expected:
@@ -22,12 +20,13 @@ def _protocol(name: str) -> Table:
     task = all_tasks().get(name)
     if task is None:
         return {}
-    counts = {key: value for key, value in task.spec.expect if value is not None and key != "classes"}
+    counts: Table = {key: value for key, value in task.spec.expect if value is not None and key in ("images", "texts")}
     try:
-        protocol = task.evaluator.protocol(Dataset(name, "", ()))
+        protocol = task.kind.protocol(Dataset(name, "", ()), Machine())
     except CocabenchError:  # its class names come from the data
         protocol = {}
-    return {**{key: protocol[key] for key in COMPARED if key in protocol}, "data": counts}
+    compared = {key: protocol[key] for key, part in type(task.kind).parts.items() if part.differs and key in protocol}
+    return {**compared, "data": dict(counts)}
 
 
 def _model(name: str) -> Table:

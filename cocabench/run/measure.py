@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 import time
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -11,24 +12,32 @@ from pathlib import Path
 import torch
 
 from cocabench import __version__
-from cocabench.core.types import Model, Progress, Record
+from cocabench.core.types import Context, Machine, Model, Note, Progress, Record
+from cocabench.kinds.base import notes_of
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.models.hardware import Hardware, machine_name
-from cocabench.run.plan import INTERVAL_SEED, Job, Settings, measurable
+from cocabench.run.plan import INTERVAL_SEED, Job, Settings
 
 
 def measure(
-    job: Job, model: Model, settings: Settings, hardware: Hardware, progress: Progress
+    job: Job,
+    model: Model,
+    settings: Settings,
+    hardware: Hardware,
+    progress: Progress,
+    *,
+    beside: Mapping[str, Model] | None = None,
 ) -> tuple[Record, Samples]:
-    """Return the Record of a ready job, and its samples."""
+    """Return the Record of a ready job, and its samples. beside: the kind's extra models, loaded."""
     assert job.data, "a ready job has data"
     assert job.signature, "a ready job has a signature"
-    evaluator, dataset, spec = job.task.evaluator, job.data.dataset, job.task.spec
+    kind, dataset, spec, metrics = job.task.kind, job.data.dataset, job.task.spec, job.data.metrics
+    told: list[Note] = []
+    context = Context(progress, told.append, beside or {}, job.data.further, machine_of(hardware.device))
     start = time.perf_counter()
-    samples = stack(evaluator.score(model, dataset, progress=progress))
+    samples = stack(kind.score(model, dataset, context))
     seconds = time.perf_counter() - start
-    metrics, skipped = measurable(job.task, dataset)
-    unread = tuple(sorted({e.id for e in dataset.examples} - set(samples["image_id"])))
+    of_kind = notes_of(kind, dataset, samples, metrics.values())
     record = Record(
         task=spec.name,
         model=job.plan.id,
@@ -38,15 +47,9 @@ def measure(
         signature=job.signature,
         metrics={name: estimate(metric, samples, seed=settings.seed) for name, metric in metrics.items()},
         definitions={name: metric.info for name, metric in metrics.items()},
-        skipped_metrics=skipped,
-        skipped_images=unread,
-        warnings=(
-            *(note.text for note in model.notes),
-            *_departures(job),
-            *dataset.notes,
-            *evaluator.notes(dataset),
-            *evaluator.remarks(dataset, samples),
-        ),
+        skipped_metrics=dict(job.data.missing),
+        skipped_images=tuple(sorted({e.id for e in dataset.examples} - set(samples["image_id"]))),
+        notes=(*model.notes, *job.data.departures, *dataset.notes, *of_kind, *dict.fromkeys(told)),
         timing={"seconds": round(seconds, 3)},
         parameters=dict(model.parameters),
         environment={**environment(hardware), INTERVAL_SEED: str(settings.seed)},
@@ -55,9 +58,27 @@ def measure(
     return record, samples
 
 
-def _departures(job: Job) -> list[str]:
-    assert job.data
-    return [f"not the standard protocol: {departure}" for departure in job.data.departures]
+def renewed(job: Job, settings: Settings, samples: Samples) -> Record:
+    """Return a job's stored Record with every metric that its samples hold computed anew (another K).
+
+    Metrics that it has are kept although this machine could not measure them.
+    """
+    assert job.data, "a finished job has data"
+    assert job.record, "a finished job has a Record"
+    able = {m.name: m for m in job.task.kind.metrics(job.data.dataset) if m.readable(samples.columns)}
+    changed = {
+        "metrics": {name: estimate(metric, samples, seed=settings.seed) for name, metric in able.items()},
+        "definitions": {name: metric.info for name, metric in able.items()},
+        "skipped_metrics": {name: why for name, why in job.data.missing.items() if name not in able},
+        "primary": job.task.spec.primary,
+        "environment": {**job.record.environment, INTERVAL_SEED: str(settings.seed)},
+    }
+    return job.record.model_copy(update=changed)
+
+
+def machine_of(device: torch.device) -> Machine:
+    """Return what a run on a device computes on, for kinds, which know no torch."""
+    return Machine(machine_name(device), torch.get_num_threads(), device.type)
 
 
 def environment(hardware: Hardware) -> dict[str, str]:

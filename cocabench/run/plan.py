@@ -2,25 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
 from cocabench.core.errors import CocabenchError, DataError, ResultsError
 from cocabench.core.signature import digest
-from cocabench.core.types import Dataset, Record, Signature, Source
+from cocabench.core.types import Ability, Dataset, Machine, Note, Record, Signature, Source
 from cocabench.data.base import fingerprint, limited
-from cocabench.metrics.base import DEFINITIONS, Metric, estimate
+from cocabench.metrics.base import Metric
 from cocabench.results.store import Store
-from cocabench.specs.registry import FailedSource, Task, check_primary
+from cocabench.specs.registry import FailedSource, Loader, Task, check_primary, one_model
 
 INTERVAL_SEED = "interval_seed"
 """Where a Record's environment holds --seed. It moves no value: the ends of resampled intervals alone, and --limit's
 subset, whose hash is in the signature."""
+
+HERE = Machine()
+WORDS: Mapping[Ability, str] = {
+    "caption": "caption",
+    "encode": "encode images and texts",
+    "profile": "be profiled",
+    "score_captions": "score captions",
+}
+DECODED: frozenset[Ability] = frozenset({"caption", "score_captions"})
+"""What the decoder does; it encodes the images on the way."""
+
+EXTRA_DATA = "extra_data"
+"""Where a protocol holds the fingerprints of a kind's further splits."""
 
 
 class State(StrEnum):
@@ -49,11 +63,20 @@ class Settings:
 
 @dataclass(frozen=True)
 class Data:
-    """A task's data as they will be used, the protocol part of the signature, and departures from the standard."""
+    """A task's data as they will be used, and what is measured on them.
+
+    protocol: that part of the signature. departures: from the standard protocol. metrics: those that can run here, by
+    name; missing: why the others cannot. further: the kind's extra data. beside: the plans of its extra models that
+    are here.
+    """
 
     dataset: Dataset
     protocol: dict[str, JsonValue]
-    departures: tuple[str, ...]
+    departures: tuple[Note, ...] = ()
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    further: Mapping[str, Dataset] = field(default_factory=dict)
+    beside: Mapping[str, Source] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -62,7 +85,10 @@ class Data:
 
 @dataclass(frozen=True)
 class Job:
-    """One model on one task. signature is None where it cannot be known yet (no data, weights not downloaded)."""
+    """One model on one task. signature is None where it cannot be known yet (no data, weights not downloaded).
+
+    renew: the record lacks a metric, or has another primary one; execution makes it anew from its samples.
+    """
 
     plan: Source
     task: Task
@@ -72,33 +98,93 @@ class Job:
     data: Data | None = None
     signature: Signature | None = None
     record: Record | None = None
+    renew: bool = False
 
 
-def prepare(task: Task, settings: Settings) -> Data:
-    """Find a task's data and say how they will be measured. Reads no image."""
-    root = settings.data_root.expanduser().resolve()
-    whole = task.loader.build(root, download=settings.download)
-    if not len(whole):
-        raise DataError(task.name, f"no images in {root}", wanted="one at least")
-    found = {**fingerprint(whole), "classes": len(task.evaluator.classes(whole))}
+def prepare(task: Task, settings: Settings, precision: str = "fp32", machine: Machine = HERE) -> Data:
+    """Find a task's data and say how they will be measured. Reads no image. precision: of the run."""
+    kind = task.kind
+    whole = _built(task, task.loader, settings)
+    further = {key: _built(task, task.with_split(split), settings) for key, split in kind.extra_data().items()}
+    found: dict[str, JsonValue] = {**fingerprint(whole), **kind.counts(whole)}
     departures = [
-        f"{found[name]} {name}, the standard protocol has {wanted}"
-        for name, wanted in task.spec.expect
-        if wanted is not None and found[name] != wanted
+        *_departures(found, dict(task.spec.expect)),
+        *(
+            said
+            for key, data in further.items()
+            for said in _departures(fingerprint(data), task.spec.expected(key), key)
+        ),
     ]
     dataset = limited(whole, settings.limit, settings.seed) if settings.limit else whole
     check_primary(task, dataset)
+    beside = {key: ExtraModel.of(name, precision) for key, name in kind.extra_models().items()}
     protocol: dict[str, JsonValue] = {
         "task": task.name,
         "version": task.spec.version,
         "evaluator": task.spec.evaluator,
-        "metrics": DEFINITIONS,
+        "metrics": kind.version,
         "data": fingerprint(dataset),
         "standard": not departures,
         **({"limit": len(dataset)} if dataset.whole else {}),
-        **task.evaluator.protocol(dataset),
+        **kind.protocol(dataset, machine),
+        **({EXTRA_DATA: {key: fingerprint(data) for key, data in further.items()}} if further else {}),
+        **{key: one.identity for key, one in beside.items()},
     }
-    return Data(dataset, protocol, tuple(departures))
+    missing = kind.unavailable()
+    metrics = kind.metrics(dataset)
+    missing |= {m.name: one.problem for m in metrics if (one := beside.get(m.model)) is not None and one.problem}
+    return Data(
+        dataset,
+        protocol,
+        tuple(departures),
+        {m.name: m for m in metrics if m.plain not in missing},
+        missing,
+        further,
+        {key: one.plan for key, one in beside.items() if one.plan is not None},
+    )
+
+
+def _built(task: Task, loader: Loader, settings: Settings) -> Dataset:
+    root = settings.data_root.expanduser().resolve()
+    found = loader.build(root, download=settings.download)
+    if not len(found):
+        raise DataError(task.name, f"no images in {root}", wanted="one at least")
+    return found
+
+
+def _departures(found: Mapping[str, JsonValue], wanted: Mapping[str, object], split: str = "") -> Iterator[Note]:
+    of = f" in {split}" if split else ""
+    for name, count in wanted.items():
+        if count is not None and not isinstance(count, dict) and found[name] != count:
+            text = f"not the standard protocol: {found[name]} {name}{of}, the standard protocol has {count}"
+            yield Note("not_standard", text)
+
+
+class ExtraModel(NamedTuple):
+    """A model beside the measured one. plan: None where it cannot be used now, problem then says why.
+
+    identity: what of it can move a number, for the signature; its name (a path) cannot.
+    """
+
+    plan: Source | None
+    problem: str
+    identity: dict[str, JsonValue]
+
+    @classmethod
+    def of(cls, name: str, precision: str) -> ExtraModel:
+        """Return what is known of a model string. Nothing is loaded."""
+        absent: dict[str, JsonValue] = {"weights": "not at hand"}
+        try:
+            found = one_model(name)
+        except CocabenchError as error:
+            return cls(None, str(error), absent)
+        if isinstance(found, FailedSource):
+            return cls(None, str(found.error), absent)
+        if not found.available:
+            problem = f"the weights of {name} are not here; run `cocabench setup clipscore {name}`"
+            return cls(None, problem, absent)
+        identity = {key: value for key, value in found.signature().items() if key != "id"}
+        return cls(found, "", identity | ({} if precision == "fp32" else {"precision": precision}))
 
 
 Prepared = tuple[Task, Data | CocabenchError]
@@ -106,14 +192,22 @@ Prepared = tuple[Task, Data | CocabenchError]
 
 
 def plan(
-    models: Iterable[Source], tasks: Iterable[Task], settings: Settings, precision: str, *, compiled: bool = False
+    models: Iterable[Source],
+    tasks: Iterable[Task],
+    settings: Settings,
+    precision: str,
+    *,
+    compiled: bool = False,
+    machine: Machine = HERE,
 ) -> list[Job]:
     """Return a Job for every model and task, models outermost, so that each is loaded once.
 
     Tasks keep their order, but captioning comes before others on the same images: it must encode them in any case, and
     the others find the features that it made. precision, compiled: the Hardware's, which move numbers.
+    No metric is computed here.
     """
-    prepared = _captions_first([(task, _data_or_error(task, settings)) for task in tasks])
+    tried = [(task, _data_or_error(task, settings, precision, machine)) for task in tasks]
+    prepared = _captions_first(tried)
     store = Store(settings.output)
     return [
         _job(model, identity, task, data, settings, store)
@@ -127,7 +221,7 @@ def _captions_first(tasks: Sequence[Prepared]) -> list[Prepared]:
     """Put each captioning task before the first other one that reads an image of its own."""
     ordered: list[Prepared] = []
     for task, data in tasks:
-        own = _images(data) if task.evaluator.needs == "captioner" else set()
+        own = _images(data) if task.kind.needs() & DECODED else set()
         readers = (i for i, (other, its) in enumerate(ordered) if own and _reads(other, its, own))
         ordered.insert(next(readers, len(ordered)), (task, data))
     return ordered
@@ -135,7 +229,7 @@ def _captions_first(tasks: Sequence[Prepared]) -> list[Prepared]:
 
 def _reads(task: Task, data: Data | CocabenchError, images: set[str]) -> bool:
     """Tell whether a task that does not caption reads one of the images."""
-    return task.evaluator.needs != "captioner" and not images.isdisjoint(_images(data))
+    return not task.kind.needs() & DECODED and not images.isdisjoint(_images(data))
 
 
 def _images(data: Data | CocabenchError) -> set[str]:
@@ -146,9 +240,9 @@ def _images(data: Data | CocabenchError) -> set[str]:
     )
 
 
-def _data_or_error(task: Task, settings: Settings) -> Data | CocabenchError:
+def _data_or_error(task: Task, settings: Settings, precision: str, machine: Machine) -> Data | CocabenchError:
     try:
-        return prepare(task, settings)
+        return prepare(task, settings, precision, machine)
     except CocabenchError as error:
         return error
 
@@ -164,8 +258,8 @@ def _job(
     job = Job(model, task, State.READY)
     if isinstance(model, FailedSource):
         return replace(job, state=State.FAILED, reason=str(model.error), error=model.error)
-    if task.evaluator.needs == "captioner" and "caption" not in model.abilities:
-        return replace(job, state=State.NOT_APPLICABLE, reason="the model cannot caption")
+    if lacking := task.kind.needs() - model.abilities:
+        return replace(job, state=State.NOT_APPLICABLE, reason=f"the model cannot {WORDS[min(lacking)]}")
     if isinstance(data, CocabenchError):
         return replace(job, state=State.FAILED, reason=str(data), error=data)
     if identity is None:
@@ -176,17 +270,22 @@ def _job(
         record = None if settings.fresh else finished(job, settings, store)
     except ResultsError as error:
         return replace(job, state=State.FAILED, reason=str(error), error=error)
-    return replace(job, state=State.READY if record is None else State.DONE, record=record)
+    if record is None:
+        return job
+    return replace(job, state=State.DONE, record=record, renew=bool(_lacking(job, record)))
 
 
 def _identity(model: Source, precision: str, compiled: bool) -> dict[str, JsonValue] | None:
-    """Return the model part of the signature, or None while the weights are not at hand.
+    """Return the model part of the signature, or None while the weights are not at hand."""
+    return identity_of(model, precision, compiled) if model.available else None
+
+
+def identity_of(model: Source, precision: str, compiled: bool) -> dict[str, JsonValue]:
+    """Return what of a model, and of how it runs, can move a number.
 
     The weights file is hashed: once per model. compile and the version of features are in it where they are set only,
     so that signatures without them stay.
     """
-    if not model.available:
-        return None
     packages: dict[str, JsonValue] = {name: metadata.version(name) for name in model.packages}
     version = model.features_version
     return {
@@ -201,36 +300,25 @@ def _identity(model: Source, precision: str, compiled: bool) -> dict[str, JsonVa
 def finished(job: Job, settings: Settings, store: Store) -> Record | None:
     """Return the stored Record of a job, or None where it must run.
 
-    A Record with skipped images is not that of a run that may skip none. Metrics that it lacks (another K) are
-    computed from its samples; None where these do not hold what such a metric reads. Metrics that it has are kept
-    although this machine could not measure them.
+    A Record with skipped images is not that of a run that may skip none. Metrics that it lacks (another K) can be
+    computed from its samples; None where these do not hold what such a metric reads.
     """
     assert job.data, "called for jobs with data"
     assert job.signature, "called for jobs with a signature"
     record = store.get(job.plan.id, job.task.name, job.signature)
     if record is None or (record.skipped_images and not settings.skip_bad_images):
         return None
-    measured, missing = measurable(job.task, job.data.dataset)
-    primary = job.task.spec.primary
-    lacking = measured.keys() - record.metrics.keys()
-    if not lacking and primary == record.primary:
-        return record
-    samples = store.samples(record)
-    able = {m.name: m for m in job.task.evaluator.metrics(job.data.dataset) if m.column in samples}
-    if lacking - able.keys():
-        return None
-    changed = {
-        "metrics": {name: estimate(metric, samples, seed=settings.seed) for name, metric in able.items()},
-        "definitions": {name: metric.info for name, metric in able.items()},
-        "skipped_metrics": {name: why for name, why in missing.items() if name not in able},
-        "primary": primary,
-        "environment": {**record.environment, INTERVAL_SEED: str(settings.seed)},
-    }
-    return record.model_copy(update=changed)
+    lacking = _lacking(job, record) & job.data.metrics.keys()
+    if lacking:
+        columns = store.columns(record)
+        if not all(job.data.metrics[name].readable(columns) for name in lacking):
+            return None
+    return record
 
 
-def measurable(task: Task, dataset: Dataset) -> tuple[dict[str, Metric], dict[str, str]]:
-    """Return the metrics that can run here by name, and why the others cannot."""
-    missing = task.evaluator.unavailable()
-    metrics = task.evaluator.metrics(dataset)
-    return {m.name: m for m in metrics if m.name.partition("[")[0] not in missing}, missing
+def _lacking(job: Job, record: Record) -> set[str]:
+    """Return the metrics of a job that a stored Record lacks, has in another version, or names another primary for."""
+    assert job.data, "called for jobs with data"
+    stored = {name: record.definitions[name].version for name in record.metrics if name in record.definitions}
+    other = {job.task.spec.primary} - {record.primary}
+    return other | {name for name, metric in job.data.metrics.items() if stored.get(name) != metric.version}

@@ -1,4 +1,4 @@
-"""Small pictures for reports, which read no data set: 256 per data set, the same for every model, and what retrieval
+"""Small pictures for reports, which read no data set: 256 per data set, the same for every model, and what models
 took for a few of them."""
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import pandas as pd
 
 from cocabench.core.errors import BadImageError
 from cocabench.core.types import Example
+from cocabench.kinds.base import Kind
 
 LARGEST_SIDE, GAP = 256, 8
 MOST = 256
@@ -24,19 +25,19 @@ def chosen(examples: Iterable[Example]) -> list[Example]:
     return sorted(examples, key=lambda e: hashlib.sha256(e.id.encode()).digest())[:MOST]
 
 
-def wanted(examples: Sequence[Example], samples: pd.DataFrame) -> list[Example]:
-    """Return the chosen examples, then the neighbours that a model's retrieval samples name."""
+def wanted(examples: Sequence[Example], samples: pd.DataFrame, kind: type[Kind]) -> list[Example]:
+    """Return the chosen examples, then the neighbours that samples name in columns of image ids."""
     first = chosen(examples)
-    names = _neighbours([example.id for example in first[:LOOKED_AT]], samples)
+    columns = [column.name for column in kind.samples if column.type == "image_ids" and column.name in samples]
+    ids = [example.id for example in first[:LOOKED_AT]]
+    names = {name for column in columns for name in _neighbours(ids, samples, column)}
     seen = {example.id for example in first}
     return [*first, *(example for example in examples if example.id in names and example.id not in seen)]
 
 
-def _neighbours(ids: Sequence[str], samples: pd.DataFrame) -> set[str]:
-    if "t2i_wrong" not in samples:
-        return set()
-    queries = samples[samples["t2i_wrong"].notna() & samples["image_id"].isin(ids)].drop_duplicates("image_id")
-    return {str(name) for names in queries["t2i_wrong"] for name in names}
+def _neighbours(ids: Sequence[str], samples: pd.DataFrame, column: str) -> set[str]:
+    queries = samples[samples[column].notna() & samples["image_id"].isin(ids)].drop_duplicates("image_id")
+    return {str(name) for names in queries[column] for name in names}
 
 
 def jpeg(example: Example) -> bytes | None:

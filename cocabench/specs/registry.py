@@ -1,6 +1,6 @@
-"""Finds things by name: task files on disk; evaluators, loaders and model libraries by entry point.
+"""Finds things by name: task files on disk; kinds of tasks, loaders and model libraries by entry point.
 
-A plugin package adds any of them through the entry point groups ``cocabench.evaluators``, ``cocabench.datasets``,
+A plugin package adds any of them through the entry point groups ``cocabench.kinds``, ``cocabench.datasets``,
 ``cocabench.models``, and a folder of task files through ``cocabench.tasks`` (a package that holds *.toml).
 """
 
@@ -19,12 +19,12 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args, runtim
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from cocabench.core.errors import CocabenchError, ModelError, SpecError, UnknownNameError, UsageError
-from cocabench.core.types import Ability, Dataset, Model, Note, Progress, SampleScore, Source
-from cocabench.metrics.base import Metric, Samples
+from cocabench.core.types import Ability, Dataset, Model, Note, Source
 from cocabench.specs.aliases import task_name
-from cocabench.specs.spec import Expect, ModelSpec, TaskSpec, WeightsKind, problems, task_tables
+from cocabench.specs.spec import Expect, ModelSpec, TaskSpec, WeightsKind, guess, parse_models, problems, task_tables
 
 if TYPE_CHECKING:
+    from cocabench.kinds.base import Kind
     from cocabench.models.hardware import Hardware
 
 
@@ -36,42 +36,12 @@ class Loader(Protocol):
         """Return the data set below root. MissingDataError where its files are not; images stay unread."""
 
 
-@runtime_checkable
-class Evaluator(Protocol):
-    """A class whose fields are the keys of a task file's [params] table. It moves data and owns no maths."""
-
-    @property
-    def needs(self) -> Literal["contrastive", "captioner"]:
-        """Return what a model must be able to do: to put images and texts into one space, or to write captions too."""
-
-    def protocol(self, dataset: Dataset) -> dict[str, JsonValue]:
-        """Return what of the measurement can move a number (prompts, decoding …), for the signature."""
-
-    def classes(self, dataset: Dataset) -> Sequence[str]:
-        """Return the names of the classes that it tells apart, none where it does not classify."""
-
-    def notes(self, dataset: Dataset) -> Sequence[str]:
-        """Return what must stand beside the numbers on such data (a class without images …)."""
-
-    def remarks(self, dataset: Dataset, samples: Samples) -> Sequence[str]:
-        """Return what the outcomes tell that must stand beside the numbers (chance level, one caption for all …)."""
-
-    def metrics(self, dataset: Dataset) -> Sequence[Metric]:
-        """Return the metrics that it measures on such data; those of a part of the data are called NAME[PART]."""
-
-    def unavailable(self) -> dict[str, str]:
-        """Return {metric: reason and remedy} for the metrics that cannot run on this machine."""
-
-    def score(self, model: Model, dataset: Dataset, *, progress: Progress) -> Iterable[SampleScore]:
-        """Return the statistics of every sample whose image could be read."""
-
-
 @dataclass(frozen=True)
 class Task:
-    """A task file with its evaluator and loader made and checked."""
+    """A task file with its kind and loader made and checked."""
 
     spec: TaskSpec
-    evaluator: Evaluator
+    kind: Kind
     loader: Loader
     path: Path
 
@@ -80,35 +50,54 @@ class Task:
         return self.spec.name
 
     def with_params(self, params: Mapping[str, Any]) -> Task:
-        """Return the task with those of params changed that its evaluator has; the signature tells."""
-        kind = cast(type[BaseModel], type(self.evaluator))
-        own = {key: value for key, value in params.items() if key in kind.model_fields}
+        """Return the task with those of params changed that its kind has; the signature tells."""
+        own = {key: value for key, value in params.items() if key in type(self.kind).model_fields}
         if not own:
             return self
-        table = cast(BaseModel, self.evaluator).model_dump(by_alias=True, exclude_unset=True)
-        return replace(self, evaluator=cast(Evaluator, kind.model_validate(table | own)))
+        table = self.kind.model_dump(by_alias=True, exclude_unset=True)
+        return replace(self, kind=type(self.kind).model_validate(table | own))
+
+    def with_split(self, split: str) -> Loader:
+        """Return the task's loader for another split of its data; SpecError where it has no splits."""
+        loader = cast(BaseModel, self.loader)
+        if "split" not in type(loader).model_fields:
+            raise SpecError(
+                str(self.path), [f"data.loader: {self.spec.loader!r} has no split, and {split!r} is needed"]
+            )
+        table = loader.model_dump(by_alias=True, exclude_unset=True)
+        return cast(Loader, type(loader).model_validate(table | {"split": split}))
 
 
-def entry(kind: Literal["evaluators", "datasets", "models"], name: str) -> Any:
-    """Return the object that an entry point names; UnknownNameError with the closest names where there is none."""
-    points = _entry_points(f"cocabench.{kind}", tuple(sys.path))
+SAID = {"kinds": "evaluator", "datasets": "loader", "models": "model plugin"}
+"""What the members of an entry point group ``cocabench.…`` are called in task files and on the command line."""
+
+OLD_KINDS = "evaluators"
+"""What the first edition called the group ``kinds``."""
+
+
+def entry(group: Literal["kinds", "datasets", "models"], name: str) -> Any:
+    """Return the object that an entry point of a group names; UnknownNameError with the closest names if none does."""
+    points = entry_points(group, tuple(sys.path))
     if name not in points.names:
-        told = {"evaluators": "evaluator", "datasets": "loader", "models": "model plugin"}[kind]
-        raise UnknownNameError(told, name, sorted(points.names))
+        if group == "kinds" and name in (old := entry_points(OLD_KINDS, tuple(sys.path))).names:
+            got = f"{old[name].value} is declared in the entry point group cocabench.{OLD_KINDS}"
+            fix = "rename the group there and install it again"
+            raise UsageError(f"evaluator {name}", got, wanted="cocabench.kinds", fix=fix)
+        raise UnknownNameError(SAID[group], name, sorted(points.names))
     return points[name].load()
 
 
 @cache
-def _entry_points(group: str, path: tuple[str, ...]) -> metadata.EntryPoints:
+def entry_points(group: str, path: tuple[str, ...]) -> metadata.EntryPoints:
     """Return what the packages on sys.path (path) declare: to ask them takes 5 ms, and every task file asks twice."""
-    return metadata.entry_points(group=group)
+    return metadata.entry_points(group=f"cocabench.{group}")
 
 
 def task_folders() -> list[Path]:
     """Return the wheel's or the checkout's task folder, then the plugins'."""
     package = Path(str(resources.files("cocabench")))
     shipped = next(p for p in (package / "_tasks", package.parent / "tasks") if p.is_dir())
-    plugins = (Path(str(resources.files(point.value))) for point in _entry_points("cocabench.tasks", tuple(sys.path)))
+    plugins = (Path(str(resources.files(point.value))) for point in entry_points("tasks", tuple(sys.path)))
     return [shipped, *plugins]
 
 
@@ -133,10 +122,26 @@ def _task(table: dict[str, Any], path: Path, found: list[str]) -> Task | None:
     params = table.get("params", {}) if isinstance(table.get("params", {}), dict) else {}
     params = {key: _relative(value, path) for key, value in params.items()}
     loader = _made("datasets", data.pop("loader", None), "data.", "data.loader", data, found)
-    evaluator = _made("evaluators", table.get("evaluator"), "params.", "evaluator", params, found)
+    kind = cast("Kind | None", _made("kinds", table.get("evaluator"), "params.", "evaluator", params, found))
+    if isinstance(spec, TaskSpec) and kind is not None:
+        found += _unknown_counts(spec.expect, kind)
     if found:
         return None
-    return Task(cast(TaskSpec, spec), cast(Evaluator, evaluator), cast(Loader, loader), path)
+    return Task(cast(TaskSpec, spec), cast("Kind", kind), cast(Loader, loader), path)
+
+
+def _unknown_counts(expect: Expect, kind: Kind) -> list[str]:
+    """Return a line per key of [expect] that is neither a count of the kind nor one of its further splits."""
+    known = {"": ("images", "texts", *kind.counted), **dict.fromkeys(kind.extra_data(), ("images", "texts"))}
+    tables: dict[str, Mapping[str, object]] = {"": dict(expect)}
+    tables |= {key: value for key, value in expect if isinstance(value, dict)}
+    return [
+        f"{'.'.join(part for part in ('expect', table, key) if part)}: unknown key; {guess(key, names)}"
+        for table, counts in tables.items()
+        for key, value in counts.items()
+        for names in [known.get(table, ()) if not isinstance(value, dict) else tuple(known)[1:]]
+        if key not in names
+    ]
 
 
 def _by_variant(found: Sequence[Sequence[str]]) -> list[str]:
@@ -162,14 +167,14 @@ def _checked(model: type[BaseModel], table: dict[str, Any], prefix: str, found: 
 
 
 def _made(
-    kind: Literal["evaluators", "datasets"], name: Any, prefix: str, key: str, table: dict[str, Any], found: list[str]
+    group: Literal["kinds", "datasets"], name: Any, prefix: str, key: str, table: dict[str, Any], found: list[str]
 ) -> BaseModel | None:
-    """Make the evaluator or loader that the file names from its table, collecting what is wrong."""
+    """Make the kind or loader that the file names from its table, collecting what is wrong."""
     if not isinstance(name, str):
         found.append(f"{key}: missing" if name is None else f"{key}: got {name!r}; wanted a name")
         return None
     try:
-        return _checked(entry(kind, name), table, prefix, found)
+        return _checked(entry(group, name), table, prefix, found)
     except UnknownNameError as error:
         found.append("; ".join(part for part in (f"{key}: {error.got}", error.fix) if part))
         return None
@@ -185,14 +190,10 @@ def all_tasks() -> dict[str, Task]:
     return tasks
 
 
-_ANY = Dataset("any", "", (), classes=tuple(f"class {i}" for i in range(10)), templates=("{c}",))
-"""Stands for data that are not read yet where it is asked which metrics a task can have."""
-
-
 def check_primary(task: Task, dataset: Dataset | None = None) -> None:
     """SpecError where a task's primary metric is none of those that it has on a data set, None: on any."""
     try:
-        names = [metric.name for metric in task.evaluator.metrics(dataset or _ANY)]
+        names = [metric.name for metric in task.kind.metrics(dataset)]
     except CocabenchError:
         if dataset is None:
             return  # class names or prompts that go with its own data only, or are not there: told with the data
@@ -286,3 +287,11 @@ def model_sources(specs: Iterable[ModelSpec], *, quick_gelu: bool | None = None,
         except ModelError as error:
             found.append(FailedSource(spec.text, error))
     return found
+
+
+def one_model(name: str, *, download: bool = False) -> Source:
+    """Return what a model string stands for; UsageError where it is not one model. Nothing is loaded."""
+    found = model_sources(parse_models(name), download=download)
+    if len(found) != 1:
+        raise UsageError(f"scorer {name}", f"{len(found)} models", wanted="one")
+    return found[0]

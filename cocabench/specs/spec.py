@@ -20,7 +20,7 @@ from __future__ import annotations
 import glob
 import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
@@ -41,11 +41,16 @@ class Spec(BaseModel):
 
 
 class Expect(Spec):
-    """The protocol guard: the counts of the standard protocol. Other counts are labelled as not standard."""
+    """The protocol guard: the counts of the standard protocol. Other counts are labelled as not standard.
+
+    Beside images and texts stand what the kind counts (classes), and a table for each of its further splits.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, int | dict[str, int]] = Field(init=False)
 
     images: int | None = None
     texts: int | None = None
-    classes: int | None = None
 
 
 class TaskSpec(Spec):
@@ -64,6 +69,11 @@ class TaskSpec(Spec):
     @property
     def loader(self) -> str:
         return str(self.data.get("loader", ""))
+
+    def expected(self, split: str) -> dict[str, int]:
+        """Return the counts that [expect.SPLIT] asks for."""
+        found = dict(self.expect).get(split)
+        return found if isinstance(found, dict) else {}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
@@ -133,20 +143,24 @@ _PLACEHOLDER = re.compile(r"\{(?P<key>[\w-]+)(?::(?P<format>,))?\}")
 
 def problems(error: ValidationError, fields: list[str], prefix: str = "") -> list[str]:
     """Return a line per thing that pydantic found wrong, with a guess for each unknown key."""
-    import difflib
-
     lines = []
     for item in error.errors():
         where = prefix + ".".join(str(part) for part in item["loc"])
         if item["type"] == "extra_forbidden":
-            close = difflib.get_close_matches(str(item["loc"][-1]), fields, n=1, cutoff=0.5)
-            guess = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(fields)}"
-            lines.append(f"{where}: unknown key" + (f"; {guess}" if close or len(item["loc"]) == 1 else ""))
+            lines.append(f"{where}: unknown key; {guess(str(item['loc'][-1]), fields)}")
         elif item["type"] == "missing":
             lines.append(f"{where}: missing")
         else:
             lines.append(f"{where}: got {item['input']!r}; {wanted(item)}")
     return lines
+
+
+def guess(name: str, known: Sequence[str]) -> str:
+    """Return ``did you mean 'ks'?``, or a list of what is known."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
 _WANTED = {

@@ -14,9 +14,9 @@ from typing import Any
 import torch
 
 from cocabench.core.errors import CocabenchError, DataError, ModelError, UsageError
-from cocabench.models.footprint import GIB, available, footprint
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.blueprint import Blueprint, blueprint
+from cocabench.models.training import GIB, available, footprint
 from cocabench.specs.spec import parse_model
 from cocabench.train.checkpoints import complete, epochs_in
 from cocabench.train.data import Inputs, inputs

@@ -1,4 +1,4 @@
-"""Fixtures: a cache of the tests' own, with the user's CoreNLP in it if there is one, and Java."""
+"""Fixtures: Java with a cache of the tests' own, and pycocoevalcap's scores."""
 
 from __future__ import annotations
 
@@ -13,21 +13,9 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from cocabench.captioneval import corenlp, jvm, statistics
+from cocabench.captioneval import jvm, statistics
+from cocabench.core.cache import MemoryCache
 from tests.captioneval.sentences import pictures
-
-CORENLP = corenlp.find()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Keep what tests compute out of the user's cache; the folder's name has what paths may have."""
-    folder = tmp_path_factory.mktemp("the cache é")
-    if CORENLP is not None:
-        (folder / CORENLP.name).symlink_to(CORENLP)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("COCABENCH_CACHE", str(folder))
-        yield folder
 
 
 @pytest.fixture
@@ -37,14 +25,28 @@ def empty_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
+def cache() -> MemoryCache:
+    """Return a cache that the tests share: what one parsed, the others need not parse."""
+    return MemoryCache()
+
+
+@pytest.fixture(scope="session")
 def java() -> jvm.Java:
     return jvm.find()
 
 
 @pytest.fixture
-def runner(java: jvm.Java) -> Iterator[jvm.Runner]:
-    with jvm.Runner(java) as started:
+def runner(java: jvm.Java, cache: MemoryCache) -> Iterator[jvm.Runner]:
+    with jvm.Runner(java, cache) as started:
         yield started
+
+
+@pytest.fixture
+def closed_runner(java: jvm.Java) -> jvm.Runner:
+    """Return a runner that starts no Java, with an empty cache."""
+    closed = jvm.Runner(java, MemoryCache())
+    closed.close()
+    return closed
 
 
 @pytest.fixture(scope="session")

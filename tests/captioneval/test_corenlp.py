@@ -111,5 +111,5 @@ def test_maven_that_fails_is_quoted(small: Path, monkeypatch: pytest.MonkeyPatch
     (tmp_path / "mvn").write_text("#!/bin/sh\necho '[ERROR] no such host'\nexit 1\n")
     (tmp_path / "mvn").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
-    with pytest.raises(MetricUnavailableError, match=r"mvn: could not fetch .*\[ERROR\] no such host"):
+    with pytest.raises(MetricUnavailableError, match=r"mvn: could not download .*\[ERROR\] no such host"):
         corenlp.setup()

@@ -16,6 +16,10 @@ def samples(texts: list[str] = SAID, truncated: tuple[bool, ...] = ()) -> pd.Dat
     return pd.DataFrame({"id": ids, "image_id": ids, "caption": texts, "references": references, **columns})
 
 
+def told(frame: pd.DataFrame) -> list[str]:
+    return [note.text for note in health.notes(frame)]
+
+
 def values(frame: pd.DataFrame) -> dict[str, float | None]:
     return {metric.name: estimate(metric, frame).value for metric in captions.declared(captions.HEALTH)}
 
@@ -56,12 +60,12 @@ def test_a_phrase_said_twice_in_a_row(caption: str, repeated: bool) -> None:
 
 def test_what_a_reader_must_know_is_said() -> None:
     healthy = [f"picture number {i}" for i in range(40)]
-    assert health.remarks(samples(healthy, (True, True) + (False,) * 38)) == []
-    assert health.remarks(samples(["a dog"] * 40)) == ["1 distinct captions for 40 images, most often 'a dog'"]
-    assert health.remarks(samples([*healthy[:39], ""])) == ["1 of 40 captions are empty"]
-    looped = health.remarks(samples([*healthy[:37], *["so so"] * 3]))
+    assert told(samples(healthy, (True, True) + (False,) * 38)) == []
+    assert told(samples(["a dog"] * 40)) == ["1 distinct captions for 40 images, most often 'a dog'"]
+    assert told(samples([*healthy[:39], ""])) == ["1 of 40 captions are empty"]
+    looped = told(samples([*healthy[:37], *["so so"] * 3]))
     assert looped == ["3 of 40 captions repeat a phrase at once, for example 'so so'"]
-    cut = health.remarks(samples(healthy, (True,) * 3 + (False,) * 37))
+    cut = told(samples(healthy, (True,) * 3 + (False,) * 37))
     assert cut == ["3 of 40 captions are cut at max length, for example 'picture number 0'"]
 
 

@@ -1,9 +1,12 @@
 import random
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from cocabench.captioneval import jvm, meteor
+from cocabench.core.cache import DiskCache
+from cocabench.core.types import Note
 from tests.captioneval.sentences import pictures
 
 
@@ -97,7 +100,7 @@ def perturbed(number: int) -> list[str]:
 
 
 @pytest.mark.slow
-def test_alignments_are_the_jars_own(runner: jvm.Runner, empty_cache: object) -> None:
+def test_alignments_are_the_jars_own(runner: jvm.Runner) -> None:
     """Every segment's line of statistics, also of those whose matches tie, overlap and are many."""
     lines = perturbed(400)
     table = str(jvm.jar("meteor", "data", "paraphrase-en.gz"))
@@ -109,3 +112,27 @@ def test_alignments_are_the_jars_own(runner: jvm.Runner, empty_cache: object) ->
     columns = meteor.statistics(meteor.start(groups, runner), [part[-1] for part in parts], groups)
     found = np.column_stack([columns[name] for name in meteor.COLUMNS])
     assert found.tolist() == [[float(x) for x in line.split()] for line in expected]
+
+
+@pytest.mark.slow
+def test_the_paraphrases_of_references_are_cached_and_recreated_if_damaged(java: jvm.Java, tmp_path: Path) -> None:
+    told: list[Note] = []
+    groups = [["children are riding a bicycle"], ["a dog"]]
+
+    def score() -> float:
+        with jvm.Runner(java, DiskCache(tmp_path, 10**9, told.append)) as runner:
+            return float(
+                meteor.statistics(meteor.start(groups, runner), ["kids ride bikes", "a cat"], groups)["meteor"][0]
+            )
+
+    cold = score()
+    assert cold == pytest.approx(0.1923996263018105)
+    (file,) = tmp_path.glob("*.sqlite")
+    assert score() == cold
+    content = bytearray(file.read_bytes())
+    content[content.index(b"\x1f\x8b") + 20] ^= 1  # inside the packed table
+    file.write_bytes(content)
+    assert score() == cold
+    assert len(told) == 1
+    assert score() == cold
+    assert len(told) == 1

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 from cocabench.captioneval import corenlp, jvm, spice, tokens
-from tests.captioneval.conftest import CORENLP
 from tests.captioneval.sentences import pictures
+from tests.conftest import CORENLP
 
 NAN = float("nan")
 
@@ -28,7 +28,7 @@ Its jar needs a JavaScript engine, which Java 15 dropped, so it ran once on Java
 
 needs_corenlp = [
     pytest.mark.slow,
-    pytest.mark.skipif(CORENLP is None, reason=f"SPICE: Stanford CoreNLP 3.6.0 is not here; {corenlp.REMEDY}"),
+    pytest.mark.skipif(CORENLP is None, reason=f"SPICE: Stanford CoreNLP 3.6.0 is not installed; {corenlp.REMEDY}"),
 ]
 
 

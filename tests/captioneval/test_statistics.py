@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from cocabench import captioneval as captions
-from cocabench.captioneval import corenlp, jvm, overlap, tokens
+from cocabench.captioneval import corenlp, jvm, meteor, overlap, tokens
+from cocabench.core.cache import MemoryCache
 from cocabench.core.errors import DataError, UnknownNameError
 from cocabench.metrics.base import estimate
-from tests.captioneval.conftest import CORENLP, table
+from tests.captioneval.conftest import table
 from tests.captioneval.sentences import pictures
+from tests.conftest import CORENLP
 
 WITHOUT_SPICE = list(captions.NAMES[:-1])
 CAPTION_COLUMNS = {"METEOR": "meteor", "ROUGE-L": "rouge_l", "CIDEr": "cider"} | {
@@ -23,7 +25,7 @@ CAPTION_COLUMNS = {"METEOR": "meteor", "ROUGE-L": "rouge_l", "CIDEr": "cider"} |
 
 
 def values(samples: Any, names: list[str]) -> dict[str, float]:
-    return {metric.name: metric.value(samples) for metric in captions.declared(names)}
+    return {metric.name: metric.statistic.value(samples) for metric in captions.declared(names)}
 
 
 def test_known_values() -> None:
@@ -54,7 +56,7 @@ def test_equals_pycocoevalcap(referee: dict[str, Any], runner: jvm.Runner) -> No
     assert tokens.tokenise([p.candidate for p in some], runner) == referee["tokens"]
     for metric in captions.declared(WITHOUT_SPICE):
         corpus, each = referee["scores"][metric.name]
-        assert metric.value(samples) == pytest.approx(corpus, abs=1e-12), metric.name
+        assert metric.statistic.value(samples) == pytest.approx(corpus, abs=1e-12), metric.name
         assert samples[CAPTION_COLUMNS[metric.name]].tolist() == pytest.approx(each, abs=1e-12), metric.name
 
 
@@ -72,7 +74,7 @@ def test_captions_of_other_pictures_score_worse() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(CORENLP is None, reason=f"SPICE: Stanford CoreNLP 3.6.0 is not here; {corenlp.REMEDY}")
+@pytest.mark.skipif(CORENLP is None, reason=f"SPICE: Stanford CoreNLP 3.6.0 is not installed; {corenlp.REMEDY}")
 def test_spice_of_other_pictures_is_worse() -> None:
     some = pictures()[:20]
     right, references = [p.candidate for p in some], [p.references for p in some]
@@ -134,7 +136,7 @@ def test_only_what_is_asked_for_is_computed() -> None:
 
 
 @pytest.mark.slow
-def test_paths_with_spaces_and_umlauts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, empty_cache: Path) -> None:
+def test_paths_with_spaces_and_umlauts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As if pycocoevalcap and this package were installed in such a folder."""
     links = {
         tmp_path / "spät er": jvm.jar("meteor", "meteor-1.5.jar").parents[1],
@@ -145,28 +147,29 @@ def test_paths_with_spaces_and_umlauts(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(jvm, "jar", lambda *parts: Path(tmp_path / "spät er", *parts))
     monkeypatch.setattr(jvm, "OWN_JAR", tmp_path / "o wn" / jvm.OWN_JAR.name)
     monkeypatch.setenv("LC_ALL", "C")
-    columns = captions.statistics(["kids ride bikes"], [["children are riding a bicycle"]], ["METEOR"])
+    columns = captions.statistics(
+        ["kids ride bikes"], [["children are riding a bicycle"]], ["METEOR"], cache=MemoryCache()
+    )
     assert columns["meteor_stem_test_content"][0] == 1
     assert columns["meteor_paraphrase_test_content"][0] == 1
     assert columns["meteor"][0] == pytest.approx(0.1923996263018105)
 
 
 @pytest.mark.slow
-def test_references_are_prepared_beside_the_body(empty_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    references = [["a dog (running)"], ["a cat & a dog"]]
-    with captions.preparing(references, ["METEOR", "CIDEr"]):
+def test_references_are_prepared_beside_the_body(java: jvm.Java) -> None:
+    references, cache = [["a dog (running)"], ["a cat & a dog"]], MemoryCache()
+    with captions.preparing(references, ["METEOR", "CIDEr"], cache=cache):
         time.sleep(0.1)
-    assert len(list((empty_cache / "captions" / "meteor").glob("*.gz"))) == 1
-    asked: list[str] = []
-    original = tokens._run
-    monkeypatch.setattr(tokens, "_run", lambda runner, lines: asked.extend(lines) or original(runner, lines))
-    captions.statistics(["a dog (walking)", "a cat"], references, ["METEOR"])
-    assert asked == ["a dog (walking)"]
+    assert len(cache.spaces[meteor.TABLES]) == 1
+    with jvm.Runner(java, cache) as runner:
+        runner.close()
+        found = tokens.tokenise([text for group in references for text in group], runner)
+    assert found == ["a dog -lrb- running -rrb-", "a cat & a dog"]
 
 
-def test_an_error_in_the_body_does_not_wait_for_java(empty_cache: Path) -> None:
+def test_an_error_in_the_body_does_not_wait_for_java() -> None:
     start = time.monotonic()
-    with pytest.raises(KeyboardInterrupt), captions.preparing([["a dog"]], ["METEOR"]):
+    with pytest.raises(KeyboardInterrupt), captions.preparing([["a dog"]], ["METEOR"], cache=MemoryCache()):
         raise KeyboardInterrupt
     assert time.monotonic() - start < 2
 

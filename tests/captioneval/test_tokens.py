@@ -3,6 +3,8 @@ import random
 import pytest
 
 from cocabench.captioneval import jvm, tokens
+from cocabench.core.cache import MemoryCache
+from cocabench.core.errors import MetricUnavailableError
 
 CASES = {
     "A Man's dog isn't here, is it?": "a man 's dog is n't here is it",
@@ -23,16 +25,20 @@ def test_tokens_are_stanfords_lower_case_and_without_punctuation(runner: jvm.Run
     assert dict(zip(CASES, tokens.tokenise(list(CASES), runner), strict=True)) == CASES
 
 
-def test_known_captions_need_no_java(runner: jvm.Runner) -> None:
+def test_cached_captions_need_no_java(runner: jvm.Runner) -> None:
     tokens.tokenise(list(CASES), runner)
     runner.close()
     assert tokens.tokenise(["", "a ||| b", "a plain one"], runner) == ["", "a | | | b", "a plain one"]
 
 
-def test_plain_captions_are_their_own_tokens(runner: jvm.Runner) -> None:
-    """The shortcut, against the jar, with words that might be taken for something else."""
-    captions = [
-        "gonna go",
+def by_java(runner: jvm.Runner, captions: list[str]) -> list[str]:
+    """Tokenise by the jar alone: a space in front moves no token, and takes the shortcut away."""
+    return tokens.tokenise([f" {caption}" for caption in captions], runner)
+
+
+def test_the_shortcut_for_plain_captions_equals_the_jar(runner: jvm.Runner, closed_runner: jvm.Runner) -> None:
+    """With words that might be taken for something else."""
+    plain = [
         "US army",
         "am pm st mr jr",
         "A",
@@ -46,41 +52,44 @@ def test_plain_captions_are_their_own_tokens(runner: jvm.Runner) -> None:
         "black-and-white , x-ray ; 12 ' 3",
         'a " b " c',
     ]
-    captions += sorted(tokens.TORN) + [f"the {word} is" for word in sorted(tokens.TORN)]
-    assert tokens.tokenise(captions, runner) == tokens._run(runner, captions)
+    assert tokens.tokenise(plain, closed_runner) == by_java(runner, plain)
+    torn = sorted(tokens.SPLIT_WORDS) + [f"the {word} is" for word in sorted(tokens.SPLIT_WORDS)]
+    assert tokens.tokenise(torn, runner) == by_java(runner, torn)
 
 
-def test_all_that_counts_as_plain_is_tokenised_as_the_jar_does(runner: jvm.Runner) -> None:
+def test_the_shortcut_equals_the_jar_for_random_plain_captions(runner: jvm.Runner) -> None:
     rng = random.Random(0)
     words = ["dog", "Dogs", "US", "tri", "black", "e", "I", "o", "St", "cannot", "ft", "it", "men", "ten", "x", "am"]
     shapes = ["{}", "{}'s", "{},", "{}'s,", "{}-{}", "{}-and-{},", "'s", ",", ";", ":", '"', "'", "7", "12"]
 
     def caption() -> str:
-        tokens = (rng.choice(shapes).format(*rng.choices(words, k=2)) for _ in range(rng.randrange(1, 9)))
-        return " ".join(tokens) + rng.choice(["", " .", " !", " ?"])
+        parts = (rng.choice(shapes).format(*rng.choices(words, k=2)) for _ in range(rng.randrange(1, 9)))
+        return " ".join(parts) + rng.choice(["", " .", " !", " ?"])
 
     captions = [caption() for _ in range(3000)]
-    known = {text: found for text in captions if (found := tokens._plain(text)) is not None}
-    assert len(known) > 1000
-    assert list(known.values()) == tokens._run(runner, list(known))
+    assert tokens.tokenise(captions, runner) == by_java(runner, captions)
 
 
 @pytest.mark.parametrize(
-    "caption", ["12 345 .", "3 4 dogs", "a dog.", "gonna-be", "5, six", "3.5 kg", "a  dog", "'Tis", ""]
+    "caption", ["12 345 .", "3 4 dogs", "a dog.", "gonna-be", "5, six", "3.5 kg", "a  dog", "'Tis", "", "gonna go"]
 )
-def test_what_is_not_plain_is_left_to_the_jar(caption: str) -> None:
-    assert tokens._plain(caption) is None
+def test_captions_that_are_not_plain_are_left_to_the_jar(caption: str, closed_runner: jvm.Runner) -> None:
+    with pytest.raises(MetricUnavailableError, match="interrupted"):
+        tokens.tokenise([caption], closed_runner)
 
 
-def test_a_caption_does_not_depend_on_its_neighbours(runner: jvm.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(runner.kept, "through", lambda _kind, texts, compute: compute(list(texts)))
-    captions = ["made in the U.S.", "Dogs bark", "etc.", 'he says "', 'yes"', "x" * 10_000, "a dog."]
-    together = tokens.tokenise(captions, runner)
-    assert together == [tokens.tokenise([caption], runner)[0] for caption in captions]
+def alone(java: jvm.Java, captions: list[str]) -> list[str]:
+    """Tokenise in a Java that saw no other caption."""
+    with jvm.Runner(java, MemoryCache()) as runner:
+        return tokens.tokenise(captions, runner)
+
+
+def test_a_caption_does_not_depend_on_its_neighbours(java: jvm.Java) -> None:
+    captions = ["made in the U.S.", "etc.", 'he says "', 'yes"', "x" * 10_000, "a dog."]
+    assert alone(java, captions) == [alone(java, [caption])[0] for caption in captions]
 
 
 @pytest.mark.parametrize("locale", ["C", "tr_TR.UTF-8"])
-def test_locale_does_not_matter(locale: str, runner: jvm.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_tokens_do_not_depend_on_the_locale(locale: str, java: jvm.Java, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LC_ALL", locale)
-    monkeypatch.setattr(runner.kept, "through", lambda _kind, texts, compute: compute(list(texts)))
-    assert tokens.tokenise(["TITLE IN ISTANBUL é I"], runner) == ["title in istanbul é i"]
+    assert alone(java, ["TITLE IN ISTANBUL é I"]) == ["title in istanbul é i"]

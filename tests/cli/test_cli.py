@@ -9,12 +9,7 @@ import pytest
 from PIL import Image
 
 import cocabench
-from cocabench import captioneval as caption_metrics
 from tests.conftest import Command
-
-needs_java = pytest.mark.skipif(
-    "BLEU@1" in caption_metrics.unavailable(["BLEU@1"]), reason="no Java: PTB tokenisation cannot run"
-)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +107,6 @@ def worsen(results: Path, folder: Path, *, by: float) -> Path:
     return folder
 
 
-@needs_java
 def test_score_scores_files(command: Command, tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(json.dumps({"1": "a red bus on the street", "2": "two dogs play in snow"}))
     references = {"1": ["a red bus on a street", "the bus is red"], "2": ["two dogs playing in the snow"]}
@@ -151,7 +145,6 @@ def test_score_says_what_is_wrong(command: Command, tmp_path: Path, metrics: str
     assert said in told.err
 
 
-@needs_java
 def test_score_takes_a_record_with_its_references(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
     told = command(
         "run",

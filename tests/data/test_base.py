@@ -60,7 +60,7 @@ def test_a_subset_is_spread_over_classes_and_keeps_order_and_classes() -> None:
     assert ids(few) == sorted(ids(few))
     assert few.classes == MANY.classes
     assert len({example.label for example in few.examples}) >= 8
-    assert few.notes == ("limited to 30 of 100 images, chosen at random with seed 0",)
+    assert few.notes == (("limited", "limited to 30 of 100 images, chosen at random with seed 0"),)
 
 
 def test_subsets_nest_and_depend_on_the_seed() -> None:

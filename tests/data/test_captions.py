@@ -138,7 +138,7 @@ class TestFlickr8k:
         draw(*(tmp_path / "f/Flicker8k_Dataset" / name for name in ("1_a.jpg", "2_b.jpg")))
         data = Flickr8k(path="f", split="val").build(tmp_path)
         assert [(e.id, e.texts) for e in data.examples] == [("2_b", ("first , with\u2028odd space", "second"))]
-        assert data.notes == ("Flickr8k.token.txt: malformed key '2_b.jpg.1#0' read as 2_b.jpg",)
+        assert data.notes == (("data", "Flickr8k.token.txt: malformed key '2_b.jpg.1#0' read as 2_b.jpg"),)
         assert [e.id for e in Flickr8k(path="f", split="all").build(tmp_path).examples] == ["2_b", "1_a"]
 
     def test_the_malformed_keys_image_is_not_missed(self, tmp_path: Path) -> None:

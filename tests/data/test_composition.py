@@ -134,7 +134,7 @@ class TestWinoground:
             (0, 0, 255),
         ] * 2
         assert {key: fingerprint(data)[key] for key in ("images", "texts")} == {"images": 4, "texts": 4}
-        assert "1 of 2 items" in limited(data, 1, 0).notes[0]
+        assert "1 of 2 items" in limited(data, 1, 0).notes[0].text
 
     def test_both_forms_are_one_data_set(self, tmp_path: Path) -> None:
         as_jsonl(tmp_path / "a/winoground")

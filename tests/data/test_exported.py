@@ -47,11 +47,11 @@ def test_the_tasks_prompts_are_the_same_from_both_and_another_count_is_told(
     shards(tmp_path / "wds_vtab-pets")
     task = tasks["pets"]
     data = prepare(task, Settings(data_root=tmp_path))
-    assert task.evaluator.prompts(data.dataset)[0] == (  # type: ignore[attr-defined]
+    assert task.kind.prompts(data.dataset)[0] == (  # type: ignore[attr-defined]
         "Abyssinian",
         (templates("pets")[0].replace("{c}", "Abyssinian"),),  # type: ignore[index]
     )
-    assert data.departures == (
+    assert tuple(note.text.partition(": ")[2] for note in data.departures) == (
         "2 images, the standard protocol has 3669",
         "2 classes, the standard protocol has 37",
     )

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
-from cocabench.core.types import Dataset, Model
+from cocabench.core.types import Context, Dataset, Model
 from cocabench.data.clip_benchmark import ClipBenchmark
 from cocabench.metrics.base import estimate, stack
 from cocabench.models.hardware import hardware
@@ -63,10 +63,10 @@ class Found(NamedTuple):
 def classified_by_us(task: Task, model: Model, root: Path) -> tuple[dict[int, Found], dict[str, float]]:
     """Return what was found of each image, by its number, and the metrics."""
     dataset: Dataset = task.loader.build(root)
-    samples = list(task.evaluator.score(model, dataset, progress=lambda *_: None))
+    samples = list(task.kind.score(model, dataset, Context()))
     numbers = {example.id: number_of(example.image.open()) for example in dataset.examples}
     table = stack(samples)
-    metrics = {metric.name: estimate(metric, table) for metric in task.evaluator.metrics(dataset)}
+    metrics = {metric.name: estimate(metric, table) for metric in task.kind.metrics(dataset)}
     values = {name: e.value for name, e in metrics.items() if e.value is not None}
     found = {numbers[s.id]: Found(s.stats["label"], s.stats["top5"], s.stats["top5_scores"]) for s in samples}
     return found, values

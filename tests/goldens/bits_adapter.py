@@ -18,12 +18,12 @@ from numpy.typing import NDArray
 
 from benchmarks.make_decoding_goldens import MODELS, build, images, settings_of
 from cocabench import demo
+from cocabench.core.cache import open_cache
 from cocabench.data.builtin import Emoji
 from cocabench.data.images import FileImage
-from cocabench.models.features import Cached, open_cache
+from cocabench.models.cached import Cached
 from cocabench.models.hardware import hardware
-from cocabench.models.open_clip.decode import generate
-from cocabench.models.open_clip.text import encode_tokens
+from cocabench.models.open_clip import encode_tokens, generate
 from cocabench.run.plan import _identity
 from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models
@@ -92,13 +92,13 @@ def loaded(model: str, *, cache: Path | None = None, precision: str = "fp32", ba
     assert made is not None, f"{model} has weights"
     with open_cache(cache, _fail) as opened:
         inner = source.load(machine)
-        own = Loaded(Cached(inner, opened, source.id, made, "cpu"))
+        own = Loaded(Cached(inner, opened, made, "cpu"))
         _count(inner, own.computed)
         yield own
 
 
-def _fail(told: str) -> None:
-    raise AssertionError(f"the cache of features is out of use: {told}")
+def _fail(told: object) -> None:
+    raise AssertionError(f"trouble with the cache: {told}")
 
 
 def _count(model: Any, computed: list[tuple[str, int]]) -> None:

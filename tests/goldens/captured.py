@@ -93,11 +93,17 @@ def _record(content: dict[str, Any], path: Path, results: Path) -> dict[str, Any
         "metrics": {k: {"n": e["n"]} if k in measured else e for k, e in content["metrics"].items()},
         "skipped_metrics": sorted(content["skipped_metrics"]),
         "skipped_images": content["skipped_images"],
-        "warnings": content["warnings"],
+        "warnings": [note["text"] for note in _notes(content)],
+        "codes": [note["code"] for note in _notes(content)],
         "parameters": content["parameters"],
         "samples": _samples(path.with_suffix(".samples.parquet"), measured),
         "captions_file": digest(beside.read_bytes()) if beside.is_file() else None,
     }
+
+
+def _notes(content: dict[str, Any]) -> list[dict[str, str]]:
+    """Return a Record's notes; in files of schema 1 they are sentences without a code."""
+    return content["notes"] if "notes" in content else [{"code": "", "text": text} for text in content["warnings"]]
 
 
 def definitions(results: Path) -> str:

@@ -245,7 +245,7 @@ def costs(here: Path) -> Golden:
             estimate = record["metrics"][name]
             value = 10.0 * (k + 1) + len(record["model"])
             record["metrics"][name] |= {"value": value, "low": value - 1, "high": value + 1, "n": estimate["n"]}
-        record["warnings"] = []
+        record["notes"] = []
         path.write_text(json.dumps(record), encoding="utf-8")
         samples = path.with_suffix(".samples.parquet")
         frame = pd.read_parquet(samples)
@@ -253,7 +253,7 @@ def costs(here: Path) -> Golden:
             frame[name] = [10.0 * (k + 1) + len(record["model"]) + row % 3 - 1 for row in range(len(frame))]
         frame.to_parquet(samples, index=False)
     for record in records["records"].values():
-        record["warnings"] = []  # of what else ran on this machine
+        record["warnings"] = record["codes"] = []  # of what else ran on this machine
     return joined(
         Golden(records, {"show": shown(here, "results")}),
         compared(here, "results"),

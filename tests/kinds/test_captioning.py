@@ -10,12 +10,10 @@ from PIL import Image
 
 from cocabench import captioneval as caption_metrics
 from cocabench.core.errors import DataError
-from cocabench.core.types import Captions, Dataset, Example
+from cocabench.core.types import Captions, Context, Dataset, Example, Machine, Note
 from cocabench.data.base import limited
 from cocabench.kinds.captioning import Captioning
-from cocabench.metrics.base import estimate, stack
-
-pytestmark = pytest.mark.skipif(bool(caption_metrics.unavailable(["BLEU@1"])), reason="no Java: nothing is tokenised")
+from cocabench.metrics.base import Samples, estimate, stack
 
 SENTENCES = [
     "a red bus drives down the street",
@@ -55,9 +53,13 @@ def data(domains: Sequence[str] = ("",) * 6) -> Dataset:
     return Dataset("toy", "test", examples)
 
 
+def told(evaluator: Captioning, dataset: Dataset, samples: Samples) -> list[str]:
+    return [note.text for note in evaluator.sample_notes(dataset, samples)]
+
+
 def scores(dataset: Dataset, sentences: Sequence[str], *metrics: str) -> dict[str, float | None]:
     evaluator = Captioning(metrics=metrics)  # type: ignore[call-arg]
-    samples = stack(evaluator.score(Parrot(sentences), dataset))  # type: ignore[arg-type]
+    samples = stack(evaluator.score(Parrot(sentences), dataset, Context()))  # type: ignore[arg-type]
     return {m.name: estimate(m, samples).value for m in evaluator.metrics(dataset)}
 
 
@@ -82,18 +84,19 @@ def test_a_limited_run_keeps_the_document_frequencies_of_the_whole_set() -> None
     whole = data()
     part = limited(whole, 3, seed=0)
     sentences = [e.texts[1] for e in part.examples]
-    everything = stack(Captioning(metrics=("CIDEr",)).score(Parrot([e.texts[1] for e in whole.examples]), whole))  # type: ignore[call-arg, arg-type]
-    limited_samples = stack(Captioning(metrics=("CIDEr",)).score(Parrot(sentences), part))  # type: ignore[call-arg, arg-type]
+    kind = Captioning(metrics=("CIDEr",))  # type: ignore[call-arg]
+    everything = stack(kind.score(Parrot([e.texts[1] for e in whole.examples]), whole, Context()))  # type: ignore[arg-type]
+    limited_samples = stack(kind.score(Parrot(sentences), part, Context()))  # type: ignore[arg-type]
     expected = everything.set_index("id")["cider"][[e.id for e in part.examples]].tolist()
     assert limited_samples["cider"].tolist() == pytest.approx(expected)
-    protocols = [Captioning().protocol(d)["document_frequencies"] for d in (whole, part)]
+    protocols = [Captioning().protocol(d, Machine())["document_frequencies"] for d in (whole, part)]
     assert protocols[0] == protocols[1]
 
 
 def test_metrics_that_cannot_run_leave_the_captions(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caption_metrics, "unavailable", lambda names: dict.fromkeys(names, "no Java"))
     evaluator = Captioning()
-    samples = stack(evaluator.score(Parrot(SENTENCES), data()))  # type: ignore[arg-type]
+    samples = stack(evaluator.score(Parrot(SENTENCES), data(), Context()))  # type: ignore[arg-type]
     assert samples["caption"].tolist() == SENTENCES
     assert set(evaluator.unavailable()) == {*caption_metrics.NAMES, *caption_metrics.SUBSCORES}
 
@@ -101,16 +104,16 @@ def test_metrics_that_cannot_run_leave_the_captions(monkeypatch: pytest.MonkeyPa
 def test_an_image_without_references_is_named() -> None:
     dataset = Dataset("toy", "test", [*data().examples, Example("bare", Plain())])
     with pytest.raises(DataError, match="no reference caption for bare"):
-        list(Captioning().score(Parrot(SENTENCES), dataset))  # type: ignore[arg-type]
+        list(Captioning().score(Parrot(SENTENCES), dataset, Context()))  # type: ignore[arg-type]
 
 
 def test_a_model_that_says_the_same_of_every_image_is_flagged() -> None:
     evaluator, dataset = Captioning(metrics=("BLEU@1",)), data()  # type: ignore[call-arg]
-    same = stack(evaluator.score(Parrot(["a dog"] * 6), dataset))  # type: ignore[arg-type]
-    assert evaluator.remarks(dataset, same) == ["1 distinct captions for 6 images, most often 'a dog'"]
-    assert evaluator.remarks(dataset, stack(evaluator.score(Parrot(SENTENCES), dataset))) == []  # type: ignore[arg-type]
-    blank = stack(evaluator.score(Parrot([*SENTENCES[:5], ""]), dataset))  # type: ignore[arg-type]
-    assert evaluator.remarks(dataset, blank) == ["1 of 6 captions are empty"]
+    same = stack(evaluator.score(Parrot(["a dog"] * 6), dataset, Context()))  # type: ignore[arg-type]
+    assert told(evaluator, dataset, same) == ["1 distinct captions for 6 images, most often 'a dog'"]
+    assert told(evaluator, dataset, stack(evaluator.score(Parrot(SENTENCES), dataset, Context()))) == []  # type: ignore[arg-type]
+    blank = stack(evaluator.score(Parrot([*SENTENCES[:5], ""]), dataset, Context()))  # type: ignore[arg-type]
+    assert told(evaluator, dataset, blank) == ["1 of 6 captions are empty"]
 
 
 def test_health_is_measured_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,20 +128,19 @@ def test_a_captioner_tells_what_was_cut() -> None:
     cut = Parrot(SENTENCES)
     cut.truncated = [True] * 3 + [False] * 3
     evaluator = Captioning(metrics=())  # type: ignore[call-arg]
-    samples = stack(evaluator.score(cut, data()))  # type: ignore[arg-type]
+    samples = stack(evaluator.score(cut, data(), Context()))  # type: ignore[arg-type]
     values = {m.name: estimate(m, samples).value for m in evaluator.metrics(data())}
     assert values["truncated_captions"] == pytest.approx(0.5)
-    assert evaluator.remarks(data(), samples) == [
-        f"3 of 6 captions are cut at max length, for example {SENTENCES[0]!r}"
-    ]
+    assert told(evaluator, data(), samples) == [f"3 of 6 captions are cut at max length, for example {SENTENCES[0]!r}"]
 
 
 def test_a_prompt_reaches_the_captioner_and_the_signature() -> None:
     parrot, plain = Parrot(SENTENCES), Captioning(metrics=["CIDEr"])  # type: ignore[call-arg]
     prompted = Captioning(metrics=["CIDEr"], prompt="a photo of")  # type: ignore[call-arg]
-    list(prompted.score(parrot, data()))  # type: ignore[arg-type]
+    list(prompted.score(parrot, data(), Context()))  # type: ignore[arg-type]
     assert parrot.told["prompt"] == "a photo of"
-    assert prompted.protocol(data())["decoding"] == plain.protocol(data())["decoding"] | {"prompt": "a photo of"}  # type: ignore[operator]
+    protocols = [kind.protocol(data(), Machine())["decoding"] for kind in (prompted, plain)]
+    assert protocols[0] == {**protocols[1], "prompt": "a photo of"}  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("names", [["CIDEr"], pytest.param(["METEOR"], marks=pytest.mark.slow)])
@@ -151,7 +153,9 @@ def test_without_room_for_caption_scores_the_numbers_come_and_one_line_says_so(
     monkeypatch.setenv("COCABENCH_CACHE", str(tmp_path / "file" / "cache"))
     evaluator = Captioning(metrics=names)  # type: ignore[call-arg]
     for _ in range(2):
-        samples = stack(evaluator.score(Parrot(sentences), data()))  # type: ignore[arg-type]
+        notes: list[Note] = []
+        samples = stack(evaluator.score(Parrot(sentences), data(), Context(note=notes.append)))  # type: ignore[arg-type]
         assert {m.name: estimate(m, samples).value for m in evaluator.metrics(data())} == expected
-        told = [line for line in evaluator.remarks(data(), samples) if "no caption scores are kept" in line]
-        assert len(told) == 1
+        (note,) = dict.fromkeys(notes)
+        assert note.code == "cache"
+        assert "cache disabled" in note.text

@@ -9,15 +9,17 @@ import open_clip
 import pytest
 import torch
 
+import cocabench
 from cocabench import demo
 from cocabench.core.errors import SpecError
-from cocabench.core.types import Dataset
+from cocabench.core.types import Context, Dataset
 from cocabench.data.builtin import Emoji
-from cocabench.kinds import clipscore
 from cocabench.kinds.captioning import Captioning
 from cocabench.metrics.base import estimate, stack
 from cocabench.models.hardware import hardware
-from cocabench.specs.registry import read_tasks
+from cocabench.run.plan import ExtraModel
+from cocabench.specs.registry import one_model, read_tasks
+from tests.conftest import Command, task
 from tests.kinds.test_captioning import Parrot
 
 N = 40
@@ -34,7 +36,9 @@ def evaluator(**fields: Any) -> Captioning:
 
 
 def score(dataset: Dataset, captions: list[str], **fields: Any) -> dict[str, Any]:
-    samples = stack(evaluator(**fields).score(Parrot(captions), dataset))  # type: ignore[arg-type]
+    kind = evaluator(**fields)
+    models = {key: one_model(name).load(hardware(device="cpu")) for key, name in kind.extra_models().items()}
+    samples = stack(kind.score(Parrot(captions), dataset, Context(models=models)))  # type: ignore[arg-type]
     values = {m.name: estimate(m, samples).value for m in evaluator(**fields).metrics(dataset)}
     return values | {"rows": samples[["clip_score", "ref_clip_score"]].to_numpy()}
 
@@ -83,28 +87,63 @@ def test_shuffled_captions_score_much_lower(drawings: Dataset) -> None:
     assert good["RefCLIPScore"] > bad["RefCLIPScore"] + 0.2
 
 
-def test_the_scorer_is_in_the_protocol_by_its_weights_and_kept(drawings: Dataset) -> None:
-    parts = [evaluator(clipscore_model=name).protocol(drawings)["scorer"] for name in ("demo/clip", "demo/coca")]
+def scorer(name: str, precision: str = "fp32") -> ExtraModel:
+    (model,) = evaluator(clipscore_model=name).extra_models().values()
+    return ExtraModel.of(model, precision)
+
+
+def test_the_scorer_is_in_the_protocol_by_its_weights_and_a_precision_that_is_not_fp32() -> None:
+    parts = [scorer(name).identity for name in ("demo/clip", "demo/coca")]
     assert parts[0] != parts[1]
-    assert all(len(part["weights"]) == 16 for part in parts)  # type: ignore[index, call-overload, arg-type]
-    folder = str(demo.model_folder("clip"))
-    assert evaluator(clipscore_model=folder).protocol(drawings)["scorer"] == parts[0]
-    assert "scorer" not in Captioning().protocol(drawings)
-    cpu = hardware(device="cpu")
-    assert clipscore.scorer("demo/clip", cpu) is clipscore.scorer("demo/clip", cpu)
+    assert all(len(str(part["weights"])) == 16 for part in parts)
+    assert scorer(str(demo.model_folder("clip"))).identity == parts[0]
+    assert Captioning().extra_models() == {}
+    assert scorer("demo/clip", "bf16").identity == {**parts[0], "precision": "bf16"}
 
 
-def test_what_cannot_score_is_said_beforehand(drawings: Dataset) -> None:
-    assert evaluator().unavailable() == {}
+def test_what_cannot_score_is_said_beforehand() -> None:
+    assert scorer("demo/clip").problem == ""
     for name, why in (
         ("ViT-B-32:openai", "run `cocabench setup clipscore ViT-B-32:openai`"),
         ("ViT-B-33", "did you mean ViT-B-32"),
         ("demo", "2 models; wanted one"),
         ("ViT-B-32:/nowhere.pt", "no file /nowhere.pt"),
     ):
-        missing = evaluator(clipscore_model=name).unavailable()
-        assert set(missing) == {"CLIPScore", "RefCLIPScore"}
-        assert why in missing["CLIPScore"]
+        found = scorer(name)
+        assert found.plan is None
+        assert why in found.problem
+
+
+def test_a_run_scores_with_its_own_hardware_and_skips_what_has_no_scorer(
+    command: Command, tmp_path: Path, data: Path, models: Path
+) -> None:
+    """The scorer's features go through the run's cache, and its batches are the run's."""
+    params = 'metrics = ["CLIPScore", "BLEU@1"]\nclipscore_model = "{}"'
+    for task_name, model in (("with", models / "clip"), ("without", "ViT-B-32:openai")):
+        text = task(task_name, "captioning", "BLEU@1", 'path = "captions.tsv"', params.format(model))
+        (tmp_path / f"{task_name}.toml").write_text(text)
+    out = tmp_path / "results"
+    tasks = f"{tmp_path / 'with.toml'},{tmp_path / 'without.toml'}"
+    given = [
+        "run",
+        "--model",
+        models / "coca",
+        "--tasks",
+        tasks,
+        "--data-root",
+        data,
+        "--output",
+        out,
+        "--device",
+        "cpu",
+    ]
+    told = command(*given, "--batch-size", "5", "--quiet")
+    assert told.code == 0, told.err
+    by_task = {record.task: record for record in cocabench.load(out)}
+    assert by_task["with"].metrics["CLIPScore"].n == 12
+    assert "precision" not in by_task["with"].signature.protocol["scorer"]  # type: ignore[operator]
+    assert "cocabench setup clipscore" in by_task["without"].skipped_metrics["CLIPScore"]
+    assert "CLIPScore" not in by_task["without"].metrics
 
 
 def test_a_task_that_names_no_scorer_is_refused(tmp_path: Path) -> None:

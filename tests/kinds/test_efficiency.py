@@ -9,16 +9,15 @@ import torch
 import cocabench
 from cocabench.core.errors import ModelError
 from cocabench.core.formatting import number
-from cocabench.core.types import Estimate, MetricInfo
+from cocabench.core.types import Context, Estimate, MetricInfo
 from cocabench.data.builtin import Synthetic
-from cocabench.kinds.efficiency import Efficiency
+from cocabench.kinds.efficiency import METRICS, Efficiency
 from cocabench.metrics.base import Samples, estimate
-from cocabench.metrics.efficiency import declared
 from cocabench.models.base import Model
-from cocabench.models.costs import Peak, gflops, parameters, seconds, training_step
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.blueprint import blueprint
 from cocabench.models.open_clip.build import meta_network
+from cocabench.models.profiling import Peak, gflops, parameters, seconds, training_step
 from cocabench.models.training import saved_bytes, shapes_of
 from cocabench.results.efficiency import sentences, training_costs
 from cocabench.results.published import profile
@@ -101,7 +100,7 @@ def test_time_and_memory_are_those_of_the_work() -> None:
 
 
 def metric(name: str, samples: Samples) -> Estimate:
-    return estimate(next(m for m in declared() if m.name == name), samples)
+    return estimate(next(m for m in METRICS if m.name == name), samples)
 
 
 def test_a_time_is_the_median_and_its_interval_the_range_of_six_repeats() -> None:
@@ -136,7 +135,7 @@ def test_costs_are_printed_with_three_digits(value: float, half: float, unit: st
 def test_a_model_that_cannot_be_profiled_is_told() -> None:
     mute = Model("mute", lambda image: image, hardware(device="cpu"))
     with pytest.raises(ModelError, match="mute: a model that cannot be profiled"):
-        list(Efficiency().score(mute, Synthetic().build(Path())))
+        list(Efficiency().score(mute, Synthetic().build(Path()), Context()))
 
 
 def test_the_task_runs_without_data_and_holds_a_coca_against_its_clip(
@@ -147,7 +146,7 @@ def test_the_task_runs_without_data_and_holds_a_coca_against_its_clip(
     assert told.code == 0, told.err
     results = {record.model: record for record in cocabench.load(tmp_path).records}
     coca, clip = results["demo/coca"], results["demo/clip"]
-    names = {metric.name for metric in declared()}
+    names = {metric.name for metric in METRICS}
     assert {name for name in names if (coca.metrics[name].value or 0) > 0} >= names - {"train_memory_mib"}
     assert coca.metrics["train_memory_mib"].n == 1
     assert clip.metrics["captions_per_s"].n == 0
@@ -169,7 +168,7 @@ def test_the_task_runs_without_data_and_holds_a_coca_against_its_clip(
     assert training_costs([coca, clip.model_copy(update={"signature": moved})]) == [], "not of two machines"
 
     assert command(*given, "--dry-run").out.count("done") == 2, "measured once on a machine"
-    monkeypatch.setattr("cocabench.models.hardware.machine_name", lambda device: "another machine")
+    monkeypatch.setattr("cocabench.run.measure.machine_name", lambda device: "another machine")
     assert command(*given, "--dry-run").out.count("ready") == 2, "another machine measures anew"
 
 

@@ -18,9 +18,10 @@ from PIL import Image
 
 import cocabench
 from cocabench.core.errors import DataError, NumericsError
-from cocabench.core.types import Dataset, Example, Features, ImageFeatures, Likelihoods
+from cocabench.core.types import Context, Dataset, Example, Features, ImageFeatures, Likelihoods
 from cocabench.data.composition import SugarCrepe
 from cocabench.data.images import BytesImage
+from cocabench.kinds.base import notes_of
 from cocabench.kinds.captioning import Captioning
 from cocabench.kinds.retrieval import Retrieval
 from cocabench.kinds.selection import ImageCaptionSelection
@@ -80,8 +81,14 @@ def load(models: Path, name: str) -> OpenClip:
 
 def measured(model: Any, data: Dataset, scoring: str = "cosine") -> tuple[dict[str, float | None], Samples]:
     evaluator = ImageCaptionSelection.model_validate({"scoring": scoring})
-    samples = stack(evaluator.score(model, data))
+    samples = stack(evaluator.score(model, data, Context()))
     return {metric.name: estimate(metric, samples).value for metric in evaluator.metrics(data)}, samples
+
+
+def near(data: Dataset, samples: Samples) -> list[str]:
+    kind = ImageCaptionSelection()
+    notes = notes_of(kind, data, samples, kind.metrics(data))
+    return [note.text for note in notes if note.code == "near_chance"]
 
 
 def clip_benchmark(model: OpenClip, data: Dataset) -> dict[str, float]:
@@ -178,12 +185,12 @@ def test_who_knows_is_right_and_who_does_not_is_at_the_bottom(kind: str) -> None
     told, samples = measured(Known(knows=False), data)
     assert set(told.values()) == {0.0}
     assert all(row["selected"] != row["text"] for row in samples.to_dict("records"))
-    said = ImageCaptionSelection().remarks(data, samples)
+    said = near(data, samples)
     assert said[0].startswith(
         "acc of 0 % is near chance (50 %): check" if kind == "one image" else "acc of 0 % is near chance (17 %): pub"
     )
     assert len(said) == (1 if kind == "one image" else 3)
-    assert ImageCaptionSelection().remarks(data, measured(Known(), data)[1]) == []
+    assert near(data, measured(Known(), data)[1]) == []
 
 
 def test_an_item_with_an_image_that_cannot_be_read_is_left_out() -> None:
@@ -204,17 +211,17 @@ def test_what_is_no_choice_is_told_and_equal_captions_are_noted() -> None:
     with pytest.raises(DataError, match="nothing to choose in bare#0; wanted captions with negatives"):
         measured(Known(), bare)
     with pytest.raises(DataError, match="nothing to choose in bare"):
-        evaluator.notes(replace(data, examples=[Example("bare", picture("red"))]))
+        list(evaluator.data_notes(replace(data, examples=[Example("bare", picture("red"))])))
     same = replace(data, examples=[Example("same", picture("red"), ("red",), negatives=(("red",),))])
-    assert evaluator.notes(same) == ["1 item with equal captions: they tie, and count as wrong"]
+    assert [note.code for note in evaluator.data_notes(same)] == ["equal_captions"]
     assert measured(Known(), same)[0]["acc"] == 0
-    assert not evaluator.notes(data)
+    assert not list(evaluator.data_notes(data))
 
 
 @pytest.mark.parametrize("evaluator", [Retrieval(), Captioning(metrics=())])  # type: ignore[call-arg]
 def test_other_evaluators_refuse_what_they_would_read_wrong(evaluator: Retrieval | Captioning) -> None:
     with pytest.raises(DataError, match='several images in 0; wanted one; evaluator = "image_caption_selection"'):
-        list(evaluator.score(Known(), DATA["two images"]))  # type: ignore[arg-type]
+        list(evaluator.score(Known(), DATA["two images"], Context()))  # type: ignore[arg-type]
 
 
 def test_the_thumbnail_of_an_item_shows_all_its_images() -> None:

@@ -15,9 +15,8 @@ from open_clip.tokenizer import SimpleTokenizer
 from cocabench.core.errors import ModelError, UnknownNameError, UsageError
 from cocabench.models.open_clip import weights
 from cocabench.models.open_clip.adapter import sources
-from cocabench.models.open_clip.blueprint import Blueprint, blueprint
+from cocabench.models.open_clip.blueprint import DEFAULT_TAGS, Blueprint, blueprint
 from cocabench.models.open_clip.build import build_network, build_tokenizer, tower_parameters
-from cocabench.models.open_clip.defaults import DEFAULT_TAGS
 from cocabench.specs.spec import parse_model
 from tests.models.tiny import CLIP, COCA, random_network, write_architecture, write_folder, write_training_checkpoint
 

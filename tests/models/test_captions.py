@@ -10,7 +10,7 @@ from cocabench.core.types import ImageSource
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip import model as open_clip
 from cocabench.models.open_clip.captions import SpecialIds, truncated
-from cocabench.models.open_clip.decode import DecodeOptions, caption_logprob, encoded_logprob
+from cocabench.models.open_clip.decoding.generate import DecodeOptions, caption_logprob, encoded_logprob
 from cocabench.models.open_clip.model import OpenClip
 from cocabench.specs.registry import find_tasks, model_sources
 from cocabench.specs.spec import parse_models

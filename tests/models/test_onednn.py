@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import torch
 
-from cocabench.models import onednn
+from cocabench.models.open_clip import onednn
 from tests.models.tiny import CLIP, COCA, VISION, random_network
 
 NETWORKS: dict[str, dict[str, Any]] = {

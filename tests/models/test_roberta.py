@@ -113,7 +113,7 @@ def test_it_loads_encodes_and_captions_without_a_hub(folder: Path) -> None:
 
 
 def test_its_operations_are_counted(folder: Path) -> None:
-    from cocabench.models.costs import gflops
+    from cocabench.models.profiling import gflops
 
     found = gflops(build_network(blueprint(parse_model(str(folder)))))
     assert all(value > 0 for value in found.values())

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
 
-from cocabench.models.open_clip.text import Whole, cut, encode_texts, encode_tokens, text_encoder, tree
-from cocabench.models.open_clip.text.cut import Cut
-from cocabench.models.open_clip.text.tower import tower
-from cocabench.models.open_clip.text.tree import Tree
+from cocabench.models.open_clip import text as cut
+from cocabench.models.open_clip import tree
+from cocabench.models.open_clip.text import Cut, Whole, encode_texts, encode_tokens, text_encoder
+from cocabench.models.open_clip.tree import Tree, tower
 from tests.models.tiny import CLIP, COCA, TEXT, random_network
 
 LONG = {**TEXT, "context_length": 77, "layers": 2}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
+from cocabench.kinds.retrieval import Retrieval
 from cocabench.report import closer, gallery
 from cocabench.report.content import gather
 from cocabench.report.samples import BEST, UNLIKE, WORST, Thumbnails, looks, order, roles_of
@@ -172,5 +173,5 @@ def test_thumbnails_hold_what_retrieval_took_for_the_first_images() -> None:
         {"image_id": first[0].id, "t2i_wrong": [outside.id, first[1].id]},
         {"image_id": first[0].id, "t2i_wrong": None},
     ]
-    assert thumbnails.wanted(examples, pd.DataFrame(rows)) == [*first, outside]
-    assert thumbnails.wanted(examples, pd.DataFrame({"image_id": []})) == first
+    assert thumbnails.wanted(examples, pd.DataFrame(rows), Retrieval) == [*first, outside]
+    assert thumbnails.wanted(examples, pd.DataFrame({"image_id": []}), Retrieval) == first

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from cocabench.core.types import Record
+from cocabench.core.types import Note, Record
 from cocabench.report import cards, costs, grid, leaderboard, pivots
 from cocabench.report.content import gather
 from cocabench.report.grid import Entry, Line, Table
@@ -93,7 +93,7 @@ def test_a_card_of_a_good_checkpoint_has_no_verdict_and_clip_has_no_card() -> No
 
 
 def test_a_card_repeats_the_near_chance_warning() -> None:
-    chance = record("coca_x:y", "t", 0.01, warnings=("acc1 of 1 % is near chance (1 %): check",))
+    chance = record("coca_x:y", "t", 0.01, notes=(Note("near_chance", "acc1 of 1 % is near chance (1 %): check"),))
     (card,) = cards.cards(gather([chance]))
     assert card.verdicts == ("Contrastive skill is near chance on 1 of 1 task (t).",)
 

@@ -41,7 +41,7 @@ def test_dictionaries_and_coco_files_are_read(candidates: object, references: ob
         (["a dog"], {"1": ["b"]}, 'row 0 is "a dog"; wanted'),
         ([], {"1": ["b"]}, "c.json: empty; wanted"),
         ("7", {"1": ["b"]}, "a int; wanted"),
-        ('{"1": "a", "1": "b"}', {"1": ["b"]}, "key '1' stands there twice"),
+        ('{"1": "a", "1": "b"}', {"1": ["b"]}, "key '1' occurs twice"),
         ('{"1": ', {"1": ["b"]}, "not JSON: Expecting value in line 1, column 7"),
     ],
 )

@@ -107,7 +107,8 @@ def test_a_kill_at_any_moment_leaves_one_whole_record_with_its_own_samples(
 
     def put(value: float) -> Path:
         samples = pd.DataFrame({"id": ["a"], "image_id": ["a"], "caption": [str(value)], "value": [value]})
-        return store.put(record(value=value, created=f"2026-01-01T00:00:0{value}"), samples)
+        made = record(value=value, created=f"2026-01-01T00:00:0{value}").model_copy(update={"evaluator": "captioning"})
+        return store.put(made, samples)
 
     path, stands = put(0.0), 0.0
     for value, step in zip((1.0, 2.0), steps, strict=True):
@@ -162,7 +163,7 @@ def test_a_broken_record_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ('{"schema_version": 99}', "a Record of schema 99; wanted schema 1 or older; upgrade cocabench"),
+        ('{"schema_version": 99}', "a Record of schema 99; wanted schema 2 or older; upgrade cocabench"),
         ('{"schema_version": 1, "task": 3}', "not a Record"),
         ("[1, 2", "not a Record"),
         ('{"hello": 1}', "not a Record"),

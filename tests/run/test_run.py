@@ -11,15 +11,14 @@ import pytest
 import torch
 
 import cocabench
-from cocabench.captioneval.cache import Kept
 from cocabench.core.errors import ResultsError
-from cocabench.models.features import Cached
+from cocabench.models.cached import Cached
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.model import OpenClip
 from cocabench.results.store import Store, samples_path
 from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models
-from tests.conftest import Command, task
+from tests.conftest import PLUGIN, Command, task
 
 
 def run(
@@ -49,13 +48,13 @@ def test_numbers_are_reproduced_from_the_stored_samples(
     command: Command, models: Path, data: Path, tmp_path: Path
 ) -> None:
     run(command, models, data, tmp_path, "--json")
+    from cocabench.kinds.retrieval import Retrieval
     from cocabench.metrics.base import estimate
-    from cocabench.metrics.retrieval import declared
 
     results = cocabench.load(tmp_path)
     record = results.records[0]
     samples = results.samples(record)
-    for metric in declared([1, 5]):
+    for metric in Retrieval(ks=(1, 5)).metrics():
         assert estimate(metric, samples, seed=0) == record.metrics[metric.name]
 
 
@@ -117,7 +116,7 @@ def test_one_failing_task_does_not_lose_the_others(command: Command, models: Pat
 def test_an_interruption_keeps_what_is_finished(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original = OpenClip.encode_texts
+    original = OpenClip.encode_text_block
     count = iter(range(9))
 
     def interrupted(*args: object, **kwargs: object) -> object:
@@ -125,7 +124,7 @@ def test_an_interruption_keeps_what_is_finished(
             raise KeyboardInterrupt
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(OpenClip, "encode_texts", interrupted)
+    monkeypatch.setattr(OpenClip, "encode_text_block", interrupted)
     told = run(command, models, data, tmp_path, tasks="find,name")
     assert told.code == 130
     assert "1 of 2 results are kept" in told.err
@@ -196,7 +195,7 @@ def test_the_batch_is_halved_when_memory_runs_out(
     told = run(command, models, data, tmp_path / "b", "--json", "--no-cache")
     (before,), (after,) = json.loads(plain.out), json.loads(told.out)
     assert after["metrics"] == before["metrics"]
-    assert after["warnings"][:2] == [
+    assert [note["text"] for note in after["notes"]][:2] == [
         "out of memory at 12 images a batch; went on with 6",
         "out of memory at 6 images a batch; went on with 3",
     ]
@@ -257,7 +256,7 @@ def test_a_bad_image_is_named_or_skipped_and_counted(
 def test_a_limit_is_labelled_and_another_protocol(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
     (record,) = json.loads(run(command, models, data, tmp_path, "--limit", 5, "--json").out)
     assert record["signature"]["protocol"]["limit"] == 5
-    assert any("5 of 12" in warning for warning in record["warnings"])
+    assert any("5 of 12" in note["text"] for note in record["notes"])
 
 
 def test_counts_that_are_not_the_protocols_are_labelled(
@@ -275,7 +274,7 @@ def test_counts_that_are_not_the_protocols_are_labelled(
     )
     (record,) = json.loads(told.out)
     assert record["signature"]["protocol"]["standard"] is False
-    assert "12 images, the standard protocol has 1000" in record["warnings"][0]
+    assert "12 images, the standard protocol has 1000" in record["notes"][0]["text"]
 
 
 def test_random_weights_are_labelled(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
@@ -346,7 +345,42 @@ def test_a_plugin_brings_its_model_loader_evaluator_and_task(command: Command, t
     assert told.code == 0, told.err
     (record,) = json.loads(told.out)
     assert record["model"] == "toy::one"
-    assert record["metrics"]["norm"]["value"] == pytest.approx(1.0)
+    assert {name: e["value"] for name, e in record["metrics"].items()} == pytest.approx(
+        {"norm": 1.0, "norm_north": 1.0, "longer": 0.0}
+    )
+    assert record["metrics"]["norm_north"]["n"] == 2, "i0 and i2 are from the north"
+    train = record["signature"]["protocol"]["extra_data"]["train"]
+    assert (train["images"], record["signature"]["protocol"]["standard"]) == (6, True)
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ("[expect.train]\nimages = 7", "not the standard protocol: 6 images in train, the standard protocol has 7"),
+        ("[expect.train]\nimgs = 6", "expect.train.imgs: unknown key; did you mean 'images'?"),
+        ("[expect.trian]\nimages = 6", "expect.trian: unknown key; did you mean 'train'?"),
+    ],
+)
+def test_further_splits_of_the_data_are_counted(command: Command, tmp_path: Path, changed: str, said: str) -> None:
+    text = (PLUGIN / "toy_plugin" / "tasks" / "toy_norms.toml").read_text().replace("toy_norms", "mine")
+    (tmp_path / "t.toml").write_text(text.replace("[expect.train]\nimages = 6", changed))
+    told = command("run", "--model", "toy::one", "--tasks", tmp_path / "t.toml", "--output", tmp_path, "--json")
+    assert said in told.out + told.err
+
+
+def test_a_plugin_of_the_old_entry_point_group_is_told_the_new_one(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "old_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: old-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[cocabench.evaluators]\nold = old_plugin:Old\n")
+    (tmp_path / "t.toml").write_text(task("t", "old", "acc", 'path = "x.tsv"', ""))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    told = command("run", "--model", "demo/clip", "--tasks", tmp_path / "t.toml")
+    assert told.code == 2
+    assert "declared in the entry point group cocabench.evaluators; wanted cocabench.kinds" in told.err
 
 
 def test_shuffled_images_change_no_number(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
@@ -429,7 +463,7 @@ def test_a_model_that_cannot_be_had_and_a_surprise_leave_the_others(
     assert told.code == 1
     assert "no file /nowhere/e.pt" in told.err
     assert len(cocabench.load(tmp_path)) == 1
-    monkeypatch.setattr(OpenClip, "encode_texts", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr(OpenClip, "encode_text_block", lambda *a, **k: 1 / 0)
     told = command("run", "--model", models / "coca", *arguments)
     assert told.code == 1
     assert "ZeroDivisionError" in told.err
@@ -519,21 +553,29 @@ def test_another_precision_and_no_cache_compute_anew(
     assert encoded == [12]
 
 
-def test_the_cache_is_shown_and_cleared(
-    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_the_cache_is_shown_and_cleared(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    cache = ("--cache", tmp_path / "cache")
+    assert f"{tmp_path / 'cache' / 'spaces'}: 0.0 MB of at most 10.0 GB" in command("cache", "info", *cache).out
+    run(command, models, data, tmp_path, *cache)
+    assert f"{models / 'clip'} images" in command("cache", "info", *cache).out
+    spaces = json.loads(command("cache", "info", "--json", *cache).out)["spaces"]
+    assert sorted(one["entries"] for one in spaces if one["label"].startswith(str(models))) == [12, 24]
+    assert "removed" in command("cache", "clear", *cache).out
+    assert json.loads(command("cache", "info", "--json", *cache).out)["spaces"] == []
+
+
+def test_the_features_of_0_1_are_removed_with_a_note(
+    command: Command, models: Path, data: Path, tmp_path: Path
 ) -> None:
-    monkeypatch.setenv("COCABENCH_CACHE", str(tmp_path / "cache"))
-    assert "0.0 MB of at most 10.0 GB" in command("cache", "info").out
-    run(command, models, data, tmp_path)
-    Kept().through("x", ["a caption"], list)
-    told = command("cache", "info")
-    assert f"{models / 'clip'} images" in told.out
-    assert "caption scores" in told.out
-    collections = json.loads(command("cache", "info", "--json").out)["collections"]
-    assert sorted(one["features"] for one in collections) == [12, 24]
-    assert "removed" in command("cache", "clear").out
-    left = json.loads(command("cache", "info", "--json").out)
-    assert (left["collections"], left["captions"]["size"]) == ([], 0)
+    old = tmp_path / "cache" / "features"
+    old.mkdir(parents=True)
+    (old / "index.sqlite").write_bytes(bytes(2_000_000))
+    (old / "1.f32").write_bytes(bytes(1_000_000))
+    (old / "mine.txt").touch()
+    told = run(command, models, data, tmp_path, "--cache", tmp_path / "cache")
+    assert f"{old}: 3.0 MB cached by version 0.1 removed" in told.err
+    assert [path.name for path in old.iterdir()] == ["mine.txt"]
+    assert "version 0.1" not in run(command, models, data, tmp_path, "--cache", tmp_path / "cache", "--fresh").err
 
 
 def test_a_dry_run_tells_which_images_are_known(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
@@ -547,15 +589,15 @@ def test_a_dry_run_tells_which_images_are_known(command: Command, models: Path, 
 
 
 def test_a_cache_that_cannot_be_kept_is_one_line_and_the_run_goes_on(
-    command: Command, models: Path, data: Path, tmp_path: Path, own_features: Path
+    command: Command, models: Path, data: Path, tmp_path: Path, own_spaces: Path
 ) -> None:
-    own_features.write_text("a file where a folder should be")
+    own_spaces.write_text("a file where a folder should be")
     told = run(command, models, data, tmp_path, "--quiet")
     assert told.code == 0
     assert len(told.err.strip().splitlines()) == 1
-    assert f"{own_features}: cannot be written to" in told.err
+    assert f"{own_spaces}: cannot be written to" in told.err
     (record,) = cocabench.load(tmp_path)
-    assert sum(str(own_features) in warning for warning in record.warnings) == 1
+    assert sum(str(own_spaces) in warning for warning in record.warnings) == 1
 
 
 def test_no_room_for_pictures_is_a_warning_and_the_record_is_kept(

@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from cocabench.core.signature import known_differences, protocol_differences, short
-from cocabench.core.types import SCHEMA_VERSION, Dataset, Signature
+from cocabench.core.types import SCHEMA_VERSION, Dataset, Machine, Signature
 from cocabench.kinds.captioning import OPTIONS, UNREAD
+from cocabench.kinds.classification import Classification
 from cocabench.kinds.efficiency import Efficiency
 from cocabench.models.open_clip.blueprint import Blueprint
 from cocabench.results.explain import PARTS, explain
@@ -194,7 +195,7 @@ def test_document_frequencies_and_caption_metrics(place: Path) -> None:
 
 def test_the_definitions_of_metrics(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     before = protocol(data, task(*LABELLED))
-    monkeypatch.setattr(planning, "DEFINITIONS", 2)
+    monkeypatch.setattr(Classification, "version", 2)
     assert protocol_differences(before, protocol(data, task(*LABELLED))) == ["metrics: 1 against 2"]
 
 
@@ -323,7 +324,7 @@ def test_records_of_every_schema_are_read_and_explained(path: Path) -> None:
 
 
 def test_what_costs_were_measured_with_is_explained() -> None:
-    said = explain(record(protocol=Efficiency().protocol(Dataset("costs", "", ()))))
+    said = explain(record(protocol=Efficiency().protocol(Dataset("costs", "", ()), Machine())))
     assert {"machine", "threads", "batch_size", "train_batch_size"} < {part.name for part in said.protocol}
     assert all(part.words for part in said.protocol), "every part of our own has words"
 

@@ -88,7 +88,7 @@ def test_a_task_file_is_read(tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_text(TASK)
     (task,) = read_tasks(path)
-    assert (task.name, task.spec.version, task.evaluator.ks) == ("x", 1, (1,))  # type: ignore[attr-defined]
+    assert (task.name, task.spec.version, task.kind.ks) == ("x", 1, (1,))  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(

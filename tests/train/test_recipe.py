@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from cocabench.core.errors import DataError, MissingDataError, SpecError, UnknownNameError, UsageError
-from cocabench.models.footprint import GIB, footprint
 from cocabench.models.open_clip.blueprint import blueprint
+from cocabench.models.training import GIB, footprint
 from cocabench.specs.spec import parse_model
 from cocabench.train.checkpoints import complete, epochs_in
 from cocabench.train.recipe import find_recipe, parsed_flags, shipped, trainer_flags

@@ -6,11 +6,11 @@ Every kind of string becomes one Blueprint, so that one builder makes every mode
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import open_clip
 from pydantic import JsonValue
@@ -20,7 +20,6 @@ from cocabench.core.errors import ModelError, UnknownNameError, UsageError, unre
 from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Note
 from cocabench.models.open_clip import weights
-from cocabench.models.open_clip.defaults import default_tag
 from cocabench.specs.spec import ModelSpec, WeightsKind
 
 Config = dict[str, Any]
@@ -209,3 +208,34 @@ def _without_paths(config: Mapping[str, Any]) -> JsonValue:
     if isinstance(config, Mapping):
         return {key: _without_paths(value) for key, value in config.items()}
     return Path(config).name if isinstance(config, str) and config.startswith("/") else config
+
+
+DEFAULT_TAGS: Final = {
+    "coca_ViT-B-32": "laion2b_s13b_b90k",
+    "coca_ViT-L-14": "laion2b_s13b_b90k",
+    "ViT-B-32": "laion2b_s34b_b79k",
+    "ViT-B-32-256": "datacomp_s34b_b86k",
+    "ViT-B-32-quickgelu": "openai",
+    "ViT-B-16": "laion2b_s34b_b88k",
+    "ViT-B-16-quickgelu": "openai",
+    "ViT-L-14": "laion2b_s32b_b82k",
+    "ViT-L-14-quickgelu": "openai",
+    "ViT-L-14-336": "openai",
+    "ViT-H-14": "laion2b_s32b_b79k",
+    "ViT-g-14": "laion2b_s34b_b88k",
+    "ViT-bigG-14": "laion2b_s39b_b160k",
+    "RN50": "openai",
+    "RN101": "openai",
+    "RN50x4": "openai",
+    "RN50x16": "openai",
+    "RN50x64": "openai",
+    "convnext_base_w": "laion2b_s13b_b82k",
+    "convnext_large_d": "laion2b_s26b_b102k_augreg",
+    "xlm-roberta-base-ViT-B-32": "laion5b_s13b_b90k",
+    "xlm-roberta-large-ViT-H-14": "frozen_laion5b_s13b_b90k",
+}
+
+
+def default_tag(name: str, tags: Sequence[str]) -> str:
+    """Return the default among an architecture's published tags, '' where there is none."""
+    return DEFAULT_TAGS.get(name, tags[0] if len(tags) == 1 else "")

@@ -10,7 +10,7 @@ from open_clip.tokenizer import HFTokenizer
 
 from cocabench.core.errors import UsageError
 from cocabench.models.base import Continuation
-from cocabench.models.open_clip.decode import DecodeOptions
+from cocabench.models.open_clip.decoding.generate import DecodeOptions
 from cocabench.models.open_clip.decoding.likelihood import counted_tokens
 from cocabench.models.open_clip.decoding.towers import context_limit
 from cocabench.specs.decoding import DEFAULTS

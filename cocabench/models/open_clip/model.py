@@ -13,7 +13,7 @@ from open_clip.transformer import VisionTransformer
 from torch import Tensor
 
 from cocabench.core.types import Ability, Note, Progress, Workload, silent
-from cocabench.models import onednn, profiling
+from cocabench.models import profiling
 from cocabench.models.base import CaptionBatch, Continuation, LogprobBatch, Model, ScoreCaptions, WriteCaptions, unit
 from cocabench.models.hardware import Hardware
 from cocabench.models.loading import Transform
@@ -26,7 +26,8 @@ from cocabench.models.open_clip.captions import (
     special_ids,
     truncated,
 )
-from cocabench.models.open_clip.decode import encoded_logprob, evaluating, generate_encoded
+from cocabench.models.open_clip.decoding.generate import encoded_logprob, evaluating, generate_encoded
+from cocabench.models.open_clip.onednn import Layers
 from cocabench.models.open_clip.text import encode_tokens
 
 CAPTIONS_PER_PASS = 512
@@ -64,7 +65,7 @@ class OpenClip(Model):
         plain = hardware.device.type == "cpu" and hardware.precision == "fp32"
         self._layers: Callable[[], AbstractContextManager[None]] = nullcontext
         if plain and not hardware.compile:  # torch.compile cannot take oneDNN's layers
-            self._layers = onednn.Layers(net)
+            self._layers = Layers(net)
         self._dtype = next(p.dtype for p in net.parameters() if p.is_floating_point())
 
     @contextmanager

@@ -15,17 +15,16 @@ from cocabench.results.compare.choice import (
     notes,
     published_by,
     standard,
+    unknown_parts,
 )
 from cocabench.results.compare.difference import Difference, Finding, difference
 from cocabench.results.compare.evidence import Evidence
-from cocabench.results.compare.legend import GALLERY, legend
+from cocabench.results.compare.legend import legend, of_kinds
 from cocabench.results.compare.sources import PUBLISHED, read
-from cocabench.results.compare.table import KINDS, Cell, Comparison, Row, compare, ranked, remarks
+from cocabench.results.compare.table import Cell, Comparison, Row, compare, in_order, ranked, remarks
 from cocabench.results.compare.totals import MEANS, Average, Tally, averages, tallies
 
 __all__ = [
-    "GALLERY",
-    "KINDS",
     "MEANS",
     "PUBLISHED",
     "Average",
@@ -46,14 +45,17 @@ __all__ = [
     "compare",
     "difference",
     "imported_by",
+    "in_order",
     "incomparable",
     "legend",
     "limit",
     "notes",
+    "of_kinds",
     "published_by",
     "ranked",
     "read",
     "remarks",
     "standard",
     "tallies",
+    "unknown_parts",
 ]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -11,7 +10,9 @@ from numpy.typing import NDArray
 
 from cocabench.core.errors import ResultsError, UnknownNameError
 from cocabench.core.types import MetricInfo, Record
-from cocabench.metrics import pairing
+from cocabench.kinds import find
+from cocabench.kinds.shown import Row, View, first_text
+from cocabench.metrics.statistics import SAME, aligned
 from cocabench.results.compare.choice import brief, incomparable
 from cocabench.results.compare.evidence import Evidence
 
@@ -54,21 +55,21 @@ def changes(first: Record, second: Record, evidence: Evidence, *, metric: str = 
     for record in (first, second):
         if name not in record.metrics:
             raise UnknownNameError(f"metric of {record.model} on {record.task}", name, record.metrics)
-    if reasons := incomparable(first, second):
+    if reasons := incomparable(first, second, name):
         raise ResultsError(where, f"not comparable: {brief(reasons)}")
     declared = evidence.declared(first, name)
-    one, other = pairing.aligned(declared, evidence.rows(first), evidence.rows(second))
-    way = pairing.pairing_of(declared)
-    values = way.per_image(one), way.per_image(other)
+    one, other = aligned(declared, evidence.rows(first), evidence.rows(second))
+    values = declared.statistic.per_image(one), declared.statistic.per_image(other)
     if values[0] is None or values[1] is None:
         raise ResultsError(
             where, f"{name} has no value per image", wanted="a metric that is a mean or a sum over images"
         )
     table = pd.DataFrame({"first": values[0], "second": values[1]}, index=one["image_id"].unique())
     table["gain"] = (table["second"] - table["first"]) * (1 if first.definitions[name].higher_is_better else -1)
-    order = _differing_first(one, other)
+    view = next(iter(find(first.evaluator).shown.views), None)
+    order = _differing_first(one, other, view.answer if view else "")
     told = [_by_image(frame.iloc[order]) for frame in (one, other)]
-    found = {sign: _changed(table[sign * table["gain"] > pairing.SAME], told) for sign in (-1, 1)}
+    found = {sign: _changed(table[sign * table["gain"] > SAME], told, view) for sign in (-1, 1)}
     return Changes(
         first.task,
         name,
@@ -80,40 +81,30 @@ def changes(first: Record, second: Record, evidence: Evidence, *, metric: str = 
     )
 
 
-def _changed(table: pd.DataFrame, told: list[dict[str, dict[str, Any]]]) -> tuple[Change, ...]:
-    """Return the images of a table, the largest change first, then by id."""
+def _changed(table: pd.DataFrame, told: list[dict[str, Row]], view: View | None) -> tuple[Change, ...]:
+    """Return the images of a table, the largest change first, then by id. view: says what is right, and answered."""
     order = table.sort_values("gain", key=abs, ascending=False, kind="stable")
     return tuple(
-        Change(key, first, second, _truth(told[0][key]), (_said(told[0][key]), _said(told[1][key])))
+        Change(
+            key,
+            first,
+            second,
+            view.right_of(told[0][key]) if view else "",
+            (view.answer_of(told[0][key]), view.answer_of(told[1][key])) if view else ("", ""),
+        )
         for key, first, second in zip(map(str, order.index), order["first"], order["second"], strict=True)
     )
 
 
-def _differing_first(one: pd.DataFrame, other: pd.DataFrame) -> NDArray[np.intp]:
-    """Return an order of aligned rows: of an image's items, those that the models select differently come first."""
-    if "selected" not in one:
+def _differing_first(one: pd.DataFrame, other: pd.DataFrame, answer: str) -> NDArray[np.intp]:
+    """Return an order of aligned rows: of an image's rows, those that the models answer differently come first."""
+    if answer not in one or answer not in other:
         return np.arange(len(one))
-    return np.argsort(one["selected"].to_numpy() == other["selected"].to_numpy(), kind="stable")
+    pairs = zip(one[answer], other[answer], strict=True)
+    return np.argsort([first_text(a) == first_text(b) for a, b in pairs], kind="stable")
 
 
-def _by_image(samples: pd.DataFrame) -> dict[str, dict[str, Any]]:
+def _by_image(samples: pd.DataFrame) -> dict[str, Row]:
     """Return the first row of each image."""
     rows = samples.drop_duplicates("image_id").to_dict("records")
     return {str(row["image_id"]): {str(key): value for key, value in row.items()} for row in rows}
-
-
-def _truth(row: dict[str, Any]) -> str:
-    if isinstance(name := row.get("label_name"), str):
-        return name
-    if isinstance(text := row.get("text"), str):
-        return text
-    references = row.get("references")
-    return str(references[0]) if references is not None and len(references) else ""
-
-
-def _said(row: dict[str, Any]) -> str:
-    for column in ("caption", "selected"):
-        if isinstance(text := row.get(column), str):
-            return text
-    names = row.get("top5_names")
-    return str(names[0]) if names is not None and len(names) else ""

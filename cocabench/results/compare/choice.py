@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
+from pydantic import JsonValue
+
 from cocabench.core.formatting import plural
-from cocabench.core.signature import known_differences, protocol_differences, short
-from cocabench.core.types import Record
+from cocabench.core.signature import flat, known_differences, protocol_differences, short
+from cocabench.core.types import Note, Record
+from cocabench.kinds import find
+from cocabench.kinds.shown import UNKNOWN, Absent
 
 
 class Choice(NamedTuple):
@@ -38,18 +42,19 @@ def standard(record: Record) -> bool:
     return record.signature.protocol.get("standard", True) is not False
 
 
-def notes(record: Record) -> tuple[str, ...]:
-    """Return what must stand beside each number of a Record, in words."""
-    found = list(record.warnings)
+def notes(record: Record) -> tuple[Note, ...]:
+    """Return what must stand beside each number of a Record."""
+    found = list(record.notes)
     if program := imported_by(record):
-        found.append(f"imported from {program}: no samples, and only a part of the protocol is known")
-    said = " ".join(found).lower()
-    if (n := limit(record)) is not None and "limit" not in said:
-        found.append(f"limited to {plural(n, 'sample')}")
-    if not standard(record) and "standard" not in said:
-        found.append("not the standard protocol")
-    if record.skipped_images:
-        found.append(f"{plural(len(record.skipped_images), 'image')} skipped, for example {record.skipped_images[0]}")
+        text = f"imported from {program}: no samples, and only a part of the protocol is known"
+        found.append(Note("imported", text))
+    codes = {note.code for note in found}
+    if (n := limit(record)) is not None and "limited" not in codes:
+        found.append(Note("limited", f"limited to {plural(n, 'sample')}"))
+    if not standard(record) and "not_standard" not in codes:
+        found.append(Note("not_standard", "not the standard protocol"))
+    if skipped := record.skipped_images:
+        found.append(Note("skipped_images", f"{plural(len(skipped), 'image')} skipped, for example {skipped[0]}"))
     return tuple(found)
 
 
@@ -81,20 +86,58 @@ def _why(loser: Record, winner: Record) -> str:
     return next((reason for a, b, reason in pairs if a != b), reasons[-1])
 
 
-def incomparable(a: Record, b: Record) -> tuple[str, ...]:
-    """Return why the numbers of two Records of one task cannot be compared; empty where they can.
+def incomparable(a: Record, b: Record, metric: str) -> tuple[str, ...]:
+    """Return why a metric of two Records of one task cannot be compared; empty where it can.
 
-    Of an imported Record, only what its file tells of the protocol can differ.
+    Parts of the protocol that do not concern the metric may differ, and one that only one side holds is unknown, not
+    different (``unknown_parts``). Of an imported Record, only what its file tells of the protocol can differ.
     """
     sources = published_by(a), published_by(b)
     if sources[0] == sources[1]:
         if imported_by(a) or imported_by(b):
             return tuple(known_differences(a.signature, b.signature))
         skipped = [] if a.skipped_images == b.skipped_images else [_skipped(a, b)]
-        return (*protocol_differences(a.signature, b.signature), *skipped)
+        return (*_differences(a, b, metric), *_versions(a, b, metric), *skipped)
     if all(sources):
         return (f"published by {sources[0]} and by {sources[1]}",)
     return (f"published by {''.join(sources)}, protocol not recorded",)
+
+
+def unknown_parts(a: Record, b: Record, metric: str) -> tuple[Note, ...]:
+    """Return a note where parts of the protocol that concern a metric are held by one of two own Records only."""
+    if any(published_by(r) or imported_by(r) for r in (a, b)):
+        return ()
+    names = [name for name, sides in _parts(a, b, metric) if UNKNOWN in sides]
+    text = f"only one side's signature holds {', '.join(names)}: whether these parts differ is unknown"
+    return (Note("protocol_part_unknown", text),) if names else ()
+
+
+ABSENT: Mapping[str, JsonValue] = {"limit": None, "published": "", "imported": "", "standard": True}
+"""What it means that these parts of any protocol are absent."""
+
+
+def _parts(a: Record, b: Record, metric: str) -> Iterator[tuple[str, tuple[JsonValue | Absent, JsonValue | Absent]]]:
+    """Yield the parts of two protocols that are not the same and that concern a metric, with both values."""
+    kind, left, right = find(a.evaluator), flat(a.signature.protocol), flat(b.signature.protocol)
+    for name in sorted(left.keys() | right.keys()):
+        part = kind.part(name)
+        absent: JsonValue | Absent = ABSENT.get(name, part.absent if part else UNKNOWN)
+        sides = left.get(name, absent), right.get(name, absent)
+        if sides[0] != sides[1] and kind.concerns(name, metric):
+            yield name, sides
+
+
+def _differences(a: Record, b: Record, metric: str) -> list[str]:
+    """Return a phrase for each part that concerns a metric, if any is held by both sides and differs."""
+    parts = dict(_parts(a, b, metric))
+    if all(UNKNOWN in sides for sides in parts.values()):
+        return []
+    return [said for said in protocol_differences(a.signature, b.signature) if said.partition(": ")[0] in parts]
+
+
+def _versions(a: Record, b: Record, metric: str) -> list[str]:
+    one, other = (r.definitions[metric].version if metric in r.definitions else None for r in (a, b))
+    return [f"version of {metric}: {one} against {other}"] if one and other and one != other else []
 
 
 def _skipped(a: Record, b: Record) -> str:

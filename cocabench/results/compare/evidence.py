@@ -6,14 +6,15 @@ import math
 from collections import OrderedDict
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 from pandas.util import hash_array
 
 from cocabench.core.errors import UnpairedError
 from cocabench.core.types import Record
-from cocabench.kinds import catalogue
-from cocabench.metrics import pairing
+from cocabench.kinds import find
 from cocabench.metrics.base import Metric, Paired
+from cocabench.metrics.statistics import compare_ordered, ordered
 from cocabench.results.compare.choice import imported_by, published_by
 from cocabench.results.store import Results, read_numbers, read_samples, samples_path
 
@@ -32,15 +33,15 @@ class Evidence:
     def paired(self, first: Record, second: Record, metric: str, *, seed: int = 0) -> Paired:
         """Return first minus second of a metric on their samples. UnpairedError says why there is no such test."""
         declared = self.declared(first, metric)
-        found = pairing.compare_ordered(declared, self.samples(first), self.samples(second), seed=seed)
+        found = compare_ordered(declared, self.samples(first), self.samples(second), seed=seed)
         _agree(first, second, metric, found)
         return found
 
     def declared(self, record: Record, metric: str) -> Metric:
-        """Return the declared metric that a Record measures under a name; UnpairedError for those of plugins."""
-        found = catalogue.declared(record.evaluator, metric)
+        """Return the metric that a Record has under a name; UnpairedError where its kind does not know it."""
+        found = find(record.evaluator).metric(metric)
         if found is None:
-            raise UnpairedError(metric, f"a metric of the evaluator {record.evaluator!r}, which is not cocabench's own")
+            raise UnpairedError(metric, f"the kind {record.evaluator!r} that is installed here has no such metric")
         return found
 
     def samples(self, record: Record) -> pd.DataFrame:
@@ -50,7 +51,7 @@ class Evidence:
         """
         path = self._path(record)
         if path not in self._read:
-            self._keep(path, _hashed(pairing.ordered(read_numbers(path, record))))
+            self._keep(path, _hashed(ordered(read_numbers(path, record))))
         self._read.move_to_end(path)
         return self._read[path]
 
@@ -91,5 +92,5 @@ def _hashed(samples: pd.DataFrame) -> pd.DataFrame:
 
 def _size(samples: pd.DataFrame) -> int:
     """Return how many numbers samples hold, those in lists among them."""
-    lists = [samples[name] for name in ("class_scores", "labels") if name in samples]
-    return samples.size + sum(int(column.map(len, na_action="ignore").sum()) for column in lists)
+    lists = [column for name, column in samples.items() if column.dtype == object and name != "domain"]
+    return samples.size + sum(int(column.map(np.size, na_action="ignore").sum()) for column in lists)

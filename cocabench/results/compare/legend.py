@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from cocabench.kinds import find
 from cocabench.metrics.paired import POWER
 from cocabench.results.compare.choice import brief
 from cocabench.results.compare.difference import LEVEL, Difference
-from cocabench.results.compare.table import Comparison
+from cocabench.results.compare.table import Comparison, in_order
 
 INTERVALS = "± is half of a 95 % interval over images, rounded up; n counts images."
 TIMES_100 = " Scores are times 100."
-ITEMS = "Selection: items of one image are drawn together; an item of several images counts as one."
-GALLERY = "Retrieval: intervals and tests are conditional on the fixed gallery; other images to search are not covered."
 
 
 def legend(comparison: Comparison) -> tuple[str, ...]:
     """Return the sentences that belong below a table: what ± is, what is held fixed, what a finding means."""
     times_100 = any(row.info.unit in ("fraction", "score") for row in comparison.rows)
     said = [INTERVALS + (TIMES_100 if times_100 else "")]
-    if any(row.evaluator == "retrieval" for row in comparison.rows):
-        said.append(GALLERY)
-    if any(row.evaluator == "image_caption_selection" for row in comparison.rows):
-        said.append(ITEMS)
+    said += of_kinds(row.evaluator for row in comparison.rows)
     primary = [gap for row in comparison.rows if row.primary for gap in row.differences if gap]
     others = [gap for row in comparison.rows if not row.primary for gap in row.differences if gap]
     return (*said, *_tests(primary, others))
+
+
+def of_kinds(names: Iterable[str]) -> list[str]:
+    """Return the sentences that belong below a table with tasks of these kinds."""
+    return [sentence for name in in_order(dict.fromkeys(names)) for sentence in find(name).shown.legend]
 
 
 def _tests(primary: list[Difference], others: list[Difference]) -> list[str]:

@@ -9,13 +9,11 @@ from dataclasses import dataclass, replace
 from cocabench.core.errors import UnknownNameError
 from cocabench.core.formatting import number, points
 from cocabench.core.types import Estimate, MetricInfo, Record
-from cocabench.results.compare.choice import brief, choose, incomparable, notes
+from cocabench.kinds import find
+from cocabench.results.compare.choice import brief, choose, incomparable, notes, unknown_parts
 from cocabench.results.compare.difference import Difference, Finding, corrected, judged, tested
 from cocabench.results.compare.evidence import Evidence
 from cocabench.results.store import Results
-
-KINDS = ("classification", "retrieval", "image_caption_selection", "captioning")
-"""The order of tasks in a table, by evaluator; others follow."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +111,7 @@ def compare(
     chosen, left_out = choose(records)
     names = _names(chosen, models)
     by_key = {(r.model, r.task): r for r in chosen if r.model in names}
-    tasks = dict.fromkeys(r.task for r in sorted(by_key.values(), key=_kind))
+    tasks = dict.fromkeys(r.task for r in sorted(by_key.values(), key=lambda r: find(r.evaluator).shown.order))
     rows = [
         row
         for task in tasks
@@ -140,8 +138,9 @@ def _names(chosen: Sequence[Record], models: Sequence[str]) -> tuple[str, ...]:
     return tuple(models) or known
 
 
-def _kind(record: Record) -> int:
-    return KINDS.index(record.evaluator) if record.evaluator in KINDS else len(KINDS)
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return kinds of tasks in the order in which they are shown; those of one place stay as they come."""
+    return sorted(names, key=lambda name: find(name).shown.order)
 
 
 def _rows(found: Sequence[Record | None], *, all_metrics: bool, evidence: Evidence) -> Iterator[Row]:
@@ -176,9 +175,11 @@ def _row(metric: str, found: Sequence[Record | None], evidence: Evidence) -> Row
 def _cell(record: Record | None, metric: str, info: MetricInfo, first: Record) -> Cell:
     if record is None:
         return Cell("no result")
-    reasons = () if record is first else incomparable(first, record)
+    reasons = () if record is first else incomparable(first, record, metric)
     if (estimate := record.metrics.get(metric)) is not None:
-        return Cell(number(estimate, info), estimate, notes=notes(record), incomparable=reasons)
+        unknown = () if record is first or reasons else unknown_parts(first, record, metric)
+        said = tuple(note.text for note in (*notes(record), *unknown))
+        return Cell(number(estimate, info), estimate, notes=said, incomparable=reasons)
     why = record.skipped_metrics.get(metric)
     return Cell("skipped" if why else "not measured", notes=(f"{metric} skipped: {why}",) if why else ())
 

@@ -10,7 +10,16 @@ from cocabench.core.formatting import COSTS, decimals, number, points
 from cocabench.core.types import Estimate, MetricInfo, Record, Status, Verdict
 from cocabench.metrics import paired
 from cocabench.metrics.base import Paired
-from cocabench.results.compare import Evidence, brief, choose, incomparable, limit, published_by, standard
+from cocabench.results.compare import (
+    Evidence,
+    brief,
+    choose,
+    incomparable,
+    limit,
+    published_by,
+    standard,
+    unknown_parts,
+)
 from cocabench.results.compare.difference import held_against
 from cocabench.results.gate.rules import Limits, Rules
 from cocabench.results.published import SUFFIX
@@ -43,6 +52,8 @@ class Check:
             tolerance=self.limits.tolerance,
             exit_code=exit_code,
             detail=detail,
+            evaluator=self.before.evaluator,
+            notes=unknown_parts(self.before, self.now, self.metric) if self.now else (),
         )
 
 
@@ -104,14 +115,14 @@ def match(record: Record, current: Sequence[Record], wanted: Sequence[Record]) -
     single = len({r.model for r in wanted}) == len({r.model for r in current}) == 1
     name = record.model.removesuffix(SUFFIX) if published_by(record) else record.model
     same = [r for r in current if r.task == record.task and (single or r.model == name)]
-    like = [r for r in same if not apart(record, r)]
+    like = [r for r in same if not apart(record, r, record.primary)]
     return next(iter(choose(like or same).records), None)
 
 
-def apart(before: Record, now: Record) -> tuple[str, ...]:
-    """Return why the two cannot be compared. Of a published baseline, only the number of images is known."""
+def apart(before: Record, now: Record, metric: str) -> tuple[str, ...]:
+    """Return why a metric of the two cannot be compared. Of a published baseline, only its images are counted."""
     if not published_by(before) or published_by(now):
-        return incomparable(before, now)
+        return incomparable(before, now, metric)
     published = {e.n for e in before.metrics.values()} - {0}
     measured = {e.n for e in now.metrics.values()} - {0}
     reasons = []
@@ -126,7 +137,7 @@ def apart(before: Record, now: Record) -> tuple[str, ...]:
 
 def _settled(check: Check) -> Verdict | None:
     """Return the Verdict where there is nothing to test."""
-    if check.now is not None and (reasons := apart(check.before, check.now)):
+    if check.now is not None and (reasons := apart(check.before, check.now, check.metric)):
         return check.says(Status.INCOMPARABLE, exit_code=2, detail=brief(reasons))
     if why := _absence(check):
         tail = "" if check.limits.required else "; not required"

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from cocabench.core.formatting import escape, p_text, plural, rounded_up, signed, table
 from cocabench.core.types import Status, Verdict
 from cocabench.metrics.paired import POWER
-from cocabench.results.compare import brief
+from cocabench.results.compare import brief, of_kinds
 
 ORDER = (
     Status.REGRESSED,
@@ -94,10 +94,11 @@ def legend(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
     said = [
         f"p: one-sided, of “no drop”, corrected for {family} checked metrics together (Holm).",
         f"“x would show”: a true drop of x points is found in {100 * POWER:.0f} of 100 such gates.",
-        "Retrieval is judged on its fixed gallery.",
+        *of_kinds(v.evaluator for v in verdicts if v.evaluator),
     ]
     if reasons := list(dict.fromkeys(v.unpaired for v in verdicts if v.unpaired)):
         said.append(f"unpaired: {brief(reasons, 1)}; a baseline written by --update keeps what pairing needs.")
+    said += dict.fromkeys(f"Note: {note.text}." for v in verdicts for note in v.notes)
     return tuple(said)
 
 

@@ -9,8 +9,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from cocabench.core.errors import ResultsError, unreadable
-from cocabench.core.types import Estimate, MetricInfo, Record, Signature
-from cocabench.kinds import catalogue
+from cocabench.core.types import Estimate, MetricInfo, Note, Record, Signature
+from cocabench.kinds import find
 from cocabench.results import published
 
 PRIMARY = ("t2i_recall@5", "acc1", "acc", "mean_average_precision", "CIDEr")
@@ -27,7 +27,7 @@ def made(
     metrics: Mapping[str, Estimate],
     protocol: Mapping[str, JsonValue],
     model_parts: Mapping[str, JsonValue],
-    warnings: tuple[str, ...] = (),
+    notes: tuple[Note, ...] = (),
 ) -> Record:
     """Return the Record of one result of another program's file, dated as the file is."""
     names = list(metrics)
@@ -43,7 +43,7 @@ def made(
         ),
         metrics=dict(metrics),
         definitions={name: definition(evaluator, name, program) for name in names},
-        warnings=warnings,
+        notes=notes,
         environment={"imported_from": path.name},
         created=datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds"),
     )
@@ -51,7 +51,7 @@ def made(
 
 def definition(evaluator: str, name: str, program: str) -> MetricInfo:
     """Return what is known of a metric: our own definition, that of published numbers, or that it is a share."""
-    if found := catalogue.declared(evaluator, name):
+    if found := find(evaluator).metric(name):
         return found.info
     known = published.definitions()
     return known.get(name) or MetricInfo(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cocabench.core.errors import ResultsError, unreadable
-from cocabench.core.types import Estimate, Record
+from cocabench.core.types import Estimate, Note, Record
 from cocabench.metrics.intervals import of_proportion_like
 from cocabench.results.interop.common import made, number, text_of
 
@@ -52,7 +52,8 @@ def _parsed(line: str, where: str) -> dict[str, Any]:
 def _records(path: Path, label: str, entry: Mapping[str, Any]) -> Iterator[Record]:
     where, model = f"{path}: {label}", f"{_run(path)} ({PROGRAM})/{label}"
     guessed = label.startswith("entry_")
-    warnings = ("the file does not say which epoch this is; entries are numbered by line",) if guessed else ()
+    said = Note("imported", "the file does not say which epoch this is; entries are numbered by line")
+    notes = (said,) if guessed else ()
     for name, task in ZERO_SHOT.items():
         metrics = {
             f"acc{k}": Estimate(value=number(entry[key], where), low=None, high=None, n=0)
@@ -69,7 +70,7 @@ def _records(path: Path, label: str, entry: Mapping[str, Any]) -> Iterator[Recor
                 metrics=metrics,
                 protocol={},
                 model_parts={"run": _run(path), "checkpoint": label},
-                warnings=warnings,
+                notes=notes,
             )
     if metrics := dict(_retrieval(entry, where)):
         n = int(entry.get("num_samples") or 0)
@@ -82,7 +83,7 @@ def _records(path: Path, label: str, entry: Mapping[str, Any]) -> Iterator[Recor
             metrics=metrics,
             protocol={"data": {"images": n}} if n else {},
             model_parts={"run": _run(path), "checkpoint": label},
-            warnings=warnings,
+            notes=notes,
         )
 
 

@@ -116,7 +116,7 @@ def _quick_gelu(record: Record, expected: Expected) -> Cause:
 
 
 def _chance(record: Record, _: Expected) -> Cause | None:
-    said = [warning for warning in record.warnings if "near chance" in warning]
+    said = [note.text for note in record.notes if note.code == "near_chance"]
     return Cause(BROKEN, State.DIFFERS, said[0]) if said else None
 
 

@@ -15,7 +15,7 @@ from typing import Any
 import pandas as pd
 
 from cocabench.core.errors import UnknownNameError
-from cocabench.core.types import Estimate, MetricInfo, Record, Signature
+from cocabench.core.types import Estimate, MetricInfo, Note, Record, Signature
 
 SOURCES = ("open_clip", "CLIP_benchmark", "LAION blog", "CoCa paper")
 """Whom to believe first where several published a number: most models, newest, most digits."""
@@ -100,7 +100,7 @@ def _record(spec: str, task: str, found: pd.DataFrame, info: dict[str, MetricInf
         ),
         metrics=metrics,
         definitions={name: info[name] for name in metrics},
-        warnings=tuple(sorted(set(found["note"]) - {""})),
+        notes=tuple(Note("published", text) for text in sorted(set(found["note"]) - {""})),
         parameters=parameters(first["model"]),
         created=first["date"],
     )

@@ -28,7 +28,7 @@ def test_broken_and_mended_images_by_name(tmp_path: Path) -> None:
 def test_why_there_is_no_list(tmp_path: Path) -> None:
     first = classified(tmp_path, "a", right(1, 4))
     bare = classified(tmp_path, "b", right(2, 4), samples=False)
-    other = classified(tmp_path, "c", right(2, 4), protocol={"data": "other"})
+    other = classified(tmp_path, "c", right(2, 4), protocol={"data": {"images": 5}})
     evidence = Evidence(read(tmp_path))
     with pytest.raises(ResultsError, match="no samples of b on pets"):
         changes(first, bare, evidence)

@@ -8,6 +8,7 @@ import io
 import pytest
 
 from cocabench.core.errors import UnknownNameError
+from cocabench.core.types import Note
 from cocabench.report.tables import to_csv, to_markdown
 from cocabench.results.compare import Difference, choose, compare, difference, incomparable
 from tests.report.records import INFO, estimate, record
@@ -63,9 +64,9 @@ def test_other_protocols_are_marked_with_the_reason_instead_of_a_difference() ->
 def test_published_numbers_are_compared_with_those_of_the_same_source_only() -> None:
     ours = record("a")
     blog, table = (record("b", protocol={"published": source}) for source in ("blog", "table"))
-    assert incomparable(ours, blog) == ("published by blog, protocol not recorded",)
-    assert incomparable(blog, table) == ("published by blog and by table",)
-    assert incomparable(blog, blog) == ()
+    assert incomparable(ours, blog, "acc1") == ("published by blog, protocol not recorded",)
+    assert incomparable(blog, table, "acc1") == ("published by blog and by table",)
+    assert incomparable(blog, blog, "acc1") == ()
 
 
 @pytest.mark.parametrize(
@@ -116,7 +117,9 @@ def test_what_is_missing_is_said() -> None:
 
 
 def test_markdown_escapes_and_notes() -> None:
-    odd = record("a|<b>*", warnings=("random weights",), skipped_images=("x.jpg",), protocol={"limit": 5})
+    odd = record(
+        "a|<b>*", notes=(Note("random_weights", "random weights"),), skipped_images=("x.jpg",), protocol={"limit": 5}
+    )
     text = to_markdown(compare([odd]))
     assert r"a\|&lt;b&gt;\*" in text
     assert "50.0 (n=1000) \\[1\\] \\[2\\] \\[3\\] |" in text

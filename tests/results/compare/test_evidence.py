@@ -10,7 +10,7 @@ import pytest
 
 from cocabench.core.errors import UnpairedError
 from cocabench.core.types import Record
-from cocabench.metrics import pairing
+from cocabench.metrics import statistics
 from cocabench.metrics.base import estimate
 from cocabench.results.compare import Evidence, evidence, read
 from cocabench.results.store import Store, samples_path
@@ -30,7 +30,7 @@ def test_as_of_the_samples_themselves_in_whatever_order(
         for seed, frame in enumerate(frames)
     ]
     held = Evidence(read(tmp_path))
-    expected = pairing.compare(declared, *frames)
+    expected = statistics.compare(declared, *frames)
     assert [held.paired(*records, metric) for _ in range(2)] == [expected] * 2
     assert expected.value != 0
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from cocabench.kinds import find
 from cocabench.results.compare import Finding, averages, compare, legend, ranked, read, tallies
-from cocabench.results.compare.legend import GALLERY
 from tests.report.records import estimate, record
 from tests.samples import classified, right
 
@@ -59,5 +59,6 @@ def test_below_the_table_stands_what_its_numbers_mean(tmp_path: Path) -> None:
     assert "corrected for 1 primary differences together (Holm)" in said
     assert "80 of 100" in said
     assert "unpaired: wider than on the same samples (no samples of b on pets)" in said
-    assert GALLERY not in said
-    assert GALLERY in legend(compare([record(evaluator="retrieval")]))
+    assert "fixed gallery" not in said
+    (gallery,) = find("retrieval").shown.legend
+    assert gallery in legend(compare([record(evaluator="retrieval")]))

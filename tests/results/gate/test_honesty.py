@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 from cocabench.core.types import Status
-from cocabench.metrics import paired, pairing
+from cocabench.metrics import paired, statistics
 from cocabench.metrics.base import Paired
 from cocabench.results.compare import read
 from cocabench.results.gate import Rules, gate
@@ -112,8 +112,8 @@ def test_false_alarms_of_other_metrics(pair: Callable[[np.random.Generator], Pai
 @pytest.mark.parametrize("name", EVERY)
 def test_shuffled_samples_change_nothing(name: str) -> None:
     metric, first, second = EVERY[name]
-    straight = pairing.compare(metric, first, second)
-    shuffled = pairing.compare(metric, first.sample(frac=1, random_state=1), second.sample(frac=1, random_state=2))
+    straight = statistics.compare(metric, first, second)
+    shuffled = statistics.compare(metric, first.sample(frac=1, random_state=1), second.sample(frac=1, random_state=2))
     assert shuffled == straight
     assert np.isfinite(straight.error)
 
@@ -121,7 +121,7 @@ def test_shuffled_samples_change_nothing(name: str) -> None:
 @pytest.mark.parametrize("name", EVERY)
 def test_a_model_is_as_good_as_itself(name: str) -> None:
     metric, samples, _ = EVERY[name]
-    found = pairing.compare(metric, samples, samples)
+    found = statistics.compare(metric, samples, samples)
     assert (found.value, found.p_value) == (0.0, 1.0)
     assert found.low <= 0 <= found.high
 

@@ -175,7 +175,7 @@ def test_another_protocol_is_incomparable_and_says_which_part_unless_a_like_reco
 
 
 def test_exit_codes() -> None:
-    good, other = record(), record(protocol={"data": 2})
+    good, other = record(), record(protocol={"data": {"images": 2}})
     assert exit_code(gate([good], [good], Rules())) == 0
     assert exit_code(gate([good], [other], Rules())) == 2
     assert exit_code(gate([good, record("b")], [other], Rules())) == 1

@@ -33,7 +33,11 @@ def test_junit_is_what_the_schema_says() -> None:
 
 def test_junit_counts_and_escapes() -> None:
     before = [sharp("a|<b>", "t1"), sharp("a|<b>", "t2"), sharp("c", "t1")]
-    after = [sharp("a|<b>", "t1", 0.4), sharp("a|<b>", "t2", protocol={"data": "\x1b[0m"}), sharp("c", "t1")]
+    after = [
+        sharp("a|<b>", "t1", 0.4),
+        sharp("a|<b>", "t2", protocol={"data": {"images": "\x1b[0m"}}),
+        sharp("c", "t1"),
+    ]
     text = to_junit(gate(before, after, Rules()))
     xmlschema.validate(text, SCHEMA)
     root = ElementTree.fromstring(text)

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from cocabench.core.types import Record
+from cocabench.core.types import Note, Record
 from cocabench.results.published import Expected, State, check
 from cocabench.run.expected import expected
 from tests.conftest import Command
@@ -88,7 +88,7 @@ def test_other_decoding_is_a_cause_of_captions() -> None:
 
 
 def test_near_chance_is_a_broken_run_before_all_else() -> None:
-    broken = ours(0.001).model_copy(update={"warnings": ("acc1 of 0.1 % is near chance (0.1 %)",)})
+    broken = ours(0.001).model_copy(update={"notes": (Note("near_chance", "acc1 of 0.1 % is near chance (0.1 %)"),)})
     match = next(iter(check([broken], lambda _: AS_PUBLISHED)))
     assert (match.causes[0].what, match.causes[0].state) == ("broken run", State.DIFFERS)
 

@@ -1,1 +1,1 @@
-"""The parts behind `cocabench.models.open_clip.decode`: options, cached towers, beam search, sampling, likelihoods."""
+"""Captions and their likelihoods from an open_clip CoCa, without transformers; `generate` is the way in."""
