@@ -304,8 +304,8 @@ def lists(here: Path) -> Golden:
     ]  # fmt: skip
     log.write_text("".join(json.dumps(epoch) + "\n" for epoch in epochs))
     now = log.stat().st_mtime
-    for file in (log, *Path("theirs").iterdir()):
-        os.utime(file, (now, now))  # imported Records are dated by their files, and come in order of dates
+    for age, file in enumerate((log, *(Path(f"theirs/{name}.json") for name in "edacb"))):
+        os.utime(file, (now - age, now - age))  # imported Records are dated by their files, and come in order of dates
     said["import"] = told(call("import", "theirs", str(log), "--output", "imported"), here)
     said["export"] = told(call("export", "imported"), here)
     Path("back.csv").write_text(call("export", "imported").out)
