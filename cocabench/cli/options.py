@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,12 +34,6 @@ class Precision(StrEnum):
     FP32 = "fp32"
     BF16 = "bf16"
     FP16 = "fp16"
-
-
-def _use_cache(path: Path | None) -> Path | None:
-    if path is not None:
-        os.environ["COCABENCH_CACHE"] = str(path)
-    return path
 
 
 Models = Annotated[
@@ -88,12 +81,11 @@ Cache = Annotated[
         metavar="DIR",
         panel=KEPT,
         envvar="COCABENCH_CACHE",
-        callback=_use_cache,
-        help="The folder of features and caption scores that are kept.",
+        help="The folder of the cache: features, captions, scores.",
         show_default="the user's cache folder",
     ),
 ]
-NoCache = Annotated[bool, flag("--no-cache", panel=KEPT, help="Read and keep no features of other runs.")]
+NoCache = Annotated[bool, flag("--no-cache", panel=KEPT, help="Cache for this run only.")]
 
 Device = Annotated[str, option(metavar="DEVICE", panel=HOW, help="auto, cpu, cuda, cuda:1 …")]
 Devices = Annotated[

@@ -22,12 +22,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol, TypeVar
+from typing import NamedTuple, TypeVar
 
 import platformdirs
 
 from cocabench.core.errors import UsageError
 from cocabench.core.temporary import temporary_folder
+from cocabench.core.types import Cache as Cache
 from cocabench.core.types import Note
 
 LIMIT_GB = 10.0
@@ -59,22 +60,6 @@ class Usage(NamedTuple):
     entries: int
     size: int
     used: float
-
-
-class Cache(Protocol):
-    """Values by space and key. No call raises for trouble with the store; ``notes`` says what it was."""
-
-    @property
-    def notes(self) -> Sequence[Note]: ...
-
-    def get(self, space: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return {key: value} of the keys that are there."""
-
-    def has(self, space: str, keys: Sequence[bytes]) -> set[bytes]:
-        """Return the keys that are there, without reading their values."""
-
-    def put(self, space: str, values: Mapping[bytes, bytes], *, label: str = "") -> None:
-        """Keep values. label: what people call the space, in the table of ``cocabench cache info``."""
 
 
 def key_of(*parts: str | bytes) -> bytes:
@@ -142,7 +127,7 @@ class _ForeignFileError(sqlite3.DatabaseError):
 
 @dataclass
 class DiskCache:
-    """A folder of spaces, and of files that other programs write. limit: bytes. tell is given each note as it comes."""
+    """A folder of spaces. limit: bytes. tell is given each note as it comes."""
 
     folder: Path
     limit: int
@@ -186,25 +171,9 @@ class DiskCache:
                         raise
             self._evict(path)
 
-    def file(self, name: str) -> Path:
-        """Return the path of a file that another program writes and reads, and that is evicted as spaces are.
-
-        name: FOLDER/NAME; the folder is what people call it. It may be there already.
-        """
-        path = self.folder / name
-        with self._guarded(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            if path.is_file():
-                os.utime(path)
-            self._evict(path)
-        return path
-
     def usage(self) -> list[Usage]:
         """Return what is held, the one used last first. A file that cannot be read is shown by its name."""
-        folders = {path.parent for path in self._files() if path.suffix != ".sqlite"}
-        found = [_usage_of_folder(folder) for folder in folders]
-        found += [_usage_of_space(path) for path in self._files() if path.suffix == ".sqlite"]
-        return sorted(found, key=lambda one: -one.used)
+        return sorted((_usage_of(path) for path in self._files()), key=lambda one: -one.used)
 
     def clear(self) -> int:
         """Remove everything, and return how many bytes it had; OSError where that cannot be. Runs go on without it."""
@@ -220,8 +189,7 @@ class DiskCache:
         return self.folder / f"{key_of(space).hex()}.sqlite"
 
     def _files(self) -> list[Path]:
-        found = [*self.folder.glob("*.sqlite"), *self.folder.glob("*/*")]
-        return [path for path in found if path.is_file()]
+        return [path for path in self.folder.glob("*.sqlite") if path.is_file()]
 
     def _evict(self, current: Path) -> None:
         held = sorted((found.st_mtime, found.st_size, path) for path in self._files() if (found := _stat(path)))
@@ -286,7 +254,7 @@ def open_cache(folder: Path | None, tell: Callable[[Note], None]) -> Iterator[Di
             probe = folder / f".writable-{os.getpid()}"
             probe.touch()
             probe.unlink()
-            _remove_features_of_0_1(folder.with_name("features"), tell)
+            _remove_old(folder.parent, tell)
         except OSError as error:
             text = f"{folder}: cannot be written to ({error.strerror or error}); nothing is cached beyond this run"
             notes.append(Note("cache", text))
@@ -299,15 +267,17 @@ def open_cache(folder: Path | None, tell: Callable[[Note], None]) -> Iterator[Di
         yield DiskCache(own, size_limit(), tell, notes)
 
 
-def _remove_features_of_0_1(folder: Path, tell: Callable[[Note], None]) -> None:
-    """Remove the cache of features of version 0.1, which nothing reads any more."""
-    files = [*folder.glob("index.sqlite*"), *folder.glob("*.f32")]
-    if not (folder / "index.sqlite").is_file():
-        return
-    size = sum(map(_size, files))
-    for path in files:
-        path.unlink(missing_ok=True)
-    tell(Note("cache", f"{folder}: {size / 1e6:.1f} MB cached by version 0.1 removed; features are computed anew once"))
+OLD_FILES = ("features/index.sqlite*", "features/*.f32", "captions/answers.sqlite*", "captions/meteor/*.gz")
+"""What version 0.1 kept in the cache folder, which nothing reads any more."""
+
+
+def _remove_old(folder: Path, tell: Callable[[Note], None]) -> None:
+    if files := [path for pattern in OLD_FILES for path in folder.glob(pattern) if path.is_file()]:
+        size = sum(map(_size, files))
+        for path in files:
+            path.unlink(missing_ok=True)
+        text = f"{folder}: {size / 1e6:.1f} MB cached by version 0.1 removed; features are computed anew once"
+        tell(Note("cache", text))
 
 
 def cache_folder() -> Path:
@@ -375,16 +345,13 @@ def _checksum(key: bytes, value: bytes) -> int:
 
 
 def _remove(path: Path) -> None:
-    """Remove a file of the cache. A space goes under its own lock, so that it leaves no journal behind.
+    """Remove the file of a space under its own lock, so that it leaves no journal behind.
 
     A process that has it open finds it moved when it writes, and writes a new one.
     """
-    if path.suffix != ".sqlite":
-        return path.unlink(missing_ok=True)
     with suppress(sqlite3.Error), _opened(path, "rw") as database:  # busy: it is in use; damaged: it is recreated
         database.execute("BEGIN EXCLUSIVE")
         path.unlink(missing_ok=True)
-    return None
 
 
 @contextmanager
@@ -412,12 +379,7 @@ def _size(path: Path) -> int:
     return found.st_size if found else 0
 
 
-def _usage_of_folder(folder: Path) -> Usage:
-    held = [found for path in folder.iterdir() if (found := _stat(path))]
-    return Usage(folder.name, len(held), sum(one.st_size for one in held), max(one.st_mtime for one in held))
-
-
-def _usage_of_space(path: Path) -> Usage:
+def _usage_of(path: Path) -> Usage:
     label, n = path.name, 0
     with suppress(sqlite3.Error), _opened(path, "ro") as database:
         (label,) = database.execute("SELECT label FROM about").fetchone()

@@ -4,12 +4,24 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 
 from pydantic import JsonValue
 
-from cocabench.core.types import Signature
+from cocabench.core.cache import get_or_compute, key_of
+from cocabench.core.types import Cache, Signature
+
+SETTLED_S = 2.0
+"""Coarsest times of file systems (FAT)."""
+
+FILES = "hashes of files 1"
+"""The cache's space of files' hashes, by ``file_stamp``."""
+
+_files: ContextVar[Cache | None] = ContextVar("files", default=None)
 
 
 def digest(*parts: JsonValue) -> str:
@@ -28,9 +40,42 @@ def digest_lines(lines: Iterable[str]) -> str:
 
 
 def digest_file(path: Path) -> str:
-    """Return the first 16 digits of a file's SHA-256."""
+    """Return the first 16 digits of a file's SHA-256, from the cache of ``remembering_files`` where it is there."""
+    cache, stamp = _files.get(), file_stamp(path)
+    if cache is None or not stamp:
+        return _digest_file(path)
+    keys = [key_of(stamp)]
+    (found,) = get_or_compute(cache, FILES, keys, lambda _: [_digest_file(path).encode()], label="hashes of files")
+    return found.decode()
+
+
+def _digest_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+@contextmanager
+def remembering_files(cache: Cache | None) -> Iterator[None]:
+    """Let ``digest_file`` read a large file (weights) once, and again when its path, size, times or inode change."""
+    token = _files.set(cache)
+    try:
+        yield
+    finally:
+        _files.reset(token)
+
+
+def file_stamp(path: Path) -> str:
+    """Return where a file is and what changes when it is written to; '' for one that is gone or of the last seconds.
+
+    A file that was only just written can be written again without a change of its times.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    if max(found.st_mtime, found.st_ctime) > time.time() - SETTLED_S:
+        return ""
+    return f"{path.absolute()} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
 def short(signature: Signature) -> str:

@@ -277,12 +277,28 @@ def unnoted(note: Note) -> None:
     """Where notes go that nobody keeps."""
 
 
+class Cache(Protocol):
+    """Values by space and key (core.cache). No call raises for trouble with the store; ``notes`` says what it was."""
+
+    @property
+    def notes(self) -> Sequence[Note]: ...
+
+    def get(self, space: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        """Return {key: value} of the keys that are there."""
+
+    def has(self, space: str, keys: Sequence[bytes]) -> set[bytes]:
+        """Return the keys that are there, without reading their values."""
+
+    def put(self, space: str, values: Mapping[bytes, bytes], *, label: str = "") -> None:
+        """Keep values. label: what people call the space, in the table of ``cocabench cache info``."""
+
+
 @dataclass(frozen=True)
 class Context:
     """The run around a scoring.
 
     note: keeps a Note for the Record. models: those of the kind's ``extra_models`` that are there, loaded. data: its
-    ``extra_data``, found and counted.
+    ``extra_data``, found and counted. cache: the run's; None: the user's.
     """
 
     progress: Progress = silent
@@ -290,6 +306,7 @@ class Context:
     models: Mapping[str, Model] = field(default_factory=dict)
     data: Mapping[str, Dataset] = field(default_factory=dict)
     machine: Machine = field(default_factory=Machine)
+    cache: Cache | None = None
 
 
 @dataclass(frozen=True, slots=True)

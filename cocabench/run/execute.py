@@ -187,7 +187,9 @@ class Runner:
         progress = self.observer.started(job.source.id, step)
         try:
             beside = self._beside(job)
-            record, samples = measure(job, model, self.settings, self.hardware, progress, beside=beside)
+            record, samples = measure(
+                job, model, self.settings, self.hardware, progress, beside=beside, cache=self.cache
+            )
             if self.settings.output is not None:
                 record = self._with_thumbnails(job, record, samples)
             self.sink.put(record, samples)
@@ -205,7 +207,7 @@ class Runner:
             del self.extra[name]
         for name, source in wanted.items():
             if name not in self.extra:
-                identity = identity_of(source, self.hardware.precision, self.hardware.compile)
+                identity = identity_of(source, self.hardware.precision, self.hardware.compile, self.cache)
                 self.extra[name] = Cached(self.load(source), self.cache, identity, self.hardware.device.type)
         return {key: self.extra[source.id] for key, source in job.data.beside.items()}
 

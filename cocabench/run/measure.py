@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from cocabench.core import __version__
-from cocabench.core.types import Context, Machine, Model, Note, Progress, Record
+from cocabench.core.types import Cache, Context, Machine, Model, Note, Progress, Record
 from cocabench.kinds.base import notes_of
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.models.hardware import Hardware, machine_name
@@ -28,6 +28,7 @@ def measure(
     progress: Progress,
     *,
     beside: Mapping[str, Model] | None = None,
+    cache: Cache | None = None,
 ) -> tuple[Record, Samples]:
     """Return the Record of a ready job, and its samples. beside: the kind's extra models, loaded."""
     assert job.data, "a ready job has data"
@@ -35,7 +36,7 @@ def measure(
     kind, dataset, spec, metrics = job.task.kind, job.data.dataset, job.task.spec, job.data.metrics
     told: list[Note] = []
     machine = machine_of(hardware.device)._replace(java=settings.java)
-    context = Context(progress, told.append, beside or {}, job.data.further, machine)
+    context = Context(progress, told.append, beside or {}, job.data.further, machine, cache)
     start = time.perf_counter()
     samples = stack(kind.score(model, dataset, context))
     seconds = time.perf_counter() - start

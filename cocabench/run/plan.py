@@ -19,9 +19,10 @@ from typing import TypeVar
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
+from cocabench.core.cache import DiskCache, size_limit
 from cocabench.core.errors import CocabenchError, ResultsError, UnknownNameError, UsageError
-from cocabench.core.signature import digest
-from cocabench.core.types import Ability, Machine, Record, Signature, Source
+from cocabench.core.signature import digest, remembering_files
+from cocabench.core.types import Ability, Cache, Machine, Record, Signature, Source
 from cocabench.results.store import Store
 from cocabench.run.prepare import HERE, Data, Settings, prepare
 from cocabench.specs.registry import FailedSource, Task, all_tasks, model_sources, read_tasks, task_folders
@@ -232,6 +233,11 @@ class Planner:
         return any(task.path.is_relative_to(folder) for folder in self._folders)
 
     @cached_property
+    def _cache(self) -> Cache | None:
+        """Where the hashes of weights are remembered."""
+        return DiskCache(self.settings.cache, size_limit()) if self.settings.cache else None
+
+    @cached_property
     def _folders(self) -> list[Path]:
         return task_folders()
 
@@ -248,7 +254,8 @@ class Planner:
         if source.id not in self.identities:
             own = self.settings
             self.identities[source.id] = _or_error(
-                source.id, lambda: identity_of(source, own.precision, own.compile) if source.available else None
+                source.id,
+                lambda: identity_of(source, own.precision, own.compile, self._cache) if source.available else None,
             )
         return self.identities[source.id]
 
@@ -334,16 +341,18 @@ def _hashes(table: Mapping[str, JsonValue]) -> dict[str, str]:
     return {name: digest(value)[:8] for name, value in table.items()}
 
 
-def identity_of(source: Source, precision: str, compiled: bool) -> dict[str, JsonValue]:
+def identity_of(source: Source, precision: str, compiled: bool, cache: Cache | None = None) -> dict[str, JsonValue]:
     """Return what of a model, and of how it runs, can move a number.
 
-    The weights file is hashed: once per model. compile and the version of features are in it where they are set only,
-    so that signatures without them stay.
+    The weights file is hashed, unless the cache knows the file. compile and the version of features are in it where
+    they are set only, so that signatures without them stay.
     """
     packages: dict[str, JsonValue] = {name: metadata.version(name) for name in source.packages}
     version = source.features_version
+    with remembering_files(cache):
+        signature = source.signature()
     return {
-        **source.signature(),
+        **signature,
         "precision": precision,
         **({"compile": True} if compiled else {}),
         **({"features_version": version} if version > 1 else {}),

@@ -187,20 +187,24 @@ def test_a_space_stops_growing_at_the_limit_and_evicts_no_other(tmp_path: Path, 
     assert [note.text.partition(": ")[2] for note in notes] == ["at the cache's limit of 0.001 GB; not extended"]
 
 
-def test_files_of_other_programs_are_listed_evicted_and_cleared(tmp_path: Path) -> None:
-    cache = DiskCache(tmp_path, 1_000_000)
-    for age, name in enumerate("abc"):
-        path = cache.file(f"METEOR tables/{name}.gz")
-        path.write_bytes(bytes(300_000))
-        os.utime(path, (age, age))
-    assert cache.file("METEOR tables/a.gz").is_file()  # which makes it the newest
-    (held,) = cache.usage()
-    assert (held.label, held.entries, held.size) == ("METEOR tables", 3, 900_000)
-    cache.put("x", {KEYS[0]: bytes(200_000)})
-    assert sorted(path.name for path in (tmp_path / "METEOR tables").iterdir()) == ["a.gz", "c.gz"]
-    assert cache.clear() > 800_000
+def test_clear_removes_every_space_and_returns_its_bytes(cache: DiskCache) -> None:
+    assert cache.clear() == 0
+    cache.put("x", VALUES, label="some")
+    cache.put("y", VALUES, label="others")
+    assert sorted(one.label for one in cache.usage()) == ["others", "some"]
+    assert cache.clear() > 2 * module.PAGE_BYTES
     assert cache.usage() == []
     assert cache.get("x", KEYS) == {}
+    cache.put("x", VALUES)
+    assert cache.get("x", KEYS) == VALUES
+
+
+def test_clear_leaves_no_damaged_file(cache: DiskCache) -> None:
+    cache.put("x", VALUES)
+    cache.path("x").write_bytes(b"no database at all" * 100)
+    assert [(one.label, one.entries) for one in cache.usage()] == [(cache.path("x").name, 0)]
+    assert cache.clear() == 1800
+    assert list(cache.folder.iterdir()) == []
 
 
 @contextmanager

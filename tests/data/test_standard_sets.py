@@ -12,7 +12,6 @@ import pytest
 
 from cocabench.core.errors import DataError, MissingDataError
 from cocabench.core.types import Dataset, IdentifiedSource
-from cocabench.data import images
 from cocabench.data.images import FileImage
 from cocabench.specs.registry import Task, all_tasks
 from tests.data.standard_sets import FORMATS, Shown, colour, number_of, picture
@@ -128,7 +127,7 @@ def test_pcams_images_are_found_again_without_decoding(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, _ = written("pcam")
-    monkeypatch.setattr(images, "SETTLED_S", -1.0)
+    monkeypatch.setattr("cocabench.core.signature.SETTLED_S", -1.0)
     examples = task.loader.build(tmp_path).examples
     sources = [cast(IdentifiedSource, example.image) for example in examples]
     assert len({source.identity() for source in sources}) == 3

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 from cocabench import captioneval as caption_metrics
+from cocabench.core.cache import DiskCache
 from cocabench.core.errors import DataError
 from cocabench.core.types import Captions, Context, Dataset, Example, Machine, Note
 from cocabench.data.base import limited
@@ -145,17 +146,17 @@ def test_a_prompt_reaches_the_captioner_and_the_signature() -> None:
 
 @pytest.mark.parametrize("names", [["CIDEr"], pytest.param(["METEOR"], marks=pytest.mark.slow)])
 def test_without_room_for_caption_scores_the_numbers_come_and_one_line_says_so(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, names: list[str]
+    tmp_path: Path, names: list[str]
 ) -> None:
     sentences = [f"{sentence} (a #tag)" for sentence in SENTENCES[::-1]]  # these are tokenised by Java
     expected = scores(data(), sentences, *names)
     (tmp_path / "file").write_text("")
-    monkeypatch.setenv("COCABENCH_CACHE", str(tmp_path / "file" / "cache"))
     evaluator = Captioning(metrics=names)  # type: ignore[call-arg]
     for _ in range(2):
         notes: list[Note] = []
-        samples = stack(evaluator.score(Parrot(sentences), data(), Context(note=notes.append)))  # type: ignore[arg-type]
+        context = Context(cache=DiskCache(tmp_path / "file" / "cache", 10**9, notes.append))
+        samples = stack(evaluator.score(Parrot(sentences), data(), context))  # type: ignore[arg-type]
         assert {m.name: estimate(m, samples).value for m in evaluator.metrics(data())} == expected
-        (note,) = dict.fromkeys(notes)
+        (note,) = notes
         assert note.code == "cache"
         assert "cache disabled" in note.text

@@ -232,7 +232,7 @@ def old(path: Path) -> None:
 def test_a_file_that_was_read_before_is_not_read_again_until_it_changes(
     cache: Cache, images: list[FileImage], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cocabench.data.images.SETTLED_S", -10.0)
+    monkeypatch.setattr("cocabench.core.signature.SETTLED_S", -10.0)
     model(cache).encode_images(images)
     monkeypatch.setattr(FileImage, "identity", lambda self: pytest.fail("read"))
     again = model(cache)
@@ -246,7 +246,7 @@ def test_a_file_that_was_read_before_is_not_read_again_until_it_changes(
 def test_changed_bytes_at_the_same_path_are_new_though_size_and_time_are_kept(
     cache: Cache, images: list[FileImage], settled: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cocabench.data.images.SETTLED_S", settled)
+    monkeypatch.setattr("cocabench.core.signature.SETTLED_S", settled)
     old(images[0].path)
     model(cache).encode_images(images)
     content = images[0].path.read_bytes()
@@ -377,7 +377,7 @@ def test_a_file_overwritten_between_its_hash_and_its_decoding_is_kept_under_no_k
     path = tmp_path / "a.png"
     Image.new("RGB", (4, 4), "red").save(path)
     before = path.read_bytes()
-    monkeypatch.setattr("cocabench.data.images.SETTLED_S", settled_s)  # known by its content, or by its stamp
+    monkeypatch.setattr("cocabench.core.signature.SETTLED_S", settled_s)  # known by its content, or by its stamp
 
     class Overwritten(Toy):
         def encode_images(self, images: Sequence[ImageSource], *, progress: Progress = silent) -> ImageFeatures:

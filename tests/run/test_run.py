@@ -564,18 +564,17 @@ def test_the_cache_is_shown_and_cleared(command: Command, models: Path, data: Pa
     assert json.loads(command("cache", "info", "--json", *cache).out)["spaces"] == []
 
 
-def test_the_features_of_0_1_are_removed_with_a_note(
-    command: Command, models: Path, data: Path, tmp_path: Path
-) -> None:
-    old = tmp_path / "cache" / "features"
-    old.mkdir(parents=True)
-    (old / "index.sqlite").write_bytes(bytes(2_000_000))
-    (old / "1.f32").write_bytes(bytes(1_000_000))
-    (old / "mine.txt").touch()
-    told = run(command, models, data, tmp_path, "--cache", tmp_path / "cache")
+def test_what_0_1_cached_is_removed_with_a_note(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    old = tmp_path / "cache"
+    (old / "features").mkdir(parents=True)
+    (old / "captions").mkdir()
+    for name in ("features/index.sqlite", "features/1.f32", "captions/answers.sqlite"):
+        (old / name).write_bytes(bytes(1_000_000))
+    (old / "features" / "mine.txt").touch()
+    told = run(command, models, data, tmp_path, "--cache", old)
     assert f"{old}: 3.0 MB cached by version 0.1 removed" in told.err
-    assert [path.name for path in old.iterdir()] == ["mine.txt"]
-    assert "version 0.1" not in run(command, models, data, tmp_path, "--cache", tmp_path / "cache", "--fresh").err
+    assert [path.name for path in old.rglob("*.*") if path.suffix != ".sqlite"] == ["mine.txt"]
+    assert "version 0.1" not in run(command, models, data, tmp_path, "--cache", old, "--fresh").err
 
 
 def test_a_dry_run_tells_which_images_are_known(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
