@@ -170,8 +170,8 @@ class Captioning(DecodingOptions, Kind):
         inside = (metric.on(domain) for domain in domains for metric in overall)
         return (*overall, *inside, *captions.declared(captions.HEALTH))
 
-    def unavailable(self) -> dict[str, str]:
-        return captions.unavailable([metric.name for metric in captions.declared(self.metric_names)])
+    def unavailable(self, machine: Machine) -> dict[str, str]:
+        return captions.unavailable([metric.name for metric in captions.declared(self.metric_names)], java=machine.java)
 
     def sample_notes(self, data: Dataset, samples: Samples) -> Iterable[Note]:
         return health.notes(samples)
@@ -194,8 +194,9 @@ class Captioning(DecodingOptions, Kind):
 
     def _captions(self, model: Model, data: Dataset, context: Context) -> tuple[Captions, list[Example]]:
         """Return the captions and the examples that they are of; the references are worked on meanwhile."""
-        names, references = self._able(), [example.texts for example in data.examples]
-        meanwhile = captions.preparing(references, names, cache=context.cache) if names else nullcontext()
+        names, references = self._able(context), [example.texts for example in data.examples]
+        java, cache = context.machine.java, context.cache
+        meanwhile = captions.preparing(references, names, java=java, cache=cache) if names else nullcontext()
         with meanwhile:
             images = [example.image for example in data.examples]
             options = {name: getattr(self, name) for name in OPTIONS}
@@ -205,16 +206,16 @@ class Captioning(DecodingOptions, Kind):
     def _by_model(self) -> list[str]:
         return [name for name in self.metric_names if name in captions.MODEL_BASED]
 
-    def _able(self) -> list[str]:
+    def _able(self, context: Context) -> list[str]:
         """Return the metrics of words that can run on this machine."""
-        missing = self.unavailable().keys() | captions.MODEL_BASED
+        missing = self.unavailable(context.machine).keys() | captions.MODEL_BASED
         return [name for name in self.metric_names if name not in missing]
 
     def _by_words(
         self, texts: Sequence[str], examples: Sequence[Example], corpus: Sequence[Example], context: Context
     ) -> Columns:
         """Return the metrics' columns; the CIDEr of a domain (``cider_in_domain``) is with its own frequencies."""
-        if not (names := self._able()):
+        if not (names := self._able(context)):
             return {}
         columns = _scored(texts, examples, names, corpus, context)
         domains = {e.domain for e in examples} - {""}
@@ -240,7 +241,8 @@ def _scored(
     """Score captions against their references; CIDEr's document frequencies are those of the whole corpus."""
     more = [e.texts for e in corpus] if len(corpus) > len(examples) else None
     references = [e.texts for e in examples]
-    return captions.statistics(texts, references, names, corpus=more, cache=context.cache)
+    java, cache = context.machine.java, context.cache
+    return captions.statistics(texts, references, names, corpus=more, java=java, cache=cache)
 
 
 def clip_scores(
