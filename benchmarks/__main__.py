@@ -36,6 +36,8 @@ EXTRA: dict[str, tuple[str, ...]] = {
     "captioning-cuda": ("captioning_cuda",),
     "captioning-curves": ("captioning_curves",),
     "decoding-fuzz": ("decoding_fuzz",),
+    "startup": ("versions", "startup"),
+    "run-cached": ("versions", "run-cached"),
 }
 """Rows that need a GPU or have no other side: run by name only."""
 
