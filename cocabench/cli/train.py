@@ -62,7 +62,7 @@ def train(
     try:
         written = run(made)
     except KeyboardInterrupt:
-        err.print(f"\nstopped; the same command with --resume goes on from {made.checkpoints}", soft_wrap=True)
+        err.print(f"\nstopped; rerun with --resume to continue from {made.checkpoints}", soft_wrap=True)
         raise typer.Exit(130) from None
     out.print(f"{len(written)} checkpoints in {made.checkpoints}", soft_wrap=True)
     quick = " --quick-gelu" if made.settings["force_quick_gelu"] else ""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -260,11 +261,16 @@ class Chance(NamedTuple):
 
 
 class Machine(NamedTuple):
-    """What a run computes on. name: the GPU, or the kind of CPU and its cores; device: torch's name of the kind."""
+    """What a run computes on.
+
+    name: the GPU, or the kind of CPU and its cores; device: torch's name of the kind. java: the Java of the caption
+    metrics, where one was chosen.
+    """
 
     name: str = ""
     threads: int = 1
     device: str = "cpu"
+    java: Path | None = None
 
 
 def unnoted(note: Note) -> None:

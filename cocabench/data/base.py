@@ -22,7 +22,7 @@ class LocalLoader(Spec):
     """A loader whose files lie below --data-root.
 
     path:   the data set's folder (or its file, for tables) below --data-root.
-    source: where the data set can be had, in words; told where it is missing.
+    source: where to get the data set, in words; part of the error if it is missing.
     """
 
     path: str
@@ -33,7 +33,7 @@ class LocalLoader(Spec):
         return Path(self.path).name
 
     def folder(self, root: Path) -> Path:
-        """Return the absolute path of the data set's folder; MissingDataError where there is none."""
+        """Return the absolute path of the data set's folder; MissingDataError if there is none."""
         folder = self.location(root)
         if not folder.is_dir():
             raise self.missing(folder, "no such folder")
@@ -43,7 +43,7 @@ class LocalLoader(Spec):
         return (root.expanduser() / self.path).absolute()
 
     def missing(self, where: Path, got: str, wanted: str = "") -> MissingDataError:
-        """Return the error that says what is not there, how to point at it and where it can be had."""
+        """Return the error that says what is not there, how to point at it and where to get it."""
         fix = f"--data-root DIR or COCABENCH_DATA names the folder that holds {self.path}"
         return MissingDataError(str(where), got, wanted=wanted, fix=f"{fix} ({self.source})" if self.source else fix)
 
@@ -59,17 +59,14 @@ class LocalLoader(Spec):
         return found
 
     def require(self, files: Sequence[Path]) -> None:
-        """MissingDataError that names the first of the files that are not there."""
+        """Raise MissingDataError naming the first few files that do not exist."""
         if lost := absent(files):
             names = some(path.name for path in lost)
             raise self.missing(lost[0].parent, f"{len(lost)} of {len(files)} images missing: {names}")
 
 
-def sound(dataset: Dataset, where: Path, *, texts: bool = False) -> Dataset:
-    """Return the data set; DataError where it is not sound.
-
-    It is not where it is empty, ids repeat, a label has no class, or (texts=True) an image has no caption.
-    """
+def checked(dataset: Dataset, where: Path, *, texts: bool = False) -> Dataset:
+    """Return the data set; DataError if empty, ids repeat, a label has no class, or (texts) an image no caption."""
     if not dataset.examples:
         raise DataError(str(where), "no images", wanted=f"images of the split {dataset.split!r}")
     counts = Counter(example.id for example in dataset.examples)
@@ -84,7 +81,7 @@ def sound(dataset: Dataset, where: Path, *, texts: bool = False) -> Dataset:
 
 
 def check_captioned(dataset: Dataset, what: str) -> None:
-    """DataError where an example has no caption (what: of which kind), or several images to be told apart."""
+    """Raise DataError if an example has no caption (what: of which kind), or several images."""
     if without := next((example.id for example in dataset.examples if not example.texts), None):
         raise DataError(dataset.name, f"no {what} for {without}", wanted="one at least for every image")
     if several := next((example.id for example in dataset.examples if example.others), None):
@@ -115,7 +112,7 @@ def short_ids(paths: Sequence[str]) -> list[str]:
 def fingerprint(dataset: Dataset) -> dict[str, JsonValue]:
     """Return counts, and a hash of ids, texts, labels, domains, negatives and metadata in order.
 
-    The same data gives the same anywhere.
+    The same data gives the same fingerprint on every machine.
     """
     return {
         "images": sum(len(example.images) for example in dataset.examples),
@@ -138,7 +135,7 @@ def _hashed_lines(dataset: Dataset) -> Iterator[str]:
 
 
 def limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
-    """Return limit random examples in their original order, or the data set itself where it has no more.
+    """Return limit random examples in their original order, or the data set itself if it has no more.
 
     The examples with the smallest hash of seed and id are taken: the same everywhere, and a smaller limit gives a
     subset of a larger one. Classes stay as they are.

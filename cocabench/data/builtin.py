@@ -18,7 +18,7 @@ from pydantic import Field
 
 from cocabench.core.errors import MissingDataError
 from cocabench.core.types import Dataset, Example
-from cocabench.data.base import sound
+from cocabench.data.base import checked
 from cocabench.data.images import BytesImage, OnWhiteImage
 from cocabench.specs.spec import Spec
 
@@ -51,21 +51,21 @@ class Emoji(Spec):
     caption_subset: bool = False
 
     def build(self, root: Path, *, download: bool = False) -> Dataset:
-        """Return the chosen emoji. root is not looked at."""
+        """Return the chosen emoji. root is ignored."""
         folder = Path(str(resources.files("cocabench") / "demo" / "data"))
         samples = [sample for sample in _samples(folder) if self._wanted(sample[0])]
         name = "-".join(filter(None, ("emoji", self.group, "caption-subset" if self.caption_subset else "")))
         if self.target == "captions":
             examples = [Example(info["id"], image, tuple(info["captions"])) for info, image in samples]
-            return sound(Dataset(name, "twemoji", examples), folder, texts=True)
+            return checked(Dataset(name, "twemoji", examples), folder, texts=True)
         if self.target == "pairs":
             near = _neighbours({info["name"] for info, _ in samples})
             found = ((info["id"], image, info["name"]) for info, image in samples if info["name"] in near)
             pairs = [Example(key, image, (own,), negatives=((near[own],),)) for key, image, own in found]
-            return sound(Dataset(f"{name}-pairs", "twemoji", pairs), folder, texts=True)
+            return checked(Dataset(f"{name}-pairs", "twemoji", pairs), folder, texts=True)
         classes, labels = _classes([_CLASS_OF[self.target](info) for info, _ in samples])
         examples = [Example(info["id"], image, label=k) for (info, image), k in zip(samples, labels, strict=True)]
-        return sound(Dataset(name, "twemoji", examples, classes, TEMPLATES), folder)
+        return checked(Dataset(name, "twemoji", examples, classes, TEMPLATES), folder)
 
     def _wanted(self, info: dict[str, Any]) -> bool:
         return self.group in (None, info["group"]) and (info["caption_subset"] or not self.caption_subset)
@@ -150,7 +150,7 @@ class Synthetic(Spec):
     seed: int = 0
 
     def build(self, root: Path, *, download: bool = False) -> Dataset:
-        """Return the noise. root is not looked at."""
+        """Return the noise. root is ignored."""
         rng = random.Random(self.seed)
         examples = [
             Example(f"noise-{k}", NoiseImage(self.seed + k, self.size), (" ".join(rng.choices(WORDS, k=self.words)),))

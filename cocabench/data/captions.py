@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from cocabench.core.errors import DataError
 from cocabench.core.types import Dataset, Example, Note
-from cocabench.data.base import LocalLoader, sound
+from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import absent, find_file, read_json, read_lines, some, subfolders
 from cocabench.data.images import FileImage
 from cocabench.data.webdataset import Exported
@@ -54,7 +54,7 @@ class Coco(LocalLoader):
             )
             for image, path in zip(images, paths, strict=True)
         ]
-        return sound(Dataset(self.name, self.split, examples), file, texts=True)
+        return checked(Dataset(self.name, self.split, examples), file, texts=True)
 
 
 def read_annotations(file: Path) -> tuple[list[dict[str, Any]], dict[Any, list[str]]]:
@@ -106,7 +106,7 @@ class Karpathy(Exported):
         self.require(paths)
         texts = [tuple(s["raw"].strip() for s in item["sentences"])[: self.max_captions] for item in items]
         examples = [Example(_karpathy_id(i), FileImage(p), t) for i, p, t in zip(items, paths, texts, strict=True)]
-        return sound(Dataset(self.name, self.split, examples), file, texts=True)
+        return checked(Dataset(self.name, self.split, examples), file, texts=True)
 
     def _annotations(self, folder: Path, root: Path) -> Path:
         names = [self.annotations] if self.annotations else sorted(p.name for p in folder.glob("dataset_*.json"))
@@ -120,7 +120,7 @@ class Karpathy(Exported):
 
 
 def _items_of_split(file: Path, split: str) -> list[dict[str, Any]]:
-    """Return the split's images with their captions; DataError where it has none or the file is another kind."""
+    """Return the split's images with their captions; DataError if it has none or the file is of another kind."""
     content = read_json(file)
     try:
         images = list(content["images"])
@@ -175,7 +175,7 @@ class Flickr8k(Exported):
         examples = [Example(path.stem, FileImage(path), tokens.captions.get(path.name, ())) for path in paths]
         odd = tokens.malformed.items()
         notes = tuple(Note("data", f"{TOKENS}: malformed key {key!r} read as {image}") for key, image in odd)
-        return sound(Dataset(self.name, self.split, examples, notes=notes), file, texts=True)
+        return checked(Dataset(self.name, self.split, examples, notes=notes), file, texts=True)
 
     def _text_file(self, folder: Path, name: str) -> Path:
         if (file := find_file((folder, *subfolders(folder)), name)) is None:

@@ -17,7 +17,7 @@ from unittest import mock
 
 from cocabench.core.errors import DataError, MissingDataError
 from cocabench.core.types import Dataset, Example, ImageSource, Note
-from cocabench.data.base import sound
+from cocabench.data.base import checked
 from cocabench.data.images import FileImage
 from cocabench.data.indexed import Target, located, targets
 from cocabench.data.prompts import class_names, templates
@@ -60,7 +60,7 @@ class ClipBenchmark(Exported):
 
     dataset:  its name there, such as food101; path is the folder that --dataset_root would name. Where what torchvision
               unpacks lies in --data-root itself, which several data sets may share, it is read there.
-    split:    its name of the split; all where it has none (Caltech-101, EuroSAT, SUN397).
+    split:    its name of the split; all if it has none (Caltech-101, EuroSAT, SUN397).
     language: of class names and templates: en, and for some data sets ar, cn, it, jp.
     Without download=True nothing is fetched: shells, subprocesses and sockets are closed while it builds. Images that
     are files are named by their paths and sorted, others numbered in its order. Of its streams (wds/…, vtab/…, tfds/…)
@@ -81,7 +81,7 @@ class ClipBenchmark(Exported):
         return shared if unpacked and not (own / unpacked).exists() and (shared / unpacked).exists() else own
 
     def read(self, root: Path, *, download: bool = False) -> Dataset:
-        """Return the data set; MissingDataError where its files are not there and download is False."""
+        """Return the data set; MissingDataError if its files do not exist and download is False."""
         folder = self.location(root)
         if not download or self._stream:
             self.folder(root)
@@ -92,7 +92,7 @@ class ClipBenchmark(Exported):
         examples = sorted(self._examples(items, folder), key=lambda example: example.id)
         labelled = all(example.label is not None for example in examples)
         shown = (names, texts) if labelled else ((), ())
-        return sound(Dataset(self.dataset, self.split, examples, *shown, notes), folder, texts=not labelled)
+        return checked(Dataset(self.dataset, self.split, examples, *shown, notes), folder, texts=not labelled)
 
     def _examples(self, items: Any, folder: Path) -> list[Example]:
         found = targets(items)
@@ -129,7 +129,7 @@ class ClipBenchmark(Exported):
             _shell_to_stderr(builder) if download else offline(self.missing(folder, "incomplete: it wants to download"))
         )
         try:
-            with guard, contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings(record=True) as told:
+            with guard, contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 make = reader(self.dataset, folder) or partial(builder.build_dataset, self.dataset)
                 items = make(root=str(folder), **chosen)
@@ -139,13 +139,13 @@ class ClipBenchmark(Exported):
             raise self.missing(folder, f"incomplete: {said}", unpacked) from None
         except (AssertionError, ValueError, KeyError) as error:
             raise DataError(f"data.dataset {self.dataset!r}", _first_line(error)) from None
-        texts = dict.fromkeys(str(one.message) for one in told)
+        texts = dict.fromkeys(str(one.message) for one in caught)
         kept = (text for text in texts if self.split != "all" or "split argument ignored" not in text)
         return items, tuple(Note("data", text) for text in kept)
 
 
 def _need_h5py() -> None:
-    """Import it before the ways out are closed: importing it starts a process."""
+    """Import it before processes are blocked: importing it starts one."""
     try:
         import h5py  # noqa: F401
     except ImportError:
@@ -154,7 +154,7 @@ def _need_h5py() -> None:
 
 
 def _check_folders(items: Any, classes: Sequence[str], where: Path) -> None:
-    """DataError where the class folders that number the labels are not as many as the names: all would be shifted."""
+    """Raise DataError if there are more or fewer class folders than names: all labels would be shifted."""
     index = getattr(items, "class_to_idx", None)
     folders = getattr(items, "categories", None) or (set(index.values()) if index else ())
     if classes and folders and len(folders) != len(classes):
@@ -174,7 +174,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def offline(error: MissingDataError) -> Iterator[None]:
-    """Raise the error wherever this process would start another one or open a connection."""
+    """Raise the error if this process would start another one or open a connection."""
 
     def refuse(*args: object, **kwargs: object) -> NoReturn:
         raise error
@@ -192,7 +192,7 @@ def _shell_to_stderr(builder: Any) -> contextlib.AbstractContextManager[Any]:
 
 
 def reader(dataset: str, root: Path) -> Callable[..., Any] | None:
-    """Return what builds the data set in clip-benchmark's place; None where that package does."""
+    """Return what builds the data set in clip-benchmark's place; None if that package does."""
     if dataset == SVHN:
         return svhn
     if dataset == "fer2013" and any((root / "fer2013" / name).is_file() for name in FACES):

@@ -1,4 +1,4 @@
-"""Images with captions to be told apart by a word or two: SugarCrepe, Winoground and sets of their forms."""
+"""Images with captions that differ in a word or two: SugarCrepe, Winoground and sets in their formats."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from cocabench.core.errors import DataError
 from cocabench.core.types import Dataset, Example, ImageSource
-from cocabench.data.base import LocalLoader, sound
+from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import IMAGE_SUFFIXES, find_file, read_json, some
 from cocabench.data.images import BytesImage, FileImage
 from cocabench.data.tables import json_lines
@@ -47,7 +47,7 @@ class SugarCrepe(LocalLoader):
             )
             for name, own in pairs.items()
         ]
-        return sound(Dataset(f"{self.name}/{self.subset}", "test", examples), file, texts=True)
+        return checked(Dataset(f"{self.name}/{self.subset}", "test", examples), file, texts=True)
 
     def _image_folder(self, folder: Path, beside: Path) -> Path:
         usual = [beside / "val2017", *(folder / name for name in IMAGES)]
@@ -98,7 +98,7 @@ class Winoground(LocalLoader):
             raise self.missing(folder, f"neither {self.annotations} nor *.parquet there or in data/, nor *.arrow below")
         examples = [_example(row, number, file, as_image) for number, row in enumerate(rows)]
         self.require([image.path for e in examples for image in e.images if isinstance(image, FileImage)])
-        return sound(Dataset(self.name, "test", examples), file, texts=True)
+        return checked(Dataset(self.name, "test", examples), file, texts=True)
 
     def _in_folder(self, folder: Path) -> AsImage:
         if not folder.is_dir():

@@ -1,4 +1,4 @@
-"""Reads the text files of data sets, whoever made them, and finds what lies in folders."""
+"""Reads the text files of data sets, and finds files in folders."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_json(path: Path) -> Any:
-    """Return a file's JSON value; DataError with line and column where it is none."""
+    """Return a file's JSON value; DataError with line and column if it is not JSON."""
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
@@ -53,7 +53,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def find_file(folders: Iterable[Path], *names: str) -> Path | None:
-    """Return the first existing file of these names, in the order of the folders; None where there is none."""
+    """Return the first existing file of these names, in the order of the folders; None if there is none."""
     return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
 
 
@@ -83,7 +83,7 @@ def images_below(folder: Path) -> list[PurePosixPath]:
 
 
 def is_image(name: str) -> bool:
-    """Tell by its name whether a file is an image. macOS's ``._x.jpg`` are none."""
+    """Tell by its name whether a file is an image. macOS's ``._x.jpg`` are not images."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
@@ -103,7 +103,7 @@ def images_of(ids: Sequence[str], folder: Path, *, names: Mapping[str, str] | No
     """Return the image of every id: the file that names says, else the one whose name is the id.
 
     A name is the path below folder, the file name, the same without its ending, or, of COCO's
-    (COCO_val2014_000000391895.jpg), the number at its end. DataError where an id has no file or several.
+    (COCO_val2014_000000391895.jpg), the number at its end. DataError if an id has no file or several.
     """
     if not folder.is_dir():
         raise MissingDataError(str(folder), "no such folder", wanted="the images of the captions")
@@ -118,7 +118,7 @@ def images_of(ids: Sequence[str], folder: Path, *, names: Mapping[str, str] | No
 
 
 def file_names(annotations: Path) -> dict[str, str]:
-    """Return {image id: file name} where a file of references lists its images as COCO's do; else nothing."""
+    """Return {image id: file name} if a file of references lists its images as COCO's do; else nothing."""
     content = read_json(annotations) if annotations.suffix == ".json" else None
     rows = content.get("images") if isinstance(content, dict) else None
     if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):

@@ -10,7 +10,7 @@ from pydantic import Field
 
 from cocabench.core.errors import DataError
 from cocabench.core.types import Dataset, Example, Note
-from cocabench.data.base import LocalLoader, sound
+from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import find_file, images_below, read_json, some, subfolders
 from cocabench.data.images import CroppedImage, FileImage
 from cocabench.data.prompts import class_names, templates
@@ -43,7 +43,7 @@ class ImageFolder(LocalLoader):
         said = f"{len(empty)} of {len(names)} classes have no images: {some(empty)}"
         notes = (Note("classes_without_images", said),) if empty else ()
         dataset = Dataset(self.name, self.split or "all", examples, tuple(names.values()), notes=notes)
-        return sound(dataset, base)
+        return checked(dataset, base)
 
     def _names(self, top: Path, base: Path) -> dict[str, str]:
         """Return {folder: class name} in the order of the labels; DataError for folders without a class."""
@@ -97,7 +97,7 @@ class ObjectNet(Exported):
         ]
         note = Note("data", f"ObjectNet's border of 2 pixels: {self.crop_border} cropped")
         found = tuple(templates("objectnet"))
-        return sound(Dataset(self.name, "test", examples, tuple(names.values()), found, (note,)), base)
+        return checked(Dataset(self.name, "test", examples, tuple(names.values()), found, (note,)), base)
 
     def _image(self, path: Path) -> FileImage | CroppedImage:
         return CroppedImage(FileImage(path), self.crop_border) if self.crop_border else FileImage(path)

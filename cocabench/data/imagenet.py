@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 
 from cocabench.core.errors import DataError
 from cocabench.core.types import Dataset, Example
-from cocabench.data.base import sound
+from cocabench.data.base import checked
 from cocabench.data.files import find_file, images_below, is_image, read_lines, read_text, some, subfolders
 from cocabench.data.images import FileImage
 from cocabench.data.prompts import class_names, synsets, templates
@@ -54,7 +54,7 @@ class ImageNet(Exported):
         examples.sort(key=lambda example: example.id)
         found = templates(self.synsets)
         dataset = Dataset(self.name, self.split, examples, class_names(self.synsets), tuple(found))
-        return sound(dataset, base)
+        return checked(dataset, base)
 
     def _image_folder(self, top: Path) -> Path:
         """Return the folder of the class folders or of the flat images."""

@@ -1,4 +1,4 @@
-"""Images that are read when they are asked for. Every source can be pickled, and ``str(source)`` says where it lies."""
+"""Images that are read only when opened. Every source can be pickled; ``str(source)`` says where it is."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error, zlib.error,
     Image.DecompressionBombError,
 )  # fmt: skip
-"""What Pillow's decoders raise on files that are truncated or no image."""
+"""What Pillow's decoders raise on files that are truncated or not images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class FileImage:
     path: Path
 
     def open(self) -> Image.Image:
-        """Decode and return the image; MissingDataError where the file is gone, BadImageError where it is none."""
+        """Decode and return the image; MissingDataError if the file is gone, BadImageError if it is not an image."""
         with self._file() as file:
             return _decoded(file, self)
 
@@ -62,7 +62,7 @@ class TarImage:
     size: int
 
     def open(self) -> Image.Image:
-        """Decode and return the image; BadImageError where the tar ends before it does."""
+        """Decode and return the image; BadImageError if the tar ends too early."""
         return _decoded(io.BytesIO(self.identity()), self)
 
     def identity(self) -> bytes:
@@ -156,7 +156,7 @@ class CroppedImage:
 
 @dataclass(frozen=True, slots=True)
 class OnWhiteImage:
-    """A drawing with a transparent ground, laid on white. Dropping alpha instead would show what lies beneath."""
+    """A drawing with a transparent background, laid on white. Dropping alpha would show the colours under it."""
 
     source: ImageSource
 
@@ -185,7 +185,7 @@ def identity(source: ImageSource) -> bytes:
 
 
 def stamp(source: ImageSource) -> str:
-    """Return a text that changes when a source's identity may have; '' where only its content tells."""
+    """Return a text that changes when a source's identity may have; '' if only its content can tell."""
     return source.stamp() if isinstance(source, IdentifiedSource) else ""
 
 
@@ -206,4 +206,4 @@ def _decoded(file: BinaryIO, source: ImageSource) -> Image.Image:
 
 
 def _bad(source: ImageSource, got: str) -> BadImageError:
-    return BadImageError(str(source), got, fix="--skip-bad-images goes on without it")
+    return BadImageError(str(source), got, fix="--skip-bad-images skips it")

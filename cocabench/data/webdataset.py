@@ -13,7 +13,7 @@ import numpy as np
 
 from cocabench.core.errors import DataError, MissingDataError
 from cocabench.core.types import Dataset, Example
-from cocabench.data.base import LocalLoader, sound
+from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import absent, read_lines, read_text, some
 from cocabench.data.images import TarImage
 from cocabench.data.prompts import templates
@@ -47,7 +47,7 @@ class WebDataset(LocalLoader):
         examples = [_example(key, sample, base, captions=retrieval) for key, sample in samples]
         own = tuple(templates(str(found))) if found.is_file() and not retrieval else ()
         dataset = Dataset(self.name, self.split, examples, () if retrieval else classes, own)
-        return sound(dataset, base, texts=retrieval)
+        return checked(dataset, base, texts=retrieval)
 
     def _shards(self, base: Path) -> list[Path]:
         """Return the shards that nshards.txt promises, or without it all, in natural order."""
@@ -139,23 +139,23 @@ def _lines(path: Path) -> tuple[str, ...]:
 class Exported(LocalLoader):
     """A loader of a data set that may also lie below --data-root as a webdataset.
 
-    wds: CLIP_benchmark's name of it as a webdataset: vtab/pets for its wds/vtab/pets; '' where it has none. Its folder
-         (wds_vtab-pets, DataComp's wds_vtab-pets_test, or wds/vtab/pets, all also without vtab) is read where path is
-         not there, and path itself where it holds shards. Class names are the folder's, so that they fit its labels;
+    wds: CLIP_benchmark's name of it as a webdataset: vtab/pets for its wds/vtab/pets; '' if it has none. Its folder
+         (wds_vtab-pets, DataComp's wds_vtab-pets_test, or wds/vtab/pets, all also without vtab) is read if path does
+         not exist, and path itself if it holds shards. Class names are the folder's, so that they fit its labels;
          its split is the loader's own, under CLIP_benchmark's name.
     """
 
     wds: str = ""
 
     def build(self, root: Path, *, download: bool = False) -> Dataset:
-        """Return the data set, from its own files or its webdataset; MissingDataError where neither is there."""
+        """Return the data set, from its own files or its webdataset; MissingDataError if neither exists."""
         if (place := self._webdataset(root)) is None:
             return self.read(root, download=download)
         shards = WebDataset(path=place, split=self.exported_split, source=self.source)
         return replace(shards.build(root), name=self.name)
 
     def read(self, root: Path, *, download: bool = False) -> Dataset:
-        """Return the data set from its own files; MissingDataError where they are not there."""
+        """Return the data set from its own files; MissingDataError if they do not exist."""
         raise NotImplementedError
 
     def missing(self, where: Path, got: str, wanted: str = "") -> MissingDataError:
@@ -171,7 +171,7 @@ class Exported(LocalLoader):
         return str(getattr(self, "split", "test"))
 
     def _webdataset(self, root: Path) -> str | None:
-        """Return the folder below root that holds the set's webdataset; None where its own files are to be read."""
+        """Return the folder below root that holds the set's webdataset; None if its own files are to be read."""
         if not self.wds:
             return None
         if self.location(root).exists():

@@ -158,7 +158,7 @@ class Kind(Spec):
         """Return the metrics that are measured; of data that are not read yet (None), those that any may have."""
         return [one for one in self.declared if isinstance(one, Metric)]
 
-    def unavailable(self) -> dict[str, str]:
+    def unavailable(self, machine: Machine) -> dict[str, str]:
         """Return {metric: reason and remedy} for the metrics that cannot run on this machine."""
         return {}
 

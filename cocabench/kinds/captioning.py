@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Annotated, Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,37 +32,9 @@ from cocabench.data.base import check_captioned
 from cocabench.kinds.base import Kind
 from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Part, Presentation, TableSpec, View
 from cocabench.metrics.base import Metric, Samples
+from cocabench.specs.decoding import OPTIONS, UNREAD, DecodingOptions
 
 Columns = dict[str, NDArray[np.generic]]
-
-OPTIONS = (
-    "decoding",
-    "generation_type",
-    "num_beams",
-    "num_beam_groups",
-    "seq_len",
-    "min_seq_len",
-    "top_k",
-    "top_p",
-    "temperature",
-    "repetition_penalty",
-    "diversity_penalty",
-    "length_penalty",
-    "seed",
-)
-"""The fields that say how captions are decoded, under upstream's names."""
-
-_BEAMS = ("decoding", "num_beams", "num_beam_groups", "diversity_penalty", "length_penalty")
-UNREAD = {
-    "beam_search": ("top_k", "top_p", "temperature", "seed"),
-    "greedy": (*_BEAMS, "top_k", "top_p", "temperature", "seed"),
-    "top_k": (*_BEAMS, "top_p"),
-    "top_p": (*_BEAMS, "top_k"),
-}
-"""Options that a way of generating does not read: they move no number and are no part of a signature."""
-
-Positive = Annotated[int, Field(ge=1, strict=True)]
-
 
 SCORES = ("CIDEr", "SPICE", "METEOR", "ROUGE-L", "BLEU@4")
 """By the first of these that was measured, captions are told apart in a gallery; all of them are printed there."""
@@ -82,12 +54,11 @@ def _own(names: Iterable[str]) -> tuple[Column, ...]:
     return tuple(Column(name, "float", "The metric of this caption alone") for name in names)
 
 
-class Captioning(Kind):
+class Captioning(DecodingOptions, Kind):
     """Write a caption per image and compare it with people's.
 
     metrics: names of caption metrics; SPICE brings its sub-scores. clipscore_model: the model string of the contrastive
-    model that CLIPScore and RefCLIPScore score with. The other fields are the decoder's, with the names and defaults of
-    open_clip's CoCa.generate; decoding = "legacy" gives its captions, "logprob" a beam search over log-probabilities.
+    model that CLIPScore and RefCLIPScore score with. The other fields are the decoder's (`specs.decoding`).
     prompt: the first words of every caption, which are scored with it.
     """
 
@@ -148,19 +119,6 @@ class Captioning(Kind):
 
     metric_names: tuple[str, ...] = Field(default=captions.NAMES, alias="metrics")
     clipscore_model: str = ""
-    decoding: Literal["legacy", "logprob"] = "legacy"
-    generation_type: Literal["beam_search", "greedy", "top_k", "top_p"] = "beam_search"
-    num_beams: Positive = 6
-    num_beam_groups: Positive = 3
-    seq_len: Positive = 30
-    min_seq_len: Annotated[int, Field(ge=0)] = 5
-    top_k: Positive = 1
-    top_p: Annotated[float, Field(gt=0, le=1)] = 0.1
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
-    diversity_penalty: Annotated[float, Field(ge=0)] = 0.0
-    length_penalty: float = 1.0
-    seed: int = 0
     prompt: str = ""
 
     @field_validator("metric_names")
@@ -212,8 +170,8 @@ class Captioning(Kind):
         inside = (metric.on(domain) for domain in domains for metric in overall)
         return (*overall, *inside, *captions.declared(captions.HEALTH))
 
-    def unavailable(self) -> dict[str, str]:
-        return captions.unavailable([metric.name for metric in captions.declared(self.metric_names)])
+    def unavailable(self, machine: Machine) -> dict[str, str]:
+        return captions.unavailable([metric.name for metric in captions.declared(self.metric_names)], java=machine.java)
 
     def sample_notes(self, data: Dataset, samples: Samples) -> Iterable[Note]:
         return health.notes(samples)
@@ -236,8 +194,9 @@ class Captioning(Kind):
 
     def _captions(self, model: Model, data: Dataset, context: Context) -> tuple[Captions, list[Example]]:
         """Return the captions and the examples that they are of; the references are worked on meanwhile."""
-        names, references = self._able(), [example.texts for example in data.examples]
-        meanwhile = captions.preparing(references, names, cache=context.cache) if names else nullcontext()
+        names, references = self._able(context), [example.texts for example in data.examples]
+        java, cache = context.machine.java, context.cache
+        meanwhile = captions.preparing(references, names, java=java, cache=cache) if names else nullcontext()
         with meanwhile:
             images = [example.image for example in data.examples]
             options = {name: getattr(self, name) for name in OPTIONS}
@@ -247,16 +206,16 @@ class Captioning(Kind):
     def _by_model(self) -> list[str]:
         return [name for name in self.metric_names if name in captions.MODEL_BASED]
 
-    def _able(self) -> list[str]:
+    def _able(self, context: Context) -> list[str]:
         """Return the metrics of words that can run on this machine."""
-        missing = self.unavailable().keys() | captions.MODEL_BASED
+        missing = self.unavailable(context.machine).keys() | captions.MODEL_BASED
         return [name for name in self.metric_names if name not in missing]
 
     def _by_words(
         self, texts: Sequence[str], examples: Sequence[Example], corpus: Sequence[Example], context: Context
     ) -> Columns:
         """Return the metrics' columns; the CIDEr of a domain (``cider_in_domain``) is with its own frequencies."""
-        if not (names := self._able()):
+        if not (names := self._able(context)):
             return {}
         columns = _scored(texts, examples, names, corpus, context)
         domains = {e.domain for e in examples} - {""}
@@ -282,7 +241,8 @@ def _scored(
     """Score captions against their references; CIDEr's document frequencies are those of the whole corpus."""
     more = [e.texts for e in corpus] if len(corpus) > len(examples) else None
     references = [e.texts for e in examples]
-    return captions.statistics(texts, references, names, corpus=more, cache=context.cache)
+    java, cache = context.machine.java, context.cache
+    return captions.statistics(texts, references, names, corpus=more, java=java, cache=cache)
 
 
 def clip_scores(

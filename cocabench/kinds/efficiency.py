@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, JsonValue
@@ -19,10 +19,10 @@ from cocabench.core.types import (
     Workload,
 )
 from cocabench.kinds.base import Kind
-from cocabench.kinds.captioning import OPTIONS, Captioning
 from cocabench.kinds.shown import Column, Part, Presentation
 from cocabench.metrics.base import UNKNOWN, Interval, Metric, Samples
 from cocabench.metrics.statistics import Whole
+from cocabench.specs.decoding import DEFAULTS
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 
@@ -132,5 +132,4 @@ class Efficiency(Kind):
 
 def _decoding() -> dict[str, Any]:
     """Return how captions are decoded for timing: the defaults of captioning, to the full length."""
-    options: Mapping[str, Any] = {name: getattr(Captioning(), name) for name in OPTIONS}
-    return {**options, "min_seq_len": options["seq_len"] - 1}
+    return {**DEFAULTS.model_dump(), "min_seq_len": DEFAULTS.seq_len - 1}

@@ -124,12 +124,16 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Hardest:
-    """The groups of rows of equal ``by`` with the lowest mean of a metric. ``{n}`` in the title: how many are shown."""
+    """The groups of rows of equal ``by`` with the lowest mean of a metric. ``{n}`` in the title: how many are shown.
+
+    heading: of the column of groups.
+    """
 
     name: str
     title: str
     metric: str
     by: str
+    heading: str = "class"
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,8 @@ from typing import NamedTuple
 
 from cocabench.core.formatting import plural
 from cocabench.core.types import Record
-from cocabench.report.content import Report, plain
+from cocabench.kinds import find
+from cocabench.report.content import Report, in_words, plain
 from cocabench.report.grid import Entry, of_estimate
 from cocabench.results import published as publications
 from cocabench.results.epochs import epoch_of
@@ -56,7 +57,7 @@ def cards(report: Report) -> list[Card]:
 def _is_coca(report: Report, model: str) -> bool:
     mine = [r for r in report.records if r.model == model]
     named = plain(model).rpartition("/")[2].startswith("coca_")
-    return named or any(r.evaluator == "captioning" or "text_decoder" in r.parameters for r in mine)
+    return named or any(_generative(r) or "text_decoder" in r.parameters for r in mine)
 
 
 def _card(report: Report, model: str) -> Card:
@@ -75,7 +76,7 @@ def _card(report: Report, model: str) -> Card:
 
 def _generative(record: Record) -> bool:
     """Tell whether the decoder made a number: it wrote captions, or said how likely given ones are."""
-    return record.evaluator == "captioning" or "likelihood" in str(record.signature.protocol.get("scoring"))
+    return find(record.evaluator).decodes(record.signature.protocol)
 
 
 def _summary(report: Report, records: Sequence[Record]) -> Iterator[Shown]:
@@ -86,7 +87,7 @@ def _summary(report: Report, records: Sequence[Record]) -> Iterator[Shown]:
         known = [value for value in values if value is not None]
         if len(mine) > MANY and len(known) == len(mine):
             mean = sum(known) / len(known)
-            yield Shown(f"{len(mine)} {kind} tasks", "mean", Entry(f"{mean:.1f}", value=mean))
+            yield Shown(f"{len(mine)} {in_words(kind)} tasks", "mean", Entry(f"{mean:.1f}", value=mean))
         else:
             yield from (_shown(report, r) for r in mine)
 

@@ -13,12 +13,10 @@ import pandas as pd
 from cocabench.core.errors import ResultsError
 from cocabench.core.signature import digest
 from cocabench.core.types import Record
+from cocabench.kinds import find
 from cocabench.results import published as publications
 from cocabench.results.compare import Comparison, Evidence, choose, compare
 from cocabench.results.store import RecordSet, read_samples, samples_path
-
-EFFICIENCY = "efficiency"
-"""The evaluator whose Records are costs and no scores."""
 
 MOST_TESTED = 5
 """Models of which every pair is tested, and every metric; of more, each against the first on the primary metrics."""
@@ -94,8 +92,8 @@ def gather(
     """
     found = _joined(results, publications.as_records(published) if published else [])
     chosen, left_out = choose(found)
-    costs = tuple(r for r in chosen if r.evaluator == EFFICIENCY and (not models or r.model in models))
-    records = tuple(r for r in chosen if r.evaluator != EFFICIENCY)
+    costs = tuple(r for r in chosen if find(r.evaluator).shown.costs and (not models or r.model in models))
+    records = tuple(r for r in chosen if not find(r.evaluator).shown.costs)
     if not records:
         raise ResultsError("report", "no Records, and no published model named", fix="name a results folder")
     evidence, names = Evidence(found), models or _order(records, baseline)
@@ -120,3 +118,9 @@ def _joined(results: Iterable[Record], more: Sequence[Record]) -> RecordSet:
 def plain(model: str) -> str:
     """Return a model's name without what tells it apart in this report: its source, the mark of published numbers."""
     return re.sub(r" \[[^\]]*\]$", "", model.removesuffix(publications.SUFFIX))
+
+
+def in_words(kind: str) -> str:
+    """Return a kind's title as it stands inside a sentence."""
+    title = find(kind).title()
+    return title if title[:2].isupper() else f"{title[:1].lower()}{title[1:]}"

@@ -51,7 +51,8 @@ def scores(pair: Pair, first: Style, second: Style) -> Figure:
     The second model's marks are a little lower, so that equal scores hide nothing; the better number is bold.
     """
     rows = sorted(pair.rows, key=lambda row: row.first.value)
-    unit = "score, %" if all(row.metric == "acc1" for row in rows) else "score, % (acc1 unless named)"
+    unnamed = "" if not any(row.named for row in rows) else next((row.metric for row in rows if not row.named), "")
+    unit = f"score, % ({unnamed} unless named)" if unnamed else "score, %"
     words = Words(f"Zero-shot {pair.kind}: two models on {plural(len(rows), 'task')}", pair.about, unit)
     figure, axes = _canvas(rows, words, right=1.35)
     axes.hlines(range(len(rows)), 0, 1, transform=axes.get_yaxis_transform(), color=RULE, linewidth=0.6, zorder=0)
@@ -83,7 +84,7 @@ def differences(pair: Pair, first: Style, second: Style) -> Figure:
     room = 0.13 * (max([*ends, 0]) - min([*ends, 0])) or 1
     for y, row in enumerate(rows):
         gap, style = row.gap, first if row.gap.value > 0 else second
-        opaque = PALE_OPACITY if row.finding.startswith("no ") else 1.0
+        opaque = PALE_OPACITY if row.pale else 1.0
         axes.barh(y, gap.value, height=0.66, color=style.light, alpha=opaque, zorder=2)
         if gap.low is not None and gap.high is not None:
             axes.plot([gap.low, gap.high], [y, y], color=INK, linewidth=1.2, zorder=3)

@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
@@ -16,16 +17,20 @@ from markupsafe import Markup, escape
 
 from cocabench.core import __version__
 from cocabench.core.formatting import signed
+from cocabench.kinds import find
 from cocabench.report import cards, leaderboard, methods
 from cocabench.report.content import Report
 from cocabench.report.grid import Table, by_task, notes_of
 from cocabench.report.headline import headline
 from cocabench.report.methods import Made
-from cocabench.report.pair import Pair, layout
+from cocabench.report.pair import Pair, PairRow, layout
 from cocabench.report.plots import Plot
 from cocabench.report.samples import Look
 from cocabench.report.series import MARKS, Style, css
-from cocabench.results.compare import published_by
+from cocabench.results.compare import Difference, Finding, published_by
+
+FINDINGS = [f"{Difference(0.0, finding=one).mark} {one}".strip() for one in list(Finding)[:3]]
+"""What the test of two models says in words: the first is better, the second, no difference found."""
 
 MODELS_SHOWN_AT_FIRST = 8
 """Models that are shown at first beside the leaderboard, its first ones; the others are chosen on the page."""
@@ -95,7 +100,7 @@ def render(
     )
 
 
-class Kind(NamedTuple):
+class Section(NamedTuple):
     """A kind of task with a section of its own: the section's id and heading."""
 
     id: str
@@ -103,7 +108,7 @@ class Kind(NamedTuple):
     tables: tuple[Table, ...]
 
 
-def _kinds(report: Report, tables: Mapping[str, Table]) -> list[Kind]:
+def _kinds(report: Report, tables: Mapping[str, Table]) -> list[Section]:
     """Return the sections of kinds of tasks, their tables by task where there are many models."""
     found: dict[str, list[Table]] = {}
     for table in tables.values():
@@ -111,11 +116,11 @@ def _kinds(report: Report, tables: Mapping[str, Table]) -> list[Kind]:
             found.setdefault(table.section, []).append(
                 by_task(table) if len(report.models) > MAX_MODELS_IN_LINES else table
             )
-    return [Kind(slug(name), name.replace("_", " ").capitalize(), tuple(made)) for name, made in found.items()]
+    return [Section(slug(name), find(name).title(), tuple(made)) for name, made in found.items()]
 
 
 def _sections(
-    tables: Mapping[str, Table], kinds: Sequence[Kind], *, pairs: bool, cards: bool, looks: bool
+    tables: Mapping[str, Table], kinds: Sequence[Section], *, pairs: bool, cards: bool, looks: bool
 ) -> list[tuple[str, str]]:
     """Return (id, name) of the sections that the page has."""
     there = [
@@ -156,6 +161,8 @@ def page_data(
     return {
         "models": _models(report, palette),
         "records": _records(made),
+        "kinds": _figure_flags(report),
+        "findings": FINDINGS,
         "pairs": _pairs(report, pairs),
         "images": images,
     }
@@ -195,6 +202,12 @@ def _records(made: Sequence[Made]) -> dict[str, Any]:
     }
 
 
+def _figure_flags(report: Report) -> dict[str, Any]:
+    """Return {kind of task: how it stands in Figure 1, null where it does not}, for pairs that the script makes."""
+    names = dict.fromkeys(r.evaluator for r in report.records)
+    return {name: asdict(figure) if (figure := find(name).shown.figure) else None for name in names}
+
+
 def _short(value: float | None) -> float | None:
     """Return a number with more digits than the page shows, and fewer than it would take."""
     return None if value is None else float(f"{value:.7g}")
@@ -207,10 +220,16 @@ def _pairs(report: Report, pairs: Sequence[Pair]) -> dict[str, Any]:
         f"{position[pair.first]}-{position[pair.second]}": {
             "kind": pair.kind,
             "about": pair.about,
-            "rows": [[row.label, *map(_rounded, (row.first, row.second, row.gap)), row.finding] for row in pair.rows],
+            "rows": [_figure_row(row) for row in pair.rows],
         }
         for pair in pairs
     }
+
+
+def _figure_row(row: PairRow) -> list[Any]:
+    """Return a row of Figure 1: label, scores, difference, which of FINDINGS, and what stands behind that (p = …)."""
+    said = FINDINGS[number] if (number := list(Finding).index(row.finding)) < len(FINDINGS) else ""
+    return [row.label, *map(_rounded, (row.first, row.second, row.gap)), number, row.words.removeprefix(said)]
 
 
 def _rounded(numbers: Sequence[float | None]) -> list[float | None]:

@@ -10,25 +10,41 @@ from typing import NamedTuple
 
 from cocabench.core.formatting import plural, points
 from cocabench.core.types import Estimate, MetricInfo
-from cocabench.report.content import MOST_TESTED, Report
+from cocabench.kinds import find
+from cocabench.kinds.shown import Figure as ShownFigure
+from cocabench.report.content import MOST_TESTED, Report, in_words
 from cocabench.report.series import Score
 from cocabench.results import published as publications
-from cocabench.results.compare import Comparison, Row, compare, notes
+from cocabench.results.compare import Comparison, Finding, Row, compare, notes
 
 
 class PairRow(NamedTuple):
-    """One task of two models: their scores, first minus second, and what the test says."""
+    """One task of two models: their scores, first minus second, and what the test says, as a Finding and in words.
+
+    unnamed: the metric that goes without saying in the figure.
+    """
 
     task: str
     metric: str
     first: Score
     second: Score
     gap: Score
-    finding: str
+    finding: Finding
+    words: str
+    unnamed: str = ""
 
     @property
     def label(self) -> str:
-        return self.task if self.metric == "acc1" else f"{self.task} ({self.metric})"
+        return f"{self.task} ({self.metric})" if self.named else self.task
+
+    @property
+    def named(self) -> bool:
+        return self.metric != self.unnamed
+
+    @property
+    def pale(self) -> bool:
+        """Whether the test found nothing."""
+        return self.finding is Finding.NOTHING
 
 
 class Pair(NamedTuple):
@@ -81,12 +97,17 @@ def _side(comparison: Comparison, side: int) -> list[Row]:
 
 
 def _of(report: Report, found: Sequence[Row], first: str, second: str) -> Pair | None:
-    rows = [row for row in found if row.difference and row.info.unit == "fraction"]
-    kind = "classification" if any(row.evaluator == "classification" for row in rows) else ""
-    shown = [row for row in rows if not kind or row.evaluator == kind]
+    rows = [row for row in found if row.difference and row.info.unit == "fraction" and _figure(row)]
+    alone = next((row.evaluator for row in rows if (figure := _figure(row)) and figure.alone), "")
+    shown = [row for row in rows if not alone or row.evaluator == alone]
     if not shown:
         return None
-    return Pair(first, second, tuple(map(_row, shown)), kind or "shared", _about(report, shown, (first, second)))
+    kind = in_words(alone) if alone else "shared"
+    return Pair(first, second, tuple(map(_row, shown)), kind, _about(report, shown, (first, second)))
+
+
+def _figure(row: Row) -> ShownFigure | None:
+    return find(row.evaluator).shown.figure
 
 
 def _row(row: Row) -> PairRow:
@@ -95,7 +116,9 @@ def _row(row: Row) -> PairRow:
     first, second = (score_of(cell.estimate, row.info) for cell in row.cells)
     assert first is not None, "a row with a difference has both numbers"
     assert second is not None, "a row with a difference has both numbers"
-    return PairRow(row.task, row.metric, first, second, Score(gap.value, gap.low, gap.high), row.verdict)
+    figure, difference = _figure(row), Score(gap.value, gap.low, gap.high)
+    unnamed = figure.unnamed if figure else ""
+    return PairRow(row.task, row.metric, first, second, difference, row.finding, row.verdict, unnamed)
 
 
 def score_of(estimate: Estimate | None, info: MetricInfo) -> Score | None:

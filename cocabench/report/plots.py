@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from cocabench.core.signature import digest
+from cocabench.kinds import find
 from cocabench.report.content import Report
 from cocabench.report.costs import Cost, front
 from cocabench.report.leaderboard import standing_means
@@ -93,7 +94,7 @@ def _groups(report: Report, palette: Mapping[str, Style]) -> Iterator[Plot]:
 
 def _pareto(report: Report, costs: Sequence[Cost], palette: Mapping[str, Style]) -> Iterator[Plot]:
     means = standing_means(report)
-    for kind, quality in ((kind, means[kind]) for kind in in_order(means)):
+    for kind, quality in ((kind, means[kind]) for kind in in_order(means) if find(kind).declared):
         for name, (field, label) in COSTS.items():
             known = [(c.model, getattr(c, field), quality.get(c.model)) for c in costs]
             yield from _front(kind, name, label, [(m, x, y) for m, x, y in known if x and y], palette)
@@ -111,7 +112,7 @@ def _front(
     points = tuple(Point(m.removesuffix(SUFFIX), x, y, i in best, palette[m]) for i, (m, x, y) in enumerate(known))
     named = ", ".join(f"{p.model} ({p.x:,.4g}; {p.y.value:.1f})" for p in points if p.front)
     cost = label.removesuffix(" (logarithmic)")
-    alt, title = f"Pareto front of {kind} against {cost}: {named}.", f"{kind.capitalize()} against {cost}"
+    alt, title = f"Pareto front of {kind} against {cost}: {named}.", f"{find(kind).title()} against {cost}"
     yield Plot(f"pareto_{kind}_{name}", title, alt, "pareto", (points, label, f"{kind}, mean"))
 
 

@@ -14,10 +14,11 @@ import numpy as np
 import pandas as pd
 
 from cocabench.core.types import Record
-from cocabench.report import closer, gallery
-from cocabench.report.answers import SHOWN
+from cocabench.kinds import find
+from cocabench.kinds.base import Kind
+from cocabench.report import galleries
 from cocabench.report.content import Report
-from cocabench.report.gallery import Gallery, Item, outcomes
+from cocabench.report.galleries import MAX_CHOICES, Gallery, Item
 from cocabench.report.grid import Table
 from cocabench.results.compare import Row
 from cocabench.results.store import read_thumbnails
@@ -84,21 +85,21 @@ def _look(
 ) -> tuple[Look, Path | None]:
     """Return a look at a task, and the file of its thumbnails."""
     file = next((file for r in records.values() if (file := report.thumbnails(r))), None)
-    roles = roles_of(report, row, records)
+    kind, roles = find(row.evaluator), roles_of(report, row, records)
     models = order(report, row, roles, records)[: most.models]
     whole = {model: report.samples(records[model]) for model in models[:MODELS_IN_BREAKDOWNS]}
-    images = gallery.pool(whole[models[0]], thumbnails.ids(file))
+    images = galleries.pool(whole[models[0]], thumbnails.ids(file))
     samples = {model: report.samples(records[model], images=images) for model in models}
-    shown = gallery.galleries(samples, thumbnails.ids(file), most.items)
+    shown = galleries.galleries(kind, samples, thumbnails.ids(file), most.items)
     items = [item for found in shown for item in found.examples]
     pictures = {item.picture: key for item in items if (key := thumbnails.add(file, item.picture))}
-    made = tuple(closer.tables(row.task, whole))
+    made = tuple(galleries.breakdowns(kind, row.task, whole))
     return Look(row.task, tuple(models), roles, made, tuple(shown), pictures), file
 
 
 def _add_neighbours(found: Sequence[tuple[Look, Path | None]], thumbnails: Thumbnails) -> None:
     """Give the places that are left to the images that models took for the right ones, nearest first."""
-    for turn in range(SHOWN):
+    for turn in range(MAX_CHOICES):
         for look, file in found:
             for item in (item for part in look.galleries for item in part.examples):
                 for name in _neighbours(item, turn):
@@ -118,9 +119,9 @@ def roles_of(report: Report, row: Row, records: Mapping[str, Record]) -> dict[st
     ranked = [model for model in _ranked(report, row, records) if _value(report, row, model) > -math.inf]
     if len(ranked) < 3:
         return {}
-    best, *between, worst = ranked
+    kind, (best, *between, worst) = find(row.evaluator), ranked
     samples = report.evidence.samples(records[best])
-    better = {model: _better(report.evidence.samples(records[model]), samples) for model in between}
+    better = {model: _better(kind, report.evidence.samples(records[model]), samples) for model in between}
     unlike = max(between, key=lambda model: better[model])
     return {best: BEST, **({unlike: UNLIKE} if better[unlike] else {}), worst: WORST}
 
@@ -148,11 +149,11 @@ def _value(report: Report, row: Row, model: str) -> float:
     return estimate.value if row.info.higher_is_better else -estimate.value
 
 
-def _better(one: pd.DataFrame, best: pd.DataFrame) -> float:
+def _better(kind: type[Kind], one: pd.DataFrame, best: pd.DataFrame) -> float:
     """Return the share of samples on which one does better than the best; 0 where they are not the same samples."""
     if not np.array_equal(one["id"], best["id"]):
         return 0.0
-    mine, theirs = outcomes(one), outcomes(best)
+    mine, theirs = galleries.outcomes(kind, one), galleries.outcomes(kind, best)
     return float(np.mean(mine > theirs)) if len(mine) == len(theirs) > 0 else 0.0
 
 

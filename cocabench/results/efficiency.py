@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cocabench.core.signature import protocol_differences
 from cocabench.core.types import Record
+from cocabench.kinds import find
 
 DOCUMENTED_SPEED, DOCUMENTED_MEMORY = 0.6, 1.4
 """Of coca_ViT-L-14 against ViT-L-14 in training: open_clip's documentation of CoCa."""
@@ -36,7 +37,7 @@ def training_costs(records: Iterable[Record]) -> list[TrainingCost]:
 
     Both in the same way: protocol parts (machine, threads, batch) and precision are equal.
     """
-    measured = [record for record in records if record.evaluator == "efficiency"]
+    measured = [record for record in records if find(record.evaluator).shown.costs]
     return [_cost(coca, clip) for coca in measured if (clip := _clip_of(coca, measured)) is not None]
 
 

@@ -9,6 +9,8 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from cocabench.core.types import Record
+from cocabench.kinds import find
+from cocabench.kinds.base import Kind
 
 PARTS: Mapping[str, str] = {
     "task": "the task",
@@ -21,22 +23,6 @@ PARTS: Mapping[str, str] = {
     "data.hash": "ids, texts, labels, domains and negatives, in order",
     "standard": "whether the counts are those of the standard protocol",
     "limit": "a random subset of so many images (--limit)",
-    "classes": "classes told apart",
-    "prompts": "class names with their prompts",
-    "multilabel": "an image may have several classes",
-    "scoring": "what an image and a caption are scored by: features or the caption's likelihood",
-    "document_frequencies": "the references that CIDEr's document frequencies come from",
-    "decoding.decoding": "beam scores: legacy are open_clip's raw logits, logprob log-probabilities",
-    "decoding.generation_type": "how captions are generated",
-    "decoding.num_beams": "beams",
-    "decoding.num_beam_groups": "groups of beams",
-    "decoding.prompt": "the first words of every caption",
-    "decoding.seq_len": "longest caption, in tokens",
-    "decoding.min_seq_len": "shortest caption, in tokens",
-    "machine": "that times were taken on",
-    "threads": "of the processor",
-    "batch_size": "samples encoded at once",
-    "train_batch_size": "samples of a training step",
     "published": "read from a publication: its protocol is not recorded",
     "imported": "read from another program's file: only a part of the protocol is known",
     "id": "the model as it was named",
@@ -52,7 +38,7 @@ PARTS: Mapping[str, str] = {
     "packages.torch": "computes",
     "packages.torchvision": "transforms images",
 }
-"""What each leaf of a signature is. Leaves that plugins add stand as they are."""
+"""What each leaf of a signature is that any kind of task may have; a kind says what its own are."""
 
 _ENVIRONMENT = {"interval_seed": "--seed, of the resampling behind some intervals; it moves no value"}
 
@@ -76,26 +62,18 @@ class Explanation(NamedTuple):
 def explain(record: Record) -> Explanation:
     """Return every leaf of a Record's signature in words."""
     environment = tuple(Part(name, value, _ENVIRONMENT.get(name, "")) for name, value in record.environment.items())
-    return Explanation(_parts(record.signature.protocol), _parts(record.signature.model), environment)
+    kind, signature = find(record.evaluator), record.signature
+    return Explanation(_parts(signature.protocol, kind), _parts(signature.model, kind), environment)
 
 
-def _parts(tree: Mapping[str, JsonValue], prefix: str = "") -> tuple[Part, ...]:
+def _parts(tree: Mapping[str, JsonValue], kind: type[Kind], prefix: str = "") -> tuple[Part, ...]:
     found: list[Part] = []
     for key, value in tree.items():
         name = f"{prefix}{key}"
         if isinstance(value, dict):
-            found += _parts(value, f"{name}.")
+            found += _parts(value, kind, f"{name}.")
         else:
             text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-            found.append(Part(name, text or "none", PARTS.get(name, _by_group(name))))
+            own = kind.part(name)
+            found.append(Part(name, text or "none", PARTS.get(name) or (own.words if own else "")))
     return tuple(found)
-
-
-def _by_group(name: str) -> str:
-    """Return words for the leaves of groups whose keys are open."""
-    groups = {
-        "caption_metrics": "definition of this caption metric",
-        "decoding": "option of the decoder",
-        "scorer": "of the model that CLIPScore scores with",
-    }
-    return groups.get(name.partition(".")[0], "")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from cocabench.core.errors import CocabenchError
 from cocabench.core.types import Dataset, Machine, Record
 from cocabench.results.published import Expected
-from cocabench.results.published.causes import Table
+from cocabench.results.published.check import Table
 from cocabench.specs.registry import all_tasks
 from cocabench.specs.spec import WeightsKind, parse_model
 

@@ -35,7 +35,8 @@ def measure(
     assert job.signature, "a ready job has a signature"
     kind, dataset, spec, metrics = job.task.kind, job.data.dataset, job.task.spec, job.data.metrics
     told: list[Note] = []
-    context = Context(progress, told.append, beside or {}, job.data.further, machine_of(hardware.device), cache)
+    machine = machine_of(hardware.device)._replace(java=settings.java)
+    context = Context(progress, told.append, beside or {}, job.data.further, machine, cache)
     start = time.perf_counter()
     samples = stack(kind.score(model, dataset, context))
     seconds = time.perf_counter() - start

@@ -90,7 +90,8 @@ class Plan:
         """Return the plan as JSON, its paths absolute, so that it can be run from any folder."""
         own = self.settings
         output, cache = (None if path is None else _absolute(path) for path in (own.output, own.cache))
-        settings = replace(own, data_root=_absolute(own.data_root), output=output, cache=cache)
+        java = _absolute(own.java) if own.java and own.java.exists() else own.java  # else a command's name
+        settings = replace(own, data_root=_absolute(own.data_root), output=output, cache=cache, java=java)
         return _PLANS.dump_json(replace(self, settings=settings), indent=1).decode()
 
     @classmethod

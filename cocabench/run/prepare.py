@@ -30,7 +30,7 @@ class Settings:
 
     output: None keeps no results. cache: the folder of the cache's spaces; None keeps them for one run only.
     device, precision, batch_size, workers, compile: as ``models.hardware.hardware`` takes them. quick_gelu: for every
-    checkpoint file, None: as its architecture says.
+    checkpoint file, None: as its architecture says. java: of the caption metrics; None: the first suitable one.
     """
 
     data_root: Path = Path("data")
@@ -47,6 +47,7 @@ class Settings:
     workers: int | None = None
     compile: bool = False
     quick_gelu: bool | None = None
+    java: Path | None = None
 
     def hardware(self) -> Hardware:
         """Return where and how to compute on this machine; UsageError for a device that is not here."""
@@ -128,7 +129,7 @@ def prepare(
         **({EXTRA_DATA: {key: fingerprint(data) for key, data in further.items()}} if further else {}),
         **{key: one.identity for key, one in beside.items()},
     }
-    missing = kind.unavailable()
+    missing = kind.unavailable(machine._replace(java=settings.java))
     metrics = kind.metrics(dataset)
     missing |= {m.name: one.problem for m in metrics if (one := beside.get(m.model)) is not None and one.problem}
     return Data(

@@ -117,7 +117,7 @@ def write_shards(
     until then it is FOLDER.partial, in which an interrupted export goes on.
     """
     if folder.exists():
-        raise UsageError(str(folder), "is there already", fix="choose another --output, or remove it")
+        raise UsageError(str(folder), "already exists", fix="choose another --output, or remove it")
     pairs = [(i, text) for i, example in enumerate(dataset.examples) for text in example.texts]
     random.Random(seed).shuffle(pairs)
     parts = [pairs[start : start + samples] for start in range(0, len(pairs), samples)]
@@ -186,7 +186,7 @@ def encoded(source: ImageSource) -> Encoded:
 
 
 def extracted(example: Example, folder: Path) -> Path:
-    """Return the file of an example's image below folder, written unless it is there already."""
+    """Return the file of an example's image below folder, written unless it exists."""
     stem = folder / slug(example.id)
     for suffix in _SUFFIX.values():
         if (path := stem.with_name(f"{stem.name}.{suffix}")).is_file():
@@ -202,7 +202,7 @@ MAKE = "`cocabench data csv` or `cocabench data webdataset` writes them"
 
 @dataclass(frozen=True)
 class Inputs:
-    """What is trained on. flags: what the trainer must be told; samples: captions an epoch, 0 where unknown."""
+    """What is trained on. flags: for the trainer; samples: captions an epoch, 0 if unknown."""
 
     flags: dict[str, Any]
     samples: int

@@ -26,7 +26,7 @@ class Recipe(Spec):
     model:        as --model of `cocabench run` takes it; NAME:random@SEED trains from scratch.
     architecture: changes to the model's open_clip config (embed_dim, vision_cfg, text_cfg, multimodal_cfg, pad_id).
     trainer:      open_clip_train's flags, with underscores.
-    notes:        what the user is told before the training starts.
+    notes:        what is printed before the training starts.
     """
 
     name: Name
@@ -147,12 +147,12 @@ def flag_words(flags: Mapping[str, Any]) -> list[str]:
 
 def parsed_flags(words: list[str], where: str) -> dict[str, Any]:
     """Return what open_clip_train makes of the words; UsageError with its parser's complaint."""
-    told = io.StringIO()
+    printed = io.StringIO()
     try:
-        with contextlib.redirect_stderr(told):
+        with contextlib.redirect_stderr(printed):
             return dict(vars(parse_args(words)))
     except SystemExit:
-        complaint = told.getvalue().strip().rpartition("error: ")[2]
+        complaint = printed.getvalue().strip().rpartition("error: ")[2]
         if value := re.match(r"argument --([\w-]+): invalid (int|float) value: (.*)", complaint):
             flag, kind, got = value.groups()
             wanted = {"int": "a whole number", "float": "a number"}[kind]

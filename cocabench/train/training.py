@@ -31,7 +31,7 @@ class Training:
 
     plan: the architecture and where its weights come from. architecture: its file, where it is not one of open_clip's.
     weights: the file to write first, where it starts from random ones. words: the trainer's command line.
-    settings: every flag with its value. notes: what the user is told.
+    settings: every flag with its value. notes: for the user.
     """
 
     recipe: Recipe
@@ -184,11 +184,11 @@ def _about_steps(settings: dict[str, Any], samples: int, shards: int, processes:
             f"{samples} samples make no step of batch_size {settings['batch_size']} x {processes} x accum_freq {accum}"
         )
         raise UsageError("train_data", got, fix="--set batch_size=N with a smaller N")
-    told = [f"{samples:,} samples an epoch, {steps:,} steps of {batch * accum:,}"]
+    notes = [f"{samples:,} samples an epoch, {steps:,} steps of {batch * accum:,}"]
     if settings["warmup"] >= steps and not settings["skip_scheduler"]:
         usual = max(1, steps // 10)
-        told.append(f"warm-up of {settings['warmup']:,} steps never ends in {steps:,}; --set warmup={usual} is usual")
-    return told
+        notes.append(f"warm-up of {settings['warmup']:,} steps never ends in {steps:,}; --set warmup={usual} is usual")
+    return notes
 
 
 def shortage(plan: Blueprint, flags: dict[str, Any], device: str, processes: int) -> UsageError | None:
@@ -209,7 +209,7 @@ def shortage(plan: Blueprint, flags: dict[str, Any], device: str, processes: int
 def check_folder(training: Training, *, resume: bool) -> None:
     """UsageError where the folder holds a run that is not to be resumed, or a checkpoint that was cut off."""
     if not resume and (training.folder / "out.log").exists():
-        fix = "--resume goes on with it; --output names another folder"
+        fix = "--resume continues it; --output names another folder"
         raise UsageError(str(training.folder), "holds a run already", fix=fix)
     for path in epochs_in(training.checkpoints).values():
         if not complete(path):
@@ -250,5 +250,5 @@ def _ending(code: int) -> str:
 def _advice(training: Training, found: dict[int, Path]) -> str:
     smaller = training.settings["batch_size"] // 2
     memory = f"if memory ran out: --set batch_size={smaller} --set accum_freq={2 * training.settings['accum_freq']}"
-    after = f"; --resume goes on after epoch {max(found)}" if found else ""
+    after = f"; --resume continues after epoch {max(found)}" if found else ""
     return f"its last lines say why{after}; {memory}"

@@ -217,8 +217,8 @@ def test_a_required_metric_that_this_machine_cannot_run_is_1(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     why = {"BLEU@4": "no Java here; install one"}
-    monkeypatch.setattr("cocabench.captioneval.unavailable", lambda names: why)
-    monkeypatch.setattr("cocabench.kinds.captioning.Captioning.unavailable", lambda self: why)
+    monkeypatch.setattr("cocabench.captioneval.unavailable", lambda names, **_: why)
+    monkeypatch.setattr("cocabench.kinds.captioning.Captioning.unavailable", lambda self, machine: why)
     (tmp_path / "c.json").write_text('{"1": "a"}')
     (tmp_path / "r.json").write_text('{"1": ["b"]}')
     scored = ("score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json")
@@ -232,3 +232,18 @@ def test_a_required_metric_that_this_machine_cannot_run_is_1(
 def test_every_task_that_is_shipped_has_its_primary_metric() -> None:
     for task_of_ours in all_tasks().values():
         check_primary(task_of_ours)
+
+
+def test_a_java_that_does_not_run_is_named_and_stays_with_its_command(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    nowhere = tmp_path / "nowhere"
+    (tmp_path / "c.json").write_text('{"1": "a"}')
+    (tmp_path / "r.json").write_text('{"1": ["b"]}')
+    scored = ("score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json")
+    ran = ("run", "--model", models / "coca", "--tasks", data / "tell.toml", "--data-root", data)
+    for words in (scored, (*ran, "--output", tmp_path / "r", "--quiet")):
+        told = command(*words, "--java", nowhere, "--require-metrics")
+        assert told.code == 1
+        assert f"{nowhere} does not run" in told.err
+    assert "BLEU@4" in command(*scored, "--metrics", "BLEU@4").out

@@ -95,11 +95,11 @@ def test_a_limited_run_keeps_the_document_frequencies_of_the_whole_set() -> None
 
 
 def test_metrics_that_cannot_run_leave_the_captions(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caption_metrics, "unavailable", lambda names: dict.fromkeys(names, "no Java"))
+    monkeypatch.setattr(caption_metrics, "unavailable", lambda names, **_: dict.fromkeys(names, "no Java"))
     evaluator = Captioning()
     samples = stack(evaluator.score(Parrot(SENTENCES), data(), Context()))  # type: ignore[arg-type]
     assert samples["caption"].tolist() == SENTENCES
-    assert set(evaluator.unavailable()) == {*caption_metrics.NAMES, *caption_metrics.SUBSCORES}
+    assert set(evaluator.unavailable(Machine())) == {*caption_metrics.NAMES, *caption_metrics.SUBSCORES}
 
 
 def test_an_image_without_references_is_named() -> None:
@@ -118,7 +118,7 @@ def test_a_model_that_says_the_same_of_every_image_is_flagged() -> None:
 
 
 def test_health_is_measured_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(caption_metrics, "unavailable", lambda names: dict.fromkeys(names, "no Java"))
+    monkeypatch.setattr(caption_metrics, "unavailable", lambda names, **_: dict.fromkeys(names, "no Java"))
     found = scores(data(), [*SENTENCES[:4], "a dog a dog", SENTENCES[0]])
     assert found["distinct_captions"] == pytest.approx(5 / 6)
     assert found["repetitive_captions"] == pytest.approx(1 / 6)

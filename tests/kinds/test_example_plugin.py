@@ -3,7 +3,6 @@
 import importlib
 import json
 import runpy
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -14,29 +13,13 @@ from cocabench.kinds import every, find
 from cocabench.kinds.testing import check_kind
 from cocabench.results.gate import Rules, gate
 from cocabench.results.store import RecordSet
-from tests.conftest import Command, task
+from tests.conftest import EXAMPLE, Command, task
 
-EXAMPLE = Path(__file__).parents[2] / "examples" / "plugin"
 PAIRS = task("pairs", "pair_choice", "pair_accuracy", 'path = "pairs.tsv"\nnegative_key = "wrong"', "")
 
 
 @pytest.fixture
-def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Install the example for one test, as pip does: the package, and its entry points beside it."""
-    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
-    site = tmp_path / "site"
-    info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
-    info.mkdir(parents=True)
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
-    groups = project["entry-points"].items()
-    lines = [line for group, names in groups for line in (f"[{group}]", *(f"{k} = {v}" for k, v in names.items()))]
-    (info / "entry_points.txt").write_text("\n".join(lines))
-    (site / "cocabench_pair_choice").symlink_to(EXAMPLE / "cocabench_pair_choice", target_is_directory=True)
-    monkeypatch.syspath_prepend(str(site))
-
-
-@pytest.fixture
-def measured(installed: None, command: Command, models: Path, data: Path, tmp_path: Path) -> RecordSet:
+def measured(example_plugin: None, command: Command, models: Path, data: Path, tmp_path: Path) -> RecordSet:
     (tmp_path / "pairs.toml").write_text(PAIRS)
     names = f"{models / 'clip'},{models / 'coca'}"
     out = tmp_path / "results"
@@ -50,7 +33,7 @@ def test_its_file_is_as_long_as_it_says() -> None:
     assert len((EXAMPLE / "cocabench_pair_choice" / "__init__.py").read_text().splitlines()) <= 50
 
 
-@pytest.mark.usefixtures("installed")
+@pytest.mark.usefixtures("example_plugin")
 def test_it_is_listed_with_its_task_and_passes_its_own_test(command: Command) -> None:
     assert [kind.name for kind in every()][-1] == "pair_choice", "after cocabench's own"
     assert "pair_accuracy" in command("list", "metrics").out
@@ -91,6 +74,6 @@ def measured_as(record: Record, results: RecordSet) -> RecordSet:
     return RecordSet((record,), (results.path(record),))
 
 
-def test_the_module_is_found_by_its_name_alone(installed: None) -> None:
+def test_the_module_is_found_by_its_name_alone(example_plugin: None) -> None:
     module = importlib.import_module("cocabench_pair_choice")
     assert find("pair_choice") is module.PairChoice

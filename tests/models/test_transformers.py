@@ -13,10 +13,10 @@ from cocabench.data.images import FileImage
 from cocabench.models.hardware import hardware
 from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models
-from tests.conftest import PLUGIN, Command
+from tests.conftest import EXAMPLE, Command
 
 transformers = pytest.importorskip("transformers")
-pytestmark = [pytest.mark.usefixtures("plugin"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
+pytestmark = [pytest.mark.usefixtures("example_plugin"), pytest.mark.filterwarnings("ignore::DeprecationWarning")]
 
 
 @pytest.fixture(scope="module")
@@ -71,4 +71,4 @@ def test_a_run_names_the_plugins_own_packages(command: Command, folder: Path, da
 
 
 def test_it_is_sixty_lines() -> None:
-    assert len((PLUGIN / "hf_clip.py").read_text().splitlines()) <= 60
+    assert len((EXAMPLE / "cocabench_pair_choice" / "transformers_clip.py").read_text().splitlines()) <= 60

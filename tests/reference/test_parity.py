@@ -77,7 +77,8 @@ def test_retrieval_equals_clip_benchmark_or_holds_it_between_its_bounds(
 ) -> None:
     evaluator = Retrieval(ks=(1, 5, 10))
     samples = stack(evaluator.score(model, data["retrieval"], Context()))
-    found = {metric.name: metric.statistic.value(samples) for metric in evaluator.metrics(data["retrieval"])}
+    metrics = evaluator.metrics(data["retrieval"])
+    found = {metric.name: metric.statistic.value(metric.rows(samples)) for metric in metrics}
     for direction, theirs in (("t2i", "image"), ("i2t", "text")):
         for k in (1, 5, 10):
             worst, best = bounds(samples, direction, k)

@@ -132,13 +132,28 @@ def test_epochs_become_curves_and_the_best_one_is_named() -> None:
 
 def test_published_captioning_stands_apart() -> None:
     mine = record("coca_mine", "nocaps_val", {"CIDEr": estimate(1.0)}, evaluator="captioning")
-    (table,) = pivots.captioning(gather([mine]))
+    (table,) = pivots.pivots(gather([mine]))
     parts = dict(table.parts())
     assert [line.entries[1].text for line in parts[pivots.PUBLISHED]] == [
         "coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k (published)",
         "CoCa:paper (published)",
     ]
     assert not any(entry.best for entry in table.entries())
+
+
+def test_a_metric_of_a_domain_stands_beside_the_metric_and_not_among_the_parts_of_spice() -> None:
+    metrics = {name: estimate(0.5) for name in ("CIDEr", "CIDEr[in-domain]", "SPICE", "SPICE-color", "BLEU@4")}
+    made = [record(m, "t", metrics, evaluator="captioning") for m in "ab"]
+    main, parts = pivots.pivots(gather(made))
+    assert main.columns == ("task", "model", "BLEU@4", "CIDEr", "CIDEr[in-domain]", "SPICE")
+    assert (parts.name, parts.columns) == ("captioning_spice", ("task", "model", "SPICE-color"))
+
+
+def test_the_headline_names_a_kind_by_its_title() -> None:
+    made = [
+        record(m, "t", {"acc": estimate(v)}, evaluator="image_caption_selection") for m, v in (("a", 0.5), ("b", 0.4))
+    ]
+    assert headline(gather(made).comparison).details[0].startswith("Caption selection: a ahead on 1")
 
 
 def test_pairs_of_few_models_are_all_tested_and_of_many_only_those_with_the_first() -> None:

@@ -510,7 +510,7 @@ def test_a_metric_that_this_machine_lacks_is_not_lost_on_resuming(
 
     run(command, models, data, tmp_path)
     before = next(tmp_path.rglob("find-*.json")).read_text()
-    monkeypatch.setattr(Retrieval, "unavailable", lambda self: {"t2i_recall@1": "no such tool here"})
+    monkeypatch.setattr(Retrieval, "unavailable", lambda self, machine: {"t2i_recall@1": "no such tool here"})
     assert run(command, models, data, tmp_path).code == 0
     assert next(tmp_path.rglob("find-*.json")).read_text() == before
 

@@ -329,7 +329,7 @@ def test_records_of_every_schema_are_read_and_explained(path: Path) -> None:
 
 
 def test_what_costs_were_measured_with_is_explained() -> None:
-    said = explain(record(protocol=Efficiency().protocol(Dataset("costs", "", ()), Machine())))
+    said = explain(record(protocol=Efficiency().protocol(Dataset("costs", "", ()), Machine()), evaluator="efficiency"))
     assert {"machine", "threads", "batch_size", "train_batch_size"} < {part.name for part in said.protocol}
     assert all(part.words for part in said.protocol), "every part of our own has words"
 

@@ -255,6 +255,6 @@ def test_a_dry_run_prints_the_commands_and_writes_nothing(command: Command, tabl
     assert not run.exists()
     assert "clip-scratch" in command("train").out
     write(run / "out.log", "of an earlier run")
-    assert "--resume goes on with it" in command(*given, "--device", "cpu").err
+    assert "--resume continues it" in command(*given, "--device", "cpu").err
     write(run / "checkpoints/epoch_1.pt", b"PK cut off")
     assert "cut off while it was written" in command(*given, "--device", "cpu", "--resume").err

@@ -28,7 +28,7 @@ WIDTH = 96
 
 MERGES_FILE = "bpe_merges.txt.gz"
 PREPROCESS = {"size": IMAGE_SIZE, "mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic"}
-"""What open_clip's image transform is told; pixels are then in -1 to 1."""
+"""Settings of open_clip's image transform; pixels are then in -1 to 1."""
 
 PATCH_DROPOUT = 0.0
 """Fraction of patches left out of each training image (Li et al. 2023, FLIP): half the work, harder to overfit."""

@@ -14,23 +14,17 @@ from pydantic import JsonValue
 from cocabench.core.errors import ResultsError, unreadable
 from cocabench.core.signature import digest
 from cocabench.core.types import Estimate, Record
+from cocabench.kinds import every, find
+from cocabench.kinds.shown import ClipBenchmark
 from cocabench.results.interop.common import made, number, text_of
 from cocabench.results.published import SUFFIX as PUBLISHED
 from cocabench.specs.aliases import task_name
 
 PROGRAM = "CLIP_benchmark"
 SUFFIX = f" ({PROGRAM})"
-EVALUATORS = {
-    "zeroshot_classification": "classification",
-    "zeroshot_retrieval": "retrieval",
-    "captioning": "captioning",
-    "linear_probe": "linear_probe",
-    "image_caption_selection": "image_caption_selection",
-}
 COLUMNS = ("dataset", "model", "pretrained", "task", "language", "model_fullname")
-_OURS = {"ROUGE_L": "ROUGE-L", **{f"Bleu_{n}": f"BLEU@{n}" for n in range(1, 5)}}
-_THEIRS = {ours: theirs for theirs, ours in _OURS.items()}
-_RECALL = {"image_retrieval": "t2i", "text_retrieval": "i2t"}
+LINEAR_PROBE = "linear_probe"
+"""CLIP_benchmark's other task on data that it also classifies without training."""
 
 
 def read_json(path: Path) -> list[Record]:
@@ -64,8 +58,10 @@ def _record(path: Path, table: Mapping[str, Any], metrics: Mapping[str, Any], wh
         raise ResultsError(where, f"no {', '.join(missing)}", wanted="a result of CLIP_benchmark")
     if not metrics:
         raise ResultsError(where, "no metric")
-    kind = EVALUATORS.get(table["task"], table["task"])
-    values = {_ours(name): number(value, f"{where}: {name}") for name, value in metrics.items()}
+    known = next((kind for kind in every() if kind.clip_benchmark and kind.clip_benchmark.task == table["task"]), None)
+    kind = known.name if known else table["task"]
+    words = _words(kind)
+    values = {words.ours(name): number(value, f"{where}: {name}") for name, value in metrics.items()}
     model = ":".join(part for part in (table["model"], table["pretrained"]) if part)
     return made(
         PROGRAM,
@@ -89,19 +85,13 @@ def _prompts(table: Mapping[str, Any]) -> dict[str, JsonValue]:
 
 def _task(dataset: str, kind: str) -> str:
     """Return our name of a data set, with the kind where it is measured in two ways."""
-    name = task_name(dataset)
-    return f"{name}_captions" if kind == "captioning" else f"{name}_{kind}" if kind == "linear_probe" else name
+    return f"{task_name(dataset)}{_words(kind).suffix}"
 
 
-def _ours(metric: str) -> str:
-    prefix, _, k = metric.partition("_recall@")
-    return f"{_RECALL[prefix]}_recall@{k}" if prefix in _RECALL else _OURS.get(metric, metric)
-
-
-def _theirs(metric: str) -> str:
-    prefix, _, k = metric.partition("_recall@")
-    known = {ours: theirs for theirs, ours in _RECALL.items()}
-    return f"{known[prefix]}_recall@{k}" if prefix in known else _THEIRS.get(metric, metric)
+def _words(kind: str) -> ClipBenchmark:
+    """Return how CLIP_benchmark names a kind and its metrics; a kind that is not installed has its names."""
+    suffix = f"_{LINEAR_PROBE}" if kind == LINEAR_PROBE else ""
+    return find(kind).clip_benchmark or ClipBenchmark(kind, suffix=suffix)
 
 
 def to_csv(records: Iterable[Record]) -> str:
@@ -118,14 +108,13 @@ def to_csv(records: Iterable[Record]) -> str:
 def _row(record: Record) -> dict[str, object]:
     name = record.model.removesuffix(SUFFIX).removesuffix(PUBLISHED)
     model, _, pretrained = name.partition(":")
-    kinds = {ours: theirs for theirs, ours in EVALUATORS.items()}
-    values = {_theirs(metric): e.value for metric, e in record.metrics.items() if e.value is not None}
-    dataset = record.task.removesuffix("_captions") if record.evaluator == "captioning" else record.task
+    words = _words(record.evaluator)
+    values = {words.theirs(metric): e.value for metric, e in record.metrics.items() if e.value is not None}
     return {
-        "dataset": dataset.removesuffix("_linear_probe"),
+        "dataset": record.task.removesuffix(words.suffix).removesuffix(f"_{LINEAR_PROBE}"),
         "model": model,
         "pretrained": pretrained,
-        "task": kinds.get(record.evaluator, record.evaluator),
+        "task": words.task,
         "language": record.signature.protocol.get("language", "en"),
         "model_fullname": f"{model} {pretrained}",
         **values,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,11 +10,8 @@ from pydantic import JsonValue
 
 from cocabench.core.errors import ResultsError, unreadable
 from cocabench.core.types import Estimate, MetricInfo, Note, Record, Signature
-from cocabench.kinds import find
+from cocabench.kinds import every, find
 from cocabench.results import published
-
-PRIMARY = ("t2i_recall@5", "acc1", "acc", "mean_average_precision", "CIDEr")
-"""The primary metric of an imported Record: the first of these that it has, else its first metric."""
 
 
 def made(
@@ -35,7 +32,7 @@ def made(
         task=task,
         model=model,
         evaluator=evaluator,
-        primary=next((name for name in PRIMARY if name in metrics), names[0]),
+        primary=published.primary_of(evaluator, names),
         groups=("imported",),
         signature=Signature(
             protocol={"imported": program, "task": task, "evaluator": evaluator, **protocol},
@@ -47,6 +44,15 @@ def made(
         environment={"imported_from": path.name},
         created=datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds"),
     )
+
+
+def kind_of(metrics: Iterable[str]) -> str:
+    """Return the kind of task, the first that is installed, that any of the metrics is of."""
+    names = list(metrics)
+    found = next((kind for kind in every() if any(kind.metric(name) for name in names)), None)
+    if found is None:
+        raise ResultsError("import", f"no kind of task has {', '.join(names)}", fix="install the package of that kind")
+    return found.name
 
 
 def definition(evaluator: str, name: str, program: str) -> MetricInfo:

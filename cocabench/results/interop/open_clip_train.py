@@ -11,7 +11,7 @@ from typing import Any
 from cocabench.core.errors import ResultsError, unreadable
 from cocabench.core.types import Estimate, Note, Record
 from cocabench.metrics.intervals import of_proportion_like
-from cocabench.results.interop.common import made, number, text_of
+from cocabench.results.interop.common import kind_of, made, number, text_of
 
 PROGRAM = "open_clip_train"
 ZERO_SHOT = {"imagenet": "imagenet1k", "imagenetv2": "imagenetv2"}
@@ -65,7 +65,7 @@ def _records(path: Path, label: str, entry: Mapping[str, Any]) -> Iterator[Recor
                 PROGRAM,
                 path,
                 task=task,
-                evaluator="classification",
+                evaluator=kind_of(metrics),
                 model=model,
                 metrics=metrics,
                 protocol={},
@@ -78,7 +78,7 @@ def _records(path: Path, label: str, entry: Mapping[str, Any]) -> Iterator[Recor
             PROGRAM,
             path,
             task=VALIDATION,
-            evaluator="retrieval",
+            evaluator=kind_of(metrics),
             model=model,
             metrics=metrics,
             protocol={"data": {"images": n}} if n else {},

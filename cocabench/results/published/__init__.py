@@ -1,7 +1,6 @@
 """Published results: the tidy tables of results/published, as Records, and what measured numbers are beside them."""
 
-from cocabench.results.published.causes import Cause, Expected, State
-from cocabench.results.published.check import TOLERANCE, Match, check
+from cocabench.results.published.check import TOLERANCE, Cause, Expected, Match, State, check
 from cocabench.results.published.tables import (
     SOURCES,
     SUFFIX,
@@ -10,6 +9,7 @@ from cocabench.results.published.tables import (
     describe,
     folder,
     parameters,
+    primary_of,
     profile,
     read,
     rows,
@@ -29,6 +29,7 @@ __all__ = [
     "describe",
     "folder",
     "parameters",
+    "primary_of",
     "profile",
     "read",
     "rows",

@@ -16,12 +16,10 @@ import pandas as pd
 
 from cocabench.core.errors import UnknownNameError
 from cocabench.core.types import Estimate, MetricInfo, Note, Record, Signature
+from cocabench.kinds import every, find
 
 SOURCES = ("open_clip", "CLIP_benchmark", "LAION blog", "CoCa paper")
 """Whom to believe first where several published a number: most models, newest, most digits."""
-
-PRIMARY = ("t2i_recall@5", "acc1", "mean_average_precision", "CIDEr")
-"""The primary metric of a published Record: the first of these that it has, else its first metric."""
 
 SUFFIX = " (published)"
 """Ends the model's name in a published Record, so that it stands beside a measured one of the same model."""
@@ -92,7 +90,7 @@ def _record(spec: str, task: str, found: pd.DataFrame, info: dict[str, MetricInf
         task=task,
         model=spec + SUFFIX,
         evaluator=first["evaluator"],
-        primary=next((name for name in PRIMARY if name in metrics), first["metric"]),
+        primary=primary_of(str(first["evaluator"]), list(metrics)),
         groups=("published",),
         signature=Signature(
             protocol={"published": first["source"]},
@@ -104,6 +102,12 @@ def _record(spec: str, task: str, found: pd.DataFrame, info: dict[str, MetricInf
         parameters=parameters(first["model"]),
         created=first["date"],
     )
+
+
+def primary_of(evaluator: str, metrics: Sequence[str]) -> str:
+    """Return the usual primary metric of a kind; of a kind that is not installed, of any kind; else the first one."""
+    usual = find(evaluator).primaries or [name for kind in every() for name in kind.primaries]
+    return next((name for name in usual if name in metrics), metrics[0])
 
 
 def _estimate(value: float, n: Any) -> Estimate:
