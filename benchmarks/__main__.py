@@ -21,6 +21,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "recall": ("recall",),
     "ranks": ("ranks",),
     "cache": ("cache",),
+    "cache-store": ("cache_store",),
     "run": ("run",),
     "captioning": ("captioning",),
     "captioning-one-group": ("captioning", "--groups", "1"),
