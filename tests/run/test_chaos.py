@@ -53,8 +53,8 @@ def kept(folder: Path) -> list[tuple[dict[str, Any], pd.DataFrame]]:
 
 
 def files(folder: Path) -> set[str]:
-    """Return the files of results, cache and temporary files, shards' numbers aside."""
-    paths = (path for path in folder.rglob("*") if path.is_file() and path.suffix != ".f32")
+    """Return the files of results, cache and temporary files."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
     return {str(path.relative_to(folder)) for path in paths}
 
 
@@ -77,3 +77,50 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_left_alone(tmp_path
         assert record == other
         pd.testing.assert_frame_equal(samples, others, check_exact=True)
     assert files(wild) == files(calm)
+
+
+CAPTIONING = """
+import os, sys
+from cocabench import cli
+from cocabench.models import cached
+from cocabench.models.open_clip.model import OpenClip
+cached.WRITE_EVERY_S, kill_at, n_batches, original = 0.0, int(sys.argv.pop(1)), [0], OpenClip.captioner
+def captioner(*args):
+    write = original(*args)
+    def counted(*batch):
+        n_batches[0] += 1
+        if n_batches[0] == kill_at:
+            os.kill(os.getpid(), 9)
+        return write(*batch)
+    return counted
+OpenClip.captioner = captioner
+try:
+    cli.main()
+finally:
+    print("batches:", n_batches[0])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoding", ["beams", "sampling"])
+def test_a_killed_captioning_run_resumes_with_the_same_captions(
+    models: Path, data: Path, tmp_path: Path, decoding: str
+) -> None:
+    task = (data / "tell.toml").read_text()
+    (tmp_path / "tell.toml").write_text(task + ('generation_type = "top_k"\n' if decoding == "sampling" else ""))
+
+    def captioned(name: str, kill_at: int) -> tuple[int, int]:
+        """Return the exit code, and how many batches were captioned."""
+        arguments = ["run", "--model", models / "coca", "--tasks", tmp_path / "tell.toml", "--data-root", data]
+        arguments += ["--output", tmp_path / name / "results", "--cache", tmp_path / name / "cache", "--batch-size", 2]
+        order = [sys.executable, "-c", CAPTIONING, str(kill_at), *map(str, arguments)]
+        done = subprocess.run(order, check=False, stdout=subprocess.PIPE, text=True)
+        return done.returncode, int(done.stdout.rpartition("batches: ")[2] or 0)
+
+    assert captioned("calm", 0) == (0, 6)
+    assert captioned("wild", 3) == (-signal.SIGKILL, 0)
+    assert captioned("wild", 3) == (-signal.SIGKILL, 0)
+    assert captioned("wild", 0) == (0, 2)
+    ((record, samples),), ((other, others),) = kept(tmp_path / "calm"), kept(tmp_path / "wild")
+    assert record == other
+    pd.testing.assert_frame_equal(samples, others, check_exact=True)
