@@ -1,7 +1,7 @@
-"""Captions health: what a caption metric hides of a broken or degenerate captioner. No reference values, no Java.
+"""Caption health: signs of a broken or degenerate captioner that caption metrics hide. No reference values, no Java.
 
 A word is a run of letters and digits, with inner apostrophes and hyphens, in lower case. All figures are fractions of
-the images, 0 to 1, but ``caption_words``; each says in its summary which way is better.
+the images, 0 to 1, but ``caption_words``; each summary says which direction is better.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from cocabench.metrics.statistics import Mean, Whole
 Array = NDArray[np.float64]
 
 WORD = re.compile(r"[^\W_]+(?:['’-][^\W_]+)*")
-LONGEST_LOOP = 4
-"""Words of the longest phrase that is looked at for its repetition: the orders of BLEU."""
+MAX_REPEATED_WORDS = 4
+"""The longest phrase that counts as repeated: the orders of BLEU."""
 
-FEW = 20
-"""Fewer distinct captions than one for so many images are said beside the numbers; so is a share of loops or cuts
-above one in so many."""
+IMAGES_PER_NOTE = 20
+"""Fewer than one distinct caption per so many images becomes a Note; so does more than one repetitive or cut caption
+per so many images."""
 
 
 def words(caption: str) -> list[str]:
@@ -34,19 +34,19 @@ def words(caption: str) -> list[str]:
 
 
 def repeats(caption: str) -> bool:
-    """Whether a phrase of one to four words is said again at once (``a dog a dog``), as degenerate decoders do."""
-    said = words(caption)
+    """Tell whether a phrase of one to four words is repeated at once (``a dog a dog``), as by degenerate decoders."""
+    found = words(caption)
     return any(
-        said[i : i + n] == said[i + n : i + 2 * n]
-        for n in range(1, LONGEST_LOOP + 1)
-        for i in range(len(said) - 2 * n + 1)
+        found[i : i + n] == found[i + n : i + 2 * n]
+        for n in range(1, MAX_REPEATED_WORDS + 1)
+        for i in range(len(found) - 2 * n + 1)
     )
 
 
 def statistics(captions: Sequence[str], truncated: Sequence[bool] = ()) -> dict[str, NDArray[np.generic]]:
     """Return the columns of (n) raw captions: words, repetition, the row of the first such caption.
 
-    truncated: (n) whether each ran into the length limit; left out where a captioner does not tell.
+    truncated: (n) whether each was cut at the length limit; omitted if the captioner does not tell.
     """
     columns: dict[str, NDArray[np.generic]] = {
         "caption_words": np.array([len(words(caption)) for caption in captions], np.int64),
@@ -57,19 +57,19 @@ def statistics(captions: Sequence[str], truncated: Sequence[bool] = ()) -> dict[
 
 
 def notes(samples: Samples) -> list[Note]:
-    """Return what a reader must know before believing the metrics; nothing for healthy captions."""
+    """Return what a reader must know before trusting the metrics; nothing for healthy captions."""
     texts, n = samples["caption"], len(samples)
     empty, distinct = int((texts == "").sum()), texts.nunique()
     found = [Note("empty_captions", f"{empty} of {n} captions are empty")] if empty else []
-    if n > 1 and distinct <= max(1, n // FEW):
+    if n > 1 and distinct <= max(1, n // IMAGES_PER_NOTE):
         said = f"{distinct} distinct captions for {n} images, most often {texts.mode()[0]!r}"
         found.append(Note("few_distinct_captions", said))
     for code, column, said in (
         ("repeated_phrases", "caption_repeats", "repeat a phrase at once"),
-        ("truncated_captions", "caption_truncated", "are cut at max length"),
+        ("truncated_captions", "caption_truncated", "are cut at the length limit"),
     ):
         count = int(samples[column].sum()) if column in samples else 0
-        if count * FEW > n:
+        if count * IMAGES_PER_NOTE > n:
             example = texts[samples[column].astype(bool)].iloc[0]
             found.append(Note(code, f"{count} of {n} captions {said}, for example {example!r}"))
     return found
@@ -102,36 +102,36 @@ def _vocabulary_of(captions: Iterable[str]) -> set[str]:
 METRICS = (
     _of_the_set(
         "distinct_captions",
-        "Captions health: distinct captions for each image; 100 where no two images have the same one",
+        "Caption health: distinct captions per image; 100 if no two images share one",
         ("caption_same_as",),
         lambda samples: samples["caption_same_as"].nunique() / len(samples),
     ),
     _mean(
         "repetitive_captions",
-        "Captions health: captions that say a phrase of 1 to 4 words twice in a row; lower is better",
+        "Caption health: captions that repeat a phrase of 1 to 4 words at once; lower is better",
         "caption_repeats",
     ),
     _mean(
         "empty_captions",
-        "Captions health: captions without a word; lower is better",
+        "Caption health: captions without a word; lower is better",
         "caption_words",
         lambda number: (number == 0).astype(np.float64),
     ),
     _mean(
         "truncated_captions",
-        "Captions health: captions that ran into the length limit before they ended; lower is better",
+        "Caption health: captions cut at the length limit; lower is better",
         "caption_truncated",
     ),
     _mean(
         "caption_words",
-        "Captions health: mean words of a caption; neither direction is better (gates read it as: not shorter)",
+        "Caption health: mean number of words; neither direction is better (gates fail if captions get shorter)",
         "caption_words",
         unit="words",
         higher_is_better=True,
     ),
     _of_the_set(
         "reference_vocabulary",
-        "Captions health: the references' distinct words that some caption uses; grows with the number of images",
+        "Caption health: share of the references' vocabulary that the captions use; grows with the number of images",
         ("caption", "references"),
         _vocabulary,
     ),

@@ -122,7 +122,7 @@ def _print_tables(names: Sequence[str], samples: Samples, skipped: dict[str, str
     from cocabench.core.formatting import number
     from cocabench.metrics.base import estimate
 
-    for title, wanted in (("metric", names), ("captions health", captions.HEALTH)):
+    for title, wanted in (("metric", names), ("caption health", captions.HEALTH)):
         rows = [
             [metric.name, number(found, metric.info)]
             for metric in captions.declared(wanted)

@@ -92,7 +92,7 @@ class Captioning(DecodingOptions, Kind):
                 published=True,
             ),
             TableSpec("{kind}_spice", "SPICE by kind of tuple", ("SPICE-*",)),
-            TableSpec("{kind}_health", "Captions health, whatever they say", role="health"),
+            TableSpec("{kind}_health", "Caption health", role="health"),
         ),
         views=(
             View(

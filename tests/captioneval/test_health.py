@@ -66,7 +66,7 @@ def test_what_a_reader_must_know_is_said() -> None:
     looped = told(samples([*healthy[:37], *["so so"] * 3]))
     assert looped == ["3 of 40 captions repeat a phrase at once, for example 'so so'"]
     cut = told(samples(healthy, (True,) * 3 + (False,) * 37))
-    assert cut == ["3 of 40 captions are cut at max length, for example 'picture number 0'"]
+    assert cut == ["3 of 40 captions are cut at the length limit, for example 'picture number 0'"]
 
 
 def test_health_is_told_apart_from_quality() -> None:
