@@ -403,11 +403,6 @@ class Record(_Value):
     pictures: str = ""
     created: str
 
-    @property
-    def warnings(self) -> tuple[str, ...]:
-        """The sentences of its notes."""
-        return tuple(note.text for note in self.notes)
-
 
 class Status(StrEnum):
     PASS = "pass"

@@ -64,7 +64,9 @@ def in_memory(model: Any, preprocess: Any, tokenizer: Any, *, name: str = "") ->
     """Return the Source of an open_clip network. UsageError for another object, or without preprocess or tokenizer."""
     net = unwrapped(model)
     if not all(hasattr(net, part) for part in ("visual", "encode_image", "encode_text", "parameters")):
-        raise UsageError("model", f"an object of type {type(net).__name__}", wanted="a model string or a network of open_clip")
+        raise UsageError(
+            "model", f"an object of type {type(net).__name__}", wanted="a model string or a network of open_clip"
+        )
     for what, given in (("preprocess", preprocess), ("tokenizer", tokenizer)):
         if given is None:
             fix = "open_clip.create_model_and_transforms and get_tokenizer make both"

@@ -120,7 +120,8 @@ def _rate(report: Report, cost: Cost, name: str) -> Entry:
         return Entry("")
     info = cost.measured.definitions[name]
     record = report.keys[cost.model, cost.measured.task]
-    return replace(of_estimate(estimate, info), record=record, metric=name, notes=cost.measured.warnings)
+    notes = tuple(note.text for note in cost.measured.notes)
+    return replace(of_estimate(estimate, info), record=record, metric=name, notes=notes)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:

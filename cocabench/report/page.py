@@ -191,7 +191,7 @@ def _records(made: Sequence[Made]) -> dict[str, Any]:
             "protocol": one.protocol,
             "signature": one.signature,
             "created": one.record.created[:10],
-            "warnings": one.record.warnings,
+            "warnings": [note.text for note in one.record.notes],
             "metrics": {
                 name: [*(_short(v) for v in (e.value, e.low, e.high)), e.n, one.record.definitions[name].unit]
                 for name, e in one.record.metrics.items()

@@ -132,7 +132,9 @@ def test_a_captioner_tells_what_was_cut() -> None:
     samples = stack(evaluator.score(cut, data(), Context()))  # type: ignore[arg-type]
     values = {m.name: estimate(m, samples).value for m in evaluator.metrics(data())}
     assert values["truncated_captions"] == pytest.approx(0.5)
-    assert told(evaluator, data(), samples) == [f"3 of 6 captions are cut at the length limit, for example {SENTENCES[0]!r}"]
+    assert told(evaluator, data(), samples) == [
+        f"3 of 6 captions are cut at the length limit, for example {SENTENCES[0]!r}"
+    ]
 
 
 def test_a_prompt_reaches_the_captioner_and_the_signature() -> None:

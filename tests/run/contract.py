@@ -37,7 +37,7 @@ RESULTS = 5
 UNLIKE = {"timing", "created", "environment"}
 """What of a Record may differ between engines."""
 PATIENCE_S = 180
-SOON_S = 15
+SOON_S = 45
 """Seconds that a command may take to end after Ctrl-C, on a machine that is busy."""
 
 

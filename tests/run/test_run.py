@@ -596,7 +596,7 @@ def test_a_cache_that_cannot_be_kept_is_one_line_and_the_run_goes_on(
     assert len(told.err.strip().splitlines()) == 1
     assert f"{own_spaces}: cannot be written to" in told.err
     (record,) = cocabench.load(tmp_path)
-    assert sum(str(own_spaces) in warning for warning in record.warnings) == 1
+    assert sum(str(own_spaces) in note.text for note in record.notes) == 1
 
 
 def test_no_room_for_pictures_is_a_warning_and_the_record_is_kept(
@@ -608,7 +608,8 @@ def test_no_room_for_pictures_is_a_warning_and_the_record_is_kept(
     monkeypatch.setattr(Store, "put_thumbnails", full)
     assert run(command, models, data, tmp_path).code == 0
     (record,) = cocabench.load(tmp_path)
-    assert "no pictures for reports: thumbnails: cannot write (No space left on device)" in record.warnings
+    said = "no pictures for reports: thumbnails: cannot write (No space left on device)"
+    assert ("no_pictures", said) in record.notes
 
 
 def test_a_limit_that_is_no_number_is_told(

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import tempfile
 import warnings
-from pathlib import Path
 from typing import Any, Protocol, cast
 
 import open_clip
@@ -15,6 +13,7 @@ from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleToken
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from cocabench.core.errors import ModelError
+from cocabench.core.temporary import temporary_folder
 from cocabench.models.loading import Transform
 from cocabench.models.open_clip.blueprint import Blueprint, Config
 from cocabench.models.open_clip.weights import ALONE, load_into, quiet
@@ -48,10 +47,10 @@ def meta_network(plan: Blueprint) -> Any:
 
 def _architecture(plan: Blueprint, *, device: str = "cpu") -> Any:
     """Let open_clip build from a folder's config: its one way in that takes any architecture without registering it."""
-    with tempfile.TemporaryDirectory() as folder, quiet(), warnings.catch_warnings():
+    with temporary_folder("cocabench-model-") as folder, quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = {"model_cfg": plan.config, "preprocess_cfg": plan.preprocess}
-        (Path(folder) / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+        (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
         try:
             net = open_clip.create_model(
                 f"local-dir:{folder}", device=device, load_weights=False, pretrained_text=False

@@ -71,7 +71,7 @@ def test_of_an_epoch_measured_twice_the_last_counts(tmp_path: Path) -> None:
 def test_lines_without_an_epoch_are_numbered_and_say_so(tmp_path: Path) -> None:
     found = interop.read(written(tmp_path, {"imagenet-zeroshot-val-top1": 0.1}, {"imagenet-zeroshot-val-top1": 0.3}))
     assert [r.model.rpartition("/")[2] for r in found] == ["entry_1", "entry_2"]
-    assert "does not say which epoch" in found[0].warnings[0]
+    assert "does not say which epoch" in found[0].notes[0].text
 
 
 @pytest.mark.parametrize(("text", "said"), [("", "no lines"), ("{\n", "jsonl:1: not JSON"), ("{}\n", "no metric")])

@@ -63,7 +63,7 @@ def test_n_is_kept_where_it_is_known_and_0_where_not() -> None:
     records = {r.task: r for r in published.as_records([BLOG])}
     assert records["flickr30k"].metrics["t2i_recall@5"].n == 1000
     assert records["flickr8k"].metrics["t2i_recall@5"].n == 0
-    assert any("whole data set" in warning for warning in records["flickr8k"].warnings)
+    assert any("whole data set" in note.text for note in records["flickr8k"].notes)
 
 
 def test_parameters_per_tower() -> None:
