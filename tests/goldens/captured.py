@@ -283,6 +283,7 @@ def page(path: Path) -> tuple[list[dict[str, Any]], str]:
 PAGE_VOLATILE: Mapping[str, str] = {
     r"\b[0-9a-f]{12}\b": "SIGNATURE",
     r"\b\d{4}-\d\d-\d\d\b": "DATE",
+    r"DATE \d\d:\d\d \| [\d.]+": "DATE TIME | SECONDS",
     r"(?m)^.*\b(torch|numpy|pillow|open_clip_torch|torchvision|transformers|pycocoevalcap) ?[:|]? ?\d+\..*$": (
         "VERSIONS"
     ),
