@@ -32,21 +32,13 @@ from cocabench.data.base import check_captioned
 from cocabench.kinds.base import Kind
 from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Part, Presentation, TableSpec, View
 from cocabench.metrics.base import Metric, Samples
-from cocabench.specs.decoding import OPTIONS, UNREAD, DecodingOptions
+from cocabench.specs.decoding import MEANINGS, OPTIONS, UNREAD, DecodingOptions
 
 Columns = dict[str, NDArray[np.generic]]
 
 SCORES = ("CIDEr", "SPICE", "METEOR", "ROUGE-L", "BLEU@4")
 """By the first of these that was measured, captions are told apart in a gallery; all of them are printed there."""
 
-DECODING = {
-    "decoding": "beam scores: legacy are open_clip's raw logits, logprob log-probabilities",
-    "generation_type": "how captions are generated",
-    "num_beams": "beams",
-    "num_beam_groups": "groups of beams",
-    "seq_len": "longest caption, in tokens",
-    "min_seq_len": "shortest caption, in tokens",
-}
 OTHER_DECODING = "other options of the decoder"
 
 
@@ -108,7 +100,7 @@ class Captioning(DecodingOptions, Kind):
     )
     parts: ClassVar = {
         "decoding": Part("option of the decoder", differs=OTHER_DECODING),
-        **{f"decoding.{key}": Part(words, differs=OTHER_DECODING) for key, words in DECODING.items()},
+        **{f"decoding.{key}": Part(words, differs=OTHER_DECODING) for key, words in MEANINGS.items()},
         "decoding.prompt": Part("the first words of every caption", differs=OTHER_DECODING, absent=""),
         "caption_metrics": Part("definition of this caption metric"),
         "document_frequencies": Part("the references that CIDEr's document frequencies come from"),

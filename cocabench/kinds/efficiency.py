@@ -22,7 +22,7 @@ from cocabench.kinds.base import Kind
 from cocabench.kinds.shown import Column, Part, Presentation
 from cocabench.metrics.base import UNKNOWN, Interval, Metric, Samples
 from cocabench.metrics.statistics import Whole
-from cocabench.specs.decoding import DEFAULTS
+from cocabench.specs.decoding import DEFAULTS, MEANINGS
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 
@@ -94,6 +94,7 @@ class Efficiency(Kind):
         "batch_size": Part("samples encoded at once"),
         "train_batch_size": Part("samples of a training step"),
         "decoding": Part("option of the decoder"),
+        **{f"decoding.{key}": Part(words) for key, words in MEANINGS.items()},
     }
 
     batch_size: Positive | None = None

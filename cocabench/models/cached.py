@@ -72,10 +72,16 @@ def count_images(cache: Cache, made: Mapping[str, JsonValue], device: str, image
 
 
 class Cached:
-    """A model with a cache before it. made, device: see ``space``."""
+    """A model with a cache before it. made, device: see ``space``.
 
-    def __init__(self, model: Model, cache: Cache, made: Mapping[str, JsonValue], device: str) -> None:
-        self.model, self.cache, self.made, self.device = model, cache, made, device
+    keep_texts: False where texts differ from call to call (captions to be scored). Which of them a cache holds depends
+    on what ran before, and the last bits of a text depend on those that are encoded with it.
+    """
+
+    def __init__(
+        self, model: Model, cache: Cache, made: Mapping[str, JsonValue], device: str, *, keep_texts: bool = True
+    ) -> None:
+        self.model, self.cache, self.made, self.device, self.keep_texts = model, cache, made, device, keep_texts
         self.changed: list[Note] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -128,6 +134,8 @@ class Cached:
 
     def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
         """Return a unit row per text. Equal texts share bits, so that their ties are exact."""
+        if not self.keep_texts:
+            return self.model.encode_texts(texts, progress=progress)
         keys = contents.of_texts(texts)
 
         def encode(positions: Positions, told: Progress) -> Iterator[tuple[Features, Positions, list[bytes | None]]]:

@@ -200,7 +200,10 @@ class Runner:
         return Outcome(job.source.id, step, record)
 
     def _beside(self, job: Job) -> dict[str, Model]:
-        """Return the kind's extra models, on this run's hardware and with its cache; the next job finds them loaded."""
+        """Return the kind's extra models, on this run's hardware; the next job finds them loaded.
+
+        The run's cache keeps their image features, but no texts: a score must not depend on the models before.
+        """
         assert job.data, "a ready job has data"
         wanted = {source.id: source for source in job.data.beside.values()}
         for name in self.extra.keys() - wanted.keys():
@@ -208,7 +211,8 @@ class Runner:
         for name, source in wanted.items():
             if name not in self.extra:
                 identity = identity_of(source, self.hardware.precision, self.hardware.compile, self.cache)
-                self.extra[name] = Cached(self.load(source), self.cache, identity, self.hardware.device.type)
+                model, device = self.load(source), self.hardware.device.type
+                self.extra[name] = Cached(model, self.cache, identity, device, keep_texts=False)
         return {key: self.extra[source.id] for key, source in job.data.beside.items()}
 
     def _with_thumbnails(self, job: Job, record: Record, samples: Samples) -> Record:

@@ -52,6 +52,16 @@ DEFAULTS: Final = DecodingOptions()
 OPTIONS: Final = tuple(DecodingOptions.model_fields)
 """In the order in which signatures hold them."""
 
+MEANINGS: Final = {
+    "decoding": "beam scores: legacy are open_clip's raw logits, logprob log-probabilities",
+    "generation_type": "how captions are generated",
+    "num_beams": "beams",
+    "num_beam_groups": "groups of beams",
+    "seq_len": "longest caption, in tokens",
+    "min_seq_len": "shortest caption, in tokens",
+}
+"""What an option says where its name does not, for signatures in words."""
+
 _BEAMS = ("decoding", "num_beams", "num_beam_groups", "diversity_penalty", "length_penalty")
 UNREAD: Final = {
     "beam_search": ("top_k", "top_p", "temperature", "seed"),
