@@ -26,7 +26,7 @@ test-slow: .venv/test.stamp
 check: .venv/dev.stamp
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
-	$(BIN)/mypy --strict cocabench
+	$(BIN)/mypy --strict cocabench tools
 
 .venv/demo.stamp: pyproject.toml | $(BIN)/uv
 	$(INSTALL) -e .

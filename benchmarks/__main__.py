@@ -21,6 +21,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "recall": ("recall",),
     "ranks": ("ranks",),
     "cache": ("cache",),
+    "cache-store": ("cache_store",),
     "run": ("run",),
     "captioning": ("captioning",),
     "captioning-one-group": ("captioning", "--groups", "1"),
@@ -36,6 +37,8 @@ EXTRA: dict[str, tuple[str, ...]] = {
     "captioning-cuda": ("captioning_cuda",),
     "captioning-curves": ("captioning_curves",),
     "decoding-fuzz": ("decoding_fuzz",),
+    "startup": ("versions", "startup"),
+    "run-cached": ("versions", "run-cached"),
 }
 """Rows that need a GPU or have no other side: run by name only."""
 

@@ -27,26 +27,29 @@ def theirs(options: Options) -> Work:
 def _task(options: Options, before: tuple[str, ...]) -> Work:
     import torch
 
-    from cocabench.measure import measure
-    from cocabench.models.features import Cache, Cached, open_cache
+    from cocabench.core.cache import Cache, open_cache
+    from cocabench.core.types import silent
+    from cocabench.models.cached import Cached
     from cocabench.models.hardware import hardware
-    from cocabench.models.processes import Alone, Sharded
-    from cocabench.plan import Settings, plan
-    from cocabench.registry import find_tasks, model_plans
-    from cocabench.spec import parse_models
-    from cocabench.types import silent
+    from cocabench.run.execute import planner_for
+    from cocabench.run.measure import measure
+    from cocabench.run.prepare import Settings
+    from cocabench.specs.registry import find_tasks, model_sources
+    from cocabench.specs.spec import parse_models
 
     torch.set_num_threads(options.threads)
     root = small_set.write(small_set.folder(), options.images)
     settings = Settings(data_root=root, output=root / "results", cache=root / "features")
     machine = hardware(device="cpu", precision="fp32", workers=0)
     names = [*before, "classes"]
-    models = model_plans(parse_models(f"{options.model}:random@0"))
-    jobs = plan(models, find_tasks([str(root / f"{name}.toml") for name in names]), settings, machine.precision)
-    model = Sharded.load(Alone(), models[0], machine)
+    models = model_sources(parse_models(f"{options.model}:random@0"))
+    planner = planner_for(settings, machine)
+    (cell,) = planner.plan(models, find_tasks([str(root / f"{name}.toml") for name in names])).cells
+    jobs = [planner.job(cell.model, step) for step in cell.steps]
+    model = models[0].load(machine)
 
     def run(job: Any, cache: Cache) -> Any:
-        made = Cached(model, cache, job.plan.id, job.signature.model, "cpu")
+        made = Cached(model, cache, job.signature.model, "cpu")
         return measure(job, made, settings, machine, silent)[1]
 
     def work() -> Any:

@@ -18,7 +18,7 @@ from benchmarks.sides import Options, Row, Work
 
 def ours(options: Options) -> Work:
     """cocabench's decoder."""
-    from cocabench.models.decode import generate
+    from cocabench.models.open_clip import generate
 
     return _work(partial(generate, random_model(options.model)), options)
 

@@ -65,7 +65,7 @@ def _compare(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _sides(model: Any, device: str) -> dict[str, Side]:
-    from cocabench.models.decode import DecodeOptions, generate_scored
+    from cocabench.models.open_clip.decoding.generate import DecodeOptions, generate_scored
 
     def ours(stepping: str) -> Side:
         return lambda images, seq_len: (

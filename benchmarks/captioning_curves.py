@@ -73,7 +73,7 @@ def _wait(device: str) -> None:
 
 
 def _measure(options: argparse.Namespace) -> dict[str, Any]:
-    from cocabench.models.decode import generate
+    from cocabench.models.open_clip import generate
 
     model, images = prepared(options, max(BATCHES))
     generate(model, images[:1], seq_len=3, min_seq_len=1)

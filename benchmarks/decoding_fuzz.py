@@ -151,7 +151,7 @@ def _differences(
     model: Any, pixels: torch.Tensor, spec: dict[str, Any], settings: dict[str, Any]
 ) -> Iterator[dict[str, Any]]:
     """Yield the captions that differ, each with the smallest gap between upstream's candidates for that image."""
-    from cocabench.models.decode import generate
+    from cocabench.models.open_clip import generate
 
     with _gaps_between_candidates() as gaps:
         theirs = upstream(model, pixels, **settings, **spec["ids"]).tolist()

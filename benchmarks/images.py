@@ -73,10 +73,10 @@ def _write(folder: Path, options: Options) -> list[Path]:
 
 
 def _plan(options: Options) -> Any:
-    from cocabench.registry import model_plans
-    from cocabench.spec import parse_models
+    from cocabench.specs.registry import model_sources
+    from cocabench.specs.spec import parse_models
 
-    (plan,) = model_plans(parse_models(f"{options.model}:random@0"))
+    (plan,) = model_sources(parse_models(f"{options.model}:random@0"))
     return plan
 
 
@@ -90,7 +90,7 @@ def _ours(files: list[Path], options: Options) -> Callable[[], Any]:
 
 
 def _theirs(files: list[Path], options: Options) -> Callable[[], Any]:
-    from cocabench.models.build import build_network, build_transform
+    from cocabench.models.open_clip.build import build_network, build_transform
 
     net = build_network(_plan(options))
     transform = build_transform(net)
@@ -112,8 +112,8 @@ def _theirs(files: list[Path], options: Options) -> Callable[[], Any]:
 
 
 def _bare(options: Options) -> Callable[[], Any]:
-    from cocabench.models.build import build_network
     from cocabench.models.hardware import hardware
+    from cocabench.models.open_clip.build import build_network
 
     net = build_network(_plan(options)).to(options.device)
     size = net.visual.image_size[0] if isinstance(net.visual.image_size, tuple) else net.visual.image_size
@@ -121,7 +121,7 @@ def _bare(options: Options) -> Callable[[], Any]:
     chosen = hardware(device=options.device, precision=options.precision)
 
     def work() -> None:
-        with chosen.exactly():
+        with chosen.precision_context():
             for start in range(0, options.images, BATCH):
                 net.encode_image(pixels[: options.images - start])
         if options.device.startswith("cuda"):

@@ -139,7 +139,7 @@ def prompt(name: str, count: int = 6) -> torch.Tensor:
 
 
 def settings_of(name: str, case: dict[str, Any]) -> dict[str, Any]:
-    """Return keywords of `cocabench.models.decode.generate`: the case's, its prompt and the model's special tokens."""
+    """Return keywords of `decode.generate`: the case's, its prompt and the model's special tokens."""
     prompted = {"text": prompt(name)} if case.get("prompt") else {}
     return {key: value for key, value in case.items() if key != "prompt"} | prompted | MODELS[name]["ids"]
 

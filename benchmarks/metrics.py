@@ -92,7 +92,7 @@ def _compare(options: argparse.Namespace, given: list[str]) -> dict[str, Any]:
 @contextmanager
 def _cache(spice: bool) -> Iterator[dict[str, str]]:
     """An empty cache, with the user's CoreNLP linked into it where SPICE is asked for; the same Java for both."""
-    from cocabench.metrics.captions import corenlp, jvm
+    from cocabench.captioneval import corenlp, jvm
 
     with tempfile.TemporaryDirectory() as folder:
         if spice:
@@ -117,7 +117,7 @@ def _worked(options: argparse.Namespace) -> dict[str, Any]:
 def _cocabench(candidates: list[str], references: list[list[str]], names: Sequence[str]) -> Any:
     import pandas as pd
 
-    from cocabench.metrics.captions import declared, statistics
+    from cocabench.captioneval import declared, statistics
 
     started = time.perf_counter()
     columns = statistics(candidates, references, names)
@@ -147,7 +147,7 @@ def _pycocoevalcap(candidates: list[str], references: list[list[str]], names: Se
 
 def _spice_jar(candidates: list[str], references: list[list[str]], _names: Sequence[str]) -> Any:
     """SPICE 1.0 as pycocoevalcap calls it, its cache in a folder of ours and the packages opened that it needs."""
-    from cocabench.metrics.captions import corenlp, jars, jvm, tokens
+    from cocabench.captioneval import corenlp, jvm, tokens
 
     with jvm.Runner(jvm.find()) as runner, tempfile.TemporaryDirectory() as folder:
         flat = iter(tokens.tokenise([*candidates, *(c for group in references for c in group)], runner))
@@ -155,7 +155,7 @@ def _spice_jar(candidates: list[str], references: list[list[str]], _names: Seque
         for image, group in zip(rows, references, strict=True):
             image["refs"] = [next(flat) for _ in group]
         Path(folder, "in.json").write_text(json.dumps(rows))
-        classpath = [jars.find("spice", "spice-1.0.jar"), *corenlp.jars()]
+        classpath = [jvm.jar("spice", "spice-1.0.jar"), *corenlp.jars()]
         order = [str(runner.java.path), "-Xmx8G", *(f"--add-opens=java.base/{name}=ALL-UNNAMED" for name in OPENED)]
         order += ["-cp", os.pathsep.join(map(str, classpath)), "edu.anu.spice.SpiceScorer", f"{folder}/in.json"]
         order += ["-cache", folder, "-out", f"{folder}/out.json", "-subset", "-silent"]

@@ -18,24 +18,24 @@ def random_model(options: Options) -> Any:
 
 def peer(options: Options) -> tuple[Any, Any]:
     """Return the same network as open_clip builds it, and its tokenizer."""
-    from cocabench.models.build import build_network, build_tokenizer
+    from cocabench.models.open_clip.build import build_network, build_tokenizer
 
     plan = _plan(options)
     return build_network(plan), build_tokenizer(plan)
 
 
 def _plan(options: Options) -> Any:
-    from cocabench.registry import model_plans
-    from cocabench.spec import parse_models
+    from cocabench.specs.registry import model_sources
+    from cocabench.specs.spec import parse_models
 
     torch.set_num_threads(options.threads)
-    (plan,) = model_plans(parse_models(f"{options.model}:random@0"))
+    (plan,) = model_sources(parse_models(f"{options.model}:random@0"))
     return plan
 
 
 def unit_features(model: Any, texts: list[str]) -> torch.Tensor:
     """Encode texts as ``cocabench run`` does, without its cache."""
-    from cocabench.models.text import encode_texts
+    from cocabench.models.open_clip.text import encode_texts
 
-    with model.hardware.exactly():
+    with model.hardware.precision_context():
         return torch.nn.functional.normalize(encode_texts(model.net, model.tokenizer, texts), dim=-1)

@@ -1,24 +1,37 @@
 """cocabench: benchmarks for CoCa and CLIP checkpoints, with error bars.
 
 >>> import cocabench
->>> results = cocabench.load("results")     # Records, and a pandas frame of their metrics
->>> results.frame()
+>>> results = cocabench.evaluate("demo/clip", "emoji_retrieval", limit=50)  # or cocabench.load("results")
+>>> results.frame()[["task", "metric", "value"]]                           # doctest: +SKIP
+
+The functions are imported when they are first used: ``import cocabench`` imports no torch.
 """
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from cocabench.store import Results, load
+from cocabench.core import __version__
 
-__all__ = ["Results", "__version__", "load"]
-__version__ = "0.1.0"
+if TYPE_CHECKING:
+    from cocabench.report.results import Results, load
+    from cocabench.run.evaluate import Prepared, evaluate, prepare
+
+__all__ = ["Prepared", "Results", "__version__", "evaluate", "load", "prepare"]
+
+
+_HOMES = {
+    **dict.fromkeys(("Results", "load"), "cocabench.report.results"),
+    **dict.fromkeys(("Prepared", "evaluate", "prepare"), "cocabench.run.evaluate"),
+}
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("Results", "load"):
-        from cocabench import store
-
-        return getattr(store, name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
     raise AttributeError(f"module 'cocabench' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOMES])

@@ -1,7 +1,8 @@
 """Fixtures that several tests share: the command line in process, small data, small models."""
 
 import sys
-from collections.abc import Callable
+import tomllib
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -10,10 +11,12 @@ import pytest
 from PIL import Image
 
 from cocabench import cli
-
-from .models.tiny import CLIP, COCA, write_folder
+from cocabench.captioneval import corenlp
+from cocabench.core import cache
+from tests.models.tiny import CLIP, COCA, write_folder
 
 PLUGIN = Path(__file__).parent / "plugin"
+EXAMPLE = Path(__file__).parents[1] / "examples" / "plugin"
 
 
 class Told(NamedTuple):
@@ -45,11 +48,29 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     return run
 
 
+CORENLP = corenlp.find()
+"""The user's, found before the tests get a cache of their own."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Keep tests out of the user's cache, but for its CoreNLP. The folder's name holds what paths may hold."""
+    folder = tmp_path_factory.mktemp("the cache é")
+    if CORENLP is not None:
+        (folder / CORENLP.name).symlink_to(CORENLP)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("COCABENCH_CACHE", str(folder))
+        yield folder
+
+
 @pytest.fixture(autouse=True)
-def own_features(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Keep each test's features apart from other tests' and the user's; return their folder."""
-    folder = tmp_path_factory.mktemp("cache") / "features"
-    monkeypatch.setattr("cocabench.models.features.folder", lambda: folder)
+def own_spaces(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, own_cache: Path) -> Path:
+    """Keep the features that a test's runs cache apart from other tests'; return their folder."""
+    folder, named = tmp_path_factory.mktemp("cache") / "spaces", cache.spaces_folder
+    monkeypatch.setenv("COCABENCH_CACHE", str(own_cache))  # --cache sets it
+    monkeypatch.setattr(
+        cache, "spaces_folder", lambda given=None: folder if given in (None, own_cache) else named(given)
+    )
     return folder
 
 
@@ -57,6 +78,21 @@ def own_features(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempP
 def plugin(monkeypatch: pytest.MonkeyPatch) -> None:
     """Install the toy plugin for one test."""
     monkeypatch.syspath_prepend(str(PLUGIN))
+
+
+@pytest.fixture
+def example_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Install the example for one test, as pip does: the package, and its entry points beside it."""
+    project = tomllib.loads((EXAMPLE / "pyproject.toml").read_text())["project"]
+    site = tmp_path / "site"
+    info = site / f"{project['name'].replace('-', '_')}-{project['version']}.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n")
+    groups = project["entry-points"].items()
+    lines = [line for group, names in groups for line in (f"[{group}]", *(f"{k} = {v}" for k, v in names.items()))]
+    (info / "entry_points.txt").write_text("\n".join(lines))
+    (site / "cocabench_pair_choice").symlink_to(EXAMPLE / "cocabench_pair_choice", target_is_directory=True)
+    monkeypatch.syspath_prepend(str(site))
 
 
 @pytest.fixture(scope="session")

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from cocabench.core.types import Record, Signature
+from cocabench.kinds.classification import ACC1
 from cocabench.metrics.base import estimate
-from cocabench.metrics.classification import single_label
-from cocabench.store import Store
-from cocabench.types import Record, Signature
+from cocabench.results.store import Store
 
 NAMES = ("cat", "dog")
 _SECONDS = itertools.count()
@@ -50,7 +50,7 @@ def classified(
 ) -> Record:
     """Write the Record of a classification, with its samples, to a results folder and return it."""
     frame = outcomes(hits)
-    metric = single_label(2)[0]
+    metric = ACC1
     record = Record(
         task=task,
         model=model,

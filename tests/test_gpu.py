@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from benchmarks.make_decoding_goldens import MODELS, build, images
-from cocabench.models.decode import DecodeOptions, caption_logprob, generate_scored
-from cocabench.models.decoding import beams, replay, steps
-from cocabench.models.decoding.steps import Stepping
 from cocabench.models.hardware import Precision, hardware
+from cocabench.models.open_clip.decoding import search, steps
+from cocabench.models.open_clip.decoding.generate import DecodeOptions, caption_logprob, generate_scored
+from cocabench.models.open_clip.decoding.steps import Stepping
 from cocabench.models.smoke import ALLOWED, deviations
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
@@ -28,7 +28,7 @@ def test_the_gpu_agrees_with_the_cpu_in_every_precision() -> None:
 @needs_cuda
 def test_fp32_is_computed_without_tf32() -> None:
     a, b = (torch.randn(512, 512, device="cuda") for _ in range(2))
-    with hardware(device="cuda", precision="fp32").exactly():
+    with hardware(device="cuda", precision="fp32").precision_context():
         product = (a @ b).double()
     assert float((product - a.double() @ b.double()).abs().max()) < 1e-3
 
@@ -68,7 +68,7 @@ def test_likelihoods_on_the_gpu_are_the_cpus() -> None:
 def test_a_replayed_step_gives_what_the_step_gives(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same shapes the same kernels run, so that half-precision captions too are equal."""
     monkeypatch.setattr(steps, "SWEEP", 24)
-    monkeypatch.setattr(replay, "LEAVE", beams.DROP)
+    monkeypatch.setattr(steps, "LEAVE", search.DROP)
     assert _captions("cuda", dtype, "cuda_graphs") == _captions("cuda", dtype, "cached")
 
 
@@ -76,7 +76,7 @@ def test_a_replayed_step_gives_what_the_step_gives(dtype: torch.dtype, monkeypat
 @needs_cuda
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_a_step_under_autocast_can_be_captured(precision: Precision) -> None:
-    with hardware(device="cuda", precision=precision).exactly():
+    with hardware(device="cuda", precision=precision).precision_context():
         assert _captions("cuda", torch.float32, "cuda_graphs") == _captions("cuda", torch.float32, "cuda_graphs")
 
 

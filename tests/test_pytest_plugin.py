@@ -7,7 +7,7 @@ from importlib import metadata
 import pandas.core.arrays.arrow.extension_types  # noqa: F401 — pytester forgets imports, pyarrow does not
 import pytest
 
-import cocabench.gate  # noqa: F401 — likewise
+import cocabench.results.gate  # noqa: F401 — likewise
 from tests.samples import classified, right
 
 pytest_plugins = ["pytester"]

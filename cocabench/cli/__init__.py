@@ -10,12 +10,12 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.markup import escape
 
-from cocabench import __version__
 from cocabench.cli import (
     cache,
     captions,
     compare,
     data,
+    decoder,
     doctor,
     gate,
     interop,
@@ -30,7 +30,8 @@ from cocabench.cli import (
 from cocabench.cli.console import err
 from cocabench.cli.options import flag
 from cocabench.cli.usage import Commands, in_words
-from cocabench.errors import CocabenchError, IgnoredRecordWarning
+from cocabench.core import __version__
+from cocabench.core.errors import CocabenchError, IgnoredRecordWarning
 
 app = typer.Typer(
     cls=Commands,
@@ -53,12 +54,13 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
     TRAINING: {"data": data.app, "train": train.train},
     MACHINE: {"list": lists.app, "doctor": doctor.doctor, "setup": setup.app, "cache": cache.app},
 }
+OLD_NAMES = {"token_normalize_func": decoder.current_name}
 for panel, commands in COMMANDS.items():
     for name, command in commands.items():
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name, rich_help_panel=panel)
         else:
-            app.command(name, rich_help_panel=panel)(command)
+            app.command(name, rich_help_panel=panel, context_settings=OLD_NAMES)(command)
 
 
 def _version(asked: bool) -> None:

@@ -1,4 +1,4 @@
-"""cocabench cache: what is kept of earlier runs, and how to be rid of it."""
+"""cocabench cache: what is cached of earlier runs, and how to remove it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from rich.markup import escape
 from cocabench.cli.console import out, print_table
 from cocabench.cli.options import Cache, Json
 from cocabench.cli.usage import Commands
-from cocabench.errors import ResultsError
+from cocabench.core.errors import ResultsError
 
-app = typer.Typer(cls=Commands, help="The features and caption scores that runs keep.", no_args_is_help=True)
+app = typer.Typer(cls=Commands, help="What runs cache: features, captions, scores.", no_args_is_help=True)
 
 
 @app.command()
@@ -21,42 +21,32 @@ def info(
     cache: Cache = None,
     as_json: Json = False,
 ) -> None:
-    """Where features and caption scores are kept, and how large they are."""
-    from cocabench import cachedir
-    from cocabench.metrics.captions import cache as scores
-    from cocabench.models.features import existing, folder
+    """Where the cache is, what it holds, and how large it is."""
+    from cocabench.core.cache import DiskCache, size_limit, spaces_folder
 
-    where, cache_there, kept = cachedir.location(), existing(folder()), scores.usage()
-    held = cache_there.usage() if cache_there else []
+    held = DiskCache(folder := spaces_folder(cache), size_limit()).usage()
     if as_json:
-        rows = [one._asdict() for one in held]
-        table = {"folder": str(where), "limit": cachedir.limit(), "collections": rows, "captions": kept._asdict()}
+        table = {"folder": str(folder), "limit": size_limit(), "spaces": [one._asdict() for one in held]}
         print(json.dumps(table, ensure_ascii=False))
         return
-    lines = [[escape(one.label), f"{one.features:,}", _size(one.size), _date(one.used)] for one in held]
-    if kept.size:
-        lines.append(["caption scores", f"{kept.scores:,}", _size(kept.size), _date(kept.used)])
+    lines = [[escape(one.label), f"{one.entries:,}", _size(one.size), _date(one.used)] for one in held]
     if lines:
-        print_table(["kept", "entries", "size", "last used"], lines)
-    total = _size(sum(one.size for one in held) + kept.size)
-    out.print(
-        f"{escape(str(where))}: {total} of at most {_size(cachedir.limit())} (COCABENCH_CACHE_GB)", soft_wrap=True
-    )
+        print_table(["cached", "entries", "size", "last used"], lines)
+    total = _size(sum(one.size for one in held))
+    out.print(f"{escape(str(folder))}: {total} of at most {_size(size_limit())} (COCABENCH_CACHE_GB)", soft_wrap=True)
 
 
 @app.command()
 def clear(cache: Cache = None) -> None:
-    """Remove all features and caption scores that are kept. Results stay, and what `cocabench setup` fetched."""
-    from cocabench import cachedir
-    from cocabench.metrics.captions import cache as scores
-    from cocabench.models.features import clear as remove
-    from cocabench.models.features import folder
+    """Remove everything that is cached. Results stay, and what `cocabench setup` fetched."""
+    from cocabench.core.cache import DiskCache, size_limit, spaces_folder
 
+    folder = spaces_folder(cache)
     try:
-        freed = remove(folder()) + scores.clear()
+        freed = DiskCache(folder, size_limit()).clear()
     except OSError as error:
         raise ResultsError(str(error.filename), f"cannot be removed ({error.strerror})") from None
-    out.print(f"{escape(str(cachedir.location()))}: {_size(freed)} removed", soft_wrap=True)
+    out.print(f"{escape(str(folder))}: {_size(freed)} removed", soft_wrap=True)
 
 
 def _size(n: float) -> str:

@@ -16,17 +16,20 @@ from rich.markup import escape
 from cocabench.cli import decoder, names
 from cocabench.cli import options as o
 from cocabench.cli.console import err, out
-from cocabench.errors import MissingDataError, UsageError
-from cocabench.types import Progress, silent
+from cocabench.core.errors import MissingDataError, NotACaptionerError, UsageError
+from cocabench.core.types import Ability, Progress, silent
+from cocabench.specs.decoding import DEFAULTS
 
 if TYPE_CHECKING:
-    from cocabench.models.open_clip import OpenClip
-
-FLAGS = {"num_beams": "--beams", "num_beam_groups": "--beam-groups"}
-"""Options of the decoder whose flag is not their name."""
+    from cocabench.core.types import Model as LoadedModel
 
 
 LOGPROB, SAMPLING = "Captions: --decoding logprob", "Captions: top_k and top_p sampling"
+
+
+def _option(name: str, metavar: str, panel: str, told: str) -> Any:
+    """Return an option of the decoder that is None where it is not given; its default is shown."""
+    return o.option(metavar=metavar, panel=panel, help=told, show_default=f"{getattr(DEFAULTS, name):g}")
 
 
 class GenerationType(StrEnum):
@@ -51,24 +54,17 @@ Generation = Annotated[
     GenerationType,
     o.option("--generation-type", metavar="KIND", panel=o.CAPTIONS, help=f"{', '.join(GenerationType)}."),
 ]
-Diversity = Annotated[
-    float | None,
-    o.option("--diversity-penalty", metavar="X", panel=LOGPROB, help="Between groups of beams.", show_default="0"),
+BEAM_SEARCH = GenerationType(DEFAULTS.generation_type)
+
+Diversity = Annotated[float | None, _option("diversity_penalty", "X", LOGPROB, "Between groups of beams.")]
+Length = Annotated[float | None, _option("length_penalty", "X", LOGPROB, "Above 1 favours long captions.")]
+Repetition = Annotated[
+    float | None, _option("repetition_penalty", "X", o.CAPTIONS, "Above 1 makes repeated words less likely.")
 ]
-Length = Annotated[
-    float | None,
-    o.option("--length-penalty", metavar="X", panel=LOGPROB, help="Above 1 favours long captions.", show_default="1"),
-]
-Repetition = Annotated[float, o.option(metavar="X", panel=o.CAPTIONS, help="Above 1 makes repeated words less likely.")]
-TopK = Annotated[
-    int | None, o.option(metavar="K", panel=SAMPLING, help="Among this many likeliest tokens.", show_default="1")
-]
-TopP = Annotated[
-    float | None,
-    o.option(metavar="P", panel=SAMPLING, help="Among the likeliest of this probability.", show_default="0.1"),
-]
-Temperature = Annotated[float | None, o.option(metavar="X", panel=SAMPLING, help="Of sampling.", show_default="1")]
-Seed = Annotated[int | None, o.option(metavar="N", panel=SAMPLING, help="Of sampling.", show_default="0")]
+TopK = Annotated[int | None, _option("top_k", "K", SAMPLING, "Among this many likeliest tokens.")]
+TopP = Annotated[float | None, _option("top_p", "P", SAMPLING, "Among the likeliest of this probability.")]
+Temperature = Annotated[float | None, _option("temperature", "X", SAMPLING, "Of sampling.")]
+Seed = Annotated[int | None, _option("seed", "N", SAMPLING, "Of sampling.")]
 
 
 def caption(
@@ -79,13 +75,13 @@ def caption(
     device: o.Device = "auto",
     precision: o.PrecisionOption = o.Precision.AUTO,
     skip_bad_images: o.SkipBadImages = False,
-    generation_type: Generation = GenerationType.BEAM_SEARCH,
-    beams: decoder.Beams = None,
-    beam_groups: decoder.BeamGroups = None,
-    max_length: decoder.MaxLength = 30,
-    min_length: decoder.MinLength = 5,
+    generation_type: Generation = BEAM_SEARCH,
+    num_beams: decoder.NumBeams = None,
+    num_beam_groups: decoder.NumBeamGroups = None,
+    seq_len: decoder.SeqLen = None,
+    min_seq_len: decoder.MinSeqLen = None,
     decoding: decoder.DecodingOption = None,
-    repetition_penalty: Repetition = 1.0,
+    repetition_penalty: Repetition = None,
     diversity_penalty: Diversity = None,
     length_penalty: Length = None,
     top_k: TopK = None,
@@ -98,10 +94,10 @@ def caption(
     if text and prompt:
         raise UsageError("--prompt", "given with --text", wanted="one of the two: --text writes nothing")
     options = decoder.options(
-        beams=beams,
-        beam_groups=beam_groups,
-        max_length=max_length,
-        min_length=min_length,
+        num_beams=num_beams,
+        num_beam_groups=num_beam_groups,
+        seq_len=seq_len,
+        min_seq_len=min_seq_len,
         decoding=decoding,
         generation_type=generation_type.value,
         repetition_penalty=repetition_penalty,
@@ -111,23 +107,24 @@ def caption(
         top_p=top_p,
         temperature=temperature,
         seed=seed,
-        prompt=prompt or None,
     )
     _check_read(options)
     files = _image_files(images)
-    loaded = _load(model, device, precision, skip_bad_images)
-    rows = _rows(loaded, files, text, options)
+    loaded = _load(model, "score_captions" if text else "caption", device, precision, skip_bad_images)
+    rows = _rows(loaded, files, text, options, prompt)
     _tell_left_out(files, {row["image"] for row in rows})
     _print_rows(rows, as_json)
 
 
 def _rows(
-    model: OpenClip, files: Sequence[Path], texts: Sequence[str] | None, options: Mapping[str, Any]
+    model: LoadedModel, files: Sequence[Path], texts: Sequence[str] | None, options: Mapping[str, Any], prompt: str
 ) -> list[dict[str, Any]]:
     from cocabench.cli.watch import stages
 
     with stages("caption") if err.is_terminal else nullcontext(silent) as progress:
-        return _likelihoods(model, files, texts, progress) if texts else _written(model, files, options, progress)
+        if texts:
+            return _likelihoods(model, files, texts, progress)
+        return _written(model, files, options, prompt, progress)
 
 
 def _print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
@@ -142,36 +139,39 @@ def _print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
 
 def _check_read(options: Mapping[str, Any]) -> None:
     """UsageError for an option that was given and that this kind of generation does not read."""
-    from cocabench.evaluators.captioning import UNREAD
+    from cocabench.specs.decoding import UNREAD
 
     kind = options["generation_type"]
     for name in UNREAD[kind]:
         if name in options:
-            flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
+            flag = f"--{name.replace('_', '-')}"
             readers = " or ".join(other for other, unread in UNREAD.items() if name not in unread)
             raise UsageError(flag, f"given with --generation-type {kind}", wanted=f"--generation-type {readers}")
 
 
-def _load(model: str, device: str, precision: o.Precision, skip_bad_images: bool) -> OpenClip:
+def _load(model: str, ability: Ability, device: str, precision: o.Precision, skip_bad_images: bool) -> LoadedModel:
     from cocabench.models.hardware import hardware
-    from cocabench.registry import model_plans
-    from cocabench.spec import parse_models
+    from cocabench.specs.registry import model_sources
+    from cocabench.specs.spec import parse_models
 
-    plans = model_plans(parse_models(model))
-    if len(plans) != 1:
-        raise UsageError(f"--model {model}", f"{len(plans)} models", wanted="one")
-    for note in plans[0].notes:
-        err.print(f"[yellow]note[/yellow] {escape(note)}", soft_wrap=True)
+    sources = model_sources(parse_models(model))
+    if len(sources) != 1:
+        raise UsageError(f"--model {model}", f"{len(sources)} models", wanted="one")
+    for note in sources[0].notes:
+        err.print(f"[yellow]note[/yellow] {escape(note.text)}", soft_wrap=True)
+    if ability not in sources[0].abilities:
+        can = "caption" if ability == "caption" else "say how likely a caption is"
+        raise NotACaptionerError(f"--model {model}", f"a model that cannot {can}", wanted="a CoCa")
     machine = hardware(device=device, precision=precision.value, skip_bad_images=skip_bad_images)
-    return plans[0].load(machine)  # type: ignore[return-value]
+    return sources[0].load(machine)
 
 
 def _written(
-    model: OpenClip, files: Sequence[Path], options: Mapping[str, Any], progress: Progress
+    model: LoadedModel, files: Sequence[Path], options: Mapping[str, Any], prompt: str, progress: Progress
 ) -> list[dict[str, Any]]:
     from cocabench.data.images import FileImage
 
-    written = model.caption([FileImage(path) for path in files], options, progress=progress)
+    written = model.caption([FileImage(path) for path in files], options, prompts=prompt, progress=progress)
     return [
         {"image": str(files[i]), "model": model.id, "caption": text, "score": round(score, 4)}
         for i, text, score in zip(written.kept, written.texts, written.scores, strict=True)
@@ -179,12 +179,12 @@ def _written(
 
 
 def _likelihoods(
-    model: OpenClip, files: Sequence[Path], texts: Sequence[str], progress: Progress
+    model: LoadedModel, files: Sequence[Path], texts: Sequence[str], progress: Progress
 ) -> list[dict[str, Any]]:
     """Return a row per image and text, an image's likeliest text first."""
     from cocabench.data.images import FileImage
 
-    found = model.likelihoods([FileImage(path) for path in files], [texts] * len(files), progress=progress)
+    found = model.score_captions([FileImage(path) for path in files], [texts] * len(files), progress=progress)
     rows = []
     for i, logprobs, n_tokens in zip(found.kept, found.logprobs.tolist(), found.n_tokens.tolist(), strict=True):
         several = sorted(zip(texts, logprobs, n_tokens, strict=True), key=lambda row: -row[1])

@@ -10,17 +10,17 @@ from rich.markup import escape
 from cocabench.cli.console import dim, out, print_table
 
 if TYPE_CHECKING:
-    from cocabench.compare import Change, Changes
-    from cocabench.store import Results
+    from cocabench.results.compare import Change, Changes
+    from cocabench.results.store import RecordSet
 
 SHOWN = 12
 """Images listed each way where not all are asked for."""
 
 
-def changes_of(results: Results, task: str, models: list[str], metric: str) -> Changes:
-    from cocabench import compare as comparing
-    from cocabench.errors import UnknownNameError, UsageError
-    from cocabench.text import plural
+def changes_of(results: RecordSet, task: str, models: list[str], metric: str) -> Changes:
+    from cocabench.core.errors import UnknownNameError, UsageError
+    from cocabench.core.formatting import plural
+    from cocabench.results import compare as comparing
 
     records = comparing.choose(results).records
     of_task = {r.model: r for r in records if r.task == task}
@@ -63,7 +63,7 @@ def _print_listed(found: Changes, listed: Sequence[Change]) -> None:
 
 
 def _change(found: Changes, change: Change) -> list[str]:
-    from cocabench.text import points
+    from cocabench.core.formatting import points
 
     first, second = (f"{points(value, found.info):.1f}" for value in (change.first, change.second))
     return [change.image_id, first, second, change.truth, *change.said]

@@ -16,9 +16,9 @@ from cocabench.cli.console import dim, out, print_table
 from cocabench.cli.options import PRINTED, Json, flag, names_of, option
 
 if TYPE_CHECKING:
-    from cocabench.compare import Cell, Comparison, Difference, Row
-    from cocabench.store import Results
-    from cocabench.text import Footnotes
+    from cocabench.core.formatting import Footnotes
+    from cocabench.results.compare import Cell, Comparison, Difference, Row
+    from cocabench.results.store import RecordSet
 
 IMAGES = "The images behind a difference"
 
@@ -31,10 +31,10 @@ class Form(StrEnum):
     CSV = "csv"
 
 
-def print_results(results: Results, comparison: Comparison) -> None:
+def print_results(results: RecordSet, comparison: Comparison) -> None:
     """Print the table of a Comparison of results, and what its models cost where that was measured."""
-    from cocabench import compare as comparing
     from cocabench.cli.costs import print_costs, without_costs
+    from cocabench.results import compare as comparing
 
     scores = without_costs(comparison)
     if scores.rows:
@@ -48,9 +48,9 @@ def print_results(results: Results, comparison: Comparison) -> None:
 
 def print_comparison(comparison: Comparison) -> None:
     """Print the table of a Comparison, best values bold, findings marked, notes and totals below."""
-    from cocabench.compare import legend
+    from cocabench.core.formatting import Footnotes
     from cocabench.report.tables import header
-    from cocabench.text import Footnotes
+    from cocabench.results.compare import legend
 
     footnotes = Footnotes()
     rows = [_line(row, footnotes, two=len(comparison.models) == 2) for row in comparison.rows]
@@ -68,7 +68,7 @@ def print_comparison(comparison: Comparison) -> None:
 
 
 def _line(row: Row, footnotes: Footnotes, *, two: bool) -> list[str]:
-    from cocabench.compare import remarks
+    from cocabench.results.compare import remarks
 
     def cell(cell: Cell, gap: Difference | None) -> str:
         text = ("[bold]{}[/bold]" if cell.best else "{}").format(escape(cell.text))
@@ -87,7 +87,7 @@ def _styled(verdict: str) -> str:
 
 def _print_totals(comparison: Comparison) -> None:
     """Print wins, ties and losses per kind of task, and the means over groups."""
-    from cocabench.compare import MEANS, averages, tallies
+    from cocabench.results.compare import MEANS, averages, tallies
 
     for t in (tally for tally in tallies(comparison) if tally.tested):
         untested = f", {t.untested} not tested" if t.untested else ""
@@ -145,8 +145,8 @@ def compare(
     as_json: Json = False,
 ) -> None:
     """Compare results: tasks and models in a table, paired differences from the first model, what they show."""
-    from cocabench import compare as comparing
     from cocabench.report import tables
+    from cocabench.results import compare as comparing
 
     found = comparing.read(*results)
     if samples:

@@ -9,57 +9,53 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from cocabench.cli.console import dim, print_table
-from cocabench.types import Record
+from cocabench.core.types import Record
 
 if TYPE_CHECKING:
-    from cocabench.compare import Cell, Comparison, Row
-    from cocabench.text import Footnotes
-
-EVALUATOR = "efficiency"
-
-ROWS = {
-    "gflops": "GFLOPs, all towers",
-    "images_per_s": "images/s",
-    "texts_per_s": "texts/s",
-    "captions_per_s": "captions/s",
-    "peak_memory_mib": "memory, MiB",
-    "train_step_s": "training step, s",
-    "train_memory_mib": "training memory, MiB",
-}
-"""The metrics that are shown, with what stands before them."""
+    from cocabench.core.formatting import Footnotes
+    from cocabench.results.compare import Cell, Comparison, Row
 
 
 def without_costs(comparison: Comparison) -> Comparison:
-    """Return a table without the rows of efficiency, which have one of their own."""
-    return replace(comparison, rows=tuple(row for row in comparison.rows if row.evaluator != EVALUATOR))
+    """Return a table without the rows of costs, which have one of their own."""
+    from cocabench.kinds import find
+
+    return replace(comparison, rows=tuple(row for row in comparison.rows if not find(row.evaluator).shown.costs))
 
 
 def print_costs(comparison: Comparison, records: Sequence[Record]) -> None:
-    """Print the efficiency rows of a table of all metrics; a number's note stands below, as do machine and batches."""
-    from cocabench.text import Footnotes
+    """Print the rows of costs of a table of all metrics; a number's note stands below, as do machine and batches."""
+    from cocabench.core.formatting import Footnotes
+    from cocabench.kinds import every
 
-    rows = {row.metric: row for row in comparison.rows if row.evaluator == EVALUATOR}
+    kinds = {kind.name: kind for kind in every() if kind.shown.costs}
+    rows = {(row.evaluator, row.metric): row for row in comparison.rows if row.evaluator in kinds}
     if not rows:
         return
     footnotes = Footnotes()
-    lines = [[label, *_line(rows[name], footnotes)] for name, label in ROWS.items() if name in rows]
+    lines = [
+        [escape(metric.label), *_line(rows[name, metric.name], footnotes)]
+        for name, kind in kinds.items()
+        for metric in kind.listed()
+        if metric.label and (name, metric.name) in rows
+    ]
     print_table(["cost", *map(escape, comparison.models)], lines, numbers_from=1)
     for i, note in enumerate(footnotes.notes, 1):
         dim(f"[{i}] {note}")
-    told = dict.fromkeys(_machine(r) for r in records if r.evaluator == EVALUATOR and r.model in comparison.models)
+    told = dict.fromkeys(_machine(r) for r in records if r.evaluator in kinds and r.model in comparison.models)
     for where in told:
         dim(f"{where}; ± reaches the repeat that is furthest off.")
 
 
 def _line(row: Row, footnotes: Footnotes) -> list[str]:
-    from cocabench.compare import remarks
+    from cocabench.results.compare import remarks
 
     marks = (footnotes.mark(remarks(cell, apart=True)).replace("\\", "") for cell in row.cells)
     return [escape(_value(cell, row) + mark) for cell, mark in zip(row.cells, marks, strict=True)]
 
 
 def _value(cell: Cell, row: Row) -> str:
-    from cocabench.text import number
+    from cocabench.core.formatting import number
 
     if cell.estimate is None or cell.estimate.value is None:
         return "–"

@@ -12,10 +12,10 @@ from cocabench.cli import names
 from cocabench.cli.console import err, out
 from cocabench.cli.options import DataRoot, Download, option
 from cocabench.cli.usage import Commands
-from cocabench.errors import UsageError
+from cocabench.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from cocabench.types import Dataset
+    from cocabench.core.types import Dataset
 
 app = typer.Typer(
     cls=Commands,
@@ -49,7 +49,7 @@ def table(
     download: Download = False,
 ) -> None:
     """A table of filepath and title, a row per caption. The loader's keys follow as options (--path, --split …)."""
-    from cocabench.train.export import write_table
+    from cocabench.train.data import write_table
 
     dataset = _dataset(loader, context.args, data_root, limit, download)
     written = write_table(dataset, output, images=images)
@@ -71,7 +71,7 @@ def webdataset(
     download: Download = False,
 ) -> None:
     """Shards with a sample per caption. The loader's keys follow as options (--path, --split …)."""
-    from cocabench.train.export import write_shards
+    from cocabench.train.data import write_shards
 
     dataset = _dataset(loader, context.args, data_root, limit, download)
     written = write_shards(dataset, output, samples=samples, seed=seed)
@@ -81,12 +81,12 @@ def webdataset(
 
 
 def _dataset(loader: str, words: list[str], root: Path, limit: int | None, download: bool) -> Dataset:
-    from cocabench.data.sampling import limited
-    from cocabench.train.export import build
+    from cocabench.data.base import limited
+    from cocabench.train.data import build
 
     dataset = limited(build(loader, _keys(words), root, download=download), limit, 0)
     for note in dataset.notes:
-        err.print(f"[yellow]note[/yellow] {escape(note)}")
+        err.print(f"[yellow]note[/yellow] {escape(note.text)}")
     return dataset
 
 

@@ -15,7 +15,7 @@ from rich.markup import escape
 
 from cocabench.cli.console import print_table
 from cocabench.cli.options import DataRoot, Java, Json, flag
-from cocabench.errors import CocabenchError
+from cocabench.core.errors import CocabenchError
 
 
 class Check(NamedTuple):
@@ -33,7 +33,7 @@ def doctor(
     as_json: Json = False,
 ) -> None:
     """Show what works on this machine, each with its remedy. Exit code 1 where something needed is broken."""
-    checks = [*_software(), *_hardware(), *_caption_metrics(), *_data(data_root), *(_smoke() if gpu else ())]
+    checks = [*_software(), *_hardware(), *_caption_metrics(java), *_data(data_root), *(_smoke() if gpu else ())]
     if as_json:
         print(json.dumps([check._asdict() for check in checks], ensure_ascii=False))
     else:
@@ -68,18 +68,18 @@ def _hardware() -> Iterator[Check]:
         yield Check("CUDA", None, "no device; models run on the CPU")
 
 
-def _caption_metrics() -> Iterator[Check]:
-    from cocabench.metrics import captions
+def _caption_metrics(java: Path | None) -> Iterator[Check]:
+    from cocabench import captioneval as captions
 
-    missing = captions.unavailable(captions.NAMES)
+    missing = captions.unavailable(captions.NAMES, java=java)
     for name in captions.NAMES:
         yield Check(name, None if name in missing else True, missing.get(name, "can run"))
     yield Check(" and ".join(captions.MODEL_BASED), True, "can run with any model whose weights are here")
 
 
 def _data(root: Path) -> Iterator[Check]:
-    from cocabench.plan import Settings, prepare
-    from cocabench.registry import all_tasks
+    from cocabench.run.prepare import Settings, prepare
+    from cocabench.specs.registry import all_tasks
 
     yield Check(
         "data root",

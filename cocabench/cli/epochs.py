@@ -9,8 +9,8 @@ import typer
 from rich.markup import escape
 
 from cocabench.cli.console import err, out
-from cocabench.errors import UsageError
-from cocabench.types import Record
+from cocabench.core.errors import UsageError
+from cocabench.core.types import Record
 
 
 def follow(
@@ -20,7 +20,7 @@ def follow(
 
     Exits with 1 where one failed, and with 130 after Ctrl-C.
     """
-    from cocabench.train.arrivals import arrivals
+    from cocabench.train.checkpoints import arrivals
 
     if len(models) != 1 or any(mark in models[0] for mark in ",:"):
         raise UsageError("--watch", f"--model {','.join(models)}", wanted="the architecture alone: --model ViT-B-32")
@@ -52,8 +52,8 @@ def _code_of(evaluate: Callable[[str], None], model: str) -> int:
 
 
 def _best_in(output: Path, name: str, folder: Path) -> None:
-    from cocabench.epochs import epoch_of
-    from cocabench.store import load
+    from cocabench.results.epochs import epoch_of
+    from cocabench.results.store import load
 
     run = epoch_of(f"{name}:{folder}/epoch_0.pt")
     records = load(output).records if output.is_dir() else ()
@@ -62,8 +62,8 @@ def _best_in(output: Path, name: str, folder: Path) -> None:
 
 def print_best(records: Iterable[Record]) -> None:
     """Print the best epoch of each run, task and metric of quality, with its interval."""
-    from cocabench.epochs import best_epochs
-    from cocabench.text import number
+    from cocabench.core.formatting import number
+    from cocabench.results.epochs import best_epochs
 
     for best in best_epochs(records):
         if best.info.kind == "quality":

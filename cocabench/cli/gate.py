@@ -14,9 +14,9 @@ from cocabench.cli.console import err, out, print_table
 from cocabench.cli.options import flag, option
 
 if TYPE_CHECKING:
-    from cocabench.gate import Rules
-    from cocabench.store import Results
-    from cocabench.types import Verdict
+    from cocabench.core.types import Verdict
+    from cocabench.results.gate import Rules
+    from cocabench.results.store import RecordSet
 
 DEFAULT_RULES = Path("results/gates.toml")
 STYLES = {"regressed": "red", "missing": "red", "incomparable": "red", "cannot tell": "yellow", "improved": "green"}
@@ -37,9 +37,9 @@ def gate(
     ] = False,
 ) -> None:
     """Judge results against a baseline. Exit code 0: held; 1: regressed or missing; 2: unusable or incomparable."""
-    from cocabench import gate as gating
-    from cocabench.compare import read
-    from cocabench.store import write_atomically
+    from cocabench.results import gate as gating
+    from cocabench.results.compare import read
+    from cocabench.results.store import write_atomically
 
     now = read(current)
     held = None if update and not Path(baseline).exists() else read(baseline)
@@ -58,14 +58,14 @@ def gate(
 
 
 def _rules(path: Path | None) -> Rules:
-    from cocabench.gate import Rules, read_rules
+    from cocabench.results.gate import Rules, read_rules
 
     path = path or (DEFAULT_RULES if DEFAULT_RULES.is_file() else None)
     return read_rules(path) if path else Rules()
 
 
 def _print(verdicts: Sequence[Verdict]) -> None:
-    from cocabench import gate as gating
+    from cocabench.results import gate as gating
 
     if not verdicts:
         return
@@ -78,10 +78,10 @@ def _print(verdicts: Sequence[Verdict]) -> None:
         out.print(f"[dim]{escape(sentence)}[/dim]", soft_wrap=True)
 
 
-def _update(baseline: str, held: Results | None, now: Results) -> None:
-    from cocabench import gate as gating
-    from cocabench.compare import PUBLISHED, choose
-    from cocabench.errors import UsageError
+def _update(baseline: str, held: RecordSet | None, now: RecordSet) -> None:
+    from cocabench.core.errors import UsageError
+    from cocabench.results import gate as gating
+    from cocabench.results.compare import PUBLISHED, choose
 
     if baseline.startswith(PUBLISHED) or Path(baseline).is_file():
         raise UsageError("--update", f"the baseline is {baseline}", wanted="a folder")

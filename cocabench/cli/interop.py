@@ -27,8 +27,8 @@ def import_(
     output: Annotated[Path, option(metavar="DIR", help="The results folder.")] = Path("results"),
 ) -> None:
     """Take results of CLIP_benchmark and open_clip_train into a results folder, labelled as theirs."""
-    from cocabench import interop
-    from cocabench.store import Store
+    from cocabench.results import interop
+    from cocabench.results.store import Store
 
     store = Store(output)
     records = [record for file in files for record in interop.read(file)]
@@ -43,9 +43,9 @@ def export(
     output: Annotated[Path | None, option(metavar="FILE", help="The file to write.", show_default="stdout")] = None,
 ) -> None:
     """Write results as the CSV of `clip_benchmark build`."""
-    from cocabench.compare import choose, read
-    from cocabench.interop import clip_benchmark
-    from cocabench.store import write_atomically
+    from cocabench.results.compare import choose, read
+    from cocabench.results.interop import clip_benchmark
+    from cocabench.results.store import write_atomically
 
     chosen = choose(read(*results))
     text = clip_benchmark.to_csv(chosen.records)

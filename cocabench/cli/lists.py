@@ -30,7 +30,7 @@ def _show(header: list[str], rows: list[list[str]], as_json: bool) -> None:
 @app.command()
 def tasks(wanted: Wanted = None, as_json: Json = False) -> None:
     """The tasks that --tasks takes, with their groups."""
-    from cocabench.registry import all_tasks, find_tasks
+    from cocabench.specs.registry import all_tasks, find_tasks
 
     specs = [task.spec for task in (find_tasks(wanted) if wanted else all_tasks().values())]
     rows = [[spec.name, spec.evaluator, spec.primary, ", ".join(spec.groups), spec.summary] for spec in specs]
@@ -43,7 +43,7 @@ def models(as_json: Json = False) -> None:
     import open_clip
 
     from cocabench.demo import MODELS
-    from cocabench.models.defaults import default_tag
+    from cocabench.models.open_clip.blueprint import default_tag
 
     rows = [[f"demo/{name}", "", "comes with cocabench"] for name in MODELS]
     for name in open_clip.list_models():
@@ -55,15 +55,8 @@ def models(as_json: Json = False) -> None:
 @app.command()
 def metrics(as_json: Json = False) -> None:
     """The metrics, with what they mean."""
-    from cocabench.metrics import captions, classification, efficiency, retrieval, selection
+    from cocabench.kinds import every
 
-    known = (
-        *classification.single_label(5),
-        classification.MEAN_AVERAGE_PRECISION,
-        *retrieval.declared((1, 5, 10)),
-        *selection.declared(),
-        *captions.declared(captions.ALL + captions.HEALTH),
-        *efficiency.declared(),
-    )
+    known = [metric for kind in every() for metric in kind.listed()]
     rows = [[m.name, m.unit, "higher" if m.higher_is_better else "lower", m.summary] for m in known]
     _show(["metric", "unit", "better", "summary"], rows, as_json)

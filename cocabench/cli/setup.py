@@ -25,7 +25,7 @@ def spice(
     corenlp: Annotated[Path | None, option(metavar="DIR", help="A folder that holds the CoreNLP 3.6.0 jars.")] = None,
 ) -> None:
     """Put SPICE's CoreNLP 3.6.0 jars into the cache: from a folder, by Maven, or from the Stanford site."""
-    from cocabench.metrics.captions import corenlp as jars
+    from cocabench.captioneval import corenlp as jars
 
     out.print(f"SPICE can run; CoreNLP 3.6.0 lies in {jars.setup(corenlp)}", soft_wrap=True)
 
@@ -42,10 +42,9 @@ def clipscore(
     ],
 ) -> None:
     """Fetch the weights of the model that CLIPScore scores with."""
-    from cocabench.evaluators.clipscore import scorer_plan
-    from cocabench.registry import FailedPlan
+    from cocabench.specs.registry import FailedSource, one_model
 
-    plan = scorer_plan(model, download=True)
-    if isinstance(plan, FailedPlan):
+    plan = one_model(model, download=True)
+    if isinstance(plan, FailedSource):
         raise plan.error
     out.print(f"CLIPScore can run with {plan.id}", soft_wrap=True)

@@ -37,10 +37,8 @@ def train(
     ] = True,
 ) -> None:
     """Train a CoCa or CLIP with open_clip's trainer, from scratch or from a checkpoint."""
-    from cocabench.train import memory
-    from cocabench.train.command import training
     from cocabench.train.recipe import find_recipe
-    from cocabench.train.run import check_folder, run
+    from cocabench.train.training import check_folder, run, shortage, training
 
     if recipe is None:
         _list()
@@ -53,7 +51,7 @@ def train(
     for note in made.notes:
         err.print(f"[yellow]note[/yellow] {escape(note)}", soft_wrap=True)
     check_folder(made, resume=resume)
-    if too_much := memory.shortage(made.plan, made.settings, made.device, nproc) if memory_check else None:
+    if too_much := shortage(made.plan, made.settings, made.device, nproc) if memory_check else None:
         if not dry_run:
             raise too_much
         err.print(f"[yellow]note[/yellow] {escape(str(too_much))}", soft_wrap=True)
@@ -64,7 +62,7 @@ def train(
     try:
         written = run(made)
     except KeyboardInterrupt:
-        err.print(f"\nstopped; the same command with --resume goes on from {made.checkpoints}", soft_wrap=True)
+        err.print(f"\nstopped; rerun with --resume to continue from {made.checkpoints}", soft_wrap=True)
         raise typer.Exit(130) from None
     out.print(f"{len(written)} checkpoints in {made.checkpoints}", soft_wrap=True)
     quick = " --quick-gelu" if made.settings["force_quick_gelu"] else ""

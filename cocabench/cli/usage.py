@@ -8,8 +8,8 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup, TyperOption
 
-from cocabench.errors import UnknownNameError, UsageError
-from cocabench.spec import wanted
+from cocabench.core.errors import UnknownNameError, UsageError
+from cocabench.specs.spec import wanted
 
 
 class Commands(TyperGroup):

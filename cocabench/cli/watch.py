@@ -12,11 +12,11 @@ from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from cocabench.cli.console import err
-from cocabench.plan import Job, State
-from cocabench.run import Outcome
-from cocabench.text import number
-from cocabench.types import Progress as Told
-from cocabench.types import silent
+from cocabench.core.formatting import number
+from cocabench.core.types import Progress as Told
+from cocabench.core.types import silent
+from cocabench.run.execute import Outcome
+from cocabench.run.plan import State, Step
 
 
 class Quiet:
@@ -34,7 +34,7 @@ class Quiet:
     def loading(self, model: str) -> None:
         pass
 
-    def started(self, job: Job) -> Told:
+    def started(self, model: str, step: Step) -> Told:
         return silent
 
     def finished(self, outcome: Outcome) -> None:
@@ -42,7 +42,7 @@ class Quiet:
 
 
 class Bars:
-    """An Observer with a progress bar per stage (images/s, time left) and a line per finished job, on stderr."""
+    """An Observer with a progress bar per stage (images/s, time left) and a line per finished step, on stderr."""
 
     def __init__(self) -> None:
         columns = (
@@ -70,8 +70,8 @@ class Bars:
     def loading(self, model: str) -> None:
         self.progress.console.print(f"[bold]{escape(model)}[/bold]")
 
-    def started(self, job: Job) -> Told:
-        return _Stages(self.progress, job.task.name)
+    def started(self, model: str, step: Step) -> Told:
+        return _Stages(self.progress, step.task)
 
     def finished(self, outcome: Outcome) -> None:
         for task in self.progress.task_ids:
@@ -87,7 +87,7 @@ def stages(name: str) -> Iterator[Told]:
 
 
 class _Stages:
-    """Moves one bar through the stages of a job."""
+    """Moves one bar through the stages of a step."""
 
     def __init__(self, progress: Progress, name: str) -> None:
         self.progress, self.name, self.stage = progress, name, ""
@@ -103,13 +103,13 @@ class _Stages:
 
 
 def _line(outcome: Outcome) -> str:
-    job, record = outcome.job, outcome.record
-    name = escape(job.task.name)
+    step, record = outcome.step, outcome.record
+    name = escape(step.task)
     if outcome.error is not None:
         return f"  [red]✗ {name}[/red]  [dim]failed, see below[/dim]"
     if record is None:
-        return f"  [dim]– {name}  not applicable: {escape(job.reason)}[/dim]"
+        return f"  [dim]– {name}  not applicable: {escape(step.reason)}[/dim]"
     known = record.primary in record.metrics
     value = number(record.metrics[record.primary], record.definitions[record.primary]) if known else "no score"
-    tail = "(done before)" if job.state is State.DONE else f"{record.timing.get('seconds', 0):.0f} s"
+    tail = "(done before)" if step.state is State.DONE else f"{record.timing.get('seconds', 0):.0f} s"
     return f"  [green]✓[/green] {name}  {escape(record.primary)} {escape(value)}  [dim]{tail}[/dim]"

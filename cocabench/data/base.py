@@ -1,22 +1,28 @@
-"""What the loaders share: where their folder is, and what a sound data set is."""
+"""What the loaders share: their folder, the checks of a data set, its fingerprint, and random subsets of it."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
-from cocabench.data.files import absent, some
-from cocabench.errors import DataError, MissingDataError
-from cocabench.spec import Spec
-from cocabench.types import Dataset, Example
+from pydantic import JsonValue
+
+from cocabench.core.errors import DataError, MissingDataError, UsageError
+from cocabench.core.signature import digest_lines
+from cocabench.core.types import Dataset, Example, Note
+from cocabench.data.files import absent, folder_with, some
+from cocabench.specs.spec import Spec
 
 
 class LocalLoader(Spec):
     """A loader whose files lie below --data-root.
 
     path:   the data set's folder (or its file, for tables) below --data-root.
-    source: where the data set can be had, in words; told where it is missing.
+    source: where to get the data set, in words; part of the error if it is missing.
     """
 
     path: str
@@ -27,7 +33,7 @@ class LocalLoader(Spec):
         return Path(self.path).name
 
     def folder(self, root: Path) -> Path:
-        """Return the absolute path of the data set's folder; MissingDataError where there is none."""
+        """Return the absolute path of the data set's folder; MissingDataError if there is none."""
         folder = self.location(root)
         if not folder.is_dir():
             raise self.missing(folder, "no such folder")
@@ -37,21 +43,30 @@ class LocalLoader(Spec):
         return (root.expanduser() / self.path).absolute()
 
     def missing(self, where: Path, got: str, wanted: str = "") -> MissingDataError:
-        """Return the error that says what is not there, how to point at it and where it can be had."""
+        """Return the error that says what is not there, how to point at it and where to get it."""
         fix = f"--data-root DIR or COCABENCH_DATA names the folder that holds {self.path}"
         return MissingDataError(str(where), got, wanted=wanted, fix=f"{fix} ({self.source})" if self.source else fix)
 
+    def image_folder(self, folder: Path, first: str, images: str = "") -> Path:
+        """Return the folder of the images: ``images`` below folder, else the one that holds the file ``first``.
+
+        That is folder, or one at most two levels below it.
+        """
+        if images:
+            return folder / images
+        if (found := folder_with(folder, first)) is None:
+            raise self.missing(folder, f"no image {first} there nor in its subfolders")
+        return found
+
     def require(self, files: Sequence[Path]) -> None:
-        """MissingDataError that names the first of the files that are not there."""
+        """Raise MissingDataError naming the first few files that do not exist."""
         if lost := absent(files):
-            raise self.missing(lost[0].parent, f"{len(lost)} of {len(files)} images missing: {_names(lost)}")
+            names = some(path.name for path in lost)
+            raise self.missing(lost[0].parent, f"{len(lost)} of {len(files)} images missing: {names}")
 
 
-def sound(dataset: Dataset, where: Path, *, texts: bool = False) -> Dataset:
-    """Return the data set; DataError where it is not sound.
-
-    It is not where it is empty, ids repeat, a label has no class, or (texts=True) an image has no caption.
-    """
+def checked(dataset: Dataset, where: Path, *, texts: bool = False) -> Dataset:
+    """Return the data set; DataError if empty, ids repeat, a label has no class, or (texts) an image no caption."""
     if not dataset.examples:
         raise DataError(str(where), "no images", wanted=f"images of the split {dataset.split!r}")
     counts = Counter(example.id for example in dataset.examples)
@@ -66,7 +81,7 @@ def sound(dataset: Dataset, where: Path, *, texts: bool = False) -> Dataset:
 
 
 def check_captioned(dataset: Dataset, what: str) -> None:
-    """DataError where an example has no caption (what: of which kind), or several images to be told apart."""
+    """Raise DataError if an example has no caption (what: of which kind), or several images."""
     if without := next((example.id for example in dataset.examples if not example.texts), None):
         raise DataError(dataset.name, f"no {what} for {without}", wanted="one at least for every image")
     if several := next((example.id for example in dataset.examples if example.others), None):
@@ -94,5 +109,44 @@ def short_ids(paths: Sequence[str]) -> list[str]:
     return list(paths)
 
 
-def _names(paths: Iterable[Path]) -> str:
-    return some(path.name for path in paths)
+def fingerprint(dataset: Dataset) -> dict[str, JsonValue]:
+    """Return counts, and a hash of ids, texts, labels, domains, negatives and metadata in order.
+
+    The same data gives the same fingerprint on every machine.
+    """
+    return {
+        "images": sum(len(example.images) for example in dataset.examples),
+        "texts": sum(len(example.texts) for example in dataset.examples),
+        "classes": len(dataset.classes),
+        "hash": digest_lines(_hashed_lines(dataset)),
+    }
+
+
+def _hashed_lines(dataset: Dataset) -> Iterator[str]:
+    """Yield what is hashed, each line with a letter that says what it is."""
+    for example in dataset.examples:
+        yield f"i{example.id}"
+        yield from (f"t{text}" for text in example.texts)
+        yield f"l{example.label}"
+        yield f"d{example.domain}"
+        yield from (f"n{k} {text}" for k, group in enumerate(example.negatives) for text in group)
+        if example.metadata:  # only where there is any, so that the hashes of other data stay
+            yield f"m{json.dumps(example.metadata, sort_keys=True, ensure_ascii=False)}"
+
+
+def limited(dataset: Dataset, limit: int | None, seed: int) -> Dataset:
+    """Return limit random examples in their original order, or the data set itself if it has no more.
+
+    The examples with the smallest hash of seed and id are taken: the same everywhere, and a smaller limit gives a
+    subset of a larger one. Classes stay as they are.
+    """
+    if limit is not None and limit < 1:
+        raise UsageError("--limit", f"got {limit}", wanted="1 or more")
+    if limit is None or limit >= len(dataset):
+        return dataset
+    hashes = [hashlib.sha256(f"{seed}:{example.id}".encode()).digest() for example in dataset.examples]
+    chosen = sorted(sorted(range(len(hashes)), key=hashes.__getitem__)[:limit])
+    what = "items" if any(example.others for example in dataset.examples) else "images"
+    note = Note("limited", f"limited to {limit} of {len(dataset)} {what}, chosen at random with seed {seed}")
+    examples = [dataset.examples[k] for k in chosen]
+    return replace(dataset, examples=examples, notes=(*dataset.notes, note), whole=dataset.examples)

@@ -8,21 +8,51 @@ import socket
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NoReturn
 from unittest import mock
 
-from cocabench.data.base import sound
-from cocabench.data.by_torchvision import SVHN, reader
-from cocabench.data.exported import Exported
+from cocabench.core.errors import DataError, MissingDataError
+from cocabench.core.types import Dataset, Example, ImageSource, Note
+from cocabench.data.base import checked
 from cocabench.data.images import FileImage
-from cocabench.data.located import located
-from cocabench.data.targets import Target, targets
-from cocabench.data.unpacked import UNPACKED
-from cocabench.errors import DataError, MissingDataError
-from cocabench.types import Dataset, Example, ImageSource
+from cocabench.data.indexed import Target, located, targets
+from cocabench.data.prompts import class_names, templates
+from cocabench.data.webdataset import Exported
+
+UNPACKED = MappingProxyType(
+    {
+        "caltech101": "caltech101/101_ObjectCategories",
+        "cars": "stanford_cars/cars_test_annos_withlabels.mat",
+        "cifar10": "cifar-10-batches-py",
+        "cifar100": "cifar-100-python",
+        "country211": "country211/test",
+        "dtd": "dtd/dtd/labels",
+        "eurosat": "eurosat/2750",
+        "fgvc_aircraft": "fgvc-aircraft-2013b/data",
+        "flowers": "flowers-102/imagelabels.mat",
+        "food101": "food-101/meta",
+        "gtsrb": "gtsrb/GT-final_test.csv",
+        "mnist": "MNIST/raw",
+        "pcam": "pcam/camelyonpatch_level_2_split_test_x.h5",
+        "pets": "oxford-iiit-pet/annotations",
+        "renderedsst2": "rendered-sst2/test",
+        "stl10": "stl10_binary",
+        "sun397": "SUN397/ClassName.txt",
+        "voc2007": "VOCdevkit/VOC2007",
+        "voc2007_multilabel": "VOCdevkit/VOC2007",
+        "vtab/svhn": "test_32x32.mat",
+    }
+)
+"""The file or folder that torchvision's and clip-benchmark's classes look for below their root."""
+
+SVHN = "vtab/svhn"
+FACES = ("fer2013.csv", "icml_face_data.csv")
+FACE_LABELS = (0, 1, 2, 3, 5, 6, 4)
+"""FER2013's table counts angry, disgust, fear, happy, sad, surprise, neutral; class names are sorted, as folders."""
 
 
 class ClipBenchmark(Exported):
@@ -30,7 +60,7 @@ class ClipBenchmark(Exported):
 
     dataset:  its name there, such as food101; path is the folder that --dataset_root would name. Where what torchvision
               unpacks lies in --data-root itself, which several data sets may share, it is read there.
-    split:    its name of the split; all where it has none (Caltech-101, EuroSAT, SUN397).
+    split:    its name of the split; all if it has none (Caltech-101, EuroSAT, SUN397).
     language: of class names and templates: en, and for some data sets ar, cn, it, jp.
     Without download=True nothing is fetched: shells, subprocesses and sockets are closed while it builds. Images that
     are files are named by their paths and sorted, others numbered in its order. Of its streams (wds/…, vtab/…, tfds/…)
@@ -51,7 +81,7 @@ class ClipBenchmark(Exported):
         return shared if unpacked and not (own / unpacked).exists() and (shared / unpacked).exists() else own
 
     def read(self, root: Path, *, download: bool = False) -> Dataset:
-        """Return the data set; MissingDataError where its files are not there and download is False."""
+        """Return the data set; MissingDataError if its files do not exist and download is False."""
         folder = self.location(root)
         if not download or self._stream:
             self.folder(root)
@@ -62,7 +92,7 @@ class ClipBenchmark(Exported):
         examples = sorted(self._examples(items, folder), key=lambda example: example.id)
         labelled = all(example.label is not None for example in examples)
         shown = (names, texts) if labelled else ((), ())
-        return sound(Dataset(self.dataset, self.split, examples, *shown, notes), folder, texts=not labelled)
+        return checked(Dataset(self.dataset, self.split, examples, *shown, notes), folder, texts=not labelled)
 
     def _examples(self, items: Any, folder: Path) -> list[Example]:
         found = targets(items)
@@ -89,7 +119,7 @@ class ClipBenchmark(Exported):
                 f"data.dataset {self.dataset!r}", got, fix=f"use loader = {prefix!r}, or the tasks of this name"
             )
 
-    def _built(self, folder: Path, *, download: bool) -> tuple[Any, tuple[str, ...]]:
+    def _built(self, folder: Path, *, download: bool) -> tuple[Any, tuple[Note, ...]]:
         """Let clip-benchmark build, its prints sent to stderr and its warnings turned into notes."""
         from clip_benchmark.datasets import builder
 
@@ -99,7 +129,7 @@ class ClipBenchmark(Exported):
             _shell_to_stderr(builder) if download else offline(self.missing(folder, "incomplete: it wants to download"))
         )
         try:
-            with guard, contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings(record=True) as told:
+            with guard, contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 make = reader(self.dataset, folder) or partial(builder.build_dataset, self.dataset)
                 items = make(root=str(folder), **chosen)
@@ -109,12 +139,13 @@ class ClipBenchmark(Exported):
             raise self.missing(folder, f"incomplete: {said}", unpacked) from None
         except (AssertionError, ValueError, KeyError) as error:
             raise DataError(f"data.dataset {self.dataset!r}", _first_line(error)) from None
-        notes = dict.fromkeys(str(one.message) for one in told)
-        return items, tuple(note for note in notes if self.split != "all" or "split argument ignored" not in note)
+        texts = dict.fromkeys(str(one.message) for one in caught)
+        kept = (text for text in texts if self.split != "all" or "split argument ignored" not in text)
+        return items, tuple(Note("data", text) for text in kept)
 
 
 def _need_h5py() -> None:
-    """Import it before the ways out are closed: importing it starts a process."""
+    """Import it before processes are blocked: importing it starts one."""
     try:
         import h5py  # noqa: F401
     except ImportError:
@@ -123,7 +154,7 @@ def _need_h5py() -> None:
 
 
 def _check_folders(items: Any, classes: Sequence[str], where: Path) -> None:
-    """DataError where the class folders that number the labels are not as many as the names: all would be shifted."""
+    """Raise DataError if there are more or fewer class folders than names: all labels would be shifted."""
     index = getattr(items, "class_to_idx", None)
     folders = getattr(items, "categories", None) or (set(index.values()) if index else ())
     if classes and folders and len(folders) != len(classes):
@@ -143,7 +174,7 @@ def _first_line(error: BaseException) -> str:
 
 @contextlib.contextmanager
 def offline(error: MissingDataError) -> Iterator[None]:
-    """Raise the error wherever this process would start another one or open a connection."""
+    """Raise the error if this process would start another one or open a connection."""
 
     def refuse(*args: object, **kwargs: object) -> NoReturn:
         raise error
@@ -158,3 +189,33 @@ def offline(error: MissingDataError) -> Iterator[None]:
 def _shell_to_stderr(builder: Any) -> contextlib.AbstractContextManager[Any]:
     """Keep what the shell commands of a download print off our stdout."""
     return mock.patch.object(builder, "call", partial(subprocess.call, stdout=2))
+
+
+def reader(dataset: str, root: Path) -> Callable[..., Any] | None:
+    """Return what builds the data set in clip-benchmark's place; None if that package does."""
+    if dataset == SVHN:
+        return svhn
+    if dataset == "fer2013" and any((root / "fer2013" / name).is_file() for name in FACES):
+        return fer2013
+    return None
+
+
+def svhn(*, root: str, split: str, download: bool, **_: object) -> Any:
+    """Return SVHN, which clip-benchmark has from TFDS only."""
+    from torchvision import datasets
+
+    return _named(datasets.SVHN(root, split=split, download=download), "svhn")
+
+
+def fer2013(*, root: str, split: str, **_: object) -> Any:
+    """Return FER2013 from the table of its challenge; clip-benchmark reads Kaggle's folders of the same faces."""
+    from torchvision import datasets
+
+    items = datasets.FER2013(root, split=split)
+    items._samples = [(image, FACE_LABELS[label]) for image, label in items._samples]
+    return _named(items, "fer2013")
+
+
+def _named(items: Any, name: str) -> Any:
+    items.classes, items.templates = class_names(name), templates(name)
+    return items

@@ -1,15 +1,17 @@
-"""Reads the text files of data sets, whoever made them, and finds what lies in folders."""
+"""Reads the text files of data sets, and finds files in folders."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cocabench.errors import DataError, MissingDataError, unreadable
+from cocabench.core.errors import DataError, MissingDataError, unreadable
+from cocabench.data.images import FileImage
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 
@@ -30,7 +32,7 @@ def read_lines(path: Path) -> list[str]:
 
 
 def read_json(path: Path) -> Any:
-    """Return a file's JSON value; DataError with line and column where it is none."""
+    """Return a file's JSON value; DataError with line and column if it is not JSON."""
     try:
         return json.loads(read_text(path))
     except json.JSONDecodeError as error:
@@ -51,7 +53,7 @@ def subfolders(folder: Path) -> list[Path]:
 
 
 def find_file(folders: Iterable[Path], *names: str) -> Path | None:
-    """Return the first existing file of these names, in the order of the folders; None where there is none."""
+    """Return the first existing file of these names, in the order of the folders; None if there is none."""
     return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
 
 
@@ -81,7 +83,7 @@ def images_below(folder: Path) -> list[PurePosixPath]:
 
 
 def is_image(name: str) -> bool:
-    """Tell by its name whether a file is an image. macOS's ``._x.jpg`` are none."""
+    """Tell by its name whether a file is an image. macOS's ``._x.jpg`` are not images."""
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
@@ -95,3 +97,45 @@ def absent(paths: Sequence[Path]) -> list[Path]:
         there = set(os.listdir(folder)) if folder.is_dir() else set()
         lost += [path for path in members if path.name not in there]
     return lost
+
+
+def images_of(ids: Sequence[str], folder: Path, *, names: Mapping[str, str] | None = None) -> list[FileImage]:
+    """Return the image of every id: the file that names says, else the one whose name is the id.
+
+    A name is the path below folder, the file name, the same without its ending, or, of COCO's
+    (COCO_val2014_000000391895.jpg), the number at its end. DataError if an id has no file or several.
+    """
+    if not folder.is_dir():
+        raise MissingDataError(str(folder), "no such folder", wanted="the images of the captions")
+    by_name, by_number = _index(images_below(folder))
+    wanted = [(names or {}).get(key, key) for key in ids]
+    found = [by_name.get(name) or by_number.get(name, []) for name in wanted]
+    if lost := [key for key, paths in zip(ids, found, strict=True) if not paths]:
+        raise DataError(str(folder), f"no image for {len(lost)} of {len(ids)} ids: {some(lost)}")
+    if double := [some(paths) for paths in found if len(paths) > 1]:
+        raise DataError(str(folder), f"{len(double)} ids have several images: {double[0]}")
+    return [FileImage(folder / paths[0]) for paths in found]
+
+
+def file_names(annotations: Path) -> dict[str, str]:
+    """Return {image id: file name} if a file of references lists its images as COCO's do; else nothing."""
+    content = read_json(annotations) if annotations.suffix == ".json" else None
+    rows = content.get("images") if isinstance(content, dict) else None
+    if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+        return {}
+    return {str(row["id"]): Path(row["file_name"]).name for row in rows if {"id", "file_name"} <= row.keys()}
+
+
+Index = Mapping[str, list[PurePosixPath]]
+
+
+def _index(paths: Iterable[PurePosixPath]) -> tuple[Index, Index]:
+    """Return the paths by their names, and by the number at the end of their names."""
+    by_name: dict[str, list[PurePosixPath]] = defaultdict(list)
+    by_number: dict[str, list[PurePosixPath]] = defaultdict(list)
+    for path in paths:
+        for name in {str(path), path.name, path.stem}:
+            by_name[name].append(path)
+        if number := re.search(r"_0*(\d+)$", path.stem):
+            by_number[number[1]].append(path)
+    return by_name, by_number

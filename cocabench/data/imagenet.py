@@ -8,13 +8,13 @@ import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
-from cocabench.data.base import sound
-from cocabench.data.exported import Exported
+from cocabench.core.errors import DataError
+from cocabench.core.types import Dataset, Example
+from cocabench.data.base import checked
 from cocabench.data.files import find_file, images_below, is_image, read_lines, read_text, some, subfolders
 from cocabench.data.images import FileImage
 from cocabench.data.prompts import class_names, synsets, templates
-from cocabench.errors import DataError
-from cocabench.types import Dataset, Example
+from cocabench.data.webdataset import Exported
 
 SOLUTION = "LOC_val_solution.csv"
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
@@ -54,7 +54,7 @@ class ImageNet(Exported):
         examples.sort(key=lambda example: example.id)
         found = templates(self.synsets)
         dataset = Dataset(self.name, self.split, examples, class_names(self.synsets), tuple(found))
-        return sound(dataset, base)
+        return checked(dataset, base)
 
     def _image_folder(self, top: Path) -> Path:
         """Return the folder of the class folders or of the flat images."""

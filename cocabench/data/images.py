@@ -1,10 +1,9 @@
-"""Images that are read when they are asked for. Every source can be pickled, and ``str(source)`` says where it lies."""
+"""Images that are read only when opened. Every source can be pickled; ``str(source)`` says where it is."""
 
 from __future__ import annotations
 
 import io
 import struct
-import time
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,17 +11,15 @@ from typing import Any, BinaryIO
 
 from PIL import Image, UnidentifiedImageError
 
-from cocabench.errors import BadImageError, MissingDataError
-from cocabench.types import IdentifiedSource, ImageSource
-
-SETTLED_S = 2.0
-"""Coarsest times of file systems (FAT)."""
+from cocabench.core.errors import BadImageError, MissingDataError
+from cocabench.core.signature import file_stamp
+from cocabench.core.types import IdentifiedSource, ImageSource
 
 _BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error, zlib.error,
     Image.DecompressionBombError,
 )  # fmt: skip
-"""What Pillow's decoders raise on files that are truncated or no image."""
+"""What Pillow's decoders raise on files that are truncated or not images."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +29,7 @@ class FileImage:
     path: Path
 
     def open(self) -> Image.Image:
-        """Decode and return the image; MissingDataError where the file is gone, BadImageError where it is none."""
+        """Decode and return the image; MissingDataError if the file is gone, BadImageError if it is not an image."""
         with self._file() as file:
             return _decoded(file, self)
 
@@ -41,7 +38,7 @@ class FileImage:
             return file.read()
 
     def stamp(self) -> str:
-        return _stamp(self.path)
+        return file_stamp(self.path)
 
     def _file(self) -> BinaryIO:
         try:
@@ -65,7 +62,7 @@ class TarImage:
     size: int
 
     def open(self) -> Image.Image:
-        """Decode and return the image; BadImageError where the tar ends before it does."""
+        """Decode and return the image; BadImageError if the tar ends too early."""
         return _decoded(io.BytesIO(self.identity()), self)
 
     def identity(self) -> bytes:
@@ -80,7 +77,7 @@ class TarImage:
         return content
 
     def stamp(self) -> str:
-        inner = _stamp(self.tar)
+        inner = file_stamp(self.tar)
         return f"{inner} {self.offset} {self.size}" if inner else ""
 
     def __str__(self) -> str:
@@ -159,7 +156,7 @@ class CroppedImage:
 
 @dataclass(frozen=True, slots=True)
 class OnWhiteImage:
-    """A drawing with a transparent ground, laid on white. Dropping alpha instead would show what lies beneath."""
+    """A drawing with a transparent background, laid on white. Dropping alpha would show the colours under it."""
 
     source: ImageSource
 
@@ -188,22 +185,8 @@ def identity(source: ImageSource) -> bytes:
 
 
 def stamp(source: ImageSource) -> str:
-    """Return a text that changes when a source's identity may have; '' where only its content tells."""
+    """Return a text that changes when a source's identity may have; '' if only its content can tell."""
     return source.stamp() if isinstance(source, IdentifiedSource) else ""
-
-
-def _stamp(path: Path) -> str:
-    """Return where a file is and what changes when it is written to; '' for a file of the last seconds.
-
-    A file that was only just written can be written again without a change of its times.
-    """
-    try:
-        found = path.stat()
-    except OSError:
-        return ""
-    if max(found.st_mtime, found.st_ctime) > time.time() - SETTLED_S:
-        return ""
-    return f"{path.absolute()} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
 def _of(step: str, source: ImageSource) -> str:
@@ -223,4 +206,4 @@ def _decoded(file: BinaryIO, source: ImageSource) -> Image.Image:
 
 
 def _bad(source: ImageSource, got: str) -> BadImageError:
-    return BadImageError(str(source), got, fix="--skip-bad-images goes on without it")
+    return BadImageError(str(source), got, fix="--skip-bad-images skips it")

@@ -12,8 +12,8 @@ from importlib import resources
 from pathlib import Path
 from typing import Any, cast
 
+from cocabench.core.errors import DataError, UnknownNameError
 from cocabench.data.files import read_json, read_lines, some
-from cocabench.errors import DataError, UnknownNameError
 
 
 def class_names(ref: str) -> tuple[str, ...]:

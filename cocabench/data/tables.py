@@ -9,12 +9,12 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
-from cocabench.data.base import LocalLoader, short_ids, sound
+from cocabench.core.errors import DataError
+from cocabench.core.types import Dataset, Example
+from cocabench.data.base import LocalLoader, checked, short_ids
 from cocabench.data.files import read_text, some
 from cocabench.data.images import FileImage
 from cocabench.data.prompts import class_names
-from cocabench.errors import DataError
-from cocabench.types import Dataset, Example
 
 
 class Table(LocalLoader):
@@ -25,7 +25,7 @@ class Table(LocalLoader):
     caption_key: column of the caption ('' for none; without such a column a label_key suffices). In JSON lines the
                  value may be a list.
     negative_key: column of a caption that is wrong for the image, or in JSON lines a list of them: what the row's one
-                 caption is to be told from.
+                 caption competes with.
     label_key:   column of the label: an index, or a class name.
     images:      the images' folder, relative to the file's.
     classes:     class list (a shipped name or a file) that the labels index or name; by default the sorted names.
@@ -70,7 +70,7 @@ class Table(LocalLoader):
             )
             for name, path, own in zip(short_ids(list(grouped)), paths, grouped.values(), strict=True)
         ]
-        return sound(Dataset(self.name, "all", examples, classes), file, texts=captioned)
+        return checked(Dataset(self.name, "all", examples, classes), file, texts=captioned)
 
     def _check_columns(self, columns: list[str], file: Path) -> bool:
         """Tell whether the rows have captions; DataError for columns that are asked for and are not there."""

@@ -1,21 +1,23 @@
-"""Webdataset shards on disk: CLIP_benchmark's layout, or a plain folder of shards."""
+"""Webdataset shards on disk (CLIP_benchmark's layout, or a plain folder), alone or in place of a set's own files."""
 
 from __future__ import annotations
 
 import io
 import re
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cocabench.data.base import LocalLoader, sound
+from cocabench.core.errors import DataError, MissingDataError
+from cocabench.core.types import Dataset, Example
+from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import absent, read_lines, read_text, some
 from cocabench.data.images import TarImage
 from cocabench.data.prompts import templates
-from cocabench.errors import DataError
-from cocabench.types import Dataset, Example
+from cocabench.specs.aliases import task_name
 
 _IMAGES = ("jpg", "jpeg", "png", "webp")
 _TARGETS = ("cls", "txt", "npy")
@@ -45,7 +47,7 @@ class WebDataset(LocalLoader):
         examples = [_example(key, sample, base, captions=retrieval) for key, sample in samples]
         own = tuple(templates(str(found))) if found.is_file() and not retrieval else ()
         dataset = Dataset(self.name, self.split, examples, () if retrieval else classes, own)
-        return sound(dataset, base, texts=retrieval)
+        return checked(dataset, base, texts=retrieval)
 
     def _shards(self, base: Path) -> list[Path]:
         """Return the shards that nshards.txt promises, or without it all, in natural order."""
@@ -132,3 +134,52 @@ def _class_names(path: Path) -> tuple[str, ...]:
 
 def _lines(path: Path) -> tuple[str, ...]:
     return tuple(read_lines(path)) if path.is_file() else ()
+
+
+class Exported(LocalLoader):
+    """A loader of a data set that may also lie below --data-root as a webdataset.
+
+    wds: CLIP_benchmark's name of it as a webdataset: vtab/pets for its wds/vtab/pets; '' if it has none. Its folder
+         (wds_vtab-pets, DataComp's wds_vtab-pets_test, or wds/vtab/pets, all also without vtab) is read if path does
+         not exist, and path itself if it holds shards. Class names are the folder's, so that they fit its labels;
+         its split is the loader's own, under CLIP_benchmark's name.
+    """
+
+    wds: str = ""
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return the data set, from its own files or its webdataset; MissingDataError if neither exists."""
+        if (place := self._webdataset(root)) is None:
+            return self.read(root, download=download)
+        shards = WebDataset(path=place, split=self.exported_split, source=self.source)
+        return replace(shards.build(root), name=self.name)
+
+    def read(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return the data set from its own files; MissingDataError if they do not exist."""
+        raise NotImplementedError
+
+    def missing(self, where: Path, got: str, wanted: str = "") -> MissingDataError:
+        error = super().missing(where, got, wanted)
+        if not self.wds or self.path == (folder := self._folders()[0]):
+            return error
+        other = f"or CLIP_benchmark's webdataset {folder} (of clip-benchmark or djghosh on Hugging Face)"
+        return MissingDataError(error.where, error.got, wanted=error.wanted, fix=f"{error.fix}, {other}")
+
+    @property
+    def exported_split(self) -> str:
+        """CLIP_benchmark's name of the split."""
+        return str(getattr(self, "split", "test"))
+
+    def _webdataset(self, root: Path) -> str | None:
+        """Return the folder below root that holds the set's webdataset; None if its own files are to be read."""
+        if not self.wds:
+            return None
+        if self.location(root).exists():
+            return self.path if any((self.location(root) / self.exported_split).glob("*.tar")) else None
+        return next((folder for folder in self._folders() if (root.expanduser() / folder).is_dir()), None)
+
+    def _folders(self) -> tuple[str, ...]:
+        """Return what its folder may be called. Where VTAB's split is the set's own, DataComp may leave vtab- out."""
+        names = dict.fromkeys((self.wds, task_name(self.wds)))
+        flat = ["wds_" + name.replace("/", "-") for name in names]
+        return (*flat, *(f"{name}_{self.exported_split}" for name in flat), *(f"wds/{name}" for name in names))

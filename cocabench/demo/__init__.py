@@ -26,12 +26,12 @@ MODELS = ("coca", "clip", "coca-captioner")
 PAIR = MODELS[:2]
 """What `--model demo` runs: the comparison of the CoCa blog."""
 
-_HERE = Path(__file__).parent
+HOME = Path(__file__).parent
 
 
 def data_files() -> list[Path]:
     """Return the webdataset shards in order; each holds `<id>.png` and `<id>.json` per emoji."""
-    return sorted((_HERE / "data").glob("emoji-*.tar.gz"))
+    return sorted((HOME / "data").glob("emoji-*.tar.gz"))
 
 
 def model_folder(name: str) -> Path:
@@ -41,4 +41,4 @@ def model_folder(name: str) -> Path:
     """
     if name not in MODELS:
         raise KeyError(f"demo model {name!r}: unknown; the demo has {', '.join(MODELS)}")
-    return _HERE / "models" / name
+    return HOME / "models" / name

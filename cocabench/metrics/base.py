@@ -1,4 +1,4 @@
-"""A metric: its name, unit and direction, and pure functions from samples to a number and its interval.
+"""A metric: its name, unit, direction and the columns that it reads, and the statistic that makes a number of them.
 
 Samples are a pandas frame with one row per SampleScore: ``id``, ``image_id`` and the statistics. Rows that a metric
 does not read hold nulls in its columns.
@@ -6,15 +6,16 @@ does not read hold nulls in its columns.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+import re
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass, replace
 from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from cocabench.types import Estimate, MetricInfo, SampleScore, Unit
+from cocabench.core.types import Estimate, MetricInfo, SampleScore, Unit
 
 Samples = pd.DataFrame
 
@@ -25,9 +26,6 @@ class Interval(NamedTuple):
     low: float
     high: float
 
-
-DEFINITIONS = 1
-"""Version of the metrics' definitions; raised when one of them would move a number. Part of every signature."""
 
 UNKNOWN = Interval(float("nan"), float("nan"))
 
@@ -55,40 +53,100 @@ class Paired(NamedTuple):
         return min(1.0, 2 * min(self.higher, self.lower))
 
 
-class Pairing(Protocol):
-    """How two models are held against each other image by image; ``metrics.pairing`` has the kinds there are."""
+class Statistic(Protocol):
+    """How a number follows from its rows; ``metrics.statistics`` has the six that there are.
+
+    Rows of one image are redrawn together. Arrays are float64.
+    """
+
+    def value(self, rows: Samples) -> float:
+        """Return the number; NaN where it is undefined."""
+
+    def interval(self, rows: Samples, rng: np.random.Generator) -> Interval:
+        """Return its 95 % interval over images."""
 
     def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
         """Return first minus second over the same rows in the same order, an image's rows together."""
 
-    def per_image(self, samples: Samples) -> NDArray[np.float64] | None:
-        """Return (images,) each image's own value, or None where it has none."""
+    def per_row(self, rows: Samples) -> NDArray[np.float64] | None:
+        """Return (rows,) each row's own value, None where it has none."""
+
+    def per_image(self, rows: Samples) -> NDArray[np.float64] | None:
+        """Return (images,) each image's own value in order of first appearance, None where it has none."""
+
+
+Role = Literal["quality", "health", "cost"]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A declared metric.
+    """A declared metric. Its name fixes its function: what a param changes, it changes in the samples.
 
-    value(samples) is a float, NaN where it is undefined; interval(samples, rng) redraws images, never captions;
-    column is the statistic whose non-null rows the metric reads; domain, if given, leaves the images of others out;
-    pairing says how two models are compared: None computes value anew over redrawn images, which is slow but right;
-    kind is MetricInfo's.
+    columns: all that it reads; rows whose first one is null do not count. also: what it reads where it is there.
+    version: raised when the metric would give another number for the same samples. role: health tells whether outcomes
+    can be believed, not how good they are. label: its heading in tables of costs. domain: leaves the images of other
+    domains out. in_domain: what is read inside one domain instead (CIDEr has other frequencies there). model: the key
+    of the kind's extra model without which it cannot be measured.
     """
 
     name: str
     summary: str
-    column: str
-    value: Callable[[Samples], float]
-    interval: Callable[[Samples, np.random.Generator], Interval]
+    statistic: Statistic
+    columns: tuple[str, ...]
     unit: Unit = "fraction"
     higher_is_better: bool = True
+    version: int = 1
+    role: Role = "quality"
+    label: str = ""
     domain: str = ""
-    pairing: Pairing | None = None
-    kind: Literal["quality", "health"] = "quality"
+    in_domain: Metric | None = None
+    also: tuple[str, ...] = ()
+    model: str = ""
 
     @property
     def info(self) -> MetricInfo:
-        return MetricInfo(unit=self.unit, higher_is_better=self.higher_is_better, summary=self.summary, kind=self.kind)
+        kind: Literal["quality", "health"] = "health" if self.role == "health" else "quality"
+        return MetricInfo(
+            unit=self.unit,
+            higher_is_better=self.higher_is_better,
+            summary=self.summary,
+            kind=kind,
+            version=self.version,
+        )
+
+    @property
+    def plain(self) -> str:
+        """The name without a domain."""
+        return self.name.partition("[")[0]
+
+    def on(self, domain: str) -> Metric:
+        """Return the same metric over one domain's images: ``CIDEr[in-domain]``, as NoCaps reports it."""
+        name, summary = f"{self.name}[{domain}]", f"{self.summary} Over the {domain} images."
+        return replace(self.in_domain or self, name=name, summary=summary, domain=domain)
+
+    def readable(self, columns: Collection[str]) -> bool:
+        """Return whether samples of these columns hold all that it reads."""
+        return {*self.columns, *(("domain",) if self.domain else ())} <= set(columns)
+
+    def rows(self, samples: Samples) -> Samples:
+        """Return the rows that it reads; none where its first column is absent."""
+        first = self.columns[0]
+        rows = samples[samples[first].notna()] if first in samples else samples[:0]
+        return rows[rows["domain"] == self.domain] if self.domain else rows
+
+
+@dataclass(frozen=True)
+class Family:
+    """Metrics that differ in a number, which ``{}`` stands for: ``t2i_recall@{}``. listed: those that are shown."""
+
+    name: str
+    make: Callable[[int], Metric]
+    listed: tuple[int, ...] = (1, 5, 10)
+
+    def find(self, name: str) -> Metric | None:
+        """Return the member of a name, None where it is no member's."""
+        found = re.fullmatch(re.escape(self.name).replace(r"\{\}", r"([1-9]\d*)"), name)
+        return self.make(int(found[1])) if found else None
 
 
 def stack(scores: Iterable[SampleScore]) -> Samples:
@@ -96,21 +154,12 @@ def stack(scores: Iterable[SampleScore]) -> Samples:
     return pd.DataFrame([{"id": s.id, "image_id": s.image_id, **s.stats} for s in scores])
 
 
-def rows_of(metric: Metric, samples: Samples) -> Samples:
-    """Return the rows that a metric reads; none where its column is absent."""
-    rows = samples[samples[metric.column].notna()] if metric.column in samples else samples[:0]
-    return rows[rows["domain"] == metric.domain] if metric.domain else rows
-
-
 def estimate(metric: Metric, samples: Samples, *, seed: int = 0) -> Estimate:
     """Return the metric with its interval. Undefined (no rows, or NaN) is value None with n = 0, never 0."""
-    rows = rows_of(metric, samples)
-    if rows.empty:
+    rows = metric.rows(samples)
+    if rows.empty or np.isnan(value := metric.statistic.value(rows)):
         return Estimate(value=None, low=None, high=None, n=0)
-    value = metric.value(rows)
-    if np.isnan(value):
-        return Estimate(value=None, low=None, high=None, n=0)
-    low, high = metric.interval(rows, np.random.default_rng(seed))
+    low, high = metric.statistic.interval(rows, np.random.default_rng(seed))
     return Estimate(value=value, low=low, high=high, n=rows["image_id"].nunique())
 
 

@@ -13,8 +13,8 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from cocabench.core.types import Features
 from cocabench.metrics.ranking import CHECKED_ROWS, Floats, check_finite
-from cocabench.types import Features
 
 STEPS = 2.0**26
 """Steps of the grid per scale: 2 · 26 bits and a factor below 2 make 53."""

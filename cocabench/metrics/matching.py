@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from cocabench.core.types import Features
 from cocabench.metrics import tiles
 from cocabench.metrics.grid import Grid, dots, error_bound, product
 from cocabench.metrics.ranking import Floats, Ints, Mask, Neighbours, Ranks, Scores
-from cocabench.types import Features
 
 CROWDED = 1 << 14
 """Scores near a bar in one tile from which all of the tile is computed exactly: those of a collapsed model."""

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import gammaln
 
-from cocabench.errors import NumericsError
+from cocabench.core.errors import NumericsError
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]

@@ -11,12 +11,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from cocabench.metrics.base import Metric, Samples
-from cocabench.metrics.classification import hit_interval
+from cocabench.core.types import Features
+from cocabench.metrics.base import Samples
 from cocabench.metrics.grid import Grid
-from cocabench.metrics.pairing import Mean
 from cocabench.metrics.ranking import Floats, Ints, Mask, check_finite
-from cocabench.types import Features
 
 CHUNK_ROWS = 1 << 13
 """Captions whose features are multiplied at a time."""
@@ -84,27 +82,3 @@ def hits(samples: Samples, metric: str) -> Floats:
     image = samples["image_right"].to_numpy(np.float64) if "image_right" in samples else np.ones(len(samples))
     kinds: dict[str, Floats] = {"text_acc": text, "image_acc": image, "acc": text * image}
     return kinds[metric]
-
-
-def _metric(name: str, summary: str) -> Metric:
-    mean = Mean(lambda samples: hits(samples, name))
-    return Metric(
-        name=name,
-        summary=summary,
-        column="image_right" if name == "image_acc" else "text_right",
-        value=lambda samples: float(hits(samples, name).mean()),
-        interval=lambda samples, rng: hit_interval(mean, samples),
-        pairing=mean,
-    )
-
-
-ACC = _metric(
-    "acc", "Share of items right by text_acc and image_acc (Winoground's group score); with one image, text_acc."
-)
-TEXT_ACC = _metric("text_acc", "Share of items in which each image scores its own caption highest.")
-IMAGE_ACC = _metric("image_acc", "Share of items in which each caption scores its own image highest.")
-
-
-def declared(*, several_images: bool = True) -> tuple[Metric, ...]:
-    """The metrics of items with several images, or with one, of which no choice can be wrong."""
-    return (ACC, TEXT_ACC, IMAGE_ACC) if several_images else (ACC, TEXT_ACC)

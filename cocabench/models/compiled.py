@@ -15,7 +15,7 @@ from torch._inductor.cpp_builder import get_cpp_compiler
 from torch._inductor.exc import InvalidCxxCompiler
 from torch.utils._triton import has_triton
 
-from cocabench.errors import ModelError, UsageError
+from cocabench.core.errors import ModelError, UsageError
 
 Encode = Callable[[Tensor], Tensor]
 

@@ -12,14 +12,18 @@ from typing import Any, Literal, cast
 
 import torch
 
-from cocabench.errors import UsageError
+from cocabench.core.errors import UsageError
 
 Precision = Literal["fp32", "fp16", "bf16"]
 
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and how to compute. batch_size and workers None: chosen here. compile: image towers by torch.compile."""
+    """Where and how to compute. batch_size and workers None: chosen here. compile: image towers by torch.compile.
+
+    host_start: data-loading workers are started as Python is set to start processes, not from a server: a script that
+    calls ``evaluate`` then needs no main guard where that is fork.
+    """
 
     device: torch.device
     precision: Precision
@@ -27,6 +31,7 @@ class Hardware:
     workers: int | None = None
     skip_bad_images: bool = False
     compile: bool = False
+    host_start: bool = False
 
     @property
     def images_per_batch(self) -> int:
@@ -34,15 +39,18 @@ class Hardware:
         return self.batch_size or (256 if self.device.type == "cuda" else 32)
 
     @contextmanager
-    def exactly(self) -> Iterator[None]:
+    def precision_context(self) -> Iterator[None]:
         """Compute in this precision: autocast for fp16 and bf16; fp32 without TF32, in convolutions too."""
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         try:
-            with torch.inference_mode(), _cudnn_without_tf32(), self._autocast():
+            with torch.inference_mode(), _cudnn_without_tf32(), self._autocast(), self._current():
                 yield
         finally:
             torch.set_float32_matmul_precision(before)
+
+    def _current(self) -> AbstractContextManager[Any]:
+        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
 
     def _autocast(self) -> AbstractContextManager[Any]:
         if self.precision == "fp32":
@@ -89,6 +97,24 @@ def hardware(
     if precision == "auto":
         precision = "fp16" if chosen.type == "cuda" else "fp32"
     return Hardware(chosen, cast(Precision, precision), batch_size, workers, skip_bad_images, compile)
+
+
+def one_device(text: str) -> str:
+    """Return the device that --device means: ``auto``, ``all``, ``cuda:1``, ``1``. UsageError for several."""
+    if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
+        if os.environ.get("RANK", "0") != "0":
+            raise SystemExit(UsageError.exit_code)  # the first process says why
+        raise UsageError("torchrun", "several processes in one run", fix=_ONE_COMMAND_EACH)
+    names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"] if text == "all" else text.split(",")
+    if not all(name.strip() for name in names):
+        raise UsageError(f"--device {text}", "an empty name", wanted="auto, all, cpu, cuda:1")
+    if len(names) > 1:
+        raise UsageError(f"--device {text}", f"{len(names)} devices in one run", wanted="one", fix=_ONE_COMMAND_EACH)
+    name = names[0].strip()
+    return f"cuda:{name}" if name.isdecimal() else name
+
+
+_ONE_COMMAND_EACH = "start a command for each device, each with some of the models, into the same results folder"
 
 
 def _no_device(device: str, error: Exception) -> UsageError:

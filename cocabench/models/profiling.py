@@ -1,23 +1,177 @@
-"""What a loaded model costs, repeat by repeat: counts first, then encoding, captioning and training."""
+"""What a network costs: operations counted from shapes; time and memory measured on its device, repeat by repeat."""
 
 from __future__ import annotations
 
+import ctypes
+import gc
+import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
+from copy import deepcopy
 from functools import partial
+from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from open_clip.coca_model import CoCa
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
 
-from cocabench.models.build import Tokenizer, Transform
-from cocabench.models.captions import decode_options, special_ids
-from cocabench.models.costs import Peak, gflops, seconds, training_step, weight_mib
-from cocabench.models.decode import generate_scored
-from cocabench.models.decoding.towers import context_limit
-from cocabench.models.footprint import GIB, STATE_BYTES, available
+from cocabench.core.types import Ability, Example, Progress, Workload
 from cocabench.models.hardware import Hardware
-from cocabench.models.training import saved_bytes, shapes_of
-from cocabench.types import Example, Progress, Workload
+from cocabench.models.loading import Transform
+from cocabench.models.open_clip.blueprint import Blueprint
+from cocabench.models.open_clip.build import Tokenizer, meta_network, tower_parameters
+from cocabench.models.open_clip.captions import decode_options, special_ids
+from cocabench.models.open_clip.decoding.generate import generate_scored
+from cocabench.models.open_clip.decoding.towers import context_limit
+from cocabench.models.training import (
+    GIB,
+    STATE_BYTES,
+    available,
+    batch_for,
+    loss_of,
+    saved_bytes,
+    shapes_of,
+    tokens_of,
+    total_loss,
+)
+
+MIB = 2**20
+
+
+def parameters(plan: Blueprint) -> dict[str, int]:
+    """Return the parameters per tower (table 3 of LAION's CoCa blog) from the config alone, without weights."""
+    return tower_parameters(meta_network(plan))
+
+
+def gflops(net: Any) -> dict[str, float]:
+    """Return GFLOPs of one image, of one text at full length, and of a CoCa's decoder over that text.
+
+    A multiplication with its addition counts as two operations, as in open_clip's model_profile.csv. Attention is
+    counted as plain matrix products: torch's fused paths are invisible to its counter.
+    """
+    images, texts = batch_for(net, 1, next(net.parameters()).device, tokens=tokens_of(net))
+    found = {
+        "image_gflops": _counted(net, lambda: net.encode_image(images)),
+        "text_gflops": _counted(net, lambda: net.encode_text(texts)),
+    }
+    if isinstance(net, CoCa):
+        with torch.no_grad():
+            image_tokens, text_tokens = net._encode_image(images)[1], net._encode_text(texts)[1]
+        found["decoder_gflops"] = _counted(net, lambda: net.text_decoder(image_tokens, text_tokens))
+    return {**found, "gflops": sum(found.values())}
+
+
+def _counted(net: Any, work: Callable[[], object]) -> float:
+    before, trained = torch.backends.mha.get_fastpath_enabled(), [p for p in net.parameters() if p.requires_grad]
+    torch.backends.mha.set_fastpath_enabled(False)
+    net.requires_grad_(False)  # the counter stumbles over parameters that want a gradient where none is recorded
+    try:
+        with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+            work()
+    finally:
+        torch.backends.mha.set_fastpath_enabled(before)
+        for parameter in trained:
+            parameter.requires_grad_(True)
+    return float(counter.get_total_flops()) / 1e9
+
+
+def seconds(work: Callable[[], object], device: torch.device) -> float:
+    """Return how long work takes, the device's queue included."""
+    _wait(device)
+    start = time.perf_counter()
+    work()
+    _wait(device)
+    return time.perf_counter() - start
+
+
+def _wait(device: torch.device) -> None:
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+class Peak:
+    """The peak memory of a stretch of work: MiB beyond what was held when it began; None where it cannot be known."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.mib: float | None = None
+
+    def __enter__(self) -> Peak:
+        gc.collect()
+        _give_back()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        elif self.device.type == "cpu":
+            _reset_high_water()
+        self.before = self._held()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self.device.type == "cuda":
+            self.mib = (torch.cuda.max_memory_allocated(self.device) - self.before) / MIB
+        elif self.before:
+            self.mib = (_resident("VmHWM") - self.before) / MIB
+
+    def _held(self) -> int:
+        return torch.cuda.memory_allocated(self.device) if self.device.type == "cuda" else _resident("VmRSS")
+
+
+def _give_back() -> None:
+    """Return freed memory to the system (glibc), so that what is held is what is used."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim is not None:
+        trim(0)
+
+
+def _reset_high_water() -> None:
+    """Let Linux forget the process's peak (proc(5): clear_refs, 5)."""
+    try:
+        Path("/proc/self/clear_refs").write_text("5")
+    except OSError:
+        return
+
+
+def _resident(name: str) -> int:
+    """Return a value of /proc/self/status in bytes; 0 where there is none (not Linux)."""
+    status = Path("/proc/self/status")
+    lines = status.read_text().splitlines() if status.exists() else []
+    return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), 0)
+
+
+def weight_mib(net: Any) -> float:
+    """Return what parameters and buffers take, in MiB."""
+    return float(sum(tensor.numel() * tensor.element_size() for tensor in (*net.parameters(), *net.buffers()))) / MIB
+
+
+@contextmanager
+def training_step(net: Any, n: int, precision: str) -> Iterator[Callable[[], None]]:
+    """Give a function that trains a copy of the network for one step of n samples: forward, loss, backward, AdamW.
+
+    CoCa's losses have weights 1 and 2. fp16 and bf16 are autocast, as open_clip's trainer has it.
+    """
+    device = next(net.parameters()).device
+    copy = deepcopy(net).train()
+    for parameter in copy.parameters():
+        parameter.requires_grad_(True)
+    optimiser, loss = torch.optim.AdamW(copy.parameters(), lr=1e-5), loss_of(copy)
+    images, texts = batch_for(copy, n, device, tokens=tokens_of(copy))
+    half = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(precision)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16" and device.type == "cuda")
+
+    def step() -> None:
+        optimiser.zero_grad()
+        with torch.autocast(device.type, dtype=half or torch.bfloat16, enabled=half is not None):
+            value: Tensor = total_loss(copy, images, texts, loss)
+        scaler.scale(value).backward()
+        scaler.step(optimiser)
+        scaler.update()
+
+    yield step
+
 
 Found = tuple[int, dict[str, Any]]
 Prepare = Callable[[Example, int], Callable[[], object]]
@@ -31,12 +185,11 @@ class Loaded(Protocol):
     tokenizer: Tokenizer
     hardware: Hardware
     compiled: Callable[[torch.Tensor], torch.Tensor] | None
-    captions: bool
+    abilities: frozenset[Ability]
 
     @property
     def transform(self) -> Transform: ...
-    @property
-    def layers(self) -> Callable[[], AbstractContextManager[None]]: ...
+    def computing(self) -> AbstractContextManager[None]: ...
 
 
 def costs(model: Loaded, work: Workload, progress: Progress) -> Iterator[Found]:
@@ -60,7 +213,7 @@ def _works(model: Loaded, decoding: Mapping[str, Any]) -> dict[str, Prepare]:
     device = model.hardware.device
 
     def pixels(example: Example, n: int) -> torch.Tensor:
-        return model.transform(example.image.open()).expand(n, -1, -1, -1).contiguous().to(device)
+        return torch.as_tensor(model.transform(example.image.open())).expand(n, -1, -1, -1).contiguous().to(device)
 
     def images(example: Example, n: int) -> Callable[[], object]:
         inputs = pixels(example, n)
@@ -77,16 +230,16 @@ def _works(model: Loaded, decoding: Mapping[str, Any]) -> dict[str, Prepare]:
         return lambda: generate_scored(model.net, inputs, options=options, **ids._asdict())
 
     found: dict[str, Prepare] = {"images_per_s": images, "texts_per_s": texts}
-    return {**found, "captions_per_s": captions} if model.captions else found
+    return {**found, "captions_per_s": captions} if "caption" in model.abilities else found
 
 
 def _rates(model: Loaded, work: Workload, name: str, prepare: Prepare, progress: Progress) -> Iterator[Found]:
     stage = name.removesuffix("_per_s")
-    with model.hardware.exactly(), model.layers():
+    with model.hardware.precision_context(), model.computing():
         prepare(work.repeats[0], work.batch)()
     for number, example in enumerate(work.repeats):
         timed = prepare(example, work.batch)
-        with model.hardware.exactly(), model.layers():
+        with model.hardware.precision_context(), model.computing():
             took = seconds(timed, model.hardware.device)
         progress(stage, number + 1, len(work.repeats))
         yield number, {name: work.batch / took}

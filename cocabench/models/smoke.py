@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, cast
+from typing import NamedTuple
 
 import numpy as np
 
 from cocabench.models.hardware import hardware
-from cocabench.registry import find_tasks, model_plans
-from cocabench.spec import parse_models
-from cocabench.types import Captioner
+from cocabench.specs.registry import find_tasks, model_sources
+from cocabench.specs.spec import parse_models
 
 
 class Deviation(NamedTuple):
@@ -29,11 +28,11 @@ def deviations(device: str, *, images: int = 64, precisions: Sequence[str] = tup
     """Yield the deviation of image features per precision, and the share of captions that differ in fp32."""
     (task,) = find_tasks(["emoji_captions"])
     sources = [example.image for example in task.loader.build(Path()).examples[:images]]
-    (plan,) = model_plans(parse_models("demo/coca"))
-    reference = cast(Captioner, plan.load(hardware(device="cpu", precision="fp32")))
+    (source,) = model_sources(parse_models("demo/coca"))
+    reference = source.load(hardware(device="cpu", precision="fp32"))
     expected, captions = reference.encode_images(sources).rows, reference.caption(sources, {}).texts
     for precision in precisions:
-        model = cast(Captioner, plan.load(hardware(device=device, precision=precision)))
+        model = source.load(hardware(device=device, precision=precision))
         yield Deviation(
             f"features in {precision}",
             float(np.abs(model.encode_images(sources).rows - expected).max()),

@@ -7,12 +7,13 @@ from dataclasses import dataclass, replace
 from functools import cache
 from typing import NamedTuple
 
-from cocabench import published as publications
-from cocabench.epochs import epoch_of
-from cocabench.report.content import Report, plain
+from cocabench.core.formatting import plural
+from cocabench.core.types import Record
+from cocabench.kinds import find
+from cocabench.report.content import Report, in_words, plain
 from cocabench.report.grid import Entry, of_estimate
-from cocabench.text import plural
-from cocabench.types import Record
+from cocabench.results import published as publications
+from cocabench.results.epochs import epoch_of
 
 FAR = 0.5
 """A skill is lost where its scores are below this share of a sibling's: the same architecture with other weights."""
@@ -20,7 +21,7 @@ FAR = 0.5
 MANY = 4
 """More tasks of one kind are one line of a card: their mean."""
 
-NEAR_CHANCE = "near chance"
+NEAR_CHANCE = "near_chance"
 
 
 class Shown(NamedTuple):
@@ -56,7 +57,7 @@ def cards(report: Report) -> list[Card]:
 def _is_coca(report: Report, model: str) -> bool:
     mine = [r for r in report.records if r.model == model]
     named = plain(model).rpartition("/")[2].startswith("coca_")
-    return named or any(r.evaluator == "captioning" or "text_decoder" in r.parameters for r in mine)
+    return named or any(_generative(r) or "text_decoder" in r.parameters for r in mine)
 
 
 def _card(report: Report, model: str) -> Card:
@@ -75,7 +76,7 @@ def _card(report: Report, model: str) -> Card:
 
 def _generative(record: Record) -> bool:
     """Tell whether the decoder made a number: it wrote captions, or said how likely given ones are."""
-    return record.evaluator == "captioning" or "likelihood" in str(record.signature.protocol.get("scoring"))
+    return find(record.evaluator).decodes(record.signature.protocol)
 
 
 def _summary(report: Report, records: Sequence[Record]) -> Iterator[Shown]:
@@ -86,7 +87,7 @@ def _summary(report: Report, records: Sequence[Record]) -> Iterator[Shown]:
         known = [value for value in values if value is not None]
         if len(mine) > MANY and len(known) == len(mine):
             mean = sum(known) / len(known)
-            yield Shown(f"{len(mine)} {kind} tasks", "mean", Entry(f"{mean:.1f}", value=mean))
+            yield Shown(f"{len(mine)} {in_words(kind)} tasks", "mean", Entry(f"{mean:.1f}", value=mean))
         else:
             yield from (_shown(report, r) for r in mine)
 
@@ -100,7 +101,7 @@ def _shown(report: Report, record: Record) -> Shown:
 
 
 def _near_chance(skill: str, records: Sequence[Record]) -> str:
-    found = [r.task for r in records if any(NEAR_CHANCE in warning for warning in r.warnings)]
+    found = [r.task for r in records if any(note.code == NEAR_CHANCE for note in r.notes)]
     where = ", ".join(found[:3]) + (" …" if len(found) > 3 else "")
     return f"{skill} is near chance on {len(found)} of {plural(len(records), 'task')} ({where})." if found else ""
 

@@ -10,15 +10,13 @@ from pathlib import Path
 
 import pandas as pd
 
-from cocabench import published as publications
-from cocabench.compare import Comparison, Evidence, choose, compare
-from cocabench.errors import ResultsError
-from cocabench.signature import digest
-from cocabench.store import Results, read_samples, samples_path
-from cocabench.types import Record
-
-EFFICIENCY = "efficiency"
-"""The evaluator whose Records are costs and no scores."""
+from cocabench.core.errors import ResultsError
+from cocabench.core.signature import digest
+from cocabench.core.types import Record
+from cocabench.kinds import find
+from cocabench.results import published as publications
+from cocabench.results.compare import Comparison, Evidence, choose, compare
+from cocabench.results.store import RecordSet, read_samples, samples_path
 
 MOST_TESTED = 5
 """Models of which every pair is tested, and every metric; of more, each against the first on the primary metrics."""
@@ -37,7 +35,7 @@ class Report:
     costs: tuple[Record, ...]
     comparison: Comparison
     everything: Comparison
-    results: Results
+    results: RecordSet
     evidence: Evidence
     baseline: tuple[str, ...] = ()
 
@@ -94,8 +92,8 @@ def gather(
     """
     found = _joined(results, publications.as_records(published) if published else [])
     chosen, left_out = choose(found)
-    costs = tuple(r for r in chosen if r.evaluator == EFFICIENCY and (not models or r.model in models))
-    records = tuple(r for r in chosen if r.evaluator != EFFICIENCY)
+    costs = tuple(r for r in chosen if find(r.evaluator).shown.costs and (not models or r.model in models))
+    records = tuple(r for r in chosen if not find(r.evaluator).shown.costs)
     if not records:
         raise ResultsError("report", "no Records, and no published model named", fix="name a results folder")
     evidence, names = Evidence(found), models or _order(records, baseline)
@@ -112,11 +110,17 @@ def _order(records: Iterable[Record], baseline: Collection[str]) -> list[str]:
     return sorted(dict.fromkeys(r.model for r in records), key=lambda name: name in baseline)
 
 
-def _joined(results: Iterable[Record], more: Sequence[Record]) -> Results:
-    given = results if isinstance(results, Results) else Results(found := tuple(results), (None,) * len(found))
-    return Results((*given.records, *more), (*given.paths, *(None for _ in more)))
+def _joined(results: Iterable[Record], more: Sequence[Record]) -> RecordSet:
+    given = results if isinstance(results, RecordSet) else RecordSet(found := tuple(results), (None,) * len(found))
+    return RecordSet((*given.records, *more), (*given.paths, *(None for _ in more)))
 
 
 def plain(model: str) -> str:
     """Return a model's name without what tells it apart in this report: its source, the mark of published numbers."""
     return re.sub(r" \[[^\]]*\]$", "", model.removesuffix(publications.SUFFIX))
+
+
+def in_words(kind: str) -> str:
+    """Return a kind's title as it stands inside a sentence."""
+    title = find(kind).title()
+    return title if title[:2].isupper() else f"{title[:1].lower()}{title[1:]}"

@@ -5,18 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from cocabench import published as publications
+from cocabench.core.types import Record
+from cocabench.kinds import every, find
 from cocabench.report.content import Report, plain
 from cocabench.report.grid import Entry, Line, Table, of_estimate, quantity
-from cocabench.types import Record
+from cocabench.results import published as publications
 
 TOWERS = ("image_encoder", "text_encoder", "text_decoder", "text_encoder_and_decoder")
+GFLOPS = {"image_encoder": "image_gflops", "text_encoder": "text_gflops", "text_decoder": "decoder_gflops"}
+"""The metrics that count a tower's GFLOPs, which have columns of their own."""
+
 WORDS = {"params": "M parameters", "gflops": "GFLOPs"}
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one model: millions of parameters and GFLOPs per tower; measured is its efficiency Record, if there is one."""
+    """Of one model: millions of parameters and GFLOPs per tower; measured is its Record of costs, if there is one."""
 
     model: str
     params: Mapping[str, float]
@@ -55,8 +59,7 @@ def _cost(report: Report, model: str) -> Cost:
 def _measured_gflops(record: Record | None) -> dict[str, float]:
     if record is None:
         return {}
-    named = {f"{kind}_encoder": record.metrics.get(f"{kind}_gflops") for kind in ("image", "text")}
-    named["text_decoder"] = record.metrics.get("decoder_gflops")
+    named = {tower: record.metrics.get(metric) for tower, metric in GFLOPS.items()}
     return {tower: e.value for tower, e in named.items() if e and e.value is not None}
 
 
@@ -73,12 +76,12 @@ def _profile(architecture: str, quantity: str) -> dict[str, float]:
 def table(report: Report, found: Sequence[Cost]) -> Table | None:
     """Return the parameters and GFLOPs of each tower, as Table 3 of the blog, then what was measured."""
     towers = [t for t in TOWERS if any(t in cost.params or t in cost.gflops for cost in found)]
-    rates = list(dict.fromkeys(name for cost in found if cost.measured for name in cost.measured.metrics))
-    rates = [name for name in rates if not name.endswith("_gflops") and not name.endswith("_parameters")]
+    rates = _rates(found)
     if not towers and not rates:
         return None
     columns = [(t, kind) for kind in WORDS for t in towers if any(t in getattr(cost, kind) for cost in found)]
     heads = [f"{tower.replace('_', ' ')}, {WORDS[kind]}" for tower, kind in columns]
+    measuring = [kind.name for kind in every() if kind.shown.costs]
     lines = tuple(
         Line(
             (
@@ -92,21 +95,23 @@ def table(report: Report, found: Sequence[Cost]) -> Table | None:
     return Table(
         name="costs",
         caption="Parameters and GFLOPs per tower, and measured speed and memory",
-        columns=("model", *heads, *map(_head, rates)),
+        columns=("model", *heads, *rates.values()),
         lines=lines,
         about="GFLOPs are for one image and one text; those of open_clip's architectures are published ones, unless "
-        "they were measured with the task efficiency.",
+        f"they were measured with the task {' or '.join(measuring)}.",
     )
 
 
-def _head(metric: str) -> str:
-    """Return ``peak memory, MiB`` for peak_memory_mib, ``images per second`` for images_per_s."""
-    name, _, unit = metric.rpartition("_")
-    known = {"mib": "MiB", "s": "s", "gflops": "GFLOPs"}
-    if name.endswith("_per"):
-        return f"{name.replace('_', ' ')} second"
-    text = ", ".join(part for part in (name.replace("_", " "), known[unit]) if part) if unit in known else metric
-    return "GFLOPs, whole" if text == "GFLOPs" else text
+def _rates(found: Sequence[Cost]) -> dict[str, str]:
+    """Return {metric: its heading} of what was measured beside the GFLOPs of single towers."""
+    measured = [cost.measured for cost in found if cost.measured]
+    names = {name: find(record.evaluator).metric(name) for record in measured for name in record.metrics}
+    apart = GFLOPS.values()
+    return {
+        name: metric.label if metric and metric.label else name
+        for name, metric in names.items()
+        if name not in apart and not name.endswith("_parameters")
+    }
 
 
 def _rate(report: Report, cost: Cost, name: str) -> Entry:
@@ -115,7 +120,8 @@ def _rate(report: Report, cost: Cost, name: str) -> Entry:
         return Entry("")
     info = cost.measured.definitions[name]
     record = report.keys[cost.model, cost.measured.task]
-    return replace(of_estimate(estimate, info), record=record, metric=name, notes=cost.measured.warnings)
+    notes = tuple(note.text for note in cost.measured.notes)
+    return replace(of_estimate(estimate, info), record=record, metric=name, notes=notes)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -1,13 +1,45 @@
-"""A table of a report before it is HTML, Markdown or LaTeX: columns, lines, and entries that know their Record."""
+"""A table of a report: columns, lines, and entries that know their Record; and its Markdown, CSV and LaTeX.
+
+LaTeX is booktabs with everything escaped; ``\\usepackage{booktabs}`` is all it needs.
+"""
 
 from __future__ import annotations
 
+import csv
+import io
+import re
+import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from cocabench.compare import Cell, remarks
-from cocabench.text import decimals, points, spread
-from cocabench.types import Estimate, MetricInfo
+from cocabench.core.formatting import Footnotes, decimals, escape, points, spread
+from cocabench.core.formatting import table as markdown_table
+from cocabench.core.types import Estimate, MetricInfo
+from cocabench.results.compare import Cell, remarks
+
+SPECIAL = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    '"': "''",
+    **{letter: f"\\{letter}" for letter in "&%$#_{}"},
+    "±": r"$\pm$",
+    "−": "$-$",
+    "–": "--",
+    "—": "---",
+    "…": r"\ldots{}",
+    "▲": r"$\uparrow$",
+    "▼": r"$\downarrow$",
+    "≥": r"$\geq$",
+    "“": "``",
+    "”": "''",
+    "’": "'",
+    "·": r"$\cdot$",
+}
+PRINTABLE = {chr(code) for code in range(32, 127)} | set(SPECIAL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,10 +137,6 @@ def of_cell(cell: Cell, info: MetricInfo, *, record: str, metric: str, apart: bo
     return replace(of_estimate(cell.estimate, info), best=cell.best, notes=notes, record=record, metric=metric)
 
 
-def words(*texts: str) -> tuple[Entry, ...]:
-    return tuple(Entry(text) for text in texts)
-
-
 def quantity(value: float | None, digits: int = 2) -> Entry:
     """Return a measured quantity, or an empty entry."""
     if value is None:
@@ -119,3 +147,110 @@ def quantity(value: float | None, digits: int = 2) -> Entry:
 def notes_of(tables: Sequence[Table]) -> list[str]:
     """Return every note of the tables once, in order: note i is marked i + 1."""
     return list(dict.fromkeys(note for table in tables for entry in table.entries() for note in entry.notes))
+
+
+def to_markdown(table: Table) -> str:
+    """Return the table with its caption and its notes; best in bold."""
+    footnotes = Footnotes()
+    lines = list(_lines(table, footnotes))
+    text = markdown_table([escape(column) for column in table.columns], lines, left=table.heads)
+    below = [part for part in (escape(table.about), footnotes.markdown()) if part]
+    return "\n".join([f"**{escape(table.caption)}**\n", text, *(f"{part}\n" for part in below)])
+
+
+def _lines(table: Table, footnotes: Footnotes) -> Iterator[list[str]]:
+    """Yield the lines; a part's name stands in a line of its own, where there are several."""
+    for part, lines in table.parts():
+        if part and len(table.parts()) > 1:
+            yield [f"*{escape(part)}*", *[""] * (len(table.columns) - 1)]
+        yield from ([_cell(entry, footnotes) for entry in line.entries] for line in lines)
+
+
+def _cell(entry: Entry, footnotes: Footnotes) -> str:
+    text = f"**{escape(entry.text)}**" if entry.best else escape(entry.text)
+    return (f"{text} {entry.spread}" if entry.spread else text) + footnotes.mark(entry.notes)
+
+
+def to_csv(table: Table) -> str:
+    """Return the table with numbers unrounded; a column ``NAME ±`` beside NAME where intervals are known."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    spread = [any(line.entries[i].spread for line in table.lines) for i in range(len(table.columns))]
+    writer.writerow(_columns(table, spread))
+    for line in table.lines:
+        fields: list[object] = [line.part] if _has_parts(table) else []
+        for entry, wide in zip(line.entries, spread, strict=True):
+            fields += [_field(entry), *([entry.spread.removeprefix("± ")] if wide else [])]
+        writer.writerow([*fields, "; ".join(dict.fromkeys(note for entry in line.entries for note in entry.notes))])
+    return stream.getvalue()
+
+
+def _columns(table: Table, spread: list[bool]) -> list[str]:
+    named = [[name, f"{name} ±"] if wide else [name] for name, wide in zip(table.columns, spread, strict=True)]
+    return [*(["part"] if _has_parts(table) else []), *(name for names in named for name in names), "notes"]
+
+
+def _has_parts(table: Table) -> bool:
+    return len(table.parts()) > 1
+
+
+def _field(entry: Entry) -> object:
+    return entry.text if entry.value is None else float(f"{entry.value:.6g}")
+
+
+def latex_escape(text: str) -> str:
+    """Return text that LaTeX prints as it is. Letters outside ASCII lose what needs packages: é is e, 犬 is ?."""
+    plain = "".join(letter if letter in SPECIAL else _ascii(letter) for letter in " ".join(text.split()))
+    return re.sub(
+        r"[^A-Za-z0-9 ]", lambda found: SPECIAL.get(found[0], found[0] if found[0] in PRINTABLE else "?"), plain
+    )
+
+
+def _ascii(letter: str) -> str:
+    if letter.isascii():
+        return letter
+    bare = unicodedata.normalize("NFKD", letter).encode("ascii", "ignore").decode()
+    return bare or "?"
+
+
+def to_latex(table: Table) -> str:
+    """Return a table environment; notes stand below it, their numbers beside the entries."""
+    notes = notes_of([table])
+    align = "".join("r" if numeric else "l" for numeric in table.numeric())
+    lines = [
+        r"\begin{table}",
+        r"\centering",
+        rf"\caption{{{latex_escape(table.caption)}}}",
+        rf"\label{{tab:{latex_label(table.name)}}}",
+    ]
+    lines += [
+        rf"\begin{{tabular}}{{@{{}}{align}@{{}}}}",
+        r"\toprule",
+        _latex_line([latex_escape(c) for c in table.columns]),
+        r"\midrule",
+    ]
+    for i, (part, found) in enumerate(table.parts()):
+        if i:
+            lines.append(r"\midrule")
+        if part and len(table.parts()) > 1:
+            lines.append(rf"\multicolumn{{{len(table.columns)}}}{{@{{}}l}}{{\emph{{{latex_escape(part)}}}}} \\")
+        lines += [_latex_line([_latex_entry(entry, notes) for entry in line.entries]) for line in found]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [rf"\par\smallskip\footnotesize {latex_escape(table.about)}"] if table.about else []
+    lines += [rf"\par\footnotesize $^{{{i}}}$ {latex_escape(note)}" for i, note in enumerate(notes, 1)]
+    return "\n".join([*lines, r"\end{table}"]) + "\n"
+
+
+def latex_label(name: str) -> str:
+    return re.sub(r"[^a-z0-9]+", "-", name.lower())
+
+
+def _latex_entry(entry: Entry, notes: list[str]) -> str:
+    text = latex_escape(entry.text)
+    text = rf"\textbf{{{text}}}" if entry.best else text
+    marks = ",".join(str(notes.index(note) + 1) for note in dict.fromkeys(entry.notes))
+    return text + (f" {latex_escape(entry.spread)}" if entry.spread else "") + (f"$^{{{marks}}}$" if marks else "")
+
+
+def _latex_line(cells: list[str]) -> str:
+    return " & ".join(cells) + r" \\"

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from cocabench.compare import Comparison, Finding, Row
-from cocabench.published import SUFFIX
-from cocabench.text import plural, signed
+from cocabench.core.formatting import plural, signed
+from cocabench.kinds import find
+from cocabench.results.compare import Comparison, Finding, Row
+from cocabench.results.published import SUFFIX
 
 
 class Headline(NamedTuple):
@@ -84,7 +85,7 @@ def _kind_of_two(models: Sequence[str], kind: str, rows: Sequence[Row]) -> str:
     better, worse = real.count(Finding.FIRST), real.count(Finding.SECOND)
     sure = f"; {better} better and {worse} worse beyond chance" if real else ""
     lead = f"{models[0]} ahead on {ahead}, behind on {behind} of {shared}"
-    return f"{kind.capitalize()}: {lead}, {mean} points on average{sure}."
+    return f"{find(kind).title()}: {lead}, {mean} points on average{sure}."
 
 
 def _best(rows: Sequence[Row], side: int) -> int:
@@ -108,4 +109,4 @@ def _kind_of_many(models: Sequence[str], kind: str, rows: Sequence[Row]) -> str:
     wins = [_best(rows, i) for i in range(len(models))]
     first = [model for model, n in zip(models, wins, strict=True) if n == max(wins)]
     count = f"{max(wins)} of {len(rows)}, ties included"
-    return f"{kind.capitalize()}: best most often {' and '.join(first[:3])} ({count})." if max(wins) else ""
+    return f"{find(kind).title()}: best most often {' and '.join(first[:3])} ({count})." if max(wins) else ""

@@ -1,17 +1,23 @@
-"""The leaderboard: models by how often they are best, with their means over shared tasks."""
+"""The tables over all tasks: the leaderboard, every task, means, best checkpoints, and many models at a glance."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
-from cocabench.compare import KINDS, Row
+from cocabench.core.formatting import decimals, plural, points, rounded_up
 from cocabench.report.content import Report
-from cocabench.report.grid import Entry, Line, Table
-from cocabench.report.pair import Score
-from cocabench.text import points, rounded_up
+from cocabench.report.grid import Entry, Line, Table, of_cell, of_estimate
+from cocabench.report.series import Score
+from cocabench.results.compare import Average, Row, averages, in_order, legend
+from cocabench.results.epochs import Best, best_epochs
 
 ALL = "all tasks"
+
+MIN_HEAT_MODELS, MIN_HEAT_TASKS = 5, 4
+"""Of fewer, the table of every task shows as much."""
 
 
 def groups(rows: Sequence[Row]) -> list[str]:
@@ -49,7 +55,7 @@ def ranking(standings: Table) -> list[str]:
 def _kinds(rows: Sequence[Row]) -> list[str]:
     """Return the kinds of task that have a mean, in the order of the page."""
     found = {kind for kind in {row.evaluator for row in rows} if _shared([r for r in rows if r.evaluator == kind])}
-    return [kind for kind in KINDS if kind in found] + sorted(found - set(KINDS))
+    return in_order(sorted(found))
 
 
 def _standing(report: Report, group: str) -> list[Line]:
@@ -118,3 +124,148 @@ def _entry(mean: Score | None, top: float | None, n_models: int) -> Entry:
     spread = "" if mean.high is None else f"± {rounded_up(mean.high - mean.value):.1f}"
     best = n_models > 1 and top is not None and round(mean.value, 1) == round(top, 1)
     return Entry(f"{mean.value:.1f}", spread, mean.value, best=best)
+
+
+def tasks(report: Report) -> Table:
+    """Return a line per task: the primary metric of every model, and for two models their difference."""
+    two = len(report.models) == 2
+    return Table(
+        name="results",
+        caption="Every task: its primary metric, with 95 % intervals over images",
+        columns=("task", "metric", *report.models, *(("difference", "finding") if two else ())),
+        lines=tuple(_task(report, row, two=two) for row in report.comparison.rows),
+        heads=2,
+        about=" ".join(legend(report.comparison)),
+    )
+
+
+def _task(report: Report, row: Row, *, two: bool) -> Line:
+    cells = cells_of(report, row, apart=not two)
+    gap = (_difference(row), Entry(row.verdict)) if two else ()
+    return Line((Entry(row.task), Entry(row.metric), *cells, *gap), part=row.evaluator, tags=tags(row))
+
+
+def cells_of(report: Report, row: Row, *, apart: bool = True) -> list[Entry]:
+    """Return a row's entries, one per model."""
+    return [
+        of_cell(cell, row.info, record=report.keys.get((model, row.task), ""), metric=row.metric, apart=apart)
+        for model, cell in zip(report.models, row.cells, strict=True)
+    ]
+
+
+def _difference(row: Row) -> Entry:
+    text, _, spread = row.difference_text.partition(" ± ")
+    return Entry(text, f"± {spread}" if spread else "", row.difference.value if row.difference else None)
+
+
+def means(report: Report) -> Table | None:
+    """Return the means over kinds of task and over groups, with the tested difference of two models."""
+    found, two = averages(report.comparison), len(report.models) == 2
+    if not found:
+        return None
+    return Table(
+        name="means",
+        caption="Means over groups of tasks",
+        columns=("group", "tasks", *report.models, *(("difference", "finding") if two else ())),
+        lines=tuple(_average(average, two=two) for average in found),
+        about="Over the tasks that all models have under one protocol. The intervals of differences take the tasks for "
+        "independent, and their findings hold one by one.",
+    )
+
+
+def _average(average: Average, *, two: bool) -> Line:
+    top = max(round(value, 1) for value in average.values)
+    values = [Entry(f"{v:.1f}", value=v, best=round(v, 1) == top) for v in average.values]
+    gap = average.differences[1] if two else None
+    text, _, spread = str(gap or "").partition(" ± ")
+    tail = (Entry(text, f"± {spread}" if spread else "", gap.value), Entry(f"{gap.mark} {gap.verdict}")) if gap else ()
+    count = Entry(str(len(average.tasks)), value=len(average.tasks))
+    return Line((Entry(average.group), count, *values, *tail))
+
+
+def best_checkpoints(report: Report) -> Table | None:
+    """Return the best epoch of each run and task by its primary metric, with that epoch's own interval."""
+    primary = {(row.task, row.metric) for row in report.comparison.rows}
+    found = [best for best in best_epochs(report.records) if (best.task, best.metric) in primary]
+    if not found:
+        return None
+    return Table(
+        name="epochs",
+        caption="The best checkpoint of each run",
+        columns=("run", "task", "metric", "best", "value", "of"),
+        lines=tuple(_checkpoint(report, item) for item in found),
+        heads=3,
+        about="The interval is that checkpoint's own and does not know that it was chosen: the best of several looks "
+        "better than it is. A number to publish is measured on other data.",
+    )
+
+
+def _checkpoint(report: Report, item: Best) -> Line:
+    number = of_estimate(item.estimate, item.info)
+    number = replace(number, record=report.keys.get((item.model, item.task), ""), metric=item.metric)
+    unit = item.epoch.unit
+    return Line(
+        (
+            Entry(item.epoch.run),
+            Entry(item.task),
+            Entry(item.metric),
+            Entry(f"{unit} {item.epoch.number}", value=item.epoch.number),
+            number,
+            Entry(plural(item.n_epochs, unit), value=item.n_epochs),
+        )
+    )
+
+
+class Column(NamedTuple):
+    """A task; tags: what the page filters by."""
+
+    task: str
+    metric: str
+    tags: tuple[str, ...]
+
+
+class Field(NamedTuple):
+    """A number in whole points; share: 0 for the worst of its task, 1 for the best, None without colour.
+
+    value: what it sorts by. record: the key of its Record.
+    """
+
+    text: str
+    share: float | None = None
+    value: float | None = None
+    record: str = ""
+
+
+class Heat(NamedTuple):
+    """lines: each model with a Field per column."""
+
+    columns: tuple[Column, ...]
+    lines: tuple[tuple[str, tuple[Field, ...]], ...]
+
+
+def heat(report: Report, order: Sequence[str]) -> Heat | None:
+    """Return the overview with the models in this order; None where there are few models or tasks."""
+    rows = report.comparison.rows
+    if len(order) < MIN_HEAT_MODELS or len(rows) < MIN_HEAT_TASKS:
+        return None
+    columns = tuple(Column(row.task, row.metric, tags(row)) for row in rows)
+    fields = [dict(zip(report.models, _fields(report, row), strict=True)) for row in rows]
+    return Heat(columns, tuple((model, tuple(column[model] for column in fields)) for model in order))
+
+
+def _fields(report: Report, row: Row) -> list[Field]:
+    """Return a row's numbers; those that cannot be held against the first model's have no colour."""
+    values = [cell.estimate.value if cell.estimate else None for cell in row.cells]
+    known = [v for v, cell in zip(values, row.cells, strict=True) if v is not None and not cell.incomparable]
+    low, high = min(known, default=0.0), max(known, default=0.0)
+    fields = []
+    for model, value, cell in zip(report.models, values, row.cells, strict=True):
+        if value is None:
+            fields.append(Field("–"))
+            continue
+        share = (value - low) / (high - low) if high > low else 0.5
+        share = share if row.info.higher_is_better else 1 - share
+        shown = points(value, row.info)
+        text = f"{shown:.{max(0, decimals(shown, row.info) - 1)}f}"
+        fields.append(Field(text, None if cell.incomparable else share, shown, report.keys[model, row.task]))
+    return fields

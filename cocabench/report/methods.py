@@ -9,10 +9,10 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
-from cocabench.compare import published_by
+from cocabench.core.signature import short
+from cocabench.core.types import Record
 from cocabench.report.content import Report
-from cocabench.signature import short
-from cocabench.types import Record
+from cocabench.results.compare import published_by
 
 
 class Part(NamedTuple):

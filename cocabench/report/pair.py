@@ -2,39 +2,49 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import NamedTuple
 
-from cocabench import published as publications
-from cocabench.compare import Comparison, Row, compare, notes
-from cocabench.report.content import MOST_TESTED, Report
-from cocabench.text import plural, points
-from cocabench.types import Estimate, MetricInfo
-
-
-class Score(NamedTuple):
-    """In points; low and high are None where no interval is known."""
-
-    value: float
-    low: float | None
-    high: float | None
+from cocabench.core.formatting import plural, points
+from cocabench.core.types import Estimate, MetricInfo
+from cocabench.kinds import find
+from cocabench.kinds.shown import Figure as ShownFigure
+from cocabench.report.content import MOST_TESTED, Report, in_words
+from cocabench.report.series import Score
+from cocabench.results import published as publications
+from cocabench.results.compare import Comparison, Finding, Row, compare, notes
 
 
 class PairRow(NamedTuple):
-    """One task of two models: their scores, first minus second, and what the test says."""
+    """One task of two models: their scores, first minus second, and what the test says, as a Finding and in words.
+
+    unnamed: the metric that goes without saying in the figure.
+    """
 
     task: str
     metric: str
     first: Score
     second: Score
     gap: Score
-    finding: str
+    finding: Finding
+    words: str
+    unnamed: str = ""
 
     @property
     def label(self) -> str:
-        return self.task if self.metric == "acc1" else f"{self.task} ({self.metric})"
+        return f"{self.task} ({self.metric})" if self.named else self.task
+
+    @property
+    def named(self) -> bool:
+        return self.metric != self.unnamed
+
+    @property
+    def pale(self) -> bool:
+        """Whether the test found nothing."""
+        return self.finding is Finding.NOTHING
 
 
 class Pair(NamedTuple):
@@ -87,12 +97,17 @@ def _side(comparison: Comparison, side: int) -> list[Row]:
 
 
 def _of(report: Report, found: Sequence[Row], first: str, second: str) -> Pair | None:
-    rows = [row for row in found if row.difference and row.info.unit == "fraction"]
-    kind = "classification" if any(row.evaluator == "classification" for row in rows) else ""
-    shown = [row for row in rows if not kind or row.evaluator == kind]
+    rows = [row for row in found if row.difference and row.info.unit == "fraction" and _figure(row)]
+    alone = next((row.evaluator for row in rows if (figure := _figure(row)) and figure.alone), "")
+    shown = [row for row in rows if not alone or row.evaluator == alone]
     if not shown:
         return None
-    return Pair(first, second, tuple(map(_row, shown)), kind or "shared", _about(report, shown, (first, second)))
+    kind = in_words(alone) if alone else "shared"
+    return Pair(first, second, tuple(map(_row, shown)), kind, _about(report, shown, (first, second)))
+
+
+def _figure(row: Row) -> ShownFigure | None:
+    return find(row.evaluator).shown.figure
 
 
 def _row(row: Row) -> PairRow:
@@ -101,7 +116,9 @@ def _row(row: Row) -> PairRow:
     first, second = (score_of(cell.estimate, row.info) for cell in row.cells)
     assert first is not None, "a row with a difference has both numbers"
     assert second is not None, "a row with a difference has both numbers"
-    return PairRow(row.task, row.metric, first, second, Score(gap.value, gap.low, gap.high), row.verdict)
+    figure, difference = _figure(row), Score(gap.value, gap.low, gap.high)
+    unnamed = figure.unnamed if figure else ""
+    return PairRow(row.task, row.metric, first, second, difference, row.finding, row.verdict, unnamed)
 
 
 def score_of(estimate: Estimate | None, info: MetricInfo) -> Score | None:
@@ -124,3 +141,49 @@ def _about(report: Report, rows: Sequence[Row], models: Sequence[str]) -> str:
     if any(notes(r) for r in records):
         said.append("some numbers carry warnings, see the tables")
     return "; ".join(part for part in said if part)
+
+
+NOWHERE = "display: none"
+
+
+@dataclass(frozen=True)
+class Layout:
+    """top: the right end of the scores' axis. low, high: the ends of the differences' axis."""
+
+    top: float
+    low: float
+    high: float
+
+    def at(self, value: float) -> str:
+        return f"left: {_percent(value / self.top)}"
+
+    def span(self, score: Score) -> str:
+        return _between(score.low, score.high, 0, self.top)
+
+    def gap(self, gap: Score) -> str:
+        return _between(gap.low, gap.high, self.low, self.high)
+
+    def fill(self, gap: Score) -> str:
+        return _between(min(0.0, gap.value), max(0.0, gap.value), self.low, self.high)
+
+    def zero(self) -> str:
+        return f"left: {_percent(-self.low / (self.high - self.low))}"
+
+
+def layout(pair: Pair) -> Layout:
+    """Return a scale to 100, or to what low scores need; the differences' holds every interval and 0."""
+    highest = max(score.value for row in pair.rows for score in (row.first, row.second))
+    ends = [end for row in pair.rows for end in row.gap if end is not None]
+    low, high = min(0.0, *ends), max(0.0, *ends)
+    return Layout(100 if highest > 60 else math.ceil(1.12 * highest / 4) * 4 or 4, low, high if high > low else low + 1)
+
+
+def _percent(share: float) -> str:
+    return f"{min(100.0, max(0.0, 100 * share)):.2f}%"
+
+
+def _between(low: float | None, high: float | None, start: float, end: float) -> str:
+    if low is None or high is None:
+        return NOWHERE
+    size = end - start
+    return f"left: {_percent((low - start) / size)}; width: {_percent((high - low) / size)}"

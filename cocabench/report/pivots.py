@@ -1,95 +1,78 @@
-"""The tables of each kind of task, the blog's among them: a line per task and model, a column per metric."""
+"""The tables of each kind of task, as the kind declares them: a line per task and model, a column per metric."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import replace
+import re
+from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 
-from cocabench import published as publications
-from cocabench.compare import Comparison, Row, choose, compare
+from cocabench.kinds import find
+from cocabench.kinds.base import Kind
+from cocabench.kinds.shown import Presentation, TableSpec
 from cocabench.report.content import Report
 from cocabench.report.grid import Entry, Line, Table, of_cell
+from cocabench.results import published as publications
+from cocabench.results.compare import Comparison, Row, choose, compare, in_order
 
-CAPTION_METRICS = ("BLEU@1", "BLEU@2", "BLEU@3", "BLEU@4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
-DIRECTIONS = {
-    "t2i": "Text to image: captions that find their image among the first K",
-    "i2t": "Image to text: images that find one of their captions among the first K",
-}
-SHOWN_OTHERWISE = ("classification", "retrieval", "captioning")
 PUBLISHED = "published elsewhere, set apart: another protocol or other weights"
 
 
 def pivots(report: Report) -> list[Table]:
-    """Return the tables of every kind of task that has metrics to show beside its primary one."""
-    return [*retrieval(report), *captioning(report), *others(report)]
+    """Return the tables of every kind of task; kinds with tables of their own come first."""
+    rows = report.everything.rows
+    kinds = [find(name) for name in in_order(dict.fromkeys(row.evaluator for row in rows))]
+    own = sorted(kinds, key=lambda kind: kind.shown.tables == Presentation().tables)
+    return [table for kind in own for spec in kind.shown.tables for table in _tables(report, kind, spec)]
 
 
-def retrieval(report: Report) -> list[Table]:
-    """Return recall@K, a table per direction, as Table 2 of the blog."""
-    tables = []
-    for direction, words in DIRECTIONS.items():
-        rows = [row for row in report.everything.rows if row.metric.startswith(f"{direction}_")]
-        recalls = {r.metric for r in rows if r.metric.startswith(f"{direction}_recall@")}
-        names = sorted(recalls, key=lambda name: int(name.rpartition("@")[2]))
-        names += [m for m in dict.fromkeys(row.metric for row in rows) if m not in recalls]
-        if recalls:
-            tables.append(_pivot(report, f"retrieval_{direction}", words, rows, names, "retrieval"))
-    return tables
+def _tables(report: Report, kind: type[Kind], spec: TableSpec) -> Iterator[Table]:
+    """Yield the table of a spec, with what was published on the same tasks set apart where the spec wants it."""
+    rows = _rows(report.everything, kind, spec)
+    apart = _published(kind, report, {row.task for row in rows}) if spec.published and rows else None
+    more = _rows(apart, kind, spec) if apart else []
+    names = columns(spec, (*rows, *more))
+    if not rows or len(names) < spec.fewest:
+        return
+    lines = (
+        *_lines(report.everything, rows, names, report.keys),
+        *(_lines(apart, more, names, {}, part=PUBLISHED) if apart else ()),
+    )
+    about = "Scores times 100, ranks as they are. Intervals are over images"
+    about += f", {spec.note}." if spec.note else "."
+    name = spec.name.format(kind=kind.name)
+    yield Table(name, spec.title, ("task", "model", *names), lines, heads=2, about=about, section=kind.name)
 
 
-def captioning(report: Report) -> list[Table]:
-    """Return the caption metrics, as Table 4 of the blog, with what was published on the same tasks set apart.
-
-    SPICE's sub-scores and the captions' health follow in tables of their own.
-    """
-    every = [row for row in report.everything.rows if row.evaluator == "captioning"]
-    rows = [row for row in every if row.info.kind == "quality"]
-    if not rows:
-        return []
-    apart = _published(report, {row.task for row in rows})
-    found = dict.fromkeys(row.metric for row in (*rows, *(apart.rows if apart else ())))
-    names = [m for m in CAPTION_METRICS if m in found] + [m for m in found if m not in CAPTION_METRICS]
-    main = [name for name in names if "-" not in name or name in CAPTION_METRICS]
-    table = _pivot(report, "captioning", "Captions against people's references", rows, main, "captioning")
-    more = _lines(apart, apart.rows, main, {}, part=PUBLISHED) if apart else ()
-    table = replace(table, lines=(*table.lines, *more))
-    parts = [row for row in rows if row.metric not in main]
-    health = [row for row in every if row.info.kind == "health"]
-    further = (("spice", "SPICE by kind of tuple", parts), ("health", "Captions health, whatever they say", health))
-    return [table, *(_further(report, *part) for part in further if part[-1])]
+def _rows(comparison: Comparison, kind: type[Kind], spec: TableSpec) -> list[Row]:
+    """Return the rows of a kind that a table is about."""
+    role = "health" if spec.role == "health" else "quality"
+    mine = (row for row in comparison.rows if row.evaluator == kind.name and row.info.kind == role)
+    return [row for row in mine if not _matches(row.metric, spec.but) and _matches(row.metric, spec.metrics)]
 
 
-def _further(report: Report, name: str, caption: str, rows: Sequence[Row]) -> Table:
-    metrics = list(dict.fromkeys(row.metric for row in rows))
-    return _pivot(report, f"captioning_{name}", caption, rows, metrics, "captioning")
+def _matches(metric: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatchcase(metric.partition("[")[0], pattern) for pattern in patterns)
 
 
-def others(report: Report) -> list[Table]:
-    """Return a table for each further kind of task that has more than its primary metric, an evaluator's metrics."""
-    rows = [row for row in report.everything.rows if row.evaluator not in SHOWN_OTHERWISE]
-    tables = []
-    for kind in dict.fromkeys(row.evaluator for row in rows):
-        mine = [row for row in rows if row.evaluator == kind]
-        metrics = list(dict.fromkeys(row.metric for row in sorted(mine, key=lambda row: not row.primary)))
-        if len(metrics) > 1:
-            tables.append(_pivot(report, kind, "Every metric", mine, metrics, kind))
-    return tables
+def columns(spec: TableSpec, rows: Sequence[Row]) -> list[str]:
+    """Return the metrics of a table in order: by pattern, then by the number behind @, then primary ones first."""
+    found = dict.fromkeys(row.metric for row in sorted(rows, key=lambda row: not row.primary))
+    named = (sorted((m for m in found if _matches(m, [pattern])), key=_number) for pattern in spec.metrics)
+    return list(dict.fromkeys(metric for metrics in named for metric in metrics))
 
 
-def _published(report: Report, tasks: set[str]) -> Comparison | None:
+def _number(metric: str) -> int:
+    number = re.search(r"@(\d+)", metric)
+    return int(number[1]) if number else 0
+
+
+def _published(kind: type[Kind], report: Report, tasks: set[str]) -> Comparison | None:
     """Return the published rows on these tasks, of models that are not in the report as published already."""
     table = publications.read()
-    found = table[(table["evaluator"] == "captioning") & table["task"].isin(sorted(tasks))]
+    found = table[(table["evaluator"] == kind.name) & table["task"].isin(sorted(tasks))]
     specs = [spec for spec in dict.fromkeys(found["spec"]) if spec + publications.SUFFIX not in report.models]
     records = [r for r in publications.as_records(specs) if r.task in tasks] if specs else []
     return compare(choose(records).records, all_metrics=True) if records else None
-
-
-def _pivot(report: Report, name: str, caption: str, rows: Sequence[Row], metrics: Sequence[str], section: str) -> Table:
-    lines = tuple(_lines(report.everything, rows, metrics, report.keys))
-    about = "Scores times 100, ranks as they are. Intervals are over images"
-    about += ", for this set of candidates." if section == "retrieval" else "."
-    return Table(name, caption, ("task", "model", *metrics), lines, heads=2, about=about, section=section)
 
 
 def _lines(
@@ -98,7 +81,7 @@ def _lines(
     metrics: Sequence[str],
     keys: dict[tuple[str, str], str],
     part: str = "",
-) -> Iterable[Line]:
+) -> Iterator[Line]:
     by_key = {(row.task, row.metric): row for row in rows}
     for task in dict.fromkeys(row.task for row in rows):
         for side, model in enumerate(comparison.models):

@@ -1,25 +1,57 @@
-"""Which figures a report has, and the data of each."""
+"""Which figures a report has, the data of each, and their files in SVG, PNG and PDF.
+
+They are drawn by several processes, and only where their data changed.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import json
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import cache
+from importlib import metadata
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from cocabench.compare import KINDS, averages
-from cocabench.published import SUFFIX
-from cocabench.report import curves
-from cocabench.report.colours import Style
+from cocabench.core.signature import digest
+from cocabench.kinds import find
 from cocabench.report.content import Report
 from cocabench.report.costs import Cost, front
-from cocabench.report.drawing import Plot
 from cocabench.report.leaderboard import standing_means
-from cocabench.report.pair import Pair, Score
-from cocabench.report.series import Panel, Point, Series
+from cocabench.report.pair import Pair, score_of
+from cocabench.report.series import Panel, Point, Score, Series, Style, themed
+from cocabench.results.compare import Row, averages, in_order
+from cocabench.results.epochs import epoch_of, runs
+from cocabench.results.published import SUFFIX
+from cocabench.results.store import write_atomically
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 COSTS = {
     "parameters": ("total_params", "parameters, millions (logarithmic)"),
     "gflops": ("total_gflops", "GFLOPs of an image and a text (logarithmic)"),
 }
-MOST_PANELS, MOST_BARS, MOST_CURVES = 16, 8, 16
+MAX_PANELS, MAX_BARS, MAX_CURVES = 16, 8, 16
+SUFFIXES = (".svg", ".png", ".pdf")
+MANIFEST = "manifest.json"
+
+MAX_FIGURES_IN_PROCESS = 3
+"""Up to this many figures are drawn without other processes, whose start costs as much."""
+
+STYLE: Any = {
+    "svg.hashsalt": "cocabench",
+    "svg.fonttype": "none",
+    "pdf.fonttype": 42,
+    "font.family": "DejaVu Sans",
+    "font.size": 10,
+    "text.parse_math": False,
+    "axes.facecolor": "none",
+}
 
 
 def plots(report: Report, pair: Pair | None, costs: Sequence[Cost], palette: Mapping[str, Style]) -> list[Plot]:
@@ -41,7 +73,7 @@ def _pair(pair: Pair, palette: Mapping[str, Style]) -> Iterator[Plot]:
 
 def _groups(report: Report, palette: Mapping[str, Style]) -> Iterator[Plot]:
     found = averages(report.comparison)
-    if not 2 < len(found) <= MOST_PANELS or not 1 < len(report.models) <= MOST_BARS:
+    if not 2 < len(found) <= MAX_PANELS or not 1 < len(report.models) <= MAX_BARS:
         return
     panels = tuple(
         Panel(
@@ -62,7 +94,7 @@ def _groups(report: Report, palette: Mapping[str, Style]) -> Iterator[Plot]:
 
 def _pareto(report: Report, costs: Sequence[Cost], palette: Mapping[str, Style]) -> Iterator[Plot]:
     means = standing_means(report)
-    for kind, quality in ((kind, means[kind]) for kind in KINDS if kind in means):
+    for kind, quality in ((kind, means[kind]) for kind in in_order(means) if find(kind).declared):
         for name, (field, label) in COSTS.items():
             known = [(c.model, getattr(c, field), quality.get(c.model)) for c in costs]
             yield from _front(kind, name, label, [(m, x, y) for m, x, y in known if x and y], palette)
@@ -80,14 +112,139 @@ def _front(
     points = tuple(Point(m.removesuffix(SUFFIX), x, y, i in best, palette[m]) for i, (m, x, y) in enumerate(known))
     named = ", ".join(f"{p.model} ({p.x:,.4g}; {p.y.value:.1f})" for p in points if p.front)
     cost = label.removesuffix(" (logarithmic)")
-    alt, title = f"Pareto front of {kind} against {cost}: {named}.", f"{kind.capitalize()} against {cost}"
+    alt, title = f"Pareto front of {kind} against {cost}: {named}.", f"{find(kind).title()} against {cost}"
     yield Plot(f"pareto_{kind}_{name}", title, alt, "pareto", (points, label, f"{kind}, mean"))
 
 
 def _curves(report: Report, palette: Mapping[str, Style]) -> Iterator[Plot]:
-    for i, (row, lines) in enumerate(curves.curves(report, palette)[:MOST_CURVES]):
+    for i, (row, lines) in enumerate(epoch_curves(report, palette)[:MAX_CURVES]):
         alt = "; ".join(
             f"{line.name}: " + ", ".join(f"{x:.0f}: {y.value:.1f}" for x, y in zip(line.xs, line.ys, strict=True))
             for line in lines
         )
         yield Plot(f"curve_{i + 1}", f"{row.task}, {row.metric}", alt, "curve", (lines, "epoch", row.metric))
+
+
+def epoch_curves(report: Report, palette: Mapping[str, Style]) -> list[tuple[Row, tuple[Series, ...]]]:
+    """Return the tasks that several epochs of a run have a number for, with a line per run."""
+    found = [(row, tuple(_lines(report, row, palette))) for row in report.comparison.rows]
+    return [(row, lines) for row, lines in found if lines]
+
+
+def _lines(report: Report, row: Row, palette: Mapping[str, Style]) -> list[Series]:
+    cells = dict(zip(report.models, row.cells, strict=True))
+    lines = []
+    for run, models in runs(report.models).items():
+        known = [(point.number, model) for model in models if cells[model].estimate and (point := epoch_of(model))]
+        scores = [score for _, model in known if (score := score_of(cells[model].estimate, row.info)) is not None]
+        if len(scores) < 2 or len(scores) < len(known):
+            continue
+        values = [score.value for score in scores]
+        best = values.index(max(values) if row.info.higher_is_better else min(values))
+        xs = tuple(float(number) for number, _ in known)
+        lines.append(Series(run, xs, tuple(scores), palette[known[-1][1]], best))
+    return lines
+
+
+@dataclass(frozen=True)
+class Plot:
+    """A figure to be drawn: draw(*data), a function of a module. name: the stem of its files. alt: its content.
+
+    title: what stands above it on the page. inline: the page shows it (Figure 1 is a table of the page's own).
+    """
+
+    name: str
+    title: str
+    alt: str
+    draw: str
+    data: tuple[Any, ...]
+    inline: bool = True
+
+    def hash(self) -> str:
+        return digest(self.draw, json.loads(json.dumps(self.data)), self.alt, _code())
+
+
+@cache
+def _code() -> str:
+    """Return a hash of what draws: the modules' text, the style, and matplotlib's version."""
+    here = Path(__file__).parent
+    sources = [(here / f"{name}.py").read_text(encoding="utf-8") for name in ("figures", "plots", "series")]
+    return digest(*sources, str(STYLE), metadata.version("matplotlib"))
+
+
+def draw_all(plots: Sequence[Plot], folder: Path) -> list[Path]:
+    """Draw what changed and return the files of all, in order. Files of figures that are no more are removed."""
+    known = _manifest(folder)
+    hashes = {plot.name: plot.hash() for plot in plots}
+    stale = [p for p in plots if known.get(p.name) != hashes[p.name] or not all(f.is_file() for f in files(folder, p))]
+    workers = min(len(stale), os.cpu_count() or 1)
+    if len(stale) <= MAX_FIGURES_IN_PROCESS or workers < 2:
+        for plot in stale:
+            draw(plot, folder)
+    else:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            list(pool.map(draw, stale, [folder] * len(stale)))
+    for name in known.keys() - hashes.keys():
+        for suffix in SUFFIXES:
+            (folder / f"{name}{suffix}").unlink(missing_ok=True)
+    if plots or known:
+        write_atomically(folder / MANIFEST, lambda path: path.write_text(json.dumps(hashes, indent=1) + "\n"))
+    return [path for plot in plots for path in files(folder, plot)]
+
+
+def _manifest(folder: Path) -> dict[str, str]:
+    try:
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return {k: v for k, v in found.items() if re.fullmatch(r"[\w.-]+", k)} if isinstance(found, dict) else {}
+
+
+def files(folder: Path, plot: Plot) -> list[Path]:
+    return [folder / f"{plot.name}{suffix}" for suffix in SUFFIXES]
+
+
+def draw(plot: Plot, folder: Path) -> None:
+    """Draw one figure and write its files; the same data give the same bytes."""
+    import matplotlib
+
+    from cocabench.report import figures
+
+    functions: dict[str, Callable[..., Figure]] = {
+        f.__name__: f for f in (figures.scores, figures.differences, figures.pareto, figures.multiples, figures.curve)
+    }
+    with matplotlib.rc_context(STYLE):
+        figure = functions[plot.draw](*plot.data)
+        _save(figure, folder / plot.name, plot.title)
+
+
+def _save(figure: Figure, stem: Path, title: str) -> None:
+    about = {
+        ".svg": {"Date": None, "Creator": "cocabench", "Title": title},
+        ".png": {"Software": "cocabench"},
+        ".pdf": {"CreationDate": None, "Creator": "cocabench", "Producer": None},
+    }
+    for suffix, said in about.items():
+        face = "none" if suffix == ".svg" else "white"
+
+        def write(path: Path, suffix: str = suffix, said: Any = said, face: str = face) -> None:
+            more: Any = {"pil_kwargs": {"optimize": True}} if suffix == ".png" else {}
+            figure.savefig(path, format=suffix[1:], dpi=150, facecolor=face, metadata=said, **more)
+
+        write_atomically(stem.with_name(stem.name + suffix), write)
+
+
+def inline(plot: Plot, folder: Path) -> str:
+    """Return a figure's SVG as a part of the page: in the page's colours and font, with ids of its own."""
+    text = (folder / f"{plot.name}.svg").read_text(encoding="utf-8")
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\bid="([^"]+)"', rf'id="{plot.name}-\1"', text)
+    text = re.sub(r'(href="#|url\(#)', rf"\g<1>{plot.name}-", text)
+    text = re.sub(
+        r'^<svg [^>]*?viewBox="([^"]+)"[^>]*>',
+        r'<svg viewBox="\1" aria-hidden="true" focusable="false">',
+        text,
+        flags=re.DOTALL,
+    )
+    return themed(text.replace("'DejaVu Sans'", "var(--sans)"))

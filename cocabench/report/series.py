@@ -1,11 +1,68 @@
-"""What the figures are drawn from: plain values that travel between processes and can be hashed."""
+"""What figures are drawn from: a colour and a mark per model, numbers with intervals, lines of them.
+
+Hues are those of Okabe and Ito, which colour-blind readers can tell apart, darkened to a contrast of 4.5 on white and
+lightened to as much on a dark page. Beyond them the marks differ. All values can travel between
+processes and be hashed.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
-from cocabench.report.colours import Style
-from cocabench.report.pair import Score
+from cocabench.report.content import plain
+
+LIGHT = ("#0067A3", "#B84A00", "#007A5A", "#A34480", "#8A6100", "#5F5F5F")
+DARK = ("#5CB8EE", "#F58E4A", "#35CFA2", "#E9A3CF", "#E6B53C", "#B5B5B5")
+INK, MUTED, RULE = "#1C1D20", "#5C6066", "#D9DBDE"
+MARKS = ("o", "D", "s", "^", "v", "P")
+
+
+class Style(NamedTuple):
+    """Of one model: the number of its colour, and its mark (matplotlib's letter)."""
+
+    colour: int
+    mark: str
+
+    @property
+    def light(self) -> str:
+        return LIGHT[self.colour]
+
+
+def styles(models: Iterable[str]) -> dict[str, Style]:
+    """Return a Style per model, by order; a published model has the colour of the measured one, and another mark."""
+    models = list(dict.fromkeys(models))
+    order = {name: i for i, name in enumerate(dict.fromkeys(map(plain, models)))}
+    seen: dict[str, int] = {}
+    found = {}
+    for model in models:
+        i, again = order[plain(model)], seen.setdefault(plain(model), 0)
+        seen[plain(model)] += 1
+        found[model] = Style(i % len(LIGHT), MARKS[(i + i // len(LIGHT) + 3 * again) % len(MARKS)])
+    return found
+
+
+def css(palette: Mapping[str, Style]) -> str:
+    """Return the page's variables: ``--c0`` … with both themes' values."""
+    used = sorted({style.colour for style in palette.values()})
+    return " ".join(f"--c{i}: light-dark({LIGHT[i]}, {DARK[i]});" for i in used)
+
+
+def themed(svg: str) -> str:
+    """Return a figure's SVG with its fixed colours replaced by the page's variables."""
+    for i, colour in enumerate(LIGHT):
+        svg = svg.replace(colour.lower(), f"var(--c{i})")
+    for colour, name in ((INK, "ink"), (MUTED, "muted"), (RULE, "rule")):
+        svg = svg.replace(colour.lower(), f"var(--{name})")
+    return svg
+
+
+class Score(NamedTuple):
+    """In points; low and high are None where no interval is known."""
+
+    value: float
+    low: float | None
+    high: float | None
 
 
 class Point(NamedTuple):

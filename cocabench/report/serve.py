@@ -15,9 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
-from cocabench import __version__
-from cocabench.errors import ResultsError, UsageError
-from cocabench.report.jinja import environment
+from cocabench.core import __version__
+from cocabench.core.errors import ResultsError, UsageError
+from cocabench.report.page import environment
 
 HEADERS = {
     "X-Content-Type-Options": "nosniff",

@@ -5,8 +5,8 @@ from __future__ import annotations
 import csv
 import io
 
-from cocabench.compare import Cell, Comparison, Difference, Row, remarks
-from cocabench.text import Footnotes, escape, points, table
+from cocabench.core.formatting import Footnotes, escape, points, table
+from cocabench.results.compare import Cell, Comparison, Difference, Row, remarks
 
 
 def header(comparison: Comparison) -> list[str]:

@@ -8,19 +8,17 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from cocabench.report import costs, files, latex, page, pivots, tables
-from cocabench.report.album import Album
-from cocabench.report.colours import styles
+from cocabench.core.types import Record
+from cocabench.report import costs, grid, page, pivots, tables
 from cocabench.report.content import Report, gather
-from cocabench.report.drawing import Plot, draw_all, inline
 from cocabench.report.grid import Table
 from cocabench.report.headline import headline
 from cocabench.report.leaderboard import ALL
-from cocabench.report.looks import looks
 from cocabench.report.pair import pairs
-from cocabench.report.plots import plots
-from cocabench.store import write_atomically
-from cocabench.types import Record
+from cocabench.report.plots import Plot, draw_all, inline, plots
+from cocabench.report.samples import Thumbnails, looks
+from cocabench.report.series import styles
+from cocabench.results.store import write_atomically
 
 
 def write_report(
@@ -45,8 +43,8 @@ def write_report(
     figures = plots(report, held[0] if held else None, spent, palette)
     drawn = draw_all(figures, output / "figures")
     shown = {plot.name: (plot, inline(plot, output / "figures")) for plot in figures if plot.inline}
-    album = Album() if images else Album(most=0)
-    text = page.render(report, found, shown, palette, held, looks(report, album), album.urls())
+    pictures = Thumbnails() if images else Thumbnails(most=0)
+    text = page.render(report, found, shown, palette, held, looks(report, pictures), pictures.urls())
     return [
         _write(output / "index.html", text),
         _write(output / "data.json", _data(report, figures)),
@@ -62,7 +60,7 @@ def _write(path: Path, text: str) -> Path:
 
 def _write_tables(report: Report, found: Mapping[str, Table], folder: Path) -> list[Path]:
     """Write every table in three formats, and every number of the report in one long CSV."""
-    writers = {".md": files.to_markdown, ".csv": files.to_csv, ".tex": latex.to_latex}
+    writers = {".md": grid.to_markdown, ".csv": grid.to_csv, ".tex": grid.to_latex}
     written = [
         _write(folder / f"{name}{suffix}", writer(_printed(table)))
         for name, table in found.items()

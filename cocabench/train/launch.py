@@ -40,7 +40,7 @@ def main(words: list[str]) -> int:
         config = json.loads(Path(words[1]).read_text(encoding="utf-8"))["model_cfg"]
         words = words[2:]
         _register(config)
-    _mend(config, captions_only=parse_args(words).coca_contrastive_loss_weight == 0)
+    adapt_trainer(config, captions_only=parse_args(words).coca_contrastive_loss_weight == 0)
     return int(trainer.main(words) or 0)
 
 
@@ -50,8 +50,8 @@ def _register(config: Config) -> None:
         open_clip.add_model_config(folder)
 
 
-def _mend(config: Config, *, captions_only: bool) -> None:
-    """Put our loss and our DistributedDataParallel where open_clip_train looks for its own."""
+def adapt_trainer(config: Config, *, captions_only: bool) -> None:
+    """Replace the loss and DistributedDataParallel of open_clip_train by ours."""
     create_loss, parallel = trainer.create_loss, torch.nn.parallel.DistributedDataParallel
 
     def loss_with_pad_id(args: Any) -> torch.nn.Module:

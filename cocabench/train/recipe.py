@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import re
 import tomllib
 from collections.abc import Iterable, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from open_clip_train.params import parse_args
 from pydantic import Field, ValidationError
 
-from cocabench.errors import SpecError, UnknownNameError, UsageError
-from cocabench.spec import Name, Spec, problems, read_toml
-from cocabench.train import flags
+from cocabench.core.errors import SpecError, UnknownNameError, UsageError
+from cocabench.specs.spec import Name, Spec, problems, read_toml
 
 Table = dict[str, Any]
 
@@ -23,7 +26,7 @@ class Recipe(Spec):
     model:        as --model of `cocabench run` takes it; NAME:random@SEED trains from scratch.
     architecture: changes to the model's open_clip config (embed_dim, vision_cfg, text_cfg, multimodal_cfg, pad_id).
     trainer:      open_clip_train's flags, with underscores.
-    notes:        what the user is told before the training starts.
+    notes:        what is printed before the training starts.
     """
 
     name: Name
@@ -58,7 +61,7 @@ def find_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
 
 def _checked(table: Mapping[str, Any], where: str) -> Recipe:
     trainer = table.get("trainer", {})
-    found = [_unknown(key) for key in trainer if key not in flags.known()] if isinstance(trainer, dict) else []
+    found = [_unknown(key) for key in trainer if key not in trainer_flags()] if isinstance(trainer, dict) else []
     try:
         recipe = Recipe.model_validate(table)
     except ValidationError as error:
@@ -69,9 +72,9 @@ def _checked(table: Mapping[str, Any], where: str) -> Recipe:
 
 
 def _unknown(key: str) -> str:
-    if key in flags.OURS:
-        return f"trainer.{key}: not set here; {flags.OURS[key]} does"
-    error = UnknownNameError("trainer", key, flags.known())
+    if key in SET_BY_COCABENCH:
+        return f"trainer.{key}: not set here; {SET_BY_COCABENCH[key]} does"
+    error = UnknownNameError("trainer", key, trainer_flags())
     return f"trainer.{key}: no flag of open_clip_train" + (f"; {error.fix}" if error.fix else "")
 
 
@@ -94,12 +97,12 @@ def _set(table: Table, key: str, value: Any) -> None:
         inner[rest[-1]] = value
     elif key == "model":
         table["model"] = value
-    elif key in flags.OURS:
-        raise UsageError(f"--set {key}", "is not set so", fix=f"{flags.OURS[key]} sets it")
-    elif key in flags.known():
+    elif key in SET_BY_COCABENCH:
+        raise UsageError(f"--set {key}", "is not set so", fix=f"{SET_BY_COCABENCH[key]} sets it")
+    elif key in trainer_flags():
         table["trainer"][key] = value
     else:
-        raise UnknownNameError("--set", key, ["model", "architecture", *flags.known()])
+        raise UnknownNameError("--set", key, ["model", "architecture", *trainer_flags()])
 
 
 def _value(text: str) -> Any:
@@ -108,3 +111,50 @@ def _value(text: str) -> Any:
         return tomllib.loads(f"value = {text}")["value"]
     except tomllib.TOMLDecodeError:
         return text
+
+
+SET_BY_COCABENCH = {
+    "model": "the recipe's model",
+    "pretrained": "the recipe's model (NAME:TAG, NAME:FILE, NAME:random@SEED)",
+    "resume": "--resume",
+    "logs": "--output",
+    "name": "--output",
+    "device": "--device",
+    "dist_backend": "--device",
+    "horovod": "--nproc",
+}
+"""Flags that cocabench sets, and what sets them."""
+
+
+def trainer_flags() -> dict[str, Any]:
+    """Return {flag: default} of open_clip_train, with underscores, but for those that cocabench sets."""
+    return {name: value for name, value in vars(parse_args([])).items() if name not in SET_BY_COCABENCH}
+
+
+def flag_words(flags: Mapping[str, Any]) -> list[str]:
+    """Return flags as words: True is the bare flag, False and None none at all, lists and tables several words."""
+    words: list[str] = []
+    for name, value in flags.items():
+        if value is None or value is False:
+            continue
+        words.append(f"--{name.replace('_', '-')}")
+        if isinstance(value, Mapping):
+            words += [f"{key}={item}" for key, item in value.items()]
+        elif value is not True:
+            words += [str(item) for item in value] if isinstance(value, (list, tuple)) else [str(value)]
+    return words
+
+
+def parsed_flags(words: list[str], where: str) -> dict[str, Any]:
+    """Return what open_clip_train makes of the words; UsageError with its parser's complaint."""
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(printed):
+            return dict(vars(parse_args(words)))
+    except SystemExit:
+        complaint = printed.getvalue().strip().rpartition("error: ")[2]
+        if value := re.match(r"argument --([\w-]+): invalid (int|float) value: (.*)", complaint):
+            flag, kind, got = value.groups()
+            wanted = {"int": "a whole number", "float": "a number"}[kind]
+            raise UsageError(f"{where}: trainer.{flag.replace('-', '_')}", f"got {got}", wanted=wanted) from None
+        raise UsageError(where, re.sub(r"^argument --", "", complaint)) from None

@@ -14,11 +14,11 @@ from pathlib import Path
 
 from safetensors.torch import save_file
 
-from cocabench.errors import UsageError
-from cocabench.models.blueprint import Blueprint, Config, blueprint
-from cocabench.models.build import build_network
-from cocabench.spec import parse_model
-from cocabench.store import write_atomically
+from cocabench.core.errors import UsageError
+from cocabench.models.open_clip.blueprint import Blueprint, Config, blueprint
+from cocabench.models.open_clip.build import build_network
+from cocabench.results.store import write_atomically
+from cocabench.specs.spec import parse_model
 
 
 def changed(plan: Blueprint, changes: Config) -> Blueprint:

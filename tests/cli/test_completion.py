@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ..conftest import Command
+from tests.conftest import Command
 
 BASELINES = Path(__file__).parents[2] / "results" / "baselines"
 

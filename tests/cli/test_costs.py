@@ -4,10 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from cocabench.store import Store
-from cocabench.types import Estimate, MetricInfo, Record, Signature, Unit
-
-from ..conftest import Command
+from cocabench.core.types import Estimate, MetricInfo, Record, Signature, Unit
+from cocabench.results.store import Store
+from tests.conftest import Command
 
 BASELINES = Path(__file__).parents[2] / "results" / "baselines"
 UNITS: dict[str, Unit] = {
@@ -52,9 +51,9 @@ def test_costs_have_units_and_no_scores(command: Command, results: Path) -> None
     told = command("compare", results)
     assert told.code == 0, told.err
     rows = {line.partition("  ")[0]: line.split("  ") for line in told.out.splitlines()}
-    assert [cell.strip() for cell in rows["images/s"] if cell.strip()][1:] == ["120 ± 24", "120 ± 24"]
-    assert [cell.strip() for cell in rows["captions/s"] if cell.strip()][1:] == ["3.50 ± 0.70", "–"]
-    assert {"GFLOPs, all towers", "memory, MiB", "training step, s"} <= rows.keys()
+    assert [cell.strip() for cell in rows["images per second"] if cell.strip()][1:] == ["120 ± 24", "120 ± 24"]
+    assert [cell.strip() for cell in rows["captions per second"] if cell.strip()][1:] == ["3.50 ± 0.70", "–"]
+    assert {"GFLOPs, whole", "peak memory, MiB", "train step, s"} <= rows.keys()
     assert "a CPU, threads: 4, batches of 8, in training of 4" in told.out
     assert "times 100" not in told.out
     assert "image_gflops" not in told.out
@@ -71,7 +70,7 @@ def test_scores_and_costs_stand_apart(command: Command, results: Path) -> None:
     scores, _, costs = told.out.partition("\ncost ")
     assert "times 100" in scores
     assert "efficiency" not in scores
-    assert "images/s" in costs
+    assert "images per second" in costs
 
 
 def test_means_over_tasks_say_what_they_assume(command: Command) -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from cocabench.registry import all_tasks, check_primary
-
-from ..conftest import Command, task
+from cocabench.specs.registry import all_tasks, check_primary
+from tests.conftest import Command, task
 
 BASELINES = Path(__file__).parents[2] / "results" / "baselines"
 
@@ -17,7 +16,11 @@ BASELINES = Path(__file__).parents[2] / "results" / "baselines"
     ("words", "said"),
     [
         ("run --model m --tasks t --limit abc", "--limit: got 'abc'; wanted a whole number, 1 or more"),
-        ("run --model m --tasks t --beams 0", "--beams: got '0'; wanted 1 or more"),
+        ("run --model m --tasks t --num-beams 0", "--num-beams: got '0'; wanted 1 or more"),
+        ("run --model m --tasks t --beams 0", "--num-beams: got '0'; wanted 1 or more"),
+        ("caption x.png --model m --beam-groups 0", "--num-beam-groups: got '0'; wanted 1 or more"),
+        ("caption x.png --model m --max-length 1", "--seq-len: got '1'; wanted 2 or more"),
+        ("caption x.png --model m --min-length=-1", "--min-seq-len: got '-1'; wanted 0 or more"),
         ("serve --port 99999", "--port: got '99999'; wanted 0 to 65535"),
         ("run --model m --tasks t --watch-timeout soon", "--watch-timeout: got 'soon'; wanted a number, 0 or more"),
         ("run --model m --tasks t --precision fp8", "--precision: got 'fp8'; wanted auto or fp32 or bf16 or fp16"),
@@ -205,7 +208,7 @@ def test_ctrl_c_is_one_line_and_130(command: Command, monkeypatch: pytest.Monkey
     def interrupted() -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cocabench.registry.all_tasks", interrupted)
+    monkeypatch.setattr("cocabench.specs.registry.all_tasks", interrupted)
     told = command("list", "tasks")
     assert (told.code, told.out, told.err.strip()) == (130, "", "stopped")
 
@@ -214,8 +217,8 @@ def test_a_required_metric_that_this_machine_cannot_run_is_1(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     why = {"BLEU@4": "no Java here; install one"}
-    monkeypatch.setattr("cocabench.metrics.captions.unavailable", lambda names: why)
-    monkeypatch.setattr("cocabench.evaluators.captioning.Captioning.unavailable", lambda self: why)
+    monkeypatch.setattr("cocabench.captioneval.unavailable", lambda names, **_: why)
+    monkeypatch.setattr("cocabench.kinds.captioning.Captioning.unavailable", lambda self, machine: why)
     (tmp_path / "c.json").write_text('{"1": "a"}')
     (tmp_path / "r.json").write_text('{"1": ["b"]}')
     scored = ("score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json")
@@ -229,3 +232,18 @@ def test_a_required_metric_that_this_machine_cannot_run_is_1(
 def test_every_task_that_is_shipped_has_its_primary_metric() -> None:
     for task_of_ours in all_tasks().values():
         check_primary(task_of_ours)
+
+
+def test_a_java_that_does_not_run_is_named_and_stays_with_its_command(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    nowhere = tmp_path / "nowhere"
+    (tmp_path / "c.json").write_text('{"1": "a"}')
+    (tmp_path / "r.json").write_text('{"1": ["b"]}')
+    scored = ("score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json")
+    ran = ("run", "--model", models / "coca", "--tasks", data / "tell.toml", "--data-root", data)
+    for words in (scored, (*ran, "--output", tmp_path / "r", "--quiet")):
+        told = command(*words, "--java", nowhere, "--require-metrics")
+        assert told.code == 1
+        assert f"{nowhere} does not run" in told.err
+    assert "BLEU@4" in command(*scored, "--metrics", "BLEU@4").out

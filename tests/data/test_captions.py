@@ -5,10 +5,8 @@ from typing import Any
 
 import pytest
 
-from cocabench.data.coco import Coco
-from cocabench.data.flickr8k import Flickr8k, read_tokens
-from cocabench.data.karpathy import Karpathy
-from cocabench.errors import DataError, MissingDataError
+from cocabench.core.errors import DataError, MissingDataError
+from cocabench.data.captions import Coco, Flickr8k, Karpathy, read_tokens
 from tests.data.drawing import draw, write, write_json
 
 
@@ -140,7 +138,7 @@ class TestFlickr8k:
         draw(*(tmp_path / "f/Flicker8k_Dataset" / name for name in ("1_a.jpg", "2_b.jpg")))
         data = Flickr8k(path="f", split="val").build(tmp_path)
         assert [(e.id, e.texts) for e in data.examples] == [("2_b", ("first , with\u2028odd space", "second"))]
-        assert data.notes == ("Flickr8k.token.txt: malformed key '2_b.jpg.1#0' read as 2_b.jpg",)
+        assert data.notes == (("data", "Flickr8k.token.txt: malformed key '2_b.jpg.1#0' read as 2_b.jpg"),)
         assert [e.id for e in Flickr8k(path="f", split="all").build(tmp_path).examples] == ["2_b", "1_a"]
 
     def test_the_malformed_keys_image_is_not_missed(self, tmp_path: Path) -> None:

@@ -9,10 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from cocabench.core.errors import BadImageError, DataError, MissingDataError
 from cocabench.data.clip_benchmark import ClipBenchmark, offline
 from cocabench.data.prompts import class_names, templates
-from cocabench.data.targets import target_of, targets
-from cocabench.errors import BadImageError, DataError, MissingDataError
 from tests.data.drawing import draw, write
 
 FACES = class_names("fer2013")
@@ -122,30 +121,3 @@ class TestNothingIsFetchedUnasked:
 def test_what_cannot_be_served(options: dict[str, str], message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         ClipBenchmark(path=".", **options).build(tmp_path)
-
-
-class Items:
-    """Two items whose true labels are 1 and 0, and a list that claims otherwise."""
-
-    samples = (("a", 5), ("b", 6))
-    targets = (0, 1)
-    reads = 0
-
-    def __len__(self) -> int:
-        return 2
-
-    def __getitem__(self, index: int) -> tuple[str, int]:
-        self.reads += 1
-        return "image", 1 - index
-
-
-def test_a_kept_list_is_believed_only_where_the_items_agree() -> None:
-    items = Items()
-    assert targets(items) == [1, 0]
-    items.targets = (1, 0)
-    items.reads = 0
-    assert (targets(items), items.reads) == ([1, 0], 2)
-
-
-def test_target_of() -> None:
-    assert [target_of(v) for v in (3, ["a"], ("a", "b"), [0, 1, 1], None)] == [3, ["a"], ["a", "b"], (1, 2), None]

@@ -9,12 +9,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from cocabench.data.fingerprint import fingerprint
-from cocabench.data.sampling import limited
-from cocabench.data.sugar_crepe import IMAGES, SugarCrepe
+from cocabench.core.errors import DataError, MissingDataError
+from cocabench.data.base import fingerprint, limited
+from cocabench.data.composition import IMAGES, SugarCrepe, Winoground
 from cocabench.data.tables import Csv, Jsonl
-from cocabench.data.winoground import Winoground
-from cocabench.errors import DataError, MissingDataError
 from tests.data.drawing import draw, encoded, write, write_json
 
 CREPES = {
@@ -136,7 +134,7 @@ class TestWinoground:
             (0, 0, 255),
         ] * 2
         assert {key: fingerprint(data)[key] for key in ("images", "texts")} == {"images": 4, "texts": 4}
-        assert "1 of 2 items" in limited(data, 1, 0).notes[0]
+        assert "1 of 2 items" in limited(data, 1, 0).notes[0].text
 
     def test_both_forms_are_one_data_set(self, tmp_path: Path) -> None:
         as_jsonl(tmp_path / "a/winoground")

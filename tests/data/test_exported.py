@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from cocabench.core.errors import DataError, MissingDataError
+from cocabench.data.captions import Karpathy
 from cocabench.data.clip_benchmark import ClipBenchmark
-from cocabench.data.karpathy import Karpathy
 from cocabench.data.prompts import templates
-from cocabench.errors import DataError, MissingDataError
-from cocabench.plan import Settings, prepare
-from cocabench.registry import Task, all_tasks, find_tasks
+from cocabench.run.prepare import Settings, prepare
+from cocabench.specs.registry import Task, all_tasks, find_tasks
 from tests.data import standard_sets
 from tests.data.drawing import encoded, write, write_tar
 
@@ -47,11 +47,11 @@ def test_the_tasks_prompts_are_the_same_from_both_and_another_count_is_told(
     shards(tmp_path / "wds_vtab-pets")
     task = tasks["pets"]
     data = prepare(task, Settings(data_root=tmp_path))
-    assert task.evaluator.prompts(data.dataset)[0] == (  # type: ignore[attr-defined]
+    assert task.kind.prompts(data.dataset)[0] == (  # type: ignore[attr-defined]
         "Abyssinian",
         (templates("pets")[0].replace("{c}", "Abyssinian"),),  # type: ignore[index]
     )
-    assert data.departures == (
+    assert tuple(note.text.partition(": ")[2] for note in data.departures) == (
         "2 images, the standard protocol has 3669",
         "2 classes, the standard protocol has 37",
     )
@@ -145,7 +145,8 @@ def test_the_whole_set_is_not_taken_for_vtabs_part_of_it(tasks: dict[str, Task],
 class TestNamesOfClipBenchmark:
     @pytest.mark.parametrize("collection", ["vtab", "vtab+", "imagenet_robustness"])
     def test_its_collections_are_groups(self, collection: str) -> None:
-        builder = pytest.importorskip("clip_benchmark.datasets.builder")
+        from clip_benchmark.datasets import builder
+
         theirs = find_tasks(builder.dataset_collection[collection])
         assert {task.name for task in find_tasks([collection])} == {task.name for task in theirs}
         assert len(theirs) == len(builder.dataset_collection[collection])

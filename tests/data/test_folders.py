@@ -4,9 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from cocabench.data.imagefolder import ImageFolder
-from cocabench.data.objectnet import ObjectNet
-from cocabench.errors import DataError, MissingDataError, UnknownNameError
+from cocabench.core.errors import DataError, MissingDataError, UnknownNameError
+from cocabench.data.folders import ImageFolder, ObjectNet
 from tests.data.drawing import draw, write, write_json
 
 
@@ -29,7 +28,7 @@ class TestImageFolder:
         write(root / "pets/names.txt", "\ufeffred_fox\r\ndog\r\ncat\r\n")
         data = ImageFolder(path="pets", split="val", classes="names.txt").build(root)
         assert (data.classes, [e.label for e in data.examples]) == (("red_fox", "dog", "cat"), [2, 2, 2, 0])
-        assert data.notes == ("1 of 3 classes have no images: dog",)
+        assert data.notes == (("classes_without_images", "1 of 3 classes have no images: dog"),)
 
     def test_a_table_names_the_folders(self, root: Path) -> None:
         write_json(root / "pets/names.json", {"red_fox": "fox", "cat": "house cat"})
@@ -71,7 +70,7 @@ class TestObjectNet:
         data = ObjectNet(path="objectnet").build(root)
         assert [(e.id, e.label) for e in data.examples] == [("backpack/c", 0), ("backpack/d", 0), ("tv/a", 1)]
         assert (data.classes, len(data.templates)) == (("backpack", "tv"), 80)
-        assert data.notes == ("ObjectNet's border of 2 pixels: 0 cropped",)
+        assert data.notes == (("data", "ObjectNet's border of 2 pixels: 0 cropped"),)
 
     def test_the_official_crop(self, root: Path) -> None:
         sizes = [ObjectNet(path="objectnet", crop_border=k).build(root).examples[0].image.open().size for k in (0, 2)]

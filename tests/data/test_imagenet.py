@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from cocabench.data.fingerprint import fingerprint
+from cocabench.core.errors import DataError, MissingDataError
+from cocabench.data.base import fingerprint
 from cocabench.data.imagenet import ImageNet, meta_synsets
 from cocabench.data.prompts import class_names, synsets
-from cocabench.errors import DataError, MissingDataError
 from tests.data.drawing import draw, write
 
 TRUE = {"ILSVRC2012_val_00000001": "n01751748", "ILSVRC2012_val_00000002": "n09193705"}

@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
+from cocabench.core.errors import BadImageError, MissingDataError
 from cocabench.data.images import BytesImage, CroppedImage, FileImage, ItemImage, OnWhiteImage, TarImage
 from cocabench.data.webdataset import index
-from cocabench.errors import BadImageError, MissingDataError
 from tests.data.drawing import draw, encoded, write, write_tar
 
 

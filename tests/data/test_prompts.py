@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from cocabench.data import make_prompts, prompts
+from cocabench.core.errors import DataError, UnknownNameError
+from cocabench.data import prompts
 from cocabench.data.prompts import class_names, synsets, templates
-from cocabench.errors import DataError, UnknownNameError
 from tests.data.drawing import write, write_json
+from tools import make_prompts
 
 PEER = make_prompts.clip_benchmark_folder()
 
@@ -110,7 +111,6 @@ def test_one_of_several_data_sets_templates(tmp_path: Path) -> None:
         templates(str(file))
 
 
-@pytest.mark.skipif(not (PEER / "cupl_prompts.json").is_file(), reason="clip-benchmark without CuPL prompts")
 def test_clip_benchmarks_cupl_file() -> None:
     found = templates(str(PEER / "cupl_prompts.json"))
     assert isinstance(found, dict)

@@ -10,11 +10,10 @@ from typing import cast
 
 import pytest
 
-from cocabench.data import images
+from cocabench.core.errors import DataError, MissingDataError
+from cocabench.core.types import Dataset, IdentifiedSource
 from cocabench.data.images import FileImage
-from cocabench.errors import DataError, MissingDataError
-from cocabench.registry import Task, all_tasks
-from cocabench.types import Dataset, IdentifiedSource
+from cocabench.specs.registry import Task, all_tasks
 from tests.data.standard_sets import FORMATS, Shown, colour, number_of, picture
 
 Written = Callable[[str], tuple[Task, Shown]]
@@ -128,7 +127,7 @@ def test_pcams_images_are_found_again_without_decoding(
     written: Written, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     task, _ = written("pcam")
-    monkeypatch.setattr(images, "SETTLED_S", -1.0)
+    monkeypatch.setattr("cocabench.core.signature.SETTLED_S", -1.0)
     examples = task.loader.build(tmp_path).examples
     sources = [cast(IdentifiedSource, example.image) for example in examples]
     assert len({source.identity() for source in sources}) == 3
@@ -139,7 +138,7 @@ def test_pcams_images_are_found_again_without_decoding(
 @pytest.mark.slow
 def test_pcam_is_read_by_a_process_that_has_not_imported_h5py(written: Written, tmp_path: Path) -> None:
     written("pcam")
-    code = "import sys, pathlib; from cocabench.registry import find_tasks; assert 'h5py' not in sys.modules; "
+    code = "import sys, pathlib; from cocabench.specs.registry import find_tasks; assert 'h5py' not in sys.modules; "
     code += f"print(len(find_tasks(['pcam'])[0].loader.build(pathlib.Path({str(tmp_path)!r}))))"
     assert subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout == "3\n"
 

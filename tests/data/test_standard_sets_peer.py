@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 import pytest
 from sklearn.metrics import balanced_accuracy_score
 
+from cocabench.core.types import Context, Dataset, Model
 from cocabench.data.clip_benchmark import ClipBenchmark
 from cocabench.metrics.base import estimate, stack
 from cocabench.models.hardware import hardware
-from cocabench.registry import Task, all_tasks, model_plans
-from cocabench.spec import parse_models
-from cocabench.types import Dataset, Model
+from cocabench.specs.registry import Task, all_tasks, model_sources
+from cocabench.specs.spec import parse_models
 from tests.data.standard_sets import FORMATS, number_of
 from tests.data.test_standard_sets import Written, names_by_colour, tasks, written
 from tests.models.tiny import CLIP, write_folder
@@ -39,7 +39,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def ours(folder: Path) -> Model:
-    return model_plans(parse_models(str(folder)))[0].load(hardware(device="cpu", precision="fp32"))
+    return model_sources(parse_models(str(folder)))[0].load(hardware(device="cpu", precision="fp32"))
 
 
 @pytest.fixture(scope="module")
@@ -63,10 +63,10 @@ class Found(NamedTuple):
 def classified_by_us(task: Task, model: Model, root: Path) -> tuple[dict[int, Found], dict[str, float]]:
     """Return what was found of each image, by its number, and the metrics."""
     dataset: Dataset = task.loader.build(root)
-    samples = list(task.evaluator.score(model, dataset, progress=lambda *_: None))
+    samples = list(task.kind.score(model, dataset, Context()))
     numbers = {example.id: number_of(example.image.open()) for example in dataset.examples}
     table = stack(samples)
-    metrics = {metric.name: estimate(metric, table) for metric in task.evaluator.metrics(dataset)}
+    metrics = {metric.name: estimate(metric, table) for metric in task.kind.metrics(dataset)}
     values = {name: e.value for name, e in metrics.items() if e.value is not None}
     found = {numbers[s.id]: Found(s.stats["label"], s.stats["top5"], s.stats["top5_scores"]) for s in samples}
     return found, values

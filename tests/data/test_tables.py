@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 
-from cocabench.data.fingerprint import fingerprint
+from cocabench.core.errors import DataError, MissingDataError
+from cocabench.data.base import fingerprint
 from cocabench.data.tables import Csv, Jsonl, Table, Tsv
-from cocabench.errors import DataError, MissingDataError
 from tests.data.drawing import draw, write, write_json
 
 ROWS = [("img/1.png", "a, b"), ("img/2.png", "c"), ("img/1.png", 'said "d"')]

@@ -1,79 +1,65 @@
 """The shipped task files: each fits its loader, and says its standard protocol."""
 
 from pathlib import Path
-from typing import Any
 
-import pytest
-
-from cocabench.data.fingerprint import fingerprint
+from cocabench.data.base import fingerprint
 from cocabench.data.prompts import class_names, templates
-from cocabench.registry import entry, task_folders
-from cocabench.spec import TaskSpec, read_toml
+from cocabench.specs.registry import all_tasks, task_folders
 
-FILES = sorted(task_folders()[0].rglob("*.toml"))
-KINDS = [file.relative_to(task_folders()[0]).parts[0] for file in FILES]
-NAMES = [
-    file.relative_to(task_folders()[0] / kind).with_suffix("").as_posix()
-    for file, kind in zip(FILES, KINDS, strict=True)
-]
-WANTED = {
-    "classification": [
-        "imagenet1k", "imagenetv2", "imagenet_sketch", "imagenet-a", "imagenet-r", "objectnet", "cifar10", "cifar100",
-    ],
-    "retrieval": ["flickr30k", "flickr8k", "mscoco_captions"],
-    "composition": [
-        f"{group}/{kind}"
+FOLDER = task_folders()[0]
+TASKS = {name: task for name, task in all_tasks().items() if task.path.is_relative_to(FOLDER)}
+DEMO = {name: task for name, task in TASKS.items() if task.path.parent.name == "demo"}
+PROMISED = [
+    "imagenet1k", "imagenetv2", "imagenet_sketch", "imagenet-a", "imagenet-r", "objectnet", "cifar10", "cifar100",
+    "flickr30k", "flickr8k", "mscoco_captions",
+    *(
+        f"{group}/{subset}"
         for group in ("sugar_crepe", "sugar_crepe_likelihood")
-        for kind in ("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj")
-    ] + ["winoground", "winoground_likelihood"],
-    "captioning": ["coco_karpathy_val", "coco_karpathy_test", "nocaps_val", "flickr30k_captions"],
-}  # fmt: skip
+        for subset in ("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj")
+    ),
+    "winoground", "winoground_likelihood",
+    "coco_karpathy_val", "coco_karpathy_test", "nocaps_val", "flickr30k_captions",
+]  # fmt: skip
 
 
-def spec(file: Path) -> TaskSpec:
-    return TaskSpec.model_validate(read_toml(file))
-
-
-def loader(task: TaskSpec) -> Any:
-    return entry("datasets", task.loader).model_validate({k: v for k, v in task.data.items() if k != "loader"})
+def in_group(group: str) -> set[str]:
+    return {name for name, task in TASKS.items() if group in task.spec.groups}
 
 
 def test_the_promised_tasks_are_there() -> None:
-    assert not {name for names in WANTED.values() for name in names} - set(NAMES)
-    assert all(
-        (task_folders()[0] / kind / f"{name}.toml").is_file() for kind, names in WANTED.items() for name in names
-    )
+    assert not set(PROMISED) - set(TASKS)
 
 
-@pytest.mark.parametrize(("file", "kind", "name"), list(zip(FILES, KINDS, NAMES, strict=True)), ids=NAMES)
-def test_each_fits_its_loader_and_names_shipped_prompts(file: Path, kind: str, name: str) -> None:
-    task = spec(file)
-    loader(task)
-    assert task.name == name
-    assert kind in task.groups
-    of_texts = ("retrieval", "captioning", "efficiency", "image_caption_selection")
-    assert task.expect.images or task.loader == "sugar_crepe"
-    assert task.expect.texts if task.evaluator in of_texts else task.expect.classes
-    if names := task.params.get("classnames"):
-        assert len(class_names(names)) == task.expect.classes
-    if found := task.params.get("templates"):
-        assert templates(found)
-    if task.loader not in ("emoji", "synthetic"):
-        assert task.data["source"]
+def test_each_is_in_its_folders_group_and_says_counts_and_source() -> None:
+    for name, task in TASKS.items():
+        spec = task.spec
+        assert task.path.relative_to(FOLDER).parts[0] in spec.groups, name
+        assert spec.expect.images or spec.loader == "sugar_crepe", name
+        assert spec.expect.classes if spec.evaluator == "classification" else spec.expect.texts, name
+        assert spec.loader in ("emoji", "synthetic") or spec.data["source"], name
 
 
-@pytest.mark.parametrize("file", [f for f in FILES if f.parent.name == "demo"], ids=lambda f: f.stem)
-def test_the_demos_counts_are_what_it_says(file: Path) -> None:
-    task = spec(file)
-    found = fingerprint(loader(task).build(Path()))
-    expected = {k: v for k, v in task.expect.model_dump().items() if v is not None}
-    assert {k: found[k] for k in expected} == expected
+def test_shipped_prompts_exist_and_class_names_are_as_many_as_classes() -> None:
+    for name, task in TASKS.items():
+        if names := task.spec.params.get("classnames"):
+            assert len(class_names(names)) == task.spec.expect.classes, name
+        if found := task.spec.params.get("templates"):
+            assert templates(found), name
+
+
+def test_the_demos_counts_are_what_it_says() -> None:
+    for name, task in DEMO.items():
+        found = fingerprint(task.loader.build(Path()))
+        expected = {key: value for key, value in task.spec.expect.model_dump().items() if value is not None}
+        assert {key: found[key] for key in expected} == expected, name
 
 
 def test_the_nine_groups_and_five_more_are_the_demo() -> None:
-    assert sum(file.parent.name == "demo" for file in FILES) == 14
+    assert len(DEMO) == 14
+    assert in_group("demo") == set(DEMO)
 
 
 def test_robustness_is_clip_benchmarks_collection() -> None:
-    robust = {file.stem for file in FILES if "imagenet_robustness" in spec(file).groups}
-    assert robust == {"imagenetv2", "imagenet_sketch", "imagenet-a", "imagenet-r", "objectnet"}
+    assert in_group("imagenet_robustness") == {
+        "imagenetv2", "imagenet_sketch", "imagenet-a", "imagenet-r", "objectnet",
+    }  # fmt: skip

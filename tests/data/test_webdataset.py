@@ -4,8 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cocabench.core.errors import DataError, MissingDataError
 from cocabench.data.webdataset import WebDataset, index
-from cocabench.errors import DataError, MissingDataError
 from tests.data.drawing import encoded, write, write_tar
 
 
@@ -32,7 +32,8 @@ def test_clip_benchmarks_layout(tmp_path: Path) -> None:
 
 @pytest.mark.filterwarnings("ignore:WebDataset", "ignore::ResourceWarning")
 def test_what_clip_benchmark_exports_is_read_as_it_reads_it(tmp_path: Path) -> None:
-    builder = pytest.importorskip("clip_benchmark.datasets.builder")
+    from clip_benchmark.datasets import builder
+
     shards(tmp_path)
     peer = builder.build_wds_dataset("x", transform=lambda image: image, data_dir=str(tmp_path / "wds"))
     data = WebDataset(path="wds").build(tmp_path)

@@ -10,11 +10,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from cocabench.data.builtin import read_shards
 from cocabench.demo import GROUPS, MODELS, data_files, model_folder
-from cocabench.demo.build import build_shards
-from cocabench.demo.captions import caption_subset, captions
-from cocabench.demo.shards import read_shards
-from cocabench.demo.sources import CLDR, TWEMOJI, Emoji, tarball
+from tools.demo.build import build_shards
+from tools.demo.sources import CLDR, TWEMOJI, Emoji, caption_subset, captions, tarball
 
 MB = 1_000_000
 KEYS = ("id", "emoji", "name", "unicode_name", "short_names", "captions")

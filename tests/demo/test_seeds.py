@@ -6,8 +6,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import ttest_1samp
 
-from cocabench.demo.seeds import NAMED, differences, mean, table
-from cocabench.demo.ship import draw, read_logs, write_logs
+from tools.demo.ship import NAMED, differences, draw, mean, read_logs, table, write_logs
 
 FOUND = {
     "coca": {"t2i R@5": {0: 0.40, 1: 0.44, 2: 0.42}, "CIDEr": {0: 1.0, 1: 1.2, 2: 1.1}},

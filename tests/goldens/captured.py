@@ -110,7 +110,8 @@ def _record(content: dict[str, Any], path: Path, results: Path) -> dict[str, Any
         "metrics": {k: {"n": e["n"]} if k in measured else e for k, e in content["metrics"].items()},
         "skipped_metrics": sorted(content["skipped_metrics"]),
         "skipped_images": content["skipped_images"],
-        "warnings": content["warnings"],
+        "warnings": [note["text"] for note in _notes(content)],
+        "codes": [note["code"] for note in _notes(content)],
         "samples": _samples(path.with_suffix(".samples.parquet"), measured),
         "captions_file": digest(beside.read_bytes()) if beside.is_file() else None,
     }
@@ -124,6 +125,11 @@ def _thumbnails(results: Path) -> dict[str, Any]:
         pictures = digest([digest(jpeg) for jpeg in frame["jpeg"]])
         told[path.stem] = {"count": len(frame), "ids": digest(list(frame["id"])), "pictures": pictures}
     return {"thumbnails": told} if told else {}
+
+
+def _notes(content: dict[str, Any]) -> list[dict[str, str]]:
+    """Return a Record's notes; in files of schema 1 they are sentences without a code."""
+    return content["notes"] if "notes" in content else [{"code": "", "text": text} for text in content["warnings"]]
 
 
 def definitions(results: Path) -> str:
@@ -329,7 +335,6 @@ def report(folder: Path, *, latex: bool) -> Golden:
     for pattern, told in PAGE_VOLATILE.items():
         text = re.sub(pattern, told, text)
     tables = [path for path in sorted((folder / "tables").iterdir()) if path.suffix != ".tex" or latex]
-    numbers["numbers_csv"] = digest((folder / "tables" / "numbers.csv").read_bytes())
     numbers["files"] = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     numbers["galleries"] = items
     words = {"data": "\n".join(lines) + "\n", "page": steady(text)}

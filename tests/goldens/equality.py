@@ -18,7 +18,7 @@ RELATIVE = 1e-12
 ELSEWHERE = 1e-4
 """How far sums of a column's floats, and means of cosines, may be off on another machine: its float32 are others."""
 
-BY_MACHINE = frozenset({"exact", "file", "captions_file", "pictures", "numbers_csv"})
+BY_MACHINE = frozenset({"exact", "file", "captions_file", "pictures"})
 """Keys of what holds last bits, versions of packages, or encoded pictures: compared on the machine that made them."""
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "scipy", "pandas", "pillow", "pycocoevalcap")

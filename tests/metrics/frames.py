@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pandas as pd
 
-from cocabench.metrics import captions, classification, retrieval, selection
+from cocabench import captioneval as captions
+from cocabench.captioneval import meteor, overlap
+from cocabench.kinds import find
 from cocabench.metrics.base import Metric
-from cocabench.metrics.captions import bleu, meteor
 
 IMAGES = 60
 
@@ -44,16 +45,17 @@ def selected(seed: int) -> pd.DataFrame:
 
 def captioned(seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
-    counts = {name: rng.integers(3, 9, IMAGES) for name in (*bleu.COLUMNS, *meteor.COLUMNS)}
-    means = {m.column: rng.random(IMAGES) for m in captions.declared(captions.ALL) if m.column not in counts}
+    counts = {name: rng.integers(3, 9, IMAGES) for name in (*overlap.BLEU_COLUMNS, *meteor.COLUMNS)}
+    read = (m.columns[0] for m in captions.declared(captions.ALL))
+    means = {name: rng.random(IMAGES) for name in read if name not in counts}
     return pd.DataFrame({**_ids(1), **counts, **means})
 
 
 def _pairs() -> dict[str, tuple[Metric, pd.DataFrame, pd.DataFrame]]:
     kinds = {
-        labelled: (*classification.single_label(7), classification.MEAN_AVERAGE_PRECISION),
-        retrieved: retrieval.declared([5]),
-        selected: selection.declared(),
+        labelled: find("classification").listed(),
+        retrieved: [m for m in find("retrieval").listed() if m.name.partition("@")[2] in ("", "5")],
+        selected: find("image_caption_selection").listed(),
         captioned: captions.declared(captions.ALL),
     }
     return {m.name: (m, make(1), make(2)) for make, metrics in kinds.items() for m in metrics}

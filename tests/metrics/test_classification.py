@@ -4,15 +4,10 @@ import numpy as np
 import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, top_k_accuracy_score
 
+from cocabench.core.types import Dataset, SampleScore
+from cocabench.kinds.classification import MEAN_AVERAGE_PRECISION, Classification
 from cocabench.metrics.base import estimate, stack
-from cocabench.metrics.classification import (
-    MEAN_AVERAGE_PRECISION,
-    average_precision,
-    class_weights,
-    ranked_classes,
-    single_label,
-)
-from cocabench.types import SampleScore
+from cocabench.metrics.classification import average_precision, class_weights, ranked_classes
 
 
 def features(seed: int, n: int, d: int = 16) -> np.ndarray:
@@ -23,7 +18,8 @@ def features(seed: int, n: int, d: int = 16) -> np.ndarray:
 def scored(images: np.ndarray, weights: np.ndarray, items: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
     rows = ranked_classes(images, weights, items, labels)
     samples = stack(SampleScore(str(i), str(i), stats) for i, stats in enumerate(rows))
-    return {m.name: estimate(m, samples).value for m in single_label(len(items))}
+    data = Dataset("d", "test", (), tuple(map(str, items)))
+    return {m.name: estimate(m, samples).value for m in Classification().metrics(data)}
 
 
 def test_every_metric_equals_scikit_learn() -> None:

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from cocabench.core.types import SampleScore
+from cocabench.kinds.retrieval import recall
 from cocabench.metrics import intervals
 from cocabench.metrics.base import estimate, image_sums, stack
-from cocabench.metrics.retrieval import declared
-from cocabench.types import SampleScore
 
 
 def mean(sums: np.ndarray) -> np.ndarray:
@@ -76,7 +76,7 @@ def test_one_image_has_no_interval() -> None:
 
 def test_captions_of_one_image_are_drawn_together() -> None:
     """Five copies of each caption must not narrow the interval, as resampling captions would."""
-    metric = declared([1])[0]
+    metric = recall("t2i", 1)
     hits = np.random.default_rng(0).random(100) < 0.5
 
     def samples(copies: int) -> list[SampleScore]:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from cocabench.errors import NumericsError
+from cocabench.core.errors import NumericsError
 from cocabench.metrics import tiles
 from cocabench.metrics.matching import Retrieval, rank_both_ways
 from cocabench.metrics.ranking import Neighbours, Ranks, highest, hits_at, positive_ranks

@@ -5,15 +5,8 @@ import itertools
 import numpy as np
 import pytest
 
-from cocabench.errors import NumericsError
-from cocabench.metrics.ranking import (
-    Ranks,
-    expected_rank,
-    highest,
-    hits_at,
-    pessimistic,
-    positive_ranks,
-)
+from cocabench.core.errors import NumericsError
+from cocabench.metrics.ranking import Ranks, expected_rank, highest, hits_at, pessimistic, positive_ranks
 
 SCORES = np.array([[0.9, 0.8, 0.1], [0.2, 0.2, 0.1], [0.5, 0.5, 0.5]], np.float32)
 POSITIVE = np.array([[0, 1, 0], [0, 0, 1], [1, 0, 1]], bool)

@@ -10,9 +10,10 @@ import pytest
 import torch
 from clip_benchmark.metrics import image_caption_selection
 
-from cocabench.errors import NumericsError
+from cocabench.core.errors import NumericsError
+from cocabench.kinds.selection import ACC, ImageCaptionSelection
 from cocabench.metrics.base import estimate
-from cocabench.metrics.selection import chances, cosines, declared, select
+from cocabench.metrics.selection import chances, cosines, select
 
 
 @pytest.mark.parametrize(
@@ -66,7 +67,7 @@ def test_it_is_clip_benchmarks(images: int, texts: int) -> None:
     samples = pd.DataFrame(
         {"id": range(n), "image_id": range(n), "text_right": found.text.astype(int), "image_right": found.image}
     )
-    ours = {metric.name: metric.value(samples) for metric in declared()}
+    ours = {metric.name: metric.statistic.value(samples) for metric in ImageCaptionSelection.declared}
     assert ours == pytest.approx(clip_benchmark(seen, read), abs=1e-7)
     assert 0.1 < ours["text_acc"] < 0.99
 
@@ -109,7 +110,7 @@ def test_items_of_one_image_depend_on_each_other() -> None:
     """Two items per image that agree tell no more than one: the interval is that of half as many."""
     hits = np.random.default_rng(0).random(100) < 0.6
     rows = {"text_right": np.repeat(hits, 2).astype(int), "image_id": np.repeat(np.arange(100), 2)}
-    acc = declared(several_images=False)[0]
+    acc = ACC
     twice = estimate(acc, pd.DataFrame({"id": range(200), **rows}))
     once = estimate(acc, pd.DataFrame({"id": range(100), "image_id": range(100), "text_right": hits.astype(int)}))
     assert (twice.value, twice.n) == (once.value, 100)

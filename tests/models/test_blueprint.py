@@ -3,6 +3,7 @@
 import json
 import os
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +12,13 @@ import pytest
 import torch
 from open_clip.tokenizer import SimpleTokenizer
 
-from cocabench.errors import ModelError, UnknownNameError, UsageError
-from cocabench.models import weights
-from cocabench.models.adapter import plans
-from cocabench.models.blueprint import Blueprint, blueprint
-from cocabench.models.build import build_network, build_tokenizer, tower_parameters
-from cocabench.models.defaults import DEFAULT_TAGS
-from cocabench.spec import parse_model
-
-from .tiny import CLIP, COCA, random_network, write_architecture, write_folder, write_training_checkpoint
+from cocabench.core.errors import ModelError, UnknownNameError, UsageError
+from cocabench.models.open_clip import weights
+from cocabench.models.open_clip.adapter import sources
+from cocabench.models.open_clip.blueprint import DEFAULT_TAGS, Blueprint, blueprint
+from cocabench.models.open_clip.build import build_network, build_tokenizer, tower_parameters
+from cocabench.specs.spec import parse_model
+from tests.models.tiny import CLIP, COCA, random_network, write_architecture, write_folder, write_training_checkpoint
 
 
 def planned(text: str, **options: Any) -> Blueprint:
@@ -33,9 +32,9 @@ def test_every_default_tag_is_published() -> None:
 def test_a_bare_name_gets_the_default_tag_and_says_so() -> None:
     plan = planned("coca_ViT-L-14")
     assert plan.id == "coca_ViT-L-14:laion2b_s13b_b90k"
-    assert plan.notes == ("coca_ViT-L-14: no tag given, using laion2b_s13b_b90k",)
+    assert plan.notes == (("model", "coca_ViT-L-14: no tag given, using laion2b_s13b_b90k"),)
     assert plan.captions
-    assert not plan.at_hand
+    assert not plan.available
 
 
 def test_quick_gelu_follows_the_tag_and_not_the_architecture() -> None:
@@ -183,10 +182,11 @@ def test_the_signature_follows_the_weights_and_not_the_path(tmp_path: Path) -> N
 
 def test_quick_gelu_is_for_checkpoint_files(tmp_path: Path) -> None:
     folder = write_folder(tmp_path / "a", CLIP)
-    (plain,), (quick,) = plans(parse_model(str(folder))), plans(parse_model(str(folder)), quick_gelu=True)
+    spec = parse_model(str(folder))
+    (plain,), (quick,) = sources(spec), sources(replace(spec, quick_gelu=True))
     assert plain.signature()["quick_gelu"] is False
     assert quick.signature()["quick_gelu"] is True
-    assert "quick-GELU" in quick.notes[0]
+    assert "quick-GELU" in quick.notes[0].text
 
 
 @pytest.mark.slow

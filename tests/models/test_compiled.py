@@ -9,14 +9,13 @@ import torch
 from torch._dynamo.utils import counters
 from torch._inductor.exc import InvalidCxxCompiler
 
-from cocabench.errors import ModelError, UsageError
+from cocabench.core.errors import ModelError, UsageError
 from cocabench.models import compiled
 from cocabench.models.hardware import hardware
-from cocabench.models.open_clip import OpenClip
-from cocabench.registry import model_plans
-from cocabench.spec import parse_models
-
-from ..conftest import Command
+from cocabench.models.open_clip.model import OpenClip
+from cocabench.specs.registry import model_sources
+from cocabench.specs.spec import parse_models
+from tests.conftest import Command
 
 
 def no_compiler() -> str:
@@ -52,8 +51,8 @@ def test_a_network_that_cannot_be_compiled_is_an_error_that_names_it(monkeypatch
 @pytest.mark.slow
 def test_compiled_features_are_the_plain_ones(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("TORCHINDUCTOR_CACHE_DIR", str(tmp_path))
-    (plan,) = model_plans(parse_models("demo/clip"))
-    plain, fast = (plan.load(hardware(device="cpu", precision="fp32", compile=on)) for on in (False, True))
+    (source,) = model_sources(parse_models("demo/clip"))
+    plain, fast = (source.load(hardware(device="cpu", precision="fp32", compile=on)) for on in (False, True))
     assert isinstance(plain, OpenClip)
     assert isinstance(fast, OpenClip)
     size = plain.net.visual.image_size
@@ -62,7 +61,7 @@ def test_compiled_features_are_the_plain_ones(monkeypatch: pytest.MonkeyPatch, t
     counters.clear()
     for n in (6, 3, 2):
         pixels = torch.randn(n, 3, side, side, generator=torch.Generator().manual_seed(n))
-        (a,), (b,) = (m._smaller_if_needed(m._image_features, "images", pixels) for m in (plain, fast))
+        (a,), (b,) = (m.run_batch("images", m.encode_image_batch, pixels) for m in (plain, fast))
         assert (a - b).abs().max() <= 2e-5
     assert counters["stats"]["unique_graphs"] == 1, "one compilation serves all sizes"
     texts = ["a dog", "a photo of a cat"]

@@ -12,8 +12,8 @@ import pytest
 import torch
 
 from benchmarks.make_decoding_goldens import GOLDENS, MODELS, build, images, initialise, prompt, settings_of
-from cocabench.models.decode import DecodeOptions, caption_logprob, generate, generate_scored
-from cocabench.models.decoding import blocks
+from cocabench.models.open_clip.decoding import towers
+from cocabench.models.open_clip.decoding.generate import DecodeOptions, caption_logprob, generate, generate_scored
 
 CASES = [(name, case) for name, cases in json.loads(GOLDENS.read_text()).items() for case in cases]
 CAUSAL = [name for name in MODELS if name != "bidirectional"]
@@ -219,7 +219,7 @@ def test_plain_linear_layers_give_the_same_captions(models: dict[str, Any], monk
     """As on machines without oneDNN."""
     ids, pixels = MODELS["pooled"]["ids"], images("pooled")
     fast = generate(models["pooled"], pixels, seq_len=20, **ids)
-    monkeypatch.setattr(blocks, "_by_onednn", lambda weight: False)
+    monkeypatch.setattr(towers, "_by_onednn", lambda weight: False)
     assert torch.equal(generate(models["pooled"], pixels, seq_len=20, **ids), fast)
 
 
@@ -235,7 +235,7 @@ def test_autocast_casts_a_weight_once() -> None:
     """At every step it would read fp32 weights and write half-precision ones before it reads these."""
     weight, x = torch.randn(6, 4), torch.randn(3, 4)
     with torch.autocast("cpu", torch.bfloat16):
-        layer, plain = blocks.linear(weight, None), torch.nn.functional.linear(x, weight)
+        layer, plain = towers.linear(weight, None), torch.nn.functional.linear(x, weight)
         weight.zero_()
         assert torch.equal(layer(x), plain)
 
@@ -246,7 +246,7 @@ def test_importing_the_decoder_does_not_import_transformers_by_itself() -> None:
     script = (
         "import sys; sys.modules['transformers'] = None\n"
         "from benchmarks.make_decoding_goldens import build, images, MODELS\n"
-        "from cocabench.models.decode import generate\n"
+        "from cocabench.models.open_clip.decoding.generate import generate\n"
         "print(generate(build('pooled'), images('pooled'), seq_len=9, **MODELS['pooled']['ids']).tolist())"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

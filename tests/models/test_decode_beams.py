@@ -3,9 +3,15 @@
 import pytest
 import torch
 
-from cocabench.models.decoding.beams import Candidates, Group
-from cocabench.models.decoding.logits import forbid, keep_top_k, keep_top_p, penalise_repetition
-from cocabench.models.decoding.options import SpecialTokens
+from cocabench.models.open_clip.decoding.options import SpecialTokens
+from cocabench.models.open_clip.decoding.search import (
+    Candidates,
+    Group,
+    forbid,
+    keep_top_k,
+    keep_top_p,
+    penalise_repetition,
+)
 
 TOKENS = SpecialTokens(start=1, end=2, pad=0)
 

@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from benchmarks.make_decoding_goldens import MODELS, build, images
-from cocabench.models.decode import DecodeOptions, caption_logprob, generate_scored
-from cocabench.models.decoding import likelihood
-from cocabench.models.decoding.likelihood import counted_tokens
+from cocabench.models.open_clip.decoding import likelihood
+from cocabench.models.open_clip.decoding.generate import DecodeOptions, caption_logprob, generate_scored
+from cocabench.models.open_clip.decoding.likelihood import counted_tokens
 
 LENGTH = 24
 

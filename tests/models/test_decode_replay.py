@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from benchmarks.make_decoding_goldens import MODELS, build, images, prompt
-from cocabench.models.decode import DecodeOptions, generate_scored
-from cocabench.models.decoding import replay, steps
-from cocabench.models.decoding.cached import CachedSteps
+from cocabench.models.open_clip.decoding import steps
+from cocabench.models.open_clip.decoding.generate import DecodeOptions, generate_scored
+from cocabench.models.open_clip.decoding.steps import CachedSteps
 from tests.models import tape
 from tests.models.test_decode import CAUSAL, OPTIONS
 
@@ -19,7 +19,7 @@ def captures(monkeypatch: pytest.MonkeyPatch) -> list[None]:
     """Replace CUDA graphs by tapes; one entry per capture."""
     made: list[None] = []
 
-    def capture(step: replay.Step) -> replay.Step:
+    def capture(step: steps.Step) -> steps.Step:
         made.append(None)
         return tape.capture(step)
 

@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from cocabench.models import onednn
-
-from .tiny import CLIP, COCA, VISION, random_network
+from cocabench.models.open_clip import onednn
+from tests.models.tiny import CLIP, COCA, VISION, random_network
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "clip": CLIP,

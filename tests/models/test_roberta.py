@@ -12,12 +12,12 @@ from safetensors.torch import save_file
 
 pytest.importorskip("transformers")
 
-from cocabench.models.adapter import plans
-from cocabench.models.blueprint import blueprint
-from cocabench.models.build import build_network
-from cocabench.models.captions import special_ids
 from cocabench.models.hardware import hardware
-from cocabench.spec import parse_model
+from cocabench.models.open_clip.adapter import sources
+from cocabench.models.open_clip.blueprint import blueprint
+from cocabench.models.open_clip.build import build_network
+from cocabench.models.open_clip.captions import special_ids
+from cocabench.specs.spec import parse_model
 
 WORDS = ["<s>", "<pad>", "</s>", "<unk>", "a", "dog", "cat", "red", "bus", "on", "the", "street"]
 ROBERTA = {
@@ -100,8 +100,8 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.filterwarnings("ignore")
 def test_it_loads_encodes_and_captions_without_a_hub(folder: Path) -> None:
-    (plan,) = plans(parse_model(str(folder)))
-    model = plan.load(hardware(device="cpu"))
+    (source,) = sources(parse_model(str(folder)))
+    model = source.load(hardware(device="cpu"))
     assert special_ids(model.tokenizer, model.net) == (0, 2, 1)
     texts = model.encode_texts(["a red bus", "the dog on the street", "a red bus"])
     assert (texts[0] == texts[2]).all()
@@ -113,7 +113,7 @@ def test_it_loads_encodes_and_captions_without_a_hub(folder: Path) -> None:
 
 
 def test_its_operations_are_counted(folder: Path) -> None:
-    from cocabench.models.costs import gflops
+    from cocabench.models.profiling import gflops
 
     found = gflops(build_network(blueprint(parse_model(str(folder)))))
     assert all(value > 0 for value in found.values())
@@ -121,5 +121,5 @@ def test_its_operations_are_counted(folder: Path) -> None:
 
 
 def test_its_bidirectional_tower_is_told_beside_every_number(folder: Path) -> None:
-    (plan,) = plans(parse_model(str(folder)))
-    assert any("not causal" in warning for warning in plan.load(hardware(device="cpu")).warnings)
+    (source,) = sources(parse_model(str(folder)))
+    assert [note.code for note in source.load(hardware(device="cpu")).notes] == ["not_causal"]

@@ -7,12 +7,11 @@ import torch
 import torch.nn.functional as F
 from open_clip.tokenizer import SimpleTokenizer
 
-from cocabench.models.text import Whole, cut, encode_texts, encode_tokens, text_encoder, tree
-from cocabench.models.text.cut import Cut
-from cocabench.models.text.tower import tower
-from cocabench.models.text.tree import Tree
-
-from .tiny import CLIP, COCA, TEXT, random_network
+from cocabench.models.open_clip import text as cut
+from cocabench.models.open_clip import tree
+from cocabench.models.open_clip.text import Cut, Whole, encode_texts, encode_tokens, text_encoder
+from cocabench.models.open_clip.tree import Tree, tower
+from tests.models.tiny import CLIP, COCA, TEXT, random_network
 
 LONG = {**TEXT, "context_length": 77, "layers": 2}
 COCA_LONG = {**COCA, "text_cfg": {**COCA["text_cfg"], "context_length": 76, "layers": 2}}

@@ -5,7 +5,7 @@ import threading
 
 import pytest
 
-from cocabench.models.weights import quiet
+from cocabench.models.open_clip.weights import quiet
 
 
 def test_silence_is_for_one_thread_at_a_time_and_ends() -> None:
@@ -31,13 +31,13 @@ def test_silence_is_for_one_thread_at_a_time_and_ends() -> None:
 def test_an_unforeseen_error_is_told_while_another_thread_is_silent(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from cocabench.run import _surprise
+    from cocabench.run.plan import surprise
 
     monkeypatch.setattr(logging.root, "handlers", [])
     with quiet():
         logging.getLogger("open_clip").warning("noise")
         logging.warning("noise")
-        error = _surprise("task", ZeroDivisionError("division by zero"))
+        error = surprise("task", ZeroDivisionError("division by zero"))
     assert "this is a bug" in error.fix
     told = capsys.readouterr().err
     assert "ZeroDivisionError" in told

@@ -7,9 +7,9 @@ from typing import Any
 import torch
 from safetensors.torch import save_file
 
-from cocabench.models.blueprint import blueprint
-from cocabench.models.build import build_network
-from cocabench.spec import parse_model
+from cocabench.models.open_clip.blueprint import blueprint
+from cocabench.models.open_clip.build import build_network
+from cocabench.specs.spec import parse_model
 
 VISION = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}

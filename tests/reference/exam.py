@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from cocabench import demo
-from cocabench.data.emoji import Emoji
-from cocabench.types import Dataset, Example
+from cocabench.core.types import Dataset, Example
+from cocabench.data.builtin import Emoji
 
 CAPTIONED = 60
 TEMPLATES = ("{c}", "an emoji of {c}", "a drawing of {c}", "a picture of {c}")

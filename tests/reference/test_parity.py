@@ -13,15 +13,15 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from cocabench.evaluators.captioning import Captioning
-from cocabench.evaluators.classification import Classification
-from cocabench.evaluators.retrieval import Retrieval
+from cocabench.core.types import Context, Dataset, Model
+from cocabench.kinds.captioning import Captioning
+from cocabench.kinds.classification import Classification
+from cocabench.kinds.retrieval import Retrieval
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.metrics.classification import ranks_of
 from cocabench.models.hardware import hardware
-from cocabench.registry import model_plans
-from cocabench.spec import parse_models
-from cocabench.types import Dataset, Model
+from cocabench.specs.registry import model_sources
+from cocabench.specs.spec import parse_models
 from tests.reference import environment, exam
 
 MODELS = ("coca", "clip")
@@ -39,7 +39,7 @@ def name(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture(scope="module")
 def model(name: str) -> Model:
-    return model_plans(parse_models(f"demo/{name}"))[0].load(hardware(device="cpu", precision="fp32"))
+    return model_sources(parse_models(f"demo/{name}"))[0].load(hardware(device="cpu", precision="fp32"))
 
 
 @pytest.fixture(scope="module")
@@ -60,24 +60,25 @@ def test_classification_equals_clip_benchmark(
     model: Model, data: dict[str, Dataset], golden: dict[str, Any], part: str
 ) -> None:
     evaluator = Classification()
-    samples = stack(evaluator.score(model, data[part]))
+    samples = stack(evaluator.score(model, data[part], Context()))
     for metric in evaluator.metrics(data[part]):
         assert estimate(metric, samples).value == pytest.approx(golden[part][metric.name], abs=1e-6)
 
 
 def test_multilabel_equals_clip_benchmark(model: Model, data: dict[str, Dataset], golden: dict[str, Any]) -> None:
     evaluator = Classification(multilabel=True)
-    samples = stack(evaluator.score(model, data["multilabel"]))
+    samples = stack(evaluator.score(model, data["multilabel"], Context()))
     (metric,) = evaluator.metrics(data["multilabel"])
-    assert metric.value(samples) == pytest.approx(golden["multilabel"]["mean_average_precision"], abs=1e-6)
+    assert metric.statistic.value(samples) == pytest.approx(golden["multilabel"]["mean_average_precision"], abs=1e-6)
 
 
 def test_retrieval_equals_clip_benchmark_or_holds_it_between_its_bounds(
     model: Model, data: dict[str, Dataset], golden: dict[str, Any]
 ) -> None:
     evaluator = Retrieval(ks=(1, 5, 10))
-    samples = stack(evaluator.score(model, data["retrieval"]))
-    found = {metric.name: metric.value(samples) for metric in evaluator.metrics(data["retrieval"])}
+    samples = stack(evaluator.score(model, data["retrieval"], Context()))
+    metrics = evaluator.metrics(data["retrieval"])
+    found = {metric.name: metric.statistic.value(metric.rows(samples)) for metric in metrics}
     for direction, theirs in (("t2i", "image"), ("i2t", "text")):
         for k in (1, 5, 10):
             worst, best = bounds(samples, direction, k)
@@ -96,11 +97,11 @@ def bounds(samples: Samples, direction: str, k: int) -> tuple[float, float]:
 
 def test_captions_and_their_scores_equal_upstreams(data: dict[str, Dataset]) -> None:
     golden = json.loads(environment.GOLDENS.read_text())["results"]["coca"]
-    coca = model_plans(parse_models("demo/coca"))[0].load(hardware(device="cpu", precision="fp32"))
+    coca = model_sources(parse_models("demo/coca"))[0].load(hardware(device="cpu", precision="fp32"))
     evaluator = Captioning(metrics=tuple(golden["captioning"]))  # type: ignore[call-arg]
-    samples = stack(evaluator.score(coca, data["captioning"]))
+    samples = stack(evaluator.score(coca, data["captioning"], Context()))
     assert samples["caption"].tolist() == golden["captions"]
-    found = {metric.name: metric.value(samples) for metric in evaluator.metrics(data["captioning"])}
+    found = {metric.name: metric.statistic.value(samples) for metric in evaluator.metrics(data["captioning"])}
     assert {name: found[name] for name in golden["captioning"]} == pytest.approx(golden["captioning"], abs=1e-6)
 
 

@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 from PIL import Image
 
-from cocabench.signature import digest
-from cocabench.store import Results, Store, load
+from cocabench.core.signature import digest
+from cocabench.results.store import RecordSet, Store, load
 from tests.report.records import estimate, record
 
 NAMES = ("cat", "dog", "owl")
@@ -18,7 +18,7 @@ TASKS = ("named", "found", "told")
 DATA: dict[str, Any] = {"images": 12, "hash": "0"}
 
 
-def results(root: Path, *, models: tuple[str, ...] = ("one", "two"), text: str = "", images: int = 12) -> Results:
+def results(root: Path, *, models: tuple[str, ...] = ("one", "two"), text: str = "", images: int = 12) -> RecordSet:
     """Write and load them. Model i is wrong on every (i + 2)-th image; text is put into every caption and class."""
     store = Store(root)
     store.put_thumbnails(digest(DATA), {f"x{i}": _jpeg(i) for i in range(images)})

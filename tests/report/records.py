@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from cocabench.types import Estimate, MetricInfo, Record, Signature
+from cocabench.core.types import Estimate, MetricInfo, Record, Signature
 
 INFO = {
     "acc1": MetricInfo(unit="fraction", higher_is_better=True, summary="share right"),

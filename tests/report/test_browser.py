@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
+from cocabench.core.types import Note
 from cocabench.report.write import write_report
-from cocabench.store import Results, Store, load
+from cocabench.results.store import RecordSet, Store, load
 from tests.report.pictured import results
 from tests.report.records import estimate, record
 
@@ -49,7 +50,7 @@ def page_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report(joined(results(folder / "results"), more, folder / "results"), folder / "page")[0]
 
 
-def joined(found: Results, more: list[Any], root: Path) -> Results:
+def joined(found: RecordSet, more: list[Any], root: Path) -> RecordSet:
     store = Store(root)
     for made in more:
         store.put_record(made)
@@ -62,7 +63,7 @@ def hostile_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("hostile")
     models = (f"{HOSTILE}:javascript:alert(1)", f"b{HOSTILE}")
     found = results(folder / "results", models=models, text=HOSTILE)
-    bad = [r.model_copy(update={"warnings": (HOSTILE,), "groups": (HOSTILE, "'\"><b>")}) for r in found]
+    bad = [r.model_copy(update={"notes": (Note("other", HOSTILE),), "groups": (HOSTILE, "'\"><b>")}) for r in found]
     for made in bad:
         Store(folder / "results").put_record(made)
     return write_report(load(folder / "results"), folder / "page", title=HOSTILE)[0]

@@ -6,13 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from cocabench.report import charts, drawing
-from cocabench.report.colours import MUTED, styles
+from cocabench.report import figures
+from cocabench.report import plots as plotting
 from cocabench.report.content import gather
-from cocabench.report.drawing import Plot, draw_all, inline
 from cocabench.report.pair import pairs
-from cocabench.report.plots import plots
-from cocabench.report.series import Panel, Point, Score, Series
+from cocabench.report.plots import Plot, draw_all, inline, plots
+from cocabench.report.series import MUTED, Panel, Point, Score, Series, styles
 from tests.report.records import estimate, record
 
 
@@ -24,8 +23,8 @@ def drawn(*values: float) -> list[Plot]:
 
 def test_figures_are_drawn_again_only_where_their_data_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
-    real = drawing.draw
-    monkeypatch.setattr(drawing, "draw", lambda plot, folder: (done.append(plot.name), real(plot, folder)))
+    real = plotting.draw
+    monkeypatch.setattr(plotting, "draw", lambda plot, folder: (done.append(plot.name), real(plot, folder)))
     files = draw_all(drawn(0.5, 0.4), tmp_path)
     assert [f.name for f in files] == [f"figure1{part}.{form}" for part in "ab" for form in ("svg", "png", "pdf")]
     assert all(file.stat().st_size for file in files)
@@ -60,7 +59,7 @@ def test_an_inline_figure_takes_the_page_s_colours_and_its_own_ids(tmp_path: Pat
 def test_every_panel_shows_its_highest_mean() -> None:
     (style,) = styles(["a"]).values()
     panels = [Panel(name, (Series("a", (0.0,), (Score(y, None, None),), style),)) for name, y in (("x", 9), ("y", 90))]
-    assert all(axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 90 for axes in charts.multiples(panels, "mean").axes)
+    assert all(axes.get_ylim()[0] == 0 and axes.get_ylim()[1] > 90 for axes in figures.multiples(panels, "mean").axes)
 
 
 @pytest.mark.parametrize(
@@ -74,12 +73,12 @@ def test_every_panel_shows_its_highest_mean() -> None:
     ],
 )
 def test_a_logarithmic_axis_has_round_numbers_and_never_one_alone(low: float, high: float, wanted: list[float]) -> None:
-    assert charts.ticks(low, high) == pytest.approx(wanted)
+    assert figures.ticks(low, high) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("n", range(2, 40))
 def test_axes_of_every_length_have_three_to_nine_numbers_within(n: int) -> None:
-    found = charts.ticks(n, n * (1 + n / 7) ** 2)
+    found = figures.ticks(n, n * (1 + n / 7) ** 2)
     assert 3 <= len(found) <= 9
     assert n <= found[0] < found[-1] <= n * (1 + n / 7) ** 2
 
@@ -87,7 +86,7 @@ def test_axes_of_every_length_have_three_to_nine_numbers_within(n: int) -> None:
 def test_of_many_models_the_front_is_named_and_the_others_are_grey() -> None:
     style = styles(["a"])["a"]
     points = [Point(str(i), float(i), Score(50.0 - i, None, None), i == 1, style) for i in range(1, 15)]
-    figure = charts.pareto(points, "cost", "quality")
+    figure = figures.pareto(points, "cost", "quality")
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["1"]
     marks = [line for line in figure.axes[0].lines if line.get_linestyle() == "None" or len(line.get_xdata()) == 1]
     assert {line.get_color() for line in marks[1:]} == {style.light, MUTED}

@@ -6,15 +6,15 @@ import re
 
 import pytest
 
-from cocabench.report import cards, costs, curves, grid, heat, latex, leaderboard, pivots
-from cocabench.report.colours import DARK, LIGHT, styles
+from cocabench.core.types import Note, Record
+from cocabench.report import cards, costs, grid, leaderboard, pivots
 from cocabench.report.content import gather
 from cocabench.report.grid import Entry, Line, Table
 from cocabench.report.headline import headline
-from cocabench.report.jinja import breakable, parts
+from cocabench.report.page import breakable, embedded, parts
 from cocabench.report.pair import pairs
-from cocabench.report.told import embedded
-from cocabench.types import Record
+from cocabench.report.plots import epoch_curves
+from cocabench.report.series import DARK, LIGHT, styles
 from tests.report.records import estimate, record
 
 
@@ -93,7 +93,7 @@ def test_a_card_of_a_good_checkpoint_has_no_verdict_and_clip_has_no_card() -> No
 
 
 def test_a_card_repeats_the_near_chance_warning() -> None:
-    chance = record("coca_x:y", "t", 0.01, warnings=("acc1 of 1 % is near chance (1 %): check",))
+    chance = record("coca_x:y", "t", 0.01, notes=(Note("near_chance", "acc1 of 1 % is near chance (1 %): check"),))
     (card,) = cards.cards(gather([chance]))
     assert card.verdicts == ("Contrastive skill is near chance on 1 of 1 task (t).",)
 
@@ -123,22 +123,37 @@ def test_epochs_become_curves_and_the_best_one_is_named() -> None:
         for i, v in ((1, 0.3), (2, 0.5), (3, 0.4))
     ]
     report = gather(records)
-    ((row, (line,)),) = curves.curves(report, styles(report.models))
+    ((row, (line,)),) = epoch_curves(report, styles(report.models))
     assert (row.task, line.xs, line.best) == ("t", (1.0, 2.0, 3.0), 1)
-    table = curves.best(report)
+    table = leaderboard.best_checkpoints(report)
     assert table is not None
     assert [e.full for e in table.lines[0].entries] == ["m:run", "t", "acc1", "epoch 2", "50.0 ± 1.0", "3 epochs"]
 
 
 def test_published_captioning_stands_apart() -> None:
     mine = record("coca_mine", "nocaps_val", {"CIDEr": estimate(1.0)}, evaluator="captioning")
-    (table,) = pivots.captioning(gather([mine]))
+    (table,) = pivots.pivots(gather([mine]))
     parts = dict(table.parts())
     assert [line.entries[1].text for line in parts[pivots.PUBLISHED]] == [
         "coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k (published)",
         "CoCa:paper (published)",
     ]
     assert not any(entry.best for entry in table.entries())
+
+
+def test_a_metric_of_a_domain_stands_beside_the_metric_and_not_among_the_parts_of_spice() -> None:
+    metrics = {name: estimate(0.5) for name in ("CIDEr", "CIDEr[in-domain]", "SPICE", "SPICE-color", "BLEU@4")}
+    made = [record(m, "t", metrics, evaluator="captioning") for m in "ab"]
+    main, parts = pivots.pivots(gather(made))
+    assert main.columns == ("task", "model", "BLEU@4", "CIDEr", "CIDEr[in-domain]", "SPICE")
+    assert (parts.name, parts.columns) == ("captioning_spice", ("task", "model", "SPICE-color"))
+
+
+def test_the_headline_names_a_kind_by_its_title() -> None:
+    made = [
+        record(m, "t", {"acc": estimate(v)}, evaluator="image_caption_selection") for m, v in (("a", 0.5), ("b", 0.4))
+    ]
+    assert headline(gather(made).comparison).details[0].startswith("Caption selection: a ahead on 1")
 
 
 def test_pairs_of_few_models_are_all_tested_and_of_many_only_those_with_the_first() -> None:
@@ -169,14 +184,14 @@ def test_a_kind_of_task_that_the_report_does_not_know_has_a_table_of_its_own() -
 def test_the_overview_colours_each_task_from_its_worst_to_its_best_whatever_its_direction() -> None:
     records = [record(m, f"t{i}", (k + i) / 20) for k, m in enumerate("abcde") for i in range(3)]
     records += [record(m, "r", {"t2i_median_rank": estimate(10.0 + k)}) for k, m in enumerate("abcd")]
-    shown = heat.heat(gather(records), list("edcba"))
+    shown = leaderboard.heat(gather(records), list("edcba"))
     assert shown is not None
     assert [column.task for column in shown.columns] == ["t0", "t1", "t2", "r"]
     model, fields = shown.lines[0]
     assert (model, [field.text for field in fields]) == ("e", ["20", "25", "30", "–"])
     assert [field.share for field in fields] == [1, 1, 1, None]
     assert [shown.lines[-1][1][i].share for i in (0, 3)] == [0, 1]
-    assert heat.heat(gather(records[:6]), ["a", "b"]) is None
+    assert leaderboard.heat(gather(records[:6]), ["a", "b"]) is None
 
 
 def test_names_may_be_broken_after_what_joins_them_and_nowhere_else() -> None:
@@ -192,7 +207,7 @@ def test_latex_escapes_everything() -> None:
     table = Table(
         "t", BAD, ("name", BAD), (Line((Entry(BAD), Entry("1", "± 2", 1.0, best=True, notes=(BAD,)))),), about=BAD
     )
-    text = latex.to_latex(table)
+    text = grid.to_latex(table)
     assert r"50\% of \$x\_1\$ \& \{a\} \textbackslash{}input\{/etc/passwd\} \#1" in text
     assert r"\textbf{1} $\pm$ 2$^{1}$ \\" in text
     bare = re.sub(r"\\[&%$#_{}]", "", text)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cocabench.errors import ResultsError, UsageError
+from cocabench.core.errors import ResultsError, UsageError
 from cocabench.report.serve import server
 
 

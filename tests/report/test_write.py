@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from cocabench.errors import ResultsError, UnknownNameError
+from cocabench.core.errors import ResultsError, UnknownNameError
+from cocabench.core.types import Note, Record
 from cocabench.report.write import write_report
-from cocabench.types import Record
 from tests.report.records import estimate, record
 
 COCA, CLIP = "coca_ViT-L-14:laion2b_s13b_b90k", "ViT-L-14:laion2b_s32b_b82k"
@@ -50,7 +50,7 @@ def two_models() -> list[Record]:
     captions = {"CIDEr": estimate(0.83, 0.06, 300), "BLEU@4": estimate(0.21)}
     return [
         record("a|x", "t1", {"acc1": estimate(0.6, 0.05)}, parameters={"image_encoder": 306_720_000}),
-        record("a|x", "t2", {"acc1": estimate(0.5, 0.05)}, warnings=("random weights",)),
+        record("a|x", "t2", {"acc1": estimate(0.5, 0.05)}, notes=(Note("random_weights", "random weights"),)),
         record("a|x", "r", recall, evaluator="retrieval", primary="t2i_recall@5"),
         record("a|x", "c", captions, evaluator="captioning", skipped_metrics={"SPICE": "no jars"}),
         record("b", "t1", 0.4),
@@ -155,7 +155,13 @@ def test_three_models_name_the_one_that_is_best_most_often(tmp_path: Path) -> No
 
 def test_names_that_are_markup_are_text_also_drawn(tmp_path: Path) -> None:
     records = [
-        record(f"{HOSTILE}{i}", HOSTILE + task, 0.5 + i / 10, warnings=(HOSTILE,), groups=(HOSTILE, '"x" onclick="y'))
+        record(
+            f"{HOSTILE}{i}",
+            HOSTILE + task,
+            0.5 + i / 10,
+            notes=(Note("other", HOSTILE),),
+            groups=(HOSTILE, '"x" onclick="y'),
+        )
         for i in range(3)
         for task in ("t1", "t2")
     ]

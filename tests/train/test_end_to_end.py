@@ -11,14 +11,13 @@ from PIL import Image, ImageDraw
 from safetensors.torch import load_file
 
 import cocabench
-from cocabench.models.blueprint import blueprint
-from cocabench.models.build import build_network
-from cocabench.spec import parse_model
-
-from ..conftest import Command
-from ..conftest import task as task_text
-from ..models.test_roberta import WORDS, write_roberta
-from ..models.tiny import COCA, write_architecture
+from cocabench.models.open_clip.blueprint import blueprint
+from cocabench.models.open_clip.build import build_network
+from cocabench.specs.spec import parse_model
+from tests.conftest import Command
+from tests.conftest import task as task_text
+from tests.models.test_roberta import WORDS, write_roberta
+from tests.models.tiny import COCA, write_architecture
 
 pytestmark = pytest.mark.slow
 

@@ -11,18 +11,16 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from cocabench.errors import DataError, MissingDataError, SpecError, UnknownNameError, UsageError
-from cocabench.models.blueprint import blueprint
-from cocabench.models.footprint import GIB, footprint
-from cocabench.spec import parse_model
-from cocabench.train import flags, memory
+from cocabench.core.errors import DataError, MissingDataError, SpecError, UnknownNameError, UsageError
+from cocabench.models.open_clip.blueprint import blueprint
+from cocabench.models.training import GIB, footprint
+from cocabench.specs.spec import parse_model
 from cocabench.train.checkpoints import complete, epochs_in
-from cocabench.train.command import Training, training
-from cocabench.train.recipe import find_recipe, shipped
-
-from ..conftest import Command
-from ..data.drawing import draw, write
-from ..models.tiny import CLIP, COCA, write_architecture
+from cocabench.train.recipe import find_recipe, parsed_flags, shipped, trainer_flags
+from cocabench.train.training import Training, shortage, training
+from tests.conftest import Command
+from tests.data.drawing import draw, write
+from tests.models.tiny import CLIP, COCA, write_architecture
 
 WEIGHTS = ("coca_contrastive_loss_weight", "coca_caption_loss_weight")
 
@@ -64,9 +62,9 @@ def test_the_fine_tune_is_that_of_open_clips_readme() -> None:
 
 
 def test_what_recipes_call_open_clips_defaults_are_its_defaults() -> None:
-    known = flags.known()
+    known = trainer_flags()
     assert (known["wd"], known["warmup"], known["lr_scheduler"]) == (0.2, 10_000, "cosine")
-    assert flags.parsed(["--model", "ViT-B-32"], "")["lr"] == find_recipe("coca-scratch").trainer["lr"]
+    assert parsed_flags(["--model", "ViT-B-32"], "")["lr"] == find_recipe("coca-scratch").trainer["lr"]
     for name in ("clip-scratch", "coca-scratch", "coca-roberta", "pretrain-blog"):
         assert "wd" not in find_recipe(name).trainer
 
@@ -133,7 +131,7 @@ def test_several_processes_go_through_torchrun(table: Path, monkeypatch: pytest.
     assert made.words[at + 1 : at + 4] == ["--standalone", "--nproc-per-node", "2"]
     assert "cocabench.train.launch" in made.words, "on a CPU open_clip_train cannot"
     there = SimpleNamespace(device=torch.device("cuda"))
-    monkeypatch.setattr("cocabench.train.command.hardware", lambda device: there)
+    monkeypatch.setattr("cocabench.train.training.hardware", lambda device: there)
     with pytest.raises(UsageError, match="one process per GPU"):
         training(find_recipe("coca-scratch", [f"train_data={table}"]), Path("x"), device="cuda", processes=99)
 
@@ -192,7 +190,7 @@ def test_what_is_wrong_with_the_data_is_told_before_anything_runs(table: Path) -
 
 
 def test_shards_are_counted_and_named_in_braces(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("cocabench.train.inputs.metadata.version", lambda name: "0.2.86")
+    monkeypatch.setattr("cocabench.train.data.metadata.version", lambda name: "0.2.86")
     for k in range(3):
         write(tmp_path / f"s/{k:06}.tar", b"")
     with pytest.raises(UsageError, match="train_num_samples=N"):
@@ -207,7 +205,7 @@ def test_shards_are_counted_and_named_in_braces(tmp_path: Path, monkeypatch: pyt
     assert "::" in planned("coca-scratch", tmp_path / "s").settings["train_data"]
     with pytest.raises(MissingDataError, match="1 of 3 shards missing"):
         planned("coca-scratch", Path(f"{tmp_path}/s/{{000000..000002}}.tar"))
-    monkeypatch.setattr("cocabench.train.inputs.metadata.version", lambda name: "1.0.2")
+    monkeypatch.setattr("cocabench.train.data.metadata.version", lambda name: "1.0.2")
     with pytest.raises(UsageError, match=r"pip install 'cocabench\[train\]'"):
         planned("coca-scratch", tmp_path / "s")
 
@@ -215,14 +213,14 @@ def test_shards_are_counted_and_named_in_braces(tmp_path: Path, monkeypatch: pyt
 def test_too_little_memory_names_a_batch_that_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     plan = blueprint(parse_model("coca_ViT-L-14:random@0"))
     flags = {"precision": "amp", "batch_size": 128, "accum_freq": 1, "grad_checkpointing": False}
-    monkeypatch.setattr(memory, "available", lambda device: 45 * GIB)
-    short = memory.shortage(plan, flags, "cuda", 1)
+    monkeypatch.setattr("cocabench.train.training.available", lambda device: 45 * GIB)
+    short = shortage(plan, flags, "cuda", 1)
     assert short is not None
     assert "--set batch_size=64 --set accum_freq=2 keeps the batch" in str(short)
-    assert memory.shortage(plan, {**flags, "batch_size": 64, "accum_freq": 2}, "cuda", 1) is None
-    assert memory.shortage(plan, {**flags, "grad_checkpointing": True}, "cuda", 1) is None
-    monkeypatch.setattr(memory, "available", lambda device: 5 * GIB)
-    assert "smaller model" in str(memory.shortage(plan, flags, "cuda", 1)), "its parameters alone do not fit"
+    assert shortage(plan, {**flags, "batch_size": 64, "accum_freq": 2}, "cuda", 1) is None
+    assert shortage(plan, {**flags, "grad_checkpointing": True}, "cuda", 1) is None
+    monkeypatch.setattr("cocabench.train.training.available", lambda device: 5 * GIB)
+    assert "smaller model" in str(shortage(plan, flags, "cuda", 1)), "its parameters alone do not fit"
 
 
 def test_a_clip_takes_less_memory_than_a_coca_of_its_size() -> None:
@@ -257,6 +255,6 @@ def test_a_dry_run_prints_the_commands_and_writes_nothing(command: Command, tabl
     assert not run.exists()
     assert "clip-scratch" in command("train").out
     write(run / "out.log", "of an earlier run")
-    assert "--resume goes on with it" in command(*given, "--device", "cpu").err
+    assert "--resume continues it" in command(*given, "--device", "cpu").err
     write(run / "checkpoints/epoch_1.pt", b"PK cut off")
     assert "cut off while it was written" in command(*given, "--device", "cpu", "--resume").err

@@ -168,6 +168,8 @@
       });
     });
   };
+  // What the test of two models found: 0 the first is better, 1 the second.
+  const [NOTHING, UNTESTED] = [2, 3];
   const drawGaps = (rows, sides) => {
     const table = $("#gaps");
     head(table, sides);
@@ -176,24 +178,22 @@
     const at = (value) => (value === null ? null : high === low ? 0 : (100 * (value - low)) / (high - low));
     const sorted = [...rows].sort((a, b) => b[3][0] - a[3][0]);
     fitted(table, sorted.length).forEach((row, y) => {
-      const [label, , , gap, finding] = sorted[y];
+      const [label, , , gap, found, detail] = sorted[y];
       row.cells[0].replaceChildren(...broken(label));
       $(".zero", row).style.left = percent(at(0));
       place($(".fill", row), at(0), at(gap[0]));
       colour($(".fill", row), sides[gap[0] > 0 ? 0 : 1]);
       place($(".span", row), at(gap[1]), at(gap[2]));
-      $(".fill", row).classList.toggle("pale", finding.startsWith("no"));
+      $(".fill", row).classList.toggle("pale", found === NOTHING || found === UNTESTED);
       const said = document.createElement("span");
       said.className = "hidden";
-      said.textContent = finding;
+      said.textContent = (data.findings[found] ?? "") + detail;
       row.cells[2].replaceChildren(signed(gap[0]), said);
     });
   };
-  const turned = ([label, a, b, [value, low, high], finding]) => {
-    const words = { "first better": "second better", "second better": "first better" };
-    const back = finding.replace(/first better|second better/, (found) => words[found]);
-    const mark = back.replace(/[▲▼]/, (found) => (found === "▲" ? "▼" : "▲"));
-    return [label, b, a, [-value, high === null ? null : -high, low === null ? null : -low], mark];
+  const turned = ([label, a, b, [value, low, high], found, detail]) => {
+    const back = found < NOTHING ? 1 - found : found;
+    return [label, b, a, [-value, high === null ? null : -high, low === null ? null : -low], back, detail];
   };
   // Two models that were not held against each other beforehand: their values alone, where one protocol made them.
   const untested = (sides) => {
@@ -203,18 +203,23 @@
     });
     const score = (found) => [0, 1, 2].map((i) => (found[i] === null ? null : points(found[i], found[4])));
     const rows = [];
+    const alone = {};
     for (const [task, record] of mine) {
       const other = theirs.get(task);
       const metric = record.primary;
       const [a, b] = [record, other].map((one) => one && one.metrics[metric]);
       if (!a || !b || a[0] === null || b[0] === null || a[4] !== "fraction" || record.protocol !== other.protocol) continue;
       const [first, second] = [score(a), score(b)];
-      const label = metric === "acc1" ? task : `${task} (${metric})`;
-      rows.push([label, first, second, [first[0] - second[0], null, null], "not tested", record.kind]);
+      const figure = data.kinds[record.kind];
+      if (!figure) continue;
+      const label = metric === figure.unnamed ? task : `${task} (${metric})`;
+      const row = [label, first, second, [first[0] - second[0], null, null], UNTESTED, "not tested"];
+      rows.push(row);
+      if (figure.alone) (alone[record.kind] ??= []).push(row);
     }
-    const kind = rows.filter((row) => row[5] === "classification");
+    const kind = Object.values(alone)[0];
     const about = "values alone: these two were not tested against each other (cocabench report --models A,B tests two)";
-    return rows.length ? { rows: kind.length ? kind : rows, about } : undefined;
+    return rows.length ? { rows: kind ?? rows, about } : undefined;
   };
   const drawPair = () => {
     const sides = [Number($("#first").value), Number($("#second").value)];

@@ -1,14 +1,18 @@
-"""A plugin package: an evaluator, a loader, a model adapter and a task file, found by entry points."""
+"""A plugin package: a kind of task, a loader, a model adapter and a task file, found by entry points."""
 
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 from PIL import Image
 
-from cocabench.metrics.base import UNKNOWN, Metric
-from cocabench.spec import Spec
-from cocabench.types import Dataset, Example, ImageFeatures, SampleScore
+from cocabench.core.types import Context, Dataset, Example, ImageFeatures, Model, SampleScore
+from cocabench.kinds.base import Kind
+from cocabench.kinds.shown import Column
+from cocabench.metrics.base import Metric
+from cocabench.metrics.statistics import Mean
+from cocabench.specs.spec import Spec
 
 
 class Plain:
@@ -16,53 +20,58 @@ class Plain:
         return Image.new("RGB", (8, 8))
 
 
+REGIONS = ("north", "south")
+
+
 class Blank(Spec):
+    """Blank images from two regions. split: another one has twice as many."""
+
     count: int = 3
+    split: str = "test"
 
     def build(self, root: Path, *, download: bool = False) -> Dataset:
-        return Dataset("blank", "test", [Example(f"i{i}", Plain()) for i in range(self.count)])
+        number = self.count if self.split == "test" else 2 * self.count
+        rows = [Example(f"i{i}", Plain(), metadata={"region": REGIONS[i % 2]}) for i in range(number)]
+        return Dataset("blank", self.split, rows)
 
 
-class Norms(Spec):
-    needs: ClassVar[str] = "contrastive"
+NORM = Metric("norm", "Mean length.", Mean("norm"), ("norm",), unit="number")
+NORTH = Metric("norm_north", "Mean length in the north.", Mean("north"), ("north",), unit="number")
+LONGER = Metric("longer", "Mean length less that of training images.", Mean("longer"), ("longer",), unit="number")
 
-    def protocol(self, dataset: Dataset) -> dict[str, Any]:
-        return {}
 
-    def classes(self, dataset: Dataset) -> tuple[str, ...]:
-        return ()
+class Norms(Kind):
+    """How long features are, by region, and against those of the training images."""
 
-    def notes(self, dataset: Dataset) -> tuple[str, ...]:
-        return ()
+    name = "norms"
+    declared = (NORM, NORTH, LONGER)
+    samples = (
+        Column("norm", "float", "Length of the feature"),
+        Column("north", "float", "The same, of images from the north"),
+        Column("longer", "float", "Length less the training images' mean length"),
+    )
 
-    def remarks(self, dataset: Dataset, samples: Any) -> tuple[str, ...]:
-        return ()
+    def extra_data(self) -> Mapping[str, str]:
+        return {"train": "train"}
 
-    def metrics(self, dataset: Dataset) -> list[Metric]:
-        return [
-            Metric(
-                "norm", "Mean length.", "norm", lambda s: float(s["norm"].mean()), lambda s, rng: UNKNOWN, unit="score"
-            )
-        ]
+    def score(self, model: Model, data: Dataset, context: Context) -> Iterator[SampleScore]:
+        norms, before = (self._norms(model, some) for some in (data, context.data["train"]))
+        for example, norm in zip(data.examples, norms, strict=True):
+            north = {"north": norm} if example.metadata["region"] == "north" else {}
+            yield SampleScore(example.id, example.id, {"norm": norm, "longer": norm - before.mean(), **north})
 
-    def unavailable(self) -> dict[str, str]:
-        return {}
-
-    def score(self, model: Any, dataset: Dataset, *, progress: Any) -> list[SampleScore]:
-        rows = model.encode_images([e.image for e in dataset.examples], progress=progress).rows
-        return [
-            SampleScore(e.id, e.id, {"norm": float(np.linalg.norm(r))})
-            for e, r in zip(dataset.examples, rows, strict=True)
-        ]
+    def _norms(self, model: Model, data: Dataset) -> Any:
+        return np.linalg.norm(model.encode_images([e.image for e in data.examples]).rows.astype(float), axis=1)
 
 
 class Ones:
-    """A model that is its own plan."""
+    """A model that is its own source."""
 
     notes = ()
-    captions = False
-    at_hand = True
-    warnings = ()
+    abilities = frozenset({"encode"})
+    available = True
+    packages = ("numpy",)
+    features_version = 1
     parameters: ClassVar[dict[str, int]] = {}
 
     def __init__(self, name: str) -> None:
@@ -78,5 +87,5 @@ class Ones:
         return ImageFeatures(np.full((len(images), 4), 0.5, np.float32), np.arange(len(images)))
 
 
-def adapter(spec: Any, *, quick_gelu: bool | None, download: bool) -> list[Ones]:
+def sources(spec: Any, *, download: bool) -> list[Ones]:
     return [Ones(spec.weights)]

@@ -1,0 +1,23 @@
+"""Caption metrics: BLEU@1-4, METEOR 1.5, ROUGE-L, CIDEr (CIDEr-D) and SPICE 1.0, equal to pycocoevalcap's.
+
+``statistics`` turns captions into columns, one entry per image; ``declared`` returns the metrics that read them. These
+work on PTB tokens, so all need Java; ``unavailable`` lists those that cannot run and why. MODEL_BASED (CLIPScore) and
+HEALTH need none: ``clipscore`` and ``health`` make their columns.
+"""
+
+from cocabench.captioneval.compute import preparing, statistics, unavailable
+from cocabench.captioneval.declared import ALL, HEALTH, MODEL_BASED, NAMES, SCORER, SUBSCORES, declared, protocol
+
+__all__ = [
+    "ALL",
+    "HEALTH",
+    "MODEL_BASED",
+    "NAMES",
+    "SCORER",
+    "SUBSCORES",
+    "declared",
+    "preparing",
+    "protocol",
+    "statistics",
+    "unavailable",
+]

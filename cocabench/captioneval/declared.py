@@ -1,0 +1,155 @@
+"""The caption metrics, declared: each is a function of the per-image columns that ``statistics`` returns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cocabench.captioneval import clipscore, health, meteor, overlap, spice, tokens
+from cocabench.core.errors import UnknownNameError
+from cocabench.metrics.base import Metric, Samples
+from cocabench.metrics.statistics import Mean, Sums
+
+Array = NDArray[np.float64]
+
+NAMES = ("BLEU@1", "BLEU@2", "BLEU@3", "BLEU@4", "METEOR", "ROUGE-L", "CIDEr", "SPICE")
+SUBSCORES = tuple(f"SPICE-{category}" for category in spice.CATEGORIES[1:])
+MODEL_BASED = clipscore.NAMES
+"""They need a contrastive model and the images; the others need Java."""
+
+ALL = NAMES + SUBSCORES + MODEL_BASED
+HEALTH = tuple(metric.name for metric in health.METRICS)
+
+VERSIONS = {
+    "BLEU": "BLEU corpus, closest reference length (pycocoevalcap 1.2)",
+    "METEOR": meteor.VERSION,
+    "ROUGE-L": "ROUGE-L beta=1.2 (pycocoevalcap 1.2)",
+    "CIDEr": "CIDEr-D n=4 sigma=6 df=references (pycocoevalcap 1.2)",
+    "SPICE": f"{spice.VERSION}, CoreNLP 3.6.0",
+    "CLIPScore": clipscore.VERSION,
+}
+
+
+def families(names: Sequence[str]) -> tuple[str, ...]:
+    """Return which of VERSIONS the named metrics belong to, in that order. A name that is none of ALL is an error."""
+    for name in names:
+        if name not in ALL:
+            raise UnknownNameError("caption metric", name, ALL)
+    return tuple(family for family in VERSIONS if any(_family(name) == family for name in names))
+
+
+def _family(name: str) -> str:
+    if name in SUBSCORES or name in MODEL_BASED:
+        return "SPICE" if name in SUBSCORES else "CLIPScore"
+    return name.partition("@")[0]
+
+
+def protocol(names: Sequence[str]) -> dict[str, str]:
+    """Return what defines the named metrics' numbers, for a signature."""
+    tokenizer = {"tokenizer": tokens.VERSION} if set(names) - set(MODEL_BASED) else {}
+    return tokenizer | {family: VERSIONS[family] for family in families(names)}
+
+
+def declared(names: Sequence[str]) -> tuple[Metric, ...]:
+    """Return the named metrics, of ALL or HEALTH; SPICE comes with its sub-scores."""
+    families([name for name in names if name not in HEALTH])
+    wanted = [part for name in names for part in ((name, *SUBSCORES) if name == "SPICE" else (name,))]
+    return tuple(_METRICS[name] for name in dict.fromkeys(wanted))
+
+
+def _of_sums(
+    name: str, summary: str, columns: Sequence[str], read: Callable[[Samples], Array], value: Callable[[Array], Array]
+) -> Metric:
+    """A function of summed statistics: read(samples) is (rows, k), value maps (..., k) sums to (...)."""
+    return Metric(name, summary, Sums(read, value), tuple(columns))
+
+
+def _bleu(order: int) -> Metric:
+    summary = (
+        f"BLEU with n-grams up to {order}: clipped precision times brevity penalty, of summed counts, "
+        "0-1 (Papineni et al. 2002)"
+    )
+    return _of_sums(
+        f"BLEU@{order}",
+        summary,
+        overlap.BLEU_COLUMNS,
+        partial(_columns, overlap.BLEU_COLUMNS),
+        partial(_bleu_value, order),
+    )
+
+
+def _bleu_value(order: int, sums: Array) -> Array:
+    return overlap.bleu_value(sums, order)
+
+
+def _columns(columns: Sequence[str], samples: Samples) -> Array:
+    return samples[list(columns)].to_numpy(dtype=np.float64)
+
+
+def _meteor_segments(samples: Samples) -> Array:
+    return meteor.counted(_columns(meteor.COLUMNS, samples))
+
+
+def _mean(name: str, summary: str, column: str, *, score: bool = False, **more: Any) -> Metric:
+    """The mean of a column over images; rows where it is undefined are left out."""
+    return Metric(name, summary, Mean(column), (column,), unit="score" if score else "fraction", **more)
+
+
+_CIDER = (
+    "CIDEr-D: tf-idf weighted n-gram cosine with the references, 0-10, mean over images; "
+    "undefined for one image (Vedantam et al. 2015)"
+)
+SCORER = "scorer"
+"""The key of the extra model that MODEL_BASED metrics need."""
+
+_METRICS = {
+    metric.name: metric
+    for metric in (
+        *(_bleu(order) for order in range(1, 5)),
+        _of_sums(
+            "METEOR",
+            "METEOR 1.5: words aligned by form, stem, synonym and paraphrase; F-mean less a penalty for order, "
+            "of summed counts, 0-1; nothing aligned is 0 (Denkowski and Lavie 2014)",
+            meteor.COLUMNS,
+            _meteor_segments,
+            meteor.value,
+        ),
+        _mean(
+            "ROUGE-L",
+            "F of the longest common subsequence with the references, 0-1, mean over images (Lin 2004)",
+            "rouge_l",
+        ),
+        _mean("CIDEr", _CIDER, "cider", score=True, in_domain=_mean("CIDEr", _CIDER, "cider_in_domain", score=True)),
+        _mean(
+            "SPICE",
+            "F1 of scene-graph tuples against all references', 0-1, mean over images; "
+            "captions of more than 200 words are left out (Anderson et al. 2016)",
+            "spice",
+        ),
+        *(
+            _mean(f"SPICE-{kind}", f"SPICE of {kind} alone, over the images whose references have any", f"spice_{kind}")
+            for kind in spice.CATEGORIES[1:]
+        ),
+        _mean(
+            "CLIPScore",
+            "2.5 x cosine of image and caption by the scorer model, not below 0, 0-2.5, mean over images "
+            "(Hessel et al. 2021)",
+            "clip_score",
+            score=True,
+            model=SCORER,
+        ),
+        _mean(
+            "RefCLIPScore",
+            "Harmonic mean of CLIPScore and the largest cosine of caption and reference, 0-1.43, mean over images "
+            "(Hessel et al. 2021)",
+            "ref_clip_score",
+            score=True,
+            model=SCORER,
+        ),
+        *health.METRICS,
+    )
+}

@@ -1,0 +1,208 @@
+"""BLEU@1-4, ROUGE-L and CIDEr-D: word overlap of a caption with its references, equal to pycocoevalcap 1.2.
+
+All take n candidates and, for each image, a group of at least one reference. Texts are tokenised: words are what
+stands between spaces. Higher is better.
+
+``bleu_*`` (Papineni et al. 2002, pycocoevalcap's ``Bleu(4)`` with the closest reference length), 0 to 1. BLEU@N is the
+geometric mean of the clipped precisions of 1- to N-grams, times exp(1 - r/c) where the candidates' total length c is
+below the references' r. Of one image's references, each n-gram counts as often as in the one that holds it most, and r
+takes the length closest to the candidate's, the shorter of two. The corpus value is a function of summed counts; a
+caption's own value is the same function of its counts alone. Zero counts are smoothed by 1e-15 and lengths by 1e-9, as
+in the reference: an empty caption, or one without a matching n-gram, has a value near 0 but not 0.
+
+``rouge_l`` (Lin 2004, pycocoevalcap's ``Rouge``), 0 to 1. From the longest common subsequence of words with each
+reference: the best precision P and the best recall R, which may come from different references, joined as
+(1 + β²)PR / (R + β²P) with β = 1.2. Nothing in common is 0; an empty caption counts as one empty word, so it is 1
+against an empty reference and 0 otherwise. The corpus value is the mean over images.
+
+``cider_d`` (Vedantam et al. 2015, section 5: what pycocoevalcap, and so nearly every paper, calls CIDEr), 0 to 10. Mean
+over n = 1 … 4 of the cosine between the candidate's and a reference's n-gram vectors weighted by tf-idf, with the
+candidate's weights clipped to the reference's, times exp(-(difference of lengths)² / (2 · 6²)), averaged over the
+references, times 10. The idf of an n-gram is log(images) - log(images with it in a reference), from a whole set of
+references: all of a task, also where only some images are scored. With one image it is 0 for all n-grams, and CIDEr-D
+is undefined: NaN. (There, pycocoevalcap says 0.) Lengths are numbers of bigrams, as in pycocoevalcap. An empty caption
+scores 0. The corpus value is the mean over images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+Ints = NDArray[np.int64]
+Groups = Sequence[Sequence[str]]
+
+ORDERS = 4
+BLEU_COLUMNS = (
+    *(f"bleu_match_{n}" for n in range(1, ORDERS + 1)),
+    *(f"bleu_guess_{n}" for n in range(1, ORDERS + 1)),
+    "bleu_test_length",
+    "bleu_reference_length",
+)
+BLEU_LENGTH_SMOOTHING, BLEU_COUNT_SMOOTHING = 1e-9, 1e-15
+ROUGE_BETA = 1.2
+CIDER_SIGMA, CIDER_SCALE = 6.0, 10.0
+
+
+class NGrams(NamedTuple):
+    """The n-grams of one order, 0 … size - 1: text[i] holds gram[i] number[i] times. Sorted by text, then gram."""
+
+    text: Ints
+    gram: Ints
+    number: Ints
+    size: int
+
+    def where(self, rows: NDArray[np.bool_]) -> NGrams:
+        return NGrams(self.text[rows], self.gram[rows], self.number[rows], self.size)
+
+    def look_up(self, values: Array, text: Ints, gram: Ints) -> Array:
+        """Return for each (text, gram) its entry of values, which has one per n-gram here; 0 where there is none."""
+        found = np.zeros(len(text))
+        if len(self.text):
+            keys, wanted = self.text * self.size + self.gram, text * self.size + gram
+            place = np.minimum(np.searchsorted(keys, wanted), len(keys) - 1)
+            hit = keys[place] == wanted
+            found[hit] = values[place[hit]]
+        return found
+
+
+def bleu_value(sums: Array, order: int) -> Array:
+    """Return BLEU@order of summed statistics: (..., 10) in the order of BLEU_COLUMNS -> (...)."""
+    match, guess = sums[..., :order], sums[..., ORDERS : ORDERS + order]
+    precision = np.prod((match + BLEU_COUNT_SMOOTHING) / (guess + BLEU_LENGTH_SMOOTHING), axis=-1) ** (1 / order)
+    ratio = (sums[..., -2] + BLEU_COUNT_SMOOTHING) / (sums[..., -1] + BLEU_LENGTH_SMOOTHING)
+    with np.errstate(over="ignore"):
+        return np.asarray(precision * np.exp(np.minimum(0.0, 1 - 1 / ratio)))
+
+
+def bleu_statistics(candidates: Sequence[str], references: Groups) -> dict[str, NDArray[np.generic]]:
+    """Return BLEU_COLUMNS as integers and ``bleu_1`` … ``bleu_4`` for every image."""
+    n = len(candidates)
+    images = np.repeat(np.arange(n), [len(r) for r in references])
+    lengths, counts = _count_ngrams([*candidates, *(r for group in references for r in group)])
+    sums = np.zeros((n, len(BLEU_COLUMNS)))
+    for k, order in enumerate(counts):
+        sums[:, k] = _clipped_matches(order, images, n)
+        sums[:, ORDERS + k] = np.maximum(0, lengths[:n] - k)
+    sums[:, -2] = lengths[:n]
+    sums[:, -1] = _closest_lengths(lengths[:n], lengths[n:], images)
+    columns: dict[str, NDArray[np.generic]] = dict(zip(BLEU_COLUMNS, sums.T.astype(np.int64), strict=True))
+    return columns | {f"bleu_{k}": bleu_value(sums, k) for k in range(1, ORDERS + 1)}
+
+
+def _clipped_matches(counts: NGrams, images: Ints, n: int) -> Array:
+    """Return per image the candidate's n-grams that a reference holds, each at most as often as in one reference."""
+    mine, theirs = counts.where(counts.text < n), counts.where(counts.text >= n)
+    key = images[theirs.text - n] * counts.size + theirs.gram
+    order = np.lexsort((theirs.number, key))
+    last = np.append(key[order][1:] != key[order][:-1], True) if len(order) else np.zeros(0, bool)
+    best = order[last]
+    at_most = NGrams(key[best] // counts.size, key[best] % counts.size, theirs.number[best], counts.size)
+    allowed = at_most.look_up(at_most.number.astype(float), mine.text, mine.gram)
+    return np.bincount(mine.text, np.minimum(allowed, mine.number), minlength=n).astype(np.float64)
+
+
+def _closest_lengths(lengths: Ints, reference_lengths: Ints, images: Ints) -> Ints:
+    """Return per image the reference length closest to the candidate's."""
+    order = np.lexsort((reference_lengths, np.abs(reference_lengths - lengths[images]), images))
+    _, first = np.unique(images[order], return_index=True)
+    return reference_lengths[order][first]
+
+
+def rouge_l(candidates: Sequence[str], references: Groups) -> Array:
+    """Return one score per image. Words are what stands between single spaces."""
+    return np.array(
+        [_rouge_l_of_one(c, group) for c, group in zip(candidates, references, strict=True)], dtype=np.float64
+    )
+
+
+def _rouge_l_of_one(candidate: str, references: Sequence[str]) -> float:
+    words = candidate.split(" ")
+    others = [reference.split(" ") for reference in references]
+    common = [_longest_common(words, other) for other in others]
+    precision = max(c / len(words) for c in common)
+    recall = max(c / len(other) for c, other in zip(common, others, strict=True))
+    if precision == 0 or recall == 0:
+        return 0.0
+    return ((1 + ROUGE_BETA**2) * precision * recall) / (recall + ROUGE_BETA**2 * precision)
+
+
+def _longest_common(first: Sequence[str], second: Sequence[str]) -> int:
+    """Return the length of the longest common subsequence, a row of the table per step (Hyyrö 2004, bit-parallel)."""
+    places: dict[str, int] = {}
+    for i, word in enumerate(first):
+        places[word] = places.get(word, 0) | 1 << i
+    row = full = (1 << len(first)) - 1
+    for word in second:
+        matched = row & places.get(word, 0)
+        row = (row + matched | row - matched) & full
+    return len(first) - row.bit_count()
+
+
+def cider_d(candidates: Sequence[str], references: Groups, corpus: Groups | None = None) -> Array:
+    """Return one score per image. corpus gives the document frequencies, else references do."""
+    n, documents = len(candidates), references if corpus is None else corpus
+    if len(documents) < 2:
+        return np.full(n, np.nan)
+    per_image = np.array([len(group) for group in references])
+    images = np.repeat(np.arange(n), per_image)
+    texts = [*candidates, *(r for group in references for r in group)]
+    extra = [] if corpus is None else [r for group in corpus for r in group]
+    lengths, counts = _count_ngrams([*texts, *extra])
+    owner = images if corpus is None else np.repeat(np.arange(len(documents)), [len(group) for group in documents])
+    similarity = np.zeros(len(images))
+    for order in counts:
+        frequency = _document_frequency(order, owner, n if corpus is None else len(texts))
+        idf = np.log(len(documents)) - np.log(np.maximum(1.0, frequency))
+        similarity += _cosines(order, idf, images, n)
+    bigrams = np.maximum(0, lengths[: len(texts)] - 1)
+    similarity *= np.exp(-((bigrams[:n][images] - bigrams[n:]) ** 2) / (2 * CIDER_SIGMA**2)) / ORDERS
+    return np.asarray(np.bincount(images, similarity, minlength=n) / per_image * CIDER_SCALE)
+
+
+def _document_frequency(counts: NGrams, owner: Ints, start: int) -> Array:
+    """Return per n-gram the number of documents with it; text start + i belongs to document owner[i]."""
+    theirs = counts.where(counts.text >= start)
+    pairs = np.unique(owner[theirs.text - start] * counts.size + theirs.gram)
+    return np.bincount(pairs % counts.size, minlength=counts.size).astype(float)
+
+
+def _cosines(counts: NGrams, idf: Array, images: Ints, n: int) -> Array:
+    """Return per reference the clipped cosine with its image's candidate; 0 where either has no weight."""
+    counts = counts.where(counts.text < n + len(images))
+    weight = counts.number * idf[counts.gram]
+    norm = np.sqrt(np.bincount(counts.text, weight**2, minlength=n + len(images)))
+    theirs = counts.text >= n
+    reference = counts.text[theirs] - n
+    mine = counts.look_up(weight, images[reference], counts.gram[theirs])
+    dot = np.bincount(reference, np.minimum(mine, weight[theirs]) * weight[theirs], minlength=len(images))
+    scale = norm[:n][images] * norm[n:]
+    return np.asarray(np.divide(dot, scale, out=np.zeros(len(images)), where=scale > 0))
+
+
+def _count_ngrams(texts: Sequence[str]) -> tuple[Ints, list[NGrams]]:
+    """Return the texts' lengths in words, and the counts of their 1- to 4-grams. Words are what ``split`` gives."""
+    words = [text.split() for text in texts]
+    lengths = np.array([len(w) for w in words], dtype=np.int64)
+    vocabulary: dict[str, int] = {}
+    token = np.array([vocabulary.setdefault(w, len(vocabulary)) for line in words for w in line], dtype=np.int64)
+    text = np.repeat(np.arange(len(texts)), lengths)
+    place = np.arange(len(token)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
+    gram = token
+    counts = [_tally(text, gram, len(vocabulary))]
+    for order in range(2, ORDERS + 1):
+        previous = np.concatenate([gram[:1], gram[:-1]]) * len(vocabulary) + token
+        _, gram = np.unique(previous, return_inverse=True)
+        whole = place >= order - 1
+        counts.append(_tally(text[whole], gram[whole], int(gram.max(initial=-1)) + 1))
+    return lengths, counts
+
+
+def _tally(text: Ints, gram: Ints, size: int) -> NGrams:
+    size = max(size, 1)
+    keys, number = np.unique(text * size + gram, return_counts=True)
+    return NGrams(keys // size, keys % size, number, size)

@@ -1,0 +1,388 @@
+"""One content-addressed cache: features, captions, tokenisations, parses, scores, and the hashes of files.
+
+A *space* holds the values of one kind that were made in one way. A value is bytes under a key of bytes. On disk a
+space is one SQLite file, so that a damaged file costs one space; several processes may use a folder at once. When the
+limit is reached, the files that were used longest ago are removed. Trouble (a full disk, a read-only folder, a damaged
+file) costs hits, never a run: it becomes a Note.
+
+SQLite keeps its rollback journal: WAL does not work on the network file systems that home folders lie on. Every call
+opens its file anew: a forked data-loading worker must not inherit a connection, and another process may have removed
+the file. A value's checksum covers its key, so that whatever tears a file, no wrong value is read.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import sqlite3
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+import platformdirs
+
+from cocabench.core.errors import UsageError
+from cocabench.core.temporary import temporary_folder
+from cocabench.core.types import Cache as Cache
+from cocabench.core.types import Note
+
+LIMIT_GB = 10.0
+KEYS_PER_QUERY = 900
+"""Below SQLite's oldest limit of 999 parameters."""
+BUSY_TIMEOUT_S = 60.0
+TOUCH_AFTER_S = 60.0
+"""The time of last use is kept to the minute, so that reading seldom writes."""
+FILLED = 0.9
+"""What eviction leaves of the limit, and the largest part of it that one space may take."""
+WRITE_ATTEMPTS = 3
+PAGE_BYTES = 16_384
+FORMAT = 0x434F4331
+"""SQLite's application id of our files; raised when the schema changes: others are recreated."""
+
+SCHEMA = (
+    f"PRAGMA application_id = {FORMAT}",
+    "CREATE TABLE about (label TEXT NOT NULL)",
+    "INSERT INTO about VALUES ('')",
+    "CREATE TABLE entries (key BLOB UNIQUE NOT NULL, value BLOB NOT NULL, crc INTEGER NOT NULL)",
+)
+"""A table with row ids: WITHOUT ROWID writes values of some kilobytes four times slower."""
+
+
+class Usage(NamedTuple):
+    """A space: its label for people, its entries, its size in bytes, and when it was last used (s since the epoch)."""
+
+    label: str
+    entries: int
+    size: int
+    used: float
+
+
+def key_of(*parts: str | bytes) -> bytes:
+    """Return a key (16 bytes) for a sequence of texts or contents; other sequences have others."""
+    sha = hashlib.sha256()
+    for part in parts:
+        data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
+        sha.update(len(data).to_bytes(8, "big"))
+        sha.update(data)
+    return sha.digest()[:16]
+
+
+def get_or_compute(
+    cache: Cache,
+    space: str,
+    keys: Sequence[bytes],
+    compute: Callable[[list[int]], Sequence[bytes]],
+    *,
+    batch: int = 1 << 20,
+    label: str = "",
+) -> list[bytes]:
+    """Return the value of every key, computed where the cache lacks it.
+
+    compute gets the positions (at most ``batch``) of distinct missing keys, in order, and returns their values. Each
+    batch is kept as soon as it is done, so that an interrupted run resumes there.
+    """
+    first: dict[bytes, int] = {}
+    for i, key in enumerate(keys):
+        first.setdefault(key, i)
+    known = cache.get(space, list(first))
+    missing = [i for key, i in first.items() if key not in known]
+    for start in range(0, len(missing), batch):
+        part = missing[start : start + batch]
+        made = dict(zip((keys[i] for i in part), compute(part), strict=True))
+        cache.put(space, made, label=label)
+        known |= made
+    return [known[key] for key in keys]
+
+
+@dataclass
+class MemoryCache:
+    """A cache that lasts as long as this object."""
+
+    notes: list[Note] = field(default_factory=list)
+    spaces: dict[str, dict[bytes, bytes]] = field(default_factory=dict)
+
+    def get(self, space: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        held = self.spaces.get(space, {})
+        return {key: held[key] for key in keys if key in held}
+
+    def has(self, space: str, keys: Sequence[bytes]) -> set[bytes]:
+        return self.spaces.get(space, {}).keys() & set(keys)
+
+    def put(self, space: str, values: Mapping[bytes, bytes], *, label: str = "") -> None:
+        self.spaces.setdefault(space, {}).update(values)
+
+
+Row = TypeVar("Row")
+Query = Callable[[sqlite3.Connection, Sequence[bytes]], Iterator[Row]]
+
+
+class _ForeignFileError(sqlite3.DatabaseError):
+    """A database that is not one of ours."""
+
+
+@dataclass
+class DiskCache:
+    """A folder of spaces. limit: bytes. tell is given each note as it comes."""
+
+    folder: Path
+    limit: int
+    tell: Callable[[Note], None] = lambda note: logging.getLogger(__name__).warning(note.text)
+    notes: list[Note] = field(default_factory=list)
+    readable: bool = True
+    writable: bool = True
+
+    def get(self, space: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
+        found: dict[bytes, bytes] = {}
+        n_damaged = 0
+        for key, value, crc in self._read(space, _entries, keys):
+            if _checksum(key, value) == crc:
+                found[key] = value
+            else:
+                n_damaged += 1
+        if n_damaged:
+            self._note("cache", f"{self.path(space)}: {n_damaged} damaged values; computing them again")
+        return found
+
+    def has(self, space: str, keys: Sequence[bytes]) -> set[bytes]:
+        return {key for key, _ in self._read(space, _places, keys)}
+
+    def put(self, space: str, values: Mapping[bytes, bytes], *, label: str = "") -> None:
+        if not (values and self.writable):
+            return
+        path = self.path(space)
+        rows = [(key, value, _checksum(key, value)) for key, value in values.items()]
+        with self._guarded(path):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            if _size(path) + sum(len(key) + len(value) for key, value, _ in rows) > FILLED * self.limit:
+                self._note("cache", f"{path}: at the cache's limit of {self.limit / 1e9:g} GB; not extended")
+                return
+            for attempt in range(WRITE_ATTEMPTS):
+                try:
+                    _write(path, rows, label or space)
+                    break
+                except sqlite3.OperationalError as error:  # the file was removed between opening and writing
+                    busy_or_full = error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL)
+                    if busy_or_full or attempt == WRITE_ATTEMPTS - 1:
+                        raise
+            self._evict(path)
+
+    def usage(self) -> list[Usage]:
+        """Return what is held, the one used last first. A file that cannot be read is shown by its name."""
+        return sorted((_usage_of(path) for path in self._files()), key=lambda one: -one.used)
+
+    def clear(self) -> int:
+        """Remove everything, and return how many bytes it had; OSError where that cannot be. Runs go on without it."""
+        files = self._files()
+        size = sum(map(_size, files))
+        for path in files:
+            _remove(path)
+            path.unlink(missing_ok=True)
+        return size
+
+    def path(self, space: str) -> Path:
+        """Return the file of a space."""
+        return self.folder / f"{key_of(space).hex()}.sqlite"
+
+    def _files(self) -> list[Path]:
+        return [path for path in self.folder.glob("*.sqlite") if path.is_file()]
+
+    def _evict(self, current: Path) -> None:
+        held = sorted((found.st_mtime, found.st_size, path) for path in self._files() if (found := _stat(path)))
+        total = sum(size for _, size, _ in held)
+        if total <= self.limit:
+            return
+        for _, size, path in held:
+            if path != current and total > FILLED * self.limit:
+                _remove(path)
+                total -= size
+
+    def _read(self, space: str, query: Query[Row], keys: Sequence[bytes]) -> Iterator[Row]:
+        """Yield the query's rows from the file of a space; there are none where it is not there or cannot be read."""
+        path = self.path(space)
+        if not (self.readable and path.is_file()):
+            return
+        with self._guarded(path, reading=True), _opened(path, "rw") as database:
+            database.execute("BEGIN")  # one state of the file for all that is asked
+            if _is_ours(database):
+                yield from query(database, keys)
+            _touch(path)
+
+    @contextmanager
+    def _guarded(self, path: Path, *, reading: bool = False) -> Iterator[None]:
+        """Turn trouble with a file into a Note: a damaged or foreign one is removed, other trouble disables the cache.
+
+        What went wrong in writing may still be read.
+        """
+        try:
+            yield
+        except sqlite3.OperationalError as error:  # busy, full, read-only; or removed by another process meanwhile
+            if path.is_file() and error.sqlite_errorcode != sqlite3.SQLITE_READONLY_DBMOVED:
+                self._disable(f"{path}: {error}", reading)
+        except sqlite3.DatabaseError as error:
+            self._note("cache", f"{path}: damaged ({error}); recreating the cache of this kind")
+            for broken in (path.with_name(f"{path.name}-journal"), path):
+                broken.unlink(missing_ok=True)
+        except OSError as error:
+            self._disable(f"{error.filename or path}: {error.strerror or error}", reading)
+
+    def _disable(self, why: str, reading: bool) -> None:
+        self.readable, self.writable = self.readable and not reading, False
+        self._note("cache", f"{why}; cache disabled, the run goes on")
+
+    def _note(self, code: str, text: str) -> None:
+        note = Note(code, text)
+        if note not in self.notes:
+            self.notes.append(note)
+            self.tell(note)
+
+
+@contextmanager
+def open_cache(folder: Path | None, tell: Callable[[Note], None]) -> Iterator[DiskCache]:
+    """Open the cache in a folder, made if need be; None: a cache for this run only.
+
+    So is that of a folder that cannot be written to, and tell is told.
+    """
+    notes = []
+    if folder is not None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            probe = folder / f".writable-{os.getpid()}"
+            probe.touch()
+            probe.unlink()
+            _remove_old(folder.parent, tell)
+        except OSError as error:
+            text = f"{folder}: cannot be written to ({error.strerror or error}); nothing is cached beyond this run"
+            notes.append(Note("cache", text))
+            tell(notes[0])
+            folder = None
+    if folder is not None:
+        yield DiskCache(folder, size_limit(), tell, notes)
+        return
+    with temporary_folder("cocabench-cache-") as own:
+        yield DiskCache(own, size_limit(), tell, notes)
+
+
+OLD_FILES = ("features/index.sqlite*", "features/*.f32", "captions/answers.sqlite*", "captions/meteor/*.gz")
+"""What version 0.1 kept in the cache folder, which nothing reads any more."""
+
+
+def _remove_old(folder: Path, tell: Callable[[Note], None]) -> None:
+    if files := [path for pattern in OLD_FILES for path in folder.glob(pattern) if path.is_file()]:
+        size = sum(map(_size, files))
+        for path in files:
+            path.unlink(missing_ok=True)
+        text = f"{folder}: {size / 1e6:.1f} MB cached by version 0.1 removed; features are computed anew once"
+        tell(Note("cache", text))
+
+
+def cache_folder() -> Path:
+    """Return where the cache folder is: $COCABENCH_CACHE, else the user's own. Nothing is made."""
+    return Path(os.environ.get("COCABENCH_CACHE") or platformdirs.user_cache_dir("cocabench")).expanduser().resolve()
+
+
+def spaces_folder(cache: Path | None = None) -> Path:
+    """Return the folder of the spaces in a cache folder (None: ``cache_folder``). Nothing is made."""
+    return (cache.expanduser().resolve() if cache else cache_folder()) / "spaces"
+
+
+def size_limit() -> int:
+    """Return the most bytes that the spaces may take: $COCABENCH_CACHE_GB, else 10 GB. CoreNLP's jars do not count."""
+    text = os.environ.get("COCABENCH_CACHE_GB", str(LIMIT_GB))
+    try:
+        size = float(text)
+    except ValueError:
+        size = -1.0
+    if not 0 < size < float("inf"):
+        raise UsageError("COCABENCH_CACHE_GB", f"got {text!r}", wanted="a number of gigabytes above 0")
+    return int(size * 1e9)
+
+
+def _write(path: Path, rows: Iterable[tuple[bytes, bytes, int]], label: str) -> None:
+    with _opened(path, "rwc") as database:
+        database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        database.execute("BEGIN IMMEDIATE")
+        if not _is_ours(database):
+            for line in SCHEMA:
+                database.execute(line)
+        database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", rows)
+        database.execute("UPDATE about SET label = ?", (label,))
+        database.commit()
+
+
+def _is_ours(database: sqlite3.Connection) -> bool:
+    """Tell whether the database has our schema: False where it is empty still, DatabaseError where it has another."""
+    (found,) = database.execute("PRAGMA application_id").fetchone()
+    if found == FORMAT:
+        return True
+    if found or database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
+        raise _ForeignFileError("another program's database, or another version's")
+    return False
+
+
+def _places(database: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
+    """Yield (key, row id) of the keys that are there."""
+    for start in range(0, len(keys), KEYS_PER_QUERY):
+        part = keys[start : start + KEYS_PER_QUERY]
+        yield from database.execute(f"SELECT key, rowid FROM entries WHERE key IN ({','.join('?' * len(part))})", part)
+
+
+def _entries(database: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[tuple[bytes, bytes, int]]:
+    """Yield (key, value, checksum) of the keys that are there, in the file's order, which halves the time."""
+    rows = sorted(row for _, row in _places(database, keys))
+    for start in range(0, len(rows), KEYS_PER_QUERY):
+        part = rows[start : start + KEYS_PER_QUERY]
+        query = f"SELECT key, value, crc FROM entries WHERE rowid IN ({','.join('?' * len(part))})"
+        yield from database.execute(query, part)
+
+
+def _checksum(key: bytes, value: bytes) -> int:
+    return zlib.crc32(value, zlib.crc32(key))
+
+
+def _remove(path: Path) -> None:
+    """Remove the file of a space under its own lock, so that it leaves no journal behind.
+
+    A process that has it open finds it moved when it writes, and writes a new one.
+    """
+    with suppress(sqlite3.Error), _opened(path, "rw") as database:  # busy: it is in use; damaged: it is recreated
+        database.execute("BEGIN EXCLUSIVE")
+        path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    with closing(sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_S, isolation_level=None)) as database:
+        yield database
+
+
+def _touch(path: Path) -> None:
+    with suppress(OSError):  # removed meanwhile, or read-only: its time of use then stays as it is
+        if path.stat().st_mtime < time.time() - TOUCH_AFTER_S:
+            os.utime(path)
+
+
+def _stat(path: Path) -> os.stat_result | None:
+    try:
+        return path.stat()
+    except FileNotFoundError:  # removed meanwhile
+        return None
+
+
+def _size(path: Path) -> int:
+    found = _stat(path)
+    return found.st_size if found else 0
+
+
+def _usage_of(path: Path) -> Usage:
+    label, n = path.name, 0
+    with suppress(sqlite3.Error), _opened(path, "ro") as database:
+        (label,) = database.execute("SELECT label FROM about").fetchone()
+        (n,) = database.execute("SELECT COUNT(*) FROM entries").fetchone()
+    found = _stat(path)
+    return Usage(label, n, found.st_size if found else 0, found.st_mtime if found else 0.0)

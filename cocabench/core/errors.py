@@ -1,0 +1,134 @@
+"""The error tree. Every class carries the exit code that the command line ends with.
+
+2 says that what was asked for cannot be done as asked: a flag, a name, a file, data, a checkpoint. 1 says that it
+went wrong on the way, or that this machine lacks something. (A run ends with 1 where some of its tasks failed, and with
+2 where none could be started.)
+
+CocabenchError                1   something went wrong while running
+├── UsageError                2   what the user typed: a flag, a name, a combination
+│   ├── UnknownNameError      2   a model, tag, task, group or metric that does not exist; names the closest
+│   └── SpecError             2   a TOML file, with all its errors at once
+├── DataError                 2   a data set that is missing, empty or inconsistent
+│   ├── MissingDataError      2   files that are not where they were looked for
+│   └── BadImageError         2   a file that is no image, or a truncated one
+├── ModelError                2   a checkpoint or architecture that cannot be used
+│   └── NotACaptionerError    2   a captioning task for a model that cannot caption
+├── NumericsError             1   NaN or infinity where a number must be
+├── MetricUnavailableError    1   a metric that cannot run on this machine, with the remedy
+└── ResultsError              2   a results folder or Record that cannot be read, written or compared
+    └── UnpairedError         2   samples that cannot be held against each other; the reason stands beside the number
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable
+
+
+class CocabenchError(Exception):
+    """One line: where it happened, what was found, what was wanted, what to do."""
+
+    exit_code = 1
+
+    def __init__(self, where: str, got: str, *, wanted: str = "", fix: str = "") -> None:
+        self.where, self.got, self.wanted, self.fix = where, got, wanted, fix
+        parts = [f"{where}: {got}" if where else got]
+        if wanted:
+            parts.append(f"wanted {wanted}")
+        if fix:
+            parts.append(fix)
+        super().__init__("; ".join(parts))
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.where, self.got, self.wanted, self.fix)
+
+
+def _rebuild(kind: type[CocabenchError], where: str, got: str, wanted: str, fix: str) -> CocabenchError:
+    """Unpickle an error that crossed a process boundary (a data-loading worker's)."""
+    error = kind.__new__(kind)
+    CocabenchError.__init__(error, where, got, wanted=wanted, fix=fix)
+    return error
+
+
+class UsageError(CocabenchError):
+    exit_code = 2
+
+
+_FEW = 8
+
+
+class UnknownNameError(UsageError):
+    """A name that is not in a list; the message offers the closest ones, or a short list as a whole."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str], *, fix: str = "") -> None:
+        originals = {k.lower(): k for k in known}
+        close = difflib.get_close_matches(name.lower(), originals, n=3, cutoff=0.6)
+        guess = f"did you mean {' or '.join(originals[c] for c in close)}?" if close else ""
+        if not close and len(originals) <= _FEW:
+            guess = f"known: {', '.join(originals.values())}"
+        super().__init__(kind, f"unknown {name!r}", fix="; ".join(p for p in (guess, fix) if p))
+
+
+class SpecError(UsageError):
+    """Everything that is wrong with one file, a line each."""
+
+    def __init__(self, where: str, problems: Iterable[str]) -> None:
+        self.problems = tuple(problems)
+        super().__init__(
+            where, ("\n" + " " * 2).join(("", *self.problems)) if len(self.problems) > 1 else self.problems[0]
+        )
+
+
+class DataError(CocabenchError):
+    exit_code = 2
+
+
+class MissingDataError(DataError):
+    pass
+
+
+class BadImageError(DataError):
+    pass
+
+
+class ModelError(CocabenchError):
+    exit_code = 2
+
+
+class NotACaptionerError(ModelError):
+    pass
+
+
+class NumericsError(CocabenchError):
+    pass
+
+
+class MetricUnavailableError(CocabenchError):
+    pass
+
+
+class ResultsError(CocabenchError):
+    exit_code = 2
+
+
+class UnpairedError(ResultsError):
+    pass
+
+
+def unreadable(error: OSError | ValueError) -> str:
+    """Return why a text file, or the JSON in it, could not be read, without Python's own words for it."""
+    if isinstance(error, IsADirectoryError):
+        return "a folder, not a file"
+    if isinstance(error, OSError):
+        return f"not readable: {error.strerror}"
+    if isinstance(error, UnicodeDecodeError):
+        return f"no UTF-8 text (byte {error.start})"
+    if isinstance(error, json.JSONDecodeError):
+        at = f"not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
+        return at if error.doc.strip() else "an empty file"
+    return str(error)
+
+
+class IgnoredRecordWarning(UserWarning):
+    """A Record in a results folder that is left out; the command line prints it as a note."""

@@ -1,0 +1,111 @@
+"""Signatures: how a number was made, in a form that can be compared and hashed."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from pathlib import Path
+
+from pydantic import JsonValue
+
+from cocabench.core.cache import get_or_compute, key_of
+from cocabench.core.types import Cache, Signature
+
+SETTLED_S = 2.0
+"""Coarsest times of file systems (FAT)."""
+
+FILES = "hashes of files 1"
+"""The cache's space of files' hashes, by ``file_stamp``."""
+
+_files: ContextVar[Cache | None] = ContextVar("files", default=None)
+
+
+def digest(*parts: JsonValue) -> str:
+    """Return a 16-digit SHA-256 of the parts' canonical JSON: the same parts give the same digits everywhere."""
+    text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def digest_lines(lines: Iterable[str]) -> str:
+    """Return a 16-digit SHA-256 of many strings without holding their JSON (each line ends with a unit separator)."""
+    sha = hashlib.sha256()
+    for line in lines:
+        sha.update(line.encode())
+        sha.update(b"\x1f")
+    return sha.hexdigest()[:16]
+
+
+def digest_file(path: Path) -> str:
+    """Return the first 16 digits of a file's SHA-256, from the cache of ``remembering_files`` where it is there."""
+    cache, stamp = _files.get(), file_stamp(path)
+    if cache is None or not stamp:
+        return _digest_file(path)
+    keys = [key_of(stamp)]
+    (found,) = get_or_compute(cache, FILES, keys, lambda _: [_digest_file(path).encode()], label="hashes of files")
+    return found.decode()
+
+
+def _digest_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+
+
+@contextmanager
+def remembering_files(cache: Cache | None) -> Iterator[None]:
+    """Let ``digest_file`` read a large file (weights) once, and again when its path, size, times or inode change."""
+    token = _files.set(cache)
+    try:
+        yield
+    finally:
+        _files.reset(token)
+
+
+def file_stamp(path: Path) -> str:
+    """Return where a file is and what changes when it is written to; '' for one that is gone or of the last seconds.
+
+    A file that was only just written can be written again without a change of its times.
+    """
+    try:
+        found = path.stat()
+    except OSError:
+        return ""
+    if max(found.st_mtime, found.st_ctime) > time.time() - SETTLED_S:
+        return ""
+    return f"{path.absolute()} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+
+
+def short(signature: Signature) -> str:
+    """Return the 12 digits that name a signature in file names and tables."""
+    return digest(signature.protocol, signature.model)[:12]
+
+
+def protocol_differences(a: Signature, b: Signature) -> list[str]:
+    """Return a phrase for each protocol part that differs: ``data.images: 1000 against 8000``. Empty: comparable."""
+    left, right = flat(a.protocol), flat(b.protocol)
+    return [
+        f"{key}: {left.get(key, 'absent')} against {right.get(key, 'absent')}"
+        for key in sorted(left.keys() | right.keys())
+        if left.get(key, _ABSENT) != right.get(key, _ABSENT)
+    ]
+
+
+def known_differences(a: Signature, b: Signature) -> list[str]:
+    """Return a phrase for each protocol part that both know and that differs; imported Records know few."""
+    left, right = flat(a.protocol), flat(b.protocol)
+    both = (key for key in left if key in right and key != "imported" and left[key] != right[key])
+    return [f"{key}: {left[key]} against {right[key]}" for key in sorted(both)]
+
+
+_ABSENT = object()
+
+
+def flat(tree: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:
+    """Return the leaves of a part of a signature by dotted names: ``data.images``."""
+    leaves: dict[str, JsonValue] = {}
+    for key, value in tree.items():
+        leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return leaves

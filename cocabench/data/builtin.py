@@ -1,0 +1,159 @@
+"""Data sets that need no files of the user's: the demo's emoji, and noise."""
+
+from __future__ import annotations
+
+import json
+import random
+import tarfile
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+from PIL import Image
+from pydantic import Field
+
+from cocabench.core.errors import MissingDataError
+from cocabench.core.types import Dataset, Example
+from cocabench.data.base import checked
+from cocabench.data.images import BytesImage, OnWhiteImage
+from cocabench.specs.spec import Spec
+
+Group = Literal[
+    "smileys-emotion", "people-body", "animals-nature", "food-drink", "travel-places",
+    "activities", "objects", "symbols", "flags",
+]  # fmt: skip
+
+TEMPLATES = ("{c}",)
+"""The bare name: what the demo's models were trained on."""
+
+WORDS = (
+    "a", "the", "red", "small", "old", "of", "two", "dog", "street", "with", "and", "on", "grass", "man", "riding",
+    "train", "near", "under", "blue", "plate",
+)  # fmt: skip
+
+
+class Emoji(Spec):
+    """The packed emoji, on white.
+
+    target: what an image is to be matched with: its ``name``, its ``subgroup`` (both classification), or its
+            ``captions`` (retrieval, captioning), or its name beside another emoji's that has one word in the place of
+            another: ``pairs`` (image-caption selection), of those emoji that have such a neighbour.
+    group:  only the emoji of this Unicode group.
+    caption_subset: only the 300 that the captioning task describes.
+    """
+
+    target: Literal["name", "subgroup", "captions", "pairs"] = "name"
+    group: Group | None = None
+    caption_subset: bool = False
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return the chosen emoji. root is ignored."""
+        folder = Path(str(resources.files("cocabench") / "demo" / "data"))
+        samples = [sample for sample in _samples(folder) if self._wanted(sample[0])]
+        name = "-".join(filter(None, ("emoji", self.group, "caption-subset" if self.caption_subset else "")))
+        if self.target == "captions":
+            examples = [Example(info["id"], image, tuple(info["captions"])) for info, image in samples]
+            return checked(Dataset(name, "twemoji", examples), folder, texts=True)
+        if self.target == "pairs":
+            near = _neighbours({info["name"] for info, _ in samples})
+            found = ((info["id"], image, info["name"]) for info, image in samples if info["name"] in near)
+            pairs = [Example(key, image, (own,), negatives=((near[own],),)) for key, image, own in found]
+            return checked(Dataset(f"{name}-pairs", "twemoji", pairs), folder, texts=True)
+        classes, labels = _classes([_CLASS_OF[self.target](info) for info, _ in samples])
+        examples = [Example(info["id"], image, label=k) for (info, image), k in zip(samples, labels, strict=True)]
+        return checked(Dataset(name, "twemoji", examples, classes, TEMPLATES), folder)
+
+    def _wanted(self, info: dict[str, Any]) -> bool:
+        return self.group in (None, info["group"]) and (info["caption_subset"] or not self.caption_subset)
+
+
+_CLASS_OF: dict[str, Callable[[dict[str, Any]], str]] = {
+    "name": lambda info: str(info["name"]),
+    "subgroup": lambda info: str(info["subgroup"]).replace("-", " "),
+}
+
+
+def _classes(names: list[str]) -> tuple[tuple[str, ...], list[int]]:
+    classes = tuple(sorted(set(names)))
+    index = {name: k for k, name in enumerate(classes)}
+    return classes, [index[name] for name in names]
+
+
+def _neighbours(names: set[str]) -> dict[str, str]:
+    """Return for each name the next one by the alphabet, in a circle, that differs from it in one word."""
+    alike: dict[tuple[str, int, str], list[str]] = {}
+    for name in sorted(names):
+        words = name.split()
+        for k in range(len(words)):
+            alike.setdefault((" ".join(words[:k]), k, " ".join(words[k + 1 :])), []).append(name)
+    found: dict[str, str] = {}
+    for group in alike.values():
+        for name, following in zip(group, group[1:] + group[:1], strict=True):
+            if following != name and len(name.split()) > 1:
+                found.setdefault(name, following)
+    return found
+
+
+@cache
+def _samples(folder: Path) -> list[tuple[dict[str, Any], OnWhiteImage]]:
+    """Return each emoji's record and drawing in the order of the shards, which mixes the groups."""
+    shards = sorted(folder.glob("emoji-*.tar*"))
+    if not shards:
+        raise MissingDataError(str(folder), "no emoji-*.tar shards", fix="reinstall cocabench")
+    return [
+        (info, OnWhiteImage(BytesImage(png, f"{shard}:{info['id']}.png")))
+        for shard in shards
+        for info, png in read_shards([shard])
+    ]
+
+
+def read_shards(paths: Iterable[Path]) -> Iterator[tuple[dict[str, Any], bytes]]:
+    """Yield the record and the PNG of every emoji, in the order of the shards."""
+    for path in paths:
+        with tarfile.open(path) as tar:
+            members = {member.name: tar.extractfile(member) for member in tar}
+            content = {name: file.read() for name, file in members.items() if file is not None}
+        for name, text in content.items():
+            if name.endswith(".json"):
+                yield json.loads(text), content[name.removesuffix(".json") + ".png"]
+
+
+@dataclass(frozen=True, slots=True)
+class NoiseImage:
+    """Square RGB noise that its seed determines."""
+
+    seed: int
+    size: int
+
+    def open(self) -> Image.Image:
+        """Return the image."""
+        pixels = np.random.default_rng(self.seed).integers(0, 256, (self.size, self.size, 3), dtype=np.uint8)
+        return Image.fromarray(pixels)
+
+    def __str__(self) -> str:
+        return f"noise {self.seed}"
+
+
+class Synthetic(Spec):
+    """Noise. It needs no files.
+
+    images: how many. size: their side in pixels. words: the length of the captions, one per image.
+    """
+
+    images: Annotated[int, Field(ge=1)] = 6
+    size: Annotated[int, Field(ge=1)] = 256
+    words: Annotated[int, Field(ge=1)] = 10
+    seed: int = 0
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return the noise. root is ignored."""
+        rng = random.Random(self.seed)
+        examples = [
+            Example(f"noise-{k}", NoiseImage(self.seed + k, self.size), (" ".join(rng.choices(WORDS, k=self.words)),))
+            for k in range(self.images)
+        ]
+        return Dataset("synthetic", "noise", examples)

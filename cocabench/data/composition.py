@@ -1,0 +1,154 @@
+"""Images with captions that differ in a word or two: SugarCrepe, Winoground and sets in their formats."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import count, takewhile
+from pathlib import Path
+from typing import Any, Literal
+
+from cocabench.core.errors import DataError
+from cocabench.core.types import Dataset, Example, ImageSource
+from cocabench.data.base import LocalLoader, checked
+from cocabench.data.files import IMAGE_SUFFIXES, find_file, read_json, some
+from cocabench.data.images import BytesImage, FileImage
+from cocabench.data.tables import json_lines
+
+IMAGES = ("val2017", "images/val2017", "../coco/val2017", "../coco/images/val2017", "../mscoco_captions/val2017")
+"""Where val2017 is looked for: beside the JSON files as CLIP_benchmark has it, then where a COCO folder has it."""
+
+
+class SugarCrepe(LocalLoader):
+    """An image with its captions and a negative for each, by a file {key: {filename, caption, negative_caption}}.
+
+    subset: add_att … swap_obj; SUBSET.json lies in path, in its folder data/ as in SugarCrepe's repository, or in
+            SUBSET/ as CLIP_benchmark has it where --dataset_root names the data set.
+    images: the images' folder, relative to path; by default val2017 beside the file, or the first of IMAGES.
+    Ids are file stems. Several captions of an image are one example: they depend on each other.
+    """
+
+    subset: Literal["add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj"]
+    images: str = ""
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return the file's images in the order of first appearance."""
+        folder = self.folder(root)
+        if (file := find_file((folder, folder / "data", folder / self.subset), f"{self.subset}.json")) is None:
+            raise self.missing(folder, f"no {self.subset}.json there nor in data/ or {self.subset}/")
+        pairs = _pairs(file)
+        base = self._image_folder(folder, file.parent)
+        self.require([base / name for name in pairs])
+        examples = [
+            Example(
+                Path(name).stem,
+                FileImage(base / name),
+                tuple(caption for caption, _ in own),
+                negatives=tuple((negative,) for _, negative in own),
+            )
+            for name, own in pairs.items()
+        ]
+        return checked(Dataset(f"{self.name}/{self.subset}", "test", examples), file, texts=True)
+
+    def _image_folder(self, folder: Path, beside: Path) -> Path:
+        usual = [beside / "val2017", *(folder / name for name in IMAGES)]
+        looked = [folder / self.images] if self.images else usual
+        if found := next((place for place in looked if place.is_dir()), None):
+            return found
+        raise self.missing(folder, "no images", wanted=f"COCO's val2017 in {self.images or ' or '.join(IMAGES)}")
+
+
+def _pairs(file: Path) -> dict[str, list[tuple[str, str]]]:
+    """Return {image file: (caption, negative) …}; DataError for a file of another kind."""
+    content = read_json(file)
+    pairs: dict[str, list[tuple[str, str]]] = {}
+    try:
+        for row in content.values():
+            pair = (row["caption"].strip(), row["negative_caption"].strip())
+            pairs.setdefault(str(row["filename"]), []).append(pair)
+    except (TypeError, KeyError, AttributeError) as error:
+        got = f"not one of SugarCrepe's files ({type(error).__name__}: {error})"
+        raise DataError(str(file), got, wanted="{key: {filename, caption, negative_caption}}") from None
+    return pairs
+
+
+Row = dict[str, Any]
+AsImage = Callable[[Any, str], ImageSource]
+
+
+class Winoground(LocalLoader):
+    """Items with image_0, image_1 … and caption_0, caption_1 …, the k-th caption being that of the k-th image.
+
+    annotations: JSON lines with these keys and id, in path or its folder data/, where image_0 names a file of images,
+    with or without its ending. Else *.parquet as the hub serves it, there or in data/, or the *.arrow files that the
+    package datasets keeps at any depth (CLIP_benchmark's download); the images are inside.
+    images: the images' folder beside the annotations.
+    """
+
+    annotations: str = "examples.jsonl"
+    images: str = "images"
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return an example per item, in the file's order."""
+        folder = self.folder(root)
+        if file := find_file((folder, folder / "data"), self.annotations):
+            rows, as_image = json_lines(file), self._in_folder(file.parent / self.images)
+        elif files := _tables(folder):
+            file, rows, as_image = files[0], [row for one in files for row in _rows(one)], _inside
+        else:
+            raise self.missing(folder, f"neither {self.annotations} nor *.parquet there or in data/, nor *.arrow below")
+        examples = [_example(row, number, file, as_image) for number, row in enumerate(rows)]
+        self.require([image.path for e in examples for image in e.images if isinstance(image, FileImage)])
+        return checked(Dataset(self.name, "test", examples), file, texts=True)
+
+    def _in_folder(self, folder: Path) -> AsImage:
+        if not folder.is_dir():
+            packed = folder.with_suffix(".zip")
+            got = f"{packed.name} is not unpacked" if packed.is_file() else "no such folder"
+            raise self.missing(folder, got, wanted="the images of the annotations")
+        there = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+
+        def as_image(name: Any, where: str) -> ImageSource:
+            return FileImage(there.get(str(name), folder / str(name)))
+
+        return as_image
+
+
+def _inside(cell: Any, where: str) -> ImageSource:
+    """An image as the hub's tables have it: {"bytes": …, "path": …}, the path of a file where there are no bytes."""
+    content, path = (cell.get("bytes"), cell.get("path")) if isinstance(cell, dict) else (cell, None)
+    if content is None and path:
+        return FileImage(Path(path))
+    if not isinstance(content, bytes):
+        raise DataError(where, f"a {type(content).__name__}", wanted="an encoded image")
+    return BytesImage(content, where)
+
+
+def _tables(folder: Path) -> list[Path]:
+    return sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]) or sorted(folder.rglob("*.arrow"))
+
+
+def _rows(file: Path) -> list[Row]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        if file.suffix == ".parquet":
+            return list(pq.read_table(file).to_pylist())
+        with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
+            return list(stream.read_all().to_pylist())
+    except pa.ArrowInvalid as error:
+        raise DataError(str(file), f"not readable ({error})", fix="download it again") from None
+
+
+def _example(row: Row, number: int, file: Path, as_image: AsImage) -> Example:
+    images = [as_image(row[f"image_{k}"], f"{file}:{number}:image_{k}") for k in _numbered(row, "image")]
+    texts = tuple(str(row[f"caption_{k}"]).strip() for k in _numbered(row, "caption"))
+    if len(images) < 2 or len(images) != len(texts):
+        got = f"item {number} has {len(images)} images and {len(texts)} captions ({some(row)})"
+        raise DataError(str(file), got, wanted="image_0, image_1, caption_0, caption_1")
+    return Example(str(row.get("id", number)), images[0], texts, others=tuple(images[1:]))
+
+
+def _numbered(row: Row, key: str) -> list[int]:
+    """Return the numbers 0, 1 … that a key has in a row."""
+    return list(takewhile(lambda k: row.get(f"{key}_{k}") is not None, count()))

@@ -1,0 +1,124 @@
+"""Images in one folder per class: any such folder, and ObjectNet's."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
+
+from cocabench.core.errors import DataError
+from cocabench.core.types import Dataset, Example, Note
+from cocabench.data.base import LocalLoader, checked
+from cocabench.data.files import find_file, images_below, read_json, some, subfolders
+from cocabench.data.images import CroppedImage, FileImage
+from cocabench.data.prompts import class_names, templates
+from cocabench.data.webdataset import Exported
+
+
+class ImageFolder(LocalLoader):
+    """Images in one folder per class, at any depth below it.
+
+    split:   a folder between path and the class folders, such as ``val``.
+    classes: by default the sorted folder names, underscores read as spaces. Else a class list: a shipped name or a
+             file (beside the class folders' parent, or any path) with the folder names in the order of the labels; a
+             JSON table {folder: class name} also names the classes. A folder that it does not hold is an error.
+    """
+
+    split: str = ""
+    classes: str = ""
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return the images sorted by class folder and name; ids are ``folder/name``."""
+        top = self.folder(root)
+        base = top / self.split
+        if not base.is_dir():
+            raise self.missing(base, "no such folder")
+        names = self._names(top, base)
+        labels = {folder: k for k, folder in enumerate(names)}
+        images = [image for image in images_below(base) if len(image.parts) > 1]
+        examples = [Example(str(i), FileImage(base / i), label=labels[i.parts[0]]) for i in images]
+        empty = sorted(names.keys() - {image.parts[0] for image in images})
+        said = f"{len(empty)} of {len(names)} classes have no images: {some(empty)}"
+        notes = (Note("classes_without_images", said),) if empty else ()
+        dataset = Dataset(self.name, self.split or "all", examples, tuple(names.values()), notes=notes)
+        return checked(dataset, base)
+
+    def _names(self, top: Path, base: Path) -> dict[str, str]:
+        """Return {folder: class name} in the order of the labels; DataError for folders without a class."""
+        folders = [folder.name for folder in subfolders(base)]
+        if not self.classes:
+            return {name: name.replace("_", " ") for name in folders}
+        listed = _listed(self.classes, top)
+        if unknown := [name for name in folders if name not in listed]:
+            fix = f"add them to {self.classes} or move them away"
+            raise DataError(str(base), f"{len(unknown)} folders not in the class list: {some(unknown)}", fix=fix)
+        return listed
+
+
+def _listed(classes: str, top: Path) -> dict[str, str]:
+    """Return a class list's {folder: class name}."""
+    path = top / classes
+    content = read_json(path) if path.is_file() and path.suffix == ".json" else None
+    if isinstance(content, dict) and all(isinstance(name, str) for name in content.values()):
+        return content
+    names = class_names(str(path) if path.is_file() else classes)
+    if repeated := [name for name, n in Counter(names).items() if n > 1]:
+        fix = "tell the folders apart in a JSON table {folder: class name}"
+        raise DataError(classes, f"{len(repeated)} names stand for two classes: {some(repeated)}", fix=fix)
+    return {name: name for name in names}
+
+
+LABELS = "folder_to_objectnet_label.json"
+OVERLAP = "objectnet_to_imagenet_1k.json"
+
+
+class ObjectNet(Exported):
+    """The unpacked objectnet-1.0: images/ by class folders, and mappings/*.json.
+
+    crop_border: pixels cut from each side. The images have a red border of 2 pixels, which the official protocol
+                 removes (2) and CLIP_benchmark keeps (0).
+    Classes are ObjectNet's own names in lower case, in the order of their folders, as CLIP_benchmark has them.
+    """
+
+    crop_border: Annotated[int, Field(ge=0)] = 0
+
+    def read(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return the images of the shared classes; ids are ``folder/stem``."""
+        top = self.folder(root)
+        base = self._image_folder(top)
+        names = self._shared_classes(top, base)
+        labels = {folder: k for k, folder in enumerate(names)}
+        images = [image for image in images_below(base) if image.parts[0] in labels]
+        examples = [
+            Example(str(image.with_suffix("")), self._image(base / image), label=labels[image.parts[0]])
+            for image in images
+        ]
+        note = Note("data", f"ObjectNet's border of 2 pixels: {self.crop_border} cropped")
+        found = tuple(templates("objectnet"))
+        return checked(Dataset(self.name, "test", examples, tuple(names.values()), found, (note,)), base)
+
+    def _image(self, path: Path) -> FileImage | CroppedImage:
+        return CroppedImage(FileImage(path), self.crop_border) if self.crop_border else FileImage(path)
+
+    def _image_folder(self, top: Path) -> Path:
+        for folder in (top / "objectnet-1.0" / "images", top / "images"):
+            if folder.is_dir():
+                return folder
+        raise self.missing(top, "neither objectnet-1.0/images nor images there")
+
+    def _shared_classes(self, top: Path, base: Path) -> dict[str, str]:
+        """Return {folder: class name} of the shared classes; DataError for folders that the mapping does not know."""
+        label_of, overlap = self._mapping(top, base, LABELS), self._mapping(top, base, OVERLAP)
+        if unknown := [folder.name for folder in subfolders(base) if folder.name not in label_of]:
+            raise DataError(str(base), f"{len(unknown)} folders not in {LABELS}: {some(unknown)}")
+        return {folder: name.lower() for folder, name in sorted(label_of.items()) if name in overlap}
+
+    def _mapping(self, top: Path, base: Path, name: str) -> dict[str, Any]:
+        if (file := find_file((base.parent / "mappings", top / "mappings", top), name)) is None:
+            raise self.missing(base.parent / "mappings", f"no {name} there")
+        content = read_json(file)
+        if not isinstance(content, dict):
+            raise DataError(str(file), f"a {type(content).__name__}", wanted="a JSON table")
+        return content

@@ -1,0 +1,223 @@
+"""Zero-shot classification by prompts: which class is it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import ClassVar
+
+import numpy as np
+from pydantic import JsonValue, StrictBool
+
+from cocabench.core.errors import DataError
+from cocabench.core.signature import digest
+from cocabench.core.types import Chance, Context, Dataset, Features, Machine, Model, Note, Progress, SampleScore
+from cocabench.data.prompts import class_names, templates
+from cocabench.kinds.base import Kind
+from cocabench.kinds.shown import (
+    Choices,
+    ClipBenchmark,
+    Column,
+    Confusions,
+    Figure,
+    Hardest,
+    Part,
+    Presentation,
+    Row,
+    View,
+)
+from cocabench.metrics.base import Metric, Samples
+from cocabench.metrics.classification import (
+    class_labels,
+    class_weights,
+    map_of_rows,
+    ranked_classes,
+    ranks_of,
+)
+from cocabench.metrics.ranking import Floats, Ints, Ranks, hits_at
+from cocabench.metrics.statistics import Hits, Redrawn
+
+DEFAULT_TEMPLATES = "imagenet1k"
+FEWEST_CLASSES = 5
+"""acc5 of fewer classes than five is undefined."""
+
+
+def hits(samples: Samples, k: int) -> Floats:
+    return hits_at(ranks_of(samples), k)
+
+
+def acc(k: int) -> Metric:
+    said = f"Share of images whose class is among the {k} highest; undefined for fewer than {k} classes."
+    return Metric(f"acc{k}", said, Hits(lambda samples: hits(samples, k)), Ranks._fields)
+
+
+ACC1, ACC5 = acc(1), acc(5)
+UNDEFINED_ACC5 = replace(ACC5, statistic=Hits(lambda samples: np.full(len(samples), np.nan)))
+MEAN_PER_CLASS_RECALL = Metric(
+    "mean_per_class_recall",
+    "Mean over classes of the share of their images classified right (balanced accuracy).",
+    Hits(lambda samples: hits(samples, 1), class_labels, fixed=True),
+    (*Ranks._fields, "label"),
+)
+MEAN_AVERAGE_PRECISION = Metric(
+    "mean_average_precision",
+    "Mean over classes of average precision; a class without positives counts as 0, as in clip-benchmark.",
+    Redrawn(map_of_rows, share=True),
+    ("class_scores", "labels"),
+)
+
+
+def right_classes(row: Row) -> list[bool]:
+    return [index == row["label"] for index in row["top5"]]
+
+
+class Classification(Kind):
+    """Which class is it? The class whose prompts' mean feature is nearest to the image's.
+
+    classnames, templates: a shipped set's name or a file of one's own; '' takes the data set's, and for templates
+    without any ImageNet's 80. Templates hold ``{c}``; a file may also give each class its own prompts (CuPL).
+    multilabel: an image has several classes; the metric is mean average precision.
+    hard: most published models are near chance on this data, so that such a score is no sign of a broken run.
+    """
+
+    name = "classification"
+    declared = (ACC1, ACC5, MEAN_PER_CLASS_RECALL, MEAN_AVERAGE_PRECISION)
+    primaries = ("acc1", "mean_average_precision")
+    samples = (
+        Column("label", "int", "The right class"),
+        Column("n_above", "int", "Wrong classes that score higher than the right one"),
+        Column("tied_negatives", "int", "Wrong classes of the same score"),
+        Column("identical", "int", "Those of them that have the same prompts"),
+        Column("tied_positives", "int", "Right classes of that score: 1"),
+        Column("label_name", "text", "The right class's name"),
+        Column("top5", "ints", "The five highest classes, best first"),
+        Column("top5_scores", "floats", "Their cosines"),
+        Column("top5_names", "texts", "Their names"),
+        Column("labels", "ints", "Of a multi-label task: the right classes"),
+        Column("class_scores", "floats", "Of a multi-label task: the cosine of every class"),
+    )
+    counted = ("classes",)
+    shown = Presentation(
+        order=10,
+        tables=(),
+        figure=Figure(unnamed="acc1", alone=True),
+        views=(
+            View(
+                "classification",
+                "Images",
+                ("acc1",),
+                Choices("top5_names", "top5_scores", right=right_classes),
+                heading="label_name",
+                answer="top5_names",
+            ),
+        ),
+        breakdowns=(
+            Hardest("hardest", "Hardest classes: share of right images, %, the {n} lowest", "acc1", "label_name"),
+            Confusions("confusions", "Confusions: the most frequent ones of each model", "label_name", "top5_names"),
+        ),
+    )
+    parts: ClassVar = {
+        "classes": Part("classes told apart"),
+        "prompts": Part(
+            "class names with their prompts", differs="other class names or templates than the shipped task's"
+        ),
+        "multilabel": Part("an image may have several classes", absent=False),
+    }
+    clip_benchmark = ClipBenchmark("zeroshot_classification")
+
+    classnames: str = ""
+    templates: str = ""
+    multilabel: StrictBool = False
+    hard: StrictBool = False
+
+    def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
+        prompts = self.prompts(data)
+        self._check_labels(data, len(prompts))
+        several: dict[str, JsonValue] = {"multilabel": True} if self.multilabel else {}
+        return {"classes": len(prompts), "prompts": digest([[name, *texts] for name, texts in prompts]), **several}
+
+    def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
+        if self.multilabel:
+            return (MEAN_AVERAGE_PRECISION,)
+        few = data is not None and len(self.classes(data)) < FEWEST_CLASSES
+        return ACC1, UNDEFINED_ACC5 if few else ACC5, MEAN_PER_CLASS_RECALL
+
+    def counts(self, data: Dataset) -> Mapping[str, int]:
+        return {"classes": len(self.classes(data))}
+
+    def work(self, data: Dataset) -> dict[str, int]:
+        prompts = {texts for _, texts in self.prompts(data)}
+        return {**super().work(data), "texts": sum(map(len, prompts))}
+
+    def classes(self, data: Dataset) -> Sequence[str]:
+        """Return the names of the classes that are told apart."""
+        return class_names(self.classnames) if self.classnames else data.classes
+
+    def chance(self, data: Dataset) -> Mapping[str, Chance]:
+        n = len(self.classes(data))
+        return {} if self.multilabel or self.hard or n < 2 else {"acc1": Chance(1 / n)}
+
+    def data_notes(self, data: Dataset) -> Iterator[Note]:
+        seen = {label for example in data.examples for label in _labels(example.label)}
+        if empty := [name for i, name in enumerate(self.classes(data)) if i not in seen]:
+            counts = "counts as 0" if self.multilabel else "does not count in mean_per_class_recall"
+            text = f"{len(empty)} classes without images, the first {empty[0]!r}: such a class {counts}"
+            yield Note("classes_without_images", text)
+
+    def prompts(self, data: Dataset) -> list[tuple[str, tuple[str, ...]]]:
+        """Return (class name, its prompts) per class. Names may repeat: ImageNet has two classes "missile"."""
+        names = self.classes(data)
+        if not names:
+            raise DataError(data.name, "no class names", fix="set params.classnames in the task file")
+        given = templates(self.templates) if self.templates else data.templates or templates(DEFAULT_TEMPLATES)
+        if isinstance(given, Mapping):
+            if missing := [name for name in names if name not in given]:
+                fix = "give every class its prompts"
+                raise DataError(
+                    f"templates {self.templates}", f"no prompts for {missing[0]!r} and {len(missing) - 1} more", fix=fix
+                )
+            return [(name, tuple(given[name])) for name in names]
+        return [(name, tuple(template.replace("{c}", name) for template in given)) for name in names]
+
+    def score(self, model: Model, data: Dataset, context: Context) -> Iterator[SampleScore]:
+        prompts = self.prompts(data)
+        weights, items = self._classifier(model, prompts, context.progress)
+        images = model.encode_images([example.image for example in data.examples], progress=context.progress)
+        examples = [data.examples[i] for i in images.kept]
+        names = [name for name, _ in prompts]
+        if self.multilabel:
+            for example, scores in zip(examples, (images.rows @ weights.T)[:, items], strict=True):
+                labels = {"labels": list(_labels(example.label)), "class_scores": scores.tolist()}
+                yield SampleScore(example.id, example.id, labels)
+            return
+        labels_array = np.array([_labels(example.label)[0] for example in examples], np.int64)
+        for example, stats in zip(examples, ranked_classes(images.rows, weights, items, labels_array), strict=True):
+            top = {"label_name": names[stats["label"]], "top5_names": [names[i] for i in stats["top5"]]}
+            yield SampleScore(example.id, example.id, {**stats, **top})
+
+    def _classifier(
+        self, model: Model, prompts: list[tuple[str, tuple[str, ...]]], progress: Progress
+    ) -> tuple[Features, Ints]:
+        """Return the weights of the distinct classes (u, d), and which of them each class is (c,)."""
+        distinct = list(dict.fromkeys(texts for _, texts in prompts))
+        position = {texts: i for i, texts in enumerate(distinct)}
+        flat = [text for texts in distinct for text in texts]
+        owner = np.repeat(np.arange(len(distinct)), [len(texts) for texts in distinct])
+        weights = class_weights(model.encode_texts(flat, progress=progress), owner, len(distinct))
+        return weights, np.array([position[texts] for _, texts in prompts], np.int64)
+
+    def _check_labels(self, data: Dataset, n_classes: int) -> None:
+        for example in data.examples:
+            labels = _labels(example.label)
+            if not self.multilabel and len(labels) != 1:
+                got = f"{len(labels)} labels for {example.id}"
+                raise DataError(data.name, got, wanted="one, or params.multilabel = true")
+            if any(not 0 <= label < n_classes for label in labels):
+                got = f"label {example.label} of {example.id}"
+                raise DataError(data.name, got, wanted=f"0 to {n_classes - 1}", fix="check params.classnames")
+
+
+def _labels(label: int | tuple[int, ...] | None) -> tuple[int, ...]:
+    if label is None:
+        return ()
+    return label if isinstance(label, tuple) else (label,)

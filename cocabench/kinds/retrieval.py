@@ -1,0 +1,200 @@
+"""Image-text retrieval in both directions: find the image of each caption (t2i), a caption of each image (i2t)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Annotated
+
+import numpy as np
+from pydantic import Field
+
+from cocabench.core.types import Chance, Context, Dataset, Example, Model, SampleScore
+from cocabench.data.base import check_captioned
+from cocabench.kinds.base import Kind
+from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Histogram, Presentation, TableSpec, View
+from cocabench.metrics.base import Family, Metric, Samples
+from cocabench.metrics.classification import ranks_of
+from cocabench.metrics.matching import rank_both_ways
+from cocabench.metrics.ranking import Floats, Ints, Mask, Neighbours, Ranks, expected_rank, hits_at
+from cocabench.metrics.statistics import Hits, Median
+
+K = Annotated[int, Field(ge=1, strict=True)]
+WAYS = {"t2i": "texts whose image", "i2t": "images of which a caption"}
+
+
+def rank_columns(way: str) -> tuple[str, ...]:
+    return tuple(f"{way}_{field}" for field in Ranks._fields)
+
+
+def hits(samples: Samples, way: str, k: int) -> Floats:
+    """Return 1.0 for each query that has a positive in the top k ("recall@K" of CLIP papers, a hit rate), else 0.0."""
+    return hits_at(ranks_of(samples, f"{way}_"), k)
+
+
+def recall(way: str, k: int) -> Metric:
+    said = f"Share of {WAYS[way]} is among the {k} highest (CLIP convention: any positive counts)."
+    return Metric(f"{way}_recall@{k}", said, Hits(lambda samples: hits(samples, way, k)), rank_columns(way))
+
+
+def mean_recall(k: int) -> Metric:
+    statistic = Hits(lambda samples: _hits_of_both(samples, k), _ways)
+    columns = ("id", *rank_columns("t2i"), *rank_columns("i2t"))
+    return Metric(f"mean_recall@{k}", f"Mean of t2i_recall@{k} and i2t_recall@{k}.", statistic, columns)
+
+
+def _hits_of_both(samples: Samples, k: int) -> Floats:
+    found = np.zeros(len(samples))
+    for way in WAYS:
+        asked = _asked(samples, way)
+        found[asked] = hits(samples[asked], way, k)
+    return found
+
+
+def _asked(samples: Samples, way: str) -> Mask:
+    return np.asarray(samples[f"{way}_n_above"].notna(), bool)
+
+
+def _ways(samples: Samples) -> Ints:
+    """Return per row which direction it asks in: each counts one half."""
+    return np.asarray(_asked(samples, "i2t"), np.int64)
+
+
+def median_rank(way: str) -> Metric:
+    ranks = Median(lambda samples: expected_rank(ranks_of(samples, f"{way}_")))
+    said = "Median over queries of the best positive's rank."
+    return Metric(f"{way}_median_rank", said, ranks, rank_columns(way), unit="rank", higher_is_better=False)
+
+
+RECALLS = (*(Family(f"{way}_recall@{{}}", partial(recall, way)) for way in WAYS), Family("mean_recall@{}", mean_recall))
+MEDIAN_RANKS = tuple(median_rank(way) for way in WAYS)
+
+T2I = "Text to image: captions that find their image among the first K"
+I2T = "Image to text: images that find one of their captions among the first K"
+FOR_THIS_SET = "for this set of candidates"
+RANKS = ((1, "1"), (5, "2 to 5"), (10, "6 to 10"), (100, "11 to 100"), (float("inf"), "over 100"))
+PLACES = "the right answer's rank, % of queries"
+
+
+def rank_schema(way: str, query: str) -> tuple[Column, ...]:
+    said = (
+        f"{query}: wrong candidates that score higher than the best right one",
+        "Wrong candidates of the same score",
+        "Those of them that are the same text",
+        "Right candidates of that score",
+    )
+    return tuple(Column(name, "int", words) for name, words in zip(rank_columns(way), said, strict=True))
+
+
+class Retrieval(Kind):
+    """Find the image for each caption (t2i), and a caption for each image (i2t), among all of the data set.
+
+    ks: the K of recall@K. Images may have any number of captions, one at least.
+    """
+
+    name = "retrieval"
+    declared = (*RECALLS, *MEDIAN_RANKS)
+    primaries = ("t2i_recall@5",)
+    samples = (
+        *rank_schema("t2i", "Of a caption that looks for its image"),
+        Column("text", "text", "The caption"),
+        Column("t2i_wrong", "image_ids", "The wrong images that come nearest, best first"),
+        Column("t2i_wrong_scores", "floats", "Their cosines"),
+        *rank_schema("i2t", "Of an image that looks for its captions"),
+        Column("i2t_wrong", "texts", "The ids of the wrong captions that come nearest, best first"),
+        Column("i2t_wrong_texts", "texts", "Their texts"),
+        Column("i2t_wrong_scores", "floats", "Their cosines"),
+    )
+    shown = Presentation(
+        order=20,
+        legend=(
+            "Retrieval: intervals and tests are conditional on the fixed gallery; "
+            "other images to search are not covered.",
+        ),
+        tables=(
+            TableSpec("{kind}_t2i", T2I, ("t2i_recall@*", "t2i_*"), note=FOR_THIS_SET),
+            TableSpec("{kind}_i2t", I2T, ("i2t_recall@*", "i2t_*"), note=FOR_THIS_SET),
+        ),
+        views=(
+            View(
+                "t2i",
+                "Captions that look for their image",
+                ("t2i_recall@1",),
+                Choices("t2i_wrong", "t2i_wrong_scores", label="nearest wrong images"),
+                says=("t2i_median_rank",),
+                heading="text",
+                query=True,
+            ),
+            View(
+                "i2t",
+                "Images that look for their captions",
+                ("i2t_recall@1",),
+                Choices("i2t_wrong_texts", "i2t_wrong_scores", label="nearest wrong captions"),
+                says=("i2t_median_rank",),
+                truth="text",
+            ),
+        ),
+        breakdowns=(
+            Histogram("t2i", f"Text to image: {PLACES}", "t2i_median_rank", RANKS),
+            Histogram("i2t", f"Image to text: {PLACES}", "i2t_median_rank", RANKS),
+        ),
+    )
+    clip_benchmark = ClipBenchmark(
+        "zeroshot_retrieval",
+        {"image_retrieval_recall@{}": "t2i_recall@{}", "text_retrieval_recall@{}": "i2t_recall@{}"},
+    )
+
+    ks: tuple[K, ...] = (1, 5, 10)
+
+    def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
+        return (*(family.make(k) for k in self.ks for family in RECALLS), *MEDIAN_RANKS)
+
+    def chance(self, data: Dataset) -> Mapping[str, Chance]:
+        k = max((k for k in self.ks if k < len(data)), default=0)
+        return {f"t2i_recall@{k}": Chance(k / len(data), once_per_image=True)} if k else {}
+
+    def score(self, model: Model, data: Dataset, context: Context) -> Iterator[SampleScore]:
+        check_captioned(data, "caption")
+        images = model.encode_images([example.image for example in data.examples], progress=context.progress)
+        examples = [data.examples[i] for i in images.kept]
+        texts = [text for example in examples for text in example.texts]
+        owner = np.repeat(np.arange(len(examples)), [len(example.texts) for example in examples])
+        position = {text: i for i, text in enumerate(dict.fromkeys(texts))}
+        items = np.array([position[text] for text in texts], np.int64)
+        features = model.encode_texts(list(position), progress=context.progress)
+        found = rank_both_ways(images.rows, features, owner, items)
+        ids = [f"{example.id}#{k}" for example in examples for k in range(len(example.texts))]
+        yield from _text_queries(examples, owner, ids, texts, found.t2i, found.t2i_wrong)
+        yield from _image_queries(examples, ids, texts, found.i2t, found.i2t_wrong)
+
+
+def _text_queries(
+    examples: Sequence[Example], owner: np.ndarray, ids: list[str], texts: list[str], ranks: Ranks, wrong: Neighbours
+) -> Iterator[SampleScore]:
+    for row, (text_id, text) in enumerate(zip(ids, texts, strict=True)):
+        near = [i for i in wrong.indices[row].tolist() if i >= 0]
+        stats = {
+            **_ranks("t2i", ranks, row),
+            "text": text,
+            "t2i_wrong": [examples[i].id for i in near],
+            "t2i_wrong_scores": wrong.scores[row, : len(near)].tolist(),
+        }
+        yield SampleScore(text_id, examples[owner[row]].id, stats)
+
+
+def _image_queries(
+    examples: Sequence[Example], ids: list[str], texts: list[str], ranks: Ranks, wrong: Neighbours
+) -> Iterator[SampleScore]:
+    for row, example in enumerate(examples):
+        near = [i for i in wrong.indices[row].tolist() if i >= 0]
+        stats = {
+            **_ranks("i2t", ranks, row),
+            "i2t_wrong": [ids[i] for i in near],
+            "i2t_wrong_texts": [texts[i] for i in near],
+            "i2t_wrong_scores": wrong.scores[row, : len(near)].tolist(),
+        }
+        yield SampleScore(example.id, example.id, stats)
+
+
+def _ranks(direction: str, ranks: Ranks, row: int) -> dict[str, int]:
+    return {f"{direction}_{name}": int(values[row]) for name, values in ranks._asdict().items()}

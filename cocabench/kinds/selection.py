@@ -1,0 +1,239 @@
+"""Image-caption selection: which caption belongs to which image, by cosine or by the likelihood of the captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+from pydantic import JsonValue
+
+from cocabench.core.errors import DataError
+from cocabench.core.formatting import plural
+from cocabench.core.types import (
+    Ability,
+    Chance,
+    Context,
+    Dataset,
+    Example,
+    ImageSource,
+    Machine,
+    Model,
+    Note,
+    Progress,
+    SampleScore,
+)
+from cocabench.kinds.base import Kind
+from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Part, Presentation, Row, View
+from cocabench.metrics.base import Metric
+from cocabench.metrics.ranking import Floats
+from cocabench.metrics.selection import chances, cosines, hits, select
+from cocabench.metrics.statistics import Hits
+
+ACC = Metric(
+    "acc",
+    "Share of items right by text_acc and image_acc (Winoground's group score); with one image, text_acc.",
+    Hits(lambda samples: hits(samples, "acc")),
+    ("text_right",),
+    also=("image_right",),
+)
+TEXT_ACC = Metric(
+    "text_acc",
+    "Share of items in which each image scores its own caption highest.",
+    Hits(lambda samples: hits(samples, "text_acc")),
+    ("text_right",),
+)
+IMAGE_ACC = Metric(
+    "image_acc",
+    "Share of items in which each caption scores its own image highest.",
+    Hits(lambda samples: hits(samples, "image_acc")),
+    ("image_right", "text_right"),
+)
+
+OFTEN_THERE = "published CLIP models are there too: with several images this need not be a broken run"
+
+
+class Item(NamedTuple):
+    """Images and captions to be matched. images: positions among all images. captions: positions among those that
+    these images are scored with. image_id: the example's."""
+
+    id: str
+    image_id: str
+    images: range
+    captions: slice
+    texts: tuple[str, ...]
+
+
+def right_captions(row: Row) -> list[bool]:
+    """The first captions of an item belong to its images, in order."""
+    images = len(row["scores"]) // len(row["texts"])
+    return [k < images for k in range(len(row["texts"]))]
+
+
+class ImageCaptionSelection(Kind):
+    """Tell an image's caption from wrong ones (SugarCrepe), or the captions of several images apart (Winoground).
+
+    scoring: what an image and a caption are scored by. cosine: of their features. likelihood: the decoder's
+    log p(caption | image), summed over tokens, the end's included; longer captions are less likely.
+    likelihood_per_token: its mean over tokens.
+    An example with several images is one item; of one with one image, each caption with its negatives is.
+    """
+
+    name = "image_caption_selection"
+    declared = (ACC, TEXT_ACC, IMAGE_ACC)
+    primaries = ("acc",)
+    samples = (
+        Column("text_right", "int", "1 where each image scores its own caption highest"),
+        Column("image_right", "int", "1 where each caption scores its own image highest; of several images"),
+        Column("text", "text", "The first image's own caption"),
+        Column("texts", "texts", "All captions of the item; the first ones belong to its images, in order"),
+        Column("selected", "text", "The caption that the first image scores highest"),
+        Column("scores", "floats", "Of each image with each caption, image by image"),
+    )
+    shown = Presentation(
+        title="Caption selection",
+        order=30,
+        legend=("Selection: items of one image are drawn together; an item of several images counts as one.",),
+        views=(
+            View(
+                "image_caption_selection",
+                "Images with captions to choose among",
+                ("acc",),
+                Choices("texts", "scores", right=right_captions, digits=3),
+                answer="selected",
+            ),
+        ),
+    )
+    parts: ClassVar = {
+        "scoring": Part("what an image and a caption are scored by: features or the caption's likelihood")
+    }
+    clip_benchmark = ClipBenchmark("image_caption_selection")
+
+    scoring: Literal["cosine", "likelihood", "likelihood_per_token"] = "cosine"
+
+    @classmethod
+    def decodes(cls, protocol: Mapping[str, JsonValue]) -> bool:
+        return "likelihood" in str(protocol.get("scoring"))
+
+    def needs(self) -> frozenset[Ability]:
+        return frozenset({"encode" if self.scoring == "cosine" else "score_captions"})
+
+    def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
+        return {"scoring": self.scoring}
+
+    def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
+        """Return those of the data's items; with one image each, no choice of an image can be wrong."""
+        return (ACC, TEXT_ACC, IMAGE_ACC) if data is None or _several_images(data) else (ACC, TEXT_ACC)
+
+    def chance(self, data: Dataset) -> Mapping[str, Chance]:
+        shapes = [(len(item.images), len(item.texts)) for item in _items(data)]
+        guesses = [chances(*shape) for shape in shapes]
+        known = [m.name for m in self.metrics(data) if guesses and all(m.name in guess for guess in guesses)]
+        advice = (OFTEN_THERE,) if shapes and max(shapes)[0] > 1 else ()
+        return {name: Chance(float(np.mean([guess[name] for guess in guesses])), *advice) for name in known}
+
+    def data_notes(self, data: Dataset) -> Iterator[Note]:
+        if same := sum(len(set(item.texts)) < len(item.texts) for item in _items(data)):
+            text = f"{plural(same, 'item')} with equal captions: they tie, and count as wrong"
+            yield Note("equal_captions", text)
+
+    def score(self, model: Model, data: Dataset, context: Context) -> Iterator[SampleScore]:
+        items, several = _items(data), _several_images(data)
+        images = [image for example in data.examples for image in example.images]
+        texts = [tuple(_candidates(example)) for example in data.examples for _ in example.images]
+        rate = _cosines if self.scoring == "cosine" else partial(_likelihoods, per_token=self.scoring != "likelihood")
+        scores = dict(rate(model, images, texts, context.progress))
+        for item in items:
+            if all(image in scores for image in item.images):
+                own = np.stack([scores[image][item.captions] for image in item.images])
+                yield SampleScore(item.id, item.image_id, _statistics(item, own, several_images=several))
+
+
+def _several_images(data: Dataset) -> bool:
+    return any(example.others for example in data.examples)
+
+
+def _items(data: Dataset) -> list[Item]:
+    """Return the items in order; DataError for an example in which there is nothing to choose."""
+    items, before = [], 0
+    for example in data.examples:
+        images, start = range(before, before + len(example.images)), 0
+        for name, texts in _choices(example):
+            if len(images) == 1 == len(texts) or not texts:
+                wanted = "captions with negatives, or several images with a caption each"
+                raise DataError(data.name, f"nothing to choose in {name}", wanted=wanted)
+            items.append(Item(name, example.id, images, slice(start, start + len(texts)), texts))
+            start += len(texts)
+        before = images.stop
+    return items
+
+
+def _choices(example: Example) -> list[tuple[str, tuple[str, ...]]]:
+    """Return the (id, captions) that an example's images choose among; those that belong to an image come first."""
+    if example.others or not example.texts:
+        return [(example.id, (*example.texts, *chain(*example.negatives)))]
+    wrong = example.negatives or ((),) * len(example.texts)
+    pairs = enumerate(zip(example.texts, wrong, strict=True))
+    return [(f"{example.id}#{k}", (text, *others)) for k, (text, others) in pairs]
+
+
+def _candidates(example: Example) -> Iterator[str]:
+    return chain.from_iterable(texts for _, texts in _choices(example))
+
+
+def _statistics(item: Item, scores: Floats, *, several_images: bool) -> dict[str, Any]:
+    """Return what is kept of an item. scores: (images, captions); selected: the caption that the first image chose."""
+    right = select(scores[None])
+    best = len(item.texts) - 1 - int(scores[0, ::-1].argmax())  # of equal ones the last, for a tie is wrong
+    return {
+        "text_right": int(right.text[0]),
+        **({"image_right": int(right.image[0])} if several_images else {}),
+        "text": item.texts[0],
+        "texts": list(item.texts),
+        "selected": item.texts[best],
+        "scores": scores.ravel().tolist(),
+    }
+
+
+Texts = Sequence[Sequence[str]]
+"""The captions that each image is scored with."""
+
+
+def _cosines(
+    model: Model, images: Sequence[ImageSource], texts: Texts, progress: Progress
+) -> Iterator[tuple[int, Floats]]:
+    """Yield the position of each image that could be read, and its scores with its texts."""
+    found = model.encode_images(images, progress=progress)
+    place = {text: i for i, text in enumerate(dict.fromkeys(chain.from_iterable(texts)))}
+    features = model.encode_texts(list(place), progress=progress)
+    for rows in _of_one_length([texts[i] for i in found.kept]):
+        own = np.array([[place[text] for text in texts[found.kept[row]]] for row in rows], np.int64)
+        yield from zip(found.kept[rows].tolist(), cosines(found.rows[rows], features, own), strict=True)
+
+
+def _likelihoods(
+    model: Model, images: Sequence[ImageSource], texts: Texts, progress: Progress, *, per_token: bool
+) -> Iterator[tuple[int, Floats]]:
+    """Yield the position of each image that could be read, and how likely its texts are."""
+    done = 0
+    for rows in _of_one_length(texts):
+        some = [images[i] for i in rows]
+        told = partial(_behind, progress, done, len(images))
+        found = model.score_captions(some, [texts[i] for i in rows], progress=told)
+        scores = found.logprobs.astype(np.float64) / (found.n_tokens if per_token else 1)
+        yield from zip(np.array(rows)[found.kept].tolist(), scores, strict=True)
+        done += len(rows)
+
+
+def _behind(progress: Progress, before: int, whole: int, stage: str, done: int, total: int) -> None:
+    progress(stage, before + done, whole)
+
+
+def _of_one_length(texts: Texts) -> list[list[int]]:
+    """Return the positions of the images that have equally many texts."""
+    groups: dict[int, list[int]] = {}
+    for i, own in enumerate(texts):
+        groups.setdefault(len(own), []).append(i)
+    return list(groups.values())

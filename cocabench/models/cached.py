@@ -1,0 +1,374 @@
+"""A Model that computes nothing twice: what its cache holds is read, bit for bit what was computed.
+
+Features are cached for each content. Captions are cached for each whole batch: sampling starts its random numbers anew
+with every batch, so that a caption depends on its neighbours. What the wrapper does not cache it hands on; nothing of
+the model is hidden.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import JsonValue
+
+from cocabench.core.cache import Cache, key_of
+from cocabench.core.errors import DataError
+from cocabench.core.signature import digest
+from cocabench.core.types import (
+    Ability,
+    Captions,
+    Features,
+    ImageFeatures,
+    ImageOutput,
+    ImageSource,
+    Likelihoods,
+    Model,
+    Note,
+    Progress,
+    Workload,
+    silent,
+)
+from cocabench.models import contents
+from cocabench.models.base import Model as Base
+from cocabench.models.base import Streams, behind, check_one_for_each, join_captions, join_likelihoods
+
+VERSION = 1
+"""Of reading, transforming and batching images, as all models share them: raised when that would change a feature. A
+library's own part is its Source's ``features_version``."""
+
+WRITE_EVERY_S = 30.0
+"""What a kill may cost."""
+
+KEYS_PER_READ = 16_384
+"""Features that are in memory twice while they are read."""
+
+DTYPE = np.dtype("<f4")
+
+Kind = Literal["images", "texts", "captions"]
+Positions = NDArray[np.int64]
+
+
+def space(kind: Kind, made: Mapping[str, JsonValue], device: str, how: Mapping[str, Any] | None = None) -> str:
+    """Return the name of the cache's space for what is made in one way.
+
+    made: the model part of a signature: weights, architecture, preprocessing, precision, package versions, and the
+    version of features where it is above 1. A model's id is a name, and moves nothing. device: its type; a GPU rounds
+    differently. how: what the model was asked for (output and scale of features, options of decoding).
+    """
+    return digest(kind, VERSION, device, {key: value for key, value in made.items() if key != "id"}, dict(how or {}))
+
+
+def count_images(cache: Cache, made: Mapping[str, JsonValue], device: str, images: Sequence[ImageSource]) -> int:
+    """Return how many of the images have a feature, as far as that is known without decoding or reading them again."""
+    keys = contents.known_images(images, cache)
+    held = cache.has(space("images", made, device), list(set(keys)))
+    return sum(key in held for key in keys)
+
+
+class Cached:
+    """A model with a cache before it. made, device: see ``space``."""
+
+    def __init__(self, model: Model, cache: Cache, made: Mapping[str, JsonValue], device: str) -> None:
+        self.model, self.cache, self.made, self.device = model, cache, made, device
+        self.changed: list[Note] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "model":  # not set yet, while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.model, name)
+
+    @property
+    def id(self) -> str:
+        return self.model.id
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        return self.model.abilities
+
+    @property
+    def parameters(self) -> Mapping[str, int]:
+        return self.model.parameters
+
+    @property
+    def notes(self) -> Sequence[Note]:
+        return [*self.model.notes, *self.cache.notes, *self.changed]
+
+    def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Let the model itself be measured."""
+        return self.model.costs(work, progress=progress)
+
+    def encode_images(
+        self,
+        images: Sequence[ImageSource],
+        *,
+        output: ImageOutput = "projected",
+        normalize: bool = True,
+        progress: Progress = silent,
+    ) -> ImageFeatures:
+        """Return rows for the images that could be read, equal contents encoded once; DataError where none could."""
+        watch = _Watch(images, self.cache)
+        how: dict[str, Any] = {} if output == "projected" and normalize else {"output": output, "normalize": normalize}
+
+        def encode(positions: Positions, told: Progress) -> Iterator[tuple[Features, Positions, list[bytes | None]]]:
+            some = [images[i] for i in positions]
+            for rows, kept in _streams(self.model).stream_images(some, progress=told, **how):
+                yield rows, kept, watch.settled(positions[kept])
+
+        found = self._rows("images", how, watch.keys, encode, progress)
+        self.changed += watch.notes()
+        if not len(found.kept):
+            raise DataError(self.id, "no image could be read")
+        return found
+
+    def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
+        """Return a unit row per text. Equal texts share bits, so that their ties are exact."""
+        keys = contents.of_texts(texts)
+
+        def encode(positions: Positions, told: Progress) -> Iterator[tuple[Features, Positions, list[bytes | None]]]:
+            done = 0
+            for rows in _streams(self.model).stream_texts([texts[i] for i in positions], progress=told):
+                kept = np.arange(done, done := done + len(rows))
+                yield rows, kept, [keys[i] for i in positions[kept]]
+
+        return self._rows("texts", {}, keys, encode, progress).rows
+
+    def caption(
+        self,
+        images: Sequence[ImageSource],
+        options: Mapping[str, Any],
+        *,
+        prompts: str | Sequence[str] | None = None,
+        progress: Progress = silent,
+    ) -> Captions:
+        """Return a caption for each image that could be read. Batches that an interrupted run finished are read.
+
+        The features that the model makes on the way are cached, too; the captions of cached batches come without.
+        """
+        each = [prompts or ""] * len(images) if prompts is None or isinstance(prompts, str) else prompts
+        check_one_for_each("prompts", each, images)
+        watch, size = _Watch(images, self.cache), _images_per_batch(self.model, len(images))
+        batches = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
+        keys = [_batch_key([watch.keys[i] for i in some], [each[i] for i in some]) for some in batches]
+        name = space("captions", self.made, self.device, options)
+        held = self.cache.get(name, [key for key in keys if key is not None])
+        parts = [[_captions(held[key], some)] if key in held else [] for key, some in zip(keys, batches, strict=True)]
+        missing = [i for some, part in zip(batches, parts, strict=True) for i in some if not part]
+        stream: Iterator[Captions] = iter(())
+        if missing or not images:
+            stream = _streams(self.model).stream_captions(
+                [images[i] for i in missing],
+                options,
+                prompts=[each[i] for i in missing],
+                progress=behind(progress, len(images) - len(missing), len(images)),
+            )
+        with self._buffer("captions", name) as written, self._keeping_features(watch) as keep:
+            for part in stream:
+                made = part._replace(kept=np.array(missing, np.int64)[part.kept])
+                settled = keep(made)
+                if not settled:
+                    continue
+                number = int(made.kept[0]) // size
+                parts[number].append(made)
+                key = keys[number]
+                if key is not None and None not in settled and len(settled) == len(batches[number]):
+                    written.add({key: _stored(made)})
+        self.changed += watch.notes()
+        progress("captions", len(images), len(images))
+        return join_captions([part for of_batch in parts for part in of_batch])
+
+    def score_captions(
+        self,
+        images: Sequence[ImageSource],
+        texts: Sequence[Sequence[str]],
+        *,
+        prefixes: Sequence[str] | None = None,
+        progress: Progress = silent,
+    ) -> Likelihoods:
+        """Return what the model says. The features that it makes on the way are cached."""
+        watch, parts = _Watch(images, self.cache), []
+        with self._keeping_features(watch) as keep:
+            for part in _streams(self.model).stream_likelihoods(images, texts, prefixes=prefixes, progress=progress):
+                keep(part)
+                parts.append(part)
+        self.changed += watch.notes()
+        return join_likelihoods(parts, len(texts[0]) if len(texts) else 0)
+
+    def _rows(
+        self,
+        kind: Kind,
+        how: Mapping[str, Any],
+        keys: Sequence[bytes | None],
+        encode: Callable[[Positions, Progress], Iterator[tuple[Features, Positions, list[bytes | None]]]],
+        progress: Progress,
+    ) -> ImageFeatures:
+        """Return the rows of all inputs that could be read, distinct contents that the cache lacks from encode.
+
+        encode is given the inputs' positions and yields rows, which of the positions they are of, and under which keys
+        they may be cached.
+        """
+        first: dict[bytes, int] = {}  # what cannot be read may be there twice: each has a placeholder of its own
+        names = [key if key is not None else i.to_bytes(8, "big") for i, key in enumerate(keys)]
+        for i, key in enumerate(names):
+            first.setdefault(key, i)
+        distinct, origin = list(first), np.array(list(first.values()), np.int64)
+        name, table = space(kind, self.made, self.device, how), _Table(len(distinct))
+        for start in range(0, len(distinct), KEYS_PER_READ):
+            part = distinct[start : start + KEYS_PER_READ]
+            held = self.cache.get(name, part)
+            there = [i for i, key in enumerate(part) if key in held]
+            if there:
+                rows = np.frombuffer(b"".join(held[part[i]] for i in there), DTYPE).reshape(len(there), -1)
+                table.put(start + np.array(there), rows)
+        missing = np.flatnonzero(~table.there)
+        told = behind(progress, len(distinct) - len(missing), len(distinct))
+        with self._buffer(kind, name) as new:
+            for rows, kept, settled in encode(origin[missing], told) if len(missing) else ():
+                table.put(missing[kept], rows)
+                new.add_rows(settled, rows)
+        progress(kind, len(distinct), len(distinct))
+        place = {key: i for i, key in enumerate(distinct)}
+        return table.of(np.array([place[key] for key in names], np.int64))
+
+    @contextmanager
+    def _keeping_features(self, watch: _Watch) -> Iterator[Callable[[Captions | Likelihoods], list[bytes | None]]]:
+        """Give a function that caches a part's features and returns its images' keys (see _Watch.settled)."""
+        name = space("images", self.made, self.device)
+        held = self.cache.has(name, list({key for key in watch.keys if key is not None}))
+        with self._buffer("images", name) as new:
+
+            def keep(part: Captions | Likelihoods) -> list[bytes | None]:
+                settled = watch.settled(part.kept)
+                if part.features is not None:
+                    finite = np.asarray(np.isfinite(part.features).all(axis=1))
+                    keys = [key if finite[i] and key not in held else None for i, key in enumerate(settled)]
+                    new.add_rows(keys, part.features)
+                return settled
+
+            yield keep
+
+    def _buffer(self, kind: Kind, name: str) -> _Buffer:
+        return _Buffer(self.cache, name, f"{self.id} {kind}")
+
+
+class _Buffer:
+    """Values on their way to the cache: written every so often, and at the end of the context, however it comes."""
+
+    def __init__(self, cache: Cache, space: str, label: str) -> None:
+        self.cache, self.space, self.label = cache, space, label
+        self.values: dict[bytes, bytes] = {}
+        self.since = time.monotonic()
+
+    def add(self, values: Mapping[bytes, bytes]) -> None:
+        self.values |= values
+        if time.monotonic() - self.since > WRITE_EVERY_S:
+            self._write()
+
+    def add_rows(self, keys: Sequence[bytes | None], rows: Features) -> None:
+        """Add rows (k, d) under their keys, those without a key left out."""
+        wide = np.ascontiguousarray(rows, DTYPE)
+        self.add({key: row.tobytes() for key, row in zip(keys, wide, strict=True) if key is not None})
+
+    def _write(self) -> None:
+        self.cache.put(self.space, self.values, label=self.label)
+        self.values, self.since = {}, time.monotonic()
+
+    def __enter__(self) -> _Buffer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._write()
+
+
+class _Watch:
+    """Images and their contents, while a model reads them. keys (n,): their contents, None where not known."""
+
+    def __init__(self, images: Sequence[ImageSource], cache: Cache) -> None:
+        self.images = images
+        self.stamps, self.keys = contents.of_images(images, cache)
+        self.changed: list[ImageSource] = []
+
+    def settled(self, read: Positions) -> list[bytes | None]:
+        """Return the contents of the images at positions (k,), None for those that changed since they were taken."""
+        images, before = [self.images[i] for i in read], [self.keys[i] for i in read]
+        same = contents.unchanged(images, contents.Contents([self.stamps[i] for i in read], before))
+        self.changed += [image for image, kept in zip(images, same, strict=True) if not kept]
+        return [key if kept else None for key, kept in zip(before, same, strict=True)]
+
+    def notes(self) -> list[Note]:
+        if not self.changed:
+            return []
+        what = "images that changed while they were read, whose features are not cached"
+        return [Note("changed_images", f"{what}: {len(self.changed)}, the first is {self.changed[0]}")]
+
+
+class _Table:
+    """Rows (n, d) that arrive in parts. there (n,): which have."""
+
+    def __init__(self, n: int) -> None:
+        self.there = np.zeros(n, np.bool_)
+        self.values: Features = np.empty((0, 0), np.float32)
+
+    def put(self, positions: Positions, rows: Features) -> None:
+        if len(positions) and not self.values.size:
+            self.values = np.empty((len(self.there), rows.shape[1]), np.float32)
+        if len(positions):
+            self.values[positions] = rows
+            self.there[positions] = True
+
+    def of(self, wanted: Positions) -> ImageFeatures:
+        """Return the rows at wanted (m,), and which of the m these are."""
+        kept = np.flatnonzero(self.there[wanted])
+        return ImageFeatures(self.values[wanted[kept]] if len(kept) else self.values, kept)
+
+
+class _Whole:
+    """The streams of a model that has arrays only (a plugin's, not made of models.base): one part each."""
+
+    def __init__(self, model: Model) -> None:
+        self.model, self.id = model, model.id
+
+    def stream_images(self, images: Sequence[ImageSource], **options: Any) -> Iterator[ImageFeatures]:
+        yield self.model.encode_images(images, **options)
+
+    def stream_texts(self, texts: Sequence[str], **options: Any) -> Iterator[Features]:
+        yield self.model.encode_texts(texts, **options)
+
+    def stream_captions(
+        self, images: Sequence[ImageSource], options: Mapping[str, Any], **more: Any
+    ) -> Iterator[Captions]:
+        yield self.model.caption(images, options, **more)
+
+    def stream_likelihoods(
+        self, images: Sequence[ImageSource], texts: Sequence[Sequence[str]], **more: Any
+    ) -> Iterator[Likelihoods]:
+        yield self.model.score_captions(images, texts, **more)
+
+
+def _streams(model: Model) -> Streams:
+    return model if isinstance(model, Base) else _Whole(model)
+
+
+def _images_per_batch(model: Model, n: int) -> int:
+    """Return how many images are captioned together: all where the model does not say."""
+    return model.hardware.images_per_batch if isinstance(model, Base) else max(n, 1)
+
+
+def _batch_key(images: Sequence[bytes | None], prompts: Sequence[str]) -> bytes | None:
+    """Return the key of a batch's captions, None where one of its images cannot be read."""
+    known = [key for key in images if key is not None]
+    return key_of(*known, *prompts) if len(known) == len(images) else None
+
+
+def _stored(made: Captions) -> bytes:
+    return json.dumps([list(made.texts), list(made.scores), list(made.truncated)]).encode()
+
+
+def _captions(stored: bytes, images: Sequence[int]) -> Captions:
+    texts, scores, truncated = json.loads(stored)
+    return Captions(texts, scores, np.array(images, np.int64), truncated)

@@ -1,1 +1,0 @@
-"""The parts behind `cocabench.models.decode`: options, cached towers, beam search, sampling, likelihoods."""

@@ -1,0 +1,162 @@
+"""Images in batches: decoded and transformed in workers, a bad file reported by name or left out.
+
+Workers are no copies of the running process, of which a thread may hold any lock (it moves the progress bar). They are
+copies of a server that has imported what they need.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+from collections.abc import Callable, Iterator, Sequence
+from multiprocessing import forkserver, get_all_start_methods, get_context
+from multiprocessing.context import BaseContext
+from multiprocessing.reduction import ForkingPickler
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset
+
+from cocabench.core.errors import BadImageError, DataError
+from cocabench.core.types import IdentifiedSource, ImageSource
+
+SPARE_CORES = 4
+"""Of so many cores one is free while a model is loaded."""
+
+Transform = Callable[[Image.Image], Any]
+"""Makes a tensor (3, h, w) of an image, or whatever else the model's batches are lists of. Pickled to workers."""
+
+
+class Batch(NamedTuple):
+    """pixels (k, 3, h, w) and the positions (k,) of these images among those asked for; done: images seen so far.
+
+    pixels is a list of k where the transform makes no tensors.
+    """
+
+    pixels: torch.Tensor | list[Any]
+    positions: NDArray[np.int64]
+    done: int
+
+
+class _Images(Dataset[Any]):
+    """Images by their source, so that each source travels once, to the worker that reads it; or by their number.
+
+    Other people's data sets may lie in memory whole, in each of their sources: these are sent once to every worker.
+    """
+
+    def __init__(self, sources: Sequence[ImageSource], transform: Transform) -> None:
+        light = all(isinstance(source, IdentifiedSource) for source in sources)
+        self.keys: Sequence[ImageSource | int] = sources if light else range(len(sources))
+        self.sources, self.transform = () if light else sources, transform
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"keys": (), "sources": self.sources, "transform": self.transform}
+
+    def __getitem__(self, key: ImageSource | int) -> Any:
+        source = self.sources[key] if isinstance(key, int) else key
+        try:
+            return self.transform(_untold(source.open()))
+        except DataError as error:  # told, not raised: a worker's exception would lose its class on the way
+            return error
+
+
+def _untold(image: Image.Image) -> Image.Image:
+    """Return the same pixels without a palette's transparency, of which Pillow would warn and which RGB drops."""
+    if image.mode != "P" or not isinstance(image.info.get("transparency"), bytes):
+        return image
+    opaque = image.copy()
+    del opaque.info["transparency"]
+    return opaque
+
+
+def batches(
+    sources: Sequence[ImageSource],
+    transform: Transform,
+    *,
+    batch_size: int,
+    workers: int | None,
+    skip_bad: bool,
+    pin: bool = False,
+    preload: str = "",
+    host_start: bool = False,
+) -> Iterator[Batch]:
+    """Yield the images that can be read, in order. The first bad one raises BadImageError unless skip_bad.
+
+    pin: pixels in page-locked memory, where a thread puts them while a GPU computes the batch before.
+    preload: see ``worker_context``. host_start: see ``Hardware``.
+    """
+    images = _Images(sources, transform)
+    asked = default_workers(len(sources)) if workers is None else workers
+    n = asked if asked and _can_travel(images, sources) else 0
+    loader = DataLoader(
+        images,
+        batch_sampler=[list(images.keys[start : start + batch_size]) for start in range(0, len(sources), batch_size)],
+        num_workers=n,
+        collate_fn=_collated,
+        generator=torch.Generator(),  # a pass must not move the global random numbers, a training loop's for one
+        pin_memory=pin,
+        multiprocessing_context=(get_context() if host_start else worker_context(preload)) if n else None,
+    )
+    start = 0
+    for read in loader:
+        for error in read.errors:
+            if not (skip_bad and isinstance(error, BadImageError)):
+                raise error
+        if len(read.good):
+            yield Batch(read.pixels, start + np.array(read.good, np.int64), start + read.n)
+        start += read.n
+
+
+def _can_travel(images: _Images, sources: Sequence[ImageSource]) -> bool:
+    """Tell whether workers can be given the images: a plugin's may hold what cannot be pickled."""
+    try:
+        ForkingPickler.dumps((images, sources[:1]))
+    except (pickle.PicklingError, AttributeError, TypeError):
+        return False
+    return True
+
+
+class _Read(NamedTuple):
+    """pixels (k, 3, h, w) of the images that could be read, good their places among n, and what the others said."""
+
+    pixels: torch.Tensor | list[Any]
+    good: list[int]
+    errors: list[DataError]
+    n: int
+
+
+def _collated(items: list[Any]) -> _Read:
+    """Stack a batch, in the worker that read it."""
+    good = [i for i, item in enumerate(items) if not isinstance(item, DataError)]
+    errors = [item for item in items if isinstance(item, DataError)]
+    pixels = [items[i] for i in good]
+    tensors = bool(pixels) and all(isinstance(one, torch.Tensor) for one in pixels)
+    return _Read(torch.stack(pixels) if tensors else pixels, good, errors, len(items))
+
+
+def default_workers(n_images: int) -> int:
+    """Return 0 for few images (a worker's start costs more), else one process per two cores, 8 at most."""
+    return 0 if n_images < 512 else max(1, min(8, (os.cpu_count() or 1) // 2))
+
+
+def worker_context(preload: str = "") -> BaseContext:
+    """Return the context that starts workers from the server; the server is started with the first of them.
+
+    preload: the module that the transform comes from. Its imports may take seconds, in each worker anew unless the
+    server has made them.
+    """
+    if "forkserver" not in get_all_start_methods():
+        return get_context("spawn")
+    context = get_context("forkserver")
+    context.set_forkserver_preload([__name__, *({preload} - {"", "__main__"})])
+    return context
+
+
+def start_server(workers: int | None, preload: str) -> None:
+    """Start the server, which takes seconds, where there is a core to spare. workers: None where not known yet."""
+    if workers != 0 and (os.cpu_count() or 1) >= SPARE_CORES and "forkserver" in get_all_start_methods():
+        worker_context(preload)
+        forkserver.ensure_running()

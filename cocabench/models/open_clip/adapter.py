@@ -1,0 +1,74 @@
+"""The entry point ``open_clip`` of the group cocabench.models: model strings to Sources."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields, replace
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+from cocabench import demo
+from cocabench.core.types import Ability, Note
+from cocabench.models.hardware import Hardware
+from cocabench.models.open_clip.blueprint import Blueprint, blueprint
+from cocabench.models.open_clip.build import build_network, build_tokenizer, build_transform
+from cocabench.models.open_clip.model import CONTRASTIVE, GENERATIVE, OpenClip
+from cocabench.specs.spec import ModelSpec, WeightsKind
+
+
+@dataclass(frozen=True)
+class OpenClipSource(Blueprint):
+    """A Blueprint that can be loaded."""
+
+    packages: ClassVar[tuple[str, ...]] = ("open_clip_torch", "pillow", "torch", "torchvision")
+    """Pillow and torchvision make the pixels."""
+
+    features_version: ClassVar[int] = 1
+    """Raise it when a change here, in the base or in the decoding of images changes a feature."""
+
+    @property
+    def abilities(self) -> frozenset[Ability]:
+        return GENERATIVE if self.captions else CONTRASTIVE
+
+    def load(self, hardware: Hardware) -> OpenClip:
+        """Return the model on its device, ready to encode."""
+        net = build_network(self)
+        placed = net.to(hardware.device)
+        notes = self._notes(net)
+        model = OpenClip(self.id, placed, build_tokenizer(self), build_transform(net), hardware, notes=notes)
+        model.compiled = _compiled(self.id, net) if hardware.compile else None
+        return model
+
+    def _notes(self, net: Any) -> list[Note]:
+        found = [Note("random_weights", "random weights, not trained")] if self.seed is not None else []
+        if self.captions and getattr(net.text, "attn_mask", None) is None:
+            said = "its text tower is not causal: in training the caption loss saw the words that it was to predict"
+            found.append(Note("not_causal", said))
+        return found
+
+
+def _compiled(name: str, net: Any) -> Callable[[Tensor], Tensor]:
+    from cocabench.models.compiled import compiled  # torch's compiler takes a second to import
+
+    return compiled(net.encode_image, name)
+
+
+def sources(spec: ModelSpec, *, download: bool = True) -> list[OpenClipSource]:
+    """Return the Source of a spec, or those of the demo's CoCa and CLIP for ``demo``."""
+    demo_names = demo.PAIR if spec.kind is WeightsKind.DEMO and not spec.name else ()
+    specs = [replace(spec, text=f"demo/{name}", name=name) for name in demo_names] or [spec]
+    return [_source(_with_quick_gelu(blueprint(one, download=download), spec.quick_gelu)) for one in specs]
+
+
+def _source(drawn: Blueprint) -> OpenClipSource:
+    return OpenClipSource(**{field.name: getattr(drawn, field.name) for field in fields(drawn)})
+
+
+def _with_quick_gelu(drawn: Blueprint, quick_gelu: bool | None) -> Blueprint:
+    """Follow --quick-gelu, which is for checkpoint files; a published tag knows its own activation without it."""
+    if quick_gelu is None or drawn.config.get("quick_gelu", False) == quick_gelu:
+        return drawn
+    said = f"{drawn.id}: quick-GELU switched {'on' if quick_gelu else 'off'} by --quick-gelu"
+    config = {**drawn.config, "quick_gelu": quick_gelu}
+    return replace(drawn, config=config, notes=(*drawn.notes, Note("model", said)))

@@ -1,0 +1,241 @@
+"""What a model string stands for: an architecture, its preprocessing, and the file of its weights. Nothing is loaded.
+
+Every kind of string becomes one Blueprint, so that one builder makes every model.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from copy import deepcopy
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Final
+
+import open_clip
+from pydantic import JsonValue
+
+from cocabench import demo
+from cocabench.core.errors import ModelError, UnknownNameError, UsageError, unreadable
+from cocabench.core.signature import digest, digest_file
+from cocabench.core.types import Note
+from cocabench.models.open_clip import weights
+from cocabench.specs.spec import ModelSpec, WeightsKind
+
+Config = dict[str, Any]
+
+_TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model")
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """All that is needed to build a model.
+
+    id: the canonical model string. config: open_clip's model_cfg, file paths in it absolute. preprocess: open_clip's
+    PreprocessCfg fields. weights: a file, or None: random, or not fetched yet.
+    tokenizer: what open_clip.get_tokenizer takes, '' where it is made from config. notes: choices made for the user.
+    """
+
+    id: str
+    config: Config
+    preprocess: Config = field(default_factory=dict)
+    weights: Path | None = None
+    seed: int | None = None
+    tokenizer: str = ""
+    notes: tuple[Note, ...] = ()
+
+    @property
+    def captions(self) -> bool:
+        return "multimodal_cfg" in self.config
+
+    @property
+    def available(self) -> bool:
+        return self.weights is not None or self.seed is not None
+
+    def signature(self) -> dict[str, JsonValue]:
+        """Return the model part of a signature, without precision and versions; hashes the weights file."""
+        content = f"random@{self.seed}" if self.weights is None else digest_file(self.weights)
+        return {"id": self.id, "weights": content, **self.construction()}
+
+    def construction(self) -> dict[str, JsonValue]:
+        """Return the parts of the signature that say how the network is built, without its weights."""
+        return {
+            "architecture": digest(_without_paths(self.config)),
+            "quick_gelu": bool(self.config.get("quick_gelu", False)),
+            "preprocess": digest(self.preprocess),
+            "vocabulary": self._vocabulary(),
+        }
+
+    def _vocabulary(self) -> str:
+        """Return a hash of the tokenizer's files that the model brings, '' where it brings none."""
+        text = self.config["text_cfg"]
+        if file := text.get("tokenizer_kwargs", {}).get("bpe_path"):
+            return digest_file(Path(file))
+        folder = Path(text.get("hf_tokenizer_name") or "")
+        if not folder.is_absolute() or not folder.is_dir():
+            return ""
+        files = sorted(path for name in _TOKENIZER_FILES for path in folder.glob(name))
+        return digest({path.name: digest_file(path) for path in files}) if files else ""
+
+
+def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
+    """Return what one spec stands for."""
+    match spec.kind:
+        case WeightsKind.DEMO:
+            if spec.name not in demo.MODELS:
+                raise UnknownNameError("demo model", spec.name, demo.MODELS)
+            return _folder(f"demo/{spec.name}", demo.model_folder(spec.name))
+        case WeightsKind.FOLDER:
+            return _folder(spec.text, Path(spec.name).expanduser())
+        case WeightsKind.HUB:
+            return _hub(spec, download=download)
+        case WeightsKind.TAG:
+            return _tagged(spec, download=download)
+        case WeightsKind.FILE:
+            path = Path(spec.weights).expanduser()
+            if not path.is_file():
+                raise ModelError(f"--model {spec.text}", f"no file {path}", fix="check the path")
+            return replace(_architecture(spec), weights=path)
+        case WeightsKind.RANDOM:
+            plan = _architecture(spec)
+            note = Note("random_weights", f"{spec.text}: random weights, not trained")
+            return replace(plan, seed=int(spec.weights), notes=(*plan.notes, note))
+    raise AssertionError(f"{spec.kind} is another adapter's")
+
+
+def _architecture(spec: ModelSpec) -> Blueprint:
+    """An open_clip architecture by name, or a user's own from a JSON file."""
+    if spec.name.endswith(".json"):
+        path = Path(spec.name).expanduser()
+        config = _model_config(path)
+        return Blueprint(
+            spec.text, _absolute(config.get("model_cfg", config), path.parent), config.get("preprocess_cfg", {})
+        )
+    name = spec.name.replace("/", "-")
+    if name not in open_clip.list_models():
+        if Path(spec.name).expanduser().is_dir():
+            raise UsageError(
+                f"--model {spec.text}",
+                "a folder without open_clip_config.json",
+                wanted="a folder with config and weights",
+            )
+        fix = "see `cocabench list models`, or give a folder or a .json of your own"
+        raise UnknownNameError("model", spec.name, open_clip.list_models(), fix=fix)
+    return Blueprint(f"{name}{spec.text[len(spec.name) :]}", open_clip.get_model_config(name), tokenizer=name)
+
+
+def _tagged(spec: ModelSpec, *, download: bool) -> Blueprint:
+    """An architecture with a published tag. Its quick-GELU and preprocessing are the tag's: open_clip only warns."""
+    plan = _architecture(spec)
+    tags = open_clip.list_pretrained_tags_by_model(plan.tokenizer)
+    tag = spec.weights or _default_tag(plan.tokenizer, tags)
+    known = open_clip.get_pretrained_cfg(plan.tokenizer, tag)
+    if not known:
+        raise UnknownNameError(f"pretrained tag of {spec.name}", tag, tags, fix=f"tags: {', '.join(tags) or 'none'}")
+    notes = [] if spec.weights else [Note("model", f"{spec.name}: no tag given, using {tag}")]
+    config = plan.config
+    quick_gelu = bool(known.get("quick_gelu", config.get("quick_gelu", False)))
+    if bool(config.get("quick_gelu", False)) != quick_gelu:
+        config = {**config, "quick_gelu": quick_gelu}
+        said = f"{plan.tokenizer}:{tag} was trained with{'' if quick_gelu else 'out'} quick-GELU; built so"
+        notes.append(Note("model", said))
+    file = weights.fetch(f"{plan.tokenizer}:{tag}", known) if download else weights.cached(known)
+    preprocess = {k: v for k, v in known.items() if k in weights.PREPROCESS_KEYS}
+    return replace(
+        plan, id=f"{plan.tokenizer}:{tag}", config=config, preprocess=preprocess, weights=file, notes=tuple(notes)
+    )
+
+
+def _default_tag(name: str, tags: list[str]) -> str:
+    if tag := default_tag(name, tags):
+        return tag
+    got = "no published weights" if not tags else "no default among its tags"
+    fix = f"give {name}:FILE or {name}:random@0" if not tags else f"give {name}:TAG with one of {', '.join(tags)}"
+    raise UsageError(f"--model {name}", got, fix=fix)
+
+
+def _folder(name: str, folder: Path) -> Blueprint:
+    path = folder / "open_clip_config.json"
+    if not path.is_file():
+        raise ModelError(
+            f"--model {name}", f"no open_clip_config.json in {folder}", wanted="a folder with config and weights"
+        )
+    config = _model_config(path)
+    if "model_cfg" not in config:
+        raise ModelError(str(path), "no 'model_cfg' in it", wanted='{"model_cfg": …, "preprocess_cfg": …}')
+    model_config = _absolute(config["model_cfg"], folder)
+    if model_config["text_cfg"].get("hf_tokenizer_name"):
+        model_config["text_cfg"]["hf_tokenizer_name"] = str(folder.resolve())
+    return Blueprint(name, model_config, config.get("preprocess_cfg", {}), weights.in_folder(folder))
+
+
+def _hub(spec: ModelSpec, *, download: bool) -> Blueprint:
+    config, file = weights.from_hub(spec.name) if download else weights.cached_from_hub(spec.name)
+    if "model_cfg" not in config:
+        raise ModelError(
+            f"--model {spec.text}", "no 'model_cfg' in its config", wanted="a repository in open_clip's layout"
+        )
+    return Blueprint(spec.text, config["model_cfg"], config.get("preprocess_cfg", {}), file, tokenizer=spec.text)
+
+
+def _model_config(path: Path) -> Config:
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ModelError(str(path), unreadable(error)) from None
+    table = config.get("model_cfg", config) if isinstance(config, dict) else {}
+    if missing := [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in table]:
+        raise ModelError(str(path), f"no {', '.join(missing)} in it", wanted="an open_clip architecture")
+    return dict(config)
+
+
+_TEXT_PATHS = ("hf_model_name", "hf_tokenizer_name")
+
+
+def _absolute(config: Config, base: Path) -> Config:
+    """Return config with the files it names beside itself made absolute (BPE merges, a text tower's folder)."""
+    config = deepcopy(config)
+    text, tokenizer = config["text_cfg"], config["text_cfg"].get("tokenizer_kwargs", {})
+    for table, keys in ((text, _TEXT_PATHS), (tokenizer, ("bpe_path",))):
+        table.update(
+            {key: str((base / table[key]).resolve()) for key in keys if table.get(key) and (base / table[key]).exists()}
+        )
+    return config
+
+
+def _without_paths(config: Mapping[str, Any]) -> JsonValue:
+    """Return config with absolute paths cut to their last part: where files lie does not move a number."""
+    if isinstance(config, Mapping):
+        return {key: _without_paths(value) for key, value in config.items()}
+    return Path(config).name if isinstance(config, str) and config.startswith("/") else config
+
+
+DEFAULT_TAGS: Final = {
+    "coca_ViT-B-32": "laion2b_s13b_b90k",
+    "coca_ViT-L-14": "laion2b_s13b_b90k",
+    "ViT-B-32": "laion2b_s34b_b79k",
+    "ViT-B-32-256": "datacomp_s34b_b86k",
+    "ViT-B-32-quickgelu": "openai",
+    "ViT-B-16": "laion2b_s34b_b88k",
+    "ViT-B-16-quickgelu": "openai",
+    "ViT-L-14": "laion2b_s32b_b82k",
+    "ViT-L-14-quickgelu": "openai",
+    "ViT-L-14-336": "openai",
+    "ViT-H-14": "laion2b_s32b_b79k",
+    "ViT-g-14": "laion2b_s34b_b88k",
+    "ViT-bigG-14": "laion2b_s39b_b160k",
+    "RN50": "openai",
+    "RN101": "openai",
+    "RN50x4": "openai",
+    "RN50x16": "openai",
+    "RN50x64": "openai",
+    "convnext_base_w": "laion2b_s13b_b82k",
+    "convnext_large_d": "laion2b_s26b_b102k_augreg",
+    "xlm-roberta-base-ViT-B-32": "laion5b_s13b_b90k",
+    "xlm-roberta-large-ViT-H-14": "frozen_laion5b_s13b_b90k",
+}
+
+
+def default_tag(name: str, tags: Sequence[str]) -> str:
+    """Return the default among an architecture's published tags, '' where there is none."""
+    return DEFAULT_TAGS.get(name, tags[0] if len(tags) == 1 else "")

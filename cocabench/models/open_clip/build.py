@@ -1,0 +1,102 @@
+"""A Blueprint made into an open_clip network, its tokenizer and its image transform."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from typing import Any, Protocol, cast
+
+import open_clip
+import torch
+from open_clip.coca_model import CoCa
+from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
+from open_clip.transform import PreprocessCfg, image_transform_v2
+
+from cocabench.core.errors import ModelError
+from cocabench.core.temporary import temporary_folder
+from cocabench.models.loading import Transform
+from cocabench.models.open_clip.blueprint import Blueprint, Config
+from cocabench.models.open_clip.weights import ALONE, load_into, quiet
+
+
+class Tokenizer(Protocol):
+    """open_clip's tokenizers: texts -> (n, context_length) int64."""
+
+    context_length: int
+
+    def __call__(self, texts: list[str]) -> torch.Tensor: ...
+
+
+def build_network(plan: Blueprint) -> Any:
+    """Return the network in eval mode, on the CPU, float32, with its weights or with reproducible random ones."""
+    with ALONE, torch.random.fork_rng(devices=[]):
+        torch.manual_seed(plan.seed or 0)
+        net = _architecture(plan)
+        if plan.weights is None:
+            _initialise_the_rest(net)
+    if plan.weights is not None:
+        load_into(net, plan.weights)
+    return net.eval()
+
+
+def meta_network(plan: Blueprint) -> Any:
+    """Return the network on torch's meta device: shapes without memory, for what its config alone tells."""
+    with torch.device("meta"):
+        return _architecture(plan, device="meta")
+
+
+def _architecture(plan: Blueprint, *, device: str = "cpu") -> Any:
+    """Let open_clip build from a folder's config: its one way in that takes any architecture without registering it."""
+    with temporary_folder("cocabench-model-") as folder, quiet(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        config = {"model_cfg": plan.config, "preprocess_cfg": plan.preprocess}
+        (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
+        try:
+            net = open_clip.create_model(
+                f"local-dir:{folder}", device=device, load_weights=False, pretrained_text=False
+            )
+        except (OSError, RuntimeError, ValueError, TypeError, AssertionError, KeyError, AttributeError) as error:
+            reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+            fix = "check its config; a Hugging Face text tower needs its config from the hub or in the model's folder"
+            raise ModelError(f"--model {plan.id}", f"open_clip cannot build it ({reason[:200]})", fix=fix) from error
+    return net
+
+
+def _initialise_the_rest(net: torch.nn.Module) -> None:
+    """Fill the one parameter that open_clip leaves uninitialised: CoCa's output projection (3.3.0, ``torch.empty``)."""
+    if isinstance(net, CoCa) and net.text_decoder.text_projection is not None:
+        torch.nn.init.normal_(net.text_decoder.text_projection, std=net.text_decoder.text_projection.shape[0] ** -0.5)
+
+
+def build_tokenizer(plan: Blueprint) -> Tokenizer:
+    """Return the tokenizer with the context length of the text tower (76 for CoCa, which appends a CLS token)."""
+    try:
+        with quiet():
+            made = open_clip.get_tokenizer(plan.tokenizer) if plan.tokenizer else _own_tokenizer(plan.config)
+    except (OSError, RuntimeError, ValueError) as error:
+        fix = "it must be on the hub, or in the model's folder"
+        raise ModelError(f"--model {plan.id}", f"no tokenizer ({str(error).splitlines()[0][:160]})", fix=fix) from error
+    return cast(Tokenizer, made)
+
+
+def _own_tokenizer(config: Config) -> Any:
+    text: dict[str, Any] = config["text_cfg"]
+    length, options = text.get("context_length", DEFAULT_CONTEXT_LENGTH), text.get("tokenizer_kwargs", {})
+    if name := text.get("hf_tokenizer_name"):
+        return HFTokenizer(name, context_length=length, tokenizer_mode=text.get("tokenizer_mode"), **options)
+    return SimpleTokenizer(context_length=length, **options)
+
+
+def build_transform(net: Any) -> Transform:
+    """Return open_clip's own evaluation transform for the network's preprocessing."""
+    return cast(Transform, image_transform_v2(PreprocessCfg(**net.visual.preprocess_cfg), is_train=False))
+
+
+def tower_parameters(net: torch.nn.Module) -> dict[str, int]:
+    """Return the number of parameters per tower, as in table 3 of the CoCa blog: image, text, and a CoCa's decoder."""
+    parts = {"image_encoder": "visual.", "text_decoder": "text_decoder."}
+    counts = dict.fromkeys(("image_encoder", "text_encoder", "text_decoder"), 0)
+    for name, parameter in net.named_parameters():
+        tower = next((tower for tower, prefix in parts.items() if name.startswith(prefix)), "text_encoder")
+        counts[tower] += 0 if name in ("logit_scale", "logit_bias") else parameter.numel()
+    return {tower: n for tower, n in counts.items() if n}

@@ -1,0 +1,233 @@
+"""Next-token logits for growing captions: cached where the text tower is causal, recomputed where it is not.
+
+On CUDA, where launching kernels costs more than the kernels, cached steps can be captured once per shape and replayed.
+
+Shapes: b images, n captions per image, p tokens of a prefix, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, Protocol, get_args
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from cocabench.models.open_clip.decoding.towers import Cache, ImageDecoder, TextTower, additive, causal, is_causal
+
+
+class CachedSteps:
+    """Feeds only the newest tokens. All captions of an image share one pool of keys and values.
+
+    A caption sees the entries of its own ancestors: `lineage` (b, n, capacity) marks them, so a reordering of beams
+    moves this mask and no keys. `text_lineage` also leaves out keys that the text tower hides (see `hidden_keys`).
+    Whenever the pool is full, a sweep drops the entries that no caption descends from any more, and makes room for
+    `room` steps; between sweeps all shapes stay, and all state is in tensors that are written in place.
+    """
+
+    def __init__(self, model: Any, image_embs: Tensor, *, room: int) -> None:
+        self.images, self._room, self._left = len(image_embs), room, 0
+        self._decoder = ImageDecoder(model.text_decoder, image_embs)
+        self._text = TextTower(model.text)
+
+    def start(self, prefix: Tensor) -> Tensor:
+        positions = torch.arange(prefix.shape[1], device=prefix.device)
+        seen = causal(len(positions), prefix.device).expand(len(prefix), -1, -1)
+        shown = self._text.visible(prefix)
+        self._text_cache, self._cache = (Cache(tower.layers, positions) for tower in (self._text, self._decoder))
+        hidden = self._run(prefix, positions, seen, shown)
+        self._lineage, self._text_lineage = seen[:, -1:], shown[:, -1:]
+        self._last, self._position = prefix[:, -1:], positions[-1:] + 1
+        return self._decoder.logits(hidden[:, -1:])
+
+    def extend(self, tokens: Tensor, parents: Tensor) -> Tensor:
+        self.make_room(tokens.shape[1])
+        return self.step(tokens, parents)
+
+    def make_room(self, captions: int) -> bool:
+        """Prepare for one step with this many captions per image; tell whether shapes and buffers are new."""
+        full = self._left == 0
+        if full:
+            self._sweep(captions)
+        self._left -= 1
+        return full
+
+    def step(self, tokens: Tensor, parents: Tensor) -> Tensor:
+        """See `Steps.extend`. Runs on tensors alone, in place, so that it can be captured."""
+        hidden = self._text.hidden_keys(tokens, self._last.gather(1, parents))
+        itself = torch.eye(tokens.shape[1], dtype=torch.bool, device=tokens.device).expand(len(tokens), -1, -1)
+        for lineage, entries in ((self._lineage, itself), (self._text_lineage, itself & ~hidden[:, None])):
+            lineage.copy_(of_parents(lineage, parents))
+            lineage.index_copy_(2, self._cache.slots, entries)
+        self._last.copy_(tokens)
+        logits = self._decoder.logits(self._run(tokens, self._position, self._lineage, self._text_lineage))
+        self._position += 1
+        self._cache.slots += tokens.shape[1]
+        return logits
+
+    def keep(self, images: Tensor) -> None:
+        self.images = len(images)
+        self._decoder.keep(images)
+        if hasattr(self, "_lineage"):
+            entries = torch.arange(self._lineage.shape[2], device=images.device).expand(len(images), -1)
+            self._select(images, entries, 0)
+            self._last = self._last[images]
+
+    def _sweep(self, captions: int) -> None:
+        """Keep the entries that some caption still sees; where an image has fewer than others, some dead ones too."""
+        alive = self._lineage.any(dim=1)
+        order = alive.sort(dim=1, descending=True, stable=True).indices[:, : int(alive.sum(1).max())]
+        self._lineage = self._lineage.expand(-1, captions, -1)
+        self._text_lineage = self._text_lineage.expand(-1, captions, -1)
+        self._last = self._last.expand(-1, captions).clone()
+        self._select(torch.arange(len(order), device=order.device), order, self._room * captions)
+        slots = torch.arange(captions, device=order.device) + order.shape[1]
+        self._text_cache.slots = self._cache.slots = slots
+        self._left = self._room
+
+    def _select(self, images: Tensor, entries: Tensor, room: int) -> None:
+        for cache in (self._text_cache, self._cache):
+            cache.select(images, entries, room)
+        index = entries[:, None].expand(-1, self._lineage.shape[1], -1)
+        self._lineage = pad(self._lineage[images].gather(2, index), (0, room))
+        self._text_lineage = pad(self._text_lineage[images].gather(2, index), (0, room))
+
+    def _run(self, tokens: Tensor, positions: Tensor, seen: Tensor, shown: Tensor) -> Tensor:
+        x = self._text(tokens, positions, additive(shown, self._text.dtype), self._text_cache)
+        return self._decoder(x, additive(seen, x.dtype), self._cache)
+
+
+def of_parents(lineage: Tensor, parents: Tensor) -> Tensor:
+    """Give each caption (b, n) the row of its parent: (b, m, k) -> (b, n, k)."""
+    return lineage.gather(1, parents[:, :, None].expand(-1, -1, lineage.shape[2]))
+
+
+Step = Callable[[], Tensor]
+"""Reads and writes tensors that stay where they are, and returns logits, which may be overwritten by the next call."""
+
+LEAVE = 1 / 2  # finished images leave once they are this part of the batch: every new shape is captured anew
+
+
+class ReplayedSteps:
+    """The steps of a CachedSteps, replayed; shapes stay between its sweeps and until half of the images are finished.
+
+    capture: turns a Step that has run before into one that does the same. It must not run what it captures.
+    """
+
+    def __init__(self, steps: CachedSteps, capture: Callable[[Step], Step]) -> None:
+        self._steps, self._capture = steps, capture
+        self._rows: Tensor | None = None  # where the images still asked for are among the images of the steps
+        self._tokens = self._parents = torch.empty(0, 0)
+
+    def start(self, prefix: Tensor) -> Tensor:
+        self._rows = torch.arange(len(prefix), device=prefix.device)
+        return self._steps.start(prefix)
+
+    def extend(self, tokens: Tensor, parents: Tensor) -> Tensor:
+        assert self._rows is not None  # start comes first
+        if self._steps.make_room(tokens.shape[1]) or len(self._tokens) != self._steps.images:
+            self._renew(tokens)
+        self._tokens[self._rows], self._parents[self._rows] = tokens, parents
+        logits = self._next()
+        return logits if len(self._rows) == len(logits) else logits[self._rows]
+
+    def keep(self, images: Tensor) -> None:
+        if self._rows is None:
+            return self._steps.keep(images)
+        self._rows = self._rows[images]
+        if len(self._rows) <= (1 - LEAVE) * self._steps.images:
+            self._steps.keep(self._rows)
+            self._rows = torch.arange(len(images), device=images.device)
+        return None
+
+    def _renew(self, like: Tensor) -> None:
+        """Start over for new shapes: the next step runs as it is, the one after it is captured."""
+        self._tokens, self._parents = (like.new_zeros(self._steps.images, like.shape[1]) for _ in range(2))
+        self._runs, self._replay = 0, self._step
+
+    def _step(self) -> Tensor:
+        return self._steps.step(self._tokens, self._parents)
+
+    def _next(self) -> Tensor:
+        if self._runs == 1:
+            self._replay = self._capture(self._step)
+        self._runs += 1
+        return self._replay()
+
+
+def capture_cuda_graph(step: Step) -> Step:
+    """Return the step as a CUDA graph. It must have run once, so that libraries have made their workspaces."""
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        logits = step()
+
+    def replay() -> Tensor:
+        graph.replay()
+        return logits
+
+    return replay
+
+
+class Steps(Protocol):
+    """What beam search and sampling ask of a model."""
+
+    def start(self, prefix: Tensor) -> Tensor:
+        """Begin one caption per image with these tokens (b, p); return the next token's logits (b, 1, V)."""
+
+    def extend(self, tokens: Tensor, parents: Tensor) -> Tensor:
+        """Continue with n captions: caption i is caption parents[:, i] plus tokens[:, i]; both (b, n) -> (b, n, V)."""
+
+    def keep(self, images: Tensor) -> None:
+        """Keep only these images, in this order; the others are finished."""
+
+
+Stepping = Literal["cached", "cuda_graphs", "recomputed"]
+
+SWEEP = 8  # steps between two sweeps of the cache
+
+
+def prepare(model: Any, image_embs: Tensor, *, window: int, stepping: Stepping) -> Steps:
+    """Return the stepper of encoded images (b, tokens, width).
+
+    window: the model is shown at most this many last tokens of a caption; only if recomputed may one outgrow it.
+    """
+    if stepping not in get_args(Stepping):
+        raise ValueError(f"stepping: got {stepping!r}, wanted one of {', '.join(get_args(Stepping))}")
+    if stepping == "recomputed" or not is_causal(model.text):
+        return PrefixSteps(model, image_embs, window)
+    if stepping == "cuda_graphs":
+        return ReplayedSteps(CachedSteps(model, image_embs, room=window), capture_cuda_graph)
+    return CachedSteps(model, image_embs, room=SWEEP)
+
+
+class PrefixSteps:
+    """Feeds every caption whole at each step: right for any text tower; only the image's keys and values are kept."""
+
+    def __init__(self, model: Any, image_embs: Tensor, window: int) -> None:
+        self._model = model
+        self._decoder = ImageDecoder(model.text_decoder, image_embs)
+        self._window = window
+
+    def start(self, prefix: Tensor) -> Tensor:
+        self._captions = prefix[:, None]
+        return self._logits()
+
+    def extend(self, tokens: Tensor, parents: Tensor) -> Tensor:
+        self._captions = torch.cat([of_parents(self._captions, parents), tokens[:, :, None]], dim=2)
+        return self._logits()
+
+    def keep(self, images: Tensor) -> None:
+        self._decoder.keep(images)
+        if hasattr(self, "_captions"):
+            self._captions = self._captions[images]
+
+    def _logits(self) -> Tensor:
+        return prefix_logits(self._model, self._decoder, self._captions[:, :, -self._window :])
+
+
+def prefix_logits(model: Any, decoder: ImageDecoder, captions: Tensor) -> Tensor:
+    """Run both towers over whole captions (b, n, p) and return the next token's logits (b, n, V)."""
+    _, x = model.text(captions.flatten(0, 1))
+    hidden = decoder(x, additive(causal(x.shape[1], x.device), x.dtype), None)
+    return decoder.logits(hidden[:, -1].unflatten(0, captions.shape[:2]))

@@ -1,0 +1,251 @@
+"""The two towers a caption passes through, rebuilt on cached blocks: text tower, then image-conditioned decoder.
+
+open_clip's residual attention blocks are taken apart for it, so that keys and values can be kept between steps.
+
+Shapes: b images, r rows (a multiple of b, an image's rows next to each other), n positions, h heads, e = width / h,
+k keys, V vocabulary. Of a cache: n new entries per row, c capacity, m kept entries.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import torch
+from open_clip.transformer import ResidualAttentionBlock, TextTransformer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Linear = Callable[[Tensor], Tensor]
+
+Write = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+"""Keeps new keys and values (r, n, width) and returns all there are (r, k, width)."""
+
+
+def linear(weight: Tensor, bias: Tensor | None) -> Linear:
+    """Return x -> x @ weight.T + bias.
+
+    In fp32 on CPU oneDNN computes it: for 3 to 100 rows it is 1.5 to 2 times faster than the BLAS behind `F.linear`.
+    It is given the weights as they lie. A packed copy, as torch's inductor makes it, would save a further third of a
+    step's linear layers, but packing costs as much as it saves in 30 steps, and half of the model's memory again.
+    Under autocast the weights are cast here, once, and not at each step.
+    """
+    device = weight.device.type
+    if torch.is_autocast_enabled(device):
+        weight = weight.to(torch.get_autocast_dtype(device))
+    if not _by_onednn(weight):
+        return lambda x: F.linear(x, weight, bias)
+    run, plain = torch.ops.mkldnn._linear_pointwise, weight.detach()
+    return lambda x: run(x, plain, bias, "none", [], "")
+
+
+def _by_onednn(weight: Tensor) -> bool:
+    plain = weight.device.type == "cpu" and weight.dtype == torch.float32
+    return plain and torch.backends.mkldnn.is_available() and bool(torch.backends.mkldnn.enabled)
+
+
+def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
+    """Return softmax(q k' / sqrt(e) + mask) v. q: (r, h, n, e); k, v: (r, h, k, e); mask: (r or 1, 1, n, k)."""
+    if q.device.type == "cpu" and q.dtype != torch.float32:
+        # torch's half-precision flash kernel for CPU is very slow on short sequences.
+        scores: Tensor = (q * q.shape[-1] ** -0.5) @ k.transpose(-1, -2)
+        scores = scores if mask is None else scores + mask
+        return torch.matmul(scores.softmax(-1), v)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
+
+
+class Block:
+    """What self- and cross-attention blocks share: the query side, the output projection and the MLP."""
+
+    def __init__(self, block: Any) -> None:
+        self._block = block
+        self._heads = int(block.attn.num_heads)
+        self._out = linear(block.attn.out_proj.weight, block.attn.out_proj.bias)
+        self._up = linear(block.mlp.c_fc.weight, block.mlp.c_fc.bias)
+        self._down = linear(block.mlp.c_proj.weight, block.mlp.c_proj.bias)
+
+    def _split(self, x: Tensor) -> Tensor:
+        """(r, n, width) -> (r, h, n, e)."""
+        return x.view(*x.shape[:2], self._heads, -1).transpose(1, 2)
+
+    def _finish(self, x: Tensor, attended: Tensor) -> Tensor:
+        """Add attention (r, h, n, e) and MLP to the residual stream x: (r, n, width)."""
+        block = self._block
+        x = x + block.ls_1(self._out(attended.transpose(1, 2).flatten(2)))
+        mlp: Tensor = block.ls_2(self._down(block.mlp.gelu(self._up(block.ln_2(x)))))
+        return x + mlp
+
+
+class SelfBlock(Block):
+    """A causal self-attention block."""
+
+    def __init__(self, block: Any) -> None:
+        super().__init__(block)
+        self._qkv = linear(block.attn.in_proj_weight, block.attn.in_proj_bias)
+
+    def __call__(self, x: Tensor, mask: Tensor | None, write: Write | None) -> Tensor:
+        """x: (r, n, width); mask: (r or 1, 1, n, k) additive; write: see `Write`. None: all is seen, nothing kept."""
+        q, k, v = self._qkv(self._block.ln_1(x)).chunk(3, dim=-1)
+        if write is not None:
+            k, v = write(k, v)
+        return self._finish(x, attention(self._split(q), self._split(k), self._split(v), mask))
+
+
+class CrossBlock(Block):
+    """A block that attends to the image; its keys and values are computed once."""
+
+    def __init__(self, block: Any, image_embs: Tensor) -> None:
+        super().__init__(block)
+        attn = block.attn
+        width, weight, bias = attn.embed_dim, attn.in_proj_weight, attn.in_proj_bias
+        self._q = linear(weight[:width], bias[:width])
+        k, v = linear(weight[width:], bias[width:])(block.ln_1_kv(image_embs)).chunk(2, dim=-1)
+        self._kv = torch.stack([self._split(k), self._split(v)])
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """x: (r, n, width), the r / b rows of an image next to each other."""
+        images = self._kv.shape[1]
+        q = self._split(self._q(self._block.ln_1(x)).reshape(images, -1, x.shape[-1]))
+        attended = attention(q, self._kv[0], self._kv[1], None)
+        if len(x) != images:
+            attended = attended.transpose(1, 2).reshape(len(x), -1, *attended.shape[1::2]).transpose(1, 2)
+        return self._finish(x, attended)
+
+    def keep(self, images: Tensor) -> None:
+        """Keep only these images, in this order."""
+        self._kv = self._kv[:, images]
+
+
+class Cache:
+    """The keys and values of every layer of a tower: a pool of entries per row, written in place.
+
+    Shapes change in `select` only, so that the steps between two of them can be captured and replayed.
+    slots: (n,) where the next n entries go; whoever writes moves it on.
+    """
+
+    def __init__(self, layers: int, slots: Tensor) -> None:
+        self.slots = slots
+        self._pools: list[Tensor | None] = [None] * layers
+
+    def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Put entries k, v (r, n, width) into the slots; return the layer's pool: (r, c, width) each.
+
+        What is written first is all that the pool has room for, until `select` makes more.
+        """
+        pool = self._pools[layer]
+        if pool is None:
+            self._pools[layer] = pool = torch.stack([k, v])
+        else:
+            pool[0].index_copy_(1, self.slots, k)
+            pool[1].index_copy_(1, self.slots, v)
+        return pool[0], pool[1]
+
+    def select(self, rows: Tensor, entries: Tensor, room: int) -> None:
+        """Keep these rows (s,) and of each these entries (s, m), in this order; make room for more to come."""
+        for layer, pool in enumerate(self._pools):
+            if pool is not None:
+                self._pools[layer] = _selected(pool, rows, entries, room)
+
+
+def _selected(pool: Tensor, rows: Tensor, entries: Tensor, room: int) -> Tensor:
+    _, _, capacity, width = pool.shape
+    kept = (rows[:, None] * capacity + entries).flatten()
+    # Zeros, since what is masked still enters attention with weight 0, and 0 * NaN is NaN.
+    found = pool.new_zeros(2, len(rows), entries.shape[1] + room, width)
+    for new, old in zip(found, pool, strict=True):
+        new[:, : entries.shape[1]] = old.flatten(0, 1)[kept].unflatten(0, entries.shape)
+    return found
+
+
+def is_causal(text: nn.Module) -> bool:
+    """Tell whether this text tower can be cached: open_clip's own, causal, with standard attention blocks."""
+    if not isinstance(text, TextTransformer) or text.attn_mask is None:
+        return False
+    return all(
+        type(block) is ResidualAttentionBlock and type(block.attn) is nn.MultiheadAttention
+        for block in text.transformer.resblocks
+    )
+
+
+def context_limit(model: Any) -> int:
+    """Return how many tokens fit into both towers."""
+    return min(int(model.text.context_length), int(model.text_decoder.context_length))
+
+
+def additive(visible: Tensor, dtype: torch.dtype) -> Tensor:
+    """Return 0 where visible (r, n, k) and -inf elsewhere, with a head dimension: (r, 1, n, k)."""
+    return torch.zeros_like(visible, dtype=dtype).masked_fill_(~visible, float("-inf")).unsqueeze(1)
+
+
+def causal(length: int, device: torch.device) -> Tensor:
+    """Return the visibility of a plain causal tower: (1, n, n), True where query i sees key j <= i."""
+    return torch.ones(1, length, length, dtype=torch.bool, device=device).tril()
+
+
+def _writer(cache: Cache | None, layer: int) -> Write | None:
+    return partial(cache.write, layer) if cache is not None else None
+
+
+class TextTower:
+    """open_clip's causal text tower without its CLS token, which comes last and so touches no other position."""
+
+    def __init__(self, text: Any) -> None:
+        self._text = text
+        self._blocks = [SelfBlock(block) for block in text.transformer.resblocks]
+        self.layers = len(self._blocks)
+        self.dtype: torch.dtype = text.transformer.get_cast_dtype()
+
+    def hidden_keys(self, tokens: Tensor, previous: Tensor) -> Tensor:
+        """Tell which tokens are hidden as keys from all queries, themselves included; previous: the tokens before.
+
+        A tower with a CLS token builds its padding mask shifted by one (`correct_cls_mask=False`), so that the key
+        *after* a pad is hidden; since the causal mask is on top of it, this matters where a pad is not last.
+        """
+        if self._text.cls_emb is None:
+            return torch.zeros_like(tokens, dtype=torch.bool)
+        shown = tokens if self._text.correct_cls_mask else previous
+        return shown.eq(int(self._text.pad_id))
+
+    def visible(self, tokens: Tensor) -> Tensor:
+        """Return (r, n, n): which key j each query i of whole texts (r, n) sees."""
+        previous = torch.cat([torch.full_like(tokens[:, :1], -1), tokens[:, :-1]], dim=1)
+        return causal(tokens.shape[1], tokens.device) & ~self.hidden_keys(tokens, previous)[:, None]
+
+    def __call__(self, tokens: Tensor, position: Tensor, mask: Tensor, cache: Cache | None) -> Tensor:
+        """tokens: (r, n) at these positions: (n,) or (1,); returns token embeddings (r, n, width) for the decoder."""
+        text = self._text
+        x: Tensor = text.token_embedding(tokens).to(self.dtype) + text.positional_embedding[position].to(self.dtype)
+        for layer, block in enumerate(self._blocks):
+            x = block(x, mask, _writer(cache, layer))
+        if text.cls_emb is None:
+            x = text.ln_final(x)
+        return x
+
+
+class ImageDecoder:
+    """open_clip's multimodal decoder for a fixed batch of images, whose keys and values are computed once."""
+
+    def __init__(self, text_decoder: Any, image_embs: Tensor) -> None:
+        self._decoder = text_decoder
+        self._project = linear(text_decoder.text_projection.t(), None)
+        self._blocks = [
+            (SelfBlock(block), CrossBlock(cross, image_embs))
+            for block, cross in zip(text_decoder.resblocks, text_decoder.cross_attn, strict=True)
+        ]
+        self.layers = len(self._blocks)
+
+    def __call__(self, x: Tensor, mask: Tensor, cache: Cache | None) -> Tensor:
+        """x: (r, n, width) token embeddings; returns hidden states (r, n, width)."""
+        for layer, (attend, look) in enumerate(self._blocks):
+            x = look(attend(x, mask, _writer(cache, layer)))
+        return x
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """(..., width) -> (..., V)."""
+        return self._project(self._decoder.ln_final(hidden))
+
+    def keep(self, images: Tensor) -> None:
+        """Keep only these images, in this order."""
+        for _, look in self._blocks:
+            look.keep(images)

@@ -1,0 +1,164 @@
+"""open_clip checkpoints as Models: features of images and texts, and of a CoCa captions and their likelihoods."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import VisionTransformer
+from torch import Tensor
+
+from cocabench.core.types import Ability, Note, Progress, Workload, silent
+from cocabench.models import profiling
+from cocabench.models.base import CaptionBatch, Continuation, LogprobBatch, Model, ScoreCaptions, WriteCaptions, unit
+from cocabench.models.hardware import Hardware
+from cocabench.models.loading import Transform
+from cocabench.models.open_clip.build import Tokenizer, tower_parameters
+from cocabench.models.open_clip.captions import (
+    caption_texts,
+    continuation_tokens,
+    decode_options,
+    prompt_tokens,
+    special_ids,
+    truncated,
+)
+from cocabench.models.open_clip.decoding.generate import encoded_logprob, evaluating, generate_encoded
+from cocabench.models.open_clip.onednn import Layers
+from cocabench.models.open_clip.text import encode_tokens
+
+CAPTIONS_PER_PASS = 512
+"""Captions whose likelihoods are computed at once: their activations, not the weights, fill the memory."""
+
+CONTRASTIVE: frozenset[Ability] = frozenset({"encode", "profile"})
+GENERATIVE: frozenset[Ability] = CONTRASTIVE | {"caption", "score_captions"}
+
+
+def abilities_of(net: Any) -> frozenset[Ability]:
+    """Return what a network can do: a CoCa has a decoder."""
+    return GENERATIVE if hasattr(net, "text_decoder") else CONTRASTIVE
+
+
+class OpenClip(Model):
+    """A CLIP or CoCa of open_clip on its device. compiled: images to features, under --compile.
+
+    The network may be in training: its modules are put into evaluation mode for each batch, and back.
+    """
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002
+        net: Any,
+        tokenizer: Tokenizer,
+        transform: Transform,
+        hardware: Hardware,
+        *,
+        notes: Sequence[Note] = (),
+    ) -> None:
+        super().__init__(id, transform, hardware, parameters=tower_parameters(net), notes=notes)
+        self.net, self.tokenizer = net, tokenizer
+        self.abilities = abilities_of(net)
+        self.compiled: Callable[[Tensor], Tensor] | None = None
+        plain = hardware.device.type == "cpu" and hardware.precision == "fp32"
+        self._layers: Callable[[], AbstractContextManager[None]] = nullcontext
+        if plain and not hardware.compile:  # torch.compile cannot take oneDNN's layers
+            self._layers = Layers(net)
+        self._dtype = next(p.dtype for p in net.parameters() if p.is_floating_point())
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Compute in evaluation mode, by oneDNN's layers on a CPU in fp32."""
+        with ExitStack() as stack:
+            stack.enter_context(evaluating(self.net))
+            stack.enter_context(self._layers())
+            yield
+
+    def encode_image_batch(self, pixels: Tensor) -> Tensor:
+        """Return what the network's encode_image gives; a CoCa's is normalised."""
+        return (self.compiled or self.net.encode_image)(self._cast(pixels))
+
+    def unnormalized_image_batch(self, pixels: Tensor) -> Tensor:
+        """Return the projected features as they leave the image tower."""
+        return torch.as_tensor(self.net.encode_image(self._cast(pixels), normalize=False))
+
+    def pooled_image_batch(self, pixels: Tensor) -> Tensor:
+        """Return what stands before the projection: a CoCa's pooler after its ln_post. Not every tower has such."""
+        pool = _pooling(self.net.visual)
+        return super().pooled_image_batch(pixels) if pool is None else pool(self._cast(pixels))
+
+    def encode_text_block(self, texts: list[str], progress: Progress) -> Tensor:
+        """Encode over the texts' common beginnings."""
+
+        def run(encode: Callable[[Tensor], Tensor], token_ids: Tensor) -> Tensor:
+            return torch.cat(self.run_batch("texts", lambda some: unit(encode(some)), token_ids))
+
+        return encode_tokens(self.net, self.tokenizer(texts), run=run, progress=progress)
+
+    def captioner(self, options: Mapping[str, Any], prompts: Sequence[str]) -> WriteCaptions:
+        """Check the options and prompts. Images whose prompts have equally many tokens are captioned together."""
+        if "caption" not in self.abilities:
+            return super().captioner(options, prompts)
+        ids, chosen = special_ids(self.tokenizer, self.net), decode_options(options, self.net)
+        starts = [prompt_tokens(self.tokenizer, prompt, ids, chosen) for prompt in prompts]
+        lengths = torch.tensor([start.shape[1] for start in starts])
+
+        def write(pixels: Tensor, numbers: Tensor) -> CaptionBatch:
+            pooled, embs = self.net.visual(self._cast(pixels))
+            found: dict[int, tuple[str, float, bool]] = {}
+            for length in lengths[numbers].unique().tolist():
+                rows = (lengths[numbers] == length).nonzero()[:, 0]
+                some = embs if len(rows) == len(embs) else embs[rows.to(embs.device)]
+                text = torch.cat([starts[number] for number in numbers[rows].tolist()])
+                tokens, scores = generate_encoded(self.net, some, options=chosen, text=text, **ids._asdict())
+                texts, cut = caption_texts(self.tokenizer, tokens, ids), truncated(tokens, ids, chosen)
+                found |= zip(rows.tolist(), zip(texts, scores.tolist(), cut, strict=True), strict=True)
+            all_texts, all_scores, all_cut = zip(*(found[i] for i in range(len(embs))), strict=True)
+            return CaptionBatch(all_texts, all_scores, all_cut, self._features(pooled))
+
+        return write
+
+    def caption_scorer(self, continuations: Sequence[Continuation]) -> ScoreCaptions:
+        """Tokenize the texts, cut to the model's context."""
+        if "score_captions" not in self.abilities:
+            return super().caption_scorer(continuations)
+        ids = special_ids(self.tokenizer, self.net)
+        tokens, counted = continuation_tokens(self.tokenizer, continuations, ids)
+        ends = {"eos_token_id": ids.eos_token_id, "pad_token_id": ids.pad_token_id}
+
+        def score(pixels: Tensor, numbers: Tensor) -> LogprobBatch:
+            pooled, embs = self.net.visual(self._cast(pixels))
+            together, totals = max(1, CAPTIONS_PER_PASS // numbers.shape[1]), []
+            for some, own in zip(embs.split(together), numbers.split(together), strict=True):
+                found = encoded_logprob(self.net, some, tokens[own].to(embs.device), **ends).per_token
+                left_out = ~counted[own][..., 1:].to(embs.device)
+                totals.append(found.masked_fill(left_out, 0).sum(-1).cpu())
+            return LogprobBatch(torch.cat(totals), counted[numbers].sum(-1), self._features(pooled))
+
+        return score
+
+    def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
+        """Yield (repeat, {metric: value}): operations, speed and memory on this device."""
+        return profiling.costs(self, work, progress)
+
+    def _features(self, pooled: Tensor) -> Tensor | None:
+        """Return what encode_images makes of the image tower's output, to the bit; None under --compile.
+
+        A CoCa's encode_image normalises, and the base does so again: once instead of twice moves last bits.
+        """
+        return None if self.compiled else unit(F.normalize(pooled, dim=-1))
+
+    def _cast(self, pixels: Tensor) -> Tensor:
+        """Return pixels in the weights' type: a network of the user's may be in half precision as a whole."""
+        return pixels.to(self._dtype)
+
+
+def _pooling(visual: Any) -> Callable[[Tensor], Tensor] | None:
+    """Return the image tower up to its projection; None where the two are one piece (ResNets' attention pooling)."""
+    if isinstance(visual, VisionTransformer):
+        return lambda pixels: visual._pool(visual.transformer(visual._embeds(pixels)))[0]
+    if isinstance(visual, TimmModel) and not hasattr(visual.head, "pool"):
+        return lambda pixels: visual.trunk.forward_head(visual.trunk.forward_features(pixels), pre_logits=True)
+    return None

@@ -1,0 +1,122 @@
+"""What ``cocabench.load`` and ``cocabench.evaluate`` return: Records with their samples, tables, files, a report."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import overload
+
+import pandas as pd
+
+from cocabench.core.errors import ResultsError, UsageError
+from cocabench.core.formatting import number
+from cocabench.core.signature import digest
+from cocabench.core.temporary import temporary_folder
+from cocabench.core.types import Record
+from cocabench.results import store
+from cocabench.results.store import RecordSet, Store
+
+ROWS_SHOWN = 20
+
+
+@dataclass(frozen=True, repr=False)
+class Results(RecordSet, Sequence[Record]):
+    """Records, in the order in which they were made: ``results[0]``, ``results[:5]``, ``for record in results``.
+
+    records: the same as a tuple. paths: the file of each, None where it has none.
+
+    >>> import cocabench
+    >>> results = cocabench.load("results/baselines")
+    >>> results.frame()[["model", "task", "metric", "value", "n"]]  # doctest: +SKIP
+    >>> results.samples("emoji_objects", "demo/coca")               # doctest: +SKIP
+    """
+
+    @overload
+    def __getitem__(self, i: int) -> Record: ...
+    @overload
+    def __getitem__(self, i: slice) -> Results: ...
+    def __getitem__(self, i: int | slice) -> Record | Results:
+        if isinstance(i, int):
+            return self.records[i]
+        return Results(self.records[i], self.paths[i], self.held[i])
+
+    def samples(self, task: str | Record, model: str | None = None) -> pd.DataFrame:
+        """Return the per-sample statistics of one result: a row per image, text or pair, as its kind writes them.
+
+        task: a task's name, with a model's where several have results of it; or one of these Records. UsageError
+        where that is not one result, ResultsError where its samples were not kept.
+        """
+        if isinstance(task, Record):
+            return super().samples(task)
+        found = [r for r in self.records if r.task == task and model in (None, r.model)]
+        if len(found) == 1:
+            return super().samples(found[0])
+        where = f"samples({task!r}{f', {model!r}' if model else ''})"
+        if not found:
+            known = ", ".join(dict.fromkeys(f"{r.task} of {r.model}" for r in self.records[:ROWS_SHOWN]))
+            raise UsageError(where, "no such result", wanted=f"one of {known}")
+        fix = "give one of the Records instead" if model else f"name the model: {', '.join(r.model for r in found)}"
+        raise UsageError(where, f"{len(found)} results", wanted="one", fix=fix)
+
+    def save(self, folder: str | Path) -> Results:
+        """Write the Records and their samples into a results folder and return them as stored there.
+
+        ``cocabench report``, ``compare`` and ``gate`` read it. Results without samples are saved without.
+        ResultsError where the folder cannot be written to.
+        """
+        target = Store(Path(folder))
+        for record, path in zip(self.records, self.paths, strict=True):
+            try:
+                target.put(record, super().samples(record))
+            except ResultsError:
+                if path is None or store.samples_path(path).is_file():
+                    raise
+                target.put_record(record)
+            self._copy_thumbnails(record, path, target)
+        stored = target.results(self.records)
+        return Results(stored.records, stored.paths)
+
+    def report(self, folder: str | Path, *, title: str = "cocabench report") -> Path:
+        """Write the report page of these results into a folder, and return the page.
+
+        The same as ``cocabench report``: index.html, tables, figures. Pictures of samples are there for results that
+        were stored (``evaluate(…, output=…)``); a page of results in memory has their numbers and figures.
+        """
+        from cocabench.report.write import write_report
+
+        with temporary_folder("cocabench-report-") as own:
+            there = self if all(self.paths) else self.save(own)
+            page, *_ = write_report(there, Path(folder), title=title)
+        return page
+
+    def _copy_thumbnails(self, record: Record, path: Path | None, target: Store) -> None:
+        data = record.signature.protocol.get("data")
+        if path is None or data is None:
+            return
+        fingerprint = digest(data)
+        known = Store(path.parent.parent).thumbnails(fingerprint)
+        if new := known.keys() - (there := target.thumbnails(fingerprint)).keys():
+            target.put_thumbnails(fingerprint, there | {key: known[key] for key in sorted(new)})
+
+    def __repr__(self) -> str:
+        lines = [f"{len(self)} result{'' if len(self) == 1 else 's'}"]
+        for r in self.records[:ROWS_SHOWN]:
+            known = r.primary in r.metrics
+            value = number(r.metrics[r.primary], r.definitions[r.primary]) if known else "no score"
+            lines.append(f"{r.model}  {r.task}  {r.primary} {value}")
+        return "\n".join(lines + [f"… and {len(self) - ROWS_SHOWN} more"] * (len(self) > ROWS_SHOWN))
+
+
+def load(*paths: str | Path) -> Results:
+    """Return the Records of folders, Record files, or files with an array of them (``run --json``), oldest first.
+
+    ResultsError where there is none, or one that cannot be read. IgnoredRecordWarning for a Record in a folder that
+    was renamed: its samples are not found, so it is left out.
+
+    >>> import cocabench
+    >>> len(cocabench.load("results/baselines")) > 0
+    True
+    """
+    found = store.load(*paths)
+    return Results(found.records, found.paths)

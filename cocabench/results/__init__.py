@@ -1,0 +1,1 @@
+"""Stored Records: read, compare, gate, hold against published numbers, translate. No torch."""

@@ -1,0 +1,1 @@
+"""Plan, execute and measure: models and tasks in, Records out."""

@@ -1,0 +1,215 @@
+"""cocabench.evaluate and cocabench.prepare: a run from Python, of a model string or of a network in memory."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from cocabench.core.cache import Cache, MemoryCache, open_cache, spaces_folder
+from cocabench.core.errors import ModelError, UsageError
+from cocabench.core.types import Dataset, Note, Progress, Record, Source, silent
+from cocabench.metrics.base import Samples
+from cocabench.models.hardware import Hardware
+from cocabench.models.objects import device_of, in_memory
+from cocabench.report.results import Results
+from cocabench.results.store import Store, as_stored
+from cocabench.run.execute import Runner, Sink, Unobserved, planner_for
+from cocabench.run.plan import Plan, Planner, State
+from cocabench.run.prepare import Settings
+from cocabench.run.prepare import prepare as data_of
+from cocabench.specs.registry import Task, find_tasks, one_model
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A task with its data found and parsed, for any number of evaluations. len() is its number of examples."""
+
+    task: Task = field(repr=False)
+    found: Mapping[str, Dataset] = field(repr=False)
+    settings: Settings = field(repr=False)
+    name: str
+
+    def __len__(self) -> int:
+        return min(len(self.found[""]), self.settings.limit or sys.maxsize)
+
+
+def prepare(
+    tasks: str | Sequence[str | Prepared],
+    *,
+    data_root: str | Path = "data",
+    limit: int | None = None,
+    seed: int = 0,
+    download: bool = False,
+) -> list[Prepared]:
+    """Find and parse the data of tasks once, so that evaluations in a training loop need not. Reads no image.
+
+    tasks: names, groups, or paths of TOML files, as after ``cocabench run --tasks``. data_root: the folder of the data
+    sets. limit: a random subset of so many images, drawn by seed. download: let data sets be downloaded.
+
+    UsageError for an unknown task, SpecError for a wrong file, DataError where data are missing or wrong.
+
+    >>> import cocabench
+    >>> tasks = cocabench.prepare("emoji_retrieval", limit=50)
+    >>> results = cocabench.evaluate("demo/clip", tasks)
+    """
+    settings = Settings(data_root=Path(data_root), limit=limit, seed=seed, download=download)
+    given = [tasks] if isinstance(tasks, str) else list(tasks)
+    names = [item for item in given if isinstance(item, str)]
+    made = {task.name: _prepared(task, settings) for task in (find_tasks(names) if names else ())}
+    made |= {item.name: item for item in given if isinstance(item, Prepared)}
+    if not made:
+        raise UsageError("tasks", "no task named", fix="see `cocabench list tasks`")
+    return list(made.values())
+
+
+def _prepared(task: Task, settings: Settings) -> Prepared:
+    return Prepared(task, data_of(task, settings).found, settings, task.name)
+
+
+def evaluate(
+    model: str | Any,
+    tasks: str | Sequence[str | Prepared],
+    *,
+    data_root: str | Path = "data",
+    preprocess: Callable[[Any], Any] | None = None,
+    tokenizer: Any = None,
+    name: str = "",
+    output: str | Path | None = None,
+    cache: Cache | str | Path | None = None,
+    device: str | None = None,
+    precision: str = "auto",
+    batch_size: int | None = None,
+    workers: int | None = None,
+    limit: int | None = None,
+    seed: int = 0,
+    progress: Progress = silent,
+) -> Results:
+    """Measure a model on tasks and return its Results: a Record for each task, with the samples behind it.
+
+    model: a model string as after ``cocabench run --model``, or an open_clip network in memory with its own preprocess
+    (a PIL image to a tensor (3, h, w)) and tokenizer (a list of n texts to int64 (n, context_length)). A network stays
+    as it is: its modes, device and dtype, and torch's random state; it is evaluated where it lies, and a hash of its
+    weights identifies it. DistributedDataParallel and torch.compile are unwrapped: call it on one rank.
+    tasks: names, groups, paths of TOML files, or what ``prepare`` returned. data_root: the folder of the data sets.
+    name: what a network is called in the Records. output: a results folder to keep the Records in; finished ones that
+    lie there are not measured again. Without it nothing is stored. cache: a folder, or a cache object, that keeps
+    features beyond this call. device, precision, batch_size: as the flags of ``cocabench run``. workers: processes
+    that decode images, started as Python is set to start processes; None: chosen here. limit, seed: a random subset of
+    so many images, of the tasks that are not prepared. progress: called with (stage, done, total).
+
+    The first error ends the call: UsageError, DataError and ModelError for what was asked, NumericsError for NaN.
+    Results that were finished before are in output.
+
+    >>> import cocabench
+    >>> results = cocabench.evaluate("demo/clip", ["emoji_retrieval"], limit=50)
+    >>> results[0].metrics["t2i_recall@5"].n
+    50
+    """
+    source = _source(model, preprocess, tokenizer, name)
+    settings = Settings(
+        data_root=Path(data_root),
+        output=None if output is None else Path(output),
+        limit=limit,
+        seed=seed,
+        device=_device(source, device),
+        precision=precision,
+        batch_size=batch_size,
+        workers=workers,
+    )
+    hardware = replace(settings.hardware(), host_start=True)
+    planner = planner_for(settings, hardware)
+    plan = _plan(planner, source, prepare(tasks, data_root=data_root, limit=limit, seed=seed))
+    kept = Memory()
+    with _opened(cache) as opened:
+        if settings.output is None:
+            records = list(_measured(plan, planner, hardware, opened, kept, progress))
+            return Results(tuple(records), (None,) * len(records), tuple(kept.samples))
+        store = Store(settings.output)
+        store.check_writable()
+        stored = store.results(list(_measured(plan, planner, hardware, opened, store, progress)))
+    return Results(stored.records, stored.paths)
+
+
+def _source(model: str | Any, preprocess: Any, tokenizer: Any, name: str) -> Source:
+    if isinstance(model, str):
+        return one_model(model, download=True)
+    return in_memory(model, preprocess, tokenizer, name=name)
+
+
+def _measured(
+    plan: Plan, planner: Planner, hardware: Hardware, cache: Cache, sink: Sink, progress: Progress
+) -> Iterator[Record]:
+    """Run the plan in this process and yield its Records; the first error is raised."""
+    runner = Runner(lambda source: source.load(hardware), cache, sink, Unobserved(progress), planner, hardware)
+    for cell in plan.cells:
+        for outcome in runner.run(cell):
+            if outcome.error is not None:
+                raise outcome.error
+            if outcome.record is not None:
+                yield outcome.record
+
+
+@dataclass
+class Memory:
+    """A Sink that keeps Records and samples in this process, and no pictures."""
+
+    records: list[Record] = field(default_factory=list)
+    samples: list[Samples] = field(default_factory=list)
+
+    def put(self, record: Record, samples: Samples) -> None:
+        self.records.append(record)
+        self.samples.append(as_stored(samples))
+
+    def put_record(self, record: Record) -> None:
+        raise AssertionError("nothing was stored before, so no Record is made anew")
+
+    def thumbnails(self, fingerprint: str) -> Mapping[str, bytes]:
+        return {}
+
+    def put_thumbnails(self, fingerprint: str, images: Mapping[str, bytes]) -> None:
+        pass
+
+
+def _device(source: Source, device: str | None) -> str:
+    """Return where to compute: where a network lies, unless the caller says."""
+    if device is not None:
+        return device
+    net = getattr(source, "net", None)
+    return "auto" if net is None else str(device_of(net))
+
+
+def _plan(planner: Planner, source: Source, prepared: Sequence[Prepared]) -> Plan:
+    """Plan one model; what cannot run is an error before anything is loaded."""
+    own = planner.settings
+    for item in prepared:
+        if own.limit not in (None, item.settings.limit):
+            raise UsageError(item.name, f"prepared with limit={item.settings.limit}", wanted=f"limit={own.limit} there")
+        planner.know(item.task, data_of(item.task, item.settings, own.precision, planner.machine, found=item.found))
+    plan = planner.plan([source], [item.task for item in prepared])
+    for cell in plan.cells:
+        for step in cell.steps:
+            if step.state is State.NOT_APPLICABLE:
+                raise ModelError(f"{source.id} on {step.task}", step.reason, fix="leave the task out")
+            if step.state is State.FAILED:
+                error = planner.job(cell.model, step).error
+                assert error, "a failed step has an error"
+                raise error
+    return plan
+
+
+@contextmanager
+def _opened(cache: Cache | str | Path | None) -> Iterator[Cache]:
+    """Give the cache that a caller means: none beyond this call, a folder's, or an object as it is."""
+    if isinstance(cache, str | Path):
+        with open_cache(spaces_folder(Path(cache)), _untold) as opened:
+            yield opened
+    else:
+        yield MemoryCache() if cache is None else cache
+
+
+def _untold(note: Note) -> None:
+    """The cache's notes stand in the Records."""

@@ -1,0 +1,229 @@
+"""Run cells: models and tasks in, Records out. Prints nothing; an Observer is told what happens."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol
+
+from cocabench.core.cache import Cache
+from cocabench.core.errors import CocabenchError, ResultsError
+from cocabench.core.types import Model, Note, Progress, Record, Source, silent
+from cocabench.metrics.base import Samples
+from cocabench.models.cached import Cached
+from cocabench.models.hardware import Hardware
+from cocabench.results.store import Store, settle
+from cocabench.run import thumbnails
+from cocabench.run.measure import machine_of, measure, renewed
+from cocabench.run.plan import Cell, Job, Planner, State, Step, differences, identity_of, surprise
+from cocabench.run.prepare import Settings
+
+Load = Callable[[Source], Model]
+"""Loads a source where an engine wants it: in this process, on another device, on several."""
+
+
+class Observer(Protocol):
+    """Is told how a run goes on."""
+
+    def note(self, text: str) -> None:
+        """Something that the user should know and that changes no number."""
+
+    def loading(self, model: str) -> None: ...
+
+    def started(self, model: str, step: Step) -> Progress:
+        """A step begins; what is returned is told of its progress."""
+
+    def finished(self, outcome: Outcome) -> None: ...
+
+
+class Unobserved:
+    """An Observer that shows nothing."""
+
+    def __init__(self, progress: Progress = silent) -> None:
+        self.progress = progress
+
+    def note(self, text: str) -> None:
+        pass
+
+    def loading(self, model: str) -> None:
+        pass
+
+    def started(self, model: str, step: Step) -> Progress:
+        return self.progress
+
+    def finished(self, outcome: Outcome) -> None:
+        pass
+
+
+class Sink(Protocol):
+    """Where results go: a ``Store``, or memory."""
+
+    def put(self, record: Record, samples: Samples) -> Any:
+        """Keep a Record with its samples, both or neither."""
+
+    def put_record(self, record: Record) -> Any:
+        """Keep a Record whose samples are there."""
+
+    def thumbnails(self, fingerprint: str) -> Mapping[str, bytes]:
+        """Return the {example id: JPEG} that are kept of a data set."""
+
+    def put_thumbnails(self, fingerprint: str, images: Mapping[str, bytes]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a step: a Record, an error, or neither where the task is not applicable. Plain, so it travels.
+
+    step: as it was planned when it ran: its state is done where an earlier run had made the Record.
+    """
+
+    model: str
+    step: Step
+    record: Record | None = None
+    error: CocabenchError | None = None
+
+
+def run_cell(
+    cell: Cell,
+    settings: Settings,
+    load: Load,
+    cache: Cache,
+    sink: Sink,
+    *,
+    observer: Observer | None = None,
+    planner: Planner | None = None,
+) -> Iterator[Outcome]:
+    """Run the steps of a cell that have no Record yet, and yield each Outcome as it is known.
+
+    The cell is planned again, so that it may run any number of times, in any process. What is other than in the plan
+    (data, weights, packages) is an error that names it. An error ends its step and no other. What was finished before
+    an interruption is in the sink; features and captions of an unfinished step are in the cache.
+    planner: one that has planned before knows the data and need not read them again.
+    """
+    hardware = settings.hardware()
+    yield from Runner(
+        load, cache, sink, observer or Unobserved(), planner or planner_for(settings, hardware), hardware
+    ).run(cell)
+
+
+def planner_for(settings: Settings, hardware: Hardware, *, download: bool = True) -> Planner:
+    """Return a Planner for this machine. download: whether weights that are not on it are fetched."""
+    return Planner(replace(settings, precision=hardware.precision), machine_of(hardware.device), download)
+
+
+@dataclass(frozen=True)
+class Runner:
+    """Runs cells one after the other in this process. extra: models that kinds want beside the measured one."""
+
+    load: Load
+    cache: Cache
+    sink: Sink
+    observer: Observer
+    planner: Planner
+    hardware: Hardware
+    extra: dict[str, Model] = field(default_factory=dict)
+
+    @property
+    def settings(self) -> Settings:
+        return self.planner.settings
+
+    def run(self, cell: Cell) -> Iterator[Outcome]:
+        """Run a cell; its model is loaded for the first step that needs it."""
+        model: Model | CocabenchError | None = None
+        for planned in cell.steps:
+            step, job = self._here(cell, planned)
+            if isinstance(job, CocabenchError):
+                outcome = Outcome(cell.model, replace(step, state=State.FAILED, reason=str(job)), error=job)
+            elif job.state is State.READY:
+                model = model or self._loaded(job)
+                outcome = (
+                    Outcome(cell.model, step, error=model)
+                    if isinstance(model, CocabenchError)
+                    else self._attempt(step, job, model)
+                )
+            else:
+                outcome = self._settled(step, job)
+            self.observer.finished(outcome)
+            yield outcome
+
+    def _here(self, cell: Cell, planned: Step) -> tuple[Step, Job | CocabenchError]:
+        """Return a step as it is on this machine, and its job or why there is none."""
+        try:
+            job = self.planner.job(cell.model, planned)
+        except CocabenchError as error:
+            return planned, error
+        step = self.planner.step(planned, job)
+        if other := differences(cell, planned, step, job):
+            where, fix = f"{cell.model} on {planned.task}", "mend this machine, or plan again with `--dry-run --json`"
+            return planned, CocabenchError(where, f"other {', '.join(other)} here than in the plan", fix=fix)
+        return step, job
+
+    def _settled(self, step: Step, job: Job) -> Outcome:
+        """Return the Outcome of a step that needs no work; metrics that its Record lacks are computed from samples."""
+        record = job.record
+        try:
+            if record is not None and self.settings.output is not None:
+                store = Store(self.settings.output)
+                settle(store.path(record.model, record.task, record.signature))
+                if job.renew:
+                    record = renewed(job, self.settings, store.samples(record))
+                    self.sink.put_record(record)
+        except CocabenchError as error:
+            return Outcome(job.source.id, step, error=error)
+        return Outcome(job.source.id, step, record, job.error)
+
+    def _loaded(self, job: Job) -> Model | CocabenchError:
+        assert job.signature, "a ready job has a signature"
+        self.observer.loading(job.source.id)
+        try:
+            model = self.load(job.source)
+        except CocabenchError as error:
+            return error
+        except Exception as error:  # noqa: BLE001 — one model's surprise must not lose the others' results
+            return surprise(job.source.id, error)
+        return Cached(model, self.cache, job.signature.model, self.hardware.device.type)
+
+    def _attempt(self, step: Step, job: Job, model: Model) -> Outcome:
+        progress = self.observer.started(job.source.id, step)
+        try:
+            beside = self._beside(job)
+            record, samples = measure(
+                job, model, self.settings, self.hardware, progress, beside=beside, cache=self.cache
+            )
+            if self.settings.output is not None:
+                record = self._with_thumbnails(job, record, samples)
+            self.sink.put(record, samples)
+        except CocabenchError as error:
+            return Outcome(job.source.id, step, error=error)
+        except Exception as error:  # noqa: BLE001 — one task's surprise must not lose the others' results
+            return Outcome(job.source.id, step, error=surprise(job.task.name, error))
+        return Outcome(job.source.id, step, record)
+
+    def _beside(self, job: Job) -> dict[str, Model]:
+        """Return the kind's extra models, on this run's hardware and with its cache; the next job finds them loaded."""
+        assert job.data, "a ready job has data"
+        wanted = {source.id: source for source in job.data.beside.values()}
+        for name in self.extra.keys() - wanted.keys():
+            del self.extra[name]
+        for name, source in wanted.items():
+            if name not in self.extra:
+                identity = identity_of(source, self.hardware.precision, self.hardware.compile, self.cache)
+                self.extra[name] = Cached(self.load(source), self.cache, identity, self.hardware.device.type)
+        return {key: self.extra[source.id] for key, source in job.data.beside.items()}
+
+    def _with_thumbnails(self, job: Job, record: Record, samples: Samples) -> Record:
+        """Keep pictures for reports, and return the Record; it says so where that could not be."""
+        try:
+            self._keep_thumbnails(job, samples)
+        except ResultsError as error:
+            said = Note("no_pictures", f"no pictures for reports: {error}")
+            return record.model_copy(update={"notes": (*record.notes, said)})
+        return record
+
+    def _keep_thumbnails(self, job: Job, samples: Samples) -> None:
+        assert job.data, "a ready job has data"
+        known = dict(self.sink.thumbnails(job.data.fingerprint))
+        wanted = thumbnails.wanted(job.data.dataset.examples, samples, type(job.task.kind))
+        made = {e.id: data for e in wanted if e.id not in known and (data := thumbnails.jpeg(e)) is not None}
+        if made or not known:
+            self.sink.put_thumbnails(job.data.fingerprint, known | made)

@@ -1,0 +1,108 @@
+"""Measure one job: a model on a task's data, into a Record and its samples."""
+
+from __future__ import annotations
+
+import platform
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+
+import torch
+
+from cocabench.core import __version__
+from cocabench.core.types import Cache, Context, Machine, Model, Note, Progress, Record
+from cocabench.kinds.base import notes_of
+from cocabench.metrics.base import Samples, estimate, stack
+from cocabench.models.hardware import Hardware, machine_name
+from cocabench.run.plan import INTERVAL_SEED, Job
+from cocabench.run.prepare import Settings
+
+
+def measure(
+    job: Job,
+    model: Model,
+    settings: Settings,
+    hardware: Hardware,
+    progress: Progress,
+    *,
+    beside: Mapping[str, Model] | None = None,
+    cache: Cache | None = None,
+) -> tuple[Record, Samples]:
+    """Return the Record of a ready job, and its samples. beside: the kind's extra models, loaded."""
+    assert job.data, "a ready job has data"
+    assert job.signature, "a ready job has a signature"
+    kind, dataset, spec, metrics = job.task.kind, job.data.dataset, job.task.spec, job.data.metrics
+    told: list[Note] = []
+    machine = machine_of(hardware.device)._replace(java=settings.java)
+    context = Context(progress, told.append, beside or {}, job.data.further, machine, cache)
+    start = time.perf_counter()
+    samples = stack(kind.score(model, dataset, context))
+    seconds = time.perf_counter() - start
+    of_kind = notes_of(kind, dataset, samples, metrics.values())
+    record = Record(
+        task=spec.name,
+        model=job.source.id,
+        evaluator=spec.evaluator,
+        primary=spec.primary,
+        groups=spec.groups,
+        signature=job.signature,
+        metrics={name: estimate(metric, samples, seed=settings.seed) for name, metric in metrics.items()},
+        definitions={name: metric.info for name, metric in metrics.items()},
+        skipped_metrics=dict(job.data.missing),
+        skipped_images=tuple(sorted({e.id for e in dataset.examples} - set(samples["image_id"]))),
+        notes=(*model.notes, *job.data.departures, *dataset.notes, *of_kind, *dict.fromkeys(told)),
+        timing={"seconds": round(seconds, 3)},
+        parameters=dict(model.parameters),
+        environment={**environment(hardware), INTERVAL_SEED: str(settings.seed)},
+        created=datetime.now(UTC).isoformat(timespec="milliseconds"),
+    )
+    return record, samples
+
+
+def renewed(job: Job, settings: Settings, samples: Samples) -> Record:
+    """Return a job's stored Record with every metric that its samples hold computed anew (another K).
+
+    Metrics that it has are kept although this machine could not measure them.
+    """
+    assert job.data, "a finished job has data"
+    assert job.record, "a finished job has a Record"
+    able = {m.name: m for m in job.task.kind.metrics(job.data.dataset) if m.readable(samples.columns)}
+    changed = {
+        "metrics": {name: estimate(metric, samples, seed=settings.seed) for name, metric in able.items()},
+        "definitions": {name: metric.info for name, metric in able.items()},
+        "skipped_metrics": {name: why for name, why in job.data.missing.items() if name not in able},
+        "primary": job.task.spec.primary,
+        "environment": {**job.record.environment, INTERVAL_SEED: str(settings.seed)},
+    }
+    return job.record.model_copy(update=changed)
+
+
+def machine_of(device: torch.device) -> Machine:
+    """Return what a run on a device computes on, for kinds, which know no torch."""
+    return Machine(machine_name(device), torch.get_num_threads(), device.type)
+
+
+def environment(hardware: Hardware) -> dict[str, str]:
+    """Return versions and hardware: kept for the reader, never compared."""
+    packages = ("torch", "torchvision", "pillow", "open_clip_torch", "numpy", "pycocoevalcap", "transformers")
+    versions = {name: _version(name) for name in packages}
+    cuda = hardware.device.type == "cuda"
+    device = machine_name(hardware.device)
+    run = {"cocabench": __version__, "python": platform.python_version()}
+    machine = {"system": platform.system(), "device": device, "threads": str(torch.get_num_threads())}
+    return {**run, **versions, **machine, **({"cuda": str(torch.version.cuda), "driver": _driver()} if cuda else {})}
+
+
+def _driver() -> str:
+    """Return the version line of the NVIDIA driver, where Linux tells it."""
+    path = Path("/proc/driver/nvidia/version")
+    return path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else "unknown"
+
+
+def _version(package: str) -> str:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return "absent"

@@ -1,0 +1,187 @@
+"""The settings of a run, and a task's data as they will be measured. No image is read, no model loaded."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+from pydantic import JsonValue
+
+from cocabench.core.errors import CocabenchError, DataError
+from cocabench.core.signature import digest
+from cocabench.core.types import Dataset, Machine, Note, Source
+from cocabench.data.base import fingerprint, limited
+from cocabench.metrics.base import Metric
+from cocabench.specs.registry import FailedSource, Loader, Task, check_primary, one_model
+
+if TYPE_CHECKING:
+    from cocabench.models.hardware import Hardware
+
+HERE = Machine()
+EXTRA_DATA = "extra_data"
+"""Where a protocol holds the fingerprints of a kind's further splits."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What to measure, how to compute, and where to keep it. Plain values: a plan carries them to other processes.
+
+    output: None keeps no results. cache: the folder of the cache's spaces; None keeps them for one run only.
+    device, precision, batch_size, workers, compile: as ``models.hardware.hardware`` takes them. quick_gelu: for every
+    checkpoint file, None: as its architecture says. java: of the caption metrics; None: the first suitable one.
+    """
+
+    data_root: Path = Path("data")
+    output: Path | None = Path("results")
+    cache: Path | None = None
+    limit: int | None = None
+    seed: int = 0
+    download: bool = False
+    fresh: bool = False
+    skip_bad_images: bool = False
+    device: str = "auto"
+    precision: str = "auto"
+    batch_size: int | None = None
+    workers: int | None = None
+    compile: bool = False
+    quick_gelu: bool | None = None
+    java: Path | None = None
+
+    def hardware(self) -> Hardware:
+        """Return where and how to compute on this machine; UsageError for a device that is not here."""
+        from cocabench.models.hardware import hardware
+
+        return hardware(
+            device=self.device,
+            precision=self.precision,
+            batch_size=self.batch_size,
+            workers=self.workers,
+            skip_bad_images=self.skip_bad_images,
+            compile=self.compile,
+        )
+
+
+@dataclass(frozen=True)
+class Data:
+    """A task's data as they will be used, and what is measured on them.
+
+    protocol: that part of the signature. departures: from the standard protocol. metrics: those that can run here, by
+    name; missing: why the others cannot. further: the kind's extra data. beside: the sources of its extra models that
+    are here. found: the data sets as loaded, by split ('' for the task's own), before a limit.
+    """
+
+    dataset: Dataset
+    protocol: dict[str, JsonValue]
+    departures: tuple[Note, ...] = ()
+    metrics: Mapping[str, Metric] = field(default_factory=dict)
+    missing: Mapping[str, str] = field(default_factory=dict)
+    further: Mapping[str, Dataset] = field(default_factory=dict)
+    beside: Mapping[str, Source] = field(default_factory=dict)
+    found: Mapping[str, Dataset] = field(default_factory=dict, repr=False)
+
+    @property
+    def fingerprint(self) -> str:
+        return digest(self.protocol["data"])
+
+
+def prepare(
+    task: Task,
+    settings: Settings,
+    precision: str = "fp32",
+    machine: Machine = HERE,
+    *,
+    found: Mapping[str, Dataset] | None = None,
+) -> Data:
+    """Find a task's data and say how they will be measured. Reads no image.
+
+    precision: of the run. found: of an earlier ``prepare`` of the task, which saves parsing its files again.
+    """
+    kind = task.kind
+    whole = (found or {}).get("") or _built(task, task.loader, settings)
+    further = {
+        key: (found or {}).get(split) or _built(task, task.with_split(split), settings)
+        for key, split in kind.extra_data().items()
+    }
+    loaded = {"": whole, **{split: further[key] for key, split in kind.extra_data().items()}}
+    counts: dict[str, JsonValue] = {**fingerprint(whole), **kind.counts(whole)}
+    departures = [
+        *_departures(counts, dict(task.spec.expect)),
+        *(
+            said
+            for key, data in further.items()
+            for said in _departures(fingerprint(data), task.spec.expected(key), key)
+        ),
+    ]
+    dataset = limited(whole, settings.limit, settings.seed) if settings.limit else whole
+    check_primary(task, dataset)
+    beside = {key: ExtraModel.of(name, precision) for key, name in kind.extra_models().items()}
+    protocol: dict[str, JsonValue] = {
+        "task": task.name,
+        "version": task.spec.version,
+        "evaluator": task.spec.evaluator,
+        "metrics": kind.version,
+        "data": fingerprint(dataset),
+        "standard": not departures,
+        **({"limit": len(dataset)} if dataset.whole else {}),
+        **kind.protocol(dataset, machine),
+        **({EXTRA_DATA: {key: fingerprint(data) for key, data in further.items()}} if further else {}),
+        **{key: one.identity for key, one in beside.items()},
+    }
+    missing = kind.unavailable(machine._replace(java=settings.java))
+    metrics = kind.metrics(dataset)
+    missing |= {m.name: one.problem for m in metrics if (one := beside.get(m.model)) is not None and one.problem}
+    return Data(
+        dataset,
+        protocol,
+        tuple(departures),
+        {m.name: m for m in metrics if m.plain not in missing},
+        missing,
+        further,
+        {key: one.plan for key, one in beside.items() if one.plan is not None},
+        loaded,
+    )
+
+
+def _built(task: Task, loader: Loader, settings: Settings) -> Dataset:
+    root = settings.data_root.expanduser().resolve()
+    found = loader.build(root, download=settings.download)
+    if not len(found):
+        raise DataError(task.name, f"no images in {root}", wanted="one at least")
+    return found
+
+
+def _departures(found: Mapping[str, JsonValue], wanted: Mapping[str, object], split: str = "") -> Iterator[Note]:
+    of = f" in {split}" if split else ""
+    for name, count in wanted.items():
+        if count is not None and not isinstance(count, dict) and found[name] != count:
+            text = f"not the standard protocol: {found[name]} {name}{of}, the standard protocol has {count}"
+            yield Note("not_standard", text)
+
+
+class ExtraModel(NamedTuple):
+    """A model beside the measured one. plan: None where it cannot be used now, problem then says why.
+
+    identity: what of it can move a number, for the signature; its name (a path) cannot.
+    """
+
+    plan: Source | None
+    problem: str
+    identity: dict[str, JsonValue]
+
+    @classmethod
+    def of(cls, name: str, precision: str) -> ExtraModel:
+        """Return what is known of a model string. Nothing is loaded."""
+        absent: dict[str, JsonValue] = {"weights": "not at hand"}
+        try:
+            found = one_model(name)
+        except CocabenchError as error:
+            return cls(None, str(error), absent)
+        if isinstance(found, FailedSource):
+            return cls(None, str(found.error), absent)
+        if not found.available:
+            problem = f"the weights of {name} are not here; run `cocabench setup clipscore {name}`"
+            return cls(None, problem, absent)
+        identity = {key: value for key, value in found.signature().items() if key != "id"}
+        return cls(found, "", identity | ({} if precision == "fp32" else {"precision": precision}))

@@ -1,0 +1,1 @@
+"""What users write, parsed and found: task files, model strings, entry points."""

@@ -1,0 +1,69 @@
+"""How captions are decoded: the options, what they mean, and their defaults, which stand here alone. No torch.
+
+A task file's [params], the flags of ``run`` and ``caption``, a Record's signature and `generate` all use these names.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, Literal
+
+from pydantic import Field
+
+from cocabench.specs.spec import Spec
+
+GenerationType = Literal["beam_search", "greedy", "top_k", "top_p"]
+Decoding = Literal["legacy", "logprob"]
+Positive = Annotated[int, Field(ge=1, strict=True)]
+
+MAX_SEQ_LEN: Final = 77
+"""Sampling shows a model at most so many last tokens: the context of CLIP's text tower."""
+
+
+class DecodingOptions(Spec):
+    """Every option that can move a caption; names and defaults are those of open_clip's `CoCa.generate`.
+
+    decoding: how beams are scored. `legacy` is open_clip_torch 3.3.0 with transformers 4.49: sums of raw logits.
+        `logprob` is textbook beam search: sums of log-probabilities, optionally diverse. Sampling ignores it.
+    generation_type: beam_search; greedy (argmax); top_k and top_p (seeded sampling).
+    num_beams, num_beam_groups: beams in all (1 is greedy), and the number of groups they are split into.
+    seq_len: longest caption in tokens, start and end token included. min_seq_len: no end token before this length.
+    top_k, top_p, temperature, seed: sampling only. repetition_penalty: > 1 makes repeated tokens less likely.
+    diversity_penalty: `logprob` only; what a token loses for each earlier group that chose it at the same step
+        (Vijayakumar et al. 2018, Hamming diversity). length_penalty: `logprob` only; scores are divided by
+        length ** length_penalty.
+    """
+
+    decoding: Decoding = "legacy"
+    generation_type: GenerationType = "beam_search"
+    num_beams: Positive = 6
+    num_beam_groups: Positive = 3
+    seq_len: Positive = 30
+    min_seq_len: Annotated[int, Field(ge=0)] = 5
+    top_k: Positive = 1
+    top_p: Annotated[float, Field(gt=0, le=1)] = 0.1
+    temperature: Annotated[float, Field(gt=0)] = 1.0
+    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
+    diversity_penalty: Annotated[float, Field(ge=0)] = 0.0
+    length_penalty: float = 1.0
+    seed: int = 0
+
+
+DEFAULTS: Final = DecodingOptions()
+OPTIONS: Final = tuple(DecodingOptions.model_fields)
+"""In the order in which signatures hold them."""
+
+_BEAMS = ("decoding", "num_beams", "num_beam_groups", "diversity_penalty", "length_penalty")
+UNREAD: Final = {
+    "beam_search": ("top_k", "top_p", "temperature", "seed"),
+    "greedy": (*_BEAMS, "top_k", "top_p", "temperature", "seed"),
+    "top_k": (*_BEAMS, "top_p"),
+    "top_p": (*_BEAMS, "top_k"),
+}
+"""Options that a way of generating does not read: they move no number and are no part of a signature."""
+
+
+def groups_for(num_beams: int | None) -> int | None:
+    """Return the groups of so many beams where nobody says how many: the default's for its beams, else one."""
+    if num_beams is None:
+        return None
+    return DEFAULTS.num_beam_groups if num_beams == DEFAULTS.num_beams else 1

@@ -1,0 +1,297 @@
+"""Finds things by name: task files on disk; kinds of tasks, loaders and model libraries by entry point.
+
+A plugin package adds any of them through the entry point groups ``cocabench.kinds``, ``cocabench.datasets``,
+``cocabench.models``, and a folder of task files through ``cocabench.tasks`` (a package that holds *.toml).
+"""
+
+from __future__ import annotations
+
+import difflib
+import sys
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from importlib import metadata, resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args, runtime_checkable
+
+from pydantic import BaseModel, JsonValue, ValidationError
+
+from cocabench.core.errors import CocabenchError, ModelError, SpecError, UnknownNameError, UsageError
+from cocabench.core.types import Ability, Dataset, Model, Note, Source
+from cocabench.specs.aliases import task_name
+from cocabench.specs.spec import Expect, ModelSpec, TaskSpec, WeightsKind, guess, parse_models, problems, task_tables
+
+if TYPE_CHECKING:
+    from cocabench.kinds.base import Kind
+    from cocabench.models.hardware import Hardware
+
+
+@runtime_checkable
+class Loader(Protocol):
+    """A class whose fields are the keys of a task file's [data] table."""
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return the data set below root. MissingDataError where its files are not; images stay unread."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task file with its kind and loader made and checked."""
+
+    spec: TaskSpec
+    kind: Kind
+    loader: Loader
+    path: Path
+
+    @property
+    def name(self) -> str:
+        return self.spec.name
+
+    def with_params(self, params: Mapping[str, Any]) -> Task:
+        """Return the task with those of params changed that its kind has; the signature tells."""
+        own = {key: value for key, value in params.items() if key in type(self.kind).model_fields}
+        if not own:
+            return self
+        table = self.kind.model_dump(by_alias=True, exclude_unset=True)
+        return replace(self, kind=type(self.kind).model_validate(table | own))
+
+    def with_split(self, split: str) -> Loader:
+        """Return the task's loader for another split of its data; SpecError where it has no splits."""
+        loader = cast(BaseModel, self.loader)
+        if "split" not in type(loader).model_fields:
+            raise SpecError(
+                str(self.path), [f"data.loader: {self.spec.loader!r} has no split, and {split!r} is needed"]
+            )
+        table = loader.model_dump(by_alias=True, exclude_unset=True)
+        return cast(Loader, type(loader).model_validate(table | {"split": split}))
+
+
+SAID = {"kinds": "evaluator", "datasets": "loader", "models": "model plugin"}
+"""What the members of an entry point group ``cocabench.…`` are called in task files and on the command line."""
+
+OLD_KINDS = "evaluators"
+"""What the first edition called the group ``kinds``."""
+
+
+def entry(group: Literal["kinds", "datasets", "models"], name: str) -> Any:
+    """Return the object that an entry point of a group names; UnknownNameError with the closest names if none does."""
+    points = entry_points(group, tuple(sys.path))
+    if name not in points.names:
+        if group == "kinds" and name in (old := entry_points(OLD_KINDS, tuple(sys.path))).names:
+            got = f"{old[name].value} is declared in the entry point group cocabench.{OLD_KINDS}"
+            fix = "rename the group there and install it again"
+            raise UsageError(f"evaluator {name}", got, wanted="cocabench.kinds", fix=fix)
+        raise UnknownNameError(SAID[group], name, sorted(points.names))
+    return points[name].load()
+
+
+@cache
+def entry_points(group: str, path: tuple[str, ...]) -> metadata.EntryPoints:
+    """Return what the packages on sys.path (path) declare: to ask them takes 5 ms, and every task file asks twice."""
+    return metadata.entry_points(group=f"cocabench.{group}")
+
+
+def task_folders() -> list[Path]:
+    """Return the wheel's or the checkout's task folder, then the plugins'."""
+    package = Path(str(resources.files("cocabench")))
+    shipped = next(p for p in (package / "_tasks", package.parent / "tasks") if p.is_dir())
+    plugins = (Path(str(resources.files(point.value))) for point in entry_points("tasks", tuple(sys.path)))
+    return [shipped, *plugins]
+
+
+def read_tasks(path: Path) -> list[Task]:
+    """Return the tasks of a file: one, or one for each of its variants. SpecError with everything that is wrong."""
+    tables = task_tables(path)
+    found: list[list[str]] = [[] for _ in tables]
+    tasks = [_task(table, path, lines) for table, lines in zip(tables, found, strict=True)]
+    if wrong := _by_variant(found):
+        raise SpecError(str(path), wrong)
+    made = [task for task in tasks if task]
+    if repeated := sorted(name for name, n in Counter(task.name for task in made).items() if n > 1):
+        raise SpecError(str(path), [f"name: {name!r} is the name of several variants" for name in repeated])
+    return made
+
+
+def _task(table: dict[str, Any], path: Path, found: list[str]) -> Task | None:
+    """Return a table's task; None where something is wrong with it, which found then says."""
+    spec = _checked(TaskSpec, table, "", found)
+    data = table.get("data", {}) if isinstance(table.get("data", {}), dict) else {}
+    data = {key: _relative(value, path) for key, value in data.items()}
+    params = table.get("params", {}) if isinstance(table.get("params", {}), dict) else {}
+    params = {key: _relative(value, path) for key, value in params.items()}
+    loader = _made("datasets", data.pop("loader", None), "data.", "data.loader", data, found)
+    kind = cast("Kind | None", _made("kinds", table.get("evaluator"), "params.", "evaluator", params, found))
+    if isinstance(spec, TaskSpec) and kind is not None:
+        found += _unknown_counts(spec.expect, kind)
+    if found:
+        return None
+    return Task(cast(TaskSpec, spec), cast("Kind", kind), cast(Loader, loader), path)
+
+
+def _unknown_counts(expect: Expect, kind: Kind) -> list[str]:
+    """Return a line per key of [expect] that is neither a count of the kind nor one of its further splits."""
+    known = {"": ("images", "texts", *kind.counted), **dict.fromkeys(kind.extra_data(), ("images", "texts"))}
+    tables: dict[str, Mapping[str, object]] = {"": dict(expect)}
+    tables |= {key: value for key, value in expect if isinstance(value, dict)}
+    return [
+        f"{'.'.join(part for part in ('expect', table, key) if part)}: unknown key; {guess(key, names)}"
+        for table, counts in tables.items()
+        for key, value in counts.items()
+        for names in [known.get(table, ()) if not isinstance(value, dict) else tuple(known)[1:]]
+        if key not in names
+    ]
+
+
+def _by_variant(found: Sequence[Sequence[str]]) -> list[str]:
+    """Return what is wrong with a file's tables: first what is wrong with all, then the others by their variant."""
+    shared = [line for line in found[0] if all(line in lines for lines in found)]
+    own = [f"variants.{k}: {line}" for k, lines in enumerate(found) for line in lines if line not in shared]
+    return [*dict.fromkeys(shared + own)]
+
+
+def _relative(value: Any, path: Path) -> Any:
+    """A path that starts with ./ or ../ is relative to its task file."""
+    return str((path.parent / value).resolve()) if isinstance(value, str) and value.startswith(("./", "../")) else value
+
+
+def _checked(model: type[BaseModel], table: dict[str, Any], prefix: str, found: list[str]) -> BaseModel | None:
+    try:
+        return model.model_validate(table)
+    except ValidationError as error:
+        below = Expect.model_fields if model is TaskSpec else {}
+        keys = sorted(field.alias or name for name, field in (model.model_fields | below).items())
+        found += problems(error, keys, prefix)
+        return None
+
+
+def _made(
+    group: Literal["kinds", "datasets"], name: Any, prefix: str, key: str, table: dict[str, Any], found: list[str]
+) -> BaseModel | None:
+    """Make the kind or loader that the file names from its table, collecting what is wrong."""
+    if not isinstance(name, str):
+        found.append(f"{key}: missing" if name is None else f"{key}: got {name!r}; wanted a name")
+        return None
+    try:
+        return _checked(entry(group, name), table, prefix, found)
+    except UnknownNameError as error:
+        found.append("; ".join(part for part in (f"{key}: {error.got}", error.fix) if part))
+        return None
+
+
+def all_tasks() -> dict[str, Task]:
+    """Return every task by name, sorted by folder and name. Two files with one name are an error that names both."""
+    tasks: dict[str, Task] = {}
+    for folder in task_folders():
+        found = [task for path in sorted(folder.rglob("*.toml")) for task in read_tasks(path)]
+        for task in sorted(found, key=lambda task: (task.path.parent, task.name)):
+            _add(tasks, task)
+    return tasks
+
+
+def check_primary(task: Task, dataset: Dataset | None = None) -> None:
+    """SpecError where a task's primary metric is none of those that it has on a data set, None: on any."""
+    try:
+        names = [metric.name for metric in task.kind.metrics(dataset)]
+    except CocabenchError:
+        if dataset is None:
+            return  # class names or prompts that go with its own data only, or are not there: told with the data
+        raise
+    primary = task.spec.primary
+    if (primary if dataset else primary.partition("[")[0]) not in names:
+        close = difflib.get_close_matches(primary, names, n=1)
+        guess = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
+        raise SpecError(str(task.path), [f"primary: {primary!r} is none of the metrics; {guess}"])
+
+
+def _add(tasks: dict[str, Task], task: Task) -> None:
+    if (other := tasks.get(task.name)) is not None and other.path != task.path:
+        raise SpecError(str(task.path), [f"name: {task.name!r} is already the name of {other.path}"])
+    tasks[task.name] = task
+
+
+def find_tasks(wanted: Iterable[str]) -> list[Task]:
+    """Return the tasks that names, groups and paths of TOML files mean, each once, in the order asked for.
+
+    UsageError for unknown names; SpecError for a file that is wrong, its primary metric included.
+    """
+    tasks = all_tasks()
+    chosen: dict[str, Task] = {}
+    unknown: list[UnknownNameError] = []
+    for item in wanted:
+        try:
+            for task in _matching(item, tasks):
+                _add(chosen, task)
+        except UnknownNameError as error:
+            unknown.append(error)
+    if len(unknown) > 1:
+        raise UsageError("--tasks", "; ".join(f"{e.got} ({e.fix.partition(';')[0]})" for e in unknown))
+    if unknown:
+        raise unknown[0]
+    for task in chosen.values():
+        check_primary(task)
+    return list(chosen.values())
+
+
+def _matching(item: str, tasks: dict[str, Task]) -> list[Task]:
+    if item.endswith(".toml"):
+        found = read_tasks(Path(item))
+        for task in found:
+            _add(dict(tasks), task)
+        return found
+    if (name := item if item in tasks else task_name(item)) in tasks:
+        return [tasks[name]]
+    if members := [task for task in tasks.values() if item in task.spec.groups]:
+        return members
+    groups = {group for task in tasks.values() for group in task.spec.groups}
+    raise UnknownNameError("task or group", item, [*tasks, *sorted(groups)], fix="see `cocabench list tasks`")
+
+
+@dataclass(frozen=True)
+class FailedSource:
+    """A model that cannot be used; its error is told with its tasks, and the other models go on."""
+
+    id: str
+    error: ModelError
+    abilities: frozenset[Ability] = frozenset(get_args(Ability))
+    notes: tuple[Note, ...] = ()
+    available: bool = False
+    packages: tuple[str, ...] = ()
+    features_version: int = 1
+
+    def signature(self) -> dict[str, JsonValue]:
+        raise self.error
+
+    def load(self, hardware: Hardware) -> Model:
+        raise self.error
+
+
+class ModelLibrary(Protocol):
+    """What an entry point of the group cocabench.models names."""
+
+    def __call__(self, spec: ModelSpec, *, download: bool) -> list[Source]: ...
+
+
+def model_sources(specs: Iterable[ModelSpec], *, quick_gelu: bool | None = None, download: bool = True) -> list[Source]:
+    """Return what model strings stand for. download=False leaves unfetched weights out: such are not ``available``.
+
+    A name that does not exist is an error at once; a model that cannot be used is a FailedSource. quick_gelu: what
+    --quick-gelu says to every spec.
+    """
+    found: list[Source] = []
+    for spec in specs:
+        library: ModelLibrary = entry("models", spec.name if spec.kind is WeightsKind.PLUGIN else "open_clip")
+        try:
+            found += library(replace(spec, quick_gelu=quick_gelu), download=download)
+        except ModelError as error:
+            found.append(FailedSource(spec.text, error))
+    return found
+
+
+def one_model(name: str, *, download: bool = False) -> Source:
+    """Return what a model string stands for; UsageError where it is not one model. Nothing is loaded."""
+    found = model_sources(parse_models(name), download=download)
+    if len(found) != 1:
+        raise UsageError(f"model {name}", f"{len(found)} models", wanted="one")
+    return found[0]

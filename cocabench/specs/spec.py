@@ -1,0 +1,303 @@
+"""What users write, parsed: task files (TOML) and model strings. No torch, no data.
+
+The model grammar, in order of what is tried:
+
+    demo | demo/NAME                 the checkpoints that come with cocabench
+    hf-hub:ORG/REPO                  a repository on the hub
+    local-dir:DIR | DIR              a folder with open_clip_config.json and weights
+    PLUGIN::ANYTHING                 a model of a plugin (entry point group cocabench.models)
+    NAME                             an open_clip architecture with cocabench's default tag for it
+    NAME:TAG                         … with an open_clip pretrained tag (case and - or _ do not matter)
+    NAME:FILE                        … with a checkpoint file; a glob makes one model per file
+    NAME:random@SEED                 … with reproducible random weights, labelled so everywhere
+
+NAME may also be the path of an architecture's JSON file. Commas separate models; a string with a comma in it is
+quoted ('ViT-B-32:"/runs/a,b.pt"') or backslashed (\\,). The first colon after NAME separates, so paths may hold more.
+"""
+
+from __future__ import annotations
+
+import glob
+import re
+import tomllib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic_core import ErrorDetails
+
+from cocabench.core.errors import SpecError, UsageError, unreadable
+
+Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@+/-]*$")]
+
+
+class Spec(BaseModel):
+    """A table of a TOML file: frozen, and an unknown key is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Expect(Spec):
+    """The protocol guard: the counts of the standard protocol. Other counts are labelled as not standard.
+
+    Beside images and texts stand what the kind counts (classes), and a table for each of its further splits.
+    """
+
+    model_config = ConfigDict(extra="allow")
+    __pydantic_extra__: dict[str, int | dict[str, int]] = Field(init=False)
+
+    images: int | None = None
+    texts: int | None = None
+
+
+class TaskSpec(Spec):
+    """A parsed task file. The keys of data (without loader) and params are checked by loader and evaluator."""
+
+    name: Name
+    version: Annotated[int, Field(ge=1, strict=True)]
+    evaluator: str
+    summary: str
+    primary: str
+    groups: tuple[Name, ...] = ()
+    data: dict[str, Any]
+    expect: Expect = Expect()
+    params: dict[str, Any] = {}
+
+    @property
+    def loader(self) -> str:
+        return str(self.data.get("loader", ""))
+
+    def expected(self, split: str) -> dict[str, int]:
+        """Return the counts that [expect.SPLIT] asks for."""
+        found = dict(self.expect).get(split)
+        return found if isinstance(found, dict) else {}
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Return a TOML file's table; SpecError where it cannot be read or is no TOML."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise SpecError(str(path), ["no such file"]) from None
+    except tomllib.TOMLDecodeError as error:
+        raise SpecError(str(path), [f"not readable as TOML: {error}"]) from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise SpecError(str(path), [unreadable(error)]) from None
+
+
+def task_tables(path: Path) -> list[dict[str, Any]]:
+    """Return the tables of a file's tasks: its only one, or one for each of its [[variants]].
+
+    The variants are tables with the same keys. In the texts of the rest of the file ``{key}`` stands for a variant's
+    value (``{key:,}``: a number with its thousands separated); a text that is nothing but ``{key}`` becomes the value
+    itself, so that a number stays one. Other braces are left alone.
+    """
+    table = read_toml(path)
+    if "variants" not in table:
+        return [table]
+    variants = table.pop("variants")
+    used: set[str] = set()
+    if wrong := _wrong_variants(variants):
+        raise SpecError(str(path), wrong)
+    try:
+        tables = [_filled(table, variant, used) for variant in variants]
+    except ValueError as error:
+        raise SpecError(str(path), [f"variants: {error}"]) from None
+    if idle := sorted(variants[0].keys() - used):
+        raise SpecError(str(path), [f"variants.{key}: unused; write {{{key}}} where its value belongs" for key in idle])
+    return tables
+
+
+def _wrong_variants(variants: Any) -> list[str]:
+    """Return a line per thing that is wrong with a file's variants."""
+    if not isinstance(variants, list) or not variants or not all(isinstance(one, dict) for one in variants):
+        return ["variants: wanted a list of tables, such as [[variants]]"]
+    keys = dict.fromkeys(key for one in variants for key in one)
+    missing = [f"variants.{k}.{key}: missing" for k, one in enumerate(variants) for key in keys if key not in one]
+    return missing + (["variants.c: choose another key; {c} is the class name in templates"] if "c" in keys else [])
+
+
+def _filled(value: Any, variant: dict[str, Any], used: set[str]) -> Any:
+    """Return the value with a variant's values in place of ``{key}``, and note the keys that occur."""
+    if isinstance(value, dict):
+        return {key: _filled(item, variant, used) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, variant, used) for item in value]
+    if not isinstance(value, str):
+        return value
+    used.update(found := {match["key"] for match in _PLACEHOLDER.finditer(value)} & variant.keys())
+    if len(found) == 1 and value == f"{{{(key := next(iter(found)))}}}":
+        return variant[key]
+
+    def text_of(match: re.Match[str]) -> str:
+        return format(variant[match["key"]], match["format"] or "") if match["key"] in variant else match[0]
+
+    return _PLACEHOLDER.sub(text_of, value)
+
+
+_PLACEHOLDER = re.compile(r"\{(?P<key>[\w-]+)(?::(?P<format>,))?\}")
+
+
+def problems(error: ValidationError, fields: list[str], prefix: str = "") -> list[str]:
+    """Return a line per thing that pydantic found wrong, with a guess for each unknown key."""
+    lines = []
+    for item in error.errors():
+        where = prefix + ".".join(str(part) for part in item["loc"])
+        if item["type"] == "extra_forbidden":
+            lines.append(f"{where}: unknown key; {guess(str(item['loc'][-1]), fields)}")
+        elif item["type"] == "missing":
+            lines.append(f"{where}: missing")
+        else:
+            lines.append(f"{where}: got {item['input']!r}; {wanted(item)}")
+    return lines
+
+
+def guess(name: str, known: Sequence[str]) -> str:
+    """Return ``did you mean 'ks'?``, or a list of what is known."""
+    import difflib
+
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+
+
+_WANTED = {
+    **dict.fromkeys(("int_type", "int_parsing", "int_from_float", "int_parsing_size"), "a whole number"),
+    **dict.fromkeys(("float_type", "float_parsing", "finite_number"), "a number"),
+    **dict.fromkeys(("bool_type", "bool_parsing"), "true or false"),
+    **dict.fromkeys(("list_type", "tuple_type"), "a list"),
+    **dict.fromkeys(("dict_type", "model_type"), "a table"),
+    "string_type": "text in quotes",
+    "greater_than_equal": "{ge:g} or more",
+    "greater_than": "more than {gt:g}",
+    "less_than_equal": "{le:g} or less",
+    "less_than": "less than {lt:g}",
+    "literal_error": "{expected}",
+    "enum": "{expected}",
+    "string_pattern_mismatch": "what matches {pattern}",
+}
+"""What pydantic's kinds of error ask for, in our words."""
+
+
+def wanted(item: ErrorDetails) -> str:
+    """Return ``wanted a whole number`` for what pydantic found wrong with a value; its own words where we have none."""
+    if item["type"] in _WANTED:
+        return "wanted " + _WANTED[item["type"]].format(**item.get("ctx", {}))
+    said = item["msg"].removeprefix("Value error, ")
+    return f"{said[:1].lower()}{said[1:]}"
+
+
+class WeightsKind(StrEnum):
+    DEMO = "demo"
+    HUB = "hub"
+    FOLDER = "folder"
+    PLUGIN = "plugin"
+    TAG = "tag"
+    FILE = "file"
+    RANDOM = "random"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A parsed model string.
+
+    text: as typed (a glob: one of its files). kind: where the weights come from. name: an open_clip architecture, the
+    path of an architecture's JSON, a folder, a hub repository or a plugin. weights: a tag ('' for the default), a
+    file, a seed, or what follows a plugin's name. quick_gelu: what --quick-gelu says of the activation, None: nothing.
+    """
+
+    text: str
+    kind: WeightsKind
+    name: str
+    weights: str = ""
+    quick_gelu: bool | None = None
+
+
+_WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".npz", ".npy")
+_PATH_START = ("/", "./", "../", "~")
+
+
+def split_models(text: str) -> list[str]:
+    """Split at commas that are neither quoted nor backslashed; quotes and backslashes before commas are removed."""
+    if "," in text and Path(text).expanduser().exists():
+        return [text]
+    quoted = r"""(?:(?<![^,:\s])(?:"[^"]*"|'[^']*')(?![^,]))"""
+    tokens = re.findall(rf"((?:{quoted}|\\,|[^,])+)", text)
+    clean = (re.sub(r"""(^|:)(["'])(.*)\2$""", r"\1\3", token.strip()).replace("\\,", ",") for token in tokens)
+    return [token for token in clean if token]
+
+
+def parse_models(text: str) -> list[ModelSpec]:
+    """Parse what follows --model; globs become one ModelSpec per file, in natural order; repeated models count once."""
+    specs = [spec for item in split_models(text) for spec in _expand(parse_model(item))]
+    if not specs:
+        raise UsageError("--model", "no model named", fix="see `cocabench list models`")
+    return list(dict.fromkeys(specs))
+
+
+def parse_model(text: str) -> ModelSpec:
+    """Parse one model string by the grammar in this module's docstring."""
+    if text == "demo" or text.startswith("demo/"):
+        return ModelSpec(text, WeightsKind.DEMO, text.removeprefix("demo").removeprefix("/"))
+    for prefix, kind in (("hf-hub:", WeightsKind.HUB), ("local-dir:", WeightsKind.FOLDER)):
+        if text.startswith(prefix):
+            return _named(text, kind, text.removeprefix(prefix), prefix)
+    if match := re.match(r"^([A-Za-z0-9_-]+)::(.+)$", text):
+        return ModelSpec(text, WeightsKind.PLUGIN, match[1], match[2])
+    if _is_model_folder(text):
+        return ModelSpec(text, WeightsKind.FOLDER, text)
+    if match := re.match(r"^(.*?\.json)(?::(.*))?$", text):
+        return _weights(text, match[1], match[2])
+    if text.startswith(_PATH_START) or (text.endswith(_WEIGHT_SUFFIXES) and ":" not in text):
+        fix = "write NAME:FILE with the architecture's name, for example ViT-B-32:" + text
+        raise UsageError(f"--model {text}", "neither a folder nor an architecture", fix=fix)
+    name, colon, weights = text.partition(":")
+    return _weights(text, name, weights if colon else None)
+
+
+def _is_model_folder(text: str) -> bool:
+    """A folder that merely has an architecture's name does not hide the architecture."""
+    path = Path(text).expanduser()
+    return path.is_dir() and ("/" in text or (path / "open_clip_config.json").is_file())
+
+
+def _named(text: str, kind: WeightsKind, name: str, prefix: str) -> ModelSpec:
+    if not name:
+        raise UsageError(f"--model {text}", f"nothing after {prefix!r}")
+    return ModelSpec(text, kind, name)
+
+
+def _weights(text: str, name: str, weights: str | None) -> ModelSpec:
+    if not name or weights == "":
+        raise UsageError(f"--model {text}", "an empty part", wanted="NAME or NAME:WEIGHTS")
+    if weights is None:
+        if name.endswith(".json"):
+            raise UsageError(
+                f"--model {text}", "an architecture without weights", wanted=f"{name}:FILE or {name}:random@0"
+            )
+        return ModelSpec(text, WeightsKind.TAG, name)
+    if match := re.fullmatch(r"random(?:@(\d+))?", weights):
+        return ModelSpec(f"{name}:random@{match[1] or 0}", WeightsKind.RANDOM, name, match[1] or "0")
+    if "/" in weights or weights.endswith(_WEIGHT_SUFFIXES) or Path(weights).expanduser().is_file():
+        return ModelSpec(text, WeightsKind.FILE, name, weights)
+    tag = weights.lower().replace("-", "_")
+    return ModelSpec(f"{name}:{tag}", WeightsKind.TAG, name, tag)
+
+
+def _expand(spec: ModelSpec) -> Iterator[ModelSpec]:
+    """Yield one spec per file of a glob. A file that exists under the literal name wins over the pattern."""
+    path = Path(spec.weights).expanduser()
+    if spec.kind is not WeightsKind.FILE or not glob.has_magic(spec.weights) or path.exists():
+        yield spec
+        return
+    files = sorted(glob.glob(str(path), recursive=True), key=_natural)
+    if not files:
+        raise UsageError(f"--model {spec.text}", "no file matches the pattern")
+    for file in files:
+        yield replace(spec, text=f"{spec.name}:{file}", weights=file)
+
+
+def _natural(text: str) -> list[tuple[int, int | str]]:
+    return [(0, int(part)) if part.isdigit() else (1, part) for part in re.split(r"(\d+)", text)]

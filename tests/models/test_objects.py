@@ -1,0 +1,116 @@
+"""An open_clip network in memory: the features of its checkpoint, and it is left as it was."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from cocabench.core.errors import UsageError
+from cocabench.core.types import ImageSource
+from cocabench.data.images import FileImage
+from cocabench.models.hardware import hardware
+from cocabench.models.objects import in_memory, state_digest, unwrapped
+from cocabench.models.open_clip.model import OpenClip
+from cocabench.specs.registry import model_sources
+from cocabench.specs.spec import parse_models
+from tests.models.tiny import COCA, random_network
+
+CPU = hardware(device="cpu", batch_size=5, workers=0)
+TEXTS = ["a picture of thing 1", "thing"]
+
+
+@pytest.fixture(scope="module")
+def loaded(models: Path) -> OpenClip:
+    (source,) = model_sources(parse_models(str(models / "coca")))
+    model = source.load(CPU)
+    assert isinstance(model, OpenClip)
+    return model
+
+
+@pytest.fixture(scope="module")
+def images(data: Path) -> list[ImageSource]:
+    return [FileImage(path) for path in sorted((data / "images").iterdir())]
+
+
+def memory(loaded: OpenClip, net: Any) -> Any:
+    return in_memory(net, loaded.transform, loaded.tokenizer)
+
+
+def test_it_gives_what_its_checkpoint_gives_to_the_bit(loaded: OpenClip, images: list[ImageSource]) -> None:
+    source = memory(loaded, loaded.net)
+    model = source.load(CPU)
+    assert (source.id, source.abilities, source.available) == ("CoCa", loaded.abilities, True)
+    assert model.encode_images(images).rows.tobytes() == loaded.encode_images(images).rows.tobytes()
+    assert model.encode_texts(TEXTS).tobytes() == loaded.encode_texts(TEXTS).tobytes()
+    assert model.caption(images, {"seq_len": 8}).texts == loaded.caption(images, {"seq_len": 8}).texts
+
+
+def test_a_training_goes_on_as_if_nothing_had_been(loaded: OpenClip, images: list[ImageSource], tmp_path: Path) -> None:
+    net = random_network(tmp_path, COCA)
+    net.train()
+    net.visual.eval()  # a frozen tower
+    own = net.text.transformer.resblocks[0].mlp.c_fc
+    called: list[int] = []
+    original = own.forward
+    own.forward = lambda x: called.append(1) or original(x)
+    modes = {name: module.training for name, module in net.named_modules()}
+    state, random = state_digest(net), torch.random.get_rng_state()
+    model = memory(loaded, net).load(CPU)
+    model.caption(images, {"seq_len": 6, "generation_type": "top_k", "top_k": 5})
+    for part in model.stream_images(images):
+        assert len(part.rows)
+        assert {name: module.training for name, module in net.named_modules()} == modes, "between two batches"
+    model.score_captions(images, [["thing 1"]] * len(images))
+    assert {name: module.training for name, module in net.named_modules()} == modes
+    assert own.forward.__name__ == "<lambda>"
+    assert torch.equal(torch.random.get_rng_state(), random)
+    assert state_digest(net) == state
+    assert all(parameter.grad is None for parameter in net.parameters())
+
+
+def test_a_network_in_half_precision_as_a_whole_is_asked_in_its_own(
+    loaded: OpenClip, images: list[ImageSource], tmp_path: Path
+) -> None:
+    net = random_network(tmp_path, COCA)
+    whole = memory(loaded, net).load(CPU)
+    rows, texts = whole.encode_images(images).rows, whole.encode_texts(TEXTS)
+    half = memory(loaded, net.bfloat16()).load(CPU)
+    assert np.abs(half.encode_images(images).rows - rows).max() < 0.05
+    assert np.abs(half.encode_texts(TEXTS) - texts).max() < 0.05
+    assert len(half.caption(images, {"seq_len": 6}).texts) == len(images)
+    assert half.score_captions(images, [TEXTS] * len(images)).logprobs.shape == (len(images), 2)
+    assert {parameter.dtype for parameter in net.parameters()} == {torch.bfloat16}
+
+
+def test_the_digest_follows_one_bit_and_a_swap(tmp_path: Path) -> None:
+    net = random_network(tmp_path, COCA)
+    before = state_digest(net)
+    weight = net.text_decoder.text_projection.data
+    weight.view(torch.int32)[0, 0] ^= 1
+    changed = state_digest(net)
+    weight.view(torch.int32)[0, 0] ^= 1
+    assert state_digest(net) == before != changed
+    weight[[0, 1]] = weight[[1, 0]]
+    assert state_digest(net) not in (before, changed)
+
+
+def test_wrappers_are_taken_off(loaded: OpenClip) -> None:
+    class Compiled(torch.nn.Module):
+        def __init__(self, inner: torch.nn.Module) -> None:
+            super().__init__()
+            self._orig_mod = inner
+
+    assert unwrapped(torch.nn.DataParallel(Compiled(loaded.net))) is loaded.net
+
+
+def test_what_is_missing_is_one_line(loaded: OpenClip) -> None:
+    with pytest.raises(UsageError, match="model: a Linear; wanted a model string or a network of open_clip"):
+        in_memory(torch.nn.Linear(1, 1), None, None)
+    with pytest.raises(UsageError, match="tokenizer: not given"):
+        in_memory(loaded.net, loaded.transform, None)
+    meta = torch.nn.Module()
+    with pytest.raises(UsageError, match=r"a network on cpu; wanted one on meta"):
+        memory(loaded, loaded.net).load(type(CPU)(torch.device("meta"), "fp32"))
+    assert not list(meta.parameters())

@@ -1,0 +1,72 @@
+"""What may be held against what: metric by metric, and what only one side holds is unknown."""
+
+from typing import Any
+
+from cocabench.core.types import MetricInfo, Record
+from cocabench.results.compare import compare, incomparable, unknown_parts
+from cocabench.results.gate import Rules, gate, legend
+from tests.report.records import estimate, record
+
+CAPTIONS = {"data": {"images": 10}, "decoding": {"num_beams": 6}}
+
+
+def captioned(model: str, metrics: dict[str, str], **protocol: Any) -> Record:
+    return record(
+        model,
+        "coco",
+        {name: estimate(0.5, 0.001) for name in metrics},
+        evaluator="captioning",
+        protocol={**CAPTIONS, "caption_metrics": {"tokenizer": "PTB", **metrics}, **protocol},
+    )
+
+
+def test_runs_with_other_lists_of_metrics_are_compared_on_those_that_they_share() -> None:
+    a = captioned("a", {"CIDEr": "v1"})
+    b = captioned("b", {"CIDEr": "v1", "METEOR": "v1"}, scorer={"weights": "x"})
+    assert incomparable(a, b, "CIDEr") == unknown_parts(a, b, "CIDEr") == ()
+
+
+def test_another_definition_of_a_metric_concerns_that_one_alone() -> None:
+    a, b = (captioned(m, {"CIDEr": "v1", "METEOR": version}) for m, version in (("a", "v1"), ("b", "v2")))
+    assert incomparable(a, b, "CIDEr") == ()
+    assert incomparable(a, b, "METEOR") == ("caption_metrics.METEOR: v1 against v2",)
+
+
+def test_a_part_that_only_one_side_holds_is_unknown_and_the_verdict_stands_with_a_note() -> None:
+    a, b = captioned("a", {"CIDEr": "v1"}), captioned("a", {"CIDEr": "v1"}, decoding={"num_beams": 6, "new": 1})
+    assert incomparable(a, b, "CIDEr") == ()
+    (note,) = unknown_parts(a, b, "CIDEr")
+    assert note.code == "protocol_part_unknown"
+    assert "decoding.new" in note.text
+    (verdict,) = gate([a], [b], Rules())
+    assert verdict.status != "incomparable"
+    assert verdict.notes == (note,)
+    assert any("decoding.new" in sentence for sentence in legend([verdict]))
+    (row,) = compare([a, b.model_copy(update={"model": "b"})]).rows
+    assert row.cells[1].notes == (note.text,)
+
+
+def test_a_part_whose_absence_has_a_meaning_differs_where_it_is_absent() -> None:
+    plain = captioned("a", {"CIDEr": "v1"})
+    prompted = captioned("b", {"CIDEr": "v1"}, decoding={"num_beams": 6, "prompt": "a photo of"})
+    assert incomparable(plain, prompted, "CIDEr") == ("decoding.prompt: absent against a photo of",)
+    empty = captioned("b", {"CIDEr": "v1"}, decoding={"num_beams": 6, "prompt": ""})
+    assert incomparable(plain, empty, "CIDEr") == unknown_parts(plain, empty, "CIDEr") == ()
+    limited = captioned("b", {"CIDEr": "v1"}, limit=5)
+    assert incomparable(plain, limited, "CIDEr") == ("limit: absent against 5",)
+
+
+def test_a_scorer_in_another_precision_concerns_clipscore_alone() -> None:
+    scorers = ({"weights": "x"}, {"weights": "x", "precision": "bf16"})
+    a, b = (captioned(m, {"CIDEr": "v1", "CLIPScore": "v"}, scorer=s) for m, s in zip("ab", scorers, strict=True))
+    assert incomparable(a, b, "CIDEr") == ()
+    assert incomparable(a, b, "CLIPScore") == ("scorer.precision: absent against bf16",)
+
+
+def test_two_versions_of_a_metric_are_not_compared() -> None:
+    info = MetricInfo(unit="fraction", higher_is_better=True, summary="s")
+    a, b = (
+        record(m, definitions={"acc1": info.model_copy(update={"version": version})})
+        for m, version in (("a", 1), ("b", 2))
+    )
+    assert incomparable(a, b, "acc1") == ("version of acc1: 1 against 2",)

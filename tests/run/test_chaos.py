@@ -1,0 +1,126 @@
+"""A run that is killed again and again ends with the Records of one left alone, and leaves nothing behind."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import cocabench
+
+KILLS = 5
+
+
+def start(folder: Path) -> subprocess.Popen[bytes]:
+    """Start the demo in processes of its own, with a cache and temporary files in the folder."""
+    (folder / "tmp").mkdir(parents=True, exist_ok=True)
+    arguments = ["run", "--model", "demo/coca", "--tasks", "emoji_objects,emoji_captions", "--limit", "150", "--quiet"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "cocabench", *arguments, "--output", str(folder / "results")],
+        env={**os.environ, "COCABENCH_CACHE": str(folder / "cache"), "TMPDIR": str(folder / "tmp")},
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+
+
+def finish(folder: Path) -> float:
+    """Run to the end and return the seconds that it took."""
+    began = time.monotonic()
+    assert start(folder).wait() == 0
+    return time.monotonic() - began
+
+
+def alive(group: int) -> bool:
+    """Tell whether a process of a group runs, or is still to be waited for."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def kept(folder: Path) -> list[tuple[dict[str, Any], pd.DataFrame]]:
+    """Return the Records of a folder but for their times, with their samples."""
+    found = cocabench.load(folder / "results")
+    records = sorted(found, key=lambda record: record.task)
+    return [(record.model_dump(exclude={"timing", "created"}), found.samples(record)) for record in records]
+
+
+def files(folder: Path) -> set[str]:
+    """Return the files of results, cache and temporary files."""
+    paths = (path for path in folder.rglob("*") if path.is_file())
+    return {str(path.relative_to(folder)) for path in paths}
+
+
+@pytest.mark.slow
+def test_a_run_killed_at_random_moments_ends_as_one_that_was_left_alone(tmp_path: Path) -> None:
+    calm, wild = tmp_path / "calm", tmp_path / "wild"
+    seconds = finish(calm)
+    moments = random.Random(0)
+    for i in range(KILLS):
+        process = start(wild)
+        time.sleep(seconds * moments.uniform(i / KILLS, (i + 1) / KILLS))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        until = time.monotonic() + 20
+        while alive(process.pid):
+            assert time.monotonic() < until, "what a killed run started ends too"
+            time.sleep(0.05)
+    finish(wild)
+    for (record, samples), (other, others) in zip(kept(calm), kept(wild), strict=True):
+        assert record == other
+        pd.testing.assert_frame_equal(samples, others, check_exact=True)
+    assert files(wild) == files(calm)
+
+
+CAPTIONING = """
+import os, sys
+from cocabench import cli
+from cocabench.models import cached
+from cocabench.models.open_clip.model import OpenClip
+cached.WRITE_EVERY_S, kill_at, n_batches, original = 0.0, int(sys.argv.pop(1)), [0], OpenClip.captioner
+def captioner(*args):
+    write = original(*args)
+    def counted(*batch):
+        n_batches[0] += 1
+        if n_batches[0] == kill_at:
+            os.kill(os.getpid(), 9)
+        return write(*batch)
+    return counted
+OpenClip.captioner = captioner
+try:
+    cli.main()
+finally:
+    print("batches:", n_batches[0])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("decoding", ["beams", "sampling"])
+def test_a_killed_captioning_run_resumes_with_the_same_captions(
+    models: Path, data: Path, tmp_path: Path, decoding: str
+) -> None:
+    task = (data / "tell.toml").read_text()
+    (tmp_path / "tell.toml").write_text(task + ('generation_type = "top_k"\n' if decoding == "sampling" else ""))
+
+    def captioned(name: str, kill_at: int) -> tuple[int, int]:
+        """Return the exit code, and how many batches were captioned."""
+        arguments = ["run", "--model", models / "coca", "--tasks", tmp_path / "tell.toml", "--data-root", data]
+        arguments += ["--output", tmp_path / name / "results", "--cache", tmp_path / name / "cache", "--batch-size", 2]
+        order = [sys.executable, "-c", CAPTIONING, str(kill_at), *map(str, arguments)]
+        done = subprocess.run(order, check=False, stdout=subprocess.PIPE, text=True)
+        return done.returncode, int(done.stdout.rpartition("batches: ")[2] or 0)
+
+    assert captioned("calm", 0) == (0, 6)
+    assert captioned("wild", 3) == (-signal.SIGKILL, 0)
+    assert captioned("wild", 3) == (-signal.SIGKILL, 0)
+    assert captioned("wild", 0) == (0, 2)
+    ((record, samples),), ((other, others),) = kept(tmp_path / "calm"), kept(tmp_path / "wild")
+    assert record == other
+    pd.testing.assert_frame_equal(samples, others, check_exact=True)

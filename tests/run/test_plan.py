@@ -1,0 +1,106 @@
+"""Plans as plain data: written, read elsewhere, run cell by cell; and what counts as done."""
+
+import json
+import shutil
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+import cocabench
+from cocabench.data.tables import Tsv
+from cocabench.run.plan import Plan, Planner, State
+from cocabench.run.prepare import Settings
+from cocabench.specs.registry import find_tasks, model_sources
+from cocabench.specs.spec import parse_models
+from tests.conftest import Command
+
+BASELINES = Path(cocabench.__file__).parents[1] / "results" / "baselines"
+
+
+def words(models: Path, data: Path, output: Path, tasks: str = "find,name,tell") -> list[str]:
+    files = ",".join(str(data / f"{name}.toml") for name in tasks.split(","))
+    both = f"{models / 'clip'},{models / 'coca'}"
+    return ["run", "--model", both, "--tasks", files, "--data-root", str(data), "--output", str(output)]
+
+
+def test_a_plan_is_printed_as_json_and_run_cell_by_cell(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    told = command(*words(models, data, tmp_path / "r"), "--num-beams", 2, "--dry-run", "--json")
+    assert told.code == 0, told.err
+    file = tmp_path / "plan.json"
+    file.write_text(told.out)
+    plan = Plan.read(file)
+    assert json.loads(plan.to_json()) == json.loads(told.out)
+    assert [cell.model for cell in plan.cells] == [str(models / "clip"), str(models / "coca")]
+    assert [step.task for step in plan.cells[1].steps] == ["tell", "find", "name"], "captioning first"
+    assert [step.work for step in plan.cells[1].steps] == [
+        {"images": 12, "texts": 0, "captions": 12},
+        {"images": 12, "texts": 24, "captions": 0},
+        {"images": 12, "texts": 6 * 18, "captions": 0},
+    ]
+    assert plan.cells[1].steps[0].params == {"num_beams": 2, "num_beam_groups": 1}
+    assert not (tmp_path / "r").exists(), "nothing is run"
+    told = command("run", "--plan", file, "--cell", 1, "--json")
+    assert told.code == 0, told.err
+    assert [record["task"] for record in json.loads(told.out)] == ["tell", "find", "name"]
+    stored = {str(path.relative_to(tmp_path / "r")) for path in (tmp_path / "r").glob("*/*-????????????.json")}
+    assert stored == {step.record for step in plan.cells[1].steps}
+    decoding = cocabench.load(tmp_path / "r")[0].signature.protocol["decoding"]
+    assert isinstance(decoding, dict)
+    assert decoding["num_beams"] == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["--plan", "{plan}", "--cell", "2"], "--cell 2: {plan} has 2 cells; wanted 0 to 1"),
+        (["--plan", "{plan}", "--limit", "3"], "--plan: --limit beside it; the plan holds it"),
+        (["--plan", "nowhere.json"], "nowhere.json: cannot be read (No such file or directory)"),
+        (["--plan", "{other}"], "not a plan: settings: Field required"),
+        (["--cell", "0", "--model", "m", "--tasks", "t"], "--cell: no plan; wanted --plan FILE beside it"),
+    ],
+)
+def test_a_wrong_plan_is_one_line_and_2(
+    command: Command, models: Path, data: Path, tmp_path: Path, more: list[str], said: str
+) -> None:
+    plan, other = tmp_path / "plan.json", tmp_path / "other.json"
+    plan.write_text(command(*words(models, data, tmp_path / "r", "find"), "--dry-run", "--json").out)
+    other.write_text('{"cells": []}')
+    places = {"plan": plan, "other": other}
+    told = command("run", *(word.format(**places) for word in more))
+    assert told.code == 2
+    assert said.format(**places) in told.err
+    assert len(told.err.strip().splitlines()) == 1
+
+
+def test_a_surprise_of_a_loader_ends_its_own_steps_alone(
+    models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Tsv.build
+
+    def build(self: Tsv, root: Path, *, download: bool = False) -> object:
+        if "label" in str(self.path):
+            raise ZeroDivisionError("division by zero")
+        return original(self, root, download=download)
+
+    monkeypatch.setattr(Tsv, "build", build)
+    settings = Settings(data_root=data, output=tmp_path, precision="fp32")
+    tasks = find_tasks([str(data / f"{name}.toml") for name in ("name", "find")])
+    (cell,) = Planner(settings).plan(model_sources(parse_models(str(models / "clip"))), tasks).cells
+    assert [step.state for step in cell.steps] == [State.FAILED, State.READY]
+    assert "ZeroDivisionError: division by zero; this is a bug" in cell.steps[0].reason
+
+
+def test_a_finished_run_of_version_0_1_counts_as_done(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shutil.copytree(BASELINES, tmp_path / "results")
+    stored = {(record.model, record.task): record for record in cocabench.load(BASELINES)}
+    packages = next(iter(stored.values())).signature.model["packages"]
+    assert isinstance(packages, dict)
+    known = metadata.version
+    monkeypatch.setattr(metadata, "version", lambda name: packages.get(name) or known(name))
+    planner = Planner(Settings(output=tmp_path / "results", precision="fp32"))
+    plan = planner.plan(model_sources(parse_models("demo")), find_tasks(["demo"]))
+    done = {(cell.model, step.task) for cell in plan.cells for step in cell.steps if step.state is State.DONE}
+    assert done == stored.keys()

@@ -1,0 +1,668 @@
+"""``cocabench run`` from end to end on tiny models and small data, and with everything that can go wrong."""
+
+import json
+import os
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+
+import cocabench
+from cocabench.core.errors import ResultsError
+from cocabench.models.cached import Cached
+from cocabench.models.hardware import hardware
+from cocabench.models.open_clip.model import OpenClip
+from cocabench.results.store import Store, samples_path
+from cocabench.specs.registry import model_sources
+from cocabench.specs.spec import parse_models
+from tests.conftest import PLUGIN, Command, task
+
+
+def run(
+    command: Command, models: Path, data: Path, output: Path, *more: object, model: str = "clip", tasks: str = "find"
+):
+    files = ",".join(str(data / f"{name}.toml") for name in tasks.split(","))
+    return command("run", "--model", models / model, "--tasks", files, "--data-root", data, "--output", output, *more)
+
+
+def test_a_run_keeps_records_samples_and_thumbnails(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    told = run(command, models, data, tmp_path, tasks="find,name")
+    assert told.code == 0, told.err
+    assert "t2i_recall@5" in told.out
+    results = cocabench.load(tmp_path)
+    assert {r.task for r in results} == {"find", "name"}
+    assert set(results.frame()["metric"]) >= {"acc1", "t2i_recall@1", "i2t_median_rank"}
+    find = next(r for r in results if r.task == "find")
+    samples = results.samples(find)
+    assert samples["t2i_n_above"].count() == 24
+    assert samples["i2t_n_above"].count() == 12
+    assert find.parameters.keys() == {"image_encoder", "text_encoder"}
+    (thumbnails, _) = sorted((tmp_path / "thumbnails").iterdir())
+    assert len(pd.read_parquet(thumbnails)) == 12
+
+
+def test_numbers_are_reproduced_from_the_stored_samples(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    run(command, models, data, tmp_path, "--json")
+    from cocabench.kinds.retrieval import Retrieval
+    from cocabench.metrics.base import estimate
+
+    results = cocabench.load(tmp_path)
+    record = results.records[0]
+    samples = results.samples(record)
+    for metric in Retrieval(ks=(1, 5)).metrics():
+        assert estimate(metric, samples, seed=0) == record.metrics[metric.name]
+
+
+def test_json_prints_records_and_nothing_else(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    told = run(command, models, data, tmp_path, "--json", tasks="name")
+    (record,) = json.loads(told.out)
+    assert record["task"] == "name"
+    assert record["metrics"]["acc5"]["n"] == 12
+    (tmp_path / "all.json").write_text(told.out)
+    assert cocabench.load(tmp_path / "all.json").records[0].task == "name"
+
+
+def test_what_is_finished_is_not_run_again_unless_fresh(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(command, models, data, tmp_path)
+    calls: list[str] = []
+    original = Cached.encode_images
+    monkeypatch.setattr(Cached, "encode_images", lambda *a, **k: calls.append("x") or original(*a, **k))
+    run(command, models, data, tmp_path)
+    assert calls == []
+    run(command, models, data, tmp_path, "--fresh")
+    assert calls == ["x"]
+    run(command, models, data, tmp_path, "--limit", 5)
+    assert calls == ["x", "x"]
+
+
+def test_a_dry_run_prints_the_plan_and_loads_nothing(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("cocabench.models.open_clip.adapter.build_network", lambda plan: pytest.fail("loaded"))
+    told = run(command, models, data, tmp_path, "--dry-run", tasks="find,tell")
+    assert "ready" in told.out
+    assert "not applicable" in told.out
+    assert "1 of 2 to run, 12 images" in told.out
+    told = command("run", "--model", "coca_ViT-L-14", "--tasks", "flickr30k", "--data-root", tmp_path, "--dry-run")
+    assert "cannot run" in told.out
+    assert f"flickr30k: {tmp_path / 'flickr30k'}" in told.out
+
+
+def test_one_failing_task_does_not_lose_the_others(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    told = command(
+        "run",
+        "--model",
+        models / "clip",
+        "--tasks",
+        f"flickr30k,{data / 'name.toml'}",
+        "--data-root",
+        data,
+        "--output",
+        tmp_path,
+    )
+    assert told.code == 1
+    assert "failed" in told.err
+    assert "flickr30k" in told.err
+    assert [r.task for r in cocabench.load(tmp_path)] == ["name"]
+
+
+def test_an_interruption_keeps_what_is_finished(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = OpenClip.encode_text_block
+    count = iter(range(9))
+
+    def interrupted(*args: object, **kwargs: object) -> object:
+        if next(count):
+            raise KeyboardInterrupt
+        return original(*args, **kwargs)
+
+    monkeypatch.setattr(OpenClip, "encode_text_block", interrupted)
+    told = run(command, models, data, tmp_path, tasks="find,name")
+    assert told.code == 130
+    assert f"1 of 2 results are saved in {tmp_path}; rerun to resume" in told.err
+    assert len(cocabench.load(tmp_path)) == 1
+
+
+def test_a_captioning_task_is_not_applicable_to_a_clip(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    told = run(command, models, data, tmp_path, tasks="tell,find")
+    assert told.code == 0
+    assert "not applicable" in told.err
+
+
+def test_a_coca_captions_and_its_captions_are_written_for_cocos_server(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    told = run(command, models, data, tmp_path, model="coca", tasks="tell")
+    assert told.code == 0, told.err
+    results = cocabench.load(tmp_path)
+    (written,) = tmp_path.rglob("*.captions.json")
+    captions = {row["image_id"]: row["caption"] for row in json.loads(written.read_text())}
+    samples = results.samples(results.records[0])
+    assert captions == {int(i): c for i, c in zip(samples["image_id"], samples["caption"], strict=True)}
+    options = results.records[0].signature.protocol["decoding"]
+    assert options["num_beams"] == 6  # type: ignore[index]
+
+
+def test_decoding_flags_override_the_task_and_stand_in_the_signature(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    run(
+        command,
+        models,
+        data,
+        tmp_path,
+        "--num-beams",
+        2,
+        "--seq-len",
+        8,
+        "--decoding",
+        "logprob",
+        model="coca",
+        tasks="tell",
+    )
+    decoding = cocabench.load(tmp_path).records[0].signature.protocol["decoding"]
+    assert isinstance(decoding, dict)
+    assert (decoding["num_beams"], decoding["num_beam_groups"], decoding["seq_len"], decoding["decoding"]) == (
+        2,
+        1,
+        8,
+        "logprob",
+    )
+
+
+def test_the_batch_is_halved_when_memory_runs_out(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = OpenClip.encode_image_batch
+
+    def greedy(self: OpenClip, pixels: torch.Tensor) -> torch.Tensor:
+        if len(pixels) > 3:
+            raise torch.OutOfMemoryError("too many")
+        return original(self, pixels)
+
+    plain = run(command, models, data, tmp_path / "a", "--json")
+    monkeypatch.setattr(OpenClip, "encode_image_batch", greedy)
+    told = run(command, models, data, tmp_path / "b", "--json", "--no-cache")
+    (before,), (after,) = json.loads(plain.out), json.loads(told.out)
+    assert after["metrics"] == before["metrics"]
+    assert [note["text"] for note in after["notes"]][:2] == [
+        "out of memory at 12 images a batch; went on with 6",
+        "out of memory at 6 images a batch; went on with 3",
+    ]
+
+
+def test_a_batch_of_texts_is_not_halved_for_images(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = model_sources(parse_models(str(models / "clip")))[0].load(hardware(device="cpu"))
+    assert isinstance(model, OpenClip)
+    pixels, sizes = torch.zeros(8, 1), dict[str, list[int]](images=[], texts=[])
+
+    def work(kind: str, most: int, inputs: torch.Tensor) -> None:
+        sizes[kind].append(len(inputs))
+        if len(inputs) > most:
+            raise torch.OutOfMemoryError("too many")
+
+    for kind, most in (("images", 2), ("texts", 8), ("images", 2)):
+        model.run_batch(kind, partial(work, kind, most), pixels)
+    assert sizes == {"images": [8, 4] + [2] * 8, "texts": [8]}
+
+
+def test_nan_features_are_an_error(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        OpenClip, "encode_image_batch", lambda self, pixels: torch.full((len(pixels), 16), float("nan"))
+    )
+    told = run(command, models, data, tmp_path)
+    assert told.code == 1
+    assert "NaN" in told.err
+    assert "00.png" in told.err
+    assert not list(tmp_path.rglob("*find*"))
+
+
+def broken_copy(data: Path, folder: Path) -> Path:
+    """Copy the data with one image truncated and one that is a text file."""
+    import shutil
+
+    shutil.copytree(data, folder)
+    (folder / "images" / "03.png").write_bytes((folder / "images" / "03.png").read_bytes()[:200])
+    (folder / "images" / "07.png").write_text("no image")
+    return folder
+
+
+def test_a_bad_image_is_named_or_skipped_and_counted(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    broken = broken_copy(data, tmp_path / "data")
+    told = run(command, models, broken, tmp_path / "r")
+    assert told.code == 1
+    assert "03.png" in told.err
+    assert "--skip-bad-images" in told.err
+    told = run(command, models, broken, tmp_path / "r", "--skip-bad-images", "--json")
+    (record,) = json.loads(told.out)
+    assert record["skipped_images"] == ["03", "07"]
+    assert record["metrics"]["i2t_recall@1"]["n"] == 10
+
+
+def test_a_limit_is_labelled_and_another_protocol(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    (record,) = json.loads(run(command, models, data, tmp_path, "--limit", 5, "--json").out)
+    assert record["signature"]["protocol"]["limit"] == 5
+    assert any("5 of 12" in note["text"] for note in record["notes"])
+
+
+def test_counts_that_are_not_the_protocols_are_labelled(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "strict.toml"
+    path.write_text(
+        (data / "find.toml")
+        .read_text()
+        .replace("[data]", "[expect]\nimages = 1000\n[data]")
+        .replace('"find"', '"strict"')
+    )
+    told = command(
+        "run", "--model", models / "clip", "--tasks", path, "--data-root", data, "--output", tmp_path, "--json"
+    )
+    (record,) = json.loads(told.out)
+    assert record["signature"]["protocol"]["standard"] is False
+    assert "12 images, the standard protocol has 1000" in record["notes"][0]["text"]
+
+
+def test_random_weights_are_labelled(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    arch = models / "arch.json"
+    from tests.models.tiny import CLIP, write_architecture
+
+    write_architecture(arch, CLIP)
+    told = command(
+        "run", "--model", f"{arch}:random@4", "--tasks", data / "find.toml", "--data-root", data, "--output", tmp_path
+    )
+    assert "random weights" in told.out
+    assert "random@4" in told.out
+
+
+@pytest.mark.parametrize(
+    ("args", "code", "said"),
+    [
+        (["--model", "ViT-L-41", "--tasks", "imagenet1k"], 2, "did you mean"),
+        (["--model", "ViT-L-14:openia", "--tasks", "imagenet1k"], 2, "openai"),
+        (["--model", "demo", "--tasks", "imagenet1"], 2, "did you mean imagenet1k"),
+        (["--model", "demo", "--tasks", "nowhere.toml"], 2, "no such file"),
+        (["--model", "demo", "--tasks", "flicker30k,imagenet1"], 2, "unknown 'imagenet1' (did you mean imagenet1k"),
+        (["--model", "demo", "--tasks", ","], 2, "no task named"),
+        (["--model", "demo", "--tasks", "demo", "--device", "tpu9"], 2, "--device tpu9"),
+        (["--model", "demo", "--tasks", "demo", "--batch-size", "many"], 2, "--batch-size"),
+        (["--model", "demo/clip", "--tasks", "flickr30k", "--data-root", "/nowhere"], 2, "/nowhere/flickr30k"),
+    ],
+)
+def test_wrong_input_is_one_line_and_an_exit_code(
+    command: Command, args: list[str], code: int, said: str, tmp_path: Path
+) -> None:
+    told = command("run", *args, "--output", tmp_path, "--quiet")
+    assert told.code == code
+    assert said in told.err
+    assert "Traceback" not in told.err
+    assert len(told.err.strip().splitlines()) == 1
+
+
+@pytest.mark.skipif(os.getuid() == 0, reason="root may write anywhere")
+def test_a_folder_that_cannot_be_written_is_said_before_anything_runs(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    tmp_path.chmod(0o500)
+    told = run(command, models, data, tmp_path / "r")
+    assert told.code == 2
+    assert "cannot write" in told.err
+
+
+def test_a_results_path_that_is_a_file_is_said(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "r").write_text("")
+    told = run(command, models, data, tmp_path / "r")
+    assert told.code == 2
+    assert "cannot write" in told.err
+
+
+def test_two_tasks_of_one_name_are_an_error_that_names_both(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "other.toml").write_text(task("imagenet1k", "retrieval", "t2i_recall@5", 'path = "captions.tsv"', ""))
+    told = command("run", "--model", models / "clip", "--tasks", tmp_path / "other.toml", "--data-root", data)
+    assert told.code == 2
+    assert "already the name of" in told.err
+
+
+@pytest.mark.usefixtures("plugin")
+def test_a_plugin_brings_its_model_loader_evaluator_and_task(command: Command, tmp_path: Path) -> None:
+    told = command("run", "--model", "toy::one", "--tasks", "toy_norms", "--output", tmp_path, "--json")
+    assert told.code == 0, told.err
+    (record,) = json.loads(told.out)
+    assert record["model"] == "toy::one"
+    assert {name: e["value"] for name, e in record["metrics"].items()} == pytest.approx(
+        {"norm": 1.0, "norm_north": 1.0, "longer": 0.0}
+    )
+    assert record["metrics"]["norm_north"]["n"] == 2, "i0 and i2 are from the north"
+    train = record["signature"]["protocol"]["extra_data"]["train"]
+    assert (train["images"], record["signature"]["protocol"]["standard"]) == (6, True)
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ("[expect.train]\nimages = 7", "not the standard protocol: 6 images in train, the standard protocol has 7"),
+        ("[expect.train]\nimgs = 6", "expect.train.imgs: unknown key; did you mean 'images'?"),
+        ("[expect.trian]\nimages = 6", "expect.trian: unknown key; did you mean 'train'?"),
+    ],
+)
+def test_further_splits_of_the_data_are_counted(command: Command, tmp_path: Path, changed: str, said: str) -> None:
+    text = (PLUGIN / "toy_plugin" / "tasks" / "toy_norms.toml").read_text().replace("toy_norms", "mine")
+    (tmp_path / "t.toml").write_text(text.replace("[expect.train]\nimages = 6", changed))
+    told = command("run", "--model", "toy::one", "--tasks", tmp_path / "t.toml", "--output", tmp_path, "--json")
+    assert said in told.out + told.err
+
+
+def test_a_plugin_of_the_old_entry_point_group_is_told_the_new_one(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    info = tmp_path / "old_plugin-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: old-plugin\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[cocabench.evaluators]\nold = old_plugin:Old\n")
+    (tmp_path / "t.toml").write_text(task("t", "old", "acc", 'path = "x.tsv"', ""))
+    monkeypatch.syspath_prepend(str(tmp_path))
+    told = command("run", "--model", "demo/clip", "--tasks", tmp_path / "t.toml")
+    assert told.code == 2
+    assert "declared in the entry point group cocabench.evaluators; wanted cocabench.kinds" in told.err
+
+
+def test_shuffled_images_change_no_number(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    lines = (data / "labels.tsv").read_text().splitlines()
+    order = np.random.default_rng(0).permutation(len(lines) - 1)
+    (data / "shuffled.tsv").write_text("\n".join([lines[0], *(lines[1 + i] for i in order)]))
+    (data / "shuffled.toml").write_text(
+        (data / "name.toml").read_text().replace("labels.tsv", "shuffled.tsv").replace('"name"', '"shuffled"')
+    )
+    (a,), (b,) = (json.loads(run(command, models, data, tmp_path, "--json", tasks=t).out) for t in ("name", "shuffled"))
+    for metric, value in a["metrics"].items():
+        assert b["metrics"][metric]["value"] == pytest.approx(value["value"], abs=1e-9)
+
+
+def test_samples_lie_beside_the_record(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    run(command, models, data, tmp_path, tasks="name")
+    path = next(p for p in tmp_path.rglob("*.json"))
+    samples = pd.read_parquet(samples_path(path))
+    assert list(samples["top5_names"].iloc[0])
+    assert len(samples["top5"].iloc[0]) == len(samples["top5_scores"].iloc[0]) == 5
+
+
+def test_another_k_is_computed_from_the_stored_samples(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run(command, models, data, tmp_path)
+    monkeypatch.setattr("cocabench.models.open_clip.adapter.build_network", lambda plan: pytest.fail("loaded"))
+    path = tmp_path / "find.toml"
+    text = (data / "find.toml").read_text().replace("ks = [1, 5]", "ks = [3]").replace("recall@5", "recall@3")
+    path.write_text(text)
+    told = command(
+        "run", "--model", models / "clip", "--tasks", path, "--data-root", data, "--output", tmp_path, "--json"
+    )
+    (record,) = json.loads(told.out)
+    assert record["primary"] == "t2i_recall@3"
+    assert set(record["metrics"]) >= {"t2i_recall@3", "i2t_recall@3"}
+    assert cocabench.load(tmp_path).records[0].primary == "t2i_recall@3"
+
+
+def test_a_record_with_skipped_images_does_not_count_for_a_run_that_may_skip_none(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    broken = broken_copy(data, tmp_path / "data")
+    assert run(command, models, broken, tmp_path / "r", "--skip-bad-images").code == 0
+    told = run(command, models, broken, tmp_path / "r")
+    assert told.code == 1
+    assert "03.png" in told.err
+
+
+def test_a_task_that_cannot_be_planned_leaves_the_others(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "p.json").write_text(json.dumps({"thing 0": ["a thing"], "thing 1": ["one"]}))
+    text = (data / "name.toml").read_text().replace('"cifar10"', '"./p.json"').replace('"name"', '"cupl"')
+    (tmp_path / "cupl.toml").write_text(text)
+    tasks = f"{tmp_path / 'cupl.toml'},{data / 'find.toml'}"
+    told = command("run", "--model", models / "clip", "--tasks", tasks, "--data-root", data, "--output", tmp_path)
+    assert told.code == 1
+    assert "no prompts for 'thing 2' and 3 more" in told.err
+    assert [r.task for r in cocabench.load(tmp_path)] == ["find"]
+
+
+def test_class_specific_prompts_beside_the_task_file(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "p.json").write_text(json.dumps({f"thing {i}": [f"a thing numbered {i}", f"{i}"] for i in range(6)}))
+    text = (data / "name.toml").read_text().replace('"cifar10"', '"./p.json"').replace('"name"', '"cupl"')
+    (tmp_path / "cupl.toml").write_text(text)
+    told = command(
+        "run", "--model", models / "clip", "--tasks", tmp_path / "cupl.toml", "--data-root", data, "--output", tmp_path
+    )
+    assert told.code == 0, told.err
+
+
+def test_a_model_that_cannot_be_had_and_a_surprise_leave_the_others(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    arguments = ("--tasks", data / "find.toml", "--data-root", data, "--output", tmp_path)
+    told = command("run", "--model", f"ViT-B-32:/nowhere/e.pt,{models / 'clip'}", *arguments)
+    assert told.code == 1
+    assert "no file /nowhere/e.pt" in told.err
+    assert len(cocabench.load(tmp_path)) == 1
+    monkeypatch.setattr(OpenClip, "encode_text_block", lambda *a, **k: 1 / 0)
+    told = command("run", "--model", models / "coca", *arguments)
+    assert told.code == 1
+    assert "ZeroDivisionError" in told.err
+
+
+def test_out_of_memory_with_one_sample_says_what_to_do(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def never(self: OpenClip, pixels: torch.Tensor) -> torch.Tensor:
+        raise torch.OutOfMemoryError("no")
+
+    monkeypatch.setattr(OpenClip, "encode_image_batch", never)
+    told = run(command, models, data, tmp_path)
+    assert told.code == 1
+    assert "out of memory with one sample" in told.err
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("t2i_recall@5", "t2i_recal@5", "primary: 't2i_recal@5' is none of the metrics; did you mean"),
+        ("ks = [1, 5]", 'ks = ["1"]', "params.ks.0"),
+    ],
+)
+def test_a_primary_or_a_type_that_is_wrong_is_told_before_anything_runs(
+    command: Command, models: Path, data: Path, tmp_path: Path, old: str, new: str, said: str
+) -> None:
+    path = tmp_path / "x.toml"
+    path.write_text((data / "find.toml").read_text().replace(old, new))
+    told = command("run", "--model", models / "clip", "--tasks", path, "--data-root", data, "--output", tmp_path)
+    assert told.code != 0
+    assert said in told.err
+
+
+def test_a_score_at_chance_is_flagged(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    told = run(command, models, data, tmp_path, tasks="name")
+    assert "% is near chance (17 %)" in told.out
+
+
+def test_a_metric_that_this_machine_lacks_is_not_lost_on_resuming(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cocabench.kinds.retrieval import Retrieval
+
+    run(command, models, data, tmp_path)
+    before = next(tmp_path.rglob("find-*.json")).read_text()
+    monkeypatch.setattr(Retrieval, "unavailable", lambda self, machine: {"t2i_recall@1": "no such tool here"})
+    assert run(command, models, data, tmp_path).code == 0
+    assert next(tmp_path.rglob("find-*.json")).read_text() == before
+
+
+def test_a_checkpoint_is_hashed_once_per_model(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from cocabench.models.open_clip import blueprint
+
+    hashed: list[Path] = []
+    original = blueprint.digest_file
+    monkeypatch.setattr(blueprint, "digest_file", lambda path: hashed.append(path) or original(path))
+    run(command, models, data, tmp_path, "--dry-run", tasks="find,name")
+    assert len(hashed) == 1
+
+
+def test_tasks_and_runs_on_the_same_images_share_one_pass(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (plain,) = json.loads(run(command, models, data, tmp_path / "a", "--json", "--no-cache", tasks="name").out)
+    run(command, models, data, tmp_path / "b")
+    monkeypatch.setattr(OpenClip, "encode_image_batch", lambda self, pixels: pytest.fail("encoded again"))
+    told = run(command, models, data, tmp_path / "b", "--json", tasks="name")
+    assert told.code == 0, told.err
+    (shared,) = json.loads(told.out)
+    assert {**shared, "timing": 0, "created": 0} == {**plain, "timing": 0, "created": 0}
+    samples = [pd.read_parquet(samples_path(next((tmp_path / x).rglob("name-*.json")))) for x in "ab"]
+    pd.testing.assert_frame_equal(*samples, check_exact=True)
+
+
+@pytest.mark.parametrize("more", [["--precision", "bf16"], ["--no-cache", "--fresh"]])
+def test_another_precision_and_no_cache_compute_anew(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, more: list[str]
+) -> None:
+    run(command, models, data, tmp_path)
+    encoded: list[int] = []
+    original = OpenClip.encode_image_batch
+    monkeypatch.setattr(OpenClip, "encode_image_batch", lambda s, x: encoded.append(len(x)) or original(s, x))
+    assert run(command, models, data, tmp_path, *more).code == 0
+    assert encoded == [12]
+
+
+def test_the_cache_is_shown_and_cleared(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    cache = ("--cache", tmp_path / "cache")
+    assert f"{tmp_path / 'cache' / 'spaces'}: 0.0 MB of at most 10.0 GB" in command("cache", "info", *cache).out
+    run(command, models, data, tmp_path, *cache)
+    assert f"{models / 'clip'} images" in command("cache", "info", *cache).out
+    spaces = json.loads(command("cache", "info", "--json", *cache).out)["spaces"]
+    assert sorted(one["entries"] for one in spaces if one["label"].startswith(str(models))) == [12, 24]
+    assert "removed" in command("cache", "clear", *cache).out
+    assert json.loads(command("cache", "info", "--json", *cache).out)["spaces"] == []
+
+
+def test_what_0_1_cached_is_removed_with_a_note(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    old = tmp_path / "cache"
+    (old / "features").mkdir(parents=True)
+    (old / "captions").mkdir()
+    for name in ("features/index.sqlite", "features/1.f32", "captions/answers.sqlite"):
+        (old / name).write_bytes(bytes(1_000_000))
+    (old / "features" / "mine.txt").touch()
+    told = run(command, models, data, tmp_path, "--cache", old)
+    assert f"{old}: 3.0 MB cached by version 0.1 removed" in told.err
+    assert [path.name for path in old.rglob("*.*") if path.suffix != ".sqlite"] == ["mine.txt"]
+    assert "version 0.1" not in run(command, models, data, tmp_path, "--cache", old, "--fresh").err
+
+
+def test_a_dry_run_tells_which_images_are_known(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    told = run(command, models, data, tmp_path, "--dry-run", tasks="find,name")
+    assert "2 of 2 to run, 24 images to process\n" in told.out
+    run(command, models, data, tmp_path)
+    told = run(command, models, data, tmp_path, "--dry-run", tasks="find,name")
+    assert "1 of 2 to run, 12 images to process, 12 of them known from earlier runs" in told.out
+    told = run(command, models, data, tmp_path, "--dry-run", "--no-cache", tasks="find,name")
+    assert "12 images to process\n" in told.out
+
+
+def test_a_cache_that_cannot_be_kept_is_one_line_and_the_run_goes_on(
+    command: Command, models: Path, data: Path, tmp_path: Path, own_spaces: Path
+) -> None:
+    own_spaces.write_text("a file where a folder should be")
+    told = run(command, models, data, tmp_path, "--quiet")
+    assert told.code == 0
+    assert len(told.err.strip().splitlines()) == 1
+    assert f"{own_spaces}: cannot be written to" in told.err
+    (record,) = cocabench.load(tmp_path)
+    assert sum(str(own_spaces) in note.text for note in record.notes) == 1
+
+
+def test_no_room_for_pictures_is_a_warning_and_the_record_is_kept(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Store, *arguments: object) -> None:
+        raise ResultsError("thumbnails", "cannot write (No space left on device)")
+
+    monkeypatch.setattr(Store, "put_thumbnails", full)
+    assert run(command, models, data, tmp_path).code == 0
+    (record,) = cocabench.load(tmp_path)
+    said = "no pictures for reports: thumbnails: cannot write (No space left on device)"
+    assert ("no_pictures", said) in record.notes
+
+
+def test_a_limit_that_is_no_number_is_told(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COCABENCH_CACHE_GB", "much")
+    told = run(command, models, data, tmp_path)
+    assert told.code == 2
+    assert "COCABENCH_CACHE_GB: got 'much'" in told.err
+
+
+def elsewhere(data: Path, name: str, folder: Path) -> Path:
+    """Write the task of that name over copies of its images."""
+    import shutil
+
+    shutil.copytree(data / "images", data / "copies", dirs_exist_ok=True)
+    (data / "copies.tsv").write_text((data / "captions.tsv").read_text().replace("images/", "copies/"))
+    path = folder / f"{name}_elsewhere.toml"
+    text = (data / f"{name}.toml").read_text().replace("captions.tsv", "copies.tsv")
+    path.write_text(text.replace(f'"{name}"', f'"{name}_elsewhere"'))
+    return path
+
+
+@pytest.mark.parametrize("tasks", ["tell,find", "find,name,tell", "choose,find,prefer"])
+def test_captioning_and_what_else_reads_the_images_share_one_pass(
+    command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tasks: str
+) -> None:
+    apart = {}
+    for name in tasks.split(","):
+        (record,) = json.loads(
+            run(command, models, data, tmp_path, "--no-cache", "--json", model="coca", tasks=name).out
+        )
+        apart[name] = record["metrics"]
+    from open_clip.transformer import VisionTransformer
+
+    encoded: list[int] = []
+    original = VisionTransformer.forward
+    monkeypatch.setattr(VisionTransformer, "forward", lambda net, x: encoded.append(len(x)) or original(net, x))
+    told = run(command, models, data, tmp_path, "--fresh", "--json", model="coca", tasks=tasks)
+    assert sum(encoded) == 12
+    records = json.loads(told.out)
+    assert {record["task"]: record["metrics"] for record in records} == apart
+    assert records[0]["task"] in ("tell", "prefer")
+
+
+def test_captioning_overtakes_no_task_on_other_images(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    apart = elsewhere(data, "find", tmp_path), elsewhere(data, "tell", tmp_path)
+    for names, order in (
+        (("find", "name", apart[1]), ["find", "name", "tell_elsewhere"]),
+        ((apart[0], "find", "name", "tell"), ["find_elsewhere", "tell", "find", "name"]),
+    ):
+        files = ",".join(str(data / f"{name}.toml") if isinstance(name, str) else str(name) for name in names)
+        told = command("run", "--model", models / "coca", "--tasks", files, "--data-root", data, "--dry-run")
+        assert [line.split()[1] for line in told.out.splitlines() if " ready " in line] == order

@@ -1,0 +1,1 @@
+"""The demo's data and checkpoints, and how they are made anew."""
