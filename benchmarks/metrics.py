@@ -122,7 +122,7 @@ def _cocabench(candidates: list[str], references: list[list[str]], names: Sequen
     started = time.perf_counter()
     columns = statistics(candidates, references, names)
     samples = pd.DataFrame(columns)
-    values = {metric.name: metric.value(samples) for metric in declared(names)}
+    values = {metric.name: metric.statistic.value(samples) for metric in declared(names)}
     return values, time.perf_counter() - started
 
 

@@ -197,21 +197,10 @@ def test_an_interrupt_reaps_the_process(fake: Any, tmp_path: Path) -> None:
     runner = fake(f"echo $$ > '{tmp_path}/pid'; exec sleep 60")
     process = jvm.Process(runner, job())
     pid = pid_in(tmp_path / "pid")
-    over = threading.Event()
-
-    def interrupt() -> None:
-        """Again after a while: an interrupt that falls into a finaliser is lost."""
-        while not over.wait(2):
-            os.kill(os.getpid(), signal.SIGINT)
-
-    interrupter = threading.Thread(target=interrupt)
-    interrupter.start()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            process.communicate(["a"])
-    finally:
-        over.set()
-        interrupter.join()
+    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer.start()
+    with pytest.raises(KeyboardInterrupt):
+        process.communicate(["a"])
     assert not is_running(pid)
 
 

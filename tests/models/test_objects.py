@@ -106,7 +106,7 @@ def test_wrappers_are_taken_off(loaded: OpenClip) -> None:
 
 
 def test_what_is_missing_is_one_line(loaded: OpenClip) -> None:
-    with pytest.raises(UsageError, match="model: a Linear; wanted a model string or a network of open_clip"):
+    with pytest.raises(UsageError, match="model: an object of type Linear; wanted a model string"):
         in_memory(torch.nn.Linear(1, 1), None, None)
     with pytest.raises(UsageError, match="tokenizer: not given"):
         in_memory(loaded.net, loaded.transform, None)
