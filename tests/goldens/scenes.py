@@ -23,6 +23,12 @@ RULES = BASELINES.parent / "gates.toml"
 FIXED = ("--device", "cpu", "--precision", "fp32", "--workers", "0", "--no-cache", "--quiet")
 DEMO = "demo/coca,demo/clip"
 
+KINDS = (
+    *("emoji_activities", "emoji_retrieval", "emoji_pairs", "emoji_pairs_likelihood", "emoji_captions"),
+    *("g_csv_labels", "g_wds_several", "g_karpathy", "g_negatives_bad_likelihood", "g_winoground", "g_nocaps"),
+)
+"""Tasks whose Records are shown: one of each kind and form."""
+
 
 class Scene(NamedTuple):
     run: Callable[[Path], Golden]
@@ -42,23 +48,21 @@ def run_tasks(tasks: Sequence[str], *more: str, models: str = DEMO, output: str 
     return outcome
 
 
-FORMS = (
-    (),
-    ("--all-metrics",),
-    ("--format", "markdown"),
-    ("--format", "csv"),
-    ("--all-metrics", "--format", "csv"),
-)
+FORMS = ((), ("--all-metrics",), ("--format", "markdown"), ("--format", "csv"))
 
 
 def compared(
-    here: Path, *results: str, samples: Sequence[str] = (), models: str = "", forms: Sequence[Sequence[str]] = FORMS
+    here: Path,
+    *results: str,
+    samples: Sequence[str] = (),
+    models: str = "",
+    forms: Sequence[Sequence[str]] = FORMS,
+    whole: Sequence[str] = ("--all-metrics",),
 ) -> Golden:
-    """Compare results in every form; per task the images behind the difference."""
+    """Compare results in these forms and as JSON (whole: its options); of tasks the images behind a difference."""
     chosen = ("--models", models) if models else ()
-    whole = call("compare", *results, *chosen, "--all-metrics", "--json")
-    table, lines = captured.split(json.loads(whole.out))
-    numbers: dict[str, Any] = {"table": table}
+    table, lines = captured.split(json.loads(call("compare", *results, *chosen, *whole, "--json").out))
+    numbers: dict[str, Any] = {"table": [{k: v for k, v in row.items() if v is not None} for row in table]}
     text = "".join(
         f"=== compare {' '.join(form)}\n{told(call('compare', *results, *chosen, *form), here)}\n" for form in forms
     )
@@ -67,7 +71,7 @@ def compared(
         text += f"=== compare --samples {task}\n{told(call(*words), here)}\n"
         outcome = call(*words, "--json")
         tree, more = captured.split(json.loads(outcome.out)) if outcome.code == 0 else (outcome.code, [])
-        numbers[f"samples {task}"] = captured.shortened(tree)
+        numbers[f"samples {task}"] = captured.shortened(tree, 12)
         lines += [f"{task} {line}" for line in more[:40]]
     return Golden(numbers, {"compare": text, "compare_json": "\n".join(lines) + "\n"})
 
@@ -90,14 +94,15 @@ def reported(here: Path, *words: str) -> Golden:
     shutil.rmtree("report", ignore_errors=True)
     outcome = call("report", *words, "--output", "report")
     assert outcome.code == 0, outcome.err
-    numbers, found = captured.report(here / "report")
+    numbers, found = captured.report(here / "report", latex="--title" in words)
     said = {f"report_{name}": text.replace(str(BASELINES), "BASELINES") for name, text in found.items()}
     return Golden({"report": numbers}, {**said, "report": told(outcome, here)})
 
 
-def shown(here: Path, results: str) -> str:
-    """Return ``show`` of every Record of a folder."""
-    files = captured.record_files(Path(results))
+def shown(here: Path, results: str, model: str = "", tasks: Sequence[str] = ()) -> str:
+    """Return ``show`` of every Record of a folder, or of a model's folder in it, or of some of its tasks."""
+    files = captured.record_files(Path(results) / model)
+    files = [file for file in files if not tasks or file.name[:-18] in tasks]
     return "".join(
         f"=== {file.parent.name} {file.name[:-18]}\n{told(call('show', str(file)), here)}\n" for file in files
     )
@@ -114,12 +119,17 @@ def joined(*goldens: Golden) -> Golden:
 def demo(here: Path) -> Golden:
     """The demo as it is shipped, beside the committed baselines."""
     ran = run_tasks(["demo"])
-    kinds = ("emoji_activities", "emoji_retrieval", "emoji_pairs")
     held = gated(here, BASELINES, Path("results"), "--rules", str(RULES)) + gated(here, BASELINES, Path("results"))
     return joined(
         Golden(captured.records(here / "results"), {"run": told(ran, here), "gate": held}),
-        Golden({}, {"show": shown(here, "results"), "definitions": captured.definitions(here / "results")}),
-        compared(here, "results", samples=kinds),
+        Golden(
+            {},
+            {
+                "show": shown(here, "results", "demo_coca-427f", KINDS),
+                "definitions": captured.definitions(here / "results"),
+            },
+        ),
+        compared(here, "results", samples=("emoji_activities", "emoji_retrieval", "emoji_pairs")),
         reported(here, "results", "--title", "The demo"),
         Golden({}, {"export": told(call("export", "results"), here)}),
     )
@@ -129,7 +139,7 @@ def baselines(here: Path) -> Golden:
     """The committed baselines read again: numbers without samples' texts."""
     return joined(
         Golden(captured.records(BASELINES), {"gate": gated(here, BASELINES, BASELINES, "--rules", str(RULES))}),
-        compared(here, str(BASELINES), samples=("emoji_flags",)),
+        compared(here, str(BASELINES), samples=("emoji_flags",), whole=()),
         reported(here, str(BASELINES)),
     )
 
@@ -206,8 +216,14 @@ def loaders(here: Path) -> Golden:
     said = {"run": told(ran, here), "skip_bad_images": told(skipped, here), "bad_images": told(refused, here)}
     return joined(
         Golden(captured.records(here / "results"), said),
-        Golden({}, {"show": shown(here, "results"), "definitions": captured.definitions(here / "results")}),
-        compared(here, "results", samples=("g_winoground", "g_wds_several", "g_karpathy")),
+        Golden(
+            {},
+            {
+                "show": shown(here, "results", "demo_coca-427f", KINDS),
+                "definitions": captured.definitions(here / "results"),
+            },
+        ),
+        compared(here, "results", samples=("g_winoground", "g_wds_several", "g_karpathy"), forms=FORMS[:1]),
         reported(here, "results"),
     )
 
@@ -315,6 +331,79 @@ def lists(here: Path) -> Golden:
     return joined(Golden(found, said), compared(here, "imported"))
 
 
+def files(here: Path) -> Golden:
+    """Captions and their scores in files, a model with random weights, one task with two lists of metrics."""
+    sets.imagefolder(Path("data"))
+    sets.imagenet(Path("data"))
+    sets.webdataset(Path("data"))
+    some = sets.chosen(8)
+    for k, one in enumerate(some):
+        sets.write(Path(f"pictures/{k}.png"), sets.png(one))
+    Path("said.json").write_text(json.dumps({str(k): sets.wrong(one) for k, one in enumerate(some)}))
+    Path("meant.json").write_text(json.dumps({str(k): sets.captions(one, k) for k, one in enumerate(some)}))
+    score = ("score", "--candidates", "said.json", "--references", "meant.json")
+    model = ("--clipscore", "demo/clip", "--images", "pictures", "--device", "cpu")
+    scored = [call(*score, *model, "--json"), call(*score), call(*score, "--metrics", "bleu,cider")]
+    caption = ("caption", "pictures", "--model", "demo/coca", "--device", "cpu", "--precision", "fp32")
+    ways = [(), ("--decoding", "logprob", "--min-length", "2"), ("--generation-type", "greedy", "--prompt", "a")]
+    ways += [("--generation-type", "top_p", "--top-p", "0.8", "--seed", "5"), ("--text", "a cat", "--text", "a dog")]
+    said = "".join(f"=== caption {' '.join(way)}\n{told(call(*caption, *way), here)}\n" for way in ways)
+    Path("tiny.json").write_text(json.dumps(sets.TINY))
+    tasks = [sets.write_task(name, sets.TASKS[name]) for name in ("folder", "wds_captions")]
+    run_tasks(tasks, models="tiny.json:random@1,tiny.json:random@2", output="random")
+    for model_name, metrics in (("demo/coca", ["CIDEr", "BLEU@4"]), ("demo/coca-captioner", ["CIDEr", "ROUGE-L"])):
+        params = {"metrics": metrics, **sets.BEAMS}
+        task = sets.write_task("lists", sets.task(sets.CAPTION, "emoji", params, target="captions", group="activities"))
+        run_tasks([task], "--limit", "30", models=model_name, output="lists")
+    texts = {"score": "\n".join(told(one, here) for one in scored[1:]), "caption": said, "show": shown(here, "random")}
+    texts["plan"] = told(call("run", "--model", DEMO, "--tasks", "demo,flickr8k", "--dry-run", *FIXED), here)
+    texts["lists"] = compared(here, "lists", forms=FORMS[:2]).words["compare"]
+    numbers = {"score": captured.split(json.loads(scored[0].out))[0], "random": captured.records(here / "random")}
+    return joined(
+        Golden({**numbers, "lists": captured.records(here / "lists")}, texts), compared(here, "random", forms=FORMS[:2])
+    )
+
+
+def standard(here: Path) -> Golden:
+    """Shipped tasks, with their class names and templates, on small files in the published formats."""
+    ran = run_tasks(sets.write_standard(Path("data")), models="demo/clip")
+    return Golden(captured.records(here / "results"), {"run": told(ran, here)})
+
+
+def published(here: Path) -> Golden:
+    """Records named as published models are: held against the published numbers, inside and outside."""
+    made: dict[str, dict[str, float]] = {
+        "imagenet1k": {"acc1": 0.7550, "acc5": 0.94, "mean_per_class_recall": 0.755},
+        "flowers": {"acc1": 0.6, "mean_per_class_recall": 0.7},
+        "flickr30k": {"t2i_recall@5": 0.9, "i2t_recall@5": 0.95, "mean_recall@1": 0.8},
+    }
+    model = {"precision": "fp16", "quick_gelu": False, "preprocess": "p", "architecture": "a", "vocabulary": ""}
+    for task, metrics in made.items():
+        kind = "retrieval" if task == "flickr30k" else "classification"
+        name = "coca_ViT-L-14:laion2b_s13b_b90k"
+        counts = {"images": 1000, "texts": 0, "classes": 10}
+        record = {
+            "schema_version": 1, "task": task, "model": name, "evaluator": kind, "primary": next(iter(metrics)),
+            "signature": {
+                "protocol": {"task": task, "version": 1, "evaluator": kind, "data": counts, "standard": False},
+                "model": {"id": name, **model},
+            },
+            "metrics": {m: {"value": v, "low": v - 0.01, "high": v + 0.01, "n": 1000} for m, v in metrics.items()},
+            "definitions": {
+                m: {"unit": "fraction", "higher_is_better": True, "summary": "a share", "kind": "quality"}
+                for m in metrics
+            },
+            "created": "2026-01-01T00:00:00+00:00",
+        }  # fmt: skip
+        sets.write_json(Path(f"results/coca/{task}-{'0' * 12}.json"), record)
+    return joined(
+        Golden({}, {"show": shown(here, "results")}),
+        compared(here, "results", "published:ViT-L-14:openai", forms=FORMS[:3]),
+        Golden({}, {"gate": gated(here, Path("published:ViT-L-14:openai"), Path("results"))}),
+        reported(here, "results", "--published", "ViT-L-14:openai,coca_ViT-L-14:laion2b_s13b_b90k"),
+    )
+
+
 SCENES: dict[str, Scene] = {
     "quick": Scene(quick, quick=True),
     "gates": Scene(gates, quick=True),
@@ -323,6 +412,9 @@ SCENES: dict[str, Scene] = {
     "baselines": Scene(baselines),
     "limited": Scene(limited),
     "costs": Scene(costs),
+    "files": Scene(files),
+    "standard": Scene(standard),
+    "published": Scene(published),
     "loaders": Scene(loaders),
     "demo": Scene(demo),
 }
