@@ -335,6 +335,12 @@ def start(step):
     pid = os.fork()
     return pid or write(step)
 
+def size(path):  # 0 for a space that another process removes now
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0
+
 others, torn, n_removed, sizes = [start(7), start(11)], 0, 0, {}
 draw = random.Random(0).random
 for _ in range(n_kills):
@@ -342,7 +348,7 @@ for _ in range(n_kills):
     time.sleep(0.02 + 0.1 * draw())
     os.kill(victim, signal.SIGKILL)
     torn += len(list(Path(sys.argv[1]).glob("*-journal")))
-    before, sizes = sizes, {path.name: path.stat().st_size for path in Path(sys.argv[1]).glob("*.sqlite")}
+    before, sizes = sizes, {path.name: size(path) for path in Path(sys.argv[1]).glob("*.sqlite")}
     n_removed += sum(sizes.get(name, 0) < size for name, size in before.items())
     assert os.waitstatus_to_exitcode(os.waitpid(victim, 0)[1]) == -9, "the victim found something wrong"
 for pid in others:
