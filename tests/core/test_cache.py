@@ -100,7 +100,7 @@ def test_get_or_compute_keeps_each_batch_before_a_failure(cache: DiskCache) -> N
     assert cache.has("x", KEYS) == set(KEYS[:2])
 
 
-def test_a_damaged_value_is_a_miss_that_heals(cache: DiskCache, notes: list[Note]) -> None:
+def test_a_damaged_value_is_recomputed(cache: DiskCache, notes: list[Note]) -> None:
     cache.put("x", VALUES)
     path = cache.path("x")
     path.write_bytes(path.read_bytes().replace(VALUES[KEYS[3]], VALUES[KEYS[3]][:-1] + b"?"))
@@ -156,7 +156,7 @@ def test_a_damaged_file_is_recreated_with_a_note(
     assert cache.get("y", KEYS) == VALUES
 
 
-def test_an_empty_file_is_a_space_not_made_yet(cache: DiskCache, notes: list[Note]) -> None:
+def test_an_empty_file_is_an_empty_space(cache: DiskCache, notes: list[Note]) -> None:
     cache.folder.mkdir()
     cache.path("x").touch()
     assert cache.get("x", KEYS) == {}
@@ -217,7 +217,7 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_noted_once_and_what_is_there_is_read(cache: DiskCache, notes: list[Note]) -> None:
+def test_a_full_disk_is_noted_once_and_reading_continues(cache: DiskCache, notes: list[Note]) -> None:
     cache.put("x", VALUES)
     with files_of_at_most(256 * 1024):
         for i in range(3):
@@ -229,7 +229,7 @@ def test_a_full_disk_is_noted_once_and_what_is_there_is_read(cache: DiskCache, n
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_became_read_only_is_read_and_noted_once(cache: DiskCache, notes: list[Note]) -> None:
+def test_a_read_only_folder_is_noted_once_and_reading_continues(cache: DiskCache, notes: list[Note]) -> None:
     cache.put("x", VALUES)
     os.utime(cache.path("x"), (1, 1))
     cache.folder.chmod(0o500)
@@ -245,7 +245,7 @@ def test_a_folder_that_became_read_only_is_read_and_noted_once(cache: DiskCache,
     assert len(notes) == 1
 
 
-def test_open_cache_gives_one_for_this_run_where_none_can_be(tmp_path: Path, notes: list[Note]) -> None:
+def test_open_cache_falls_back_to_a_temporary_cache(tmp_path: Path, notes: list[Note]) -> None:
     (tmp_path / "file").touch()
     for folder in (None, tmp_path / "file" / "c"):
         with open_cache(folder, notes.append) as cache:
@@ -307,7 +307,7 @@ def test_a_writer_killed_within_a_write_leaves_what_was_there(cache: DiskCache, 
     assert notes == []
 
 
-def test_processes_that_write_and_read_at_once_lose_nothing(cache: DiskCache) -> None:
+def test_concurrent_processes_lose_no_value(cache: DiskCache) -> None:
     code = (
         "cache, first = DiskCache(Path(sys.argv[1]), 10**9), int(sys.argv[2])\n"
         "for i in range(first, first + 12):\n"

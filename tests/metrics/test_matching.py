@@ -60,7 +60,7 @@ def small_integers(images: int, texts: int, captions: int, seed: int = 0) -> tup
 
 @pytest.mark.parametrize("side", [32, 64, 1024])
 @pytest.mark.parametrize(("images", "texts", "captions"), [(1, 1, 1), (13, 30, 40), (70, 300, 350), (200, 90, 210)])
-def test_equal_to_the_whole_matrix(
+def test_rank_both_ways_equals_ranking_the_whole_matrix(
     monkeypatch: pytest.MonkeyPatch, side: int, images: int, texts: int, captions: int
 ) -> None:
     monkeypatch.setattr(tiles, "SIDE", side)
@@ -92,7 +92,7 @@ def test_ties_of_distinct_items_are_exact_wherever_they_stand(monkeypatch: pytes
     assert len(set(holders)) == 4
 
 
-def test_a_collapsed_model_scores_at_the_bottom(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_collapsed_model_ranks_last(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tiles, "SIDE", 32)
     rng = np.random.default_rng(2)
     one = unit(rng.normal(size=(1, 100)))
@@ -102,7 +102,7 @@ def test_a_collapsed_model_scores_at_the_bottom(monkeypatch: pytest.MonkeyPatch)
     assert (found.t2i.tied_negatives == 76).all()
 
 
-def test_a_text_of_two_images_is_one_item() -> None:
+def test_equal_texts_of_two_images_are_identical_items() -> None:
     images = np.eye(3, dtype=np.float32)
     texts = np.array([[0.9, 0.9, 0], [0, 0.8, 0.5], [0, 0, 0.7]], np.float32)
     found = rank_both_ways(images, texts, owner=np.array([0, 1, 1, 2]), items=np.array([0, 0, 1, 2]))

@@ -66,7 +66,7 @@ def test_a_wrong_name_offers_the_right_ones(text: str, error: type[Exception], s
 @pytest.mark.parametrize(
     "name", ["coca_base", "coca_ViT-B-32", "coca_ViT-L-14", "coca_roberta-ViT-B-32", "ViT-B-32", "RN50"]
 )
-def test_all_of_open_clips_coca_configs_are_known(name: str) -> None:
+def test_all_coca_configs_of_open_clip_are_known(name: str) -> None:
     assert planned(f"{name}:random@0").captions == name.startswith("coca")
 
 

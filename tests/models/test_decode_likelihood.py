@@ -83,7 +83,7 @@ def test_counted_tokens(text: list[int], counted: list[int]) -> None:
     assert counted_tokens(torch.tensor([text]), end=9, pad=0).int().tolist() == [counted]
 
 
-def test_text_without_anything_to_count_is_zero_tokens_not_a_number() -> None:
+def test_a_text_without_counted_tokens_has_n_tokens_zero() -> None:
     found = caption_logprob(build("pooled"), images("pooled", 1), torch.tensor([[48, 0, 0]]), **_ends("pooled"))
     assert found.n_tokens.tolist() == [0]
     assert found.per_token.isnan().all()

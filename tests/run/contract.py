@@ -167,9 +167,9 @@ def ctrl_c_ends_within_seconds_and_keeps_what_is_finished(harness: Harness, scen
         with _reader_waits(_pipe(blocked), process):
             os.killpg(process.pid, signal.SIGINT)
         assert process.wait(SOON_S) == 130
-        told = _stderr(process)
-        assert "stopped" in told
-        assert "Traceback" not in told
+        printed = _stderr(process)
+        assert "stopped" in printed
+        assert "Traceback" not in printed
     assert [task for _, task in blocked.created()] == ["find", "name"]
     _unblock(blocked)
 
