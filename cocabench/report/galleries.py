@@ -65,8 +65,10 @@ class Item(NamedTuple):
 
 
 class Gallery(NamedTuple):
-    """Items of one view. graded: outcomes are scores, not right or wrong. single: one text per answer. pictured: choices
-    are images."""
+    """The items of a view.
+
+    graded: outcomes are scores, not right or wrong. single: an answer is one text. pictured: choices are images.
+    """
 
     view: View
     graded: bool

@@ -19,7 +19,7 @@ class Headline(NamedTuple):
 
 
 def headline(comparison: Comparison) -> Headline:
-    """Return the headline: for two models how often the better one scores n_better, for more how often the best is best.
+    """Return the headline: of two models, how often each scores better; of more, how often each is best.
 
     ``A scores better than B on 8 of 11 tasks; 3 of the 11 differences are significant.``
     """
@@ -99,7 +99,7 @@ def _many(models: Sequence[str], rows: Sequence[Row]) -> str:
         return f"{len(models)} models without a comparable task in common."
     leaders = [models[-i] for n, i in wins if n == most]
     if len(leaders) > 1:
-        return f"{', '.join(leaders[:-1])} and {leaders[-1]} are each best on {most} of {plural(total, 'task')}."
+        return f"{_joined(leaders)} are each best on {most} of {plural(total, 'task')}."
     next_best, second = wins[1][0], models[-wins[1][1]]
     runner_up = f", {second} on {next_best}" if next_best else ""
     return f"{leaders[0]} is best on {most} of {plural(total, 'task')}{runner_up}."
@@ -107,9 +107,15 @@ def _many(models: Sequence[str], rows: Sequence[Row]) -> str:
 
 def _kind_of_many(models: Sequence[str], kind: str, rows: Sequence[Row]) -> str:
     wins = [_best(rows, i) for i in range(len(models))]
-    first = [model for model, n in zip(models, wins, strict=True) if n == max(wins)]
     if not max(wins):
         return ""
-    names = first[0] if len(first) == 1 else f"{', '.join(first[:2])} and {len(first) - 2} more"
-    names, verb = (names, "is") if len(first) == 1 else (names if len(first) > 2 else " and ".join(first), "are each")
-    return f"{find(kind).title()}: {names} {verb} best on {max(wins)} of {plural(len(rows), 'task')}, ties included."
+    leaders = [model for model, n in zip(models, wins, strict=True) if n == max(wins)]
+    verb = "is" if len(leaders) == 1 else "are each"
+    named = leaders if len(leaders) <= 3 else [*leaders[:2], f"{len(leaders) - 2} more"]
+    return f"{find(kind).title()}: {_joined(named)} {verb} best on {max(wins)} of {plural(len(rows), 'task')}."
+
+
+def _joined(names: Sequence[str]) -> str:
+    """Return ``a``, ``a and b``, ``a, b and c``."""
+    *others, last = names
+    return f"{', '.join(others)} and {last}" if others else last
