@@ -95,8 +95,9 @@ class Footnotes:
         return "".join(f"\\[{i}\\] {escape(note)}  \n" for i, note in enumerate(self.notes, 1))
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """Return ``1 task`` or ``2 tasks``. nouns: an irregular plural."""
+    return f"{count} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def shortened(name: str, length: int = 44) -> str:

@@ -151,3 +151,9 @@ def test_check_kind_lists_all_problems(kind: type[Kind], said: str) -> None:
     samples = SAMPLES.assign(weight=[0.5, 1.0]) if kind is Forgetful else SAMPLES
     with pytest.raises(AssertionError, match=said):
         check_kind(kind(), samples)
+
+
+def test_the_former_key_hard_still_sets_near_chance_expected() -> None:
+    kind = Classification.model_validate({"hard": True})
+    assert kind.near_chance_expected
+    assert kind.model_dump(by_alias=True, exclude_unset=True) == {"near_chance_expected": True}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cocabench.metrics.grid import STEPS, Grid, dots, error_bound, product
+from cocabench.metrics.grid import STEPS_PER_SCALE, Grid, dots, error_bound, product
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -27,7 +27,7 @@ def test_grid_products_are_exact(scale: float) -> None:
 def test_grid_rounding_changes_cosines_by_less_than_1e_7() -> None:
     rows = unit(np.random.default_rng(1).normal(size=(200, 512)))
     grid = Grid(rows, "features")
-    assert grid.step == 1 / STEPS
+    assert grid.step == 1 / STEPS_PER_SCALE
     real = rows.astype(np.float64) @ rows.astype(np.float64).T
     assert np.abs(product(grid[:], grid[:]) * grid.step**2 - real).max() < 1e-7
 

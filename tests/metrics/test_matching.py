@@ -63,7 +63,7 @@ def small_integers(images: int, texts: int, captions: int, seed: int = 0) -> tup
 def test_rank_both_ways_equals_ranking_the_whole_matrix(
     monkeypatch: pytest.MonkeyPatch, side: int, images: int, texts: int, captions: int
 ) -> None:
-    monkeypatch.setattr(tiles, "SIDE", side)
+    monkeypatch.setattr(tiles, "MAX_SIDE", side)
     data = small_integers(images, texts, captions)
     assert_equal(rank_both_ways(*data), data)
 
@@ -76,7 +76,7 @@ def test_any_number_of_wrong_neighbours(wrong: int) -> None:
 
 def test_ties_of_distinct_items_are_exact_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Features of equal bits tie though their products stand in different tiles; unit rows, so that bits do matter."""
-    monkeypatch.setattr(tiles, "SIDE", 64)
+    monkeypatch.setattr(tiles, "MAX_SIDE", 64)
     rng = np.random.default_rng(1)
     images = unit(rng.normal(size=(150, 48)))
     images[[7, 60, 149]] = images[3]
@@ -93,7 +93,7 @@ def test_ties_of_distinct_items_are_exact_wherever_they_stand(monkeypatch: pytes
 
 
 def test_a_collapsed_model_ranks_last(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "SIDE", 32)
+    monkeypatch.setattr(tiles, "MAX_SIDE", 32)
     rng = np.random.default_rng(2)
     one = unit(rng.normal(size=(1, 100)))
     found = rank_both_ways(one.repeat(77, axis=0), one.repeat(200, axis=0), np.arange(200) % 77, np.arange(200))
@@ -113,7 +113,7 @@ def test_equal_texts_of_two_images_are_identical_items() -> None:
 
 
 def test_threads_and_memory_mapped_features_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "SIDE", 64)
+    monkeypatch.setattr(tiles, "MAX_SIDE", 64)
     rng = np.random.default_rng(3)
     images, texts = unit(rng.normal(size=(300, 32))), unit(rng.normal(size=(500, 32)))
     owner, items = np.sort(np.concatenate([np.arange(300), rng.integers(0, 300, 250)])), rng.permutation(550) % 500

@@ -88,7 +88,7 @@ def test_cosines_equal_float64_for_any_chunk_size(monkeypatch: pytest.MonkeyPatc
     candidates = rng.integers(9, size=(7, 3))
     wanted = np.einsum("kd,kmd->km", seen.astype(float), read[candidates].astype(float))
     assert cosines(seen, read, candidates) == pytest.approx(wanted, abs=1e-7)
-    monkeypatch.setattr("cocabench.metrics.selection.CHUNK_ROWS", 6)
+    monkeypatch.setattr("cocabench.metrics.selection.CAPTIONS_PER_CHUNK", 6)
     assert cosines(seen, read, candidates) == pytest.approx(wanted, abs=1e-7)
 
 
