@@ -1,4 +1,4 @@
-"""Temporary files and folders whose maker holds a lock on each while it lives. What a killed one left is removed."""
+"""Temporary files and folders, locked by their process while it runs; those of killed processes are removed."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from typing import NamedTuple
 
 try:
     import fcntl
-except ImportError:  # Windows has no such locks: nothing is swept there
+except ImportError:  # Windows has no such locks: there, nothing is removed
     fcntl = None  # type: ignore[assignment]
 
 
 class Temporary(NamedTuple):
-    """A file of this process, and the handle that holds its lock; -1 where there are no locks."""
+    """A temporary file, and the handle that holds its lock; -1 without locks."""
 
     path: Path
     handle: int
 
     def release(self) -> None:
-        """Remove the file, if it is still there."""
+        """Remove the file if it still exists."""
         self.path.unlink(missing_ok=True)
         if self.handle >= 0:
             os.close(self.handle)
 
 
 def temporary(beside: Path) -> Temporary:
-    """Make a temporary file beside a path that is to be written. Those that dead processes left beside it go."""
+    """Create a temporary file beside a path to write; leftovers of dead processes are removed."""
     prefix = f".{beside.name}."
-    _sweep(beside.parent, prefix, os.O_RDWR, lambda path: path.unlink(missing_ok=True))
+    _remove_leftovers(beside.parent, prefix, os.O_RDWR, lambda path: path.unlink(missing_ok=True))
     while True:
         handle, name = tempfile.mkstemp(dir=beside.parent, prefix=prefix)
         if fcntl is None:
@@ -41,13 +41,15 @@ def temporary(beside: Path) -> Temporary:
         _lock(handle, wait=True)
         if os.fstat(handle).st_nlink:
             return Temporary(Path(name), handle)
-        os.close(handle)  # another process swept it before it was locked
+        os.close(handle)  # another process removed it before it was locked
 
 
 @contextmanager
 def temporary_folder(prefix: str) -> Iterator[Path]:
-    """Give a folder where the system keeps temporary ones, until the body ends. Those of dead processes go."""
-    _sweep(Path(tempfile.gettempdir()), prefix, os.O_RDONLY, lambda path: shutil.rmtree(path, ignore_errors=True))
+    """Yield a temporary folder, removed at the end of the body; leftovers of dead processes are removed."""
+    _remove_leftovers(
+        Path(tempfile.gettempdir()), prefix, os.O_RDONLY, lambda path: shutil.rmtree(path, ignore_errors=True)
+    )
     mine = Temporary(Path(tempfile.mkdtemp(prefix=prefix)), -1) if fcntl is None else _locked_folder(prefix)
     try:
         yield mine.path
@@ -60,7 +62,7 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
 def _locked_folder(prefix: str) -> Temporary:
     while True:
         path = Path(tempfile.mkdtemp(prefix=prefix))
-        with suppress(FileNotFoundError):  # another process swept it before it was locked
+        with suppress(FileNotFoundError):  # another process removed it before it was locked
             handle = os.open(path, os.O_RDONLY)
             _lock(handle, wait=True)
             if path.is_dir():
@@ -68,13 +70,13 @@ def _locked_folder(prefix: str) -> Temporary:
             os.close(handle)
 
 
-def _sweep(folder: Path, prefix: str, mode: int, remove: Callable[[Path], None]) -> None:
+def _remove_leftovers(folder: Path, prefix: str, mode: int, remove: Callable[[Path], None]) -> None:
     if fcntl is None:
         return
     for name in [entry.name for entry in os.scandir(folder) if entry.name.startswith(prefix)]:
         try:
             handle = os.open(folder / name, mode)
-        except OSError:  # it is gone meanwhile, or another user's
+        except OSError:  # removed meanwhile, or owned by another user
             continue
         try:
             if _lock(handle, wait=False):
@@ -84,7 +86,7 @@ def _sweep(folder: Path, prefix: str, mode: int, remove: Callable[[Path], None])
 
 
 def _lock(handle: int, *, wait: bool) -> bool:
-    """Lock a file if that can be done; False where another process holds it or the file system has no locks."""
+    """Lock a file; return False if another process holds the lock or the file system has none."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

@@ -14,6 +14,7 @@ from cocabench.core.errors import CocabenchError
 from cocabench.core.types import Context, Dataset, Model, SampleScore
 from cocabench.kinds import every, find
 from cocabench.kinds.base import Kind
+from cocabench.kinds.classification import Classification
 from cocabench.kinds.shown import Choices, Column, Presentation, View
 from cocabench.kinds.testing import check_kind
 from cocabench.metrics.base import Metric
