@@ -4,7 +4,7 @@
 >>> results = cocabench.evaluate("demo/clip", "emoji_retrieval", limit=50)  # or cocabench.load("results")
 >>> results.frame()[["task", "metric", "value"]]                           # doctest: +SKIP
 
-The functions are imported when they are first used: ``import cocabench`` imports no torch.
+Functions are imported on first use: ``import cocabench`` does not import torch.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ if TYPE_CHECKING:
 __all__ = ["Prepared", "Results", "__version__", "evaluate", "load", "prepare"]
 
 
-_HOMES = {
+_MODULES = {
     **dict.fromkeys(("Results", "load"), "cocabench.report.results"),
     **dict.fromkeys(("Prepared", "evaluate", "prepare"), "cocabench.run.evaluate"),
 }
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'cocabench' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_MODULES])

@@ -1,4 +1,4 @@
-"""The settings of a run, and a task's data as they will be measured. No image is read, no model loaded."""
+"""The settings of a run, and the preparation of a task's data. Reads no image, loads no model."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 
 HERE = Machine()
 EXTRA_DATA = "extra_data"
-"""Where a protocol holds the fingerprints of a kind's further splits."""
+"""The protocol's key for the fingerprints of a kind's further splits."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure, how to compute, and where to keep it. Plain values: a plan carries them to other processes.
+    """The settings of a run. Plain values, since plans pass them to other processes.
 
-    output: None keeps no results. cache: the folder of the cache's spaces; None keeps them for one run only.
-    device, precision, batch_size, workers, compile: as ``models.hardware.hardware`` takes them. quick_gelu: for every
-    checkpoint file, None: as its architecture says. java: of the caption metrics; None: the first suitable one.
+    output: None stores no results. cache: the folder of the cache's spaces; None caches for one run only. device,
+    precision, batch_size, workers, compile: as for ``models.hardware.hardware``. quick_gelu: for all checkpoint files;
+    None: as their architecture says. java: for caption metrics; None: the first suitable one.
     """
 
     data_root: Path = Path("data")
@@ -50,7 +50,7 @@ class Settings:
     java: Path | None = None
 
     def hardware(self) -> Hardware:
-        """Return where and how to compute on this machine; UsageError for a device that is not here."""
+        """Return the Hardware; UsageError for a device that this machine does not have."""
         from cocabench.models.hardware import hardware
 
         return hardware(
@@ -65,11 +65,12 @@ class Settings:
 
 @dataclass(frozen=True)
 class Data:
-    """A task's data as they will be used, and what is measured on them.
+    """A task's prepared data, and what to measure on them.
 
-    protocol: that part of the signature. departures: from the standard protocol. metrics: those that can run here, by
-    name; missing: why the others cannot. further: the kind's extra data. beside: the sources of its extra models that
-    are here. found: the data sets as loaded, by split ('' for the task's own), before a limit.
+    protocol: the protocol part of the signature. departures: deviations from the standard protocol. metrics: the
+    available ones by name; missing: reasons why others are unavailable. further: the kind's extra data. beside: the
+    sources of its available extra models. found: the data sets as loaded, by split ('' for the task's own),
+    before a limit.
     """
 
     dataset: Dataset
@@ -94,9 +95,9 @@ def prepare(
     *,
     found: Mapping[str, Dataset] | None = None,
 ) -> Data:
-    """Find a task's data and say how they will be measured. Reads no image.
+    """Locate and parse a task's data. Reads no image.
 
-    precision: of the run. found: of an earlier ``prepare`` of the task, which saves parsing its files again.
+    precision: of the run. found: the ``found`` of an earlier call, which saves parsing the files again.
     """
     kind = task.kind
     whole = (found or {}).get("") or _built(task, task.loader, settings)
@@ -148,7 +149,7 @@ def _built(task: Task, loader: Loader, settings: Settings) -> Dataset:
     root = settings.data_root.expanduser().resolve()
     found = loader.build(root, download=settings.download)
     if not len(found):
-        raise DataError(task.name, f"no images in {root}", wanted="one at least")
+        raise DataError(task.name, f"no images in {root}", wanted="at least one")
     return found
 
 
@@ -156,14 +157,14 @@ def _departures(found: Mapping[str, JsonValue], wanted: Mapping[str, object], sp
     of = f" in {split}" if split else ""
     for name, count in wanted.items():
         if count is not None and not isinstance(count, dict) and found[name] != count:
-            text = f"not the standard protocol: {found[name]} {name}{of}, the standard protocol has {count}"
+            text = f"not the standard protocol: {found[name]} {name}{of}, standard: {count}"
             yield Note("not_standard", text)
 
 
 class ExtraModel(NamedTuple):
-    """A model beside the measured one. plan: None where it cannot be used now, problem then says why.
+    """An extra model of a kind. plan: None if it is unavailable; problem then says why.
 
-    identity: what of it can move a number, for the signature; its name (a path) cannot.
+    identity: everything about it that can change a number, for the signature; not its name (a path).
     """
 
     plan: Source | None
@@ -172,7 +173,7 @@ class ExtraModel(NamedTuple):
 
     @classmethod
     def of(cls, name: str, precision: str) -> ExtraModel:
-        """Return what is known of a model string. Nothing is loaded."""
+        """Return the ExtraModel of a model string. Loads nothing."""
         absent: dict[str, JsonValue] = {"weights": "not at hand"}
         try:
             found = one_model(name)
@@ -181,7 +182,7 @@ class ExtraModel(NamedTuple):
         if isinstance(found, FailedSource):
             return cls(None, str(found.error), absent)
         if not found.available:
-            problem = f"the weights of {name} are not here; run `cocabench setup clipscore {name}`"
+            problem = f"the weights of {name} are not cached; run `cocabench setup clipscore {name}`"
             return cls(None, problem, absent)
         identity = {key: value for key, value in found.signature().items() if key != "id"}
         return cls(found, "", identity | ({} if precision == "fp32" else {"precision": precision}))
