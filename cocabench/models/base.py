@@ -335,7 +335,7 @@ class Model(Joined):
             progress(stage, batch.done, len(images))
 
     def run_batch(self, kind: str, work: Callable[..., T], *inputs: Any) -> list[T]:
-        """Run work on inputs of n each; after running out of memory, halve the batch size of this kind of work for good.
+        """Run work on inputs of n each; after running out of memory, halve the batches of this kind of work for good.
 
         The first input is moved to the device.
         """

@@ -53,7 +53,7 @@ class InMemory:
         }
 
     def load(self, hardware: Hardware) -> OpenClip:
-        """Return the network as a Model; UsageError if it is on another device than the hardware's, since it is not moved."""
+        """Return the network as a Model; UsageError if it is on another device than the hardware's."""
         here = device_of(self.net)
         if here.type != hardware.device.type or hardware.device.index not in (None, here.index):
             raise UsageError(self.id, f"a network on {here}", wanted=f"one on {hardware.device}", fix="move it first")

@@ -90,8 +90,8 @@ def test_encode_tokens_equals_open_clip_for_arbitrary_texts(net: Any) -> None:
 def test_small_batches_give_the_same(net: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     token_ids = tokens_of_every_length(context_of(net))
     whole = ours(net, token_ids)
-    monkeypatch.setattr(cut, "BATCH_TOKENS", 60)
-    monkeypatch.setattr(tree, "BATCH_NODES", 20)
+    monkeypatch.setattr(cut, "TOKENS_PER_BATCH", 60)
+    monkeypatch.setattr(tree, "NODES_PER_BATCH_ON_CPU", 20)
     assert (ours(net, token_ids) - whole).abs().max() <= 2e-6
 
 

@@ -1,4 +1,4 @@
-"""Weight files: where they are found or fetched, and how they are read safely."""
+"""Weight files: finding, downloading and safely reading them."""
 
 from __future__ import annotations
 
@@ -39,16 +39,16 @@ _UNREADABLE = (
     NotImplementedError,
 )
 
-ALONE = threading.RLock()
+OPEN_CLIP_LOCK = threading.RLock()
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence open_clip's warnings, which cocabench words itself, and keep them from setting up the root logger.
+    """Silence open_clip's warnings, which cocabench replaces by notes, and prevent it from configuring the root logger.
 
-    One thread at a time: logging, and the seed of random weights, are the process's. What is critical is still told.
+    One thread at a time: logging and the seed of random weights are global. Critical messages are still logged.
     """
-    with ALONE:
+    with OPEN_CLIP_LOCK:
         before, stand_in = logging.root.manager.disable, logging.lastResort or logging.NullHandler()
         own = not logging.root.handlers
         if own:
@@ -63,18 +63,18 @@ def quiet() -> Iterator[None]:
 
 
 def fetch(name: str, known: Mapping[str, Any]) -> Path:
-    """Return the file of a published tag, downloaded by open_clip unless it is in its cache."""
+    """Return the weights file of a published tag, downloaded by open_clip unless cached."""
     try:
         return Path(open_clip.download_pretrained(dict(known)))
     except _DOWNLOAD_ERRORS as error:
-        fix = "check the network, or give a local file as NAME:FILE"
+        fix = "check the network, or use a local file: NAME:FILE"
         raise ModelError(
-            f"--model {name}", f"weights not in the cache and not to be had ({_first(error)})", fix=fix
+            f"--model {name}", f"weights are not cached and the download failed ({_first(error)})", fix=fix
         ) from None
 
 
 def cached(known: Mapping[str, Any]) -> Path | None:
-    """Return the file of a published tag if an earlier download left it, without touching the network."""
+    """Return the cached weights file of a published tag, without network access."""
     if hub := known.get("hf_hub"):
         repository, _, file = hub.rpartition("/")
         for name in dict.fromkeys((*((file,) if file else ()), *_HUB_FILES)):
@@ -94,31 +94,33 @@ def from_hub(repository: str) -> tuple[dict[str, Any], Path]:
         config = json.loads(path.read_text(encoding="utf-8"))
         return config, Path(factory.download_pretrained_from_hf(repository))
     except (*_DOWNLOAD_ERRORS, json.JSONDecodeError) as error:
-        fix = "check the name and the network, or give a local folder"
-        raise ModelError(f"--model hf-hub:{repository}", f"cannot be had ({_first(error)})", fix=fix) from None
+        fix = "check the name and the network, or use a local folder"
+        raise ModelError(f"--model hf-hub:{repository}", f"download failed ({_first(error)})", fix=fix) from None
 
 
 def cached_from_hub(repository: str) -> tuple[dict[str, Any], Path | None]:
-    """Return the same as far as an earlier download left it; without touching the network."""
+    """Return the cached config and weights file of a hub repository, without network access."""
     config = huggingface_hub.try_to_load_from_cache(repository, "open_clip_config.json")
     if not isinstance(config, str):
-        raise ModelError(f"--model hf-hub:{repository}", "not downloaded yet", fix="a run without --dry-run fetches it")
+        raise ModelError(
+            f"--model hf-hub:{repository}", "not downloaded yet", fix="a run without --dry-run downloads it"
+        )
     return json.loads(Path(config).read_text(encoding="utf-8")), cached({"hf_hub": f"{repository}/"})
 
 
 def in_folder(folder: Path) -> Path:
-    """Return the weights file that open_clip would choose in a model folder."""
+    """Return the weights file that open_clip chooses in a model folder."""
     with quiet():
         found = factory._find_checkpoint_in_dir(folder)
     if found is None:
-        raise ModelError(str(folder), "no weights in it", wanted="open_clip_model.safetensors, or a .bin or .pth file")
+        raise ModelError(str(folder), "no weights file", wanted="open_clip_model.safetensors, or a .bin or .pth file")
     return Path(found)
 
 
 def load_into(net: torch.nn.Module, path: Path) -> None:
-    """Load a checkpoint into a model, weights only: a pickle that wants to run code is refused.
+    """Load a checkpoint into a model, weights only: pickles that would run code are refused.
 
-    Takes open_clip_train checkpoints (state_dict, optimizer, ``module.`` prefix), bare state dicts and safetensors.
+    Accepts open_clip_train checkpoints (state_dict, optimizer, ``module.`` prefix), bare state dicts and safetensors.
     """
     try:
         with quiet():
@@ -135,18 +137,20 @@ def load_into(net: torch.nn.Module, path: Path) -> None:
 def _explained(error: Exception, net: torch.nn.Module, path: Path) -> ModelError:
     text = str(error)
     if isinstance(error, pickle.UnpicklingError) and "unsupported" in text.lower():
-        fix = "save it again as torch.save(model.state_dict(), FILE) or as safetensors, if you trust it"
+        fix = "if you trust it, save it again with torch.save(model.state_dict(), FILE) or as safetensors"
         wanted = match[1] if (match := re.search(r"GLOBAL ([\w.]+)", text)) else "code"
-        return ModelError(str(path), f"a pickle that wants to run {wanted}", wanted="weights only", fix=fix)
+        return ModelError(str(path), f"a pickle that would run {wanted}", wanted="weights only", fix=fix)
     if mismatch := _mismatch(net, path):
-        return ModelError(str(path), f"a checkpoint of another architecture ({mismatch})", fix="name the right one")
+        return ModelError(
+            str(path), f"a checkpoint of another architecture ({mismatch})", fix="name the right architecture"
+        )
     return ModelError(
         str(path), f"not readable as a checkpoint ({_first(error)})", fix="it may be truncated: copy it again"
     )
 
 
 def _mismatch(net: torch.nn.Module, path: Path) -> str:
-    """Return the first keys by which a checkpoint and the model differ; '' where they agree or it cannot be read."""
+    """Return the first differing keys of a checkpoint and the model; '' if there are none or it cannot be read."""
     try:
         state = factory.load_state_dict(str(path))
     except _UNREADABLE:
