@@ -44,7 +44,7 @@ CODES: Mapping[str, Code] = {
         "Some images could not be read and were left out.", "Repair or replace the files, then rerun."
     ),
     # model and machine
-    "model": Code("A remark on how the model ran.", "Read the note."),
+    "model": Code("A note on how the model ran.", "Read the note."),
     "random_weights": Code("The weights are random, not trained.", "Use the number as a baseline only."),
     "not_causal": Code(
         "The text tower is not causal, so in training the caption loss saw the words to predict.",
@@ -65,7 +65,7 @@ CODES: Mapping[str, Code] = {
         "Check the results folder's disk and permissions, then rerun with --fresh.",
     ),
     # imported and published results, comparisons
-    "published": Code("A remark of the source on its number.", "Read the note before comparing."),
+    "published": Code("A note of the source on its number.", "Read the note before comparing."),
     "imported": Code(
         "The number was imported from another program.",
         "Run the task with cocabench for samples and the full protocol.",

@@ -97,7 +97,7 @@ class TableSpec:
 
     name: ``{kind}`` is replaced by the kind's name. metrics: patterns in column order, with ``*`` as wildcard; matches
     of one pattern are sorted by the number after @. but: patterns of metrics to leave out. Metrics of a domain
-    (``CIDEr[near]``) match by their plain name. published: show published numbers in a part below. note: a remark on
+    (``CIDEr[near]``) match by their plain name. published: show published numbers in a part below. note: a note on
     the intervals. fewest: the minimum number of metrics; with fewer there is no table.
     """
 

@@ -430,7 +430,7 @@ def check_one_for_each(name: str, values: Sequence[Any], images: Sequence[ImageS
 def behind(progress: Progress, before: int, whole: int) -> Progress:
     """Return a Progress for the rest of a stage of which ``before`` of ``whole`` are done."""
 
-    def told(stage: str, done: int, total: int) -> None:
+    def report(stage: str, done: int, total: int) -> None:
         progress(stage, before + done, whole)
 
-    return told
+    return report

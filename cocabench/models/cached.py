@@ -120,9 +120,9 @@ class Cached:
         watch = _Watch(images, self.cache)
         how: dict[str, Any] = {} if output == "projected" and normalize else {"output": output, "normalize": normalize}
 
-        def encode(positions: Positions, told: Progress) -> Iterator[tuple[Features, Positions, list[bytes | None]]]:
+        def encode(positions: Positions, rest: Progress) -> Iterator[tuple[Features, Positions, list[bytes | None]]]:
             some = [images[i] for i in positions]
-            for rows, kept in _streams(self.model).stream_images(some, progress=told, **how):
+            for rows, kept in _streams(self.model).stream_images(some, progress=rest, **how):
                 yield rows, kept, watch.settled(positions[kept])
 
         found = self._rows("images", how, watch.keys, encode, progress)
@@ -137,9 +137,9 @@ class Cached:
             return self.model.encode_texts(texts, progress=progress)
         keys = contents.of_texts(texts)
 
-        def encode(positions: Positions, told: Progress) -> Iterator[tuple[Features, Positions, list[bytes | None]]]:
+        def encode(positions: Positions, rest: Progress) -> Iterator[tuple[Features, Positions, list[bytes | None]]]:
             done = 0
-            for rows in _streams(self.model).stream_texts([texts[i] for i in positions], progress=told):
+            for rows in _streams(self.model).stream_texts([texts[i] for i in positions], progress=rest):
                 kept = np.arange(done, done := done + len(rows))
                 yield rows, kept, [keys[i] for i in positions[kept]]
 
@@ -232,9 +232,9 @@ class Cached:
                 rows = np.frombuffer(b"".join(held[part[i]] for i in there), DTYPE).reshape(len(there), -1)
                 table.put(start + np.array(there), rows)
         missing = np.flatnonzero(~table.there)
-        told = behind(progress, len(distinct) - len(missing), len(distinct))
+        rest = behind(progress, len(distinct) - len(missing), len(distinct))
         with self._buffer(kind, name) as new:
-            for rows, kept, settled in encode(origin[missing], told) if len(missing) else ():
+            for rows, kept, settled in encode(origin[missing], rest) if len(missing) else ():
                 table.put(missing[kept], rows)
                 new.add_rows(settled, rows)
         progress(kind, len(distinct), len(distinct))

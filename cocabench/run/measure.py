@@ -34,9 +34,9 @@ def measure(
     assert job.data, "a ready job has data"
     assert job.signature, "a ready job has a signature"
     kind, dataset, spec, metrics = job.task.kind, job.data.dataset, job.task.spec, job.data.metrics
-    told: list[Note] = []
+    notes: list[Note] = []
     machine = machine_of(hardware.device)._replace(java=settings.java)
-    context = Context(progress, told.append, beside or {}, job.data.further, machine, cache)
+    context = Context(progress, notes.append, beside or {}, job.data.further, machine, cache)
     start = time.perf_counter()
     samples = stack(kind.score(model, dataset, context))
     seconds = time.perf_counter() - start
@@ -52,7 +52,7 @@ def measure(
         definitions={name: metric.info for name, metric in metrics.items()},
         skipped_metrics=dict(job.data.missing),
         skipped_images=tuple(sorted({e.id for e in dataset.examples} - set(samples["image_id"]))),
-        notes=(*model.notes, *job.data.departures, *dataset.notes, *of_kind, *dict.fromkeys(told)),
+        notes=(*model.notes, *job.data.departures, *dataset.notes, *of_kind, *dict.fromkeys(notes)),
         timing={"seconds": round(seconds, 3)},
         parameters=dict(model.parameters),
         environment={**environment(hardware), INTERVAL_SEED: str(settings.seed)},
