@@ -61,9 +61,12 @@ def test_a_row_takes_turns_and_refuses_answers_that_differ(
 
 
 @pytest.mark.parametrize("name", ["classifier", "classifier-coca", "text", "recall", "ranks", "images"])
-def test_a_row_can_be_imported(name: str) -> None:
+def test_a_row_prints_its_usage(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     module = importlib.import_module(f"benchmarks.{(benchmarks.ROWS | benchmarks.EXTRA)[name][0]}")
-    assert hasattr(module, "ROW") or hasattr(module, "main")
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        vars(module).get("ROW", module).main()
+    assert "--json" in capsys.readouterr().out
 
 
 def test_the_floor_of_a_step_is_what_it_reads() -> None:

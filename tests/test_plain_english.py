@@ -103,13 +103,13 @@ def names(path: Path) -> Iterator[str]:
                 yield name
 
 
-def modules() -> list[Path]:
-    every = [*sorted(PACKAGE.rglob("*.py")), *sorted((ROOT / "tools").rglob("*.py"))]
-    return [path for path in every if not set(PENDING) & set(path.relative_to(ROOT).parts[1:2])]
-
-
 def readable(*patterns: str) -> list[Path]:
     return [path for pattern in patterns for path in sorted(ROOT.glob(pattern))]
+
+
+def modules() -> list[Path]:
+    every = [*sorted(PACKAGE.rglob("*.py")), *readable("tools/**/*.py", "benchmarks/*.py")]
+    return [path for path in every if not set(PENDING) & set(path.relative_to(ROOT).parts[1:2])]
 
 
 DOCUMENTS = readable(

@@ -215,7 +215,7 @@ def test_declared_metrics_say_what_they_are() -> None:
 def test_the_jar_is_made_from_its_sources(tmp_path: Path) -> None:
     compiler = subprocess.run(["javac", "-version"], capture_output=True, text=True, check=False)
     if compiler.returncode != 0:
-        pytest.skip("cocabench.jar: no javac here to compile its sources")
+        pytest.skip("cocabench.jar: javac, which compiles its sources, is not installed")
     sources = sorted(map(str, (jvm.OWN_JAR.parent / "src").rglob("*.java")))
     classpath = [jvm.jar("meteor", "meteor-1.5.jar"), jvm.jar("spice", "spice-1.0.jar"), corenlp.jars()[0]]
     order = ["javac", "-nowarn", "--release", "11", "-cp", ":".join(map(str, classpath)), "-d", str(tmp_path), *sources]

@@ -5,6 +5,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -224,23 +225,41 @@ def test_a_full_disk_is_noted_once_and_reading_continues(cache: DiskCache, notes
             cache.put("x", {KEYS[i]: bytes(300_000)})
         assert cache.get("x", KEYS) == VALUES
     assert [note.code for note in notes] == ["cache"]
-    assert "cache disabled, the run goes on" in notes[0].text
+    assert "cache disabled, the run continues" in notes[0].text
     assert DiskCache(cache.folder, 10**9).get("x", KEYS) == VALUES
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_read_only_folder_is_noted_once_and_reading_continues(cache: DiskCache, notes: list[Note]) -> None:
-    cache.put("x", VALUES)
-    os.utime(cache.path("x"), (1, 1))
-    cache.folder.chmod(0o500)
-    cache.path("x").chmod(0o400)
+NOBODY = 65534
+
+
+@contextmanager
+def unprivileged(folder: Path) -> Iterator[None]:
+    """Make a folder's permissions count for root too, by running as nobody."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, NOBODY, -1)
+    os.seteuid(NOBODY)
     try:
-        assert cache.get("x", KEYS) == VALUES
-        assert notes == []
-        cache.put("x", {b"new": b"value"})
-        cache.put("y", {b"new": b"value"})
-        assert cache.get("x", KEYS) == VALUES
+        yield
     finally:
+        os.seteuid(0)
+
+
+def test_a_read_only_folder_is_noted_once_and_reading_continues(notes: list[Note]) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # not in tmp_path, which only its owner can enter
+        cache = DiskCache(Path(folder), 10**9, notes.append)
+        cache.put("x", VALUES)
+        os.utime(cache.path("x"), (1, 1))
+        cache.folder.chmod(0o500)
+        cache.path("x").chmod(0o400)
+        with unprivileged(cache.folder):
+            assert cache.get("x", KEYS) == VALUES
+            assert notes == []
+            cache.put("x", {b"new": b"value"})
+            cache.put("y", {b"new": b"value"})
+            assert cache.get("x", KEYS) == VALUES
         cache.folder.chmod(0o700)
     assert len(notes) == 1
 
@@ -254,7 +273,7 @@ def test_open_cache_falls_back_to_a_temporary_cache(tmp_path: Path, notes: list[
         assert not cache.folder.exists()
     assert cache.notes == notes
     assert [note.text for note in notes] == [
-        f"{tmp_path}/file/c: cannot be written to (Not a directory); nothing is cached beyond this run"
+        f"{tmp_path}/file/c: cannot be written to (Not a directory); the cache lasts for this run only"
     ]
 
 
