@@ -1,7 +1,6 @@
 """``cocabench run`` from end to end on tiny models and small data, and with everything that can go wrong."""
 
 import json
-import os
 from functools import partial
 from pathlib import Path
 
