@@ -29,7 +29,7 @@ from cocabench.models.open_clip.decoding.generate import generate_scored
 from cocabench.models.open_clip.decoding.towers import context_limit
 from cocabench.models.training import (
     GIB,
-    STATE_BYTES,
+    BYTES_PER_PARAMETER,
     available,
     batch_for,
     loss_of,
@@ -266,7 +266,7 @@ def _training(model: Loaded, repeats: int, batch: int, progress: Progress) -> It
 def _lacking(model: Loaded, batch: int) -> str:
     """Return why no training step can be measured, '' if it can."""
     weights = sum(parameter.numel() for parameter in model.net.parameters())
-    needed = STATE_BYTES * weights + saved_bytes(shapes_of(model.net), batch)
+    needed = BYTES_PER_PARAMETER * weights + saved_bytes(shapes_of(model.net), batch)
     free = available(str(model.hardware.device))
     if needed <= free:
         return ""

@@ -148,7 +148,9 @@ def problems(error: ValidationError, fields: list[str], prefix: str = "") -> lis
     lines = []
     for item in error.errors():
         where = prefix + ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
+        if not item["loc"]:
+            lines.append(prefix + wanted(item))
+        elif item["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown key; {guess(str(item['loc'][-1]), fields)}")
         elif item["type"] == "missing":
             lines.append(f"{where}: missing")

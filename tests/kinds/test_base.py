@@ -35,7 +35,7 @@ class Plain(Kind):
 
 
 def test_a_param_named_like_an_attribute_of_a_kind_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match=r"Odd\.version: a param named like an attribute of Kind; .*alias='version'"):
+    with pytest.raises(TypeError, match=r"Odd\.version: a param with the name of an attribute of Kind; .*alias='version'"):
 
         class Odd(Plain):
             version: int = 3  # type: ignore[misc]
@@ -141,11 +141,11 @@ class Misshown(Plain):
     ("kind", "said"),
     [
         (Undeclared, "the column 'hit' is not declared"),
-        (Forgetful, "'right' reads 'weight', which its columns do not name"),
-        (Lost, "'right' is not found by its name"),
+        (Forgetful, "'right' reads 'weight', which is not in its columns"),
+        (Lost, "'right' is not among the declared metrics"),
         (Mistyped, "'hit' is declared as text, got 1"),
-        (Misshown, "'rihgt' is no metric"),
-        (Misshown, "'texts' is no column"),
+        (Misshown, "'rihgt' is not a metric"),
+        (Misshown, "'texts' is not a column"),
     ],
 )
 def test_check_kind_lists_all_problems(kind: type[Kind], said: str) -> None:

@@ -109,7 +109,7 @@ def test_an_unavailable_scorer_is_reported_before_the_run() -> None:
         ("ViT-B-32:openai", "run `cocabench setup clipscore ViT-B-32:openai`"),
         ("ViT-B-33", "did you mean ViT-B-32"),
         ("demo", "2 models; wanted one"),
-        ("ViT-B-32:/nowhere.pt", "no file /nowhere.pt"),
+        ("ViT-B-32:/nowhere.pt", "no such file: /nowhere.pt"),
     ):
         found = scorer(name)
         assert found.plan is None
@@ -153,5 +153,5 @@ def test_clipscore_without_clipscore_model_is_an_error(tmp_path: Path) -> None:
         'name = "t"\nversion = 1\nevaluator = "captioning"\nsummary = "s"\nprimary = "CLIPScore"\n'
         '[data]\nloader = "emoji"\n[params]\nmetrics = ["CLIPScore"]\n'
     )
-    with pytest.raises(SpecError, match="clipscore_model: missing; CLIPScore needs one"):
+    with pytest.raises(SpecError, match="params.clipscore_model: missing; CLIPScore needs a model"):
         read_tasks(tmp_path / "t.toml")

@@ -137,9 +137,9 @@ def test_the_primary_may_be_any_metric_of_the_data(tmp_path: Path, data: Path, c
     path.write_text((data / "choose.toml").read_text().replace('"acc"', '"image_acc"'))
     result = command("run", "--model", "demo/clip", "--tasks", path, "--data-root", tmp_path, "--output", tmp_path)
     assert "pairs.tsv" in result.err
-    assert "none of the metrics" not in result.err
+    assert "not among the metrics" not in result.err
     result = command("run", "--model", "demo/clip", "--tasks", path, "--data-root", data, "--output", tmp_path)
-    assert "'image_acc' is none of the metrics" in result.err
+    assert "'image_acc' is not among the metrics" in result.err
     assert [m.name for m in ImageCaptionSelection().metrics(DATA["two images"])] == ["acc", "text_acc", "image_acc"]
 
 
@@ -208,9 +208,9 @@ def test_nan_likelihoods_are_an_error() -> None:
 def test_items_without_a_choice_are_errors_and_equal_captions_give_a_note() -> None:
     data, evaluator = DATA["one image"], ImageCaptionSelection()
     bare = replace(data, examples=[*data.examples[:3], Example("bare", picture("red"), ("a red thing",))])
-    with pytest.raises(DataError, match="nothing to choose in bare#0; wanted captions with negatives"):
+    with pytest.raises(DataError, match="bare#0 has only one candidate; wanted captions with negatives"):
         measured(Known(), bare)
-    with pytest.raises(DataError, match="nothing to choose in bare"):
+    with pytest.raises(DataError, match="bare has only one candidate"):
         list(evaluator.data_notes(replace(data, examples=[Example("bare", picture("red"))])))
     same = replace(data, examples=[Example("same", picture("red"), ("red",), negatives=(("red",),))])
     assert [note.code for note in evaluator.data_notes(same)] == ["equal_captions"]

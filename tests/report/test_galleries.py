@@ -212,7 +212,7 @@ def test_a_kind_of_a_plugin_has_a_table_a_gallery_and_breakdowns(
 def test_a_page_with_many_tasks_limits_the_number_of_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = gather(results(tmp_path, models=tuple(f"m{i}" for i in range(12))))
     assert {len(task.models) for task in task_galleries(report, Thumbnails())} == {12}
-    monkeypatch.setattr("cocabench.report.samples.MAX_ANSWERS", 10)
+    monkeypatch.setattr("cocabench.report.samples.MAX_ANSWERS_ON_PAGE", 10)
     shown = task_galleries(report, Thumbnails())
     assert {len(task.models) for task in shown} == {8}
     assert all(len(item.answers) == 8 for task in shown for part in task.galleries for item in part.examples)
@@ -231,7 +231,7 @@ def test_thumbnails_are_stored_once_and_within_limits(found: RecordSet) -> None:
     thumbnails = Thumbnails(max_images=2)
     assert [thumbnails.add(file, name) for name in ("x0", "x1", "x0", "x2", "none")] == ["i0", "i1", "i0", "", ""]
     assert all(url.startswith("data:image/jpeg;base64,") for url in thumbnails.urls().values())
-    assert Thumbnails(most_bytes=10).add(file, "x0") == ""
+    assert Thumbnails(max_bytes=10).add(file, "x0") == ""
     assert Thumbnails(max_images=0).add(file, "x0") == ""
 
 

@@ -109,7 +109,7 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
 
 
 def test_models_are_shown_in_the_requested_order(tmp_path: Path) -> None:
-    assert "b and a|x are level" in page_of(two_models(), tmp_path, models=["b", "a|x"])
+    assert "b and a|x each score better" in page_of(two_models(), tmp_path, models=["b", "a|x"])
     with pytest.raises(UnknownNameError, match="did you mean"):
         write_report(two_models(), tmp_path, models=["a|x", "bb"])
 

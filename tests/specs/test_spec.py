@@ -44,7 +44,7 @@ def test_a_model_string_means_what_the_grammar_says(text: str, expected: ModelSp
         ("/nowhere/model", "neither a folder nor an architecture"),
         ("epoch_5.pt", "ViT-B-32:epoch_5.pt"),
         ("arch.json", "random@0"),
-        ("hf-hub:", "nothing after"),
+        ("hf-hub:", "no name after"),
         ("ViT-B-32:/nowhere/*.pt", "no file matches"),
     ],
 )
@@ -163,7 +163,7 @@ def test_a_file_with_variants_is_run_whole(tmp_path: Path) -> None:
         ("n = 20", "", [r"variants.1.n: missing"]),
         ("n = 20", 'n = "many"', [r"variants: Cannot specify ','"]),
         ("n = 20", "n = 2.5", [r"variants.1: expect.images: got 2.5; wanted a whole number"]),
-        ('set = "y"', 'set = "x"', ["name: 'x/r' is the name of several variants"]),
+        ('set = "y"', 'set = "x"', ["name: several variants are named 'x/r'"]),
         ("n = 1000", "n = 1000\nk = 1", ["variants.1.k: missing"]),
         ("images = ", "image = ", ["expect.image: unknown key; did you mean 'images'?"]),
         ('./{set}.csv"', './x.csv"\nsplit = "{sett}"', ["data.split: unknown key"]),

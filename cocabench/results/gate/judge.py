@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from cocabench.core.formatting import COSTS, decimals, number, points
+from cocabench.core.formatting import COST_UNITS, decimals, number, points
 from cocabench.core.types import Estimate, MetricInfo, Record, Status, Verdict
 from cocabench.metrics import paired
 from cocabench.metrics.base import Paired
@@ -222,7 +222,7 @@ def _judged(tested: Tested, p_drop: float | None, p_gain: float | None, family: 
 def _unchanged(tested: Tested, gap: float) -> bool:
     """Return whether no outcome differs; costs that come without an interval are exact."""
     if tested.test is None:
-        return gap == 0 and tested.check.info.unit in COSTS
+        return gap == 0 and tested.check.info.unit in COST_UNITS
     return tested.test.changed == 0
 
 
