@@ -18,6 +18,7 @@ from pydantic import JsonValue
 
 from cocabench.core.cache import Cache, key_of
 from cocabench.core.errors import DataError
+from cocabench.core.formatting import plural
 from cocabench.core.signature import digest
 from cocabench.core.types import (
     Ability,
@@ -309,8 +310,9 @@ class _Watch:
     def notes(self) -> list[Note]:
         if not self.changed:
             return []
-        what = "images changed while they were read and are not cached"
-        return [Note("changed_images", f"{len(self.changed)} {what}, such as {self.changed[0]}")]
+        changed = plural(len(self.changed), "image")
+        text = f"{changed} changed while being read, so that features are not cached; for example {self.changed[0]}"
+        return [Note("changed_images", text)]
 
 
 class _Table:

@@ -28,8 +28,8 @@ from cocabench.models.open_clip.captions import decode_options, special_ids
 from cocabench.models.open_clip.decoding.generate import generate_scored
 from cocabench.models.open_clip.decoding.towers import context_limit
 from cocabench.models.training import (
-    GIB,
     BYTES_PER_PARAMETER,
+    GIB,
     available,
     batch_for,
     loss_of,

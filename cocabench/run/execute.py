@@ -156,7 +156,9 @@ class Runner:
         if other := differences(cell, planned, step, job):
             where = f"{cell.model} on {planned.task}"
             fix = "use the same data and versions, or plan again with `--dry-run --json`"
-            return planned, CocabenchError(where, f"{', '.join(other)} differ from the plan", fix=fix)
+            return planned, CocabenchError(
+                where, f"{', '.join(other)} {'differs' if len(other) == 1 else 'differ'} from the plan", fix=fix
+            )
         return step, job
 
     def _settled(self, step: Step, job: Job) -> Outcome:

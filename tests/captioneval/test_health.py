@@ -61,10 +61,10 @@ def test_a_phrase_said_twice_in_a_row(caption: str, repeated: bool) -> None:
 def test_health_notes() -> None:
     healthy = [f"picture number {i}" for i in range(40)]
     assert notes_of(samples(healthy, (True, True) + (False,) * 38)) == []
-    assert notes_of(samples(["a dog"] * 40)) == ["1 distinct captions for 40 images, most often 'a dog'"]
-    assert notes_of(samples([*healthy[:39], ""])) == ["1 of 40 captions are empty"]
+    assert notes_of(samples(["a dog"] * 40)) == ["1 distinct caption for 40 images, most often 'a dog'"]
+    assert notes_of(samples([*healthy[:39], ""])) == ["1 of 40 captions is empty"]
     looped = notes_of(samples([*healthy[:37], *["so so"] * 3]))
-    assert looped == ["3 of 40 captions repeat a phrase at once, for example 'so so'"]
+    assert looped == ["3 of 40 captions are repeating a phrase, for example 'so so'"]
     cut = notes_of(samples(healthy, (True,) * 3 + (False,) * 37))
     assert cut == ["3 of 40 captions are cut at the length limit, for example 'picture number 0'"]
 

@@ -185,7 +185,9 @@ def test_a_space_stops_growing_at_the_limit_and_evicts_no_other(tmp_path: Path, 
         cache.put("large", {key: bytes(250_000)})
     assert list(cache.get("large", KEYS)) == KEYS[:3]
     assert cache.get("small", KEYS) == VALUES
-    assert [note.text.partition(": ")[2] for note in notes] == ["cache limit of 0.001 GB reached; new values are not cached"]
+    assert [note.text.partition(": ")[2] for note in notes] == [
+        "cache limit of 0.001 GB reached; new values are not cached"
+    ]
 
 
 def test_clear_removes_every_space_and_returns_its_bytes(cache: DiskCache) -> None:

@@ -35,7 +35,9 @@ class Plain(Kind):
 
 
 def test_a_param_named_like_an_attribute_of_a_kind_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match=r"Odd\.version: a param with the name of an attribute of Kind; .*alias='version'"):
+    with pytest.raises(
+        TypeError, match=r"Odd\.version: a param with the name of an attribute of Kind; .*alias='version'"
+    ):
 
         class Odd(Plain):
             version: int = 3  # type: ignore[misc]

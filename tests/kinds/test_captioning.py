@@ -111,10 +111,10 @@ def test_an_image_without_references_is_named() -> None:
 def test_one_caption_for_all_images_gives_a_note() -> None:
     evaluator, dataset = Captioning(metrics=("BLEU@1",)), data()  # type: ignore[call-arg]
     same = stack(evaluator.score(Parrot(["a dog"] * 6), dataset, Context()))  # type: ignore[arg-type]
-    assert notes_of(evaluator, dataset, same) == ["1 distinct captions for 6 images, most often 'a dog'"]
+    assert notes_of(evaluator, dataset, same) == ["1 distinct caption for 6 images, most often 'a dog'"]
     assert notes_of(evaluator, dataset, stack(evaluator.score(Parrot(SENTENCES), dataset, Context()))) == []  # type: ignore[arg-type]
     blank = stack(evaluator.score(Parrot([*SENTENCES[:5], ""]), dataset, Context()))  # type: ignore[arg-type]
-    assert notes_of(evaluator, dataset, blank) == ["1 of 6 captions are empty"]
+    assert notes_of(evaluator, dataset, blank) == ["1 of 6 captions is empty"]
 
 
 def test_health_is_measured_without_java(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,5 +153,5 @@ def test_clipscore_without_clipscore_model_is_an_error(tmp_path: Path) -> None:
         'name = "t"\nversion = 1\nevaluator = "captioning"\nsummary = "s"\nprimary = "CLIPScore"\n'
         '[data]\nloader = "emoji"\n[params]\nmetrics = ["CLIPScore"]\n'
     )
-    with pytest.raises(SpecError, match="params.clipscore_model: missing; CLIPScore needs a model"):
+    with pytest.raises(SpecError, match=r"params\.clipscore_model: missing; CLIPScore needs a model"):
         read_tasks(tmp_path / "t.toml")

@@ -125,7 +125,7 @@ def test_a_missing_ability_is_a_one_line_error(tmp_path: Path) -> None:
         bare.caption([Grey(1)], {})
     with pytest.raises(NotACaptionerError, match="cannot score captions"):
         bare.score_captions([Grey(1)], [["a"]])
-    with pytest.raises(ModelError, match="does not give features before the projection"):
+    with pytest.raises(ModelError, match="a model without features before the projection"):
         bare.encode_images([Grey(1)], output="pooled")
     with pytest.raises(NumericsError, match="NaN or infinity in the features of 1 of 2"):
         Toy().encode_images([Grey(0), _Dark()], normalize=False)

@@ -404,7 +404,7 @@ def test_a_file_overwritten_between_its_hash_and_its_decoding_is_kept_under_no_k
     rows = torn.encode_images(sources).rows if way == "encode_images" else torn.caption(sources, {}).features
     assert rows is not None
     assert rows.tolist() == [[0, 255, 0], [0, 0, 255]]
-    said = f"images that changed while they were read, whose features are not cached: 1, the first is {path}"
+    said = f"1 image changed while being read, so that features are not cached; for example {path}"
     assert torn.notes == [Note("changed_images", said)]
     path.write_bytes(before)
     again = model(cache)

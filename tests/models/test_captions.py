@@ -76,7 +76,7 @@ def test_likelihoods_are_those_of_the_decoder_whatever_the_batches(monkeypatch: 
     with monkeypatch.context() as small:
         small.setattr(open_clip, "encoded_logprob", _for_two)
         np.testing.assert_allclose(model.score_captions(sources, own).logprobs, turned, rtol=1e-4)
-    assert model.notes == [("halved_batch", "out of memory at 5 likelihoods a batch; went on with 2")]
+    assert model.notes == [("halved_batch", "out of memory with 5 likelihoods per batch; continued with 2")]
     monkeypatch.setattr(open_clip, "CAPTIONS_PER_PASS", 3)
     np.testing.assert_allclose(model.score_captions(sources, [texts] * 5).logprobs, found.logprobs, rtol=1e-4)
 

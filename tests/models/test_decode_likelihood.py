@@ -67,7 +67,7 @@ def test_several_texts_per_image(name: str) -> None:
 def test_small_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, pixels, texts = build("base"), images("base"), _texts("base", 6)
     whole = caption_logprob(model, pixels, texts, **_ends("base"))
-    monkeypatch.setattr(likelihood, "CHUNK", 1)
+    monkeypatch.setattr(likelihood, "LOGITS_PER_CHUNK", 1)
     torch.testing.assert_close(caption_logprob(model, pixels, texts, **_ends("base")).total, whole.total)
 
 

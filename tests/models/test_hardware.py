@@ -21,7 +21,7 @@ def test_several_devices_in_one_run_are_an_error(text: str, said: str) -> None:
 def test_torchrun_is_refused_by_the_first_process_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="torchrun: several processes in one run; start a command for each device"):
+    with pytest.raises(UsageError, match="torchrun: several processes in one run; start one command per device"):
         one_device("auto")
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SystemExit) as silent:
@@ -35,6 +35,6 @@ def test_several_devices_are_refused_in_one_line(command: Command) -> None:
     result = command("run", "--model", "demo", "--tasks", "demo", "--devices", "cpu,cpu")
     assert result.code == 2
     assert result.err.strip() == (
-        "error --device cpu,cpu: 2 devices in one run; wanted one; start a command for each device, each with some of "
-        "the models, into the same results folder"
+        "error --device cpu,cpu: 2 devices in one run; wanted one; start one command per device, each with some of "
+        "the models and the same results folder"
     )

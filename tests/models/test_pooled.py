@@ -60,5 +60,5 @@ def test_pooled_features_of_timm_towers_and_the_error_of_resnets(images: list[Im
         projected = model.net.visual.head(torch.from_numpy(pooled)).numpy()
     np.testing.assert_allclose(projected, model.encode_images(images[:2], normalize=False).rows, atol=1e-5)
     resnet = load(tmp_path, {**CLIP, "vision_cfg": {**VISION, "layers": [1, 1, 1, 1]}})
-    with pytest.raises(ModelError, match="does not give features before the projection; wanted projected ones"):
+    with pytest.raises(ModelError, match="a model without features before the projection; wanted projected ones"):
         resnet.encode_images(images[:2], output="pooled")

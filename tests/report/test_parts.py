@@ -72,8 +72,7 @@ def test_a_card_reports_a_skill_lost_in_fine_tuning() -> None:
     assert [shown.task for shown in card.contrastive] == ["imagenet1k"]
     assert [shown.task for shown in card.generative] == ["coco"]
     assert card.verdicts == (
-        "Contrastive skill is lost: mean 0.8 on 1 shared task, 63.3 for "
-        "coca_ViT-B-32:laion2b_s13b_b90k (published).",
+        "Contrastive skill is lost: mean 0.8 on 1 shared task, 63.3 for coca_ViT-B-32:laion2b_s13b_b90k (published).",
     )
 
 

@@ -95,7 +95,7 @@ def test_prepared_tasks_are_not_parsed_again_and_keep_their_subset(
     results = cocabench.evaluate(str(models / "clip"), tasks)
     assert results[0].metrics == fresh[0].metrics
     assert results[0].signature == fresh[0].signature
-    with pytest.raises(UsageError, match="find: prepared with limit=5; wanted limit=7 there"):
+    with pytest.raises(UsageError, match="find: prepared with limit=5; wanted limit=7"):
         cocabench.evaluate(str(models / "clip"), tasks, limit=7)
 
 
@@ -116,7 +116,7 @@ def test_what_cannot_run_is_an_error_before_anything_is_loaded(models: Path, dat
         cocabench.evaluate(str(models / "clip"), files(data, "find", "tell"), data_root=data)
     with pytest.raises(UsageError, match="model demo: 2 models; wanted one"):
         cocabench.evaluate("demo", files(data, "find"))
-    with pytest.raises(UsageError, match="tasks: no task named"):
+    with pytest.raises(UsageError, match="tasks: no tasks given"):
         cocabench.evaluate(str(models / "clip"), [])
     with pytest.raises(UsageError, match="preprocess: not given"):
         cocabench.evaluate(loaded.net, files(data, "find"))
