@@ -1,12 +1,12 @@
-"""Measured numbers held against published ones: inside the tolerance, or outside, and then the likely causes."""
+"""Measured numbers beside published ones: inside the tolerance, or outside with the likely causes."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from enum import StrEnum
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import pandas as pd
 from pydantic import JsonValue
@@ -106,21 +106,13 @@ def _protocol(record: Record, expected: Expected) -> Iterator[Cause]:
 def _model(record: Record, expected: Expected) -> Iterator[Cause]:
     """Yield the causes that lie in the model: precision, then what builds it and feeds it."""
     model = record.signature.model
-    yield _precision(model.get("precision"))
+    precision = model.get("precision")  # published runs are in fp32 or amp, which agree to about 0.1 points
+    yield _same("precision", precision, "fp32", f"{precision}; run again with --precision fp32")
     for key, (what, detail) in MODEL_PARTS.items():
         yield _same(what, model.get(key), expected.model.get(key), detail)
     ours, theirs = model.get("quick_gelu"), expected.model.get("quick_gelu")
     built, trained = ("with" if side else "without" for side in (ours, theirs))
     yield _same("quick-GELU", ours, theirs, f"built {built} quick-GELU, the tag was trained {trained} it")
-
-
-def _precision(ours: JsonValue) -> Cause:
-    """Published runs are in fp32 or amp, which agree to 0.1 points or so; anything else may not."""
-    if ours is None:
-        return Cause("precision", State.UNKNOWN)
-    if ours == "fp32":
-        return Cause("precision", State.SAME, "fp32")
-    return Cause("precision", State.DIFFERS, f"{ours}; run again with --precision fp32")
 
 
 def _table(value: JsonValue) -> Table:
@@ -131,8 +123,8 @@ def _table(value: JsonValue) -> Table:
 class Match:
     """One measured metric beside one published value of it, in points.
 
-    difference: measured minus published. low, high: what published values would be inside, the measured 95 % interval
-    widened by TOLERANCE. causes: outside, each likely cause with its state; empty inside.
+    difference: measured minus published. inside: the published value is in the measured 95 % interval widened by
+    TOLERANCE. causes: of one outside, each likely cause with its state; else empty.
     """
 
     record: Record
@@ -143,60 +135,41 @@ class Match:
     source: str
     note: str
     difference: float
-    low: float
-    high: float
+    inside: bool
     causes: tuple[Cause, ...]
 
-    @property
-    def inside(self) -> bool:
-        return self.low <= self.published <= self.high
 
-
-def _nothing(_: Record) -> Expected:
-    return Expected()
-
-
-def check(records: Iterable[Record], expected: Callable[[Record], Expected] = _nothing) -> list[Match]:
+def check(records: Iterable[Record], expected: Callable[[Record], Expected] = lambda _: Expected()) -> list[Match]:
     """Return a Match per metric and source that published it; none for models that nobody published.
 
     expected: what a run of that model on that task should have in its signature, called where a number is outside.
     """
     table = read()
-    return [match for record in records for match in _of(record, table, expected)]
+    matches = []
+    for record in records:
+        mine = table[(table["task"] == record.task) & table["spec"].isin(_names(record))]
+        for row in sorted(mine.to_dict("records"), key=lambda row: SOURCES.index(row["source"])):
+            estimate = record.metrics.get(row["metric"])
+            if estimate is not None and estimate.value is not None:
+                matches.append(_match(record, estimate, row, expected))
+    return matches
 
 
-def _of(record: Record, table: pd.DataFrame, expected: Callable[[Record], Expected]) -> Iterator[Match]:
-    mine = table[(table["task"] == record.task) & table["spec"].isin(_specs(record))]
-    for row in sorted(mine.to_dict("records"), key=lambda row: SOURCES.index(row["source"])):
-        estimate = record.metrics.get(row["metric"])
-        if estimate is not None and estimate.value is not None:
-            yield _match(record, estimate, {str(key): value for key, value in row.items()}, expected)
-
-
-def _specs(record: Record) -> list[str]:
+def _names(record: Record) -> list[str]:
     """Return the names that a Record's model is published under: open_clip's tables name quick-GELU in the model."""
     name, _, tag = record.model.partition(":")
     return [record.model, f"{name}-quickgelu:{tag}"] if record.signature.model.get("quick_gelu") else [record.model]
 
 
-def _match(record: Record, estimate: Estimate, row: dict[str, object], expected: Callable[[Record], Expected]) -> Match:
-    metric, info = str(row["metric"]), record.definitions[str(row["metric"])]
-    value, published = points(estimate.value or 0.0, info), points(float(str(row["value"])), info)
+def _match(
+    record: Record, estimate: Estimate, row: Mapping[Hashable, Any], expected: Callable[[Record], Expected]
+) -> Match:
+    metric, info = row["metric"], record.definitions[row["metric"]]
+    value, published = points(estimate.value or 0.0, info), points(row["value"], info)
     low, high = (value if side is None else points(side, info) for side in (estimate.low, estimate.high))
-    found = Match(
-        record,
-        metric,
-        info,
-        estimate,
-        published,
-        source=str(row["source"]),
-        note=str(row["note"]),
-        difference=value - published,
-        low=low - TOLERANCE - 1e-9,
-        high=high + TOLERANCE + 1e-9,
-        causes=(),
+    inside = low - TOLERANCE - 1e-9 <= published <= high + TOLERANCE + 1e-9
+    n = 0 if pd.isna(row["n"]) else int(row["n"])
+    causes = () if inside else _causes(record, n, expected(record))
+    return Match(
+        record, metric, info, estimate, published, row["source"], row["note"], value - published, inside, causes
     )
-    if found.inside:
-        return found
-    n = 0 if pd.isna(row["n"]) else int(str(row["n"]))  # type: ignore[call-overload]
-    return replace(found, causes=_causes(record, n, expected(record)))

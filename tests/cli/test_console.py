@@ -13,7 +13,7 @@ ROWS = [
 
 
 @pytest.mark.parametrize(("columns", "lines"), [(120, 3), (80, 4), (60, 8), (40, 8), (25, 11)])
-def test_words_stay_whole(
+def test_table_breaks_no_word_on_narrow_terminals(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], columns: int, lines: int
 ) -> None:
     monkeypatch.setattr(console, "out", Console(width=columns, highlight=False))

@@ -18,7 +18,7 @@ from tests.conftest import Command
 from tests.samples import classified, right
 
 
-def test_replaced_added_and_kept(tmp_path: Path) -> None:
+def test_update_replaces_adds_and_keeps_records(tmp_path: Path) -> None:
     old, new = tmp_path / "baselines", tmp_path / "new"
     for task in ("t1", "t2"):
         classified(old, "epoch_1", right(50, 100), task)
@@ -35,7 +35,7 @@ def test_replaced_added_and_kept(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["baselines", "new"]
 
 
-def test_a_baseline_keeps_what_pairing_needs_and_no_more(tmp_path: Path) -> None:
+def test_update_keeps_the_columns_that_paired_tests_read(tmp_path: Path) -> None:
     record = classified(tmp_path / "new", "m", right(60, 100))
     write(tmp_path / "b", planned([], [record]), None, read(tmp_path / "new"))
     kept = Store(tmp_path / "b").samples(record)
@@ -48,13 +48,13 @@ def test_a_baseline_keeps_what_pairing_needs_and_no_more(tmp_path: Path) -> None
     assert (verdict.status, verdict.unpaired) == (Status.PASS, "")
 
 
-def test_the_samples_of_50000_images_are_small(tmp_path: Path) -> None:
+def test_update_writes_less_than_500_kb_for_50000_images(tmp_path: Path) -> None:
     record = classified(tmp_path / "new", "m", right(30_000, 50_000))
     write(tmp_path / "b", planned([], [record]), None, read(tmp_path / "new"))
     assert sum(f.stat().st_size for f in (tmp_path / "b").rglob("*.parquet")) < 500_000
 
 
-def test_an_interruption_leaves_the_old_baseline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_update_keeps_the_old_baseline_if_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old, new = tmp_path / "b", tmp_path / "new"
     classified(old, "m", right(50, 100))
     before = {p: p.read_bytes() for p in old.rglob("*") if p.is_file()}
@@ -69,7 +69,7 @@ def test_an_interruption_leaves_the_old_baseline(tmp_path: Path, monkeypatch: py
     assert {p: p.read_bytes() for p in old.rglob("*") if p.is_file()} == before
 
 
-def test_the_command_shows_the_difference_first(command: Command, tmp_path: Path) -> None:
+def test_gate_update_prints_the_verdicts_and_replaces_the_baseline(command: Command, tmp_path: Path) -> None:
     base, new = tmp_path / "base", tmp_path / "new"
     classified(new, "m", right(60, 100))
     first = command("gate", "--baseline", base, "--current", new, "--update")

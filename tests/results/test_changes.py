@@ -16,7 +16,7 @@ from tests.conftest import Command
 from tests.samples import classified, right
 
 
-def test_broken_and_mended_images_by_name(tmp_path: Path) -> None:
+def test_changes_lists_worse_and_better_images(tmp_path: Path) -> None:
     first = classified(tmp_path, "a", np.array([True, True, False, True]))
     second = classified(tmp_path, "b", np.array([False, True, True, False]))
     found = changes(first, second, Evidence(read(tmp_path)))
@@ -27,7 +27,7 @@ def test_broken_and_mended_images_by_name(tmp_path: Path) -> None:
     assert found.images == 4
 
 
-def test_why_there_is_no_list(tmp_path: Path) -> None:
+def test_changes_errors_name_the_reason(tmp_path: Path) -> None:
     first = classified(tmp_path, "a", right(1, 4))
     bare = classified(tmp_path, "b", right(2, 4), samples=False)
     other = classified(tmp_path, "c", right(2, 4), protocol={"data": {"images": 5}})
@@ -40,7 +40,7 @@ def test_why_there_is_no_list(tmp_path: Path) -> None:
         changes(first, first, evidence, metric="acc")
 
 
-def test_the_command_lists_them(command: Command, tmp_path: Path) -> None:
+def test_compare_samples_lists_images(command: Command, tmp_path: Path) -> None:
     classified(tmp_path, "a", right(40, 60))
     classified(tmp_path, "b", right(20, 60))
     told = command("compare", tmp_path, "--samples", "pets")
@@ -53,7 +53,7 @@ def test_the_command_lists_them(command: Command, tmp_path: Path) -> None:
     assert (refused.code, "did you mean pets" in refused.err) == (2, True)
 
 
-def test_the_command_marks_findings_and_prints_what_would_show(command: Command, tmp_path: Path) -> None:
+def test_compare_marks_findings_and_prints_the_detectable_difference(command: Command, tmp_path: Path) -> None:
     for task, b in (("pets", 40), ("cars", 89)):
         classified(tmp_path, "a", right(90, 100), task)
         classified(tmp_path, "b", right(b, 100), task)
@@ -65,7 +65,7 @@ def test_the_command_marks_findings_and_prints_what_would_show(command: Command,
     assert lines[4].startswith("mean over 2 tasks of classification: 90.0, 64.5 | +25.5 ± ")
 
 
-def test_no_column_for_what_no_sample_tells(command: Command, tmp_path: Path) -> None:
+def test_compare_samples_omits_empty_columns(command: Command, tmp_path: Path) -> None:
     for name, hits in (("a", right(4, 6)), ("b", right(2, 6))):
         classified(tmp_path, name, hits)
     for path in tmp_path.rglob("*.samples.parquet"):

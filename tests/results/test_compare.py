@@ -36,7 +36,7 @@ def interval(gap: Difference | None) -> tuple[float, float | None, float | None]
     return gap.value, gap.low, gap.high
 
 
-def test_full_before_limited_before_newest() -> None:
+def test_choose_prefers_full_runs_then_the_newest() -> None:
     full_old = record(created="2025-01-01")
     full_new = record(created="2025-02-01", metrics=0.6)
     limited = record(created="2025-03-01", protocol={"limit": 10})
@@ -45,12 +45,12 @@ def test_full_before_limited_before_newest() -> None:
     assert [phrase.partition("(")[2].split(" than")[0] for phrase in left_out] == ["not newer", "fewer samples"]
 
 
-def test_the_standard_protocol_wins_over_a_newer_one_that_is_not() -> None:
+def test_choose_prefers_the_standard_protocol_to_a_newer_record() -> None:
     standard, other = record(created="2025-01-01"), record(created="2025-02-01", protocol={"standard": False})
     assert choose([other, standard]).records == (standard,)
 
 
-def test_difference_is_first_minus_second_in_points_with_newcombes_interval() -> None:
+def test_difference_is_first_minus_second_with_newcombes_interval() -> None:
     """Newcombe 1998, table II, row (a), method 10: 56/70 against 48/80 is 0.2 with 0.0524 to 0.3339."""
     first = estimate(0.8).model_copy(update={"low": 0.69187, "high": 0.87696})
     second = estimate(0.6).model_copy(update={"low": 0.49049, "high": 0.70039})
@@ -59,18 +59,18 @@ def test_difference_is_first_minus_second_in_points_with_newcombes_interval() ->
     assert interval(swapped) == pytest.approx((-20.0, -33.39, -5.24), abs=0.01)
 
 
-def test_a_difference_without_intervals_has_none_and_an_undefined_one_is_none() -> None:
+def test_difference_without_intervals_has_no_interval() -> None:
     assert interval(gap_of(estimate(0.5), estimate(0.4, 0.1))) == pytest.approx((10.0, None, None))
     assert gap_of(estimate(None), estimate(0.4)) is None
 
 
-def test_ranks_are_not_multiplied() -> None:
+def test_difference_of_ranks_is_not_multiplied() -> None:
     gap = gap_of(estimate(3.0), estimate(5.0), "t2i_median_rank")
     assert gap is not None
     assert gap.value == -2.0
 
 
-def test_other_protocols_are_marked_with_the_reason_instead_of_a_difference() -> None:
+def test_row_of_other_protocols_gives_the_reason_instead_of_a_difference() -> None:
     other = record("b", protocol={"data": {"images": 8000}})
     (row,) = compare_models([record("a"), other]).rows
     assert row.difference is None
@@ -78,7 +78,7 @@ def test_other_protocols_are_marked_with_the_reason_instead_of_a_difference() ->
     assert not any(cell.best for cell in row.cells)
 
 
-def test_published_numbers_are_compared_with_those_of_the_same_source_only() -> None:
+def test_published_numbers_are_comparable_within_one_source_only() -> None:
     ours = record("a")
     blog, table = (record("b", protocol={"published": source}) for source in ("blog", "table"))
     assert incomparable(ours, blog, "acc1") == ("published by blog, protocol not recorded",)
@@ -94,18 +94,18 @@ def test_published_numbers_are_compared_with_those_of_the_same_source_only() -> 
         ((0.5, None), (False, False)),  # nothing to be better than
     ],
 )
-def test_best_is_what_the_table_shows_as_best(values: tuple[float, float | None], best: tuple[bool, bool]) -> None:
+def test_best_cells_print_the_best_value(values: tuple[float, float | None], best: tuple[bool, bool]) -> None:
     (row,) = compare_models([record("a", metrics=values[0]), record("b", metrics=values[1])]).rows
     assert tuple(cell.best for cell in row.cells) == best
 
 
-def test_the_lower_rank_is_best() -> None:
+def test_best_rank_is_the_lowest() -> None:
     records = [record(m, metrics={"t2i_median_rank": estimate(v)}) for m, v in (("a", 3.0), ("b", 5.0))]
     (row,) = compare_models(records).rows
     assert [cell.best for cell in row.cells] == [True, False]
 
 
-def test_all_metrics_and_the_order_of_tasks() -> None:
+def test_compare_models_orders_tasks_by_kind_and_adds_metrics() -> None:
     retrieval = record(task="flickr30k", evaluator="retrieval")
     both = record(metrics={"acc1": estimate(0.5), "acc5": estimate(0.8)})
     assert [(r.task, r.metric) for r in compare_models([retrieval, both]).rows] == [
@@ -115,7 +115,7 @@ def test_all_metrics_and_the_order_of_tasks() -> None:
     assert [r.metric for r in compare_models([both], all_metrics=True).rows] == ["acc1", "acc5"]
 
 
-def test_health_is_neither_better_nor_worse() -> None:
+def test_health_metrics_have_no_finding() -> None:
     words = INFO["acc1"].model_copy(update={"unit": "words", "kind": "health"})
     a, b = (
         record(m, metrics={"acc1": estimate(v, 0.1)}, definitions={"acc1": words}) for m, v in (("a", 9), ("b", 12))
@@ -126,14 +126,14 @@ def test_health_is_neither_better_nor_worse() -> None:
     assert not any(cell.best for cell in row.cells)
 
 
-def test_what_is_missing_is_said() -> None:
+def test_cells_without_a_number_give_the_reason() -> None:
     skipped = record("b", metrics={}, primary="CIDEr", skipped_metrics={"CIDEr": "no Java"})
     (row,) = compare_models([record("a", metrics={"CIDEr": estimate(1.2)}), skipped, record("c", "other")]).rows[:1]
     assert [cell.text for cell in row.cells] == ["120.0 (n=1000)", "skipped", "no result"]
     assert row.cells[1].notes == ("CIDEr skipped: no Java",)
 
 
-def test_markdown_escapes_and_notes() -> None:
+def test_markdown_is_escaped_and_has_notes() -> None:
     odd = record(
         "a|<b>*", notes=(Note("random_weights", "random weights"),), skipped_images=("x.jpg",), protocol={"limit": 5}
     )
@@ -145,21 +145,21 @@ def test_markdown_escapes_and_notes() -> None:
     assert all(line.replace(r"\|", "").count("|") == 4 for line in text.splitlines() if line.startswith("|"))
 
 
-def test_csv_has_a_line_per_cell_in_points() -> None:
+def test_csv_has_a_row_per_cell_in_points() -> None:
     comparison = compare_models([record("a", metrics={"acc1": estimate(0.584, 0.01)}), record("b", metrics=0.5)])
     first, second = csv.DictReader(io.StringIO(to_csv(comparison)))
     assert (first["model"], first["value"], first["low"], first["best"]) == ("a", "58.4", "57.4", "1")
     assert (second["value"], second["low"], second["first_minus_this"]) == ("50.0", "", "8.4")
 
 
-def test_models_are_chosen_by_name() -> None:
+def test_compare_models_takes_models_by_name() -> None:
     records = [record("a"), record("b"), record("c")]
     assert compare_models(records, models=["c", "a"]).models == ("c", "a")
     with pytest.raises(UnknownNameError, match="did you mean"):
         compare_models([record("demo/coca")], models=["demo/cocoa"])
 
 
-def test_wins_ties_losses_and_what_was_not_tested(tmp_path: Path) -> None:
+def test_tallies_count_wins_ties_losses_and_untested_tasks(tmp_path: Path) -> None:
     for task, a, b in (("t1", 90, 60), ("t2", 50, 50), ("t3", 60, 90)):
         classified(tmp_path, "a", right(a, 100), task)
         classified(tmp_path, "b", right(b, 100), task)
@@ -168,7 +168,7 @@ def test_wins_ties_losses_and_what_was_not_tested(tmp_path: Path) -> None:
     assert (tally.wins, tally.ties, tally.losses, tally.untested) == (1, 1, 1, 1)
 
 
-def test_the_mean_of_a_group_and_its_error_by_hand(tmp_path: Path) -> None:
+def test_average_and_its_error_equal_a_calculation_by_hand(tmp_path: Path) -> None:
     for task, a, b in (("t1", 60, 50), ("t2", 80, 50)):
         classified(tmp_path, "a", right(a, 100), task, groups=("g",))
         classified(tmp_path, "b", right(b, 100), task, groups=("g",))
@@ -182,7 +182,7 @@ def test_the_mean_of_a_group_and_its_error_by_hand(tmp_path: Path) -> None:
     assert gap.finding is Finding.FIRST
 
 
-def test_means_take_tasks_that_all_have_and_one_unit_only() -> None:
+def test_averages_need_shared_tasks_of_one_unit() -> None:
     both = [record(m, t, evaluator="captioning") for m in "ab" for t in ("t1", "t2")]
     alone = record("a", "t3", evaluator="captioning")
     ranks = [record(m, "t4", {"t2i_median_rank": estimate(3.0)}, evaluator="captioning") for m in "ab"]
@@ -191,14 +191,14 @@ def test_means_take_tasks_that_all_have_and_one_unit_only() -> None:
     assert averages(compare_models([*both, *ranks])) == ()
 
 
-def test_sorted_from_the_largest_lead_to_the_largest_lag_within_a_kind() -> None:
+def test_ranked_sorts_from_the_largest_lead_to_the_largest_lag() -> None:
     pairs = {"t1": (0.5, 0.6), "t2": (0.9, 0.1), "t3": (0.5, 0.5)}
     records = [record(m, t, v[i]) for t, v in pairs.items() for i, m in enumerate("ab")]
     found = [record(m, "t0", 0.5, evaluator="retrieval") for m in "ab"]
     assert [row.task for row in ranked(compare_models([*records, *found])).rows] == ["t2", "t3", "t1", "t0"]
 
 
-def test_below_the_table_stands_what_its_numbers_mean(tmp_path: Path) -> None:
+def test_legend_explains_tests_and_kinds(tmp_path: Path) -> None:
     classified(tmp_path, "a", right(50, 100))
     classified(tmp_path, "b", right(50, 100), samples=False)
     said = " ".join(legend(compare_models(read(tmp_path))))

@@ -22,7 +22,7 @@ from tests.samples import classified, right
 
 @pytest.mark.parametrize("kept", [1, difference.MAX_NUMBERS_HELD])
 @pytest.mark.parametrize("metric", ["acc1", "mean_per_class_recall", "mean_average_precision"])
-def test_as_of_the_samples_themselves_in_whatever_order(
+def test_paired_test_depends_neither_on_order_nor_on_memory(
     metric: str, kept: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(difference, "MAX_NUMBERS_HELD", kept)
@@ -37,7 +37,7 @@ def test_as_of_the_samples_themselves_in_whatever_order(
     assert expected.value != 0
 
 
-def test_no_more_is_held_than_was_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_evidence_drops_samples_beyond_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = EVERY["mean_average_precision"][1]
     numbers = frame.size + 3 * len(frame) + len(frame)  # three scores and a label in lists
     monkeypatch.setattr(difference, "MAX_NUMBERS_HELD", 2 * numbers)
@@ -48,13 +48,13 @@ def test_no_more_is_held_than_was_allowed(tmp_path: Path, monkeypatch: pytest.Mo
     assert held.samples(records[0]) is not first
 
 
-def test_other_images_are_no_pair(tmp_path: Path) -> None:
+def test_samples_of_other_images_are_unpaired(tmp_path: Path) -> None:
     a, b = classified(tmp_path, "a", right(3, 9)), classified(tmp_path, "b", right(3, 8))
     with pytest.raises(UnpairedError, match="1 samples are in one of the two only"):
         Evidence(read(tmp_path)).paired(a, b, "acc1")
 
 
-def test_a_number_that_its_samples_do_not_give_is_no_pair(tmp_path: Path) -> None:
+def test_edited_records_are_unpaired(tmp_path: Path) -> None:
     a, b = classified(tmp_path, "a", right(6, 9)), classified(tmp_path, "b", right(6, 9))
     edited = b.model_copy(update={"metrics": {"acc1": b.metrics["acc1"].model_copy(update={"value": 0.1})}})
     Store(tmp_path).put_record(edited)

@@ -36,20 +36,20 @@ def three_sigma(share: float, n: int) -> float:
 
 
 @pytest.mark.parametrize(("n", "discordant"), [(2000, 0.2), (200, 0.1)])
-def test_false_alarms_of_1000_equal_pairs_stay_within_the_level(n: int, discordant: float) -> None:
+def test_false_alarm_rate_is_at_most_the_level(n: int, discordant: float) -> None:
     rng = np.random.default_rng(0)
     alarms = [rejected([of_pair(rng, n, discordant)])[0] for _ in range(1000)]
     assert np.mean(alarms) <= 0.05 + three_sigma(0.05, 1000)
     assert np.mean(alarms) > 0.01  # a test that never rejects would pass the line above
 
 
-def test_any_false_alarm_of_a_gate_of_ten_metrics_is_as_rare() -> None:
+def test_false_alarm_rate_of_ten_metrics_is_at_most_the_level() -> None:
     rng = np.random.default_rng(1)
     alarms = [any(rejected([of_pair(rng, 500, 0.2) for _ in range(10)])) for _ in range(400)]
     assert np.mean(alarms) <= 0.05 + three_sigma(0.05, 400)
 
 
-def test_one_drop_of_5_points_among_40_tasks_is_found() -> None:
+def test_gate_of_40_tasks_detects_one_drop_of_5_points() -> None:
     """40 tasks of 2,000 images, 20 % discordant; the other 39 are equal."""
     rng = np.random.default_rng(2)
     found = [rejected([of_pair(rng, 2000, 0.2, 0.05 * (task == 0)) for task in range(40)])[0] for _ in range(60)]
@@ -58,7 +58,7 @@ def test_one_drop_of_5_points_among_40_tasks_is_found() -> None:
 
 @pytest.mark.parametrize("family", [1, 10])
 @pytest.mark.parametrize(("n", "discordant"), [(2000, 0.2), (500, 0.1), (100, 0.0), (300, 0.02)])
-def test_the_printed_power_is_what_a_true_drop_of_that_size_meets(n: int, discordant: float, family: int) -> None:
+def test_detectable_drop_is_found_in_80_of_100_tests(n: int, discordant: float, family: int) -> None:
     """The smallest detectable drop of a pair without a drop is found in about 80 of 100 pairs that have it."""
     rng, level = np.random.default_rng(3), 0.05 / family
     lost = gained = round(discordant * n / 2)
@@ -69,7 +69,7 @@ def test_the_printed_power_is_what_a_true_drop_of_that_size_meets(n: int, discor
 
 
 @pytest.mark.slow
-def test_forty_tasks_a_thousand_times() -> None:
+def test_gate_of_40_tasks_a_thousand_times() -> None:
     rng = np.random.default_rng(4)
     alarms, found = [], []
     for _ in range(1000):
@@ -102,7 +102,7 @@ def of_sums(rng: np.random.Generator) -> Paired:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("pair", [skewed, correlated, of_sums])
-def test_false_alarms_of_other_metrics(pair: Callable[[np.random.Generator], Paired]) -> None:
+def test_false_alarm_rate_of_other_statistics(pair: Callable[[np.random.Generator], Paired]) -> None:
     rng = np.random.default_rng(5)
     alarms = [pair(rng).higher <= 0.05 for _ in range(1000)]
     print(f"{pair.__name__}: false alarms {np.mean(alarms):.3f}")
@@ -110,7 +110,7 @@ def test_false_alarms_of_other_metrics(pair: Callable[[np.random.Generator], Pai
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_shuffled_samples_change_nothing(name: str) -> None:
+def test_paired_test_does_not_depend_on_the_order_of_samples(name: str) -> None:
     metric, first, second = EVERY[name]
     straight = statistics.compare(metric, first, second)
     shuffled = statistics.compare(metric, first.sample(frac=1, random_state=1), second.sample(frac=1, random_state=2))
@@ -119,14 +119,14 @@ def test_shuffled_samples_change_nothing(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_a_model_is_as_good_as_itself(name: str) -> None:
+def test_paired_test_of_a_model_with_itself_finds_nothing(name: str) -> None:
     metric, samples, _ = EVERY[name]
     found = statistics.compare(metric, samples, samples)
     assert (found.value, found.p_value) == (0.0, 1.0)
     assert found.low <= 0 <= found.high
 
 
-def test_shuffled_samples_change_no_verdict(tmp_path: Path) -> None:
+def test_verdicts_do_not_depend_on_the_order_of_samples(tmp_path: Path) -> None:
     rng = np.random.default_rng(6)
     classified(tmp_path / "old", "m", rng.random(300) < 0.7)
     new = classified(tmp_path / "new", "m", rng.random(300) < 0.5)
@@ -137,7 +137,7 @@ def test_shuffled_samples_change_no_verdict(tmp_path: Path) -> None:
     assert before[0].status is Status.REGRESSED
 
 
-def test_other_samples_under_one_fingerprint_are_not_paired(tmp_path: Path) -> None:
+def test_gate_does_not_pair_other_samples_with_the_same_fingerprint(tmp_path: Path) -> None:
     """Records say that the data are the same and the samples say otherwise: no pairing, and the reason is told."""
     classified(tmp_path / "old", "m", np.ones(300, bool), protocol={"data": 1})
     classified(tmp_path / "new", "m", np.ones(299, bool), protocol={"data": 1})
@@ -145,7 +145,7 @@ def test_other_samples_under_one_fingerprint_are_not_paired(tmp_path: Path) -> N
     assert verdict.unpaired == "acc1: 1 samples are in one of the two only"
 
 
-def test_other_fingerprints_refuse(tmp_path: Path) -> None:
+def test_gate_does_not_compare_other_fingerprints(tmp_path: Path) -> None:
     classified(tmp_path / "old", "m", np.ones(300, bool), protocol={"data": {"hash": "a"}})
     classified(tmp_path / "new", "m", np.zeros(300, bool), protocol={"data": {"hash": "b"}})
     (verdict,) = gate(read(tmp_path / "old"), read(tmp_path / "new"), Rules())

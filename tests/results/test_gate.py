@@ -39,7 +39,7 @@ def sharp(value: float | None, metric: str = "acc1") -> dict[str, Estimate]:
         (float("nan"), Status.MISSING),
     ],
 )
-def test_fractions_in_points(now: float | None, status: Status) -> None:
+def test_gate_compares_fractions_in_points(now: float | None, status: Status) -> None:
     assert only(record(metrics=sharp(0.5)), [record(metrics=sharp(now))]).status is status
 
 
@@ -57,32 +57,32 @@ def test_fractions_in_points(now: float | None, status: Status) -> None:
         (-1.0, None, None, None, Status.CANNOT_TELL),  # nothing to test with
     ],
 )
-def test_the_definitions(
+def test_status_follows_from_difference_and_p_values(
     gain: float, p_drop: float | None, p_gain: float | None, detectable: float | None, status: Status
 ) -> None:
     limits = Limits(tolerance=0.2, confidence=0.95, required=True, cannot_tell=0)
     assert status_of(gain, limits, p_drop=p_drop, p_gain=p_gain, detectable=detectable) is status
 
 
-def test_swapped_inputs_differ() -> None:
+def test_gate_has_a_direction() -> None:
     good, bad = record(metrics=sharp(0.6)), record(metrics=sharp(0.5))
     assert only(good, [bad]).status is Status.REGRESSED
     assert only(bad, [good]).status is Status.IMPROVED
 
 
 @pytest.mark.parametrize(("now", "status"), [(5.0, Status.REGRESSED), (2.0, Status.IMPROVED), (3.1, Status.PASS)])
-def test_a_higher_rank_is_worse(now: float, status: Status) -> None:
+def test_gate_takes_higher_ranks_as_worse(now: float, status: Status) -> None:
     before, after = (record(metrics={"t2i_median_rank": estimate(v, 0.05)}) for v in (3.0, now))
     assert only(before, [after]).status is status
 
 
-def test_cider_is_in_points_too() -> None:
+def test_gate_compares_cider_in_points() -> None:
     before, after = (record(metrics=sharp(v, "CIDEr")) for v in (1.253, 1.240))
     assert only(before, [after], defaults={"tolerance": 1.0}).status is Status.REGRESSED
     assert only(before, [after], defaults={"tolerance": 1.5}).status is Status.PASS
 
 
-def test_the_same_drop_is_real_paired_and_noise_unpaired(tmp_path: Path) -> None:
+def test_gate_rejects_a_drop_paired_that_is_noise_unpaired(tmp_path: Path) -> None:
     """10 of 500 images lost and none gained: certain on the same images, nothing between two independent samples."""
     old, new = tmp_path / "old", tmp_path / "new"
     classified(old, "m", right(300, 500))
@@ -96,7 +96,7 @@ def test_the_same_drop_is_real_paired_and_noise_unpaired(tmp_path: Path) -> None
     assert "no samples" in alone.unpaired
 
 
-def test_intervals_are_now_minus_baseline(tmp_path: Path) -> None:
+def test_gate_interval_is_now_minus_baseline(tmp_path: Path) -> None:
     classified(tmp_path / "old", "m", right(300, 500))
     classified(tmp_path / "new", "m", right(290, 500))
     (verdict,) = gate(read(tmp_path / "old"), read(tmp_path / "new"), Rules())
@@ -105,7 +105,7 @@ def test_intervals_are_now_minus_baseline(tmp_path: Path) -> None:
     assert verdict.low < verdict.difference < verdict.high < 0  # type: ignore[operator]
 
 
-def test_no_outcome_changed_is_a_pass_although_little_could_have_shown(tmp_path: Path) -> None:
+def test_gate_passes_if_no_outcome_changed(tmp_path: Path) -> None:
     classified(tmp_path / "old", "m", right(6, 10))
     classified(tmp_path / "new", "m", right(6, 10))
     (verdict,) = gate(read(tmp_path / "old"), read(tmp_path / "new"), Rules())
@@ -114,7 +114,7 @@ def test_no_outcome_changed_is_a_pass_although_little_could_have_shown(tmp_path:
     assert verdict.detectable > 20
 
 
-def test_what_a_small_set_cannot_tell_exits_as_the_rule_says(tmp_path: Path) -> None:
+def test_cannot_tell_exits_with_the_rules_code(tmp_path: Path) -> None:
     swapped = np.roll(right(6, 10), 1)  # one gained, one lost
     classified(tmp_path / "old", "m", right(6, 10))
     classified(tmp_path / "new", "m", swapped)
@@ -124,7 +124,7 @@ def test_what_a_small_set_cannot_tell_exits_as_the_rule_says(tmp_path: Path) -> 
         assert (verdict.status, exit_code([verdict])) == (Status.CANNOT_TELL, code)
 
 
-def test_holm_spares_a_lone_lucky_p_value(tmp_path: Path) -> None:
+def test_gate_corrects_p_values_for_all_metrics(tmp_path: Path) -> None:
     """p = 2^-5 = 0.031 alone is below 0.05, and not as one of three."""
     for task in ("t1", "t2", "t3"):
         classified(tmp_path / "old", "m", right(50, 100), task)
@@ -138,7 +138,7 @@ def test_holm_spares_a_lone_lucky_p_value(tmp_path: Path) -> None:
     assert alone.family == 1
 
 
-def test_a_lower_confidence_rejects_sooner(tmp_path: Path) -> None:
+def test_gate_with_lower_confidence_rejects_more(tmp_path: Path) -> None:
     classified(tmp_path / "old", "m", right(50, 100))
     classified(tmp_path / "new", "m", right(46, 100))  # p = 2^-4
     sides = read(tmp_path / "old"), read(tmp_path / "new")
@@ -146,7 +146,7 @@ def test_a_lower_confidence_rejects_sooner(tmp_path: Path) -> None:
     assert gate(*sides, Rules.model_validate({"defaults": {"confidence": 0.9}}))[0].status is Status.REGRESSED
 
 
-def test_missing_is_missing_for_each_reason() -> None:
+def test_missing_numbers_fail_with_the_reason() -> None:
     before = record()
     skipped = record(metrics={"acc5": estimate(0.5)}, skipped_metrics={"acc1": "no Java"})
     details = {
@@ -160,20 +160,20 @@ def test_missing_is_missing_for_each_reason() -> None:
     assert only(record(metrics=None), [record()]).exit_code == 1  # a baseline of nothing protects nothing
 
 
-def test_what_is_not_required_may_be_absent() -> None:
+def test_missing_numbers_pass_if_not_required() -> None:
     verdict = only(record(), [], rule=[{"task": "imagenet*", "required": False}])
     assert (verdict.status, verdict.exit_code) == (Status.MISSING, 0)
     assert verdict.detail.endswith("; not required")
 
 
-def test_another_protocol_is_incomparable_and_says_which_part_unless_a_like_record_is_there() -> None:
+def test_gate_prefers_comparable_records_and_names_the_differing_part() -> None:
     other = record(metrics=sharp(0.5), protocol={"data": {"images": 8000}}, created="2026-01-01")
     verdict = only(record(metrics=sharp(0.5)), [other])
     assert (verdict.status, verdict.detail) == (Status.INCOMPARABLE, "data.images: 1000 against 8000")
     assert only(record(metrics=sharp(0.5)), [other, record(metrics=sharp(0.5))]).status is Status.PASS
 
 
-def test_exit_codes() -> None:
+def test_exit_code_is_1_for_failures_and_2_for_incomparable_or_nothing() -> None:
     good, other = record(), record(protocol={"data": {"images": 2}})
     assert exit_code(gate([good], [good], Rules())) == 0
     assert exit_code(gate([good], [other], Rules())) == 2
@@ -181,29 +181,29 @@ def test_exit_codes() -> None:
     assert exit_code([]) == 2
 
 
-def test_one_model_on_each_side_is_compared_whatever_it_is_called() -> None:
+def test_gate_compares_single_models_whatever_their_names() -> None:
     before, after = record("run/epoch_1.pt", metrics=sharp(0.5)), record("run/epoch_2.pt", metrics=sharp(0.1))
     assert only(before, [after]).status is Status.REGRESSED
 
 
-def test_other_skipped_images_are_not_comparable() -> None:
+def test_gate_does_not_compare_other_skipped_images() -> None:
     after = record().model_copy(update={"skipped_images": ("x",)})
     verdict = only(record(), [after])
     assert verdict.status is Status.INCOMPARABLE
     assert "skipped images: 0 against 1" in verdict.detail
 
 
-def test_a_baseline_without_its_primary_metric_does_not_pass_in_silence() -> None:
+def test_baseline_without_its_primary_metric_is_missing() -> None:
     assert only(record(primary="acc9", metrics={}), [record()]).status is Status.MISSING
 
 
-def test_exact_numbers_need_no_test() -> None:
+def test_gate_takes_intervals_without_width_as_exact() -> None:
     """A count has an interval without width: any drop beyond the tolerance is real."""
     exact = {v: record(metrics={"acc1": estimate(v, 0.0)}) for v in (0.5, 0.499, 0.4)}
     assert [only(exact[0.5], [exact[v]]).status for v in exact] == [Status.PASS, Status.PASS, Status.REGRESSED]
 
 
-def test_costs_without_an_interval_pass_where_they_are_equal_and_cannot_be_told_where_not() -> None:
+def test_costs_without_an_interval_pass_only_if_equal() -> None:
     """Differences of costs are printed with the decimals of the costs."""
     mib = record().definitions["acc1"].model_copy(update={"unit": "mib", "higher_is_better": False})
     made = {v: record(metrics={"acc1": estimate(v, n=1)}, definitions={"acc1": mib}) for v in (0.0309, 0.05)}
@@ -219,7 +219,7 @@ COCA = "coca_ViT-L-14:laion2b_s13b_b90k"
     ("value", "status"),
     [(0.7561, Status.CANNOT_TELL), (0.7540, Status.WITHIN_NOISE), (0.74, Status.REGRESSED), (0.77, Status.IMPROVED)],
 )
-def test_a_published_baseline_is_unpaired_and_about_the_tasks_at_hand(value: float, status: Status) -> None:
+def test_published_baseline_is_unpaired_and_checks_measured_tasks(value: float, status: Status) -> None:
     """75.61 % of 50,000 images: an interval of ±0.38 points on each side."""
     ours = record(COCA, metrics={"acc1": estimate(value, 0.0038, n=50_000)})
     (verdict,) = gate(read(f"published:{COCA}"), [ours], Rules())
@@ -228,7 +228,7 @@ def test_a_published_baseline_is_unpaired_and_about_the_tasks_at_hand(value: flo
     assert verdict.difference == pytest.approx(100 * (value - 0.7561), abs=0.01)
 
 
-def test_a_published_number_of_other_counts_is_incomparable() -> None:
+def test_published_number_of_other_counts_is_incomparable() -> None:
     ours = record(COCA, metrics={"acc1": estimate(0.75, 0.02, n=1000)}, protocol={"limit": 1000})
     (verdict,) = gate(read(f"published:{COCA}"), [ours], Rules())
     assert (verdict.status, verdict.exit_code) == (Status.INCOMPARABLE, 2)
@@ -238,7 +238,7 @@ def test_a_published_number_of_other_counts_is_incomparable() -> None:
     assert verdict.detail == "images: 50000 published, 1000 measured"
 
 
-def test_a_published_task_that_a_rule_requires_is_missing() -> None:
+def test_published_task_that_a_rule_requires_is_missing() -> None:
     ours = record(COCA, metrics={"acc1": estimate(0.7561, 0.0038, n=50_000)})
     rules = Rules.model_validate({"rule": [{"task": "flickr30k", "required": True}]})
     verdicts = gate(read(f"published:{COCA}"), [ours], rules)
@@ -248,7 +248,7 @@ def test_a_published_task_that_a_rule_requires_is_missing() -> None:
 CHECKOUT = Path(__file__).parents[2]
 
 
-def test_later_rules_win_key_by_key_and_add_metrics() -> None:
+def test_later_rules_override_earlier_ones_key_by_key() -> None:
     before = record(task="emoji_food", metrics={"acc1": estimate(0.5, 0.0002), "acc5": estimate(0.8, 0.0002)})
     after = record(task="emoji_food", metrics={"acc1": estimate(0.49, 0.0002), "acc5": estimate(0.79, 0.0002)})
     table = [{"task": "emoji_*", "tolerance": 2.0}, {"metric": "acc*"}, {"metric": "acc5", "tolerance": 0.5}]
@@ -259,13 +259,13 @@ def test_later_rules_win_key_by_key_and_add_metrics() -> None:
     ]
 
 
-def test_every_key_of_a_rule_overrides_its_default() -> None:
+def test_rules_override_every_default() -> None:
     said = {"tolerance": 3.0, "confidence": 0.9, "required": False, "cannot_tell": 2}
     assert Rules.model_validate({"rule": [said]}).limits(record(), "acc1") == Limits(**said)
     assert Rules().limits(record(), "acc1") == Limits()
 
 
-def test_a_pattern_is_not_about_metrics_of_health() -> None:
+def test_rule_patterns_skip_health_metrics() -> None:
     made = record(metrics={"acc1": estimate(0.5), "words": estimate(0.5)})
     health = made.definitions["words"].model_copy(update={"kind": "health"})
     made = made.model_copy(update={"definitions": {**made.definitions, "words": health}})
@@ -274,12 +274,12 @@ def test_a_pattern_is_not_about_metrics_of_health() -> None:
     assert named.limits(made, "words") is not None
 
 
-def test_a_required_rule_that_matches_nothing_is_missing() -> None:
+def test_required_rule_without_a_match_is_missing() -> None:
     rules = Rules.model_validate({"rule": [{"task": "imagnet1k", "required": True}]})
     assert [v.status for v in gate([record()], [record()], rules)][1:] == [Status.MISSING]
 
 
-def test_all_errors_of_a_rules_file_at_once(tmp_path: Path) -> None:
+def test_read_rules_reports_all_errors_at_once(tmp_path: Path) -> None:
     path = tmp_path / "gates.toml"
     path.write_text(
         '[[rule]]\ntolerence = 1\n[[rule]]\ntolerance = -1\nrequired = "yes"\nconfidence = 95\ncannot_tell = 3\n'
@@ -292,7 +292,7 @@ def test_all_errors_of_a_rules_file_at_once(tmp_path: Path) -> None:
         read_rules(tmp_path / "none.toml")
 
 
-def test_the_projects_own_rules_are_valid_and_bite() -> None:
+def test_project_rules_are_valid_and_detect_a_drop() -> None:
     rules = read_rules(CHECKOUT / "results" / "gates.toml")
     before, after = (record("demo/coca", "emoji_food", {"acc1": estimate(value, 0.001)}) for value in (0.5, 0.48))
     assert gate([before], [after], rules)[0].status is Status.REGRESSED

@@ -74,7 +74,7 @@ def numbers(path: Path) -> dict[tuple[str, str], float | None]:
     return {(r.task, name): e.value for r in interop.read(path) for name, e in r.metrics.items()}
 
 
-def test_their_json_in_our_names(folder: Path) -> None:
+def test_import_translates_names_of_clip_benchmark(folder: Path) -> None:
     assert numbers(folder) == {
         ("imagenet1k", "acc1"): 0.633,
         ("imagenet1k", "acc5"): 0.888,
@@ -91,7 +91,7 @@ def test_their_json_in_our_names(folder: Path) -> None:
     }
 
 
-def test_imported_records_are_labelled_and_claim_no_interval_and_no_count(folder: Path) -> None:
+def test_imported_records_are_labelled_and_have_no_interval(folder: Path) -> None:
     found = interop.read(folder / "a.json")[0]
     assert found.model == "ViT-B-32:openai (CLIP_benchmark)"
     assert found.signature.protocol["imported"] == "CLIP_benchmark"
@@ -102,20 +102,20 @@ def test_imported_records_are_labelled_and_claim_no_interval_and_no_count(folder
     assert "group score" in chosen.definitions["acc"].summary
 
 
-def test_a_file_that_is_not_there_is_said_to_be_missing(tmp_path: Path) -> None:
+def test_import_of_a_missing_file_is_an_error(tmp_path: Path) -> None:
     for name in ("nowhere", "nowhere.csv", "nowhere.json", "nowhere.jsonl"):
         with pytest.raises(ResultsError, match="no such file"):
             interop.read(tmp_path / name)
 
 
 @OPEN_FILES
-def test_the_csv_of_their_own_build_holds_the_same(folder: Path) -> None:
+def test_import_reads_the_csv_of_clip_benchmark_build(folder: Path) -> None:
     defined = {key: value for key, value in numbers(folder).items() if value is not None}
     assert {key: value for key, value in numbers(built(folder)).items() if value is not None} == defined
 
 
 @OPEN_FILES
-def test_exported_is_what_their_build_writes(folder: Path) -> None:
+def test_export_equals_clip_benchmark_build(folder: Path) -> None:
     """Row by row and column by column, in any order; what is undefined is left empty."""
 
     def rows(text: str) -> list[dict[str, str]]:
@@ -128,14 +128,14 @@ def test_exported_is_what_their_build_writes(folder: Path) -> None:
     assert rows(to_csv(interop.read(folder))) == theirs
 
 
-def test_dumped_prompts_are_hashed_as_ours(tmp_path: Path) -> None:
+def test_imported_prompts_have_our_hash(tmp_path: Path) -> None:
     prompts = {"classnames": ["cat"], "templates": ["a {c}", "the {c}"]}
     (tmp_path / "a.json").write_text(json.dumps(FILES["a.json"] | prompts))
     (found,) = interop.read(tmp_path / "a.json")
     assert found.signature.protocol["prompts"] == digest([["cat", "a cat", "the cat"]])
 
 
-def test_they_stand_beside_measured_ones_and_are_compared_by_what_both_know(folder: Path) -> None:
+def test_imported_records_are_compared_by_known_parts(folder: Path) -> None:
     ours = record("ViT-B-32:openai", metrics={"acc1": estimate(0.634, 0.004)}, protocol={"task": "imagenet1k"})
     (row,) = compare_models([ours, *interop.read(folder / "a.json")]).rows
     assert row.difference is not None
@@ -154,13 +154,13 @@ def test_they_stand_beside_measured_ones_and_are_compared_by_what_both_know(fold
         ("x.txt", "", "wanted CLIP_benchmark's .json"),
     ],
 )
-def test_an_error_names_file_line_and_what_is_wanted(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_import_errors_name_the_file_and_line(tmp_path: Path, name: str, text: str, said: str) -> None:
     (tmp_path / name).write_text(text)
     with pytest.raises(ResultsError, match=said.replace(".", r"\.")):
         interop.read(tmp_path / name)
 
 
-def test_the_commands_there_and_back(command: Command, folder: Path, tmp_path: Path) -> None:
+def test_import_and_export_round_trip(command: Command, folder: Path, tmp_path: Path) -> None:
     told = command("import", folder, "--output", tmp_path / "results")
     assert (told.code, len(told.out.splitlines())) == (0, 4)
     tasks = {"imagenet1k", "flickr30k", "flickr30k_captions", "sugar_crepe/add_att"}
@@ -190,7 +190,7 @@ def written(folder: Path, *entries: dict[str, Any]) -> Path:
     return path
 
 
-def test_epochs_become_records_of_one_run(tmp_path: Path) -> None:
+def test_import_of_results_jsonl_gives_a_record_per_epoch_and_task(tmp_path: Path) -> None:
     top1 = "imagenet-zeroshot-val-top1"
     entries = [
         {**their_metrics(seed), "clip_val_loss": 1.2, "epoch": epoch, "num_samples": N, top1: hits}
@@ -214,26 +214,26 @@ def test_epochs_become_records_of_one_run(tmp_path: Path) -> None:
     }
 
 
-def test_recalls_get_wilsons_interval_where_the_count_is_known(tmp_path: Path) -> None:
+def test_imported_recalls_have_wilsons_interval(tmp_path: Path) -> None:
     """20 of 40: 0.352 to 0.648."""
     path = written(tmp_path, {"image_to_text_R@1": 0.5, "epoch": 1, "num_samples": N})
     estimate = interop.read(path)[0].metrics["i2t_recall@1"]
     assert (estimate.low, estimate.high, estimate.n) == pytest.approx((0.352, 0.648, N), abs=1e-3)
 
 
-def test_of_an_epoch_measured_twice_the_last_counts(tmp_path: Path) -> None:
+def test_import_takes_the_last_measurement_of_an_epoch(tmp_path: Path) -> None:
     path = written(tmp_path, *({"imagenet-zeroshot-val-top1": v, "epoch": 1} for v in (0.1, 0.3)))
     assert [r.metrics["acc1"].value for r in interop.read(path)] == [0.3]
 
 
-def test_lines_without_an_epoch_are_numbered_and_say_so(tmp_path: Path) -> None:
+def test_import_numbers_lines_without_an_epoch(tmp_path: Path) -> None:
     found = interop.read(written(tmp_path, {"imagenet-zeroshot-val-top1": 0.1}, {"imagenet-zeroshot-val-top1": 0.3}))
     assert [r.model.rpartition("/")[2] for r in found] == ["entry_1", "entry_2"]
     assert "does not say which epoch" in found[0].notes[0].text
 
 
 @pytest.mark.parametrize(("text", "said"), [("", "no lines"), ("{\n", "jsonl:1: not JSON"), ("{}\n", "no metric")])
-def test_an_error_in_results_jsonl_names_the_line(tmp_path: Path, text: str, said: str) -> None:
+def test_import_errors_name_the_line_of_results_jsonl(tmp_path: Path, text: str, said: str) -> None:
     path = written(tmp_path)
     path.write_text(text)
     with pytest.raises(ResultsError, match=said.replace(".", r"\.")):

@@ -35,12 +35,12 @@ COCA, CLIP, BLOG = "coca_ViT-L-14:laion2b_s13b_b90k", "ViT-L-14:laion2b_s32b_b82
         ("coca_ViT-B-32:mscoco_finetuned_laion2b_s13b_b90k", "open_clip", "imagenet1k", "acc1", 0.0079),
     ],
 )
-def test_numbers_of_the_sources(spec: str, source: str, task: str, metric: str, value: float) -> None:
+def test_published_table_holds_the_numbers_of_its_sources(spec: str, source: str, task: str, metric: str, value: float) -> None:
     found = published.rows(spec).query("source == @source and task == @task and metric == @metric")
     assert found["value"].tolist() == pytest.approx([value], abs=1e-4)
 
 
-def test_the_table_is_whole() -> None:
+def test_published_table_is_complete() -> None:
     table = published.read()
     assert not table.duplicated(["source", "spec", "task", "metric"]).any()
     assert table.groupby("source")["spec"].nunique().to_dict() == {
@@ -54,12 +54,12 @@ def test_the_table_is_whole() -> None:
     assert table.loc[table["metric"] != "CIDEr", "value"].between(0, 1).all()
 
 
-def test_the_mean_columns_are_means_of_both_directions() -> None:
+def test_published_mean_recall_is_the_mean_of_both_directions() -> None:
     rows = published.rows(COCA).query("source == 'open_clip' and task == 'flickr30k'").set_index("metric")["value"]
     assert rows["mean_recall@1"] == pytest.approx((rows["t2i_recall@1"] + rows["i2t_recall@1"]) / 2)
 
 
-def test_records_of_two_models_share_a_source_where_they_can() -> None:
+def test_published_records_of_two_models_share_a_source() -> None:
     by_task = {r.task: r for r in published.as_records([COCA, BLOG]) if r.model.startswith("coca")}
     assert by_task["imagenet1k"].signature.protocol == {"published": "LAION blog"}
     assert by_task["cifar10"].signature.protocol == {"published": "open_clip"}
@@ -68,14 +68,14 @@ def test_records_of_two_models_share_a_source_where_they_can() -> None:
     assert rows["imagenet1k"].difference.value == pytest.approx(2.4)
 
 
-def test_n_is_kept_where_it_is_known_and_0_where_not() -> None:
+def test_published_n_is_0_if_unknown() -> None:
     records = {r.task: r for r in published.as_records([BLOG])}
     assert records["flickr30k"].metrics["t2i_recall@5"].n == 1000
     assert records["flickr8k"].metrics["t2i_recall@5"].n == 0
     assert any("whole data set" in note.text for note in records["flickr8k"].notes)
 
 
-def test_parameters_per_tower() -> None:
+def test_published_parameters_per_tower() -> None:
     assert published.parameters("coca_ViT-L-14") == {
         "image_encoder": 306_720_000,
         "text_encoder": 123_650_000,
@@ -84,7 +84,7 @@ def test_parameters_per_tower() -> None:
     assert published.parameters("none") == {}
 
 
-def test_a_title_says_whose_numbers_and_whose_not() -> None:
+def test_describe_names_the_sources() -> None:
     ours = published.as_records([COCA, CLIP])
     blogs = [r for r in published.as_records([COCA, BLOG]) if r.task == "imagenet1k"]
     assert "another CLIP baseline than the blog's" in published.describe(ours)
@@ -92,7 +92,7 @@ def test_a_title_says_whose_numbers_and_whose_not() -> None:
     assert published.describe([]) == ""
 
 
-def test_an_unknown_model_gets_the_closest_names() -> None:
+def test_unknown_published_model_error_names_the_closest() -> None:
     with pytest.raises(UnknownNameError, match="did you mean coca_ViT-L-14:laion2b_s13b_b90k"):
         published.as_records(["coca_ViT-L14:laion2b_s13b_b90k"])
 
@@ -108,7 +108,7 @@ def rows(name: str) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("name", [name for name, task in TASKS.items() if "demo" not in task.spec.groups])
-def test_a_task_has_published_numbers_of_as_many_images(name: str) -> None:
+def test_published_numbers_have_the_tasks_image_counts(name: str) -> None:
     found = rows(name)
     assert found.empty == (name in NOT_PUBLISHED)
     others = set(found["n"]) - {TASKS[name].spec.expect.images}
@@ -116,7 +116,7 @@ def test_a_task_has_published_numbers_of_as_many_images(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if not rows(name).query("source == 'open_clip'").empty])
-def test_a_task_leads_with_the_metric_that_open_clip_publishes(name: str) -> None:
+def test_primary_metric_is_the_one_that_open_clip_publishes(name: str) -> None:
     assert set(rows(name).query("source == 'open_clip'")["metric"]) == {TASKS[name].spec.primary}
 
 

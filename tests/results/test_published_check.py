@@ -28,7 +28,7 @@ def ours(value: float = 0.70, *, model: dict[str, Any] | None = None, **protocol
     ("value", "inside"),
     [(0.7561, True), (0.7502, True), (0.7500, False), (0.7620, True), (0.7622, False)],
 )
-def test_inside_is_the_interval_and_a_fifth_of_a_point(value: float, inside: bool) -> None:
+def test_check_is_inside_within_interval_and_tolerance(value: float, inside: bool) -> None:
     """75.61 published; the interval is ±0.4 points, so 0.6 are allowed."""
     match = next(m for m in check([ours(value)]) if m.source == "open_clip")
     assert match.inside is inside
@@ -36,12 +36,12 @@ def test_inside_is_the_interval_and_a_fifth_of_a_point(value: float, inside: boo
     assert bool(match.causes) is not inside
 
 
-def test_every_source_is_a_match_the_most_trusted_first_and_unknown_models_have_none() -> None:
+def test_check_matches_every_source_in_order_of_trust() -> None:
     assert [m.source for m in check([ours()])] == ["open_clip", "LAION blog"]
     assert check([record("mine", metrics=0.5)]) == []
 
 
-def test_a_number_of_vtab_stands_beside_the_task_of_the_same_images_with_what_differs() -> None:
+def test_check_matches_vtab_numbers_with_a_note() -> None:
     metrics = {"acc1": estimate(0.7, 0.004, n=6149), "mean_per_class_recall": estimate(0.7, 0.004, n=6149)}
     found = check([record("ViT-L-14:openai", "flowers", metrics)])
     assert [(m.source, m.metric) for m in found] == [
@@ -68,12 +68,12 @@ def test_a_number_of_vtab_stands_beside_the_task_of_the_same_images_with_what_di
         ({"model": {"quick_gelu": True}}, "quick-GELU"),
     ],
 )
-def test_each_cause_is_found_alone(changed: dict[str, Any], what: str) -> None:
+def test_check_finds_each_cause(changed: dict[str, Any], what: str) -> None:
     match = next(iter(check([ours(**changed)], lambda _: AS_PUBLISHED)))
     assert [c.what for c in match.causes if c.state is State.DIFFERS] == [what]
 
 
-def test_a_run_as_published_has_no_cause_and_without_knowledge_none_is_claimed() -> None:
+def test_check_claims_no_cause_without_evidence() -> None:
     known, unknown = (next(iter(check([ours()], lambda _, e=e: e))) for e in (AS_PUBLISHED, Expected()))
     assert {c.state for c in known.causes} == {State.SAME}
     states = {c.what: c.state for c in unknown.causes}
@@ -81,19 +81,19 @@ def test_a_run_as_published_has_no_cause_and_without_knowledge_none_is_claimed()
     assert states["split and counts"] is State.SAME  # n was published
 
 
-def test_other_decoding_is_a_cause_of_captions() -> None:
+def test_check_finds_other_decoding() -> None:
     made = ours(decoding={"num_beams": 1}).model_copy(update={"evaluator": "captioning"})
     match = next(iter(check([made], lambda _: Expected({"decoding": {"num_beams": 6}}, MODEL))))
     assert [c.detail for c in match.causes if c.what == "decoding"] == ["num_beams 1, not 6"]
 
 
-def test_near_chance_is_a_broken_run_before_all_else() -> None:
+def test_check_lists_a_broken_run_first() -> None:
     broken = ours(0.001).model_copy(update={"notes": (Note("near_chance", "acc1 of 0.1 % is near chance (0.1 %)"),)})
     match = next(iter(check([broken], lambda _: AS_PUBLISHED)))
     assert (match.causes[0].what, match.causes[0].state) == ("broken run", State.DIFFERS)
 
 
-def test_what_is_expected_comes_from_the_shipped_task_and_the_tag() -> None:
+def test_expected_signature_comes_from_task_and_tag() -> None:
     found = expected(record(COCA))
     assert found.protocol["data"] == {"images": 50_000}
     assert set(found.protocol) == {"data", "prompts"}
@@ -102,7 +102,7 @@ def test_what_is_expected_comes_from_the_shipped_task_and_the_tag() -> None:
     assert expected(record("mine", "my_task")) == ({}, {})
 
 
-def test_the_command_says_outside_and_why(command: Command, tmp_path: Any) -> None:
+def test_print_published_gives_the_causes(command: Command, tmp_path: Any) -> None:
     from cocabench.cli.tables import print_published
 
     print_published([ours(model={"precision": "fp16"})])

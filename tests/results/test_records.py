@@ -31,19 +31,19 @@ def captioned(model: str, metrics: dict[str, str], **protocol: Any) -> Record:
     )
 
 
-def test_runs_with_other_lists_of_metrics_are_compared_on_those_that_they_share() -> None:
+def test_other_lists_of_metrics_are_comparable() -> None:
     a = captioned("a", {"CIDEr": "v1"})
     b = captioned("b", {"CIDEr": "v1", "METEOR": "v1"}, scorer={"weights": "x"})
     assert incomparable(a, b, "CIDEr") == unknown_parts(a, b, "CIDEr") == ()
 
 
-def test_another_definition_of_a_metric_concerns_that_one_alone() -> None:
+def test_another_definition_makes_one_metric_incomparable() -> None:
     a, b = (captioned(m, {"CIDEr": "v1", "METEOR": version}) for m, version in (("a", "v1"), ("b", "v2")))
     assert incomparable(a, b, "CIDEr") == ()
     assert incomparable(a, b, "METEOR") == ("caption_metrics.METEOR: v1 against v2",)
 
 
-def test_a_part_that_only_one_side_holds_is_unknown_and_the_verdict_stands_with_a_note() -> None:
+def test_part_of_one_side_only_is_unknown_and_noted() -> None:
     a, b = captioned("a", {"CIDEr": "v1"}), captioned("a", {"CIDEr": "v1"}, decoding={"num_beams": 6, "new": 1})
     assert incomparable(a, b, "CIDEr") == ()
     (note,) = unknown_parts(a, b, "CIDEr")
@@ -57,7 +57,7 @@ def test_a_part_that_only_one_side_holds_is_unknown_and_the_verdict_stands_with_
     assert row.cells[1].notes == (note.text,)
 
 
-def test_a_part_whose_absence_has_a_meaning_differs_where_it_is_absent() -> None:
+def test_absent_part_with_a_meaning_differs() -> None:
     plain = captioned("a", {"CIDEr": "v1"})
     prompted = captioned("b", {"CIDEr": "v1"}, decoding={"num_beams": 6, "prompt": "a photo of"})
     assert incomparable(plain, prompted, "CIDEr") == ("decoding.prompt: absent against a photo of",)
@@ -67,14 +67,14 @@ def test_a_part_whose_absence_has_a_meaning_differs_where_it_is_absent() -> None
     assert incomparable(plain, limited, "CIDEr") == ("limit: absent against 5",)
 
 
-def test_a_scorer_in_another_precision_concerns_clipscore_alone() -> None:
+def test_another_precision_of_the_scorer_concerns_clipscore_only() -> None:
     scorers = ({"weights": "x"}, {"weights": "x", "precision": "bf16"})
     a, b = (captioned(m, {"CIDEr": "v1", "CLIPScore": "v"}, scorer=s) for m, s in zip("ab", scorers, strict=True))
     assert incomparable(a, b, "CIDEr") == ()
     assert incomparable(a, b, "CLIPScore") == ("scorer.precision: absent against bf16",)
 
 
-def test_two_versions_of_a_metric_are_not_compared() -> None:
+def test_versions_of_a_metric_are_incomparable() -> None:
     info = MetricInfo(unit="fraction", higher_is_better=True, summary="s")
     a, b = (
         record(m, definitions={"acc1": info.model_copy(update={"version": version})})
@@ -83,7 +83,7 @@ def test_two_versions_of_a_metric_are_not_compared() -> None:
     assert incomparable(a, b, "acc1") == ("version of acc1: 1 against 2",)
 
 
-def test_a_model_in_two_folders_is_told_apart_and_paired(tmp_path: Path) -> None:
+def test_read_labels_a_model_of_two_folders(tmp_path: Path) -> None:
     old, new = tmp_path / "old", tmp_path / "new"
     classified(old, "m", right(90, 100))
     classified(new, "m", right(60, 100))
@@ -95,13 +95,13 @@ def test_a_model_in_two_folders_is_told_apart_and_paired(tmp_path: Path) -> None
     assert row.finding is Finding.FIRST
 
 
-def test_other_models_keep_their_names_and_the_order_of_the_sources(tmp_path: Path) -> None:
+def test_read_keeps_other_names_and_the_order_of_sources(tmp_path: Path) -> None:
     classified(tmp_path / "one", "zebra", right(1, 2))
     classified(tmp_path / "two", "ape", right(1, 2))
     assert [r.model for r in read(tmp_path / "one", tmp_path / "two")] == ["zebra", "ape"]
 
 
-def test_two_records_of_one_model_and_task_are_told_apart_by_signature(tmp_path: Path) -> None:
+def test_read_labels_two_records_of_one_task_by_signature(tmp_path: Path) -> None:
     records = [classified(tmp_path, "m", right(1, 2), protocol={"precision": p}) for p in ("fp16", "fp32")]
     files = [Store(tmp_path).path(r.model, r.task, r.signature) for r in records]
     assert [r.model for r in read(*files)] == [f"m [{file.stem.rpartition('-')[2]}]" for file in files]
@@ -109,7 +109,7 @@ def test_two_records_of_one_model_and_task_are_told_apart_by_signature(tmp_path:
     assert {r.model for r in read(tmp_path)} == {"m"}
 
 
-def test_published_numbers_are_a_source() -> None:
+def test_read_takes_published_models() -> None:
     found = read("published:coca_ViT-L-14:laion2b_s13b_b90k")
     assert {r.model for r in found} == {"coca_ViT-L-14:laion2b_s13b_b90k (published)"}
     with pytest.raises(ResultsError, match="no such file"):

@@ -25,7 +25,7 @@ def every_status() -> list[Verdict]:
     return [Verdict("t", "m", f"metric{i}", s, exit_code=codes.get(s, 0), detail="why") for i, s in enumerate(Status)]
 
 
-def test_junit_is_what_the_schema_says() -> None:
+def test_junit_is_valid_by_the_schema() -> None:
     schema = xmlschema.XMLSchema(SCHEMA)
     schema.validate(to_junit(every_status()))
     schema.validate(to_junit([]))
@@ -56,14 +56,14 @@ def test_junit_counts_and_escapes() -> None:
     )
 
 
-def test_cannot_tell_is_skipped_unless_a_rule_makes_it_fail() -> None:
+def test_junit_skips_cannot_tell_unless_a_rule_fails_it() -> None:
     verdicts = gate([record()], [record()], Rules())
     assert "<skipped" in to_junit(verdicts)
     strict = gate([record()], [record()], Rules.model_validate({"defaults": {"cannot_tell": 1}}))
     assert "<failure" in to_junit(strict)
 
 
-def test_markdown_puts_what_failed_first() -> None:
+def test_markdown_lists_failures_first() -> None:
     before, after = [sharp("a", "t"), sharp("b|c", "t")], [sharp("a", "t"), sharp("b|c", "t", 0.4)]
     lines = to_markdown(gate(before, after, Rules())).splitlines()
     assert lines[0] == "**Gate failed: 1 regressed, 1 pass.**"

@@ -1,8 +1,7 @@
-"""The commands beside ``run``, as a user types them."""
+"""cocabench caption and score: captions of images, how likely texts are, scores of captions in files."""
 
 import json
 import math
-import shutil
 from pathlib import Path
 
 import pytest
@@ -12,102 +11,7 @@ import cocabench
 from tests.conftest import Command
 
 
-@pytest.fixture(scope="module")
-def ran(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return a folder for the results that the first test makes and all copy."""
-    return tmp_path_factory.mktemp("ran") / "results"
-
-
-@pytest.fixture
-def drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Draw figures without other processes, whose start takes longer; tests/report draws with them."""
-    monkeypatch.setattr("cocabench.report.plots.MAX_FIGURES_IN_PROCESS", 1000)
-
-
-@pytest.fixture
-def results(command: Command, models: Path, data: Path, tmp_path: Path, ran: Path) -> Path:
-    """Return the results of both tiny models on two tasks."""
-    if ran.is_dir():
-        return shutil.copytree(ran, tmp_path / "results")
-    tasks = f"{data / 'find.toml'},{data / 'name.toml'}"
-    folders = f"{models / 'clip'},{models / 'coca'}"
-    told = command(
-        "run", "--model", folders, "--tasks", tasks, "--data-root", data, "--output", tmp_path / "results", "--quiet"
-    )
-    assert told.code == 0, told.err
-    shutil.copytree(tmp_path / "results", ran)
-    return tmp_path / "results"
-
-
-def test_compare_prints_a_table_markdown_and_csv(command: Command, results: Path) -> None:
-    table, markdown, csv = (command("compare", results, "--format", form).out for form in ("table", "markdown", "csv"))
-    assert "difference" in table
-    assert markdown.startswith("| task | metric |")
-    assert csv.splitlines()[0].startswith("task,metric,model,value,low,high,n")
-    assert len(csv.splitlines()) == 5
-    everything = command("compare", results, "--all-metrics", "--format", "csv").out
-    assert "i2t_median_rank" in everything
-
-
-@pytest.mark.usefixtures("drawn_here")
-def test_report_writes_tables_and_figures(command: Command, results: Path, tmp_path: Path) -> None:
-    told = command("report", results, "--output", tmp_path / "r")
-    assert told.code == 0, told.err
-    files = {p.relative_to(tmp_path / "r").as_posix() for p in (tmp_path / "r").rglob("*") if p.is_file()}
-    assert {"index.html", "data.json", "tables/results.md", "tables/results.tex", "figures/figure1a.pdf"} <= files
-    assert "find" in (tmp_path / "r" / "index.html").read_text()
-
-
-@pytest.mark.usefixtures("drawn_here")
-def test_the_published_figure_is_drawn_without_results(command: Command, tmp_path: Path) -> None:
-    models = "coca_ViT-L-14:laion2b_s13b_b90k,ViT-L-14:laion2b_s32b_b82k"
-    told = command("report", "--published", models, "--output", tmp_path)
-    assert told.code == 0, told.err
-    assert "| imagenet1k | acc1 | **75.6** | 75.2 | +0.4 |" in (tmp_path / "tables" / "results.md").read_text()
-    assert "another CLIP baseline than the blog" in (tmp_path / "figures" / "figure1a.svg").read_text()
-
-
-def test_report_needs_something_to_report(command: Command) -> None:
-    told = command("report")
-    assert told.code == 2
-    assert "neither results nor --published" in told.err
-
-
-def test_gate_holds_regresses_and_refuses(command: Command, results: Path, tmp_path: Path) -> None:
-    rules = tmp_path / "gates.toml"
-    rules.write_text("[defaults]\ntolerance = 0.5\n")
-    same = command("gate", "--baseline", results, "--current", results, "--rules", rules, "--junit", tmp_path / "j.xml")
-    assert same.code == 0, same.err
-    assert 'failures="0"' in (tmp_path / "j.xml").read_text()
-    better = worsen(results, tmp_path / "before", by=-0.9)
-    assert command("gate", "--baseline", better, "--current", results, "--rules", rules).code == 1
-    for path in (tmp_path / "before").rglob("*.json"):
-        path.write_text(path.read_text().replace('"version": 1', '"version": 2'))
-    told = command("gate", "--baseline", better, "--current", results, "--rules", rules)
-    assert told.code == 2
-    assert "incomparable" in told.out
-    assert command("gate", "--baseline", tmp_path / "nowhere", "--current", results, "--rules", rules).code == 2
-    rules.write_text("[defaults]\ntolerence = 0.5\n")
-    told = command("gate", "--baseline", results, "--current", results, "--rules", rules)
-    assert told.code == 2
-    assert "did you mean 'tolerance'" in told.err
-
-
-def worsen(results: Path, folder: Path, *, by: float) -> Path:
-    """Copy Records with every value lowered, and known exactly."""
-    for path in results.rglob("*.json"):
-        table = json.loads(path.read_text())
-        for metric in table["metrics"].values():
-            if metric["value"] is not None:
-                metric["value"] -= by
-                metric["low"] = metric["high"] = metric["value"]
-        target = folder / path.relative_to(results)
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(json.dumps(table))
-    return folder
-
-
-def test_score_scores_files(command: Command, tmp_path: Path) -> None:
+def test_score_gives_less_for_shuffled_captions(command: Command, tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(json.dumps({"1": "a red bus on the street", "2": "two dogs play in snow"}))
     references = {"1": ["a red bus on a street", "the bus is red"], "2": ["two dogs playing in the snow"]}
     (tmp_path / "r.json").write_text(json.dumps(references))
@@ -135,7 +39,7 @@ def test_score_scores_files(command: Command, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("metrics", "code", "said"), [("blue", 2, "did you mean BLEU"), ("bleu", 2, "no references for 1 of 1 ids")]
 )
-def test_score_says_what_is_wrong(command: Command, tmp_path: Path, metrics: str, code: int, said: str) -> None:
+def test_score_errors_name_the_metric_or_the_ids(command: Command, tmp_path: Path, metrics: str, code: int, said: str) -> None:
     (tmp_path / "c.json").write_text('{"1": "a"}')
     (tmp_path / "r.json").write_text('{"2": ["b"]}')
     told = command(
@@ -145,7 +49,7 @@ def test_score_says_what_is_wrong(command: Command, tmp_path: Path, metrics: str
     assert said in told.err
 
 
-def test_score_takes_a_record_with_its_references(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+def test_score_of_a_record_equals_the_stored_metrics(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
     told = command(
         "run",
         "--model",
@@ -170,7 +74,7 @@ def test_score_takes_a_record_with_its_references(command: Command, models: Path
     assert "--references: missing" in told.err
 
 
-def test_score_with_a_model(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+def test_score_computes_clipscore_with_a_model_and_images_only(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "c.json").write_text(json.dumps({f"{i:02}": f"thing {i}" for i in range(12)}))
     (tmp_path / "r.json").write_text(json.dumps({f"{i:02}": [f"a thing {i}", "no"] for i in range(12)}))
     order = ["score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json"]
@@ -189,7 +93,7 @@ def test_score_with_a_model(command: Command, models: Path, data: Path, tmp_path
         assert said in told.err
 
 
-def test_caption_captions_files_and_folders(command: Command, models: Path, data: Path) -> None:
+def test_caption_reads_files_and_folders(command: Command, models: Path, data: Path) -> None:
     told = command(
         "caption", "--model", models / "coca", data / "images", data / "images" / "03.png", "--seq-len", 8, "--json"
     )
@@ -201,7 +105,7 @@ def test_caption_captions_files_and_folders(command: Command, models: Path, data
     assert rows[3]["caption"] in plain
 
 
-def test_caption_refuses_a_clip_a_missing_file_and_a_text(
+def test_caption_rejects_a_clip_a_missing_file_and_a_text_file(
     command: Command, models: Path, data: Path, tmp_path: Path
 ) -> None:
     told = command("caption", "--model", models / "clip", data / "images" / "03.png")
@@ -214,7 +118,7 @@ def test_caption_refuses_a_clip_a_missing_file_and_a_text(
 
 @pytest.mark.usefixtures("plugin")
 @pytest.mark.parametrize(("more", "said"), [((), "cannot caption"), (("--text", "a dog"), "cannot say how likely")])
-def test_caption_with_a_plugins_model_that_cannot_is_one_line(
+def test_caption_rejects_a_plugins_model_in_one_line(
     command: Command, data: Path, more: tuple[str, ...], said: str
 ) -> None:
     told = command("caption", "--model", "toy::one", data / "images" / "03.png", *more)
@@ -223,7 +127,7 @@ def test_caption_with_a_plugins_model_that_cannot_is_one_line(
     assert told.err.count("\n") == 1
 
 
-def test_caption_names_what_it_leaves_out(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+def test_caption_names_skipped_images(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("text")
     (tmp_path / "notes.txt").write_text("no image, and not looked at")
     (tmp_path / "a" / "b").mkdir(parents=True)
@@ -234,7 +138,7 @@ def test_caption_names_what_it_leaves_out(command: Command, models: Path, data: 
     assert "notes.txt" not in told.err
 
 
-def test_caption_continues_a_prompt(command: Command, models: Path, data: Path) -> None:
+def test_caption_starts_with_the_prompt(command: Command, models: Path, data: Path) -> None:
     shared = ("caption", "--model", models / "coca", data / "images" / "03.png", "--seq-len", 9, "--json")
     for kind in ("beam_search", "top_k"):
         (row,) = json.loads(command(*shared, "--prompt", "A photo of", "--generation-type", kind).out)
@@ -244,7 +148,7 @@ def test_caption_continues_a_prompt(command: Command, models: Path, data: Path) 
     assert "prompt: 8 tokens; wanted at most 7" in told.err
 
 
-def test_caption_tells_how_likely_texts_are(command: Command, models: Path, data: Path) -> None:
+def test_caption_text_ranks_texts_by_likelihood(command: Command, models: Path, data: Path) -> None:
     texts = ("a dog", "a red bus on the street", "cat")
     flags = [flag for text in texts for flag in ("--text", text)]
     images = (data / "images" / "03.png", data / "images" / "04.png")
@@ -270,7 +174,7 @@ def test_caption_tells_how_likely_texts_are(command: Command, models: Path, data
         (("--diversity-penalty", 1), "diversity_penalty: got 1.0, wanted 0 in legacy decoding"),
     ],
 )
-def test_caption_refuses_options_that_say_nothing(
+def test_caption_rejects_options_without_effect(
     command: Command, models: Path, data: Path, flags: tuple[object, ...], said: str
 ) -> None:
     told = command("caption", "--model", models / "coca", data / "images" / "03.png", "--seq-len", 8, *flags)
@@ -278,39 +182,14 @@ def test_caption_refuses_options_that_say_nothing(
     assert said in told.err
 
 
-def test_caption_samples_with_a_seed(command: Command, models: Path, data: Path) -> None:
+def test_caption_sampling_depends_on_the_seed(command: Command, models: Path, data: Path) -> None:
     sampled = ("caption", "--model", models / "coca", data / "images", "--seq-len", 9, "--json")
     sampled += ("--generation-type", "top_k", "--top-k", 50, "--temperature", 2, "--seed")
     first, again, other = (command(*sampled, seed).out for seed in (1, 1, 2))
     assert first == again != other
 
 
-def test_lists_are_tables_and_json(command: Command) -> None:
-    tasks = {row["task"]: row for row in json.loads(command("list", "tasks", "--json").out)}
-    assert {"imagenet1k", "flickr30k", "coco_karpathy_test", "emoji_retrieval"} <= tasks.keys()
-    assert tasks["flickr30k"]["primary"] == "t2i_recall@5"
-    names = {row["model"]: row for row in json.loads(command("list", "models", "--json").out)}
-    assert names["coca_ViT-L-14"]["default"] == "laion2b_s13b_b90k"
-    metrics = {row["metric"] for row in json.loads(command("list", "metrics", "--json").out)}
-    assert {"acc1", "t2i_recall@5", "CIDEr"} <= metrics
-    assert "imagenet1k" in command("list", "tasks").out
-    robust = {row["task"] for row in json.loads(command("list", "tasks", "imagenet_robustness", "pets", "--json").out)}
-    assert robust == {"imagenetv2", "imagenet_sketch", "imagenet-a", "imagenet-r", "objectnet", "pets"}
-
-
-def test_doctor_says_what_works_and_the_remedy(command: Command, tmp_path: Path) -> None:
-    told = command("doctor", "--data-root", tmp_path)
-    assert told.code == 0, told.out
-    for word in ("torch", "CPU", "METEOR", "SPICE", "flickr30k"):
-        assert word in told.out
-
-
-def test_version_and_unknown_commands(command: Command) -> None:
-    assert command("--version").out.strip() == f"cocabench {cocabench.__version__}"
-    assert command("rnu").code == 2
-
-
-def test_an_image_with_transparency_or_grey_is_captioned(command: Command, models: Path, tmp_path: Path) -> None:
+def test_caption_reads_transparent_and_grey_images(command: Command, models: Path, tmp_path: Path) -> None:
     for mode in ("L", "RGBA", "P", "I;16", "1"):
         Image.new(mode, (20, 10)).save(tmp_path / f"{mode.replace(';', '')}.png")
     told = command("caption", "--model", models / "coca", tmp_path, "--seq-len", 8, "--json")

@@ -47,7 +47,7 @@ def results(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_costs_have_units_and_no_scores(command: Command, results: Path) -> None:
+def test_compare_prints_costs_with_units_and_without_score_notes(command: Command, results: Path) -> None:
     told = command("compare", results)
     assert told.code == 0, told.err
     rows = {line.partition("  ")[0]: line.split("  ") for line in told.out.splitlines()}
@@ -59,13 +59,13 @@ def test_costs_have_units_and_no_scores(command: Command, results: Path) -> None
     assert "image_gflops" not in told.out
 
 
-def test_times_of_another_machine_are_marked(command: Command, results: Path) -> None:
+def test_compare_marks_costs_of_another_machine(command: Command, results: Path) -> None:
     Store(results).put_record(record("C", {"gflops": 36.1, "images_per_s": 999.0}, threads=8))
     told = command("compare", results, "--models", "A,C")
     assert "[1] not comparable with the first model: threads: 4 against 8" in told.out
 
 
-def test_scores_and_costs_stand_apart(command: Command, results: Path) -> None:
+def test_compare_prints_scores_and_costs_in_two_tables(command: Command, results: Path) -> None:
     told = command("compare", BASELINES, results)
     scores, _, costs = told.out.partition("\ncost ")
     assert "times 100" in scores
@@ -73,7 +73,7 @@ def test_scores_and_costs_stand_apart(command: Command, results: Path) -> None:
     assert "images per second" in costs
 
 
-def test_means_over_tasks_say_what_they_assume(command: Command) -> None:
+def test_compare_says_what_means_over_tasks_assume(command: Command) -> None:
     told = command("compare", BASELINES, "--models", "demo/coca,demo/clip")
     assert "mean over 10 tasks of classification" in told.out
     assert told.out.count("p is not corrected for several means") == 1
