@@ -66,9 +66,10 @@ def _print_scores(comparison: Comparison) -> None:
 
 def _cell(cell: Cell, gap: Difference | None, footnotes: Footnotes, *, two: bool) -> Text:
     """Return a cell with its notes' marks; of more than two models with whether it is better than the first."""
-    better, worse = (" ▼", "red"), (" ▲", "green")
-    mark = {"▲": better, "▼": worse}.get(gap.mark, "") if gap and not two else ""
-    return Text.assemble((cell.text, "bold" if cell.best else ""), mark, _marks(footnotes, cell.notes if two else cell.all_notes))
+    marks = {"▲": (" ▼", "red"), "▼": (" ▲", "green")}
+    mark = marks.get(gap.mark, "") if gap and not two else ""
+    notes = _marks(footnotes, cell.notes if two else cell.all_notes)
+    return Text.assemble((cell.text, "bold" if cell.best else ""), mark, notes)
 
 
 def _marks(footnotes: Footnotes, notes: Sequence[str]) -> str:
