@@ -195,9 +195,14 @@ def _beam_options(name: str, default: str = "") -> Any:
         "num_beam_groups": ("N", 1, "Groups that the beams are split into."),
         "seq_len": ("N", 2, "Longest caption in tokens, start and end included."),
         "min_seq_len": ("N", 0, "No end before this length."),
-        "decoding": ("KIND", None, "How beams are scored: legacy gives open_clip's captions, logprob sums log-probabilities."),
+        "decoding": (
+            "KIND",
+            None,
+            "How beams are scored: legacy gives open_clip's captions, logprob sums log-probabilities.",
+        ),
     }[name]
-    return decoder_option(name, metavar, text, default=default, **({} if least is None else {"min": least}))
+    bounds: dict[str, Any] = {} if least is None else {"min": least}
+    return decoder_option(name, metavar, text, default=default, **bounds)
 
 
 BEAM_OPTIONS = ("num_beams", "num_beam_groups", "seq_len", "min_seq_len", "decoding")

@@ -1,4 +1,4 @@
-"""The difference of two Records by a metric: paired where the samples of both are there, else of independent numbers."""
+"""Differences of two Records by a metric: tested on paired samples if both have them, else on independent numbers."""
 
 from __future__ import annotations
 
@@ -171,7 +171,9 @@ class Difference:
         if self.finding is Finding.UNTESTED:
             return ""
         if self.finding is Finding.NOTHING:
-            return f"{self.finding}{'' if self.detectable is None else f'; {up(self.detectable, self.places)} would show'}"
+            return (
+                f"{self.finding}{'' if self.detectable is None else f'; {up(self.detectable, self.places)} would show'}"
+            )
         return f"{self.finding} ({p_text(self.p_value if self.adjusted is None else self.adjusted)})"
 
     @property
@@ -223,13 +225,13 @@ def paired_or_independent(a: Record, b: Record, metric: str, evidence: Evidence)
 
 def difference(a: Record, b: Record, metric: str, info: MetricInfo, evidence: Evidence) -> Difference | None:
     """Return a minus b of a metric that both have, without a finding; None where one of the two is undefined."""
-    values = a.metrics[metric].value, b.metrics[metric].value
-    if values[0] is None or values[1] is None:
+    one, other = a.metrics[metric].value, b.metrics[metric].value
+    if one is None or other is None:
         return None
     test, unpaired = paired_or_independent(a, b, metric, evidence)
-    places = decimals(points(max(map(abs, values)), info), info)
+    places = decimals(points(max(abs(one), abs(other)), info), info)
     if test is None:
-        return Difference(points(values[0] - values[1], info), unpaired=unpaired, places=places)
+        return Difference(points(one - other, info), unpaired=unpaired, places=places)
     value, low, high, error, step = (points(number, info) for number in (*test[:3], test.error, test.step))
     return Difference(
         value,

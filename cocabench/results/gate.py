@@ -277,12 +277,14 @@ def _with_interval_of(ours: Estimate, published: Estimate) -> Estimate:
 def _judged(tested: Sequence[Tested]) -> list[Verdict]:
     """Return the Verdicts of tests whose p-values hold for all of them together."""
     raw = [one.p_values for one in tested if one.test is not None]
-    adjusted = zip(*(paired.holm(side) for side in zip(*raw, strict=True)), strict=True)
-    return [_verdict(one, *(next(adjusted) if one.test else (None, None)), len(raw)) for one in tested]
+    drops, gains = ([pair[side] for pair in raw] for side in (0, 1))
+    adjusted = zip(paired.holm(drops), paired.holm(gains), strict=True)
+    return [_verdict(one, next(adjusted) if one.test else None, len(raw)) for one in tested]
 
 
-def _verdict(tested: Tested, p_drop: float | None, p_gain: float | None, family: int) -> Verdict:
-    """p_drop, p_gain: after Holm, None where nothing can be tested."""
+def _verdict(tested: Tested, p_values: tuple[float, float] | None, family: int) -> Verdict:
+    """p_values: of no drop and no gain, after Holm; None where nothing can be tested."""
+    p_drop, p_gain = p_values or (None, None)
     check, old, new, test = tested.check, tested.before, tested.now, tested.test
     assert old.value is not None, "a check of an undefined number has its verdict"
     assert new.value is not None, "a check of an undefined number has its verdict"

@@ -33,4 +33,8 @@ def test_table_narrows_the_widest_column_first(
 ) -> None:
     monkeypatch.setattr(console, "out", Console(width=14, highlight=False))
     console.print_table(["words", "number"], [["aa bb cc dd", "123456"]])
-    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == ["words   number", "aa bb   123456", "cc dd"]
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        "words   number",
+        "aa bb   123456",
+        "cc dd",
+    ]

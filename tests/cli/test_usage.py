@@ -75,7 +75,9 @@ def test_missing_files_exit_with_2_in_every_command(command: Command, words: str
     assert str(tmp_path / "nowhere") in told.err
 
 
-def test_run_exits_with_1_after_a_failure_and_2_if_nothing_started(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+def test_run_exits_with_1_after_a_failure_and_2_if_nothing_started(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
     arguments = ("--tasks", data / "find.toml", "--data-root", data, "--output", tmp_path, "--quiet")
     assert command("run", "--model", f"{models / 'clip'},ViT-B-32:/nowhere.pt", *arguments).code == 1
     told = command("run", "--model", "ViT-B-32:/nowhere.pt", *arguments)
