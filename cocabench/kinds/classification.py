@@ -77,8 +77,8 @@ class Classification(Kind):
 
     classnames, templates: the name of a shipped set, or a file; '' uses the data set's own, or else ImageNet's 80
     templates. Templates hold ``{c}``; a file may also list prompts per class (CuPL). multilabel: images may have
-    several classes; the metric is mean average precision. near_chance_expected (formerly hard): most published models
-    score near chance on this data, so that a score near chance gives no note.
+    several classes; the metric is mean average precision. near_chance_expected: most published models score near chance
+    on this data, so that a score near chance gives no note. (Task files of 0.1 call it ``hard``.)
     """
 
     name = "classification"
@@ -129,11 +129,7 @@ class Classification(Kind):
     classnames: str = ""
     templates: str = ""
     multilabel: StrictBool = False
-    near_chance_expected: StrictBool = Field(
-        default=False,
-        validation_alias=AliasChoices("near_chance_expected", "hard"),
-        serialization_alias="near_chance_expected",
-    )
+    near_chance_expected: StrictBool = Field(False, validation_alias=AliasChoices("near_chance_expected", "hard"))
 
     def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
         prompts = self.prompts(data)

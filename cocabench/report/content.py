@@ -15,7 +15,9 @@ from cocabench.core.signature import digest
 from cocabench.core.types import Record
 from cocabench.kinds import find
 from cocabench.results import published as publications
-from cocabench.results.compare import Comparison, Evidence, choose, compare
+from cocabench.results.compare import Comparison, compare_models
+from cocabench.results.difference import Evidence
+from cocabench.results.records import choose
 from cocabench.results.store import RecordSet, read_samples, samples_path
 
 MAX_MODELS_TESTED_PAIRWISE = 5
@@ -99,9 +101,9 @@ def gather(
             "report", "no Records and no published models", fix="name a results folder or --published models"
         )
     evidence, names = Evidence(found), models or _order(records, baseline)
-    tested = compare(records, models=names, evidence=evidence)
+    tested = compare_models(records, models=names, evidence=evidence)
     few = len(names) <= MAX_MODELS_TESTED_PAIRWISE
-    everything = compare(records, models=names, all_metrics=True, evidence=evidence if few else Evidence())
+    everything = compare_models(records, models=names, all_metrics=True, evidence=evidence if few else Evidence())
     comparison = Comparison(tested.models, tested.rows, left_out)
     kept = tuple(r for r in records if r.model in tested.models)
     return Report(title, kept, costs, comparison, everything, found, evidence, tuple(baseline))
