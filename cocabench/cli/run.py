@@ -47,6 +47,7 @@ def run(
     batch_size: o.BatchSize = "auto",
     workers: o.Workers = None,
     quick_gelu: o.QuickGelu = None,
+    preprocess: o.Preprocess = "",
     skip_bad_images: o.SkipBadImages = False,
     num_beams: decoder.TaskNumBeams = None,
     num_beam_groups: decoder.TaskNumBeamGroups = None,
@@ -91,6 +92,7 @@ def run(
         workers=workers,
         compile=compiled,
         quick_gelu=quick_gelu,
+        preprocess=preprocess,
         java=java,
     )
     params = decoder.options(
@@ -142,7 +144,7 @@ class _Evaluation:
     def __call__(self, models: Sequence[str]) -> None:
         from cocabench.run.execute import planner_for
 
-        sources = _models(models, self.settings.quick_gelu, self.shown.dry_run, self.shown.quiet)
+        sources = _models(models, self.settings, self.shown)
         planner = planner_for(self.settings, self.machine, download=not self.shown.dry_run)
         self.shown(planner.plan(sources, self.tasks, self.params), planner, self.machine)
 
@@ -182,14 +184,16 @@ def _check_given(context: typer.Context, *names: str) -> None:
             raise typer.BadParameter("", ctx=context, param=cast(Any, param))
 
 
-def _models(texts: Sequence[str], quick_gelu: bool | None, dry_run: bool, quiet: bool) -> list[Source]:
+def _models(texts: Sequence[str], settings: Settings, shown: _Shown) -> list[Source]:
     """Return what --model stands for, and tell the choices that were made."""
     from cocabench.specs.registry import model_sources
 
     specs = [spec for text in texts for spec in parse_models(text)]
-    sources = model_sources(specs, quick_gelu=quick_gelu, download=not dry_run)
+    sources = model_sources(
+        specs, quick_gelu=settings.quick_gelu, preprocess=settings.preprocess, download=not shown.dry_run
+    )
     for source in sources:
-        for note in source.notes if not quiet else ():
+        for note in source.notes if not shown.quiet else ():
             err.print(f"[yellow]note[/yellow] {escape(note.text)}", soft_wrap=True)
     return sources
 
