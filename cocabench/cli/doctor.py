@@ -89,7 +89,7 @@ def _data(root: Path) -> Iterator[Check]:
     for task in all_tasks().values() if root.is_dir() else ():
         if "demo" not in task.spec.groups:
             try:
-                data = prepare(task, Settings(data_root=root))
+                data = prepare(task, Settings(data_root=root), modes={})
                 yield Check(
                     task.name, True, f"{len(data.dataset):,} images" + "".join(f"; {d}" for d in data.departures)
                 )
