@@ -135,11 +135,11 @@ def _data(root: Path) -> Iterator[Check]:
     for task in all_tasks().values() if root.is_dir() else ():
         if "demo" not in task.spec.groups:
             try:
-                data = prepare(task, Settings(data_root=root))
+                data = prepare(task, Settings(data_root=root), modes={})
             except CocabenchError as error:
                 yield Check(task.name, None, str(error))
             else:
-                notes = "".join(f"; {note.text}" for note in data.departures)
+                notes = "".join(f"; {note.text}" for note in data.notes)
                 yield Check(task.name, True, f"{len(data.dataset):,} images{notes}")
 
 

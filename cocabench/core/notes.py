@@ -34,6 +34,21 @@ CODES: Mapping[str, Code] = {
     ),
     "limited": Code("A random subset was measured (--limit).", "Run without --limit before quoting the number."),
     "data": Code("The loader found something unusual in the files.", "Read the note; the files may need a repair."),
+    "left_out_files": Code(
+        "Files that may be images were not read.",
+        "Convert them, or rename them with the ending of their format; rerun.",
+    ),
+    "class_order": Code(
+        "The classes are in a different order than in another program.",
+        "Read the note if labels or class names come from that program.",
+    ),
+    "not_rgb": Code(
+        "Some images have a palette, transparency or colours other than RGB.",
+        "Compare with programs that convert them at the same step, or store the images as RGB.",
+    ),
+    "scaled_images": Code(
+        "Some images are 16-bit grey, which others clip to white.", "Store them with 8 bits to compare elsewhere."
+    ),
     "classes_without_images": Code(
         "Some classes have no images in the data.", "Compare with results on the same data only."
     ),
@@ -45,6 +60,16 @@ CODES: Mapping[str, Code] = {
     ),
     # model and machine
     "model": Code("A note on how the model ran.", "Read the note."),
+    "preprocess_assumed": Code(
+        "A checkpoint file does not say how images were preprocessed, and no published checkpoint of its architecture "
+        "uses the assumed preprocessing.",
+        "Set it with --preprocess TAG.",
+    ),
+    "left_out_weights": Code("Some weights of the checkpoint file were not used.", "Check that the right ones were."),
+    "resized_positions": Code(
+        "A positional embedding was interpolated to another image size or context length.",
+        "Expect lower scores than at the size used in training; use the architecture of that size.",
+    ),
     "random_weights": Code("The weights are random, not trained.", "Use the number as a baseline only."),
     "not_causal": Code(
         "The text tower is not causal, so in training the caption loss saw the words to predict.",

@@ -13,7 +13,7 @@ from cocabench.core.errors import DataError
 from cocabench.core.formatting import plural
 from cocabench.core.signature import digest
 from cocabench.core.types import Chance, Context, Dataset, Features, Machine, Model, Note, Progress, SampleScore
-from cocabench.data.prompts import class_names, templates
+from cocabench.data.prompts import class_names, places, templates
 from cocabench.kinds.base import Kind
 from cocabench.kinds.shown import (
     Choices,
@@ -76,9 +76,10 @@ class Classification(Kind):
     """Assign each image the class whose prompts' mean text feature is nearest to the image feature.
 
     classnames, templates: the name of a shipped set, or a file; '' uses the data set's own, or else ImageNet's 80
-    templates. Templates hold ``{c}``; a file may also list prompts per class (CuPL). multilabel: images may have
-    several classes; the metric is mean average precision. near_chance_expected: most published models score near chance
-    on this data, so that a score near chance gives no note. (Task files of 0.1 call it ``hard``.)
+    templates. Templates hold ``{c}``; a file may also list prompts per class (CuPL). If the data set has class names
+    too, labels follow the names (``places``). multilabel: images may have several classes; the metric is mean average
+    precision. near_chance_expected: most published models score near chance on this data, so that a score near chance
+    gives no note. (Task files of 0.1 call it ``hard``.)
     """
 
     name = "classification"
@@ -122,6 +123,7 @@ class Classification(Kind):
         "prompts": Part(
             "class names with their prompts", differs="class names or templates other than the shipped task's"
         ),
+        "labels": Part("labels that stand for other classes than by their number"),
         "multilabel": Part("images may have several classes", absent=False),
     }
     clip_benchmark = ClipBenchmark("zeroshot_classification")
@@ -133,9 +135,12 @@ class Classification(Kind):
 
     def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
         prompts = self.prompts(data)
-        self._check_labels(data, len(prompts))
+        own = self.places(data)
+        self._check_labels(data, len(own))
+        moved: dict[str, JsonValue] = {} if own == tuple(range(len(own))) else {"labels": "by class name"}
         several: dict[str, JsonValue] = {"multilabel": True} if self.multilabel else {}
-        return {"classes": len(prompts), "prompts": digest([[name, *texts] for name, texts in prompts]), **several}
+        hashed = digest([[name, *texts] for name, texts in prompts])
+        return {"classes": len(prompts), "prompts": hashed, **moved, **several}
 
     def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
         if self.multilabel:
@@ -154,12 +159,18 @@ class Classification(Kind):
         """Return the names of the classes."""
         return class_names(self.classnames) if self.classnames else data.classes
 
+    def places(self, data: Dataset) -> tuple[int, ...]:
+        """Return the class of each label: unchanged if the data have no class names."""
+        names = self.classes(data)
+        return places(data.classes, names, data.name) if data.classes else tuple(range(len(names)))
+
     def chance(self, data: Dataset) -> Mapping[str, Chance]:
         n = len(self.classes(data))
         return {} if self.multilabel or self.near_chance_expected or n < 2 else {"acc1": Chance(1 / n)}
 
     def data_notes(self, data: Dataset) -> Iterator[Note]:
-        seen = {label for example in data.examples for label in _labels(example.label)}
+        own = self.places(data)
+        seen = {own[label] for example in data.examples for label in _labels(example.label)}
         if empty := [name for i, name in enumerate(self.classes(data)) if i not in seen]:
             counts = "counted as 0" if self.multilabel else "not counted in mean_per_class_recall"
             text = f"{plural(len(empty), 'class', 'classes')} without images, such as {empty[0]!r}: {counts}"
@@ -185,13 +196,13 @@ class Classification(Kind):
         weights, items = self._classifier(model, prompts, context.progress)
         images = model.encode_images([example.image for example in data.examples], progress=context.progress)
         examples = [data.examples[i] for i in images.kept]
-        names = [name for name, _ in prompts]
+        names, own = [name for name, _ in prompts], self.places(data)
         if self.multilabel:
             for example, scores in zip(examples, (images.rows @ weights.T)[:, items], strict=True):
-                labels = {"labels": list(_labels(example.label)), "class_scores": scores.tolist()}
+                labels = {"labels": [own[k] for k in _labels(example.label)], "class_scores": scores.tolist()}
                 yield SampleScore(example.id, example.id, labels)
             return
-        labels_array = np.array([_labels(example.label)[0] for example in examples], np.int64)
+        labels_array = np.array([own[_labels(example.label)[0]] for example in examples], np.int64)
         for example, stats in zip(examples, ranked_classes(images.rows, weights, items, labels_array), strict=True):
             top = {"label_name": names[stats["label"]], "top5_names": [names[i] for i in stats["top5"]]}
             yield SampleScore(example.id, example.id, {**stats, **top})

@@ -38,7 +38,7 @@ from cocabench.models import contents
 from cocabench.models.base import Model as Base
 from cocabench.models.base import Streams, behind, check_one_for_each, join_captions, join_likelihoods
 
-VERSION = 1
+VERSION = 2
 """Version of reading, transforming and batching images; raise it if a change there changes a feature. A model
 library's own version is its Source's ``features_version``."""
 

@@ -22,12 +22,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from cocabench.core.errors import BadImageError, DataError
 from cocabench.core.types import IdentifiedSource, ImageSource
+from cocabench.data.images import shown
 
 MIN_CORES_FOR_EARLY_START = 4
 """With this many cores one is free while a model is loaded."""
 
 Transform = Callable[[Image.Image], Any]
-"""Maps an image to a tensor (3, h, w), or to another item of the model's batches. Pickled to workers."""
+"""Maps an image from ``data.images.shown`` to a tensor (3, h, w), or to another item of the model's batches. Pickled to
+workers."""
 
 
 class Batch(NamedTuple):
@@ -58,18 +60,9 @@ class _Images(Dataset[Any]):
     def __getitem__(self, key: ImageSource | int) -> Any:
         source = self.sources[key] if isinstance(key, int) else key
         try:
-            return self.transform(_without_transparency(source.open()))
+            return self.transform(shown(source))
         except DataError as error:  # returned, not raised: a worker's exception would lose its class
             return error
-
-
-def _without_transparency(image: Image.Image) -> Image.Image:
-    """Return the image without a palette's transparency: RGB drops it, and Pillow would warn."""
-    if image.mode != "P" or not isinstance(image.info.get("transparency"), bytes):
-        return image
-    opaque = image.copy()
-    del opaque.info["transparency"]
-    return opaque
 
 
 def batches(

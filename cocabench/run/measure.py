@@ -52,7 +52,7 @@ def measure(
         definitions={name: metric.info for name, metric in metrics.items()},
         skipped_metrics=dict(job.data.missing),
         skipped_images=tuple(sorted({e.id for e in dataset.examples} - set(samples["image_id"]))),
-        notes=(*model.notes, *job.data.departures, *dataset.notes, *of_kind, *dict.fromkeys(notes)),
+        notes=(*model.notes, *job.data.notes, *dataset.notes, *of_kind, *dict.fromkeys(notes)),
         timing={"seconds": round(seconds, 3)},
         parameters=dict(model.parameters),
         environment={**environment(hardware), INTERVAL_SEED: str(settings.seed)},

@@ -1,9 +1,9 @@
-"""The settings of a run, and the preparation of a task's data. Reads no image, loads no model."""
+"""The settings of a run, and the preparation of a task's data. Decodes no image, loads no model."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,9 +11,11 @@ from pydantic import JsonValue
 
 from cocabench.core.errors import CocabenchError, DataError
 from cocabench.core.signature import digest
-from cocabench.core.types import Dataset, Machine, Note, Source
+from cocabench.core.types import Cache, Dataset, ImageSource, Machine, Note, Source
 from cocabench.data.base import fingerprint, limited
+from cocabench.data.images import PLAIN, UnconvertedImage, is_16_bit
 from cocabench.metrics.base import Metric
+from cocabench.models.contents import modes as modes_of
 from cocabench.specs.registry import FailedSource, Loader, Task, check_primary, one_model
 
 if TYPE_CHECKING:
@@ -29,8 +31,9 @@ class Settings:
     """The settings of a run. Plain values, since plans pass them to other processes.
 
     output: None stores no results. cache: the folder of the cache's spaces; None caches for one run only. device,
-    precision, batch_size, workers, compile: as for ``models.hardware.hardware``. quick_gelu: for all checkpoint files;
-    None: as their architecture says. java: for caption metrics; None: the first suitable one.
+    precision, batch_size, workers, compile: as for ``models.hardware.hardware``. quick_gelu, preprocess: for all
+    checkpoint files; None: as their architecture says, '': open_clip's default. java: for caption metrics; None: the
+    first suitable one.
     """
 
     data_root: Path = Path("data")
@@ -47,6 +50,7 @@ class Settings:
     workers: int | None = None
     compile: bool = False
     quick_gelu: bool | None = None
+    preprocess: str = ""
     java: Path | None = None
 
     def hardware(self) -> Hardware:
@@ -67,20 +71,21 @@ class Settings:
 class Data:
     """A task's prepared data, and what to measure on them.
 
-    protocol: the protocol part of the signature. departures: deviations from the standard protocol. metrics: the
+    protocol: the protocol part of the signature. notes: deviations from the standard protocol. metrics: the
     available ones by name; missing: reasons why others are unavailable. further: the kind's extra data. beside: the
     sources of its available extra models. found: the data sets as loaded, by split ('' for the task's own),
-    before a limit.
+    before a limit. modes: the number of images in each of Pillow's modes.
     """
 
     dataset: Dataset
     protocol: dict[str, JsonValue]
-    departures: tuple[Note, ...] = ()
+    notes: tuple[Note, ...] = ()
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     further: Mapping[str, Dataset] = field(default_factory=dict)
     beside: Mapping[str, Source] = field(default_factory=dict)
     found: Mapping[str, Dataset] = field(default_factory=dict, repr=False)
+    modes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -94,10 +99,12 @@ def prepare(
     machine: Machine = HERE,
     *,
     found: Mapping[str, Dataset] | None = None,
+    modes: Mapping[str, int] | None = None,
+    cache: Cache | None = None,
 ) -> Data:
-    """Locate and parse a task's data. Reads no image.
+    """Locate and parse a task's data. Reads the headers of images that are not cached.
 
-    precision: of the run. found: the ``found`` of an earlier call, which saves parsing the files again.
+    precision: of the run. found, modes: of an earlier call, which saves reading the files again.
     """
     kind = task.kind
     whole = (found or {}).get("") or _built(task, task.loader, settings)
@@ -107,16 +114,20 @@ def prepare(
     }
     loaded = {"": whole, **{split: further[key] for key, split in kind.extra_data().items()}}
     counts: dict[str, JsonValue] = {**fingerprint(whole), **kind.counts(whole)}
-    departures = [
-        *_departures(counts, dict(task.spec.expect)),
+    notes = [
+        *_not_standard(counts, dict(task.spec.expect)),
         *(
             said
             for key, data in further.items()
-            for said in _departures(fingerprint(data), task.spec.expected(key), key)
+            for said in _not_standard(fingerprint(data), task.spec.expected(key), key)
         ),
     ]
     dataset = limited(whole, settings.limit, settings.seed) if settings.limit else whole
     check_primary(task, dataset)
+    images = [image for data in (dataset, *further.values()) for e in data.examples for image in e.images]
+    modes = modes_of(images, cache) if modes is None else modes
+    pixels, notes_on_modes = _pixels(modes, images)
+    dataset = replace(dataset, notes=(*dataset.notes, *notes_on_modes)) if notes_on_modes else dataset
     beside = {key: ExtraModel.of(name, precision) for key, name in kind.extra_models().items()}
     protocol: dict[str, JsonValue] = {
         "task": task.name,
@@ -124,8 +135,9 @@ def prepare(
         "evaluator": task.spec.evaluator,
         "metrics": kind.version,
         "data": fingerprint(dataset),
-        "standard": not departures,
+        "standard": not notes,
         **({"limit": len(dataset)} if dataset.whole else {}),
+        **({"pixels": pixels} if pixels else {}),
         **kind.protocol(dataset, machine),
         **({EXTRA_DATA: {key: fingerprint(data) for key, data in further.items()}} if further else {}),
         **{key: one.identity for key, one in beside.items()},
@@ -136,13 +148,32 @@ def prepare(
     return Data(
         dataset,
         protocol,
-        tuple(departures),
+        tuple(notes),
         {m.name: m for m in metrics if m.plain not in missing},
         missing,
         further,
         {key: one.plan for key, one in beside.items() if one.plan is not None},
         loaded,
+        modes,
     )
+
+
+def _pixels(modes: Mapping[str, int], images: Sequence[ImageSource]) -> tuple[list[JsonValue], list[Note]]:
+    """Return what is done to images that are not RGB and moves numbers, and notes that say how many there are."""
+    done: list[JsonValue] = []
+    notes = []
+    if other := {name: n for name, n in modes.items() if name and name not in PLAIN and not is_16_bit(name)}:
+        kept = isinstance(images[0], UnconvertedImage)
+        done += [] if kept else ["RGB before resizing"]
+        how = "resized before they become RGB" if kept else "made RGB before they are resized"
+        counts = ", ".join(f"{n} {name}" for name, n in sorted(other.items()))
+        said = f"{sum(other.values())} images are not RGB ({counts}); they are {how}, as clip-benchmark does it"
+        notes.append(Note("not_rgb", said))
+    if deep := sum(n for name, n in modes.items() if is_16_bit(name)):
+        done.append("16-bit grey scaled")
+        said = f"{deep} images of 16-bit grey are scaled to 8 bits; clip-benchmark makes all above 255 white"
+        notes.append(Note("scaled_images", said))
+    return done, notes
 
 
 def _built(task: Task, loader: Loader, settings: Settings) -> Dataset:
@@ -153,7 +184,7 @@ def _built(task: Task, loader: Loader, settings: Settings) -> Dataset:
     return found
 
 
-def _departures(found: Mapping[str, JsonValue], wanted: Mapping[str, object], split: str = "") -> Iterator[Note]:
+def _not_standard(found: Mapping[str, JsonValue], wanted: Mapping[str, object], split: str = "") -> Iterator[Note]:
     of = f" in {split}" if split else ""
     for name, count in wanted.items():
         if count is not None and not isinstance(count, dict) and found[name] != count:

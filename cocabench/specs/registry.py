@@ -273,17 +273,19 @@ class ModelLibrary(Protocol):
     def __call__(self, spec: ModelSpec, *, download: bool) -> list[Source]: ...
 
 
-def model_sources(specs: Iterable[ModelSpec], *, quick_gelu: bool | None = None, download: bool = True) -> list[Source]:
+def model_sources(
+    specs: Iterable[ModelSpec], *, quick_gelu: bool | None = None, preprocess: str = "", download: bool = True
+) -> list[Source]:
     """Return the Sources of model strings. With download=False, sources without local weights are not ``available``.
 
-    An unknown name raises an error; a model that cannot be used becomes a FailedSource. quick_gelu: the value of
-    --quick-gelu, for all models.
+    An unknown name raises an error; a model that cannot be used becomes a FailedSource. quick_gelu, preprocess: the
+    values of --quick-gelu and --preprocess, for all models.
     """
     found: list[Source] = []
     for spec in specs:
         library: ModelLibrary = entry("models", spec.name if spec.kind is WeightsKind.PLUGIN else "open_clip")
         try:
-            found += library(replace(spec, quick_gelu=quick_gelu), download=download)
+            found += library(replace(spec, quick_gelu=quick_gelu, preprocess=preprocess), download=download)
         except ModelError as error:
             found.append(FailedSource(spec.text, error))
     return found

@@ -210,6 +210,7 @@ class ModelSpec:
     text: as typed (for a glob: with one of its files). kind: where the weights come from. name: an open_clip
     architecture, the path of an architecture's JSON, a folder, a hub repository or a plugin. weights: a tag ('' for the
     default), a file, a seed, or the text after a plugin's name. quick_gelu: the value of --quick-gelu, None if unset.
+    preprocess: the tag of --preprocess, '' for none.
     """
 
     text: str
@@ -217,9 +218,11 @@ class ModelSpec:
     name: str
     weights: str = ""
     quick_gelu: bool | None = None
+    preprocess: str = ""
 
 
-_WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".npz", ".npy")
+_SHARDS = ".index.json"
+_WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".npz", ".npy", _SHARDS)
 _PATH_START = ("/", "./", "../", "~")
 
 
@@ -252,7 +255,7 @@ def parse_model(text: str) -> ModelSpec:
         return ModelSpec(text, WeightsKind.PLUGIN, match[1], match[2])
     if _is_model_folder(text):
         return ModelSpec(text, WeightsKind.FOLDER, text)
-    if match := re.match(r"^(.*?\.json)(?::(.*))?$", text):
+    if (match := re.match(r"^(.*?\.json)(?::(.*))?$", text)) and not match[1].endswith(_SHARDS):
         return _weights(text, match[1], match[2])
     if text.startswith(_PATH_START) or (text.endswith(_WEIGHT_SUFFIXES) and ":" not in text):
         fix = "write NAME:FILE with the name of the architecture, for example ViT-B-32:" + text
