@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -27,7 +29,7 @@ from cocabench.cli import (
     setup,
     train,
 )
-from cocabench.cli.console import err
+from cocabench.cli.console import err, escape_what_streams_cannot_hold
 from cocabench.cli.options import flag
 from cocabench.cli.usage import Commands, in_words
 from cocabench.core import __version__
@@ -63,6 +65,10 @@ for panel, commands in COMMANDS.items():
             app.command(name, rich_help_panel=panel, context_settings=OLD_NAMES)(command)
 
 
+UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
+"""What the system says of a stream that is closed or full."""
+
+
 def _version(asked: bool) -> None:
     if asked:
         print(f"cocabench {__version__}")
@@ -78,11 +84,20 @@ def _options(
 
 def main() -> None:
     """Run the command line. An expected error is one line on stderr and an exit code, never a traceback."""
+    escape_what_streams_cannot_hold()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", IgnoredRecordWarning)
             warnings.showwarning = _note(warnings.showwarning)
-            sys.exit(app(prog_name="cocabench", standalone_mode=False))
+            code = app(prog_name="cocabench", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        sys.exit(code)
+    except OSError as error:
+        if error.filename is not None or error.errno not in UNWRITABLE:
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end
+        _fail(CocabenchError("stdout", f"cannot be written to ({error.strerror})", fix="what was stored is kept"))
     except CocabenchError as error:
         _fail(error)
     except typer.TyperException as error:

@@ -41,6 +41,7 @@ def gate(
     from cocabench.results.compare import read
     from cocabench.results.store import write_atomically
 
+    gating.recover(Path(baseline))
     now = read(current)
     held = None if update and not Path(baseline).exists() else read(baseline)
     verdicts = gating.gate(held, now, _rules(rules)) if held else []

@@ -98,7 +98,7 @@ def _print_rest(record: Record, results: RecordSet) -> None:
     from cocabench.results.store import samples_path
 
     path = results.path(record)
-    there = path is not None and samples_path(path).is_file()
+    there = path is not None and samples_path(path, record).is_file()
     took = f", {record.timing['seconds']:.0f} s" if "seconds" in record.timing else ""
     samples = "samples beside it" if there else "no samples: differences cannot be paired"
     out.print(f"\ncreated {record.created[:16]}{took}; {samples}; schema {record.schema_version}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import tarfile
 from dataclasses import replace
@@ -10,8 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cocabench.core.errors import DataError, MissingDataError
+from cocabench.core.errors import DataError, MissingDataError, unreadable
+from cocabench.core.files import MEMBER_BYTES, open_regular
 from cocabench.core.types import Dataset, Example
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import absent, read_lines, read_text, some
@@ -73,8 +76,9 @@ def index(shard: Path) -> dict[str, Sample]:
     """
     samples: dict[str, Sample] = {}
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with open_regular(shard) as file, tarfile.open(shard, "r:", file) as tar:
             for member in tar:
+                MEMBER_BYTES.check(member.size, f"{shard}:{member.name}")
                 folder, _, name = member.name.rpartition("/")
                 stem, _, extension = name.partition(".")
                 if member.isfile() and stem:
@@ -82,6 +86,8 @@ def index(shard: Path) -> dict[str, Sample]:
                     samples.setdefault(key, {})[extension.lower()] = _content(tar, member, shard, extension.lower())
     except tarfile.ReadError as error:
         raise DataError(str(shard), f"a truncated tar, or none ({error})", fix="copy it again") from None
+    except OSError as error:
+        raise DataError(str(shard), unreadable(error)) from None
     return samples
 
 
@@ -108,9 +114,22 @@ def _example(key: str, sample: Sample, base: Path, *, captions: bool) -> Example
 
 def _label(sample: Sample) -> int | tuple[int, ...]:
     if "npy" in sample:
-        present = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
+        present = _array(sample["npy"])
         return tuple(int(k) for k in np.flatnonzero(present))
     return int(sample["cls"])
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """Return the array of a .npy file; ValueError where it claims to be larger than the file."""
+    file = io.BytesIO(content)
+    read = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(file) == (1, 0) else _header_2
+    shape, _, dtype = read(file)
+    if math.prod(shape) * dtype.itemsize > len(content):
+        raise ValueError(f"an array of {math.prod(shape):,} values in {len(content):,} bytes")
+    return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+
+
+_header_2 = np.lib.format.read_array_header_2_0
 
 
 def _parts(path: Path) -> list[str]:

@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cocabench.core.helpers import end_with_parent
 from cocabench.core.signature import digest
 from cocabench.kinds import find
 from cocabench.report.content import Report
@@ -182,7 +183,7 @@ def draw_all(plots: Sequence[Plot], folder: Path) -> list[Path]:
         for plot in stale:
             draw(plot, folder)
     else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
             list(pool.map(draw, stale, [folder] * len(stale)))
     for name in known.keys() - hashes.keys():
         for suffix in SUFFIXES:

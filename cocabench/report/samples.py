@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 
 from cocabench.core.types import Record
+from cocabench.data.images import opened
 from cocabench.kinds import find
 from cocabench.kinds.base import Kind
 from cocabench.report import galleries
@@ -200,9 +201,7 @@ class Thumbnails:
 
 
 def _small(data: bytes) -> bytes:
-    from PIL import Image
-
-    image = Image.open(io.BytesIO(data)).convert("RGB")
+    image = opened(io.BytesIO(data)).convert("RGB")
     image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)

@@ -160,9 +160,10 @@ class Memory:
     records: list[Record] = field(default_factory=list)
     samples: list[Samples] = field(default_factory=list)
 
-    def put(self, record: Record, samples: Samples) -> None:
+    def put(self, record: Record, samples: Samples) -> Record:
         self.records.append(record)
         self.samples.append(as_stored(samples))
+        return record
 
     def put_record(self, record: Record) -> None:
         raise AssertionError("nothing was stored before, so no Record is made anew")

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from cocabench.core.errors import CocabenchError, DataError
 from cocabench.core.signature import digest
 from cocabench.core.types import Dataset, Machine, Note, Source
-from cocabench.data.base import fingerprint, limited
+from cocabench.data.base import fingerprint, limited, readable
 from cocabench.metrics.base import Metric
 from cocabench.specs.registry import FailedSource, Loader, Task, check_primary, one_model
 
@@ -146,7 +146,7 @@ def prepare(
 
 def _built(task: Task, loader: Loader, settings: Settings) -> Dataset:
     root = settings.data_root.expanduser().resolve()
-    found = loader.build(root, download=settings.download)
+    found = readable(loader.build(root, download=settings.download))
     if not len(found):
         raise DataError(task.name, f"no images in {root}", wanted="one at least")
     return found

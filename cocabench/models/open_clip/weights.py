@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import pickle
 import re
@@ -87,23 +86,22 @@ def cached(known: Mapping[str, Any]) -> Path | None:
     return None
 
 
-def from_hub(repository: str) -> tuple[dict[str, Any], Path]:
-    """Return a hub repository's open_clip config and weights file."""
+def from_hub(repository: str) -> tuple[Path, Path]:
+    """Return the files of a hub repository's open_clip config and weights."""
     try:
-        path = Path(huggingface_hub.hf_hub_download(repository, "open_clip_config.json"))
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = Path(huggingface_hub.hf_hub_download(repository, "open_clip_config.json"))
         return config, Path(factory.download_pretrained_from_hf(repository))
-    except (*_DOWNLOAD_ERRORS, json.JSONDecodeError) as error:
+    except _DOWNLOAD_ERRORS as error:
         fix = "check the name and the network, or give a local folder"
         raise ModelError(f"--model hf-hub:{repository}", f"cannot be had ({_first(error)})", fix=fix) from None
 
 
-def cached_from_hub(repository: str) -> tuple[dict[str, Any], Path | None]:
+def cached_from_hub(repository: str) -> tuple[Path, Path | None]:
     """Return the same as far as an earlier download left it; without touching the network."""
     config = huggingface_hub.try_to_load_from_cache(repository, "open_clip_config.json")
     if not isinstance(config, str):
         raise ModelError(f"--model hf-hub:{repository}", "not downloaded yet", fix="a run without --dry-run fetches it")
-    return json.loads(Path(config).read_text(encoding="utf-8")), cached({"hf_hub": f"{repository}/"})
+    return Path(config), cached({"hf_hub": f"{repository}/"})
 
 
 def in_folder(folder: Path) -> Path:

@@ -15,7 +15,7 @@ checked metrics together (Holm).
 from cocabench.results.gate.judge import gate
 from cocabench.results.gate.junit import to_junit
 from cocabench.results.gate.rules import Rules, read_rules
-from cocabench.results.gate.update import Update, planned, write
+from cocabench.results.gate.update import Update, planned, recover, write
 from cocabench.results.gate.words import (
     HEADER,
     exit_code,
@@ -37,6 +37,7 @@ __all__ = [
     "legend",
     "planned",
     "read_rules",
+    "recover",
     "row",
     "sentence",
     "sorted_for_reading",

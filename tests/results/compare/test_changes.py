@@ -10,6 +10,7 @@ import pytest
 
 from cocabench.core.errors import ResultsError, UnknownNameError
 from cocabench.results.compare import Evidence, changes, read
+from cocabench.results.store import Store
 from tests.conftest import Command
 from tests.samples import classified, right
 
@@ -66,8 +67,9 @@ def test_the_command_marks_findings_and_prints_what_would_show(command: Command,
 def test_no_column_for_what_no_sample_tells(command: Command, tmp_path: Path) -> None:
     for name, hits in (("a", right(4, 6)), ("b", right(2, 6))):
         classified(tmp_path, name, hits)
-    for path in tmp_path.rglob("*.samples.parquet"):
-        pd.read_parquet(path).drop(columns="top5_names").to_parquet(path, index=False)
+    store = Store(tmp_path)
+    for record in read(tmp_path):
+        store.put(record, store.samples(record).drop(columns="top5_names"))
     told = command("compare", tmp_path, "--samples", "pets").out
     assert "truth" in told
     assert "says" not in told
