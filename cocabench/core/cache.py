@@ -159,6 +159,9 @@ class DiskCache:
         rows = [(key, value, _checksum(key, value)) for key, value in values.items()]
         with self._guarded(path):
             self.folder.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_file():
+                self._note("cache", f"{path}: in the way, and no file; nothing of this kind is cached")
+                return
             if _size(path) + sum(len(key) + len(value) for key, value, _ in rows) > FILLED * self.limit:
                 self._note("cache", f"{path}: at the cache's limit of {self.limit / 1e9:g} GB; not extended")
                 return

@@ -17,6 +17,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cocabench.core.files import read_text
 from cocabench.core.helpers import end_with_parent
 from cocabench.core.signature import digest
 from cocabench.kinds import find
@@ -195,7 +196,7 @@ def draw_all(plots: Sequence[Plot], folder: Path) -> list[Path]:
 
 def _manifest(folder: Path) -> dict[str, str]:
     try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        found = json.loads(read_text(folder / MANIFEST))
     except (OSError, ValueError):
         return {}
     return {k: v for k, v in found.items() if re.fullmatch(r"[\w.-]+", k)} if isinstance(found, dict) else {}

@@ -151,9 +151,11 @@ class Runner:
         """Return a step as it is on this machine, and its job or why there is none."""
         try:
             job = self.planner.job(cell.model, planned)
+            step = self.planner.step(planned, job)
         except CocabenchError as error:
             return planned, error
-        step = self.planner.step(planned, job)
+        except Exception as error:  # noqa: BLE001 — one task's surprise must not lose the others' results
+            return planned, surprise(planned.task, error)
         if other := differences(cell, planned, step, job):
             where, fix = f"{cell.model} on {planned.task}", "mend this machine, or plan again with `--dry-run --json`"
             return planned, CocabenchError(where, f"other {', '.join(other)} here than in the plan", fix=fix)
