@@ -241,7 +241,8 @@ def inputs(flags: Mapping[str, Any]) -> Inputs:
 
 
 def check_sources(flags: Mapping[str, Any], *, allow_pipe: bool = False) -> None:
-    """Raise UsageError where webdataset would run a shell command that a recipe names, unless it is allowed.
+    """Raise UsageError where webdataset would run a shell command that a recipe names, unless it is allowed, and for a
+    teacher whose config nobody has checked.
 
     Addresses (https://…, gs://…) are handed to a shell too, between single quotes.
     """
@@ -253,6 +254,8 @@ def check_sources(flags: Mapping[str, Any], *, allow_pipe: bool = False) -> None
                 raise UsageError(f"trainer.{key}", got, fix=fix)
             if scheme != "pipe" and ":" in source and "'" in source:
                 raise UsageError(f"trainer.{key}", f"{source[:80]!r} holds a quote", wanted="an address without one")
+    if ":" in (teacher := str(flags.get("distill_model") or "")):
+        raise UsageError("trainer.distill_model", teacher[:80], wanted="the name of one of open_clip's architectures")
 
 
 def _expanded(named: str) -> list[str]:
