@@ -194,7 +194,9 @@ class DiskCache:
 
     def _files(self) -> list[Path]:
         """Return the files of spaces; what others keep in the folder is none of them."""
-        return [path for path in self.folder.glob("*.sqlite") if re.fullmatch(r"[0-9a-f]{32}", path.stem) and path.is_file()]
+        return [
+            path for path in self.folder.glob("*.sqlite") if re.fullmatch(r"[0-9a-f]{32}", path.stem) and path.is_file()
+        ]
 
     def _evict(self, current: Path) -> None:
         held = sorted((found.st_mtime, found.st_size, path) for path in self._files() if (found := _stat(path)))
@@ -276,7 +278,7 @@ OLD_FILES = {
     ("features/index.sqlite", b"CREATE TABLE collections"): ("features/index.sqlite*", "features/[0-9]*.f32"),
     ("captions/answers.sqlite", b"CREATE TABLE answers"): ("captions/answers.sqlite*", "captions/meteor/*.gz"),
 }
-"""What version 0.1 kept in the cache folder, which nothing reads any more, by the file whose schema says that it did."""
+"""What version 0.1 kept in the cache folder, by the file whose schema says that it did. Nothing reads it any more."""
 
 
 def _remove_old(folder: Path, tell: Callable[[Note], None]) -> None:

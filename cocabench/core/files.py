@@ -1,12 +1,13 @@
-"""Files that others wrote: opened where they are regular, taken in up to limits, and each limit says how to raise it."""
+"""Files that others wrote: opened where they are regular, taken in up to limits that say how to raise them."""
 
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO, NamedTuple
+from typing import NamedTuple
 
 from cocabench.core.errors import DataError, UsageError
 
@@ -39,7 +40,7 @@ ROWS = Limit("COCABENCH_MAX_ROWS", 5_000_000, "rows in a table")
 RATIO = Limit("COCABENCH_MAX_RATIO", 1_000, "times its packed size")
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> io.BufferedReader:
     """Open a file for reading; OSError where it is none, or a pipe or device, which could hang or never end."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     found = os.fstat(handle).st_mode

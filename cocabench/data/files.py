@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cocabench.core import files
+from cocabench.core import files as regular
 from cocabench.core.errors import DataError, MissingDataError, unreadable
 from cocabench.data.images import FileImage
 
@@ -20,7 +20,7 @@ IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pg
 def read_text(path: Path) -> str:
     """Return a UTF-8 file's text, without a byte order mark, its lines ending with a newline only."""
     try:
-        return files.read_text(path, "utf-8-sig")
+        return regular.read_text(path, "utf-8-sig")
     except FileNotFoundError:
         raise MissingDataError(str(path), "no such file") from None
     except (OSError, UnicodeDecodeError) as error:

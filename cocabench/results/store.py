@@ -35,8 +35,8 @@ from cocabench import kinds
 from cocabench.core.errors import IgnoredRecordWarning, ResultsError, unreadable
 from cocabench.core.files import ROWS, read_regular, read_text
 from cocabench.core.signature import digest, short
-from cocabench.core.text import printable
 from cocabench.core.temporary import alone_in, remove_unless_held, temporary, temporary_folder
+from cocabench.core.text import printable
 from cocabench.core.types import SCHEMA_VERSION, Record, Signature
 from cocabench.results import schema1
 from cocabench.specs.spec import problems
@@ -94,14 +94,13 @@ class Store:
         """
         path = self.file(record)
         content = _parquet(samples)
-        digest = _digest(content)
-        own = path.with_name(f"{path.stem}.{digest}{SAMPLES}")
-        stored = record.model_copy(update={"samples_file": own.name, "samples_digest": digest})
+        own = path.with_name(f"{path.stem}.{_digest(content)}{SAMPLES}")
+        stored = record.model_copy(update={"samples_file": own.name, "samples_digest": _digest(content)})
         with ExitStack() as held:
-            held.enter_context(_written(own, lambda p: p.write_bytes(content)))
+            held.enter_context(_written(own, lambda p: p.write_bytes(content), beside=path))
             if (captions := _coco_results(record, samples)) is not None:
                 file = _captions_of(own)
-                held.enter_context(_written(file, lambda p: p.write_text(captions, encoding="utf-8")))
+                held.enter_context(_written(file, lambda p: p.write_text(captions, encoding="utf-8"), beside=path))
             _retire(path)
             self.put_record(stored)
         _sweep(path, stored)
@@ -200,10 +199,11 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
 
 @contextmanager
-def _written(path: Path, write: Callable[[Path], object]) -> Iterator[None]:
+def _written(path: Path, write: Callable[[Path], object], *, beside: Path | None = None) -> Iterator[None]:
     """Write atomically, and hold the file's lock until the body ends: nobody sweeps it as stale.
 
-    A link stays, and what it points to is replaced. A device or pipe is written into.
+    beside: whose temporary file it is until then; by default the path's own. Of a link the target is replaced, and
+    the link stays. A device or pipe is written into.
     """
     if _is_stream(path):
         with _told(path), temporary_folder("cocabench-output-") as own:
@@ -215,7 +215,7 @@ def _written(path: Path, write: Callable[[Path], object]) -> Iterator[None]:
     path = path.resolve() if path.is_symlink() else path
     with _told(path.parent, fix="choose another --output"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        mine = temporary(path)
+        mine = temporary(beside or path)
     try:
         with _told(path):
             write(mine.path)

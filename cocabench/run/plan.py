@@ -210,9 +210,7 @@ class Planner:
         return Cell(source.id, made, _hashes(identity) if isinstance(identity, dict) else {})
 
     def _planned(self, source: Source, step: Step) -> Step:
-        made = _or_error(
-            step.task, lambda: self.step(step, self._job(source, self._task(step), self._data(step)))
-        )
+        made = _or_error(step.task, lambda: self.step(step, self._job(source, self._task(step), self._data(step))))
         return replace(step, state=State.FAILED, reason=str(made)) if isinstance(made, CocabenchError) else made
 
     def _source(self, model: str) -> Source:

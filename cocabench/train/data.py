@@ -6,6 +6,7 @@ import csv
 import hashlib
 import io
 import json
+import math
 import random
 import re
 import tarfile
@@ -13,7 +14,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib import metadata
-from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple, cast
 
@@ -260,13 +260,18 @@ def check_sources(flags: Mapping[str, Any], *, allow_pipe: bool = False) -> None
 
 def _expanded(named: str) -> list[str]:
     """Return the shards that open_clip's notation names: braces expand, ``::`` separates."""
+    groups = re.findall(r"\{([^{}]*)\}", named)
+    ROWS.check(math.prod(map(_choices, groups)), named[:80])
     try:
-        parts = (one for part in named.split("::") for one in braceexpand.braceexpand(part))
-        found = list(islice(parts, ROWS.most + 1))
-    except braceexpand.UnbalancedBracesError as error:
+        return [one for part in named.split("::") for one in braceexpand.braceexpand(part)]
+    except ValueError as error:
         raise UsageError(named[:80], f"unbalanced braces ({error})") from None
-    ROWS.check(len(found), named[:80])
-    return found
+
+
+def _choices(group: str) -> int:
+    """Return how many texts a group in braces stands for: ``1..9``, ``a,b``."""
+    bounds = re.fullmatch(r"(-?\d+)\.\.(-?\d+)(\.\.-?\d+)?", group)
+    return abs(int(bounds[2]) - int(bounds[1])) + 1 if bounds and len(group) < 100 else group.count(",") + 1
 
 
 def _table(file: Path, flags: Mapping[str, Any]) -> Inputs:

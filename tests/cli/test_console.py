@@ -78,7 +78,9 @@ def test_a_full_stdout_is_one_line(words: str) -> None:
         order = [sys.executable, "-m", "cocabench", *words.split()]
         done = subprocess.run(order, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
     assert done.returncode == 1
-    assert done.stderr.strip() == "error stdout: cannot be written to (No space left on device); what was stored is kept"
+    assert (
+        done.stderr.strip() == "error stdout: cannot be written to (No space left on device); what was stored is kept"
+    )
 
 
 def test_a_closed_stdout_is_one_line() -> None:

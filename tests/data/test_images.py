@@ -158,7 +158,7 @@ def test_too_many_pixels_are_refused_before_they_are_decoded(monkeypatch: pytest
     monkeypatch.setenv("COCABENCH_MAX_PIXELS", "47")
     with pytest.raises(BadImageError, match="48 pixels in an image; wanted at most 47"):
         BytesImage(encoded(), "x").open()
-    assert Image.MAX_IMAGE_PIXELS == limit
+    assert limit == Image.MAX_IMAGE_PIXELS
 
 
 def test_a_pipe_is_no_image(tmp_path: Path) -> None:

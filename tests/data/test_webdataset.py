@@ -124,9 +124,7 @@ def test_an_nshards_that_is_no_number(tmp_path: Path) -> None:
 
 def test_an_array_that_claims_more_than_its_file_holds(tmp_path: Path) -> None:
     vector = io.BytesIO()
-    np.lib.format.write_array_header_1_0(
-        vector, {"descr": "<i8", "fortran_order": False, "shape": (10**12,)}
-    )
+    np.lib.format.write_array_header_1_0(vector, {"descr": "<i8", "fortran_order": False, "shape": (10**12,)})
     write_tar(tmp_path / "wds/0.tar", {"a.png": encoded(), "a.npy": vector.getvalue()})
     with pytest.raises(DataError, match=r"an array of 1,000,000,000,000 values in \d+ bytes"):
         WebDataset(path="wds").build(tmp_path)

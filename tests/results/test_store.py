@@ -57,7 +57,10 @@ def test_a_record_comes_back_as_it_was_with_its_samples(tmp_path: Path) -> None:
 
 def test_nan_is_stored_as_null(tmp_path: Path) -> None:
     stored = Store(tmp_path).put(record(value=float("nan")), pd.DataFrame({"id": ["a"]}))
-    assert json.loads(Store(tmp_path).file(stored).read_text(), parse_constant=pytest.fail)["metrics"]["acc1"]["value"] is None
+    assert (
+        json.loads(Store(tmp_path).file(stored).read_text(), parse_constant=pytest.fail)["metrics"]["acc1"]["value"]
+        is None
+    )
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:

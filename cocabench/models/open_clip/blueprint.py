@@ -31,8 +31,8 @@ _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model")
 class Blueprint:
     """All that is needed to build a model.
 
-    id: the canonical model string. config: open_clip's model_cfg, file paths in it absolute; a ModelError where it could
-    load code. preprocess: open_clip's PreprocessCfg fields. weights: a file, or None: random, or not fetched yet.
+    id: the canonical model string. config: open_clip's model_cfg, file paths in it absolute, none of which loads code.
+    preprocess: open_clip's PreprocessCfg fields. weights: a file, or None: random, or not fetched yet.
     tokenizer: what open_clip.get_tokenizer takes, '' where it is made from config. notes: choices made for the user.
     """
 

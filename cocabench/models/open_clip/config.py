@@ -1,4 +1,4 @@
-"""What a model's config may say. It comes from a folder, a hub, a JSON file or a recipe, so it is data: it runs no code.
+"""What a model's config may say. It comes from a folder, a hub, a JSON file or a recipe: it is data, and runs no code.
 
 Keys are allowed by name; open_clip's own tables say which there are. What transformers and timm would load code for is
 refused: their settings for it, architectures of other repositories, and tokenizers or text towers whose files name a
@@ -85,7 +85,9 @@ def checked(config: Config, where: str) -> Config:
     if timm is not None and not (isinstance(timm, str) and re.fullmatch(r"[\w.-]*", timm)):
         raise ModelError(where, f"vision_cfg.timm_model_name: {timm!r}", wanted="the name of one of timm's own models")
     options = config["text_cfg"].get("tokenizer_kwargs") or {}
-    for key, name in [(key, config["text_cfg"].get(key)) for key in TEXT_PATHS] + [("bpe_path", options.get("bpe_path"))]:
+    for key, name in [(key, config["text_cfg"].get(key)) for key in TEXT_PATHS] + [
+        ("bpe_path", options.get("bpe_path"))
+    ]:
         if not isinstance(name, str | None):
             raise ModelError(where, f"text_cfg: {key}: got {json.dumps(name)[:40]}", wanted="a name or a path")
     if options.get("reduction_mask") == "syntax":
@@ -109,7 +111,7 @@ def refuse_code_in(folder: Path) -> None:
             continue
         try:
             content = json.loads(read_text(file))
-        except (OSError, ValueError, RecursionError) as error:
+        except (OSError, ValueError) as error:
             raise ModelError(str(file), unreadable(error)) from None
         refuse_code(content, str(file))
 

@@ -40,7 +40,8 @@ def test_replaced_added_and_kept(tmp_path: Path) -> None:
 def test_a_baseline_keeps_what_pairing_needs_and_no_more(tmp_path: Path) -> None:
     record = classified(tmp_path / "new", "m", right(60, 100))
     write(tmp_path / "b", planned([], [record]), None, read(tmp_path / "new"))
-    kept = Store(tmp_path / "b").samples(record)
+    (stored,) = read(tmp_path / "b")
+    kept = Store(tmp_path / "b").samples(stored)
     assert (
         {"id", "image_id", "n_above", "label"}
         <= set(kept)
@@ -98,7 +99,8 @@ from cocabench.results import gate as gating
 from cocabench.results.compare import read
 from tests.samples import classified, right
 root = Path(sys.argv[1])
-held, now = read(root / "base"), read(root / "new" if read(root / "base").records[0].metrics["acc1"].value == 0.5 else root / "old")
+held = read(root / "base")
+now = read(root / ("new" if held.records[0].metrics["acc1"].value == 0.5 else "old"))
 print("begun", flush=True)
 for _ in range(1000):
     gating.write(root / "base", gating.planned(held.records, now.records), held, now)
@@ -131,7 +133,9 @@ def test_kills_leave_the_old_baseline_or_the_new_one(
         values = {r.metrics["acc1"].value for r in read(tmp_path / "base")}
         assert values in ({0.5}, {0.6}), "one whole baseline"
         assert len(read(tmp_path / "base")) == 2
-    write(tmp_path / "base", planned(read(tmp_path / "base").records, []), read(tmp_path / "base"), read(tmp_path / "old"))
+    write(
+        tmp_path / "base", planned(read(tmp_path / "base").records, []), read(tmp_path / "base"), read(tmp_path / "old")
+    )
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "new", "old"]
 
 
@@ -139,7 +143,12 @@ def test_a_link_to_a_baseline_stays_a_link(tmp_path: Path) -> None:
     classified(tmp_path / "real", "m", right(50, 100))
     (tmp_path / "base").symlink_to("real")
     record = classified(tmp_path / "new", "m", right(60, 100))
-    write(tmp_path / "base", planned(read(tmp_path / "base").records, [record]), read(tmp_path / "base"), read(tmp_path / "new"))
+    write(
+        tmp_path / "base",
+        planned(read(tmp_path / "base").records, [record]),
+        read(tmp_path / "base"),
+        read(tmp_path / "new"),
+    )
     assert (tmp_path / "base").is_symlink()
     assert read(tmp_path / "real").records[0].metrics["acc1"].value == pytest.approx(0.6)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "new", "real"]
