@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -31,7 +29,7 @@ from cocabench.cli import (
 )
 from cocabench.cli.console import err, escape_what_streams_cannot_hold
 from cocabench.cli.options import flag
-from cocabench.cli.usage import Commands, in_words
+from cocabench.cli.usage import Commands, in_words, of_stdout
 from cocabench.core import __version__
 from cocabench.core.errors import CocabenchError, IgnoredRecordWarning
 
@@ -65,10 +63,6 @@ for panel, commands in COMMANDS.items():
             app.command(name, rich_help_panel=panel, context_settings=OLD_NAMES)(command)
 
 
-UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
-"""What the system says of a stream that is closed or full."""
-
-
 def _version(asked: bool) -> None:
     if asked:
         print(f"cocabench {__version__}")
@@ -94,10 +88,9 @@ def main() -> None:
             sys.stdout.flush()
         sys.exit(code)
     except OSError as error:
-        if error.filename is not None or error.errno not in UNWRITABLE:
+        if (known := of_stdout(error)) is None:
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end
-        _fail(CocabenchError("stdout", f"cannot be written to ({error.strerror})", fix="what was stored is kept"))
+        _fail(known)
     except CocabenchError as error:
         _fail(error)
     except typer.TyperException as error:

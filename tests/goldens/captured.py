@@ -95,6 +95,11 @@ def _model(content: dict[str, Any]) -> dict[str, Any]:
     return {"signature": signature, "parameters": content["parameters"]}
 
 
+def without_content(path: Path) -> str:
+    """Return a path without the hash of a parquet file's bytes, which pyarrow's version moves."""
+    return re.sub(r"\.[0-9a-f]{16}\.", ".", str(path))
+
+
 def samples_of(path: Path, content: dict[str, Any]) -> Path:
     """Return the file of a Record's samples; the Record names it, but for those of version 0.1."""
     named = content.get("samples_file")
