@@ -6,6 +6,7 @@ import errno
 import io
 import os
 import stat
+import zipfile
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,6 +39,13 @@ PIXELS = Limit("COCABENCH_MAX_PIXELS", 10_000 * 10_000, "pixels in an image")
 MEMBER_BYTES = Limit("COCABENCH_MAX_MEMBER_BYTES", 2_000_000_000, "bytes in a member of an archive")
 ROWS = Limit("COCABENCH_MAX_ROWS", 5_000_000, "rows in a table")
 RATIO = Limit("COCABENCH_MAX_RATIO", 1_000, "times its packed size")
+
+
+def check_zip(path: Path) -> None:
+    """Raise DataError where a member of a zip grows out of all proportion when it is unpacked; zipfile.BadZipFile."""
+    with zipfile.ZipFile(path) as archive:
+        for member in archive.infolist():
+            RATIO.check(member.file_size // max(1, member.compress_size), f"{path}:{member.filename}")
 
 
 def open_regular(path: Path) -> io.BufferedReader:

@@ -18,8 +18,15 @@ from cocabench.data.images import (
     TarImage,
     opened,
 )
-from cocabench.data.webdataset import index
+from cocabench.data.webdataset import samples_of
 from tests.data.drawing import draw, encoded, write, write_tar
+
+
+def _image(tar: Path) -> TarImage:
+    """Return the image of the sample a."""
+    found = next(sample.members["png"] for sample in samples_of(tar) if sample.key == "a")
+    assert isinstance(found, TarImage)
+    return found
 
 
 @pytest.fixture
@@ -27,7 +34,7 @@ def sources(tmp_path: Path) -> list[FileImage | TarImage | BytesImage | ItemImag
     draw(tmp_path / "a.png")
     tar = write_tar(tmp_path / "0.tar", {"x.cls": "1", "a.png": encoded()})
     file = FileImage(tmp_path / "a.png")
-    return [file, index(tar)["a"]["png"], BytesImage(encoded(), "memory"), ItemImage([(file.open(), 0)], 0, "items")]
+    return [file, _image(tar), BytesImage(encoded(), "memory"), ItemImage([(file.open(), 0)], 0, "items")]
 
 
 def test_every_source_opens_and_survives_pickling(sources: list[FileImage]) -> None:
@@ -60,7 +67,7 @@ def test_broken_files_are_named(content: bytes, tmp_path: Path) -> None:
 
 def test_a_tar_that_ends_early(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "0.tar", {"a.png": encoded()})
-    source = index(tar)["a"]["png"]
+    source = _image(tar)
     tar.write_bytes(tar.read_bytes()[: source.offset + 10])
     with pytest.raises(BadImageError, match=rf"10 of {source.size} bytes"):
         source.open()
@@ -128,7 +135,12 @@ def test_pillow_alone_runs_ghostscript(ghostscript: Path, tmp_path: Path) -> Non
 def test_an_eps_by_any_name_starts_nothing(ghostscript: Path, tmp_path: Path) -> None:
     file = write(tmp_path / "x.png", EPS)
     tar = write_tar(tmp_path / "0.tar", {"a.png": EPS})
-    for source in (FileImage(file), index(tar)["a"]["png"], BytesImage(EPS, "x"), ItemImage(Opened(file), 0, "x")):
+    for source in (
+        FileImage(file),
+        samples_of(tar)[0].members["png"],
+        BytesImage(EPS, "x"),
+        ItemImage(Opened(file), 0, "x"),
+    ):
         with pytest.raises(BadImageError):
             source.open()
     with pytest.raises(UnidentifiedImageError):
