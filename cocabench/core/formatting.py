@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
+from cocabench.core.text import printable
 from cocabench.core.types import Estimate, MetricInfo
 
 COST_UNITS = ("gflops", "per_s", "s", "mib")
@@ -69,7 +70,7 @@ def signed(value: float, places: int = 1) -> str:
 
 def escape(text: str) -> str:
     """Escape text for Markdown, inside and outside of tables."""
-    text = re.sub(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
+    text = re.sub(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(printable(text).split()))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

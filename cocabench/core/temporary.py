@@ -1,10 +1,16 @@
-"""Temporary files and folders, locked by their process while it runs; those of killed processes are removed."""
+"""Temporary files and folders, locked by their process while it runs; those of killed processes are removed.
+
+Their names end with 16 random digits, which cannot be guessed and distinguish them from other files.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +20,11 @@ try:
     import fcntl
 except ImportError:  # Windows has no such locks: there, nothing is removed
     fcntl = None  # type: ignore[assignment]
+
+NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+"""What somebody put under such a name may be a pipe, which is opened only when its other end is, or a link."""
+
+FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 
 
 class Temporary(NamedTuple):
@@ -34,23 +45,26 @@ def temporary(beside: Path) -> Temporary:
     prefix = f".{beside.name}."
     _remove_leftovers(beside.parent, prefix, os.O_RDWR, lambda path: path.unlink(missing_ok=True))
     while True:
-        handle, name = tempfile.mkstemp(dir=beside.parent, prefix=prefix)
+        path = beside.with_name(prefix + _random())
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # the user's umask says who may read it
         if fcntl is None:
             os.close(handle)
-            return Temporary(Path(name), -1)
+            return Temporary(path, -1)
         _lock(handle, wait=True)
         if os.fstat(handle).st_nlink:
-            return Temporary(Path(name), handle)
+            return Temporary(path, handle)
         os.close(handle)  # another process removed it before it was locked
 
 
 @contextmanager
-def temporary_folder(prefix: str) -> Iterator[Path]:
-    """Yield a temporary folder, removed at the end of the body; leftovers of dead processes are removed."""
-    _remove_leftovers(
-        Path(tempfile.gettempdir()), prefix, os.O_RDONLY, lambda path: shutil.rmtree(path, ignore_errors=True)
-    )
-    mine = Temporary(Path(tempfile.mkdtemp(prefix=prefix)), -1) if fcntl is None else _locked_folder(prefix)
+def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
+    """Yield a folder that only this user may enter, removed at the end; leftovers of dead processes are removed.
+
+    parent: where to create it; by default the system's folder for temporary files.
+    """
+    parent = parent or Path(tempfile.gettempdir())
+    _remove_leftovers(parent, prefix, FOLDER, lambda path: shutil.rmtree(path, ignore_errors=True))
+    mine = _locked_folder(parent, prefix)
     try:
         yield mine.path
     finally:
@@ -59,29 +73,63 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
             os.close(mine.handle)
 
 
-def _locked_folder(prefix: str) -> Temporary:
+def _locked_folder(parent: Path, prefix: str) -> Temporary:
     while True:
-        path = Path(tempfile.mkdtemp(prefix=prefix))
+        path = parent / (prefix + _random())
+        path.mkdir(mode=0o700)
+        if fcntl is None:
+            return Temporary(path, -1)
         with suppress(FileNotFoundError):  # another process removed it before it was locked
-            handle = os.open(path, os.O_RDONLY)
+            handle = os.open(path, FOLDER)
             _lock(handle, wait=True)
             if path.is_dir():
                 return Temporary(path, handle)
             os.close(handle)
 
 
+def _random() -> str:
+    return secrets.token_hex(8)
+
+
 def _remove_leftovers(folder: Path, prefix: str, mode: int, remove: Callable[[Path], None]) -> None:
+    ours = re.compile(re.escape(prefix) + r"[0-9a-f]{16}")
+    for name in [entry.name for entry in os.scandir(folder) if ours.fullmatch(entry.name)]:
+        _remove_if_free(folder / name, mode, remove)
+
+
+def remove_unless_held(path: Path, *, older_s: float) -> None:
+    """Remove a file that no living process holds, and that is older than this many seconds."""
+    with suppress(OSError):  # removed meanwhile
+        if path.stat().st_mtime < time.time() - older_s:
+            _remove_if_free(path, os.O_RDONLY, lambda file: file.unlink(missing_ok=True))
+
+
+def _remove_if_free(path: Path, mode: int, remove: Callable[[Path], None]) -> None:
+    """Remove a file that this user created and no living process holds."""
     if fcntl is None:
         return
-    for name in [entry.name for entry in os.scandir(folder) if entry.name.startswith(prefix)]:
-        try:
-            handle = os.open(folder / name, mode)
-        except OSError:  # removed meanwhile, or owned by another user
-            continue
-        try:
-            if _lock(handle, wait=False):
-                remove(folder / name)
-        finally:
+    try:
+        handle = os.open(path, mode | NO_WAITING)
+    except OSError:  # removed meanwhile, owned by another user, or not a file
+        return
+    try:
+        if os.fstat(handle).st_uid == os.geteuid() and _lock(handle, wait=False):
+            remove(path)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock during the body, creating the folder if needed. Without locks nothing is held."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = -1 if fcntl is None else os.open(folder, FOLDER)
+    try:
+        if handle >= 0:
+            _lock(handle, wait=True)
+        yield
+    finally:
+        if handle >= 0:
             os.close(handle)
 
 
