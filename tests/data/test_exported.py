@@ -50,8 +50,8 @@ def test_prompts_equal_in_both_forms_and_other_counts_give_a_note(tasks: dict[st
         (templates("pets")[0].replace("{c}", "Abyssinian"),),  # type: ignore[index]
     )
     assert tuple(note.text.partition(": ")[2] for note in data.notes) == (
-        "2 images, the standard protocol has 3669",
-        "2 classes, the standard protocol has 37",
+        "2 images, standard: 3669",
+        "2 classes, standard: 37",
     )
 
 

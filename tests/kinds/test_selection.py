@@ -230,7 +230,7 @@ def test_the_thumbnail_of_an_item_shows_all_its_images() -> None:
     found = thumbnails.jpeg(DATA["two images"].examples[0])
     assert found
     image = Image.open(io.BytesIO(found))
-    assert image.size == (16 + thumbnails.GAP + 16, 12)
+    assert image.size == (16 + thumbnails.GAP_PIXELS + 16, 12)
     left, right = (image.getpixel((x, 6)) for x in (4, 36))
     assert left[0] > 200 > 60 > left[1]  # type: ignore[index]
     assert right[1] > 200 > 60 > right[0]  # type: ignore[index]
