@@ -1,4 +1,4 @@
-"""Two consoles: results go to stdout, everything else to stderr. Text is printed as it is; rich's Text is styled."""
+"""Two consoles: results go to stdout, everything else to stderr. Strings are printed without markup."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() el
 
 
 def say(text: str | Text, *, style: str = "") -> None:
-    """Print a line of results on stdout, without a line break of our own."""
+    """Print a line of results on stdout, without wrapping."""
     out.print(Text(text, style) if isinstance(text, str) else text, soft_wrap=True)
 
 
 def dim(text: str) -> None:
-    """Print a sentence that goes with a table."""
+    """Print a sentence below a table."""
     say(text, style="dim")
 
 
 def labelled(label: str, text: str, *, colour: str = "yellow", console: Console = err) -> None:
-    """Print a line behind a coloured word: ``note …``, ``skipped …``, ``error …``."""
+    """Print a line that starts with a coloured label: ``note …``, ``skipped …``, ``error …``."""
     console.print(Text.assemble((label, colour), f" {text}"), soft_wrap=True)
 
 
@@ -47,9 +47,9 @@ def by_reason(missing: Mapping[str, str]) -> list[str]:
 
 
 def print_table(header: Sequence[str], rows: Sequence[Sequence[str | Text]], *, numbers_from: int | None = None) -> None:
-    """Print a table on stdout, columns from numbers_from on aligned right. No word is broken.
+    """Print a table on stdout; columns from numbers_from on are right-aligned. No word is broken.
 
-    Where the terminal is too narrow for that, each row becomes lines of whole cells.
+    If the terminal is too narrow, each row is printed as lines of whole cells.
     """
     heads = [Text(name, "bold") for name in header]
     cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]

@@ -1,4 +1,4 @@
-"""cocabench report, serve, show, import and export: they read results and need no model."""
+"""cocabench report, serve, show, import and export: commands that read results and load no model."""
 
 from __future__ import annotations
 
@@ -27,33 +27,36 @@ def report(
     results: Annotated[
         list[Path] | None, typer.Argument(help="Results folders or Record files.", metavar="RESULTS…")
     ] = None,
-    output: Annotated[Path, option(metavar="DIR", help="The folder to write to.")] = Path("reports/latest"),
+    output: Annotated[Path, option(metavar="DIR", help="Folder of the report.")] = Path("reports/latest"),
     published: Annotated[
-        str, option(metavar="MODEL", help="Published results beside them: NAME:TAG, comma-separated.")
+        str, option(metavar="MODEL", help="Add published results of NAME:TAG, comma-separated.")
     ] = "",
     baseline: Annotated[
-        list[Path] | None, option(metavar="DIR", help="Results that the others are held against; may be repeated.")
+        list[Path] | None, option(metavar="DIR", help="Results to compare the others with; may be repeated.")
     ] = None,
     models: Annotated[
         str,
         option(
             metavar="MODEL",
             autocompletion=names.stored_models,
-            help="Only these, in this order, comma-separated.",
+            help="Only these models, in this order, comma-separated.",
         ),
     ] = "",
-    title: Annotated[str, option(metavar="TEXT", help="The report's title.")] = "cocabench report",
-    images: Annotated[bool, flag("--images/--no-images", help="With small pictures of the samples.")] = True,
+    title: Annotated[str, option(metavar="TEXT", help="Title of the report.")] = "cocabench report",
+    images: Annotated[bool, flag("--images/--no-images", help="Include thumbnails of samples.")] = True,
     open_page: Annotated[bool, flag("--open", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Write a report: one HTML page with everything in it, tables in Markdown, CSV and LaTeX, figures."""
+    """Write a report: one HTML page, tables in Markdown, CSV and LaTeX, and figures.
+
+    Example: cocabench report results/ --output reports/mine
+    """
     from cocabench.core.errors import UsageError
     from cocabench.report import write_report
     from cocabench.results.records import read
     from cocabench.results.store import RecordSet
 
     if not results and not published:
-        raise UsageError("report", "neither results nor --published", wanted="a results folder, or published models")
+        raise UsageError("report", "no results and no --published", wanted="a results folder or published models")
     given = [*(results or ()), *(baseline or ())]
     found = read(*given) if given else RecordSet((), ())
     held = set(read(*baseline).paths) if baseline else set()
@@ -67,26 +70,29 @@ def report(
         images=images,
     )
     say(str(page))
-    err.print(f"beside it {len(files)} files: tables/, figures/, data.json", highlight=False)
+    err.print(f"and {len(files)} files in tables/, figures/, data.json", highlight=False)
     if open_page:
         webbrowser.open(page.resolve().as_uri())
 
 
 def serve(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the reports.")] = Path("reports"),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the reports.")] = Path("reports"),
     host: Annotated[
-        str, option(metavar="HOST", help="Who is served; 0.0.0.0 is everybody who can reach this machine.")
+        str, option(metavar="HOST", help="Address to listen on; 0.0.0.0 serves everyone who can reach this machine.")
     ] = "127.0.0.1",
-    port: Annotated[int, option(metavar="PORT", min=0, max=65535, help="0 takes a free one.")] = 8000,
+    port: Annotated[int, option(metavar="PORT", min=0, max=65535, help="Port; 0 chooses a free one.")] = 8000,
     open_page: Annotated[bool, flag("--open", help="Open the reports in a browser.")] = False,
 ) -> None:
-    """Serve reports over HTTP, read-only, until interrupted."""
+    """Serve reports over HTTP, read-only, until interrupted.
+
+    Example: cocabench serve reports/ --port 8000
+    """
     from cocabench.report.serve import server
 
     with server(folder, host=host, port=port) as running:
         name, number = running.where
         address = f"http://{'localhost' if name in ('127.0.0.1', '0.0.0.0') else name}:{number}/"
-        err.print(f"serving {folder} at {address} (Ctrl-C ends it)", soft_wrap=True)
+        err.print(f"serving {folder} at {address} (press Ctrl-C to stop)", soft_wrap=True)
         if open_page:
             webbrowser.open(address)
         with suppress(KeyboardInterrupt):
@@ -94,9 +100,9 @@ def serve(
 
 
 OneModel = Annotated[
-    str, option(metavar="MODEL", autocompletion=names.stored_models, help="Of a folder, this model's.")
+    str, option(metavar="MODEL", autocompletion=names.stored_models, help="Show the results of this model.")
 ]
-OneTask = Annotated[str, option(metavar="TASK", autocompletion=names.stored_tasks, help="Of a folder, this task's.")]
+OneTask = Annotated[str, option(metavar="TASK", autocompletion=names.stored_tasks, help="Show the results on this task.")]
 
 
 def show(
@@ -105,7 +111,10 @@ def show(
     task: OneTask = "",
     as_json: Json = False,
 ) -> None:
-    """Explain a Record: its numbers, its signature in words, its warnings and where it ran. Folders are listed."""
+    """Show a Record: metrics, notes, and an explanation of its signature. A folder's Records are listed.
+
+    Example: cocabench show results/ --model demo/coca --task emoji_retrieval
+    """
     from cocabench.core.errors import UnknownNameError
     from cocabench.core.signature import short
     from cocabench.results.store import load
@@ -123,7 +132,7 @@ def show(
     else:
         rows = [[r.model, r.task, short(r.signature), r.created[:16], str(found.path(r) or "")] for r in chosen]
         print_table(["model", "task", "signature", "created", "file"], rows)
-        dim("--model and --task, or the file, show one of them")
+        dim("show one with --model and --task, or by its file")
 
 
 def _print_record(record: Record, results: RecordSet) -> None:
@@ -143,13 +152,13 @@ def _print_record(record: Record, results: RecordSet) -> None:
     for note in notes(record):
         labelled("note", note.text, console=out)
     parts = explain(record)
-    _print_parts("Protocol: numbers are compared only where all of this is equal", parts.protocol)
-    _print_parts("Model: what was measured; with the protocol it names the result's file", parts.model)
-    _print_parts("Environment: kept, never compared", parts.environment)
+    _print_parts("Protocol: numbers are compared only if all of this is equal", parts.protocol)
+    _print_parts("Model: with the protocol, it determines the name of the file", parts.model)
+    _print_parts("Environment: stored, not compared", parts.environment)
     path = results.path(record)
     paired = path is not None and samples_path(path).is_file()
     took = f", {record.timing['seconds']:.0f} s" if "seconds" in record.timing else ""
-    samples = "samples beside it" if paired else "no samples: differences cannot be paired"
+    samples = "samples are stored" if paired else "no samples: differences cannot be paired"
     say(f"\ncreated {record.created[:16]}{took}; {samples}; schema {record.schema_version}")
     print_published([record])
 
@@ -174,7 +183,10 @@ def import_(
     ],
     output: Annotated[Path, option(metavar="DIR", help="The results folder.")] = Path("results"),
 ) -> None:
-    """Take results of CLIP_benchmark and open_clip_train into a results folder, labelled as theirs."""
+    """Import results of CLIP_benchmark and open_clip_train into a results folder, with a label.
+
+    Example: cocabench import benchmark.csv --output results
+    """
     from cocabench.results import interop
     from cocabench.results.store import Store
 
@@ -182,15 +194,18 @@ def import_(
     records = [record for file in files for record in interop.read(file)]
     for record in records:
         say(str(store.put_record(record)))
-    err.print(f"{len(records)} Records imported into {output}; they hold no samples, so differences are unpaired")
+    err.print(f"{len(records)} Records imported into {output}; they have no samples, so differences are unpaired")
 
 
 def export(
     results: Annotated[list[str], typer.Argument(help="Results folders or Record files.", metavar="RESULTS…")],
     form: Annotated[Format, option("--format", metavar="FORM", help=f"{', '.join(Format)}.")] = Format.CLIP_BENCHMARK,
-    output: Annotated[Path | None, option(metavar="FILE", help="The file to write.", show_default="stdout")] = None,
+    output: Annotated[Path | None, option(metavar="FILE", help="File to write.", show_default="stdout")] = None,
 ) -> None:
-    """Write results as the CSV of `clip_benchmark build`."""
+    """Export results as the CSV of `clip_benchmark build`.
+
+    Example: cocabench export results/ --output benchmark.csv
+    """
     from cocabench.results.interop import to_csv
     from cocabench.results.records import choose, read
     from cocabench.results.store import write_atomically

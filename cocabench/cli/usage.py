@@ -1,4 +1,4 @@
-"""What typer finds wrong with a command line, in the words of the other errors: where, got, wanted, what to do."""
+"""Usage errors of typer in the format of our errors: where, got, wanted, what to do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from cocabench.specs.spec import wanted
 
 
 class Commands(TyperGroup):
-    """Commands by name: an unknown one is told with the closest, and Ctrl-C in any of them is one line and 130."""
+    """A group of commands: the error for an unknown one offers the closest, and Ctrl-C prints one line and exits with 130."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that the first word names."""
@@ -23,7 +23,7 @@ class Commands(TyperGroup):
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. What was finished before an interruption lies there whole; nothing is half-written."""
+        """Run the command; turn Ctrl-C into one line and exit code 130."""
         from cocabench.cli.console import err
 
         try:
@@ -33,8 +33,8 @@ class Commands(TyperGroup):
             raise typer.Exit(130) from None
 
 
-def in_words(error: typer.TyperException) -> UsageError | None:
-    """Return an error of typer as one of ours; None where it has printed the help already."""
+def as_usage_error(error: typer.TyperException) -> UsageError | None:
+    """Return an error of typer as one of ours; None if typer has printed the help."""
     context = getattr(error, "ctx", None)
     fix = _help(context)
     if isinstance(error, typer.BadParameter) and error.param is not None:
@@ -61,7 +61,7 @@ def _options(context: typer.Context | None) -> list[str]:
 
 
 def _of_value(error: typer.BadParameter, fix: str) -> UsageError:
-    """Return the error of a flag or argument that is missing or has a wrong value."""
+    """Return the error for an option or argument that is missing or has an invalid value."""
     param: Any = error.param
     where = param.opts[0] if isinstance(param, TyperOption) else (param.metavar or param.name.upper())
     if not error.message:
@@ -78,7 +78,7 @@ def _of_value(error: typer.BadParameter, fix: str) -> UsageError:
 
 
 def _uncapitalised(sentence: str) -> str:
-    """Return a sentence as it goes on after others; NAME stays."""
+    """Return a sentence with a lower-case first letter, unless it starts with a capitalised NAME."""
     return sentence[:1].lower() + sentence[1:] if sentence[1:2].islower() else sentence
 
 

@@ -84,8 +84,8 @@ def test_score_computes_clipscore_with_a_model_and_images_only(command: Command,
     assert set(found) == {"CLIPScore", "RefCLIPScore"}
     assert found["CLIPScore"]["n"] == 12
     for wrong, said in (
-        (scorer, "--clipscore: without --images DIR"),
-        (["--images", data], "--images: without --clipscore MODEL"),
+        (scorer, "--clipscore: given without --images DIR"),
+        (["--images", data], "--images: given without --clipscore MODEL"),
         (["--metrics", "refclipscore"], "wanted --clipscore MODEL and --images DIR"),
     ):
         told = command(*order, *wrong)
@@ -117,7 +117,7 @@ def test_caption_rejects_a_clip_a_missing_file_and_a_text_file(
 
 
 @pytest.mark.usefixtures("plugin")
-@pytest.mark.parametrize(("more", "said"), [((), "cannot caption"), (("--text", "a dog"), "cannot say how likely")])
+@pytest.mark.parametrize(("more", "said"), [((), "cannot caption"), (("--text", "a dog"), "cannot score captions")])
 def test_caption_rejects_a_plugins_model_in_one_line(
     command: Command, data: Path, more: tuple[str, ...], said: str
 ) -> None:

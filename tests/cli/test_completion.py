@@ -1,4 +1,4 @@
-"""Shell completion: what bash is told, and that it does not wait for torch."""
+"""Shell completion: the names offered to bash, without importing torch."""
 
 import os
 import subprocess

@@ -8,7 +8,7 @@ from cocabench.cli import console
 
 HEADER = ["task", "metric", "demo/coca", "finding"]
 ROWS = [
-    ["emoji_smileys_emotion", "acc1", Text("24.3 ± 7.0 (n=169)", "bold"), "no difference found; 13.5 would show"],
+    ["emoji_smileys_emotion", "acc1", Text("24.3 ± 7.0 (n=169)", "bold"), "not significant (detects a difference of 13.5 or more)"],
     ["emoji_flags", "t2i_recall@5", "57.8 ± 6.0 (n=270)", ""],
 ]
 

@@ -64,13 +64,13 @@ def test_report_draws_published_numbers_without_results(command: Command, tmp_pa
     told = command("report", "--published", models, "--output", tmp_path)
     assert told.code == 0, told.err
     assert "| imagenet1k | acc1 | **75.6** | 75.2 | +0.4 |" in (tmp_path / "tables" / "results.md").read_text()
-    assert "another CLIP baseline than the blog" in (tmp_path / "figures" / "figure1a.svg").read_text()
+    assert "not the blog" in (tmp_path / "figures" / "figure1a.svg").read_text()
 
 
 def test_report_without_results_and_published_models_is_an_error(command: Command) -> None:
     told = command("report")
     assert told.code == 2
-    assert "neither results nor --published" in told.err
+    assert "no results and no --published" in told.err
 
 
 def test_gate_exits_with_0_1_and_2(command: Command, results: Path, tmp_path: Path) -> None:
@@ -114,11 +114,11 @@ def test_show_explains_a_record(command: Command) -> None:
     for line in (
         ("CIDEr", "12.3 ± ", "tf-idf"),
         ("decoding.num_beams", "6", "beams"),
-        ("data.hash", "8c5c9a25cd9e1392", "ids, texts, labels, domains and negatives, in order"),
-        ("packages.torch", "2.", "computes"),
+        ("data.hash", "8c5c9a25cd9e1392", "hash of ids, texts, labels, domains and negatives, in order"),
+        ("packages.torch", "2.", "computation"),
     ):
         assert any(all(part in printed for part in line) for printed in told.out.splitlines()), line
-    assert "Environment: kept, never compared" in told.out
+    assert "Environment: stored, not compared" in told.out
     assert "no samples: differences cannot be paired" in told.out
 
 
@@ -128,7 +128,7 @@ def test_show_lists_a_folder_and_chooses_a_record(command: Command, tmp_path: Pa
     assert len(command("show", tmp_path).out.splitlines()) == 5
     told = command("show", tmp_path, "--model", "a", "--task", "t2")
     assert told.out.startswith("a on t2")
-    assert "samples beside it" in told.out
+    assert "samples are stored" in told.out
     refused = command("show", tmp_path, "--model", "c")
     assert (refused.code, "unknown 'c'" in refused.err) == (2, True)
     assert command("show", tmp_path / "none").code == 2

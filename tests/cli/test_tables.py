@@ -1,4 +1,4 @@
-"""Costs in the terminal: what matters, with units, and no word of scores where there are none."""
+"""Tables of scores, costs and means on the terminal."""
 
 from pathlib import Path
 
@@ -54,8 +54,8 @@ def test_compare_prints_costs_with_units_and_without_score_notes(command: Comman
     assert [cell.strip() for cell in rows["images per second"] if cell.strip()][1:] == ["120 ± 24", "120 ± 24"]
     assert [cell.strip() for cell in rows["captions per second"] if cell.strip()][1:] == ["3.50 ± 0.70", "–"]
     assert {"GFLOPs, whole", "peak memory, MiB", "train step, s"} <= rows.keys()
-    assert "a CPU, threads: 4, batches of 8, in training of 4" in told.out
-    assert "times 100" not in told.out
+    assert "a CPU, threads: 4, batches of 8, 4 in training" in told.out
+    assert "multiplied by 100" not in told.out
     assert "image_gflops" not in told.out
 
 
@@ -68,7 +68,7 @@ def test_compare_marks_costs_of_another_machine(command: Command, results: Path)
 def test_compare_prints_scores_and_costs_in_two_tables(command: Command, results: Path) -> None:
     told = command("compare", BASELINES, results)
     scores, _, costs = told.out.partition("\ncost ")
-    assert "times 100" in scores
+    assert "multiplied by 100" in scores
     assert "efficiency" not in scores
     assert "images per second" in costs
 

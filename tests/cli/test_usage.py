@@ -1,4 +1,4 @@
-"""Wrong command lines: one line that says where, got, wanted, what to do; exit code 2 for bad input everywhere."""
+"""Errors of the command line: one line each, and the exit code."""
 
 import json
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""gate --update: the new baseline is whole, small, and can be paired with; an interruption leaves the old one."""
+"""gate --update: the new baseline is complete, small and can be paired; a failed update keeps the old one."""
 
 from __future__ import annotations
 

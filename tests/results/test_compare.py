@@ -1,4 +1,4 @@
-"""compare: which Records are taken, what is subtracted, what is marked."""
+"""Tables of models, means and tallies, and the public cocabench.compare."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_choose_prefers_full_runs_then_the_newest() -> None:
     limited = record(created="2025-03-01", protocol={"limit": 10})
     chosen, left_out = choose([full_old, limited, full_new])
     assert chosen == (full_new,)
-    assert [phrase.partition("(")[2].split(" than")[0] for phrase in left_out] == ["not newer", "fewer samples"]
+    assert [phrase.partition("(")[2].split(";")[0] for phrase in left_out] == ["older", "fewer samples"]
 
 
 def test_choose_prefers_the_standard_protocol_to_a_newer_record() -> None:
@@ -202,9 +202,9 @@ def test_legend_explains_tests_and_kinds(tmp_path: Path) -> None:
     classified(tmp_path, "a", right(50, 100))
     classified(tmp_path, "b", right(50, 100), samples=False)
     said = " ".join(legend(compare_models(read(tmp_path))))
-    assert "corrected for 1 primary differences together (Holm)" in said
+    assert "Holm-corrected for 1 primary differences" in said
     assert "80 of 100" in said
-    assert "unpaired: wider than on the same samples (no samples of b on pets)" in said
+    assert "Unpaired intervals are wider than paired ones (no samples of b on pets)" in said
     assert "fixed gallery" not in said
     (gallery,) = find("retrieval").shown.legend
     assert gallery in legend(compare_models([record(evaluator="retrieval")]))

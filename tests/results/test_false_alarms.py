@@ -1,4 +1,4 @@
-"""The gate is as honest as it says: false alarms within the level, power as printed, whatever the order of samples."""
+"""Simulations of the gate's tests: false alarms within the level, power as printed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""gate: what a difference means, with and without samples; a missing number fails; the protocol must be the same."""
+"""Verdicts of the gate, with and without samples, and its rules."""
 
 from __future__ import annotations
 
@@ -150,9 +150,9 @@ def test_missing_numbers_fail_with_the_reason() -> None:
     before = record()
     skipped = record(metrics={"acc5": estimate(0.5)}, skipped_metrics={"acc1": "no Java"})
     details = {
-        "no current Record of this model and task": [record("other"), record("another")],
+        "no result of this model and task in the current run": [record("other"), record("another")],
         "skipped: no Java": [skipped],
-        "undefined now (n=0)": [record(metrics=None)],
+        "undefined in the current run (n=0)": [record(metrics=None)],
     }
     for detail, current in details.items():
         (verdict,) = gate([before], current, Rules())

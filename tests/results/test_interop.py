@@ -1,4 +1,4 @@
-"""CLIP_benchmark's files: read as its own tool writes them, and written as it would."""
+"""Results of CLIP_benchmark and open_clip_train: import and export."""
 
 from __future__ import annotations
 

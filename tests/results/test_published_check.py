@@ -1,4 +1,4 @@
-"""Measured beside published numbers: inside or outside, and each likely cause found by name."""
+"""Measured beside published numbers: inside or outside, with likely causes."""
 
 from __future__ import annotations
 
@@ -108,6 +108,6 @@ def test_print_published_gives_the_causes(command: Command, tmp_path: Any) -> No
     print_published([ours(model={"precision": "fp16"})])
     told = command("--version")  # collects what was printed
     assert "outside" in told.out
-    assert "differs  precision: fp16; run again with --precision fp32" in told.out
+    assert "differs  precision: fp16; rerun with --precision fp32" in told.out
     print_published([record("mine")])
     assert "published" not in command("--version").out
