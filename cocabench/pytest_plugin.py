@@ -103,8 +103,8 @@ def cocabench_gate(request: pytest.FixtureRequest) -> Callable[..., list[Verdict
 def _judged(config: pytest.Config, paths: Sequence[object], named: Mapping[str, object]) -> list[Verdict]:
     """Run the gate. A pytest.UsageError says what is missing or cannot be read."""
     from cocabench.core.errors import CocabenchError
-    from cocabench.results.records import PUBLISHED, read
     from cocabench.results.gate import Rules, gate, read_rules
+    from cocabench.results.records import PUBLISHED, read
 
     if unknown := sorted(set(named) - set(OPTIONS)):
         raise pytest.UsageError(f"{MARKER}: unknown {', '.join(unknown)}; known: {', '.join(OPTIONS)}")

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
 
 import typer
+
 from cocabench.cli import captions, compare, machine, results, run, train
 from cocabench.cli.console import labelled
 from cocabench.cli.options import current_name, flag

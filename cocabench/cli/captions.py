@@ -47,9 +47,7 @@ Model = Annotated[
 Prompt = Annotated[str, o.option(metavar="TEXT", help="First words of every caption.")]
 Texts = Annotated[
     list[str] | None,
-    o.option(
-        "--text", metavar="TEXT", help="Score the likelihood of this caption instead; may be repeated."
-    ),
+    o.option("--text", metavar="TEXT", help="Score the likelihood of this caption instead; may be repeated."),
 ]
 Generation = Annotated[
     GenerationType,
@@ -60,14 +58,18 @@ Repetition = Annotated[
     float | None, o.decoder_option("repetition_penalty", "X", "Above 1 makes repeated words less likely.")
 ]
 Diversity = Annotated[
-    float | None, o.decoder_option("diversity_penalty", "X", "Penalty for tokens that other groups chose.", panel=o.LOGPROB)
+    float | None,
+    o.decoder_option("diversity_penalty", "X", "Penalty for tokens that other groups chose.", panel=o.LOGPROB),
 ]
 Length = Annotated[
     float | None, o.decoder_option("length_penalty", "X", "Above 1 favours long captions.", panel=o.LOGPROB)
 ]
-TopK = Annotated[int | None, o.decoder_option("top_k", "K", "Sample among this many most likely tokens.", panel=o.SAMPLING)]
+TopK = Annotated[
+    int | None, o.decoder_option("top_k", "K", "Sample among this many most likely tokens.", panel=o.SAMPLING)
+]
 TopP = Annotated[
-    float | None, o.decoder_option("top_p", "P", "Sample among the most likely tokens of this total probability.", panel=o.SAMPLING)
+    float | None,
+    o.decoder_option("top_p", "P", "Sample among the most likely tokens of this total probability.", panel=o.SAMPLING),
 ]
 Temperature = Annotated[float | None, o.decoder_option("temperature", "X", "Sampling temperature.", panel=o.SAMPLING)]
 Seed = Annotated[int | None, o.decoder_option("seed", "N", "Sampling seed.", panel=o.SAMPLING)]
@@ -75,7 +77,7 @@ Seed = Annotated[int | None, o.decoder_option("seed", "N", "Sampling seed.", pan
 
 def caption(
     context: typer.Context,
-    images: Annotated[list[Path], typer.Argument(help="Image files or folders of them.", metavar="IMAGE…")],
+    images: Annotated[list[Path], typer.Argument(help="Image files or folders of them.", metavar="IMAGE")],
     model: Model,
     prompt: Prompt = "",
     text: Texts = None,

@@ -39,7 +39,9 @@ class Form(StrEnum):
 
 OnlyModels = Annotated[
     str,
-    option(metavar="MODEL", autocompletion=names.stored_models, help="Only these models, in this order, comma-separated."),
+    option(
+        metavar="MODEL", autocompletion=names.stored_models, help="Only these models, in this order, comma-separated."
+    ),
 ]
 AllMetrics = Annotated[bool, flag("--all-metrics", help="All metrics, not only the primary one of each task.")]
 Samples = Annotated[
@@ -61,14 +63,16 @@ Metric = Annotated[
         show_default="the primary one",
     ),
 ]
-AllSamples = Annotated[bool, flag("--all-samples", panel=IMAGES, help=f"List all images, not only {MAX_IMAGES_LISTED} each way.")]
+AllSamples = Annotated[
+    bool, flag("--all-samples", panel=IMAGES, help=f"List all images, not only {MAX_IMAGES_LISTED} each way.")
+]
 FormOption = Annotated[Form, option("--format", metavar="FORM", panel=PRINTED, help=f"{', '.join(Form)}.")]
 
 
 def compare(
     results: Annotated[
         list[str],
-        typer.Argument(help="Results folders, Record files, or published:NAME:TAG.", metavar="RESULTS…"),
+        typer.Argument(help="Results folders, Record files, or published:NAME:TAG.", metavar="RESULTS"),
     ],
     models: OnlyModels = "",
     all_metrics: AllMetrics = False,

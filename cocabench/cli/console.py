@@ -46,7 +46,9 @@ def by_reason(missing: Mapping[str, str]) -> list[str]:
     return [f"{', '.join(names)}: {why}" for why, names in reasons.items()]
 
 
-def print_table(header: Sequence[str], rows: Sequence[Sequence[str | Text]], *, numbers_from: int | None = None) -> None:
+def print_table(
+    header: Sequence[str], rows: Sequence[Sequence[str | Text]], *, numbers_from: int | None = None
+) -> None:
     """Print a table on stdout; columns from numbers_from on are right-aligned. No word is broken.
 
     If the terminal is too narrow, each row is printed as lines of whole cells.

@@ -101,7 +101,9 @@ def _print_failures(outcomes: Sequence[Outcome]) -> int:
     for error, failed in ended.items():
         models = ", ".join(dict.fromkeys(outcome.model for outcome in failed))
         tasks = list(dict.fromkeys(outcome.step.task for outcome in failed))
-        labelled("failed", f"{models} on {tasks[0] if len(tasks) == 1 else f'{len(tasks)} tasks'}: {error}", colour="red")
+        labelled(
+            "failed", f"{models} on {tasks[0] if len(tasks) == 1 else f'{len(tasks)} tasks'}: {error}", colour="red"
+        )
     started = any(outcome.record is not None or outcome.step.state == State.READY for outcome in outcomes)
     return (1 if started else 2) if ended else 0
 

@@ -19,13 +19,25 @@ from cocabench.cli.options import Cache, DataRoot, Java, Json, flag, option
 from cocabench.cli.usage import Commands
 from cocabench.core.errors import CocabenchError, ResultsError
 
-lists = typer.Typer(cls=Commands, help="List tasks, models and metrics.\n\nExample: cocabench list tasks retrieval", no_args_is_help=True)
-setup = typer.Typer(cls=Commands, help="Download what a metric needs beyond pip's packages.\n\nExample: cocabench setup spice", no_args_is_help=True)
-cache = typer.Typer(cls=Commands, help="Show or clear the cache of features, captions and scores.\n\nExample: cocabench cache info", no_args_is_help=True)
+lists = typer.Typer(
+    cls=Commands,
+    help="List tasks, models and metrics.\n\nExample: cocabench list tasks retrieval",
+    no_args_is_help=True,
+)
+setup = typer.Typer(
+    cls=Commands,
+    help="Download what a metric needs beyond pip's packages.\n\nExample: cocabench setup spice",
+    no_args_is_help=True,
+)
+cache = typer.Typer(
+    cls=Commands,
+    help="Show or clear the cache of features, captions and scores.\n\nExample: cocabench cache info",
+    no_args_is_help=True,
+)
 
 Wanted = Annotated[
     list[str] | None,
-    typer.Argument(metavar="NAME…", autocompletion=names.tasks, help="Only these tasks and groups."),
+    typer.Argument(metavar="NAME", autocompletion=names.tasks, help="Only these tasks and groups."),
 ]
 
 

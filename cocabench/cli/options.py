@@ -62,19 +62,18 @@ Tasks = Annotated[
         help="Names, groups, or .toml files; several with commas.",
     ),
 ]
-DataRoot = Annotated[
-    Path, option(metavar="DIR", panel=DATA, envvar="COCABENCH_DATA", help="Folder of the data sets.")
-]
+DataRoot = Annotated[Path, option(metavar="DIR", panel=DATA, envvar="COCABENCH_DATA", help="Folder of the data sets.")]
 Download = Annotated[bool, flag("--download", panel=DATA, help="Allow downloads of data sets.")]
 Limit = Annotated[
-    int | None, option(metavar="N", min=1, panel=WHAT, help="Evaluate a random subset of this many images; results are labelled.")
+    int | None,
+    option(metavar="N", min=1, panel=WHAT, help="Evaluate a random subset of this many images; results are labelled."),
 ]
 Seed = Annotated[
     int,
     option(
         metavar="N",
         panel=WHAT,
-        help="Seed for the subset of --limit, which is in the signature, and for resampled intervals; changes no value.",
+        help="Seed of --limit's subset, which the signature has, and of resampled intervals; changes no value.",
     ),
 ]
 
@@ -113,7 +112,8 @@ Compile = Annotated[
 ]
 BatchSize = Annotated[str, option(metavar="N", panel=HOW, help="Batch size, or auto; halved if memory runs out.")]
 Workers = Annotated[
-    int | None, option(metavar="N", min=0, panel=HOW, help="Number of processes that decode images.", show_default="auto")
+    int | None,
+    option(metavar="N", min=0, panel=HOW, help="Number of processes that decode images.", show_default="auto"),
 ]
 QuickGelu = Annotated[
     bool | None,
@@ -143,7 +143,10 @@ DryRun = Annotated[bool, flag("--dry-run", panel=PRINTED, help="Print the plan a
 PlanFile = Annotated[
     Path | None,
     option(
-        "--plan", metavar="FILE", panel=WHAT, help="Run a plan written by --dry-run --json, instead of --model and --tasks."
+        "--plan",
+        metavar="FILE",
+        panel=WHAT,
+        help="Run a plan written by --dry-run --json, instead of --model and --tasks.",
     ),
 ]
 CellNumber = Annotated[
@@ -163,7 +166,13 @@ Watch = Annotated[
 ]
 WatchTimeout = Annotated[
     float | None,
-    option(metavar="SECONDS", min=0, panel=TRAINING, help="Stop after this time without a new checkpoint.", show_default="never"),
+    option(
+        metavar="SECONDS",
+        min=0,
+        panel=TRAINING,
+        help="Stop after this time without a new checkpoint.",
+        show_default="never",
+    ),
 ]
 
 
@@ -197,7 +206,8 @@ def _beam_options(name: str, default: str = "") -> Any:
         "min_seq_len": ("N", 0, "Minimum caption length in tokens."),
         "decoding": ("KIND", None, "Beam scores: legacy gives open_clip's captions, logprob sums log-probabilities."),
     }[name]
-    return decoder_option(name, metavar, text, default=default, **({} if least is None else {"min": least}))
+    bounds: dict[str, Any] = {} if least is None else {"min": least}
+    return decoder_option(name, metavar, text, default=default, **bounds)
 
 
 BEAM_OPTIONS = ("num_beams", "num_beam_groups", "seq_len", "min_seq_len", "decoding")

@@ -25,12 +25,10 @@ if TYPE_CHECKING:
 
 def report(
     results: Annotated[
-        list[Path] | None, typer.Argument(help="Results folders or Record files.", metavar="RESULTS…")
+        list[Path] | None, typer.Argument(help="Results folders or Record files.", metavar="RESULTS")
     ] = None,
     output: Annotated[Path, option(metavar="DIR", help="Folder of the report.")] = Path("reports/latest"),
-    published: Annotated[
-        str, option(metavar="MODEL", help="Add published results of NAME:TAG, comma-separated.")
-    ] = "",
+    published: Annotated[str, option(metavar="MODEL", help="Add published results of NAME:TAG, comma-separated.")] = "",
     baseline: Annotated[
         list[Path] | None, option(metavar="DIR", help="Results to compare the others with; may be repeated.")
     ] = None,
@@ -102,11 +100,13 @@ def serve(
 OneModel = Annotated[
     str, option(metavar="MODEL", autocompletion=names.stored_models, help="Show the results of this model.")
 ]
-OneTask = Annotated[str, option(metavar="TASK", autocompletion=names.stored_tasks, help="Show the results on this task.")]
+OneTask = Annotated[
+    str, option(metavar="TASK", autocompletion=names.stored_tasks, help="Show the results on this task.")
+]
 
 
 def show(
-    results: Annotated[list[Path], typer.Argument(help="Record files, or results folders.", metavar="RECORD…")],
+    results: Annotated[list[Path], typer.Argument(help="Record files, or results folders.", metavar="RECORD")],
     model: OneModel = "",
     task: OneTask = "",
     as_json: Json = False,
@@ -178,7 +178,7 @@ def import_(
         list[Path],
         typer.Argument(
             help="CLIP_benchmark's JSON or CSV, a folder of such JSON, or open_clip_train's results.jsonl.",
-            metavar="FILE…",
+            metavar="FILE",
         ),
     ],
     output: Annotated[Path, option(metavar="DIR", help="The results folder.")] = Path("results"),
@@ -198,7 +198,7 @@ def import_(
 
 
 def export(
-    results: Annotated[list[str], typer.Argument(help="Results folders or Record files.", metavar="RESULTS…")],
+    results: Annotated[list[str], typer.Argument(help="Results folders or Record files.", metavar="RESULTS")],
     form: Annotated[Format, option("--format", metavar="FORM", help=f"{', '.join(Format)}.")] = Format.CLIP_BENCHMARK,
     output: Annotated[Path | None, option(metavar="FILE", help="File to write.", show_default="stdout")] = None,
 ) -> None:

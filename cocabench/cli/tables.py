@@ -13,7 +13,8 @@ from cocabench.core.types import Record
 
 if TYPE_CHECKING:
     from cocabench.core.formatting import Footnotes
-    from cocabench.results.compare import Cell, Comparison, Difference, Row
+    from cocabench.results.compare import Cell, Comparison, Row
+    from cocabench.results.difference import Difference
     from cocabench.results.published_check import Match
     from cocabench.results.store import RecordSet
 
@@ -43,15 +44,7 @@ def _print_scores(comparison: Comparison) -> None:
     from cocabench.results.compare import legend
 
     footnotes, two = Footnotes(), len(comparison.models) == 2
-    rows = [
-        [
-            row.task,
-            row.metric,
-            *(_cell(cell, gap, footnotes, two=two) for cell, gap in zip(row.cells, row.differences, strict=True)),
-            *([row.difference_text, Text(row.verdict, COLOURS.get(row.verdict[:1], ""))] if two else []),
-        ]
-        for row in comparison.rows
-    ]
+    rows = [_line(row, footnotes, two=two) for row in comparison.rows]
     print_table(header(comparison), rows, numbers_from=2)
     if len(comparison.models) > 1:
         _print_totals(comparison)
@@ -64,11 +57,20 @@ def _print_scores(comparison: Comparison) -> None:
         dim(f"left out: {phrase}")
 
 
+def _line(row: Row, footnotes: Footnotes, *, two: bool) -> list[str | Text]:
+    line: list[str | Text] = [row.task, row.metric]
+    line += (_cell(cell, gap, footnotes, two=two) for cell, gap in zip(row.cells, row.differences, strict=True))
+    if two:
+        line += [row.difference_text, Text(row.verdict, COLOURS.get(row.verdict[:1], ""))]
+    return line
+
+
 def _cell(cell: Cell, gap: Difference | None, footnotes: Footnotes, *, two: bool) -> Text:
     """Return a cell with the marks of its notes and, for more than two models, of its finding."""
-    better, worse = (" ▼", "red"), (" ▲", "green")
-    mark = {"▲": better, "▼": worse}.get(gap.mark, "") if gap and not two else ""
-    return Text.assemble((cell.text, "bold" if cell.best else ""), mark, _marks(footnotes, cell.notes if two else cell.all_notes))
+    marks = {"▲": (" ▼", "red"), "▼": (" ▲", "green")}
+    mark = marks.get(gap.mark, "") if gap and not two else ""
+    notes = _marks(footnotes, cell.notes if two else cell.all_notes)
+    return Text.assemble((cell.text, "bold" if cell.best else ""), mark, notes)
 
 
 def _marks(footnotes: Footnotes, notes: Sequence[str]) -> str:
@@ -147,7 +149,7 @@ def print_published(records: Sequence[Record]) -> None:
         return
     title = Text("Comparison with published numbers", "bold")
     say(Text.assemble("\n", title, f" (inside: within {TOLERANCE} points of the measured interval)"))
-    rows = [
+    rows: list[list[str | Text]] = [
         [
             *(match.record.task, match.metric, match.record.model, number(match.measured, match.info)),
             *(f"{match.published:.1f}", signed(match.difference)),

@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 
 data = typer.Typer(
     cls=Commands,
-    help="Write training files from a data set.\n\nExample: cocabench data csv --from karpathy --path flickr30k --output flickr30k.csv",
+    help="Write training files from a data set.\n\n"
+    "Example: cocabench data csv --from karpathy --path flickr30k --output flickr30k.csv",
     no_args_is_help=True,
 )
 KEYS = {"allow_extra_args": True, "ignore_unknown_options": True}
@@ -32,7 +33,9 @@ From = Annotated[
         help="A loader: karpathy, coco, flickr8k, csv, webdataset …",
     ),
 ]
-Limit = Annotated[int | None, option(metavar="N", min=1, help="Use a random subset of this many images.", show_default="all")]
+Limit = Annotated[
+    int | None, option(metavar="N", min=1, help="Use a random subset of this many images.", show_default="all")
+]
 
 
 @data.command("csv", context_settings=KEYS)
@@ -127,7 +130,9 @@ def train(
         option("--set", metavar="KEY=VALUE", help="Set model, architecture.PATH, or a flag of open_clip_train."),
     ] = None,
     output: Annotated[Path | None, option(metavar="DIR", help="Folder of the run.", show_default="runs/RECIPE")] = None,
-    nproc: Annotated[int, option(metavar="N", min=1, help="Number of processes, one per GPU, started by torchrun.")] = 1,
+    nproc: Annotated[
+        int, option(metavar="N", min=1, help="Number of processes, one per GPU, started by torchrun.")
+    ] = 1,
     device: Annotated[str, option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 …")] = "auto",
     resume: Annotated[bool, flag("--resume", help="Resume from the newest checkpoint in --output.")] = False,
     dry_run: Annotated[bool, flag("--dry-run", help="Print the commands and run nothing.")] = False,

@@ -6,21 +6,28 @@ from typing import Any
 
 import typer
 from pydantic import ValidationError
-from typer.core import TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from cocabench.core.errors import UnknownNameError, UsageError
 from cocabench.specs.spec import wanted
 
 
 class Commands(TyperGroup):
-    """A group of commands: the error for an unknown one offers the closest, and Ctrl-C prints one line and exits with 130."""
+    """A group of commands: errors offer the closest name, and Ctrl-C prints one line and exits with 130."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that the first word names."""
         completing = ctx.resilient_parsing
         if args and args[0] not in self.commands and not (completing or args[0].startswith("-")):
             raise UnknownNameError("command", args[0], self.commands, fix=_help(ctx))
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            _hide_types(command.get_params(ctx))
+        return name, command, rest
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the options of the group."""
+        return _hide_types(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command; turn Ctrl-C into one line and exit code 130."""
@@ -31,6 +38,16 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             err.print("\nstopped")
             raise typer.Exit(130) from None
+
+
+def _hide_types(params: Any) -> Any:
+    """Return params whose Python types are not on help pages: typer prints those of arguments and of its own flags."""
+    for param in params:
+        if isinstance(param, TyperArgument):
+            param.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
+        elif param.metavar is None:
+            param.metavar = ""
+    return params
 
 
 def as_usage_error(error: typer.TyperException) -> UsageError | None:

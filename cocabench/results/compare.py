@@ -153,7 +153,7 @@ def compare(a: RecordSet | str | Path, b: RecordSet | str | Path, *, all_metrics
 
     >>> import cocabench
     >>> a, b = (cocabench.evaluate(f"demo/{name}", "emoji_pairs", limit=50) for name in ("coca", "clip"))
-    >>> cocabench.compare(a, b)[["task", "value_a", "value_b", "difference", "low", "high", "p_value"]]  # doctest: +SKIP
+    >>> cocabench.compare(a, b)[["task", "value_a", "value_b", "difference", "p_value"]]  # doctest: +SKIP
     """
     sides = [_one_model(side, f"compare: {name}") for name, side in (("a", a), ("b", b))]
     chosen = [choose(side).records for side in sides]

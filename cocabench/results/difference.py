@@ -61,7 +61,7 @@ class Evidence:
         return found
 
     def samples(self, record: Record) -> pd.DataFrame:
-        """Return the columns that metrics read of a Record's samples, ordered by image and id (64-bit hashes of the ids).
+        """Return what metrics read of a Record's samples, ordered by image and id (as 64-bit hashes).
 
         UnpairedError if there are none.
         """
@@ -215,7 +215,7 @@ def independent(a: Estimate, b: Estimate) -> Paired | None:
 
 
 def paired_or_independent(a: Record, b: Record, metric: str, evidence: Evidence) -> tuple[Paired | None, str]:
-    """Return the test of a minus b of a metric that both have, on its own scale, and why it is not paired ('' if it is).
+    """Return the test of a minus b on the metric's own scale, and why it is not paired ('' if it is).
 
     The test is None if neither samples nor intervals are there.
     """
@@ -228,13 +228,13 @@ def paired_or_independent(a: Record, b: Record, metric: str, evidence: Evidence)
 
 def difference(a: Record, b: Record, metric: str, info: MetricInfo, evidence: Evidence) -> Difference | None:
     """Return a minus b of a metric that both have, without a finding; None if one of the two is undefined."""
-    values = a.metrics[metric].value, b.metrics[metric].value
-    if values[0] is None or values[1] is None:
+    one, other = a.metrics[metric].value, b.metrics[metric].value
+    if one is None or other is None:
         return None
     test, unpaired = paired_or_independent(a, b, metric, evidence)
-    places = decimals(points(max(map(abs, values)), info), info)
+    places = decimals(points(max(abs(one), abs(other)), info), info)
     if test is None:
-        return Difference(points(values[0] - values[1], info), unpaired=unpaired, places=places)
+        return Difference(points(one - other, info), unpaired=unpaired, places=places)
     value, low, high, error, step = (points(number, info) for number in (*test[:3], test.error, test.step))
     return Difference(
         value,

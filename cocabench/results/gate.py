@@ -8,8 +8,8 @@ pass           none of these: the test would detect a drop of the tolerance's si
 missing        the current run, or the baseline, does not have the number
 incomparable   protocol parts of the signatures differ
 
-Tests are paired if both sides have samples, else of two independent numbers; p-values are Holm-corrected for all checked
-metrics.
+Tests are paired if both sides have samples, else of two independent numbers; p-values are Holm-corrected for all
+checked metrics.
 
 A rules file says what is checked. The primary metric of every task in the baseline always is; rules add metrics and set
 limits. Of several rules that match, the later one wins, key by key:
@@ -129,7 +129,7 @@ def read_rules(path: Path) -> Rules:
 
 @dataclass(frozen=True)
 class Check:
-    """One metric of a baseline's Record, the current Record to compare it with, None if there is none, and its limits."""
+    """One metric of a baseline's Record, its limits, and the current Record to compare, None if there is none."""
 
     before: Record
     now: Record | None
@@ -277,12 +277,14 @@ def _with_interval_of(ours: Estimate, published: Estimate) -> Estimate:
 def _judged(tested: Sequence[Tested]) -> list[Verdict]:
     """Return the Verdicts of tests, with p-values corrected for all of them."""
     raw = [one.p_values for one in tested if one.test is not None]
-    adjusted = zip(*(paired.holm(side) for side in zip(*raw, strict=True)), strict=True)
-    return [_verdict(one, *(next(adjusted) if one.test else (None, None)), len(raw)) for one in tested]
+    drops, gains = ([pair[side] for pair in raw] for side in (0, 1))
+    adjusted = zip(paired.holm(drops), paired.holm(gains), strict=True)
+    return [_verdict(one, next(adjusted) if one.test else None, len(raw)) for one in tested]
 
 
-def _verdict(tested: Tested, p_drop: float | None, p_gain: float | None, family: int) -> Verdict:
-    """p_drop, p_gain: Holm-corrected, None if there is no test."""
+def _verdict(tested: Tested, p_values: tuple[float, float] | None, family: int) -> Verdict:
+    """p_values: of no drop and of no gain, Holm-corrected; None if there is no test."""
+    p_drop, p_gain = p_values or (None, None)
     check, old, new, test = tested.check, tested.before, tested.now, tested.test
     assert old.value is not None, "a check of an undefined number has its verdict"
     assert new.value is not None, "a check of an undefined number has its verdict"

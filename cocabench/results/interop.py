@@ -57,7 +57,9 @@ def read(path: Path) -> list[Record]:
         ".jsonl": _read_jsonl,
     }
     if path.suffix not in readers:
-        raise ResultsError(str(path), f"a {path.suffix} file" if path.suffix else "a file without suffix", wanted=wanted)
+        raise ResultsError(
+            str(path), f"a {path.suffix} file" if path.suffix else "a file without suffix", wanted=wanted
+        )
     return readers[path.suffix](path)
 
 
@@ -271,7 +273,9 @@ def _kind_of(metrics: Iterable[str]) -> str:
     names = list(metrics)
     found = next((kind for kind in every() if any(kind.metric(name) for name in names)), None)
     if found is None:
-        raise ResultsError("import", f"no kind of task has {', '.join(names)}", fix="install the package with that kind")
+        raise ResultsError(
+            "import", f"no kind of task has {', '.join(names)}", fix="install the package with that kind"
+        )
     return found.name
 
 

@@ -6,7 +6,7 @@ An imported Record comes from another program's file, a published one from a pap
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -46,7 +46,12 @@ def read(*sources: str | Path) -> RecordSet:
         return _labelled(only, lambda r: short(r.signature)) if one_result and len(sources) > 1 else only
     seen = Counter(key for records in found.values() for key in {(r.model, r.task) for r in records})
     shared = {model for (model, _), count in seen.items() if count > 1}
-    return joined(_labelled(rs, lambda r, name=name: name if r.model in shared else "") for name, rs in found.items())
+    return joined(_labelled(records, _source_of(shared, name)) for name, records in found.items())
+
+
+def _source_of(models: Collection[str], source: str) -> Callable[[Record], str]:
+    """Return a label for the Records of some models: their source."""
+    return lambda record: source if record.model in models else ""
 
 
 def _read(source: str) -> RecordSet:

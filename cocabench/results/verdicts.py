@@ -95,7 +95,9 @@ def legend(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
         *of_kinds(v.evaluator for v in verdicts if v.evaluator),
     ]
     if reasons := list(dict.fromkeys(v.unpaired for v in verdicts if v.unpaired)):
-        sentences.append(f"Unpaired: {first_reasons(reasons, 1)}. A baseline written by --update keeps the samples for pairing.")
+        sentences.append(
+            f"Unpaired: {first_reasons(reasons, 1)}. A baseline written by --update keeps the samples for pairing."
+        )
     sentences += dict.fromkeys(f"Note: {note.text}." for v in verdicts for note in v.notes)
     return tuple(sentences)
 

@@ -39,7 +39,9 @@ def test_score_gives_less_for_shuffled_captions(command: Command, tmp_path: Path
 @pytest.mark.parametrize(
     ("metrics", "code", "said"), [("blue", 2, "did you mean BLEU"), ("bleu", 2, "no references for 1 of 1 ids")]
 )
-def test_score_errors_name_the_metric_or_the_ids(command: Command, tmp_path: Path, metrics: str, code: int, said: str) -> None:
+def test_score_errors_name_the_metric_or_the_ids(
+    command: Command, tmp_path: Path, metrics: str, code: int, said: str
+) -> None:
     (tmp_path / "c.json").write_text('{"1": "a"}')
     (tmp_path / "r.json").write_text('{"2": ["b"]}')
     told = command(
@@ -49,7 +51,9 @@ def test_score_errors_name_the_metric_or_the_ids(command: Command, tmp_path: Pat
     assert said in told.err
 
 
-def test_score_of_a_record_equals_the_stored_metrics(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+def test_score_of_a_record_equals_the_stored_metrics(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
     told = command(
         "run",
         "--model",
@@ -74,7 +78,9 @@ def test_score_of_a_record_equals_the_stored_metrics(command: Command, models: P
     assert "--references: missing" in told.err
 
 
-def test_score_computes_clipscore_with_a_model_and_images_only(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+def test_score_computes_clipscore_with_a_model_and_images_only(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
     (tmp_path / "c.json").write_text(json.dumps({f"{i:02}": f"thing {i}" for i in range(12)}))
     (tmp_path / "r.json").write_text(json.dumps({f"{i:02}": [f"a thing {i}", "no"] for i in range(12)}))
     order = ["score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json"]

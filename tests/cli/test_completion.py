@@ -32,7 +32,9 @@ def asked(line: str) -> dict[str, str]:
         ("cocabench run --precision bf", ["bf16"]),
     ],
 )
-def test_completion_offers_names(command: Command, monkeypatch: pytest.MonkeyPatch, line: str, found: list[str]) -> None:
+def test_completion_offers_names(
+    command: Command, monkeypatch: pytest.MonkeyPatch, line: str, found: list[str]
+) -> None:
     for name, value in asked(line).items():
         monkeypatch.setenv(name, value)
     assert command().out.split() == found

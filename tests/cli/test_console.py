@@ -8,7 +8,12 @@ from cocabench.cli import console
 
 HEADER = ["task", "metric", "demo/coca", "finding"]
 ROWS = [
-    ["emoji_smileys_emotion", "acc1", Text("24.3 ± 7.0 (n=169)", "bold"), "not significant (detects a difference of 13.5 or more)"],
+    [
+        "emoji_smileys_emotion",
+        "acc1",
+        Text("24.3 ± 7.0 (n=169)", "bold"),
+        "not significant (detects a difference of 13.5 or more)",
+    ],
     ["emoji_flags", "t2i_recall@5", "57.8 ± 6.0 (n=270)", ""],
 ]
 
@@ -33,4 +38,8 @@ def test_table_narrows_the_widest_column_first(
 ) -> None:
     monkeypatch.setattr(console, "out", Console(width=14, highlight=False))
     console.print_table(["words", "number"], [["aa bb cc dd", "123456"]])
-    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == ["words   number", "aa bb   123456", "cc dd"]
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == [
+        "words   number",
+        "aa bb   123456",
+        "cc dd",
+    ]

@@ -28,7 +28,7 @@ BASELINES = Path(__file__).parents[2] / "results" / "baselines"
         ("run --tasks t", "--model: missing; wanted NAME, NAME:TAG, NAME:FILE, a folder"),
         ("run --model m --tasks t --lmit 3", "cocabench run: unknown '--lmit'; did you mean --limit"),
         ("run --model m --tasks t rest", "unexpected extra argument"),
-        ("caption --model m", "IMAGE…: missing; wanted image files or folders of them"),
+        ("caption --model m", "IMAGE: missing; wanted image files or folders of them"),
         ("rnu", "command: unknown 'rnu'; did you mean run"),
         ("list taks", "command: unknown 'taks'; did you mean tasks?; see `cocabench list --help`"),
         ("data csv --from cocoo --output x.csv", "loader: unknown 'cocoo'; did you mean coco?"),
@@ -75,7 +75,9 @@ def test_missing_files_exit_with_2_in_every_command(command: Command, words: str
     assert str(tmp_path / "nowhere") in told.err
 
 
-def test_run_exits_with_1_after_a_failure_and_2_if_nothing_started(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+def test_run_exits_with_1_after_a_failure_and_2_if_nothing_started(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
     arguments = ("--tasks", data / "find.toml", "--data-root", data, "--output", tmp_path, "--quiet")
     assert command("run", "--model", f"{models / 'clip'},ViT-B-32:/nowhere.pt", *arguments).code == 1
     told = command("run", "--model", "ViT-B-32:/nowhere.pt", *arguments)

@@ -9,10 +9,10 @@ import pytest
 
 from cocabench.core.errors import ResultsError
 from cocabench.core.types import Status
-from cocabench.results.records import read
 from cocabench.results import baseline
 from cocabench.results.baseline import planned, write
 from cocabench.results.gate import Rules, gate
+from cocabench.results.records import read
 from cocabench.results.store import Store
 from tests.conftest import Command
 from tests.samples import classified, right

@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import csv
 import io
-import pytest
-import cocabench
-from cocabench.core.errors import UnknownNameError, UsageError
-from cocabench.report.results import Results
-from cocabench.core.types import Estimate, Note
-from cocabench.report.tables import to_csv, to_markdown
-from cocabench.results.compare import compare_models
-from cocabench.results.difference import Difference, Evidence, Finding, difference
-from cocabench.results.records import choose, incomparable
-from cocabench.kinds.classification import ACC1
-from cocabench.metrics.base import estimate as measured
-from tests.report.records import INFO, estimate, record
 import math
 from pathlib import Path
+
+import pytest
+
+import cocabench
+from cocabench.core.errors import UnknownNameError, UsageError
+from cocabench.core.types import Estimate, Note
 from cocabench.kinds import find
+from cocabench.kinds.classification import ACC1
+from cocabench.metrics.base import estimate as measured
+from cocabench.report.results import Results
+from cocabench.report.tables import to_csv, to_markdown
 from cocabench.results.compare import averages, compare_models, legend, ranked, tallies
-from cocabench.results.records import read
-from tests.report.records import estimate, record
+from cocabench.results.difference import Difference, Evidence, Finding, difference
+from cocabench.results.records import choose, incomparable, read
+from tests.report.records import INFO, estimate, record
 from tests.samples import classified, outcomes, right
 
 
@@ -224,7 +223,10 @@ def test_compare_gives_paired_differences_on_the_metrics_own_scale(tmp_path: Pat
 
 def test_compare_reads_samples_in_memory() -> None:
     frames = [outcomes(right(n, 100)) for n in (60, 90)]
-    records = [record(model, metrics={"acc1": measured(ACC1, frame)}, evaluator="classification") for model, frame in zip("ab", frames, strict=True)]
+    records = [
+        record(model, metrics={"acc1": measured(ACC1, frame)}, evaluator="classification")
+        for model, frame in zip("ab", frames, strict=True)
+    ]
     a, b = (Results((one,), (None,), (frame,)) for one, frame in zip(records, frames, strict=True))
     (row,) = cocabench.compare(a, b).to_dict("records")
     assert (row["paired"], row["changed"], row["better"]) == (True, 30, "b")

@@ -12,8 +12,8 @@ import pytest
 from cocabench.core.types import Status
 from cocabench.metrics import paired, statistics
 from cocabench.metrics.base import Paired
-from cocabench.results.records import read
 from cocabench.results.gate import Rules, gate
+from cocabench.results.records import read
 from cocabench.results.store import Store
 from tests.metrics.frames import EVERY
 from tests.metrics.test_paired import hits, ratio

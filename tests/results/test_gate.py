@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
+
 import numpy as np
 import pytest
+
+from cocabench.core.errors import SpecError
 from cocabench.core.types import Estimate, Record, Status, Verdict
-from cocabench.results.records import read
 from cocabench.results.gate import Limits, Rules, gate, read_rules, status_of
+from cocabench.results.records import read
 from cocabench.results.verdicts import difference_text, exit_code
 from tests.report.records import estimate, record
 from tests.samples import classified, right
-from cocabench.core.errors import SpecError
-
 
 SHARP = 0.0002
 """Half an interval so narrow that the test rejects whatever exceeds the tolerance."""

@@ -8,17 +8,18 @@ import json
 from argparse import Namespace
 from pathlib import Path
 from typing import Any
+
 import pytest
+
 from cocabench.core.errors import ResultsError
 from cocabench.core.signature import digest
 from cocabench.results import interop
 from cocabench.results.compare import compare_models
-from cocabench.results.records import read
+from cocabench.results.epochs import best_epochs
 from cocabench.results.interop import to_csv
+from cocabench.results.records import read
 from tests.conftest import Command
 from tests.report.records import estimate, record
-from cocabench.results.epochs import best_epochs
-
 
 OPEN_FILES = pytest.mark.filterwarnings("ignore:unclosed file:ResourceWarning")
 """Their build does not close what it reads."""

@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import pytest
-from cocabench.core.errors import UnknownNameError
-from cocabench.results import published
-from cocabench.results.compare import compare_models
 from typing import Any, cast
+
 import numpy as np
 import pandas as pd
+import pytest
+
+from cocabench.core.errors import UnknownNameError
 from cocabench.core.types import Chance, Dataset, Example, Machine
 from cocabench.kinds.base import near_chance as alarms_of
 from cocabench.kinds.base import notes_of
 from cocabench.kinds.classification import ACC1, Classification
 from cocabench.metrics.ranking import Ranks
+from cocabench.results import published
+from cocabench.results.compare import compare_models
 from cocabench.specs.registry import Task, all_tasks
-
 
 COCA, CLIP, BLOG = "coca_ViT-L-14:laion2b_s13b_b90k", "ViT-L-14:laion2b_s32b_b82k", "ViT-L-14:laion_blog"
 
@@ -35,7 +36,9 @@ COCA, CLIP, BLOG = "coca_ViT-L-14:laion2b_s13b_b90k", "ViT-L-14:laion2b_s32b_b82
         ("coca_ViT-B-32:mscoco_finetuned_laion2b_s13b_b90k", "open_clip", "imagenet1k", "acc1", 0.0079),
     ],
 )
-def test_published_table_holds_the_numbers_of_its_sources(spec: str, source: str, task: str, metric: str, value: float) -> None:
+def test_published_table_holds_the_numbers_of_its_sources(
+    spec: str, source: str, task: str, metric: str, value: float
+) -> None:
     found = published.rows(spec).query("source == @source and task == @task and metric == @metric")
     assert found["value"].tolist() == pytest.approx([value], abs=1e-4)
 

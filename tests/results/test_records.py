@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
+
+import pytest
+
+from cocabench.core.errors import ResultsError
 from cocabench.core.types import MetricInfo, Record
 from cocabench.results.compare import compare_models
-from cocabench.results.records import incomparable, unknown_parts
+from cocabench.results.difference import Finding
 from cocabench.results.gate import Rules, gate
+from cocabench.results.records import incomparable, read, unknown_parts
+from cocabench.results.store import Store
 from cocabench.results.verdicts import legend
 from tests.report.records import estimate, record
-from pathlib import Path
-import pytest
-from cocabench.core.errors import ResultsError
-from cocabench.results.difference import Finding
-from cocabench.results.records import read
-from cocabench.results.store import Store
 from tests.samples import classified, right
-
 
 CAPTIONS = {"data": {"images": 10}, "decoding": {"num_beams": 6}}
 
