@@ -84,13 +84,15 @@ def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
 
 
 def _print_flowing(row: Sequence[Text]) -> None:
-    """Print a row's cells one after another, on as many lines as whole cells need; the later lines are indented."""
+    """Print a row's cells one after another, on as many lines as they need; the later lines are indented."""
+    indent = "    "
     lines, room = [[row[0]]], out.width - row[0].cell_len
-    for cell in filter(None, row[1:]):
-        if cell.cell_len + 2 > room:
+    pieces = [piece for cell in row[1:] if cell for piece in cell.wrap(out, out.width - len(indent))]
+    for piece in pieces:
+        if piece.cell_len + 2 > room:
             lines.append([])
-            room = out.width - 2
-        lines[-1].append(cell)
-        room -= cell.cell_len + 2
+            room = out.width - len(indent) + 2
+        lines[-1].append(piece)
+        room -= piece.cell_len + 2
     for i, cells in enumerate(lines):
-        out.print(Text("    " if i else "") + Text("  ").join(cells), soft_wrap=True)
+        out.print(Text(indent if i else "") + Text("  ").join(cells), soft_wrap=True)

@@ -233,7 +233,7 @@ def test_import_numbers_lines_without_an_epoch(tmp_path: Path) -> None:
     assert "does not say which epoch" in found[0].notes[0].text
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "no lines"), ("{\n", "jsonl:1: not JSON"), ("{}\n", "no metric")])
+@pytest.mark.parametrize(("text", "said"), [("", "no lines"), ("{\n", "jsonl:1: not JSON"), ("{}\n", "no known metric")])
 def test_import_errors_name_the_line_of_results_jsonl(tmp_path: Path, text: str, said: str) -> None:
     path = written(tmp_path)
     path.write_text(text)
