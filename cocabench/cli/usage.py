@@ -60,8 +60,8 @@ def as_usage_error(error: typer.TyperException) -> UsageError | None:
         if not hasattr(error, "possibilities"):
             return UsageError(option, "no value", fix=fix)
         return UnknownNameError(_path(context), option, _options(context), fix=fix)
-    said = error.format_message().strip().rstrip(".")
-    return UsageError(_path(context), said[:1].lower() + said[1:], fix=fix) if said else None
+    message = error.format_message().strip().rstrip(".")
+    return UsageError(_path(context), message[:1].lower() + message[1:], fix=fix) if message else None
 
 
 def _path(context: typer.Context | None) -> str:
@@ -89,8 +89,8 @@ def _of_value(error: typer.BadParameter, fix: str) -> UsageError:
     item = error.__cause__.errors()[0]
     if choices := param.type_descriptor.choices:
         return UsageError(where, f"got {item['input']!r}", wanted=" or ".join(map(str, choices)))
-    said, bounds = wanted(item).removeprefix("wanted "), _bounds(param)
-    kind = [said] if not bounds or "number" in said else []
+    text, bounds = wanted(item).removeprefix("wanted "), _bounds(param)
+    kind = [text] if not bounds or "number" in text else []
     return UsageError(where, f"got {item['input']!r}", wanted=", ".join((*kind, *bounds)))
 
 

@@ -24,12 +24,12 @@ def test_table_breaks_no_word_on_narrow_terminals(
 ) -> None:
     monkeypatch.setattr(console, "out", Console(width=columns, highlight=False))
     console.print_table(HEADER, ROWS, numbers_from=2)
-    told = capsys.readouterr().out.splitlines()
-    said = " ".join(told).split()
+    result = capsys.readouterr().out.splitlines()
+    message = " ".join(result).split()
     for word in ("emoji_smileys_emotion", "t2i_recall@5", "(n=169)", "difference"):
-        assert word in said
-    assert len(told) <= lines
-    assert max(len(line.rstrip()) for line in told) <= columns
+        assert word in message
+    assert len(result) <= lines
+    assert max(len(line.rstrip()) for line in result) <= columns
 
 
 def test_table_narrows_the_widest_column_first(

@@ -16,9 +16,9 @@ PAGES = [
 
 
 def page(words: str, columns: int = 80) -> str:
-    told = CliRunner().invoke(app, [*words.split(), "--help"], env={"COLUMNS": str(columns)})
-    assert told.exit_code == 0
-    return told.output
+    result = CliRunner().invoke(app, [*words.split(), "--help"], env={"COLUMNS": str(columns)})
+    assert result.exit_code == 0
+    return result.output
 
 
 @pytest.mark.parametrize("words", PAGES)
@@ -31,9 +31,9 @@ def test_help_fits_80_columns_and_cuts_no_flag(words: str) -> None:
 
 
 def test_help_of_run_has_panels() -> None:
-    told = page("run")
+    result = page("run")
     for panel in ("What to evaluate", "Data", "Computation", "Results and cache", "Captions", "Output"):
-        assert f"─ {panel} ─" in told
+        assert f"─ {panel} ─" in result
 
 
 @pytest.mark.parametrize("words", PAGES)

@@ -43,11 +43,11 @@ def test_changes_errors_name_the_reason(tmp_path: Path) -> None:
 def test_compare_samples_lists_images(command: Command, tmp_path: Path) -> None:
     classified(tmp_path, "a", right(40, 60))
     classified(tmp_path, "b", right(20, 60))
-    told = command("compare", tmp_path, "--samples", "pets")
-    assert "b is worse on 20 of 60 images (pets, acc1)" in told.out
-    assert "answer of a" in told.out
-    assert "8 more; --all-samples lists them" in told.out
-    assert "b is better on 0 of 60 images" in told.out
+    result = command("compare", tmp_path, "--samples", "pets")
+    assert "b is worse on 20 of 60 images (pets, acc1)" in result.out
+    assert "answer of a" in result.out
+    assert "8 more; --all-samples lists them" in result.out
+    assert "b is better on 0 of 60 images" in result.out
     assert "00039" in command("compare", tmp_path, "--samples", "pets", "--all-samples").out
     refused = command("compare", tmp_path, "--samples", "pet")
     assert (refused.code, "did you mean pets" in refused.err) == (2, True)
@@ -69,6 +69,6 @@ def test_compare_samples_omits_empty_columns(command: Command, tmp_path: Path) -
         classified(tmp_path, name, hits)
     for path in tmp_path.rglob("*.samples.parquet"):
         pd.read_parquet(path).drop(columns="top5_names").to_parquet(path, index=False)
-    told = command("compare", tmp_path, "--samples", "pets").out
-    assert "truth" in told
-    assert "answer of" not in told
+    result = command("compare", tmp_path, "--samples", "pets").out
+    assert "truth" in result
+    assert "answer of" not in result

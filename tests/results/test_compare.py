@@ -200,11 +200,11 @@ def test_ranked_sorts_from_the_largest_lead_to_the_largest_lag() -> None:
 def test_legend_explains_tests_and_kinds(tmp_path: Path) -> None:
     classified(tmp_path, "a", right(50, 100))
     classified(tmp_path, "b", right(50, 100), samples=False)
-    said = " ".join(legend(compare_models(read(tmp_path))))
-    assert "Holm-corrected for 1 primary differences" in said
-    assert "80 of 100" in said
-    assert "Unpaired intervals are wider than paired ones (no samples of b on pets)" in said
-    assert "fixed gallery" not in said
+    message = " ".join(legend(compare_models(read(tmp_path))))
+    assert "Holm-corrected for 1 primary differences" in message
+    assert "80 of 100" in message
+    assert "Unpaired intervals are wider than paired ones (no samples of b on pets)" in message
+    assert "fixed gallery" not in message
     (gallery,) = find("retrieval").shown.legend
     assert gallery in legend(compare_models([record(evaluator="retrieval")]))
 

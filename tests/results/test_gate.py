@@ -261,8 +261,8 @@ def test_later_rules_override_earlier_ones_key_by_key() -> None:
 
 
 def test_rules_override_every_default() -> None:
-    said = {"tolerance": 3.0, "confidence": 0.9, "required": False, "cannot_tell": 2}
-    assert Rules.model_validate({"rule": [said]}).limits(record(), "acc1") == Limits(**said)
+    message = {"tolerance": 3.0, "confidence": 0.9, "required": False, "cannot_tell": 2}
+    assert Rules.model_validate({"rule": [message]}).limits(record(), "acc1") == Limits(**message)
     assert Rules().limits(record(), "acc1") == Limits()
 
 
