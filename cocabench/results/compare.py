@@ -152,8 +152,10 @@ def compare(a: RecordSet | str | Path, b: RecordSet | str | Path, *, all_metrics
     Raises UsageError if a side has several models, ResultsError if it cannot be read.
 
     >>> import cocabench
-    >>> a, b = (cocabench.evaluate(f"demo/{name}", "emoji_pairs", limit=50) for name in ("coca", "clip"))
-    >>> cocabench.compare(a, b)[["task", "value_a", "value_b", "difference", "p_value"]]  # doctest: +SKIP
+    >>> results = cocabench.load("results/baselines")
+    >>> found = cocabench.compare(results.model("demo/coca"), results.model("demo/clip"))
+    >>> found.loc[found["task"] == "emoji_flags", ["value_a", "value_b", "changed", "better"]].round(3).values.tolist()
+    [[0.578, 0.7, 87.0, 'b']]
     """
     sides = [_one_model(side, f"compare: {name}") for name, side in (("a", a), ("b", b))]
     chosen = [choose(side).records for side in sides]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import doctest
 import io
 import math
 from pathlib import Path
@@ -22,6 +23,8 @@ from cocabench.results.difference import Difference, Evidence, Finding, differen
 from cocabench.results.records import choose, incomparable, read
 from tests.report.records import INFO, estimate, record
 from tests.samples import classified, outcomes, right
+
+ROOT = Path(__file__).parents[2]
 
 
 def gap_of(a: Estimate, b: Estimate, metric: str = "acc1") -> Difference | None:
@@ -254,3 +257,9 @@ def test_compare_takes_one_model_a_side(tmp_path: Path) -> None:
     assert found["changed"].tolist() == [30]
     with pytest.raises(UnknownNameError, match="unknown 'c'; known: a, b"):
         results.model("c")
+
+
+def test_compare_docstring_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (example,) = doctest.DocTestFinder().find(cocabench.compare, globs={})
+    assert doctest.DocTestRunner().run(example) == doctest.TestResults(0, 4)
