@@ -53,7 +53,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, flag("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[bool, flag("--version", "Print the version.", callback=_version, is_eager=True)] = False,
 ) -> None:
     pass
 

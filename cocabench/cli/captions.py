@@ -41,17 +41,14 @@ class GenerationType(StrEnum):
 
 
 Model = Annotated[
-    str,
-    o.option("--model", metavar="MODEL", autocompletion=names.models, help="A CoCa: NAME:TAG, NAME:FILE, a folder."),
+    str, o.option("MODEL", "A CoCa: NAME:TAG, NAME:FILE, a folder.", "--model", autocompletion=names.models)
 ]
-Prompt = Annotated[str, o.option(metavar="TEXT", help="First words of every caption.")]
+Prompt = Annotated[str, o.option("TEXT", "First words of every caption.")]
 Texts = Annotated[
-    list[str] | None,
-    o.option("--text", metavar="TEXT", help="Score the likelihood of this caption instead; may be repeated."),
+    list[str] | None, o.option("TEXT", "Score the likelihood of this caption instead; may be repeated.", "--text")
 ]
 Generation = Annotated[
-    GenerationType,
-    o.option("--generation-type", metavar="KIND", panel=o.CAPTIONS, help=f"{', '.join(GenerationType)}."),
+    GenerationType, o.option("KIND", f"{', '.join(GenerationType)}.", "--generation-type", panel=o.CAPTIONS)
 ]
 BEAM_SEARCH = GenerationType(DEFAULTS.generation_type)
 Repetition = Annotated[
@@ -199,33 +196,30 @@ def _image_files(paths: list[Path]) -> list[Path]:
 
 
 def score(
-    candidates: Annotated[
-        Path, o.option(metavar="FILE", help="{id: caption}, a COCO result file, or a captioning Record.")
-    ],
+    candidates: Annotated[Path, o.option("FILE", "{id: caption}, a COCO result file, or a captioning Record.")],
     references: Annotated[
-        Path | None,
-        o.option(metavar="FILE", help="{id: \\[captions]} or a COCO annotation file.", show_default="the Record's own"),
+        Path | None, o.option("FILE", "{id: \\[captions]} or a COCO annotation file.", show_default="the Record's own")
     ] = None,
     metrics: Annotated[
         str,
         o.option(
-            metavar="METRIC",
+            "METRIC",
+            "bleu, meteor, rouge, cider, spice; comma-separated.",
             autocompletion=names.caption_metrics,
-            help="bleu, meteor, rouge, cider, spice; comma-separated.",
             show_default="all that can run",
         ),
     ] = "",
     clipscore: Annotated[
         str,
         o.option(
-            metavar="MODEL",
+            "MODEL",
+            "Also compute CLIPScore and RefCLIPScore with this model.",
             panel=SCORER,
             autocompletion=names.models,
-            help="Also compute CLIPScore and RefCLIPScore with this model.",
         ),
     ] = "",
-    images: Annotated[Path | None, o.option(metavar="DIR", panel=SCORER, help="Folder of the images.")] = None,
-    device: Annotated[str, o.option(metavar="DEVICE", panel=SCORER, help="auto, cpu, cuda …")] = "auto",
+    images: Annotated[Path | None, o.option("DIR", "Folder of the images.", panel=SCORER)] = None,
+    device: Annotated[str, o.option("DEVICE", "auto, cpu, cuda …", panel=SCORER)] = "auto",
     skip_bad_images: o.SkipBadImages = False,
     java: o.Java = None,
     require_metrics: o.RequireMetrics = False,

