@@ -108,6 +108,15 @@ QuickGelu = Annotated[
         show_default="the architecture's",
     ),
 ]
+Preprocess = Annotated[
+    str,
+    option(
+        "TAG",
+        "Preprocess checkpoint files as this published tag, or NAME:TAG, does.",
+        panel=HOW,
+        show_default="open_clip's",
+    ),
+]
 SkipBadImages = Annotated[bool, flag("--skip-bad-images", "Skip unreadable images.", panel=HOW)]
 
 Java = Annotated[

@@ -23,6 +23,7 @@ PARTS: Mapping[str, str] = {
     "data.hash": "hash of ids, texts, labels, domains and negatives, in order",
     "standard": "whether the counts are those of the standard protocol",
     "limit": "number of images in the random subset (--limit)",
+    "pixels": "conversion of images that are not RGB",
     "published": "published; its protocol is not recorded",
     "imported": "imported from another program's file; only part of the protocol is known",
     "id": "the model's name as given",
