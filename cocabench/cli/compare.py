@@ -168,10 +168,12 @@ def gate(
     Example: cocabench gate --baseline results/baselines --current results
     """
     from cocabench.results import gate as gating
+    from cocabench.results.baseline import recover
     from cocabench.results.records import read
     from cocabench.results.store import write_atomically
     from cocabench.results.verdicts import exit_code, headline, to_junit, to_markdown
 
+    recover(Path(baseline))
     now = read(current)
     held = None if update and not Path(baseline).exists() else read(baseline)
     verdicts = gating.gate(held, now, _rules(rules)) if held else []

@@ -15,6 +15,7 @@ from cocabench.core.errors import UsageError
 
 if TYPE_CHECKING:
     from cocabench.core.types import Dataset
+    from cocabench.train.training import Training
 
 data = typer.Typer(
     cls=Commands,
@@ -124,6 +125,10 @@ def train(
     device: Annotated[str, option("DEVICE", "auto, cpu, cuda, cuda:1 …")] = "auto",
     resume: Annotated[bool, flag("--resume", "Resume from the newest checkpoint in --output.")] = False,
     dry_run: Annotated[bool, flag("--dry-run", "Print the commands and run nothing.")] = False,
+    allow_pipe: Annotated[
+        bool,
+        flag("--allow-pipe", "Allow data of pipe:COMMAND, which runs in a shell: only for recipes that you trust."),
+    ] = False,
     memory_check: Annotated[
         bool, flag("--memory-check/--no-memory-check", "Check that the training fits into memory.")
     ] = True,
@@ -133,7 +138,7 @@ def train(
     Example: cocabench train coca-caption-finetune --set train_data=coco.csv --nproc 4
     """
     from cocabench.train.recipe import find_recipe
-    from cocabench.train.training import check_folder, run, shortage, training
+    from cocabench.train.training import check_folder, shortage, training
 
     if recipe is None:
         _print_recipes()
@@ -141,7 +146,14 @@ def train(
     chosen = find_recipe(recipe, settings or ())
     folder = output or Path("runs") / chosen.name
     made = training(
-        chosen, folder, device=device, processes=nproc, resume=resume, download=not dry_run, data_later=dry_run
+        chosen,
+        folder,
+        device=device,
+        processes=nproc,
+        resume=resume,
+        download=not dry_run,
+        data_later=dry_run,
+        allow_pipe=allow_pipe,
     )
     for note in made.notes:
         labelled("note", note)
@@ -154,6 +166,13 @@ def train(
         err.print(f"values: {chosen.source}" if chosen.source else "", style="dim", markup=False, soft_wrap=True)
         print(made.script)
         return
+    _run(made)
+
+
+def _run(made: Training) -> None:
+    """Train, and print what was written and what to run next."""
+    from cocabench.train.training import run
+
     try:
         written = run(made)
     except KeyboardInterrupt:
