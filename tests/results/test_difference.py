@@ -15,7 +15,7 @@ from cocabench.metrics.base import estimate
 from cocabench.results import difference
 from cocabench.results.difference import Evidence
 from cocabench.results.records import read
-from cocabench.results.store import Store, samples_path
+from cocabench.results.store import Store
 from tests.metrics.frames import EVERY
 from tests.samples import classified, right
 
@@ -67,7 +67,4 @@ def _with(frame: pd.DataFrame, folder: Path, model: str, metric: str = "") -> Re
     record = classified(folder, model, np.array([True]))
     if metric:
         record = record.model_copy(update={"metrics": {metric: estimate(EVERY[metric][0], frame)}})
-        Store(folder).put_record(record)
-    path = Store(folder).path(record.model, record.task, record.signature)
-    frame.to_parquet(samples_path(path), index=False)
-    return record
+    return Store(folder).put(record, frame)
