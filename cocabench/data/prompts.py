@@ -54,17 +54,19 @@ def places(own: Sequence[str], names: Sequence[str], where: str) -> tuple[int, .
     numbers from 0 on; else one by one in their order. DataError where there are more or fewer of them then, or where
     one that is among the names does not stand in its place.
     """
-    plain, told = [_plain(name) for name in names], [_plain(name) for name in own]
-    there, here = Counter(plain), Counter(told)
-    if all(there[name] == here[name] == 1 for name in told):
-        return tuple(map(plain.index, told))
+    plain, own_plain = [_plain(name) for name in names], [_plain(name) for name in own]
+    there, here = Counter(plain), Counter(own_plain)
+    if all(there[name] == here[name] == 1 for name in own_plain):
+        return tuple(map(plain.index, own_plain))
     if "0" in own and all(name.isdecimal() and int(name) < len(names) for name in own):
         return tuple(map(int, own))
-    lost = some(repr(one) for one, name in zip(own, told, strict=True) if name not in there)
+    lost = some(repr(one) for one, name in zip(own, own_plain, strict=True) if name not in there)
     without, fix = f", without {lost}" if lost else "", "name them alike, each once"
     if len(own) != len(names):
         raise DataError(where, f"{len(own)} classes in the data, {len(names)} class names{without}", fix=fix)
-    if moved := [one for one, name, other in zip(own, told, plain, strict=True) if name in there and name != other]:
+    if moved := [
+        one for one, name, other in zip(own, own_plain, plain, strict=True) if name in there and name != other
+    ]:
         got = f"classes in another order than the class names ({some(map(repr, moved))}){without}"
         raise DataError(where, got, fix=fix)
     return tuple(range(len(names)))
