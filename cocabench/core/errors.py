@@ -116,6 +116,10 @@ class UnpairedError(ResultsError):
     pass
 
 
+class WithheldError(ResultsError):
+    pass
+
+
 def unreadable(error: OSError | ValueError) -> str:
     """Return why a text file, or the JSON in it, could not be read, without Python's own words for it."""
     if isinstance(error, IsADirectoryError):

@@ -19,6 +19,11 @@ CODES: Mapping[str, Code] = {
         "A score is no better than guessing, or cannot be told from guessing.",
         "Check data, prompts, tokenizer and weights: such scores are more often a broken run than a bad model.",
     ),
+    "interval_withheld": Code(
+        "A number has no interval, and differences of it are not tested: of so few images no method tells how far it may "
+        "be off.",
+        "Measure more images before comparing it.",
+    ),
     "empty_captions": Code("Some captions are empty.", "Look at them in the gallery; check weights and tokenizer."),
     "few_distinct_captions": Code(
         "Many images have the same caption.", "Look at them in the gallery; the decoder may ignore the image."

@@ -168,8 +168,8 @@ def means(report: Report) -> Table | None:
         caption="Means over groups of tasks",
         columns=("group", "tasks", *report.models, *(("difference", "finding") if two else ())),
         lines=tuple(_average(average, two=two) for average in found),
-        about="Over the tasks that all models have under one protocol. The intervals of differences take the tasks for "
-        "independent, and their findings hold one by one.",
+        about="Over the tasks that all models have under one protocol. An image that several tasks share counts once; "
+        "the findings hold one by one.",
     )
 
 

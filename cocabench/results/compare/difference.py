@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from cocabench.core.errors import UnpairedError
+from cocabench.core.errors import UnpairedError, WithheldError
 from cocabench.core.formatting import decimals, p_text, points, rounded_up, signed
 from cocabench.core.types import Estimate, MetricInfo, Record
-from cocabench.metrics import paired
+from cocabench.metrics import paired, power
 from cocabench.metrics.base import Paired
 from cocabench.results.compare.evidence import Evidence
 
@@ -37,8 +37,8 @@ class Difference:
     p_value: two-sided, of this test alone. adjusted: after Holm over the primary metrics of the table, None for other
     metrics. detectable: the smallest true difference, in points, that such a test finds in 80 of 100 cases.
     changed: images on which the two differ, None where that is not known. unpaired: why the samples could not be held
-    against each other, '' for a paired test. finding: by adjusted, or by p_value alone where that is None.
-    error, step: as in ``metrics.base.Paired``, in points. places: decimals to print, more for small costs.
+    against each other, or why there is no test, '' for a paired test. finding: by adjusted, or by p_value alone where
+    that is None. test: on the metric's own scale. places: decimals to print, more for small costs.
     """
 
     value: float
@@ -50,8 +50,7 @@ class Difference:
     changed: int | None = None
     unpaired: str = ""
     finding: Finding = Finding.UNTESTED
-    error: float | None = None
-    step: float = 0.0
+    test: Paired | None = None
     places: int = 1
 
     @property
@@ -115,6 +114,8 @@ def held_against(a: Record, b: Record, metric: str, evidence: Evidence) -> tuple
     """
     try:
         return evidence.paired(a, b, metric), ""
+    except WithheldError as reason:
+        return None, str(reason)
     except UnpairedError as reason:
         test = independent(a.metrics[metric], b.metrics[metric])
         return test, str(reason) if test else NO_INTERVAL
@@ -135,17 +136,14 @@ def _told(a: Estimate, b: Estimate, info: MetricInfo, test: Paired | None, *, un
     places = decimals(points(max(abs(a.value), abs(b.value)), info), info)
     if test is None:
         return Difference(points(a.value - b.value, info), unpaired=unpaired, places=places)
-    value, low, high, error, step = (points(number, info) for number in (*test[:3], test.error, test.step))
+    return in_points(test, info, unpaired=unpaired, places=places)
+
+
+def in_points(test: Paired, info: MetricInfo, *, unpaired: str = "", places: int = 1) -> Difference:
+    """Return a test as a difference without a finding."""
+    value, low, high = (points(number, info) for number in test[:3])
     return Difference(
-        value,
-        low,
-        high,
-        p_value=test.p_value,
-        changed=test.changed,
-        unpaired=unpaired,
-        step=step,
-        error=None if math.isnan(error) else error,
-        places=places,
+        value, low, high, p_value=test.p_value, changed=test.changed, unpaired=unpaired, test=test, places=places
     )
 
 
@@ -159,9 +157,8 @@ def judged(found: Difference, info: MetricInfo, *, adjusted: float | None = None
         return found
     first = (found.value > 0) == info.higher_is_better
     finding = Finding.NOTHING if p_value >= LEVEL else Finding.FIRST if first else Finding.SECOND
-    detectable = (
-        None if found.error is None else paired.detectable(found.error, level=LEVEL / 2 / family, step=found.step)
-    )
+    least = power.detectable(found.test, level=LEVEL / 2 / family) if found.test else math.nan
+    detectable = None if math.isnan(least) else points(least, info)
     return replace(found, adjusted=adjusted, finding=finding, detectable=detectable)
 
 

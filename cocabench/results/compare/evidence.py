@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,9 @@ from pandas.util import hash_array
 from cocabench.core.errors import UnpairedError
 from cocabench.core.types import Record
 from cocabench.kinds import find
+from cocabench.metrics import paired
 from cocabench.metrics.base import Metric, Paired
-from cocabench.metrics.statistics import compare_ordered, ordered
+from cocabench.metrics.statistics import Moved, compare_ordered, moved, ordered
 from cocabench.results.compare.choice import imported_by, published_by
 from cocabench.results.store import RecordSet, read_numbers, read_samples, samples_path
 
@@ -31,11 +33,31 @@ class Evidence:
         self._numbers = 0
 
     def paired(self, first: Record, second: Record, metric: str, *, seed: int = 0) -> Paired:
-        """Return first minus second of a metric on their samples. UnpairedError says why there is no such test."""
+        """Return first minus second of a metric on their samples. UnpairedError says why there is no such test.
+
+        WithheldError where images are too few for any.
+        """
         declared = self.declared(first, metric)
         found = compare_ordered(declared, self.samples(first), self.samples(second), seed=seed)
         _agree(first, second, metric, found)
         return found
+
+    def mean(self, pairs: Sequence[tuple[Record, Record, str]], *, seed: int = 0) -> Paired:
+        """Return the mean over tasks of first minus second of a metric, images of several tasks drawn together.
+
+        Images are the same where their ids are. UnpairedError where a task has no samples, or where two tasks read the
+        same pictures under other ids: which images they share is unknown then.
+        """
+        parts = [self._moved(*pair) for pair in pairs]
+        for i, (one, _, _) in enumerate(pairs):
+            for k, (other, _, _) in enumerate(pairs[:i]):
+                same = one.pictures and one.pictures == other.pictures
+                if same and not np.isin(parts[i].images, parts[k].images).any():
+                    raise UnpairedError("", f"{one.task} and {other.task} have the same images under other ids")
+        return paired.of_tasks(parts, np.random.default_rng(seed))
+
+    def _moved(self, first: Record, second: Record, metric: str) -> Moved:
+        return moved(self.declared(first, metric), self.samples(first), self.samples(second))
 
     def declared(self, record: Record, metric: str) -> Metric:
         """Return the metric that a Record has under a name; UnpairedError where its kind does not know it."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from cocabench.kinds import find
-from cocabench.metrics.paired import POWER
+from cocabench.metrics.power import POWER
 from cocabench.results.compare.choice import brief
 from cocabench.results.compare.difference import LEVEL, Difference
 from cocabench.results.compare.table import Comparison, in_order

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from cocabench.core.errors import UnknownNameError
 from cocabench.core.formatting import number, points
@@ -21,7 +21,8 @@ class Cell:
     """One model on one task and metric. estimate is None where the model has no such number; text says it all.
 
     best: no other model of the row prints a better value, and all of them may be compared. notes: what a reader
-    must know beside the number. incomparable: why it cannot be held against the first model's.
+    must know beside the number. incomparable: why it cannot be held against the first model's. record: where the
+    estimate is from.
     """
 
     text: str
@@ -29,6 +30,7 @@ class Cell:
     best: bool = False
     notes: tuple[str, ...] = ()
     incomparable: tuple[str, ...] = ()
+    record: Record | None = None
 
 
 def remarks(cell: Cell, *, apart: bool) -> list[str]:
@@ -87,11 +89,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The table: a row per task (and metric), a cell per model. left_out: Records that lost against another."""
+    """The table: a row per task (and metric), a cell per model. left_out: Records that lost against another.
+
+    evidence: what the differences were tested on.
+    """
 
     models: tuple[str, ...]
     rows: tuple[Row, ...]
     left_out: tuple[str, ...] = ()
+    evidence: Evidence = field(default_factory=Evidence, compare=False)
 
 
 def compare(
@@ -117,7 +123,7 @@ def compare(
         for task in tasks
         for row in _rows([by_key.get((name, task)) for name in names], all_metrics=all_metrics, evidence=evidence)
     ]
-    return Comparison(names, tuple(_with_findings(rows)), left_out)
+    return Comparison(names, tuple(_with_findings(rows)), left_out, evidence)
 
 
 def ranked(comparison: Comparison) -> Comparison:
@@ -179,7 +185,7 @@ def _cell(record: Record | None, metric: str, info: MetricInfo, first: Record) -
     if (estimate := record.metrics.get(metric)) is not None:
         unknown = () if record is first or reasons else unknown_parts(first, record, metric)
         said = tuple(note.text for note in (*notes(record), *unknown))
-        return Cell(number(estimate, info), estimate, notes=said, incomparable=reasons)
+        return Cell(number(estimate, info), estimate, notes=said, incomparable=reasons, record=record)
     why = record.skipped_metrics.get(metric)
     return Cell("skipped" if why else "not measured", notes=(f"{metric} skipped: {why}",) if why else ())
 

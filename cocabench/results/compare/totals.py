@@ -7,15 +7,13 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from cocabench.core.errors import UnpairedError
 from cocabench.core.formatting import points
-from cocabench.metrics import paired
-from cocabench.results.compare.difference import Difference, Finding, judged
+from cocabench.results.compare.difference import Difference, Finding, in_points, judged
+from cocabench.results.compare.evidence import Evidence
 from cocabench.results.compare.table import Comparison, Row
 
-MEANS = (
-    "Means over tasks: intervals and p take the tasks as independent (tasks on the same images are not), "
-    "and p is not corrected for several means."
-)
+MEANS = "Means over tasks: an image that several tasks share counts once; p is not corrected for several means."
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +41,8 @@ class Tally:
 class Average:
     """The mean of the primary metrics of a group's tasks, in points, over the tasks that all models have.
 
-    values: one per model. differences: first minus each, None for the first; their intervals take the tasks as
-    independent of each other, and their findings hold one by one, not together.
+    values: one per model. differences: first minus each, None for the first, tested where the samples tell which images
+    the tasks share; their findings hold one by one, not together.
     """
 
     group: str
@@ -89,7 +87,7 @@ def averages(comparison: Comparison) -> tuple[Average, ...]:
     for name, rows in members.items():
         tasks = tuple(row.task for row in rows)
         if len(rows) > 1 and tasks not in found and len({(r.info.unit, r.info.higher_is_better) for r in rows}) == 1:
-            found[tasks] = _average(name, rows)
+            found[tasks] = _average(name, rows, comparison.evidence)
     return tuple(found.values())
 
 
@@ -97,14 +95,13 @@ def _complete(row: Row) -> bool:
     return all(c.estimate and c.estimate.value is not None and not c.incomparable for c in row.cells)
 
 
-def _average(name: str, rows: Sequence[Row]) -> Average:
+def _average(name: str, rows: Sequence[Row], evidence: Evidence) -> Average:
     values = zip(*(list(_values(row)) for row in rows), strict=True)
-    gaps = zip(*(row.differences for row in rows), strict=True)
     return Average(
         name,
         tuple(row.task for row in rows),
         tuple(math.fsum(column) / len(rows) for column in values),
-        tuple(_mean([gap for gap in column if gap], rows) for column in gaps),
+        tuple(_mean(rows, i, evidence) for i in range(len(rows[0].cells))),
     )
 
 
@@ -114,17 +111,17 @@ def _values(row: Row) -> Iterator[float]:
             yield points(cell.estimate.value, row.info)
 
 
-def _mean(gaps: Sequence[Difference], rows: Sequence[Row]) -> Difference | None:
-    """Return the mean of a model's differences, with an interval where every one of them has a standard error."""
+def _mean(rows: Sequence[Row], model: int, evidence: Evidence) -> Difference | None:
+    """Return the mean of a model's differences, tested where it is known which images the tasks share."""
+    gaps = [gap for row in rows if (gap := row.differences[model])]
     if len(gaps) < len(rows):
         return None
-    value, errors = math.fsum(gap.value for gap in gaps) / len(gaps), [gap.error for gap in gaps]
+    held = [(row.cells[0].record, row.cells[model].record, row.metric) for row in rows]
     unpaired = next((gap.unpaired for gap in gaps if gap.unpaired), "")
-    known = [error for error in errors if error is not None]
-    if len(known) < len(errors):
-        return Difference(value, unpaired=unpaired or "no interval")
-    test = paired.of_error(value, math.hypot(*known) / len(gaps))
-    found = Difference(
-        value, test.low, test.high, p_value=test.p_value, unpaired=unpaired, error=test.error, places=gaps[0].places
-    )
-    return judged(found, rows[0].info)
+    try:
+        found = None if unpaired else evidence.mean([(a, b, metric) for a, b, metric in held if a and b])
+    except UnpairedError as reason:
+        found, unpaired = None, str(reason)
+    if found is None:
+        return Difference(math.fsum(gap.value for gap in gaps) / len(gaps), unpaired=unpaired, places=gaps[0].places)
+    return judged(in_points(found, rows[0].info, places=gaps[0].places), rows[0].info)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 from cocabench.core.formatting import COSTS, decimals, number, points
 from cocabench.core.types import Estimate, MetricInfo, Record, Status, Verdict
-from cocabench.metrics import paired
+from cocabench.metrics import paired, power
 from cocabench.metrics.base import Paired
 from cocabench.results.compare import (
     Evidence,
@@ -231,7 +231,7 @@ def _detectable(tested: Tested, family: int) -> float | None:
     if tested.test is None or math.isnan(tested.test.error):
         return None
     level = (1 - tested.check.limits.confidence) / family
-    return points(paired.detectable(tested.test.error, level=level, step=tested.test.step), tested.check.info)
+    return points(power.detectable(tested.test, level=level), tested.check.info)
 
 
 def status_of(

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from cocabench.core.formatting import escape, p_text, plural, rounded_up, signed, table
 from cocabench.core.types import Status, Verdict
-from cocabench.metrics.paired import POWER
+from cocabench.metrics.power import POWER
 from cocabench.results.compare import brief, of_kinds
 
 ORDER = (
