@@ -21,8 +21,7 @@ from benchmarks.sides import Options, Row, Work
 
 def ours(options: Options) -> Work:
     """One ``cocabench run``."""
-    import cocabench
-    from cocabench import cli
+    from cocabench import cli, load
 
     root = _prepared(options)
     tasks = ",".join(str(root / f"{name}.toml") for name in ("classes", "find", "tell"))
@@ -30,7 +29,7 @@ def ours(options: Options) -> Work:
 
     def work() -> Any:
         _main(cli.main, [*arguments, "--output", str(root / "results"), "--no-cache", "--device", "cpu", "--quiet"])
-        metrics = {record.task: record.metrics for record in cocabench.load(root / "results")}
+        metrics = {record.task: record.metrics for record in load(root / "results")}
         return [metrics["classes"]["acc1"].value, *(metrics["find"][f"{way}_recall@5"].value for way in ("t2i", "i2t"))]
 
     return work

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import ClassVar
 
 import numpy as np
-from pydantic import JsonValue, StrictBool
+from pydantic import AliasChoices, Field, JsonValue, StrictBool
 
 from cocabench.core.errors import DataError
 from cocabench.core.signature import digest
@@ -78,7 +78,8 @@ class Classification(Kind):
     classnames, templates: a shipped set's name or a file of one's own; '' takes the data set's, and for templates
     without any ImageNet's 80. Templates hold ``{c}``; a file may also give each class its own prompts (CuPL).
     multilabel: an image has several classes; the metric is mean average precision.
-    hard: most published models are near chance on this data, so that such a score is no sign of a broken run.
+    near_chance_expected: most published models are near chance on this data: such a score is no sign of a broken run.
+    (Task files of 0.1 call it ``hard``.)
     """
 
     name = "classification"
@@ -129,7 +130,7 @@ class Classification(Kind):
     classnames: str = ""
     templates: str = ""
     multilabel: StrictBool = False
-    hard: StrictBool = False
+    near_chance_expected: StrictBool = Field(False, validation_alias=AliasChoices("near_chance_expected", "hard"))
 
     def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
         prompts = self.prompts(data)
@@ -156,7 +157,7 @@ class Classification(Kind):
 
     def chance(self, data: Dataset) -> Mapping[str, Chance]:
         n = len(self.classes(data))
-        return {} if self.multilabel or self.hard or n < 2 else {"acc1": Chance(1 / n)}
+        return {} if self.multilabel or self.near_chance_expected or n < 2 else {"acc1": Chance(1 / n)}
 
     def data_notes(self, data: Dataset) -> Iterator[Note]:
         seen = {label for example in data.examples for label in _labels(example.label)}

@@ -47,16 +47,16 @@ def near_chance(task: Task, value: float) -> bool:
 
 
 @pytest.mark.parametrize("name", [name for name in TASKS if "acc1" in set(rows(name)["metric"])])
-def test_a_task_is_hard_where_most_published_models_are_near_chance(name: str) -> None:
+def test_near_chance_is_expected_where_most_published_models_are_near_chance(name: str) -> None:
     task = TASKS[name]
     assert isinstance(task.kind, Classification)
     values = rows(name).query("metric == 'acc1'")["value"]
-    assert task.kind.hard is bool(np.median([near_chance(task, value) for value in values]))
+    assert task.kind.near_chance_expected is bool(np.median([near_chance(task, value) for value in values]))
 
 
-@pytest.mark.parametrize(("hard", "alarms"), [(False, 1), (True, 0)])
-def test_on_a_hard_task_a_score_near_chance_is_no_alarm(hard: bool, alarms: int) -> None:
-    evaluator = Classification(hard=hard)
+@pytest.mark.parametrize(("expected", "alarms"), [(False, 1), (True, 0)])
+def test_a_score_near_chance_raises_no_note_where_it_is_expected(expected: bool, alarms: int) -> None:
+    evaluator = Classification(near_chance_expected=expected)
     ids = [str(i) for i in range(100)]
     ranks = {"n_above": [0, 1] * 50} | dict.fromkeys(Ranks._fields[1:], 0)
     samples = pd.DataFrame({"id": ids, "image_id": ids, **ranks})
