@@ -20,8 +20,7 @@ CODES: Mapping[str, Code] = {
         "Check data, prompts, tokenizer and weights: such scores are more often a broken run than a bad model.",
     ),
     "interval_withheld": Code(
-        "A number has no interval, and differences of it are not tested: of so few images no method tells how far it may "
-        "be off.",
+        "A number has no interval: of so few images no method tells how far it may be off.",
         "Measure more images before comparing it.",
     ),
     "empty_captions": Code("Some captions are empty.", "Look at them in the gallery; check weights and tokenizer."),

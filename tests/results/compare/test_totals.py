@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 
 from cocabench.kinds import find
 from cocabench.results.compare import Finding, averages, compare, legend, ranked, read, tallies
+from cocabench.results.store import Store, samples_path
 from tests.report.records import estimate, record
 from tests.samples import classified, right
 
@@ -31,9 +34,36 @@ def test_the_mean_of_a_group_and_its_error_by_hand(tmp_path: Path) -> None:
     assert (mean.tasks, mean.values) == (("t1", "t2"), pytest.approx((70, 50)))
     gap = mean.differences[1]
     assert gap is not None
-    errors = [row.difference.error for row in comparison.rows if row.difference]
-    assert (gap.value, gap.error) == (pytest.approx(20), pytest.approx(math.hypot(*map(float, errors)) / 2))
+    assert gap.value == pytest.approx(20)
+    assert gap.test is not None
+    joint = np.repeat([1.0, 0.5, 0.0], [10, 20, 70])  # both tasks are on the same 100 images: 10 are better in both
+    assert gap.test.error == pytest.approx(math.sqrt(100 * joint.var(ddof=1) + 2) / 100)
     assert gap.finding is Finding.FIRST
+
+
+def test_tasks_that_read_the_same_pictures_under_other_ids_give_no_p_value(tmp_path: Path) -> None:
+    for model, hits in (("a", 60), ("b", 50)):
+        classified(tmp_path, model, right(hits, 100), "t1", groups=("g",), pictures="p")
+        record = classified(tmp_path, model, right(hits, 100), "t2", groups=("g",), pictures="p")
+        path = samples_path(Store(tmp_path).path(record.model, record.task, record.signature))
+        frame = pd.read_parquet(path)
+        frame.assign(id="x" + frame["id"], image_id="x" + frame["image_id"]).to_parquet(path, index=False)
+        Store(tmp_path).put_record(record.model_copy(update={"samples_digest": ""}))
+    (mean,) = averages(compare(read(tmp_path)))
+    gap = mean.differences[1]
+    assert gap is not None
+    assert (gap.value, gap.p_value, gap.low) == (pytest.approx(10), None, None)
+    assert gap.unpaired == "t2 and t1 have the same images under other ids"
+
+
+def test_a_task_without_samples_gives_no_p_value_of_a_mean(tmp_path: Path) -> None:
+    for model, hits in (("a", 60), ("b", 50)):
+        classified(tmp_path, model, right(hits, 100), "t1", groups=("g",))
+        classified(tmp_path, model, right(hits, 100), "t2", groups=("g",), samples=False)
+    (mean,) = averages(compare(read(tmp_path)))
+    gap = mean.differences[1]
+    assert gap is not None
+    assert (gap.value, gap.p_value, gap.unpaired) == (pytest.approx(10), None, "no samples of a on t2")
 
 
 def test_means_take_tasks_that_all_have_and_one_unit_only() -> None:
