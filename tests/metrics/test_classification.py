@@ -75,8 +75,8 @@ def test_mean_average_precision_has_an_interval_from_30_images_a_class_or_1000_i
     right = np.arange(images) % (20 if images < 1000 else 500)
     scores = np.eye(right.max() + 1)[right]
     rows = [
-        SampleScore(str(i), str(i), {"labels": [c], "class_scores": s})
-        for i, (c, s) in enumerate(zip(right, scores, strict=True))
+        SampleScore(str(i), str(i), {"labels": [label], "class_scores": some})
+        for i, (label, some) in enumerate(zip(right, scores, strict=True))
     ]
     found = estimate(MEAN_AVERAGE_PRECISION, stack(rows))
     assert (found.low is not None) is given

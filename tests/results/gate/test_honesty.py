@@ -69,11 +69,7 @@ def test_the_printed_power_is_what_a_true_drop_of_that_size_meets(n: int, discor
     before = paired.of_means(hits(gained, lost, n), rng, growth=1.0)
     drop = power.detectable(before, level=level)
     tests = [of_pair(rng, n, discordant + drop, drop) for _ in range(1000)]
-    assert (
-        0.80 - three_sigma(0.8, 1000)
-        < np.mean([test.higher <= level for test in tests])
-        < 0.80 + three_sigma(0.8, 1000)
-    )
+    assert abs(np.mean([test.higher <= level for test in tests]) - 0.8) < three_sigma(0.8, 1000)
 
 
 @pytest.mark.slow
@@ -137,9 +133,9 @@ def test_scores_of_20_images_are_withheld_and_of_30_are_not() -> None:
     rng = np.random.default_rng(0)
     assert honesty.mean_score("zero but for 20 %", 20, 3, rng).withheld == 1
     assert honesty.bleu("weak", 20, 3, rng).withheld == 1
-    found = honesty.mean_score("zero but for 20 %", 30, 150, rng)
+    found = honesty.mean_score("zero but for 20 %", 30, 100, rng)
     assert found.withheld == 0
-    assert held(found, 0.93, 150)
+    assert held(found, 0.93, 100)
 
 
 def test_recall_of_few_images_with_five_captions_in_short() -> None:
