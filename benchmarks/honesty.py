@@ -3,7 +3,7 @@
 python -m benchmarks honesty [--only WORD] [--repeats 2000]    every case of every statistic; about ten minutes
 
 Intervals are to cover 0.95 (0.93 at least), false alarms at 5 % to stay at 0.06, and the printed power to be 0.80 (0.77
-to 0.83). ``tests/results/gate/test_honesty.py`` runs some of the cases with fewer repeats. Each case is a population,
+to 0.83). ``tests/results/test_false_alarms.py`` runs some of the cases with fewer repeats. Each case is a population,
 so the truth is known; models are compared where they are equal in truth, one-sided, and the worse side counts.
 """
 

@@ -3,6 +3,7 @@
 >>> import cocabench
 >>> results = cocabench.evaluate("demo/clip", "emoji_retrieval", limit=50)  # or cocabench.load("results")
 >>> results.frame()[["task", "metric", "value"]]                           # doctest: +SKIP
+>>> cocabench.compare(results, "results/other")                            # doctest: +SKIP
 
 The functions are imported when they are first used: ``import cocabench`` imports no torch.
 """
@@ -16,13 +17,15 @@ from cocabench.core import __version__
 
 if TYPE_CHECKING:
     from cocabench.report.results import Results, load
+    from cocabench.results.compare import compare
     from cocabench.run.evaluate import Prepared, evaluate, prepare
 
-__all__ = ["Prepared", "Results", "__version__", "evaluate", "load", "prepare"]
+__all__ = ["Prepared", "Results", "__version__", "compare", "evaluate", "load", "prepare"]
 
 
 _HOMES = {
     **dict.fromkeys(("Results", "load"), "cocabench.report.results"),
+    "compare": "cocabench.results.compare",
     **dict.fromkeys(("Prepared", "evaluate", "prepare"), "cocabench.run.evaluate"),
 }
 

@@ -72,7 +72,7 @@ def pytest_runtest_call(item: pytest.Item) -> None:
 
 def _hold(verdict: Verdict) -> None:
     from cocabench.core.types import Status
-    from cocabench.results.gate import sentence
+    from cocabench.results.verdicts import sentence
 
     said = f"{verdict.model} on {verdict.task}, {verdict.metric}: {verdict.status}: {sentence(verdict)}"
     if verdict.exit_code:
@@ -84,7 +84,7 @@ def _hold(verdict: Verdict) -> None:
 @pytest.fixture
 def cocabench_gate(request: pytest.FixtureRequest) -> Callable[..., list[Verdict]]:
     """Return a function of baseline, current and rules that fails the test as the gate would, else returns Verdicts."""
-    from cocabench.results.gate import exit_code, headline, sentence, sorted_for_reading
+    from cocabench.results.verdicts import exit_code, headline, sentence, sorted_for_reading
 
     def judge(*paths: str | Path, **named: str | Path) -> list[Verdict]:
         verdicts = _judged(request.config, paths, named)
@@ -103,8 +103,8 @@ def cocabench_gate(request: pytest.FixtureRequest) -> Callable[..., list[Verdict
 def _judged(config: pytest.Config, paths: Sequence[object], named: Mapping[str, object]) -> list[Verdict]:
     """Run the gate. A pytest.UsageError says what is missing or cannot be read."""
     from cocabench.core.errors import CocabenchError
-    from cocabench.results.compare import PUBLISHED, read
     from cocabench.results.gate import Rules, gate, read_rules
+    from cocabench.results.records import PUBLISHED, read
 
     if unknown := sorted(set(named) - set(OPTIONS)):
         raise pytest.UsageError(f"{MARKER}: unknown {', '.join(unknown)}; known: {', '.join(OPTIONS)}")

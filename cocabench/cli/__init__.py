@@ -8,27 +8,10 @@ from collections.abc import Callable
 from typing import Annotated, Any, NoReturn
 
 import typer
-from rich.markup import escape
 
-from cocabench.cli import (
-    cache,
-    captions,
-    compare,
-    data,
-    decoder,
-    doctor,
-    gate,
-    interop,
-    lists,
-    records,
-    results,
-    run,
-    score,
-    setup,
-    train,
-)
-from cocabench.cli.console import err
-from cocabench.cli.options import flag
+from cocabench.cli import captions, compare, machine, results, run, train
+from cocabench.cli.console import labelled
+from cocabench.cli.options import current_name, flag
 from cocabench.cli.usage import Commands, in_words
 from cocabench.core import __version__
 from cocabench.core.errors import CocabenchError, IgnoredRecordWarning
@@ -41,26 +24,25 @@ app = typer.Typer(
 )
 MEASURE, RESULTS, TRAINING, MACHINE = "Measure", "Results", "Training", "What there is, and this machine"
 COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
-    MEASURE: {"run": run.run, "caption": captions.caption, "score": score.score},
+    MEASURE: {"run": run.run, "caption": captions.caption, "score": captions.score},
     RESULTS: {
         "compare": compare.compare,
         "report": results.report,
         "serve": results.serve,
-        "gate": gate.gate,
-        "show": records.show,
-        "import": interop.import_,
-        "export": interop.export,
+        "gate": compare.gate,
+        "show": results.show,
+        "import": results.import_,
+        "export": results.export,
     },
-    TRAINING: {"data": data.app, "train": train.train},
-    MACHINE: {"list": lists.app, "doctor": doctor.doctor, "setup": setup.app, "cache": cache.app},
+    TRAINING: {"data": train.data, "train": train.train},
+    MACHINE: {"list": machine.lists, "doctor": machine.doctor, "setup": machine.setup, "cache": machine.cache},
 }
-OLD_NAMES = {"token_normalize_func": decoder.current_name}
 for panel, commands in COMMANDS.items():
     for name, command in commands.items():
         if isinstance(command, typer.Typer):
             app.add_typer(command, name=name, rich_help_panel=panel)
         else:
-            app.command(name, rich_help_panel=panel, context_settings=OLD_NAMES)(command)
+            app.command(name, rich_help_panel=panel, context_settings={"token_normalize_func": current_name})(command)
 
 
 def _version(asked: bool) -> None:
@@ -96,7 +78,7 @@ def _note(otherwise: Callable[..., None]) -> Callable[..., None]:
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, IgnoredRecordWarning):
-            err.print(f"[yellow]note[/yellow] {escape(str(message))}", soft_wrap=True)
+            labelled("note", str(message))
         else:
             otherwise(message, category, *where, **more)
 
@@ -104,7 +86,7 @@ def _note(otherwise: Callable[..., None]) -> Callable[..., None]:
 
 
 def _fail(error: CocabenchError) -> NoReturn:
-    err.print(f"[red]error[/red] {escape(str(error))}", soft_wrap=True)
+    labelled("error", str(error), colour="red")
     sys.exit(error.exit_code)
 
 

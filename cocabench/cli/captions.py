@@ -1,8 +1,7 @@
-"""cocabench caption: captions for one's own images, or how likely given captions are."""
+"""cocabench caption and score: captions for one's own images, how likely given ones are, and scores of captions."""
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
@@ -11,25 +10,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
-from cocabench.cli import decoder, names
+from cocabench.cli import names
 from cocabench.cli import options as o
-from cocabench.cli.console import err, out
-from cocabench.core.errors import MissingDataError, NotACaptionerError, UsageError
+from cocabench.cli.console import by_reason, err, labelled, out, print_json, print_table, say
+from cocabench.core.errors import (
+    MetricUnavailableError,
+    MissingDataError,
+    NotACaptionerError,
+    UnknownNameError,
+    UsageError,
+)
 from cocabench.core.types import Ability, Progress, silent
-from cocabench.specs.decoding import DEFAULTS
+from cocabench.specs.decoding import DEFAULTS, OPTIONS, UNREAD
 
 if TYPE_CHECKING:
     from cocabench.core.types import Model as LoadedModel
+    from cocabench.metrics.base import Samples
+    from cocabench.results.caption_files import Pairs
 
-
-LOGPROB, SAMPLING = "Captions: --decoding logprob", "Captions: top_k and top_p sampling"
-
-
-def _option(name: str, metavar: str, panel: str, told: str) -> Any:
-    """Return an option of the decoder that is None where it is not given; its default is shown."""
-    return o.option(metavar=metavar, panel=panel, help=told, show_default=f"{getattr(DEFAULTS, name):g}")
+SCORER = "CLIPScore"
 
 
 class GenerationType(StrEnum):
@@ -55,19 +56,25 @@ Generation = Annotated[
     o.option("--generation-type", metavar="KIND", panel=o.CAPTIONS, help=f"{', '.join(GenerationType)}."),
 ]
 BEAM_SEARCH = GenerationType(DEFAULTS.generation_type)
-
-Diversity = Annotated[float | None, _option("diversity_penalty", "X", LOGPROB, "Between groups of beams.")]
-Length = Annotated[float | None, _option("length_penalty", "X", LOGPROB, "Above 1 favours long captions.")]
 Repetition = Annotated[
-    float | None, _option("repetition_penalty", "X", o.CAPTIONS, "Above 1 makes repeated words less likely.")
+    float | None, o.decoder_option("repetition_penalty", "X", "Above 1 makes repeated words less likely.")
 ]
-TopK = Annotated[int | None, _option("top_k", "K", SAMPLING, "Among this many likeliest tokens.")]
-TopP = Annotated[float | None, _option("top_p", "P", SAMPLING, "Among the likeliest of this probability.")]
-Temperature = Annotated[float | None, _option("temperature", "X", SAMPLING, "Of sampling.")]
-Seed = Annotated[int | None, _option("seed", "N", SAMPLING, "Of sampling.")]
+Diversity = Annotated[
+    float | None, o.decoder_option("diversity_penalty", "X", "Between groups of beams.", panel=o.LOGPROB)
+]
+Length = Annotated[
+    float | None, o.decoder_option("length_penalty", "X", "Above 1 favours long captions.", panel=o.LOGPROB)
+]
+TopK = Annotated[int | None, o.decoder_option("top_k", "K", "Among this many likeliest tokens.", panel=o.SAMPLING)]
+TopP = Annotated[
+    float | None, o.decoder_option("top_p", "P", "Among the likeliest of this probability.", panel=o.SAMPLING)
+]
+Temperature = Annotated[float | None, o.decoder_option("temperature", "X", "Of sampling.", panel=o.SAMPLING)]
+Seed = Annotated[int | None, o.decoder_option("seed", "N", "Of sampling.", panel=o.SAMPLING)]
 
 
 def caption(
+    context: typer.Context,
     images: Annotated[list[Path], typer.Argument(help="Image files or folders of them.", metavar="IMAGE…")],
     model: Model,
     prompt: Prompt = "",
@@ -76,11 +83,11 @@ def caption(
     precision: o.PrecisionOption = o.Precision.AUTO,
     skip_bad_images: o.SkipBadImages = False,
     generation_type: Generation = BEAM_SEARCH,
-    num_beams: decoder.NumBeams = None,
-    num_beam_groups: decoder.NumBeamGroups = None,
-    seq_len: decoder.SeqLen = None,
-    min_seq_len: decoder.MinSeqLen = None,
-    decoding: decoder.DecodingOption = None,
+    num_beams: o.NumBeams = None,
+    num_beam_groups: o.NumBeamGroups = None,
+    seq_len: o.SeqLen = None,
+    min_seq_len: o.MinSeqLen = None,
+    decoding: o.DecodingOption = None,
     repetition_penalty: Repetition = None,
     diversity_penalty: Diversity = None,
     length_penalty: Length = None,
@@ -91,56 +98,30 @@ def caption(
     as_json: o.Json = False,
 ) -> None:
     """Caption images with a CoCa."""
+    from cocabench.cli.execution import bar
+
     if text and prompt:
         raise UsageError("--prompt", "given with --text", wanted="one of the two: --text writes nothing")
-    options = decoder.options(
-        num_beams=num_beams,
-        num_beam_groups=num_beam_groups,
-        seq_len=seq_len,
-        min_seq_len=min_seq_len,
-        decoding=decoding,
-        generation_type=generation_type.value,
-        repetition_penalty=repetition_penalty,
-        diversity_penalty=diversity_penalty,
-        length_penalty=length_penalty,
-        top_k=top_k,
-        top_p=top_p,
-        temperature=temperature,
-        seed=seed,
-    )
+    options = o.decoding(context.params, OPTIONS)
     _check_read(options)
     files = _image_files(images)
     loaded = _load(model, "score_captions" if text else "caption", device, precision, skip_bad_images)
-    rows = _rows(loaded, files, text, options, prompt)
-    _tell_left_out(files, {row["image"] for row in rows})
-    _print_rows(rows, as_json)
-
-
-def _rows(
-    model: LoadedModel, files: Sequence[Path], texts: Sequence[str] | None, options: Mapping[str, Any], prompt: str
-) -> list[dict[str, Any]]:
-    from cocabench.cli.watch import stages
-
-    with stages("caption") if err.is_terminal else nullcontext(silent) as progress:
-        if texts:
-            return _likelihoods(model, files, texts, progress)
-        return _written(model, files, options, prompt, progress)
-
-
-def _print_rows(rows: Sequence[Mapping[str, Any]], as_json: bool) -> None:
+    with bar("caption") if err.is_terminal else nullcontext(silent) as progress:
+        rows = (
+            _likelihoods(loaded, files, text, progress) if text else _captions(loaded, files, options, prompt, progress)
+        )
+    _print_skipped(files, {row["image"] for row in rows})
     if as_json:
-        print(json.dumps(rows, ensure_ascii=False, allow_nan=False))
+        print_json(rows)
         return
     for row in rows:
-        cells = [escape(str(row["image"])), escape(str(row.get("caption", row.get("text"))))]
-        numbers = [f"[dim]{row[name]}[/dim]" for name in ("score", "logprob", "perplexity") if name in row]
-        out.print("\t".join(cells + numbers), soft_wrap=True)
+        numbers = [f"{row[name]}" for name in ("score", "logprob", "perplexity") if name in row]
+        cells = [row["image"], row.get("caption", row.get("text")), *(Text(number, "dim") for number in numbers)]
+        say(Text("\t").join(cell if isinstance(cell, Text) else Text(cell) for cell in cells))
 
 
 def _check_read(options: Mapping[str, Any]) -> None:
     """UsageError for an option that was given and that this kind of generation does not read."""
-    from cocabench.specs.decoding import UNREAD
-
     kind = options["generation_type"]
     for name in UNREAD[kind]:
         if name in options:
@@ -158,15 +139,14 @@ def _load(model: str, ability: Ability, device: str, precision: o.Precision, ski
     if len(sources) != 1:
         raise UsageError(f"--model {model}", f"{len(sources)} models", wanted="one")
     for note in sources[0].notes:
-        err.print(f"[yellow]note[/yellow] {escape(note.text)}", soft_wrap=True)
+        labelled("note", note.text)
     if ability not in sources[0].abilities:
         can = "caption" if ability == "caption" else "say how likely a caption is"
         raise NotACaptionerError(f"--model {model}", f"a model that cannot {can}", wanted="a CoCa")
-    machine = hardware(device=device, precision=precision.value, skip_bad_images=skip_bad_images)
-    return sources[0].load(machine)
+    return sources[0].load(hardware(device=device, precision=precision.value, skip_bad_images=skip_bad_images))
 
 
-def _written(
+def _captions(
     model: LoadedModel, files: Sequence[Path], options: Mapping[str, Any], prompt: str, progress: Progress
 ) -> list[dict[str, Any]]:
     from cocabench.data.images import FileImage
@@ -194,11 +174,11 @@ def _likelihoods(
     return rows
 
 
-def _tell_left_out(files: Sequence[Path], read: set[str]) -> None:
+def _print_skipped(files: Sequence[Path], read: set[str]) -> None:
     from cocabench.data.files import some
 
     if bad := [file for file in files if str(file) not in read]:
-        err.print(f"[yellow]left out[/yellow] {escape(some(bad))}: not readable as images")
+        labelled("left out", f"{some(bad)}: not readable as images")
 
 
 def _image_files(paths: list[Path]) -> list[Path]:
@@ -211,3 +191,134 @@ def _image_files(paths: list[Path]) -> list[Path]:
             raise MissingDataError(str(path), "no images" if path.is_dir() else "no such file")
         files += inside
     return files
+
+
+def score(
+    candidates: Annotated[
+        Path, o.option(metavar="FILE", help="{id: caption}, a COCO result file, or a captioning Record.")
+    ],
+    references: Annotated[
+        Path | None,
+        o.option(metavar="FILE", help="{id: \\[captions]} or a COCO annotation file.", show_default="the Record's own"),
+    ] = None,
+    metrics: Annotated[
+        str,
+        o.option(
+            metavar="METRIC",
+            autocompletion=names.caption_metrics,
+            help="bleu, meteor, rouge, cider, spice; comma-separated.",
+            show_default="all that can run",
+        ),
+    ] = "",
+    clipscore: Annotated[
+        str,
+        o.option(
+            metavar="MODEL",
+            panel=SCORER,
+            autocompletion=names.models,
+            help="Also CLIPScore and RefCLIPScore, with this model.",
+        ),
+    ] = "",
+    images: Annotated[Path | None, o.option(metavar="DIR", panel=SCORER, help="The folder of the images.")] = None,
+    device: Annotated[str, o.option(metavar="DEVICE", panel=SCORER, help="auto, cpu, cuda …")] = "auto",
+    skip_bad_images: o.SkipBadImages = False,
+    java: o.Java = None,
+    require_metrics: o.RequireMetrics = False,
+    as_json: o.Json = False,
+) -> None:
+    """Score captions against references. A model is needed for CLIPScore alone."""
+    from cocabench import captioneval
+    from cocabench.results.caption_files import read_pairs
+
+    wanted, by_model = _chosen_metrics(metrics, clipscore)
+    if bool(clipscore) != (images is not None):
+        given, lacking = ("--clipscore", "--images DIR") if clipscore else ("--images", "--clipscore MODEL")
+        raise UsageError(given, f"without {lacking}", fix="give both or neither")
+    pairs = read_pairs(candidates, references)
+    skipped = captioneval.unavailable([metric.name for metric in captioneval.declared(wanted)], java=java)
+    if skipped and require_metrics:
+        raise MetricUnavailableError("--require-metrics", "; ".join(by_reason(skipped)))
+    wanted = [name for name in wanted if name not in skipped]
+    columns = _clip_scores(pairs, clipscore, images, references, device, skip_bad_images) if images else {}
+    columns |= captioneval.statistics(pairs.candidates, pairs.references, wanted, java=java) if wanted else {}
+    (_print_scores_as_json if as_json else _print_scores)([*wanted, *by_model], _samples(pairs, columns), skipped)
+
+
+def _chosen_metrics(metrics: str, clipscore: str) -> tuple[list[str], list[str]]:
+    """Return the metrics that are computed from texts alone, and those that need the model."""
+    from cocabench.captioneval import MODEL_BASED, NAMES
+
+    asked = _metric_names(metrics, NAMES + MODEL_BASED) if metrics else list(NAMES)
+    by_model = list(MODEL_BASED) if clipscore else [name for name in asked if name in MODEL_BASED]
+    if by_model and not clipscore:
+        raise UsageError("--metrics", by_model[0], wanted="--clipscore MODEL and --images DIR with it")
+    return [name for name in asked if name not in by_model], by_model
+
+
+def _clip_scores(
+    pairs: Pairs, name: str, folder: Path, references: Path | None, device: str, skip_bad_images: bool
+) -> dict[str, Any]:
+    from cocabench.data.files import file_names, images_of
+    from cocabench.kinds.captioning import clip_scores
+    from cocabench.models.hardware import hardware
+    from cocabench.specs.registry import one_model
+
+    pictures = images_of(pairs.ids, folder, names=file_names(references) if references else None)
+    scorer = one_model(name, download=True).load(hardware(device=device, skip_bad_images=skip_bad_images))
+    return clip_scores(scorer, pictures, pairs.candidates, pairs.references)
+
+
+def _samples(pairs: Pairs, columns: Mapping[str, Any]) -> Samples:
+    import pandas as pd
+
+    from cocabench.captioneval import health
+
+    texts = {"id": pairs.ids, "image_id": pairs.ids, "caption": pairs.candidates, "references": pairs.references}
+    return pd.DataFrame({**texts, **health.statistics(pairs.candidates), **columns})
+
+
+def _print_scores_as_json(names: Sequence[str], samples: Samples, skipped: Mapping[str, str]) -> None:
+    from cocabench import captioneval
+    from cocabench.captioneval import health
+    from cocabench.metrics.base import estimate
+
+    def values(wanted: Sequence[str]) -> dict[str, Any]:
+        return {m.name: estimate(m, samples).model_dump() for m in captioneval.declared(wanted)}
+
+    remarks = [note.text for note in health.notes(samples)]
+    scores = {"metrics": values(names), "health": values(captioneval.HEALTH)}
+    print_json({**scores, "skipped": skipped, "remarks": remarks})
+
+
+def _print_scores(names: Sequence[str], samples: Samples, skipped: Mapping[str, str]) -> None:
+    from cocabench import captioneval
+    from cocabench.captioneval import health
+    from cocabench.core.formatting import number
+    from cocabench.metrics.base import estimate
+
+    for title, wanted in (("metric", names), ("caption health", captioneval.HEALTH)):
+        rows = [
+            [metric.name, number(found, metric.info)]
+            for metric in captioneval.declared(wanted)
+            if (found := estimate(metric, samples)).n or metric.role == "quality"
+        ]
+        print_table([title, "value"], rows, numbers_from=1)
+    for note in health.notes(samples):
+        labelled("note", note.text, console=out)
+    for phrase in by_reason(skipped):
+        labelled("skipped", phrase, console=out)
+
+
+def _metric_names(text: str, known: Sequence[str]) -> list[str]:
+    """Return the metrics that names, in any case and with families (bleu) for their members, mean."""
+    chosen: list[str] = []
+    for word in o.names_of(text.lower()):
+        members = [
+            name
+            for name in known
+            if word in (name.lower(), name.lower().partition("@")[0], name.lower().partition("-")[0])
+        ]
+        if not members:
+            raise UnknownNameError("metric", word, known, fix="bleu, meteor, rouge, cider, spice … are known")
+        chosen += [name for name in members if name not in chosen]
+    return chosen

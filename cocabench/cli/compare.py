@@ -1,106 +1,40 @@
-"""cocabench compare: tables of results, and the images behind a difference. It needs no model."""
+"""cocabench compare and gate: results beside others, and judged against a baseline. They need no model."""
 
 from __future__ import annotations
 
-import json
+import os
+from collections.abc import Sequence
 from dataclasses import asdict
 from enum import StrEnum
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
+from rich.text import Text
 
 from cocabench.cli import names
-from cocabench.cli.changes import SHOWN, changes_of, print_changes
-from cocabench.cli.console import dim, out, print_table
+from cocabench.cli.console import dim, err, print_json, print_table, say
 from cocabench.cli.options import PRINTED, Json, flag, names_of, option
+from cocabench.cli.tables import print_results
 
 if TYPE_CHECKING:
-    from cocabench.core.formatting import Footnotes
-    from cocabench.results.compare import Cell, Comparison, Difference, Row
+    from cocabench.core.types import Verdict
+    from cocabench.results.changes import Change, Changes
+    from cocabench.results.gate import Rules
     from cocabench.results.store import RecordSet
 
 IMAGES = "The images behind a difference"
+MAX_IMAGES_LISTED = 12
+"""Each way, where not all are asked for."""
 
-STYLES = {"▲": "green", "▼": "red"}
+DEFAULT_RULES = Path("results/gates.toml")
+COLOURS = {"regressed": "red", "missing": "red", "incomparable": "red", "cannot tell": "yellow", "improved": "green"}
 
 
 class Form(StrEnum):
     TABLE = "table"
     MARKDOWN = "markdown"
     CSV = "csv"
-
-
-def print_results(results: RecordSet, comparison: Comparison) -> None:
-    """Print the table of a Comparison of results, and what its models cost where that was measured."""
-    from cocabench.cli.costs import print_costs, without_costs
-    from cocabench.results import compare as comparing
-
-    scores = without_costs(comparison)
-    if scores.rows:
-        print_comparison(scores)
-    if scores.rows and len(scores.rows) < len(comparison.rows):
-        out.print()
-    if len(scores.rows) < len(comparison.rows):
-        chosen = comparing.choose(results).records
-        print_costs(comparing.compare(results, models=comparison.models, all_metrics=True), chosen)
-
-
-def print_comparison(comparison: Comparison) -> None:
-    """Print the table of a Comparison, best values bold, findings marked, notes and totals below."""
-    from cocabench.core.formatting import Footnotes
-    from cocabench.report.tables import header
-    from cocabench.results.compare import legend
-
-    footnotes = Footnotes()
-    rows = [_line(row, footnotes, two=len(comparison.models) == 2) for row in comparison.rows]
-    print_table([escape(column) for column in header(comparison)], rows, numbers_from=2)
-    if len(comparison.models) > 1:
-        _print_totals(comparison)
-    for i, note in enumerate(footnotes.notes, 1):
-        dim(f"[{i}] {note}")
-    for sentence in legend(comparison):
-        dim(sentence)
-    if len(comparison.models) > 2:
-        dim(f"▲ ▼ better, worse than {comparison.models[0]}")
-    for phrase in comparison.left_out:
-        dim(f"left out: {phrase}")
-
-
-def _line(row: Row, footnotes: Footnotes, *, two: bool) -> list[str]:
-    from cocabench.results.compare import remarks
-
-    def cell(cell: Cell, gap: Difference | None) -> str:
-        text = ("[bold]{}[/bold]" if cell.best else "{}").format(escape(cell.text))
-        mark = {"▲": " [red]▼[/red]", "▼": " [green]▲[/green]"}.get(gap.mark, "") if gap and not two else ""
-        return text + mark + escape(footnotes.mark(remarks(cell, apart=not two)).replace("\\", ""))
-
-    cells = [cell(found, gap) for found, gap in zip(row.cells, row.differences, strict=True)]
-    tail = [escape(row.difference_text), _styled(row.verdict)] if two else []
-    return [escape(row.task), escape(row.metric), *cells, *tail]
-
-
-def _styled(verdict: str) -> str:
-    style = STYLES.get(verdict[:1], "")
-    return f"[{style}]{escape(verdict)}[/{style}]" if style else escape(verdict)
-
-
-def _print_totals(comparison: Comparison) -> None:
-    """Print wins, ties and losses per kind of task, and the means over groups."""
-    from cocabench.results.compare import MEANS, averages, tallies
-
-    for t in (tally for tally in tallies(comparison) if tally.tested):
-        untested = f", {t.untested} not tested" if t.untested else ""
-        said = f"{t.group}: {t.first} against {t.second}: {t.wins} better, {t.ties} no difference, {t.losses} worse"
-        out.print(escape(said + untested), soft_wrap=True)
-    means = averages(comparison)
-    for mean in means:
-        values = ", ".join(f"{value:.1f}" for value in mean.values)
-        gaps = [f"{gap}{', unpaired' if gap.unpaired else ''}; {gap.verdict}" for gap in mean.differences if gap]
-        said = f"mean over {len(mean.tasks)} tasks of {mean.group}: {values}"
-        out.print(escape(" | ".join([said, *gaps])), soft_wrap=True)
-    if any(gap and gap.p_value is not None for mean in means for gap in mean.differences):
-        dim(MEANS)
 
 
 OnlyModels = Annotated[
@@ -127,7 +61,7 @@ Metric = Annotated[
         show_default="the primary one",
     ),
 ]
-AllSamples = Annotated[bool, flag("--all-samples", panel=IMAGES, help=f"More than {SHOWN} each way.")]
+AllSamples = Annotated[bool, flag("--all-samples", panel=IMAGES, help=f"More than {MAX_IMAGES_LISTED} each way.")]
 FormOption = Annotated[Form, option("--format", metavar="FORM", panel=PRINTED, help=f"{', '.join(Form)}.")]
 
 
@@ -146,23 +80,136 @@ def compare(
 ) -> None:
     """Compare results: tasks and models in a table, paired differences from the first model, what they show."""
     from cocabench.report import tables
-    from cocabench.results import compare as comparing
+    from cocabench.results.compare import compare_models, ranked
+    from cocabench.results.records import read
 
-    found = comparing.read(*results)
+    found = read(*results)
     if samples:
-        changes = changes_of(found, samples, names_of(models), metric)
+        changes = _changes(found, samples, names_of(models), metric)
         if as_json:
-            told = asdict(changes) | {"info": changes.info.model_dump()}
-            print(json.dumps(told, ensure_ascii=False, allow_nan=False))
+            print_json(asdict(changes) | {"info": changes.info.model_dump()})
         else:
-            print_changes(changes, None if all_samples else SHOWN)
+            _print_changes(changes, None if all_samples else MAX_IMAGES_LISTED)
         return
-    comparison = comparing.compare(found, models=names_of(models), all_metrics=all_metrics)
+    comparison = compare_models(found, models=names_of(models), all_metrics=all_metrics)
     if len(comparison.models) == 2:
-        comparison = comparing.ranked(comparison)
+        comparison = ranked(comparison)
     if as_json:
-        print(json.dumps(tables.lines(comparison), ensure_ascii=False, allow_nan=False))
+        print_json(tables.lines(comparison))
     elif form is Form.TABLE:
         print_results(found, comparison)
     else:
         print(tables.to_markdown(comparison) if form is Form.MARKDOWN else tables.to_csv(comparison), end="")
+
+
+def _changes(results: RecordSet, task: str, models: list[str], metric: str) -> Changes:
+    from cocabench.core.errors import UnknownNameError, UsageError
+    from cocabench.core.formatting import plural
+    from cocabench.results.changes import changes
+    from cocabench.results.difference import Evidence
+    from cocabench.results.records import choose
+
+    records = choose(results).records
+    of_task = {r.model: r for r in records if r.task == task}
+    if not of_task:
+        raise UnknownNameError("task", task, [r.task for r in records])
+    for name in models:
+        if name not in of_task:
+            raise UnknownNameError("model", name, of_task)
+    wanted = models or list(of_task)
+    if len(wanted) != 2:
+        got = f"{plural(len(wanted), 'model')} on {task} ({', '.join(wanted)})"
+        raise UsageError("--samples", got, wanted="two", fix="name two with --models")
+    first, second = (of_task[name] for name in wanted)
+    return changes(first, second, Evidence(results), metric=metric)
+
+
+def _print_changes(found: Changes, most: int | None) -> None:
+    """Print ``B broke 12 of 270 images …`` with the images, then what B mended."""
+    for verb, listed in (("broke", found.broken), ("mended", found.mended)):
+        head = f"{found.models[1]} {verb} {len(listed)} of {found.images} images"
+        say(Text.assemble((head, "bold"), f" ({found.task}, {found.metric})"))
+        if listed:
+            _print_listed(found, listed[:most])
+        if most is not None and len(listed) > most:
+            dim(f"{len(listed) - most} more; --all-samples lists them")
+
+
+def _print_listed(found: Changes, listed: Sequence[Change]) -> None:
+    """Print a row per image, without the columns that are empty (what is said, in retrieval)."""
+    from cocabench.core.formatting import points
+
+    columns = ["image", *found.models, "truth", *(f"{name} says" for name in found.models)]
+    rows = [
+        [one.image_id, *(f"{points(v, found.info):.1f}" for v in (one.first, one.second)), one.truth, *one.said]
+        for one in listed
+    ]
+    kept = [i for i in range(len(columns)) if any(row[i] for row in rows)]
+    print_table([columns[i] for i in kept], [[row[i] for i in kept] for row in rows])
+
+
+def gate(
+    baseline: Annotated[str, option(metavar="RESULTS", help="The results to hold: a folder, or published:NAME:TAG.")],
+    current: Annotated[Path, option(metavar="DIR", help="The results to judge.")],
+    rules: Annotated[
+        Path | None,
+        option(
+            metavar="FILE", help="Tolerances, in TOML.", show_default="results/gates.toml if there, else 0.2 points"
+        ),
+    ] = None,
+    junit: Annotated[Path | None, option(metavar="FILE", help="Write a JUnit XML file.")] = None,
+    update: Annotated[
+        bool, flag("--update", help="Show the differences, then make the current results the baseline.")
+    ] = False,
+) -> None:
+    """Judge results against a baseline. Exit code 0: held; 1: regressed or missing; 2: unusable or incomparable."""
+    from cocabench.results import gate as gating
+    from cocabench.results.records import read
+    from cocabench.results.store import write_atomically
+    from cocabench.results.verdicts import exit_code, headline, to_junit, to_markdown
+
+    now = read(current)
+    held = None if update and not Path(baseline).exists() else read(baseline)
+    verdicts = gating.gate(held, now, _rules(rules)) if held else []
+    _print_verdicts(verdicts)
+    if junit:
+        write_atomically(junit, lambda path: path.write_text(to_junit(verdicts), encoding="utf-8"))
+    if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
+        with Path(summary).open("a", encoding="utf-8") as file:
+            file.write(to_markdown(verdicts))
+    if update:
+        _update(baseline, held, now)
+        return
+    err.print(headline(verdicts))
+    raise typer.Exit(exit_code(verdicts))
+
+
+def _rules(path: Path | None) -> Rules:
+    from cocabench.results.gate import Rules, read_rules
+
+    path = path or (DEFAULT_RULES if DEFAULT_RULES.is_file() else None)
+    return read_rules(path) if path else Rules()
+
+
+def _print_verdicts(verdicts: Sequence[Verdict]) -> None:
+    from cocabench.results.verdicts import HEADER, legend, row, sorted_for_reading
+
+    if verdicts:
+        rows = [row(verdict) for verdict in sorted_for_reading(verdicts)]
+        print_table(HEADER, [[Text(status, COLOURS.get(status, "")), *rest] for status, *rest in rows])
+        for sentence in legend(verdicts):
+            dim(sentence)
+
+
+def _update(baseline: str, held: RecordSet | None, now: RecordSet) -> None:
+    from cocabench.core.errors import UsageError
+    from cocabench.results.baseline import planned, write
+    from cocabench.results.records import PUBLISHED, choose
+
+    if baseline.startswith(PUBLISHED) or Path(baseline).is_file():
+        raise UsageError("--update", f"the baseline is {baseline}", wanted="a folder")
+    change = planned(choose(held).records if held else (), now.records)
+    for line in change.lines():
+        say(line)
+    write(Path(baseline), change, held, now)
+    err.print(f"{baseline} is the new baseline: {len(change.new)} Records written, {len(change.kept)} kept")

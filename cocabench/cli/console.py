@@ -1,20 +1,41 @@
-"""Two consoles: results go to stdout, everything else to stderr."""
+"""Two consoles: results go to stdout, everything else to stderr. Text is printed as it is; rich's Text is styled."""
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-_WIDTH_OF_A_FILE = 160
+WIDTH_OF_A_FILE = 160
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() else _WIDTH_OF_A_FILE)
-err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else _WIDTH_OF_A_FILE)
+out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
+err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else WIDTH_OF_A_FILE)
+
+
+def say(text: str | Text, *, style: str = "") -> None:
+    """Print a line of results on stdout, without a line break of our own."""
+    out.print(Text(text, style) if isinstance(text, str) else text, soft_wrap=True)
+
+
+def dim(text: str) -> None:
+    """Print a sentence that goes with a table."""
+    say(text, style="dim")
+
+
+def labelled(label: str, text: str, *, colour: str = "yellow", console: Console = err) -> None:
+    """Print a line behind a coloured word: ``note …``, ``skipped …``, ``error …``."""
+    console.print(Text.assemble((label, colour), f" {text}"), soft_wrap=True)
+
+
+def print_json(value: Any) -> None:
+    """Print a value as one line of JSON, without NaN."""
+    print(json.dumps(value, ensure_ascii=False, allow_nan=False))
 
 
 def by_reason(missing: Mapping[str, str]) -> list[str]:
@@ -25,35 +46,34 @@ def by_reason(missing: Mapping[str, str]) -> list[str]:
     return [f"{', '.join(names)}: {why}" for why, names in reasons.items()]
 
 
-def dim(text: str) -> None:
-    """Print a sentence that goes with a table."""
-    out.print(f"[dim]{escape(text)}[/dim]", soft_wrap=True)
-
-
-def print_table(header: list[str], rows: list[list[str]], *, numbers_from: int | None = None) -> None:
+def print_table(
+    header: Sequence[str], rows: Sequence[Sequence[str | Text]], *, numbers_from: int | None = None
+) -> None:
     """Print a table on stdout, columns from numbers_from on aligned right. No word is broken.
 
     Where the terminal is too narrow for that, each row becomes lines of whole cells.
     """
-    columns = [[Text.from_markup(cell).plain for cell in column] for column in zip(header, *rows, strict=True)]
+    heads = [Text(name, "bold") for name in header]
+    cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
+    columns = [[cell.plain for cell in column] for column in zip(heads, *cells, strict=True)]
     for gap in (2, 1):
         if widths := _widths(columns, out.width - gap * (len(header) - 1)):
             break
     else:
-        for row in ([f"[bold]{column}[/bold]" for column in header], *rows):
+        for row in (heads, *cells):
             _print_flowing(row)
         return
-    table = Table(header_style="bold", box=None, pad_edge=False, collapse_padding=gap == 1)
-    for i, (column, width) in enumerate(zip(header, widths, strict=True)):
+    table = Table(box=None, pad_edge=False, collapse_padding=gap == 1)
+    for i, (head, width) in enumerate(zip(heads, widths, strict=True)):
         right = numbers_from is not None and i >= numbers_from
-        table.add_column(column, width=width, justify="right" if right else "left")
-    for row in rows:
+        table.add_column(head, width=width, justify="right" if right else "left")
+    for row in cells:
         table.add_row(*row)
     out.print(table)
 
 
 def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
-    """Return a width per column, no less than its longest word; the widest give way first. Empty: there is no room."""
+    """Return a width per column, no less than its longest word; the widest is narrowed first. Empty: no room."""
     widths = [max(map(cell_len, column)) for column in columns]
     least = [max(cell_len(word) for text in column for word in (text.split() or [""])) for column in columns]
     if sum(least) > room:
@@ -63,15 +83,14 @@ def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
     return widths
 
 
-def _print_flowing(row: Sequence[str]) -> None:
+def _print_flowing(row: Sequence[Text]) -> None:
     """Print a row's cells one after another, on as many lines as whole cells need; the later lines are indented."""
-    lines, room = [[row[0]]], out.width - cell_len(Text.from_markup(row[0]).plain)
+    lines, room = [[row[0]]], out.width - row[0].cell_len
     for cell in filter(None, row[1:]):
-        width = cell_len(Text.from_markup(cell).plain) + 2
-        if width > room:
+        if cell.cell_len + 2 > room:
             lines.append([])
             room = out.width - 2
         lines[-1].append(cell)
-        room -= width
+        room -= cell.cell_len + 2
     for i, cells in enumerate(lines):
-        out.print(("    " if i else "") + "  ".join(cells), soft_wrap=True)
+        out.print(Text("    " if i else "") + Text("  ").join(cells), soft_wrap=True)

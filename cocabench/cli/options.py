@@ -1,7 +1,11 @@
-"""Options that commands share, and those of ``run``: each with its help and its panel on the help page."""
+"""Options that commands share, and those of ``run``: each with its help and its panel on the help page.
+
+An option has the name of the field, param or key that it sets.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -9,9 +13,11 @@ from typing import Annotated, Any
 import typer
 
 from cocabench.cli import names
+from cocabench.specs.decoding import DEFAULTS, groups_for
 
 WHAT, DATA, HOW, KEPT = "What to measure", "Data", "How to compute", "What is kept"
 CAPTIONS, PRINTED, TRAINING = "Captions", "What is printed", "While a training goes on"
+LOGPROB, SAMPLING = "Captions: --decoding logprob", "Captions: top_k and top_p sampling"
 
 
 def option(*flags: str, metavar: str, panel: str | None = None, **more: Any) -> Any:
@@ -159,6 +165,68 @@ WatchTimeout = Annotated[
     float | None,
     option(metavar="SECONDS", min=0, panel=TRAINING, help="End after so long without a new one.", show_default="never"),
 ]
+
+
+FORMER_NAMES = {
+    "beams": "num-beams",
+    "beam-groups": "num-beam-groups",
+    "max-length": "seq-len",
+    "min-length": "min-seq-len",
+}
+"""Flags of version 0.1, which are still understood and not on help pages."""
+
+
+def current_name(flag: str) -> str:
+    """Return today's name of a flag, without its dashes."""
+    return FORMER_NAMES.get(flag, flag)
+
+
+def decoder_option(name: str, metavar: str, text: str, *, panel: str = CAPTIONS, default: str = "", **more: Any) -> Any:
+    """Return an option of the decoder, None where it is not given. default: what the help page shows for that."""
+    value, flag = getattr(DEFAULTS, name), f"--{name.replace('_', '-')}"
+    shown = default or (value if isinstance(value, str) else f"{value:g}")
+    return option(flag, metavar=metavar, panel=panel, help=text, show_default=shown, **more)
+
+
+def _beam_options(name: str, default: str = "") -> Any:
+    """Return one of the options that ``run``, where it overrides the task file's, and ``caption`` share."""
+    metavar, least, text = {
+        "num_beams": ("N", 1, "Beams in all; 1 is greedy."),
+        "num_beam_groups": ("N", 1, "Groups that the beams are split into."),
+        "seq_len": ("N", 2, "Longest caption in tokens, start and end included."),
+        "min_seq_len": ("N", 0, "No end before this length."),
+        "decoding": (
+            "KIND",
+            None,
+            "How beams are scored: legacy gives open_clip's captions, logprob sums log-probabilities.",
+        ),
+    }[name]
+    bounds: dict[str, Any] = {} if least is None else {"min": least}
+    return decoder_option(name, metavar, text, default=default, **bounds)
+
+
+BEAM_OPTIONS = ("num_beams", "num_beam_groups", "seq_len", "min_seq_len", "decoding")
+TASKS = "the task's"
+TaskNumBeams = Annotated[int | None, _beam_options("num_beams", TASKS)]
+TaskNumBeamGroups = Annotated[int | None, _beam_options("num_beam_groups", TASKS)]
+TaskSeqLen = Annotated[int | None, _beam_options("seq_len", TASKS)]
+TaskMinSeqLen = Annotated[int | None, _beam_options("min_seq_len", TASKS)]
+TaskDecoding = Annotated[Decoding | None, _beam_options("decoding", TASKS)]
+
+_GROUPS = f"{DEFAULTS.num_beam_groups} for {DEFAULTS.num_beams} beams, else 1"
+NumBeams = Annotated[int | None, _beam_options("num_beams")]
+NumBeamGroups = Annotated[int | None, _beam_options("num_beam_groups", _GROUPS)]
+SeqLen = Annotated[int | None, _beam_options("seq_len")]
+MinSeqLen = Annotated[int | None, _beam_options("min_seq_len")]
+DecodingOption = Annotated[Decoding | None, _beam_options("decoding")]
+
+
+def decoding(params: Mapping[str, Any], names: Iterable[str] = BEAM_OPTIONS) -> dict[str, Any]:
+    """Return those of a command's params that the decoder reads and that were given, under its own names."""
+    given = {name: params[name] for name in names}
+    given["num_beam_groups"] = given["num_beam_groups"] or groups_for(given["num_beams"])
+    plain = {name: value.value if isinstance(value, StrEnum) else value for name, value in given.items()}
+    return {name: value for name, value in plain.items() if value is not None}
 
 
 def names_of(text: str) -> list[str]:

@@ -1,17 +1,26 @@
-"""cocabench report and serve: they read results and need no model."""
+"""cocabench report, serve, show, import and export: they read results and need no model."""
 
 from __future__ import annotations
 
 import webbrowser
+from collections.abc import Sequence
 from contextlib import suppress
+from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from cocabench.cli import names
-from cocabench.cli.console import err, out
-from cocabench.cli.options import flag, names_of, option
+from cocabench.cli.console import dim, err, labelled, out, print_json, print_table, say
+from cocabench.cli.options import Json, flag, names_of, option
+from cocabench.cli.tables import print_published
+from cocabench.core.types import Record
+
+if TYPE_CHECKING:
+    from cocabench.results.explain import Part
+    from cocabench.results.store import RecordSet
 
 
 def report(
@@ -40,14 +49,14 @@ def report(
     """Write a report: one HTML page with everything in it, tables in Markdown, CSV and LaTeX, figures."""
     from cocabench.core.errors import UsageError
     from cocabench.report import write_report
-    from cocabench.results import compare
+    from cocabench.results.records import read
     from cocabench.results.store import RecordSet
 
     if not results and not published:
         raise UsageError("report", "neither results nor --published", wanted="a results folder, or published models")
     given = [*(results or ()), *(baseline or ())]
-    found = compare.read(*given) if given else RecordSet((), ())
-    held = set(compare.read(*baseline).paths) if baseline else set()
+    found = read(*given) if given else RecordSet((), ())
+    held = set(read(*baseline).paths) if baseline else set()
     page, *files = write_report(
         found,
         output,
@@ -57,7 +66,7 @@ def report(
         title=title,
         images=images,
     )
-    out.print(str(page), soft_wrap=True)
+    say(str(page))
     err.print(f"beside it {len(files)} files: tables/, figures/, data.json", highlight=False)
     if open_page:
         webbrowser.open(page.resolve().as_uri())
@@ -82,3 +91,115 @@ def serve(
             webbrowser.open(address)
         with suppress(KeyboardInterrupt):
             running.serve_forever()
+
+
+OneModel = Annotated[
+    str, option(metavar="MODEL", autocompletion=names.stored_models, help="Of a folder, this model's.")
+]
+OneTask = Annotated[str, option(metavar="TASK", autocompletion=names.stored_tasks, help="Of a folder, this task's.")]
+
+
+def show(
+    results: Annotated[list[Path], typer.Argument(help="Record files, or results folders.", metavar="RECORD…")],
+    model: OneModel = "",
+    task: OneTask = "",
+    as_json: Json = False,
+) -> None:
+    """Explain a Record: its numbers, its signature in words, its warnings and where it ran. Folders are listed."""
+    from cocabench.core.errors import UnknownNameError
+    from cocabench.core.signature import short
+    from cocabench.results.store import load
+
+    found = load(*results)
+    for kind, wanted, known in (("model", model, [r.model for r in found]), ("task", task, [r.task for r in found])):
+        if wanted and wanted not in known:
+            raise UnknownNameError(kind, wanted, known)
+    chosen = [r for r in found if model in ("", r.model) and task in ("", r.task)]
+    if as_json:
+        print_json([record.model_dump(mode="json") for record in chosen])
+    elif len(chosen) == 1 or all(path.is_file() for path in results):
+        for record in chosen:
+            _print_record(record, found)
+    else:
+        rows = [[r.model, r.task, short(r.signature), r.created[:16], str(found.path(r) or "")] for r in chosen]
+        print_table(["model", "task", "signature", "created", "file"], rows)
+        dim("--model and --task, or the file, show one of them")
+
+
+def _print_record(record: Record, results: RecordSet) -> None:
+    from cocabench.core.formatting import number
+    from cocabench.core.signature import short
+    from cocabench.results.compare import of_kinds
+    from cocabench.results.explain import explain
+    from cocabench.results.records import notes
+    from cocabench.results.store import samples_path
+
+    say(Text.assemble((f"{record.model} on {record.task}", "bold"), f"  {short(record.signature)}"))
+    definitions = record.definitions
+    rows = [[n, number(e, definitions[n]), definitions[n].summary] for n, e in record.metrics.items()]
+    print_table(["metric", "value ± 95 %", ""], rows + [[n, "skipped", w] for n, w in record.skipped_metrics.items()])
+    for sentence in of_kinds([record.evaluator]):
+        dim(sentence)
+    for note in notes(record):
+        labelled("note", note.text, console=out)
+    parts = explain(record)
+    _print_parts("Protocol: numbers are compared only where all of this is equal", parts.protocol)
+    _print_parts("Model: what was measured; with the protocol it names the result's file", parts.model)
+    _print_parts("Environment: kept, never compared", parts.environment)
+    path = results.path(record)
+    paired = path is not None and samples_path(path).is_file()
+    took = f", {record.timing['seconds']:.0f} s" if "seconds" in record.timing else ""
+    samples = "samples beside it" if paired else "no samples: differences cannot be paired"
+    say(f"\ncreated {record.created[:16]}{took}; {samples}; schema {record.schema_version}")
+    print_published([record])
+
+
+def _print_parts(title: str, parts: Sequence[Part]) -> None:
+    if parts:
+        say(Text.assemble("\n", (title, "bold")))
+        print_table(["part", "value", ""], [[part.name, part.value, Text(part.words, "dim")] for part in parts])
+
+
+class Format(StrEnum):
+    CLIP_BENCHMARK = "clip_benchmark"
+
+
+def import_(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="CLIP_benchmark's JSON or CSV, a folder of such JSON, or open_clip_train's results.jsonl.",
+            metavar="FILE…",
+        ),
+    ],
+    output: Annotated[Path, option(metavar="DIR", help="The results folder.")] = Path("results"),
+) -> None:
+    """Take results of CLIP_benchmark and open_clip_train into a results folder, labelled as theirs."""
+    from cocabench.results import interop
+    from cocabench.results.store import Store
+
+    store = Store(output)
+    records = [record for file in files for record in interop.read(file)]
+    for record in records:
+        say(str(store.put_record(record)))
+    err.print(f"{len(records)} Records imported into {output}; they hold no samples, so differences are unpaired")
+
+
+def export(
+    results: Annotated[list[str], typer.Argument(help="Results folders or Record files.", metavar="RESULTS…")],
+    form: Annotated[Format, option("--format", metavar="FORM", help=f"{', '.join(Format)}.")] = Format.CLIP_BENCHMARK,
+    output: Annotated[Path | None, option(metavar="FILE", help="The file to write.", show_default="stdout")] = None,
+) -> None:
+    """Write results as the CSV of `clip_benchmark build`."""
+    from cocabench.results.interop import to_csv
+    from cocabench.results.records import choose, read
+    from cocabench.results.store import write_atomically
+
+    chosen = choose(read(*results))
+    text = to_csv(chosen.records)
+    for phrase in chosen.left_out:
+        err.print(f"left out: {phrase}", markup=False)
+    if output is None:
+        print(text, end="")
+    else:
+        write_atomically(output, lambda path: path.write_text(text, encoding="utf-8"))

@@ -1,20 +1,16 @@
-"""cocabench run"""
+"""cocabench run: options in, a plan that is printed or executed, once or for each checkpoint of a training."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import typer
-from rich.markup import escape
 
-from cocabench.cli import decoder
 from cocabench.cli import options as o
-from cocabench.cli.cells import execute, preflight, print_plan
-from cocabench.cli.console import by_reason, err
-from cocabench.cli.epochs import follow
+from cocabench.cli.console import by_reason, err, labelled
 from cocabench.core.errors import MetricUnavailableError, UsageError
 from cocabench.specs.spec import parse_models
 
@@ -43,16 +39,16 @@ def run(
     no_cache: o.NoCache = False,
     device: o.Devices = "auto",
     precision: o.PrecisionOption = o.Precision.AUTO,
-    compiled: o.Compile = False,
+    compile: o.Compile = False,  # noqa: A002
     batch_size: o.BatchSize = "auto",
     workers: o.Workers = None,
     quick_gelu: o.QuickGelu = None,
     skip_bad_images: o.SkipBadImages = False,
-    num_beams: decoder.TaskNumBeams = None,
-    num_beam_groups: decoder.TaskNumBeamGroups = None,
-    seq_len: decoder.TaskSeqLen = None,
-    min_seq_len: decoder.TaskMinSeqLen = None,
-    decoding: decoder.TaskDecoding = None,
+    num_beams: o.TaskNumBeams = None,
+    num_beam_groups: o.TaskNumBeamGroups = None,
+    seq_len: o.TaskSeqLen = None,
+    min_seq_len: o.TaskMinSeqLen = None,
+    decoding: o.TaskDecoding = None,
     java: o.Java = None,
     require_metrics: o.RequireMetrics = False,
     dry_run: o.DryRun = False,
@@ -64,52 +60,47 @@ def run(
     watch_timeout: o.WatchTimeout = None,
 ) -> None:
     """Evaluate models on tasks. Finished results are kept and not run again."""
-    from cocabench.core.cache import spaces_folder
-    from cocabench.models.hardware import one_device
-    from cocabench.run.prepare import Settings
-
-    shown = _Shown(require_metrics, dry_run, quiet, as_json)
+    action = Action(require_metrics, dry_run, quiet, as_json)
     if plan is not None:
         _check_alone(context)
-        _run_plan(plan, cell, shown)
+        _run_plan(plan, cell, action)
         return
     if cell is not None:
         raise UsageError("--cell", "no plan", wanted="--plan FILE beside it")
     _check_given(context, "model", "tasks")
-    settings = Settings(
-        data_root=data_root,
-        output=output,
-        cache=None if no_cache else spaces_folder(cache),
-        limit=limit,
-        seed=seed,
-        download=download,
-        fresh=fresh,
-        skip_bad_images=skip_bad_images,
-        device=one_device(device),
-        precision=precision,
-        batch_size=_batch_size(batch_size),
-        workers=workers,
-        compile=compiled,
-        quick_gelu=quick_gelu,
-        java=java,
-    )
-    params = decoder.options(
-        num_beams=num_beams,
-        num_beam_groups=num_beam_groups,
-        seq_len=seq_len,
-        min_seq_len=min_seq_len,
-        decoding=decoding,
-    )
-    evaluation = _Evaluation(settings, settings.hardware(), _tasks(tasks or ()), params, shown)
+    settings = _settings(context.params)
+    evaluation = Evaluation(settings, settings.hardware(), _tasks(tasks or ()), o.decoding(context.params), action)
     if watch is None:
         evaluation(model or ())
     else:
-        follow(watch, model or (), lambda one: evaluation([one]), output, timeout=watch_timeout)
+        _follow(watch, model or (), lambda one: evaluation([one]), output, timeout=watch_timeout)
+
+
+def _settings(params: Mapping[str, Any]) -> Settings:
+    """Return the options as Settings: fields have the options' names."""
+    from cocabench.core.cache import spaces_folder
+    from cocabench.models.hardware import one_device
+    from cocabench.run.prepare import Settings
+
+    parsed = {
+        "cache": None if params["no_cache"] else spaces_folder(params["cache"]),
+        "device": one_device(params["device"]),
+        "batch_size": _batch_size(params["batch_size"]),
+    }
+    return Settings(**{field.name: params[field.name] for field in fields(Settings)} | parsed)
+
+
+def _batch_size(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal() or int(text) < 1:
+        raise UsageError("--batch-size", f"got {text!r}", wanted="auto or a number, 1 or more")
+    return int(text)
 
 
 @dataclass(frozen=True)
-class _Shown:
-    """What of a run is printed, and what must be there."""
+class Action:
+    """What is done with a plan: it is printed, or executed with so much said."""
 
     require_metrics: bool
     dry_run: bool
@@ -118,7 +109,9 @@ class _Shown:
 
     def __call__(self, plan: Plan, planner: Planner, machine: Hardware) -> None:
         """Print a plan, or run it and print what came of it."""
-        unavailable = preflight(plan, planner, self.quiet or (self.dry_run and self.as_json))
+        from cocabench.cli.execution import execute, print_plan, unavailable_metrics
+
+        unavailable = unavailable_metrics(plan, planner, self.quiet or (self.dry_run and self.as_json))
         if self.require_metrics and unavailable:
             raise MetricUnavailableError("--require-metrics", "; ".join(by_reason(unavailable)))
         if self.dry_run and self.as_json:
@@ -130,24 +123,25 @@ class _Shown:
 
 
 @dataclass(frozen=True)
-class _Evaluation:
-    """What ``run`` does with models, however many times: plan, then tell the plan or execute it."""
+class Evaluation:
+    """What ``run`` does with models, however many times: plan, then print the plan or execute it."""
 
     settings: Settings
     machine: Hardware
     tasks: Sequence[Task]
     params: Mapping[str, Any]
-    shown: _Shown
+    action: Action
 
     def __call__(self, models: Sequence[str]) -> None:
         from cocabench.run.execute import planner_for
 
-        sources = _models(models, self.settings.quick_gelu, self.shown.dry_run, self.shown.quiet)
-        planner = planner_for(self.settings, self.machine, download=not self.shown.dry_run)
-        self.shown(planner.plan(sources, self.tasks, self.params), planner, self.machine)
+        download = not self.action.dry_run
+        sources = _sources(models, self.settings.quick_gelu, download, self.action.quiet)
+        planner = planner_for(self.settings, self.machine, download=download)
+        self.action(planner.plan(sources, self.tasks, self.params), planner, self.machine)
 
 
-def _run_plan(path: Path, number: int | None, shown: _Shown) -> None:
+def _run_plan(path: Path, number: int | None, action: Action) -> None:
     """Run a plan file, or one of its cells."""
     from cocabench.models.hardware import one_device
     from cocabench.run.execute import planner_for
@@ -155,14 +149,12 @@ def _run_plan(path: Path, number: int | None, shown: _Shown) -> None:
 
     plan = Plan.read(path)
     if number is not None and number >= len(plan.cells):
-        raise UsageError(
-            f"--cell {number}", f"{path} has {len(plan.cells)} cells", wanted=f"0 to {len(plan.cells) - 1}"
-        )
+        wanted = f"0 to {len(plan.cells) - 1}"
+        raise UsageError(f"--cell {number}", f"{path} has {len(plan.cells)} cells", wanted=wanted)
     chosen = plan if number is None else replace(plan, cells=(plan.cells[number],))
     one_device(plan.settings.device)
     machine = plan.settings.hardware()
-    planner = planner_for(plan.settings, machine, download=not shown.dry_run)
-    shown(chosen, planner, machine)
+    action(chosen, planner_for(plan.settings, machine, download=not action.dry_run), machine)
 
 
 def _check_alone(context: typer.Context) -> None:
@@ -170,27 +162,26 @@ def _check_alone(context: typer.Context) -> None:
     for param in context.command.params:
         source = context.get_parameter_source(param.name or "")
         if source and source.name == "COMMANDLINE" and param.name not in BESIDE_A_PLAN:
-            raise UsageError(
-                "--plan", f"{param.opts[0]} beside it", fix="the plan holds it: leave it out, or plan again"
-            )
+            fix = "the plan holds it: leave it out, or plan again"
+            raise UsageError("--plan", f"{param.opts[0]} beside it", fix=fix)
 
 
 def _check_given(context: typer.Context, *names: str) -> None:
-    """What is needed without --plan, told as typer tells what is always needed."""
+    """What is needed without --plan, refused as typer refuses what is always needed."""
     for param in context.command.params:
         if param.name in names and not context.params[param.name]:
             raise typer.BadParameter("", ctx=context, param=cast(Any, param))
 
 
-def _models(texts: Sequence[str], quick_gelu: bool | None, dry_run: bool, quiet: bool) -> list[Source]:
-    """Return what --model stands for, and tell the choices that were made."""
+def _sources(texts: Sequence[str], quick_gelu: bool | None, download: bool, quiet: bool) -> list[Source]:
+    """Return what --model stands for, and print the choices that were made."""
     from cocabench.specs.registry import model_sources
 
     specs = [spec for text in texts for spec in parse_models(text)]
-    sources = model_sources(specs, quick_gelu=quick_gelu, download=not dry_run)
+    sources = model_sources(specs, quick_gelu=quick_gelu, download=download)
     for source in sources:
         for note in source.notes if not quiet else ():
-            err.print(f"[yellow]note[/yellow] {escape(note.text)}", soft_wrap=True)
+            labelled("note", note.text)
     return sources
 
 
@@ -204,9 +195,47 @@ def _tasks(texts: Sequence[str]) -> list[Task]:
     return find_tasks(names)
 
 
-def _batch_size(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise UsageError("--batch-size", f"got {text!r}", wanted="auto or a number, 1 or more")
-    return int(text)
+def _follow(
+    folder: Path, models: Sequence[str], evaluate: Callable[[str], None], output: Path, *, timeout: float | None
+) -> None:
+    """Evaluate each checkpoint of a folder as it comes, then name the best. A checkpoint that fails stops no other.
+
+    Exits with 1 where one failed, and with 130 after Ctrl-C.
+    """
+    from cocabench.train.checkpoints import arrivals
+
+    if len(models) != 1 or any(mark in models[0] for mark in ",:"):
+        raise UsageError("--watch", f"--model {','.join(models)}", wanted="the architecture alone: --model ViT-B-32")
+    code = 0
+    text = f"waiting for checkpoints in {folder}; Ctrl-C or a file 'stop' in it ends"
+    err.print(text, markup=False, soft_wrap=True)
+    try:
+        for path in arrivals(folder, timeout=timeout):
+            model = f'{models[0]}:"{path}"' if "," in str(path) else f"{models[0]}:{path}"
+            code |= _exit_code(evaluate, model)
+    except KeyboardInterrupt:
+        code = 130
+    _print_best_in(output, models[0], folder)
+    if code:
+        raise typer.Exit(code)
+
+
+def _exit_code(evaluate: Callable[[str], None], model: str) -> int:
+    """Return the exit code that an evaluation ends with; an interruption ends the watching too."""
+    try:
+        evaluate(model)
+    except typer.Exit as ended:
+        if ended.exit_code == 130:
+            raise KeyboardInterrupt from None
+        return int(ended.exit_code != 0)
+    return 0
+
+
+def _print_best_in(output: Path, name: str, folder: Path) -> None:
+    from cocabench.cli.execution import print_best
+    from cocabench.results.epochs import epoch_of
+    from cocabench.results.store import load
+
+    run = epoch_of(f"{name}:{folder}/epoch_0.pt")
+    records = load(output).records if output.is_dir() else ()
+    print_best([r for r in records if (point := epoch_of(r.model)) and run and point.run == run.run])

@@ -15,7 +15,9 @@ from cocabench.core.signature import digest
 from cocabench.core.types import Record
 from cocabench.kinds import find
 from cocabench.results import published as publications
-from cocabench.results.compare import Comparison, Evidence, choose, compare
+from cocabench.results.compare import Comparison, compare_models
+from cocabench.results.difference import Evidence
+from cocabench.results.records import choose
 from cocabench.results.store import RecordSet, read_samples, samples_path
 
 MOST_TESTED = 5
@@ -97,9 +99,9 @@ def gather(
     if not records:
         raise ResultsError("report", "no Records, and no published model named", fix="name a results folder")
     evidence, names = Evidence(found), models or _order(records, baseline)
-    tested = compare(records, models=names, evidence=evidence)
+    tested = compare_models(records, models=names, evidence=evidence)
     few = len(names) <= MOST_TESTED
-    everything = compare(records, models=names, all_metrics=True, evidence=evidence if few else Evidence())
+    everything = compare_models(records, models=names, all_metrics=True, evidence=evidence if few else Evidence())
     comparison = replace(tested, left_out=left_out)
     kept = tuple(r for r in records if r.model in tested.models)
     return Report(title, kept, costs, comparison, everything, found, evidence, tuple(baseline))

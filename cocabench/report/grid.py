@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from cocabench.core.formatting import Footnotes, decimals, escape, points, spread
 from cocabench.core.formatting import table as markdown_table
 from cocabench.core.types import Estimate, MetricInfo
-from cocabench.results.compare import Cell, remarks
+from cocabench.results.compare import Cell
 
 SPECIAL = {
     "\\": r"\textbackslash{}",
@@ -130,8 +130,8 @@ def of_estimate(estimate: Estimate, info: MetricInfo) -> Entry:
 
 
 def of_cell(cell: Cell, info: MetricInfo, *, record: str, metric: str, apart: bool = True) -> Entry:
-    """Return a cell of a Comparison; apart as in ``remarks``."""
-    notes = tuple(remarks(cell, apart=apart))
+    """Return a cell of a Comparison. apart: its notes say why it cannot be compared with the first model's."""
+    notes = cell.all_notes if apart else cell.notes
     if cell.estimate is None:
         return Entry("–" if cell.text == "no result" else cell.text, notes=notes)
     return replace(of_estimate(cell.estimate, info), best=cell.best, notes=notes, record=record, metric=metric)

@@ -7,7 +7,8 @@ from typing import NamedTuple
 
 from cocabench.core.formatting import plural, signed
 from cocabench.kinds import find
-from cocabench.results.compare import Comparison, Finding, Row
+from cocabench.results.compare import Comparison, Row
+from cocabench.results.difference import Finding
 from cocabench.results.published import SUFFIX
 
 

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from cocabench.core.signature import short
 from cocabench.core.types import Record
 from cocabench.report.content import Report
-from cocabench.results.compare import published_by
+from cocabench.results.records import published_by
 
 
 class Part(NamedTuple):

@@ -27,7 +27,8 @@ from cocabench.report.pair import Pair, PairRow, layout
 from cocabench.report.plots import Plot
 from cocabench.report.samples import Look
 from cocabench.report.series import MARKS, Style, css
-from cocabench.results.compare import Difference, Finding, published_by
+from cocabench.results.difference import Difference, Finding
+from cocabench.results.records import published_by
 
 FINDINGS = [f"{Difference(0.0, finding=one).mark} {one}".strip() for one in list(Finding)[:3]]
 """What the test of two models says in words: the first is better, the second, no difference found."""

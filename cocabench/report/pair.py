@@ -15,7 +15,9 @@ from cocabench.kinds.shown import Figure as ShownFigure
 from cocabench.report.content import MOST_TESTED, Report, in_words
 from cocabench.report.series import Score
 from cocabench.results import published as publications
-from cocabench.results.compare import Comparison, Finding, Row, compare, notes
+from cocabench.results.compare import Comparison, Row, compare_models
+from cocabench.results.difference import Finding
+from cocabench.results.records import notes
 
 
 class PairRow(NamedTuple):
@@ -85,7 +87,7 @@ def _pair(report: Report, first: str, second: str) -> Pair | None:
     if report.models == (first, second):
         return _of(report, report.comparison.rows, first, second)
     records = [r for r in report.records if r.model in (first, second)]
-    return _of(report, compare(records, models=(first, second), evidence=report.evidence).rows, first, second)
+    return _of(report, compare_models(records, models=(first, second), evidence=report.evidence).rows, first, second)
 
 
 def _side(comparison: Comparison, side: int) -> list[Row]:

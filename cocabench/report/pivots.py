@@ -12,7 +12,8 @@ from cocabench.kinds.shown import Presentation, TableSpec
 from cocabench.report.content import Report
 from cocabench.report.grid import Entry, Line, Table, of_cell
 from cocabench.results import published as publications
-from cocabench.results.compare import Comparison, Row, choose, compare, in_order
+from cocabench.results.compare import Comparison, Row, compare_models, in_order
+from cocabench.results.records import choose
 
 PUBLISHED = "published elsewhere, set apart: another protocol or other weights"
 
@@ -72,7 +73,7 @@ def _published(kind: type[Kind], report: Report, tasks: set[str]) -> Comparison 
     found = table[(table["evaluator"] == kind.name) & table["task"].isin(sorted(tasks))]
     specs = [spec for spec in dict.fromkeys(found["spec"]) if spec + publications.SUFFIX not in report.models]
     records = [r for r in publications.as_records(specs) if r.task in tasks] if specs else []
-    return compare(choose(records).records, all_metrics=True) if records else None
+    return compare_models(choose(records).records, all_metrics=True) if records else None
 
 
 def _lines(

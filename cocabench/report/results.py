@@ -9,7 +9,7 @@ from typing import overload
 
 import pandas as pd
 
-from cocabench.core.errors import ResultsError, UsageError
+from cocabench.core.errors import ResultsError, UnknownNameError, UsageError
 from cocabench.core.formatting import number
 from cocabench.core.signature import digest
 from cocabench.core.temporary import temporary_folder
@@ -40,6 +40,14 @@ class Results(RecordSet, Sequence[Record]):
         if isinstance(i, int):
             return self.records[i]
         return Results(self.records[i], self.paths[i], self.held[i])
+
+    def model(self, name: str) -> Results:
+        """Return the results of one model, for ``cocabench.compare``; UnknownNameError where there are none."""
+        places = [i for i, record in enumerate(self.records) if record.model == name]
+        if not places:
+            raise UnknownNameError("model", name, [record.model for record in self.records])
+        held = tuple(self.held[i] for i in places) if self.held else ()
+        return Results(tuple(self.records[i] for i in places), tuple(self.paths[i] for i in places), held)
 
     def samples(self, task: str | Record, model: str | None = None) -> pd.DataFrame:
         """Return the per-sample statistics of one result: a row per image, text or pair, as its kind writes them.

@@ -6,7 +6,8 @@ import csv
 import io
 
 from cocabench.core.formatting import Footnotes, escape, points, table
-from cocabench.results.compare import Cell, Comparison, Difference, Row, remarks
+from cocabench.results.compare import Cell, Comparison, Row
+from cocabench.results.difference import Difference
 
 
 def header(comparison: Comparison) -> list[str]:
@@ -41,9 +42,9 @@ def body(comparison: Comparison, footnotes: Footnotes) -> str:
 
 
 def markdown_cell(cell: Cell, footnotes: Footnotes, *, apart: bool = True) -> str:
-    """Return a cell with its note marks; apart as in ``remarks``."""
+    """Return a cell with its note marks. apart: its notes say why it cannot be compared with the first model's."""
     text = f"**{escape(cell.text)}**" if cell.best else escape(cell.text)
-    return text + footnotes.mark(remarks(cell, apart=apart))
+    return text + footnotes.mark(cell.all_notes if apart else cell.notes)
 
 
 DIFFERENCE = ("low", "high", "p_value", "adjusted", "detectable", "finding", "unpaired")

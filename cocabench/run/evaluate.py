@@ -16,7 +16,7 @@ from cocabench.metrics.base import Samples
 from cocabench.models.hardware import Hardware
 from cocabench.models.objects import device_of, in_memory
 from cocabench.report.results import Results
-from cocabench.results.store import Store, as_stored
+from cocabench.results.store import RecordSet, Store, as_stored
 from cocabench.run.execute import Runner, Sink, Unobserved, planner_for
 from cocabench.run.plan import Plan, Planner, State
 from cocabench.run.prepare import Settings
@@ -123,15 +123,12 @@ def evaluate(
     hardware = replace(settings.hardware(), host_start=True)
     planner = planner_for(settings, hardware)
     plan = _plan(planner, source, prepare(tasks, data_root=data_root, limit=limit, seed=seed))
-    kept = Memory()
+    sink: Memory | Store = Memory() if settings.output is None else Store(settings.output)
+    sink.check_writable()
     with _opened(cache) as opened:
-        if settings.output is None:
-            records = list(_measured(plan, planner, hardware, opened, kept, progress))
-            return Results(tuple(records), (None,) * len(records), tuple(kept.samples))
-        store = Store(settings.output)
-        store.check_writable()
-        stored = store.results(list(_measured(plan, planner, hardware, opened, store, progress)))
-    return Results(stored.records, stored.paths)
+        records = list(_measured(plan, planner, hardware, opened, sink, progress))
+    found = sink.results(records)
+    return Results(found.records, found.paths, found.held)
 
 
 def _source(model: str | Any, preprocess: Any, tokenizer: Any, name: str) -> Source:
@@ -155,13 +152,18 @@ def _measured(
 
 @dataclass
 class Memory:
-    """A Sink that keeps Records and samples in this process, and no pictures."""
+    """A Sink that keeps samples in this process, and no pictures."""
 
-    records: list[Record] = field(default_factory=list)
     samples: list[Samples] = field(default_factory=list)
 
+    def check_writable(self) -> None:
+        pass
+
+    def results(self, records: Sequence[Record]) -> RecordSet:
+        """Return the Records that were put, in that order, with their samples."""
+        return RecordSet(tuple(records), (None,) * len(records), tuple(self.samples))
+
     def put(self, record: Record, samples: Samples) -> None:
-        self.records.append(record)
         self.samples.append(as_stored(samples))
 
     def put_record(self, record: Record) -> None:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from cocabench.core.errors import CocabenchError
 from cocabench.core.types import Dataset, Machine, Record
-from cocabench.results.published import Expected
-from cocabench.results.published.check import Table
+from cocabench.results.published_check import Expected, Table
 from cocabench.specs.registry import all_tasks
 from cocabench.specs.spec import WeightsKind, parse_model
 

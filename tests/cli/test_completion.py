@@ -32,13 +32,15 @@ def asked(line: str) -> dict[str, str]:
         ("cocabench run --precision bf", ["bf16"]),
     ],
 )
-def test_names_are_completed(command: Command, monkeypatch: pytest.MonkeyPatch, line: str, found: list[str]) -> None:
+def test_completion_offers_names(
+    command: Command, monkeypatch: pytest.MonkeyPatch, line: str, found: list[str]
+) -> None:
     for name, value in asked(line).items():
         monkeypatch.setenv(name, value)
     assert command().out.split() == found
 
 
-def test_names_of_models_and_tasks_come_without_torch() -> None:
+def test_completion_imports_no_torch() -> None:
     for line in ("cocabench run --model coca_ViT-B", "cocabench run --tasks flickr8"):
         words = [sys.executable, "-X", "importtime", "-c", "from cocabench.cli import main; main()"]
         told = subprocess.run(words, env={**os.environ, **asked(line)}, capture_output=True, text=True, check=True)

@@ -20,7 +20,7 @@ def page(words: str, columns: int = 80) -> str:
 
 
 @pytest.mark.parametrize("words", PAGES)
-def test_a_page_fits_80_columns_and_cuts_nothing(words: str) -> None:
+def test_help_fits_80_columns_and_cuts_no_flag(words: str) -> None:
     lines = page(words).splitlines()
     assert max(map(len, lines)) <= 80
     for line in lines:
@@ -28,7 +28,7 @@ def test_a_page_fits_80_columns_and_cuts_nothing(words: str) -> None:
         assert not any(word.startswith("--") and word.endswith("…") for word in flags), line
 
 
-def test_run_is_in_panels() -> None:
+def test_help_of_run_has_panels() -> None:
     told = page("run")
     for panel in ("What to measure", "Data", "How to compute", "What is kept", "Captions", "What is printed"):
         assert f"─ {panel} ─" in told
@@ -36,5 +36,5 @@ def test_run_is_in_panels() -> None:
     assert run.run.__doc__ in told
 
 
-def test_brackets_are_shown() -> None:
+def test_help_shows_brackets() -> None:
     assert "{id: [captions]}" in page("score")

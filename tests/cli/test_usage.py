@@ -41,7 +41,7 @@ BASELINES = Path(__file__).parents[2] / "results" / "baselines"
         ("train coca-scratch --set batch_size=x --dry-run", "trainer.batch_size: got 'x'; wanted a whole number"),
     ],
 )
-def test_a_wrong_word_is_one_line_and_2(command: Command, words: str, said: str) -> None:
+def test_usage_errors_are_one_line_and_exit_with_2(command: Command, words: str, said: str) -> None:
     told = command(*words.split())
     assert (told.code, told.out) == (2, "")
     assert said in told.err
@@ -69,20 +69,22 @@ def test_a_wrong_word_is_one_line_and_2(command: Command, words: str, said: str)
         "serve {nowhere}",
     ],
 )
-def test_what_is_missing_is_2_in_every_command(command: Command, words: str, tmp_path: Path) -> None:
+def test_missing_files_exit_with_2_in_every_command(command: Command, words: str, tmp_path: Path) -> None:
     told = command(*words.format(nowhere=tmp_path / "nowhere").split())
     assert (told.code, told.out) == (2, "")
     assert str(tmp_path / "nowhere") in told.err
 
 
-def test_a_run_in_which_something_failed_is_1(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+def test_run_exits_with_1_after_a_failure_and_2_if_nothing_started(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
     arguments = ("--tasks", data / "find.toml", "--data-root", data, "--output", tmp_path, "--quiet")
     assert command("run", "--model", f"{models / 'clip'},ViT-B-32:/nowhere.pt", *arguments).code == 1
     told = command("run", "--model", "ViT-B-32:/nowhere.pt", *arguments)
     assert told.code == 2, "nothing could be started"
 
 
-def test_an_error_that_ends_several_tasks_is_told_once(command: Command, data: Path, tmp_path: Path) -> None:
+def test_run_prints_an_error_of_several_tasks_once(command: Command, data: Path, tmp_path: Path) -> None:
     tasks = f"{data / 'find.toml'},{data / 'name.toml'}"
     told = command(
         "run", "--model", "ViT-B-32:/nowhere.pt", "--tasks", tasks, "--data-root", data, "--output", tmp_path, "--quiet"
@@ -93,7 +95,7 @@ def test_an_error_that_ends_several_tasks_is_told_once(command: Command, data: P
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
 @pytest.mark.parametrize("device", ["cuda", "cuda:3", "gpu"])
-def test_a_device_that_is_not_there_is_one_line_with_the_remedy(command: Command, device: str) -> None:
+def test_missing_device_error_is_one_line_with_the_remedy(command: Command, device: str) -> None:
     told = command("run", "--model", "demo/clip", "--tasks", "demo", "--device", device)
     assert told.code == 2
     assert f"--device {device}: " in told.err
@@ -110,7 +112,7 @@ def test_a_device_that_is_not_there_is_one_line_with_the_remedy(command: Command
         ("captioning", "BLUE", 'metrics = ["CIDEr"]', "none of the metrics"),
     ],
 )
-def test_a_wrong_primary_is_told_before_data_are_looked_for(
+def test_primary_metric_is_checked_before_the_data(
     command: Command, tmp_path: Path, evaluator: str, primary: str, params: str, said: str
 ) -> None:
     path = tmp_path / "x.toml"
@@ -122,7 +124,7 @@ def test_a_wrong_primary_is_told_before_data_are_looked_for(
     assert "not-there" not in told.err
 
 
-def test_a_primary_of_a_part_of_the_data_is_left_to_the_data(command: Command, tmp_path: Path) -> None:
+def test_primary_metric_of_a_domain_is_checked_with_the_data(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_text(task("x", "captioning", "CIDEr[near]", 'path = "not-there.tsv"', 'metrics = ["CIDEr"]'))
     told = command("run", "--model", "demo/coca", "--tasks", path, "--data-root", tmp_path, "--output", tmp_path)
@@ -130,7 +132,7 @@ def test_a_primary_of_a_part_of_the_data_is_left_to_the_data(command: Command, t
     assert "not-there.tsv" in told.err
 
 
-def test_a_dry_training_prints_its_commands_before_there_are_data(command: Command, tmp_path: Path) -> None:
+def test_train_dry_run_needs_no_data(command: Command, tmp_path: Path) -> None:
     shared = ("train", "coca-scratch", "--dry-run", "--no-memory-check", "--device", "cpu", "--output", tmp_path / "r")
     told = command(*shared)
     assert told.code == 0
@@ -141,7 +143,7 @@ def test_a_dry_training_prints_its_commands_before_there_are_data(command: Comma
     assert "later.csv: no such file" in told.err
 
 
-def test_a_renamed_record_is_a_note(command: Command, tmp_path: Path) -> None:
+def test_show_notes_a_renamed_record(command: Command, tmp_path: Path) -> None:
     kept = next(BASELINES.rglob("emoji_retrieval*.json"))
     for name in (kept.name, "mine.json"):
         (tmp_path / name).write_bytes(kept.read_bytes())
@@ -151,7 +153,7 @@ def test_a_renamed_record_is_a_note(command: Command, tmp_path: Path) -> None:
     assert len(told.err.strip().splitlines()) == 1
 
 
-def test_the_seed_stands_in_the_record_and_moves_no_value(
+def test_run_stores_the_seed_and_the_seed_moves_no_value(
     command: Command, models: Path, data: Path, tmp_path: Path
 ) -> None:
     shared = ("--tasks", data / "name.toml", "--data-root", data, "--json")
@@ -180,7 +182,7 @@ def test_the_seed_stands_in_the_record_and_moves_no_value(
         "run --model {0}:random@0 --tasks emoji_flags",
     ],
 )
-def test_a_file_that_cannot_be_read_is_told_in_plain_words(
+def test_unreadable_file_errors_are_plain_english(
     command: Command, tmp_path: Path, words: str, content: bytes | None, said: str
 ) -> None:
     path = tmp_path / "x.json"
@@ -197,14 +199,14 @@ def test_a_file_that_cannot_be_read_is_told_in_plain_words(
         assert said in told.err
 
 
-def test_a_table_that_is_no_text_is_told_before_training(command: Command, tmp_path: Path) -> None:
+def test_train_rejects_a_binary_table(command: Command, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe")
     told = command("train", "coca-scratch", "--set", f"train_data={tmp_path / 't.csv'}")
     assert told.code == 2
     assert "t.csv: no UTF-8 text (byte 0)" in told.err
 
 
-def test_ctrl_c_is_one_line_and_130(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_ctrl_c_prints_one_line_and_exits_with_130(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted() -> None:
         raise KeyboardInterrupt
 
@@ -213,7 +215,7 @@ def test_ctrl_c_is_one_line_and_130(command: Command, monkeypatch: pytest.Monkey
     assert (told.code, told.out, told.err.strip()) == (130, "", "stopped")
 
 
-def test_a_required_metric_that_this_machine_cannot_run_is_1(
+def test_require_metrics_exits_with_1_if_a_metric_cannot_run(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     why = {"BLEU@4": "no Java here; install one"}
@@ -229,12 +231,12 @@ def test_a_required_metric_that_this_machine_cannot_run_is_1(
         assert "--require-metrics: BLEU@4: no Java here; install one" in told.err
 
 
-def test_every_task_that_is_shipped_has_its_primary_metric() -> None:
+def test_shipped_tasks_have_their_primary_metric() -> None:
     for task_of_ours in all_tasks().values():
         check_primary(task_of_ours)
 
 
-def test_a_java_that_does_not_run_is_named_and_stays_with_its_command(
+def test_java_option_names_the_broken_java_and_holds_for_one_command(
     command: Command, models: Path, data: Path, tmp_path: Path
 ) -> None:
     nowhere = tmp_path / "nowhere"

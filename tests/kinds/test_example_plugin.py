@@ -69,6 +69,17 @@ def test_it_gets_intervals_notes_paired_tests_galleries_and_verdicts(
     assert (verdict.changed, verdict.unpaired, verdict.status) == (0, "", "pass")
 
 
+def test_its_table_and_its_gallery_stand_in_the_report(measured: RecordSet, command: Command, tmp_path: Path) -> None:
+    page = tmp_path / "page"
+    ran = command("report", tmp_path / "results", "--output", page)
+    assert ran.code == 0, ran.err
+    html = (page / "index.html").read_text(encoding="utf-8")
+    assert "Images and two captions" in html
+    rows = (page / "tables" / "results.csv").read_text(encoding="utf-8").splitlines()
+    assert any(row.startswith("pairs,pair_accuracy,") for row in rows)
+    assert f"{100 * (measured.records[0].metrics['pair_accuracy'].value or 0):.1f}" in html
+
+
 def measured_as(record: Record, results: RecordSet) -> RecordSet:
     """Return one Record of results, with its file."""
     return RecordSet((record,), (results.path(record),))

@@ -28,7 +28,7 @@ from cocabench.kinds.selection import ImageCaptionSelection
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.model import OpenClip
-from cocabench.results.compare import compare
+from cocabench.results.compare import compare_models
 from cocabench.run import thumbnails
 from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models
@@ -277,7 +277,7 @@ def test_a_run_from_task_file_to_comparison(command: Command, models: Path, data
     assert (chosen.metrics["acc"].n, len(results.samples(chosen))) == (12, 24)
     assert chosen.signature.protocol["data"] | {"hash": ""} == {"images": 12, "texts": 24, "classes": 0, "hash": ""}  # type: ignore[operator]
     assert [r.signature.protocol["scoring"] for r in (chosen, preferred)] == ["cosine", "likelihood"]
-    row = next(row for row in compare(results).rows if row.task == "choose")
+    row = next(row for row in compare_models(results).rows if row.task == "choose")
     assert (row.metric, row.difference is not None and row.difference.paired) == ("acc", True)
     changed = command("compare", tmp_path, "--models", f"{models / 'clip'},{models / 'coca'}", "--samples", "choose")
     assert changed.code == 0, changed.err

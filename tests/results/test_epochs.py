@@ -24,11 +24,11 @@ from cocabench.results.epochs import Epoch, best_epochs, epoch_of, runs
         ("epoch_5", None),
     ],
 )
-def test_a_model_string_names_run_and_epoch(model: str, wanted: Epoch | None) -> None:
+def test_epoch_of_parses_run_and_epoch(model: str, wanted: Epoch | None) -> None:
     assert epoch_of(model) == wanted
 
 
-def test_epoch_2_stands_before_epoch_10() -> None:
+def test_runs_are_ordered_by_epoch_number() -> None:
     names = [f"A:r/checkpoints/epoch_{k}.pt" for k in (10, 2, 1)] + ["demo/coca", "B:r/epoch_1.pt"]
     assert runs(names) == {"A:r": [f"A:r/checkpoints/epoch_{k}.pt" for k in (1, 2, 10)], "B:r": ["B:r/epoch_1.pt"]}
 
@@ -51,7 +51,7 @@ def record(epoch: int, *, created: str = "2026-01-01", protocol: str = "p", **va
     )
 
 
-def test_each_metric_has_its_best_epoch() -> None:
+def test_best_epochs_are_found_per_metric() -> None:
     records = [record(2, acc=0.3, rank=4.0), record(10, acc=0.5, rank=9.0), record(1, acc=0.5, rank=5.0)]
     found = {best.metric: best for best in best_epochs(records)}
     assert found["acc"].epoch.number == 1, "the earliest of equals"
@@ -60,12 +60,12 @@ def test_each_metric_has_its_best_epoch() -> None:
     assert found["acc"].estimate.n == 9
 
 
-def test_undefined_values_and_lone_epochs_have_no_best() -> None:
+def test_best_epochs_ignore_undefined_values_and_single_epochs() -> None:
     assert best_epochs([record(1, acc=0.5), record(2, acc=None)]) == []
     assert best_epochs([record(1, acc=0.5), record(1, acc=0.6, created="2026-01-02")]) == []
 
 
-def test_other_protocols_are_not_held_against_each_other() -> None:
+def test_best_epochs_do_not_compare_protocols() -> None:
     records = [
         record(1, acc=0.5),
         record(2, acc=0.4),

@@ -1,0 +1,213 @@
+"""A plan on the terminal: what it would do, its progress, and what came of it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Self
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.text import Text
+
+from cocabench.cli.console import by_reason, err, labelled, print_json, print_table, say
+from cocabench.cli.tables import print_published, print_results
+from cocabench.core.cache import DiskCache, open_cache, size_limit
+from cocabench.core.formatting import number
+from cocabench.core.types import Progress as Report
+from cocabench.core.types import Record
+from cocabench.models.cached import count_images
+from cocabench.models.hardware import Hardware
+from cocabench.results.compare import compare_models
+from cocabench.results.efficiency import sentences, training_costs
+from cocabench.results.epochs import best_epochs
+from cocabench.results.store import Store
+from cocabench.run.engines import InProcess
+from cocabench.run.execute import Outcome, Unobserved
+from cocabench.run.plan import DECODING, Cell, Plan, Planner, State, Step
+
+
+def unavailable_metrics(plan: Plan, planner: Planner, quiet: bool) -> dict[str, str]:
+    """Return which metrics cannot run and why, and print it before anything runs."""
+    missing = planner.unavailable(plan)
+    for phrase in by_reason(missing) if not quiet else ():
+        labelled("skipped", phrase)
+    return missing
+
+
+def print_plan(plan: Plan, planner: Planner, machine: Hardware) -> None:
+    """Print what a run would do, with the number of images whose features are cached."""
+    steps = [(cell, step) for cell in plan.cells for step in cell.steps]
+    held = [_cached(cell, step, planner, machine) if step.state == State.READY else 0 for cell, step in steps]
+    rows = [
+        [cell.model, step.task, str(step.state), str(step.work.get("images", "")), str(kept or "")]
+        for (cell, step), kept in zip(steps, held, strict=True)
+    ]
+    print_table(["model", "task", "state", "images", "kept"], rows)
+    explained = [step for _, step in steps if step.reason and step.state != State.NOT_APPLICABLE]
+    for reason in dict.fromkeys(f"{step.task}: {step.reason}" for step in explained):
+        say(reason)
+    ready = [step for _, step in steps if step.state == State.READY]
+    images = sum(step.work.get("images", 0) for step in ready)
+    kept = f", {sum(held):,} of them known from earlier runs" if any(held) else ""
+    say(f"{len(ready)} of {len(steps)} to run, {images:,} images to process{kept}")
+
+
+def _cached(cell: Cell, step: Step, planner: Planner, machine: Hardware) -> int:
+    """Return how many images of a ready step the cache holds features of; captioning reads its images in any case."""
+    job = planner.job(cell.model, step)
+    folder = planner.settings.cache
+    if not (job.data and job.signature and folder) or job.task.kind.needs() & DECODING:
+        return 0
+    images = [image for example in job.data.dataset.examples for image in example.images]
+    return count_images(DiskCache(folder, size_limit()), job.signature.model, machine.device.type, images)
+
+
+def execute(plan: Plan, planner: Planner, machine: Hardware, *, show: bool, as_json: bool) -> None:
+    """Run a plan, print the summary, say what failed.
+
+    Exits with 1 where a step failed, 2 where none could be started, and 130 when interrupted.
+    """
+    settings = planner.settings
+    assert settings.output, "the command line stores its results"
+    store = Store(settings.output)
+    store.check_writable()
+    outcomes: list[Outcome] = []
+    try:
+        with (
+            Bars() if show else Quiet() as observer,
+            open_cache(settings.cache, lambda note: observer.note(note.text)) as cache,
+        ):
+            for outcome in InProcess(planner, machine).run(plan, cache, store, observer):
+                outcomes.append(outcome)
+    except KeyboardInterrupt:
+        done = sum(outcome.record is not None for outcome in outcomes)
+        total = sum(len(cell.steps) for cell in plan.cells)
+        kept = f"{done} of {total} results are saved in {settings.output}; rerun to resume"
+        err.print(f"\nstopped; {kept}", soft_wrap=True, markup=False)
+        raise typer.Exit(130) from None
+    _print_summary([outcome.record for outcome in outcomes if outcome.record is not None], store, as_json)
+    if code := _print_failures(outcomes):
+        raise typer.Exit(code)
+
+
+def _print_failures(outcomes: Sequence[Outcome]) -> int:
+    """Print each error once, with the models and tasks that it ended; return the exit code."""
+    ended: dict[str, list[Outcome]] = {}
+    for outcome in outcomes:
+        if outcome.error is not None:
+            ended.setdefault(str(outcome.error), []).append(outcome)
+    for error, failed in ended.items():
+        models = ", ".join(dict.fromkeys(outcome.model for outcome in failed))
+        tasks = list(dict.fromkeys(outcome.step.task for outcome in failed))
+        labelled(
+            "failed", f"{models} on {tasks[0] if len(tasks) == 1 else f'{len(tasks)} tasks'}: {error}", colour="red"
+        )
+    started = any(outcome.record is not None or outcome.step.state == State.READY for outcome in outcomes)
+    return (1 if started else 2) if ended else 0
+
+
+def _print_summary(records: Sequence[Record], store: Store, as_json: bool) -> None:
+    if as_json:
+        print_json([record.model_dump(mode="json") for record in records])
+    elif records:
+        results = store.results(records)
+        print_results(results, compare_models(results))
+        print_published(records)
+        print_best(records)
+        for cost in training_costs(records):
+            for sentence in sentences(cost):
+                say(sentence)
+
+
+def print_best(records: Iterable[Record]) -> None:
+    """Print the best epoch of each run, task and metric of quality, with its interval."""
+    for best in best_epochs(records):
+        if best.info.kind == "quality":
+            epoch = f"{best.epoch.unit} {best.epoch.number} of {best.n_epochs}"
+            value = f"best at {epoch}: {number(best.estimate, best.info)}"
+            say(f"{best.epoch.run}, {best.task}, {best.metric}: {value}")
+
+
+class Quiet(Unobserved):
+    """An Observer that shows nothing but notes."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        pass
+
+    def note(self, text: str) -> None:
+        labelled("note", text)
+
+
+class Bars(Quiet):
+    """An Observer with a progress bar per stage (images/s, time left) and a line per finished step, on stderr."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        columns = (
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[rate]}"),
+            TimeRemainingColumn(),
+        )
+        self.bars = Progress(*columns, console=err, transient=True)
+
+    def __enter__(self) -> Self:
+        self.bars.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bars.stop()
+
+    def loading(self, model: str) -> None:
+        err.print(Text(model, "bold"))
+
+    def started(self, model: str, step: Step) -> Report:
+        return _Bar(self.bars, step.task)
+
+    def finished(self, outcome: Outcome) -> None:
+        for task in self.bars.task_ids:
+            self.bars.remove_task(task)
+        err.print(_line(outcome))
+
+
+@contextmanager
+def bar(name: str) -> Iterator[Report]:
+    """Show one bar for work that is no step of a run."""
+    with Bars() as shown:
+        yield _Bar(shown.bars, name)
+
+
+class _Bar:
+    """Moves one bar through the stages of a step."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self.progress, self.name, self.stage = progress, name, ""
+        self.task = progress.add_task(name, total=None, rate="")
+        self.start = time.perf_counter()
+
+    def __call__(self, stage: str, done: int, total: int) -> None:
+        if stage != self.stage:
+            self.stage, self.start = stage, time.perf_counter()
+            self.progress.reset(self.task, total=total, description=f"{self.name}: {stage}")
+        rate = done / max(time.perf_counter() - self.start, 1e-9)
+        self.progress.update(self.task, completed=done, rate=f"{rate:,.0f}/s" if done else "")
+
+
+def _line(outcome: Outcome) -> Text:
+    """Return the line of a finished step."""
+    name, record = outcome.step.task, outcome.record
+    if outcome.error is not None:
+        return Text.assemble("  ", (f"✗ {name}", "red"), "  ", ("failed, see below", "dim"))
+    if record is None:
+        return Text(f"  – {name}  not applicable: {outcome.step.reason}", "dim")
+    known = record.primary in record.metrics
+    value = number(record.metrics[record.primary], record.definitions[record.primary]) if known else "no score"
+    tail = "(done before)" if outcome.step.state is State.DONE else f"{record.timing.get('seconds', 0):.0f} s"
+    return Text.assemble("  ", ("✓", "green"), f" {name}  {record.primary} {value}  ", (tail, "dim"))

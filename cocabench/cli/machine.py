@@ -1,0 +1,225 @@
+"""cocabench list, doctor, setup and cache: what there is, what works on this machine, and what it keeps."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterator
+from datetime import datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+from rich.text import Text
+
+from cocabench.cli import names
+from cocabench.cli.console import print_json, print_table, say
+from cocabench.cli.options import Cache, DataRoot, Java, Json, flag, option
+from cocabench.cli.usage import Commands
+from cocabench.core.errors import CocabenchError, ResultsError
+
+lists = typer.Typer(cls=Commands, help="List tasks, models and metrics.", no_args_is_help=True)
+setup = typer.Typer(cls=Commands, help="Fetch what a metric needs beyond pip's packages.", no_args_is_help=True)
+cache = typer.Typer(cls=Commands, help="What runs cache: features, captions, scores.", no_args_is_help=True)
+
+Wanted = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="NAME…", autocompletion=names.tasks, help="Only these tasks and groups."),
+]
+
+
+def _show(header: list[str], rows: list[list[str]], as_json: bool) -> None:
+    if as_json:
+        print_json([dict(zip(header, row, strict=True)) for row in rows])
+    else:
+        print_table(header, rows)
+
+
+@lists.command()
+def tasks(wanted: Wanted = None, as_json: Json = False) -> None:
+    """The tasks that --tasks takes, with their groups."""
+    from cocabench.specs.registry import all_tasks, find_tasks
+
+    specs = [task.spec for task in (find_tasks(wanted) if wanted else all_tasks().values())]
+    rows = [[spec.name, spec.evaluator, spec.primary, ", ".join(spec.groups), spec.summary] for spec in specs]
+    _show(["task", "evaluator", "primary", "groups", "summary"], rows, as_json)
+
+
+@lists.command()
+def models(as_json: Json = False) -> None:
+    """The architectures that --model takes, with the default tag and the other published ones."""
+    import open_clip
+
+    from cocabench.demo import MODELS
+    from cocabench.models.open_clip.blueprint import default_tag
+
+    rows = [[f"demo/{name}", "", "comes with cocabench"] for name in MODELS]
+    for name in open_clip.list_models():
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        rows.append([name, default_tag(name, tags), ", ".join(tags)])
+    _show(["model", "default", "tags"], rows, as_json)
+
+
+@lists.command()
+def metrics(as_json: Json = False) -> None:
+    """The metrics, with what they mean."""
+    from cocabench.kinds import every
+
+    known = [metric for kind in every() for metric in kind.listed()]
+    rows = [[m.name, m.unit, "higher" if m.higher_is_better else "lower", m.summary] for m in known]
+    _show(["metric", "unit", "better", "summary"], rows, as_json)
+
+
+class Check(NamedTuple):
+    """One thing looked at. ok None: neither good nor bad."""
+
+    name: str
+    ok: bool | None
+    found: str
+
+
+def doctor(
+    gpu: Annotated[bool, flag("--gpu", help="Also a smoke test on the GPU, about a minute.")] = False,
+    data_root: DataRoot = Path("data"),
+    java: Java = None,
+    as_json: Json = False,
+) -> None:
+    """Show what works on this machine, each with its remedy. Exit code 1 where something needed is broken."""
+    checks = [*_software(), *_hardware(), *_caption_metrics(java), *_data(data_root), *(_smoke() if gpu else ())]
+    if as_json:
+        print_json([check._asdict() for check in checks])
+    else:
+        marks = {True: ("✓", "green"), False: ("✗", "red"), None: ("–", "yellow")}
+        print_table(["", "what", "found"], [[Text(*marks[c.ok]), c.name, c.found] for c in checks])
+    if any(check.ok is False for check in checks):
+        raise typer.Exit(1)
+
+
+def _software() -> Iterator[Check]:
+    yield Check("python", True, platform.python_version())
+    for package in ("cocabench", "torch", "torchvision", "open_clip_torch", "clip-benchmark", "pycocoevalcap"):
+        try:
+            yield Check(package, True, metadata.version(package))
+        except metadata.PackageNotFoundError:
+            yield Check(package, False, f"absent; pip install {package}")
+
+
+def _hardware() -> Iterator[Check]:
+    import torch
+
+    yield Check("CPU", True, f"{platform.machine()}, {os.cpu_count()} cores, {torch.get_num_threads()} torch threads")
+    if not torch.cuda.is_available():
+        yield Check("CUDA", None, "no device; models run on the CPU")
+        return
+    for i in range(torch.cuda.device_count()):
+        memory = torch.cuda.get_device_properties(i).total_memory / 2**30
+        yield Check(f"cuda:{i}", True, f"{torch.cuda.get_device_name(i)}, {memory:.0f} GiB")
+
+
+def _caption_metrics(java: Path | None) -> Iterator[Check]:
+    from cocabench import captioneval
+
+    missing = captioneval.unavailable(captioneval.NAMES, java=java)
+    for name in captioneval.NAMES:
+        yield Check(name, None if name in missing else True, missing.get(name, "can run"))
+    yield Check(" and ".join(captioneval.MODEL_BASED), True, "can run with any model whose weights are here")
+
+
+def _data(root: Path) -> Iterator[Check]:
+    from cocabench.run.prepare import Settings, prepare
+    from cocabench.specs.registry import all_tasks
+
+    remedy = "" if root.is_dir() else " does not exist; set --data-root or COCABENCH_DATA"
+    yield Check("data root", True if root.is_dir() else None, f"{root.resolve()}{remedy}")
+    for task in all_tasks().values() if root.is_dir() else ():
+        if "demo" not in task.spec.groups:
+            try:
+                data = prepare(task, Settings(data_root=root))
+            except CocabenchError as error:
+                yield Check(task.name, None, str(error))
+            else:
+                notes = "".join(f"; {note.text}" for note in data.departures)
+                yield Check(task.name, True, f"{len(data.dataset):,} images{notes}")
+
+
+def _smoke() -> Iterator[Check]:
+    """Encode and caption the demo on the GPU in fp32, fp16 and bf16, and compare it with the CPU."""
+    import torch
+
+    if not torch.cuda.is_available():
+        yield Check("GPU smoke test", False, "no CUDA device; install a driver and a CUDA build of torch")
+        return
+    from cocabench.models.smoke import deviations
+
+    for name, deviation, allowed in deviations("cuda"):
+        found = f"differs from the CPU by {deviation:.2g} at most, allowed {allowed:.2g}"
+        yield Check(f"GPU {name}", deviation <= allowed, found)
+
+
+@setup.command()
+def spice(
+    corenlp: Annotated[Path | None, option(metavar="DIR", help="A folder that holds the CoreNLP 3.6.0 jars.")] = None,
+) -> None:
+    """Put SPICE's CoreNLP 3.6.0 jars into the cache: from a folder, by Maven, or from the Stanford site."""
+    from cocabench.captioneval import corenlp as jars
+
+    say(f"SPICE can run; CoreNLP 3.6.0 lies in {jars.setup(corenlp)}")
+
+
+@setup.command()
+def clipscore(
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL",
+            autocompletion=names.models,
+            help="The scorer, as after --model: ViT-B-32:openai is the published one.",
+        ),
+    ],
+) -> None:
+    """Fetch the weights of the model that CLIPScore scores with."""
+    from cocabench.specs.registry import FailedSource, one_model
+
+    source = one_model(model, download=True)
+    if isinstance(source, FailedSource):
+        raise source.error
+    say(f"CLIPScore can run with {source.id}")
+
+
+@cache.command()
+def info(cache: Cache = None, as_json: Json = False) -> None:
+    """Where the cache is, what it holds, and how large it is."""
+    from cocabench.core.cache import DiskCache, size_limit, spaces_folder
+
+    held = DiskCache(folder := spaces_folder(cache), size_limit()).usage()
+    if as_json:
+        spaces = [space._asdict() for space in held]
+        print_json({"folder": str(folder), "limit": size_limit(), "spaces": spaces})
+        return
+    rows = [[space.label, f"{space.entries:,}", _size(space.size), _date(space.used)] for space in held]
+    if rows:
+        print_table(["cached", "entries", "size", "last used"], rows)
+    total = _size(sum(space.size for space in held))
+    say(f"{folder}: {total} of at most {_size(size_limit())} (COCABENCH_CACHE_GB)")
+
+
+@cache.command()
+def clear(cache: Cache = None) -> None:
+    """Remove everything that is cached. Results stay, and what `cocabench setup` fetched."""
+    from cocabench.core.cache import DiskCache, size_limit, spaces_folder
+
+    folder = spaces_folder(cache)
+    try:
+        freed = DiskCache(folder, size_limit()).clear()
+    except OSError as error:
+        raise ResultsError(str(error.filename), f"cannot be removed ({error.strerror})") from None
+    say(f"{folder}: {_size(freed)} removed")
+
+
+def _size(n: float) -> str:
+    return f"{n / 1e9:.1f} GB" if n >= 1e9 else f"{n / 1e6:.1f} MB"
+
+
+def _date(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds).strftime("%Y-%m-%d %H:%M")

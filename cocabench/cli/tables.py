@@ -1,0 +1,177 @@
+"""Tables of results on the terminal: scores, costs, and measured numbers beside published ones."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from rich.text import Text
+
+from cocabench.cli.console import dim, labelled, out, print_table, say
+from cocabench.core.types import Record
+
+if TYPE_CHECKING:
+    from cocabench.core.formatting import Footnotes
+    from cocabench.results.compare import Cell, Comparison, Row
+    from cocabench.results.difference import Difference
+    from cocabench.results.published_check import Match
+    from cocabench.results.store import RecordSet
+
+COLOURS = {"▲": "green", "▼": "red"}
+
+
+def print_results(results: RecordSet, comparison: Comparison) -> None:
+    """Print the table of a Comparison of results, and what its models cost where that was measured."""
+    from cocabench.kinds import find
+    from cocabench.results.compare import compare_models
+    from cocabench.results.records import choose
+
+    scores = tuple(row for row in comparison.rows if not find(row.evaluator).shown.costs)
+    if scores:
+        _print_scores(replace(comparison, rows=scores))
+    if len(scores) < len(comparison.rows):
+        if scores:
+            out.print()
+        everything = compare_models(results, models=comparison.models, all_metrics=True)
+        _print_costs(everything, choose(results).records)
+
+
+def _print_scores(comparison: Comparison) -> None:
+    """Print the table of a Comparison, best values bold, findings marked, notes and totals below."""
+    from cocabench.core.formatting import Footnotes
+    from cocabench.report.tables import header
+    from cocabench.results.compare import legend
+
+    footnotes, two = Footnotes(), len(comparison.models) == 2
+    rows = [_line(row, footnotes, two=two) for row in comparison.rows]
+    print_table(header(comparison), rows, numbers_from=2)
+    if len(comparison.models) > 1:
+        _print_totals(comparison)
+    _print_footnotes(footnotes)
+    for sentence in legend(comparison):
+        dim(sentence)
+    if len(comparison.models) > 2:
+        dim(f"▲ ▼ better, worse than {comparison.models[0]}")
+    for phrase in comparison.left_out:
+        dim(f"left out: {phrase}")
+
+
+def _line(row: Row, footnotes: Footnotes, *, two: bool) -> list[str | Text]:
+    line: list[str | Text] = [row.task, row.metric]
+    line += (_cell(cell, gap, footnotes, two=two) for cell, gap in zip(row.cells, row.differences, strict=True))
+    if two:
+        line += [row.difference_text, Text(row.verdict, COLOURS.get(row.verdict[:1], ""))]
+    return line
+
+
+def _cell(cell: Cell, gap: Difference | None, footnotes: Footnotes, *, two: bool) -> Text:
+    """Return a cell with its notes' marks; of more than two models with whether it is better than the first."""
+    marks = {"▲": (" ▼", "red"), "▼": (" ▲", "green")}
+    mark = marks.get(gap.mark, "") if gap and not two else ""
+    notes = _marks(footnotes, cell.notes if two else cell.all_notes)
+    return Text.assemble((cell.text, "bold" if cell.best else ""), mark, notes)
+
+
+def _marks(footnotes: Footnotes, notes: Sequence[str]) -> str:
+    return footnotes.mark(notes).replace("\\", "")
+
+
+def _print_footnotes(footnotes: Footnotes) -> None:
+    for i, note in enumerate(footnotes.notes, 1):
+        dim(f"[{i}] {note}")
+
+
+def _print_totals(comparison: Comparison) -> None:
+    """Print wins, ties and losses per kind of task, and the means over groups."""
+    from cocabench.results.compare import MEANS, averages, tallies
+
+    for t in (tally for tally in tallies(comparison) if tally.tested):
+        untested = f", {t.untested} not tested" if t.untested else ""
+        counts = f"{t.wins} better, {t.ties} no difference, {t.losses} worse{untested}"
+        say(f"{t.group}: {t.first} against {t.second}: {counts}")
+    means = averages(comparison)
+    for mean in means:
+        values = ", ".join(f"{value:.1f}" for value in mean.values)
+        gaps = [f"{gap}{', unpaired' if gap.unpaired else ''}; {gap.verdict}" for gap in mean.differences if gap]
+        say(" | ".join([f"mean over {len(mean.tasks)} tasks of {mean.group}: {values}", *gaps]))
+    if any(gap and gap.p_value is not None for mean in means for gap in mean.differences):
+        dim(MEANS)
+
+
+def _print_costs(comparison: Comparison, records: Sequence[Record]) -> None:
+    """Print the rows of costs of a table of all metrics, with their units; machine and batches stand below."""
+    from cocabench.core.formatting import Footnotes
+    from cocabench.kinds import every
+
+    kinds = {kind.name: kind for kind in every() if kind.shown.costs}
+    rows = {(row.evaluator, row.metric): row for row in comparison.rows if row.evaluator in kinds}
+    if not rows:
+        return
+    footnotes = Footnotes()
+    lines = [
+        [metric.label, *_costs(rows[name, metric.name], footnotes)]
+        for name, kind in kinds.items()
+        for metric in kind.listed()
+        if metric.label and (name, metric.name) in rows
+    ]
+    print_table(["cost", *comparison.models], lines, numbers_from=1)
+    _print_footnotes(footnotes)
+    protocols = [r.signature.protocol for r in records if r.evaluator in kinds and r.model in comparison.models]
+    machines = [
+        f"{p.get('machine')}, threads: {p.get('threads')}, batches of {p.get('batch_size')}, "
+        f"in training of {p.get('train_batch_size')}"
+        for p in protocols
+    ]
+    for machine in dict.fromkeys(machines):
+        dim(f"{machine}; ± reaches the repeat that is furthest off.")
+
+
+def _costs(row: Row, footnotes: Footnotes) -> list[str]:
+    from cocabench.core.formatting import number
+
+    texts = []
+    for cell in row.cells:
+        e = cell.estimate
+        value = "–" if e is None or e.value is None else number(e.model_copy(update={"n": 0}), row.info)
+        texts.append(value + _marks(footnotes, cell.all_notes))
+    return texts
+
+
+def print_published(records: Sequence[Record]) -> None:
+    """Print each metric that has a published value with it and, outside the tolerance, the likely causes."""
+    from cocabench.core.formatting import number, signed
+    from cocabench.results.published_check import TOLERANCE, check
+    from cocabench.run.expected import expected
+
+    matches = check(records, expected)
+    if not matches:
+        return
+    title = Text("Against published numbers", "bold")
+    say(Text.assemble("\n", title, f" (inside: within {TOLERANCE} points of the interval)"))
+    rows: list[list[str | Text]] = [
+        [
+            *(match.record.task, match.metric, match.record.model, number(match.measured, match.info)),
+            *(f"{match.published:.1f}", signed(match.difference)),
+            Text("inside", "green") if match.inside else Text("outside", "red"),
+            match.source,
+        ]
+        for match in matches
+    ]
+    print_table(["task", "metric", "model", "measured", "published", "difference", "verdict", "source"], rows)
+    explained = set()
+    for match in matches:
+        where = f"{match.record.model} on {match.record.task}"
+        if not match.inside and (where, match.causes) not in explained:
+            explained.add((where, match.causes))
+            _print_causes(where, match)
+
+
+def _print_causes(where: str, match: Match) -> None:
+    labelled("outside", f"{where}; likely causes, one by one:", console=out)
+    for cause in match.causes:
+        colour = {"differs": "red", "not known": "dim"}.get(cause.state, "green")
+        detail = f": {cause.detail}" if cause.detail else ""
+        say(Text.assemble("  ", (cause.state, colour), f"  {cause.what}{detail}"))
+    if match.note:
+        dim(f"  {match.note}")

@@ -1,0 +1,407 @@
+"""Models side by side: a row per task and metric, a cell per model, and the differences from the first model.
+
+A difference is first minus second. Where the samples of both are there, it is paired: the same images, the one model's
+outcome against the other's.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import pandas as pd
+
+from cocabench.core.errors import UnknownNameError, UnpairedError, UsageError
+from cocabench.core.formatting import number, points
+from cocabench.core.types import Estimate, MetricInfo, Record
+from cocabench.kinds import find
+from cocabench.metrics.power import POWER
+from cocabench.results.difference import (
+    LEVEL,
+    Difference,
+    Evidence,
+    Finding,
+    difference,
+    in_points,
+    with_finding,
+    with_findings,
+)
+from cocabench.results.records import choose, first_reasons, incomparable, notes, read, unknown_parts
+from cocabench.results.store import RecordSet
+
+INTERVALS = "± is half of a 95 % interval over images, rounded up; n counts images."
+TIMES_100 = " Scores are times 100."
+MEANS = "Means over tasks: an image that several tasks share counts once; p is not corrected for several means."
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One model on one task and metric. estimate is None where the model has no such number; text says it all.
+
+    best: no other model of the row prints a better value, and all of them may be compared. notes: what a reader must
+    know beside the number. incomparable: why it cannot be compared with the first model's. record: where the estimate
+    is from.
+    """
+
+    text: str
+    estimate: Estimate | None = None
+    best: bool = False
+    notes: tuple[str, ...] = ()
+    incomparable: tuple[str, ...] = ()
+    record: Record | None = None
+
+    @property
+    def all_notes(self) -> tuple[str, ...]:
+        """The notes, and the reason why it cannot be compared with the first model's."""
+        if not self.incomparable:
+            return self.notes
+        return (*self.notes, f"not comparable with the first model: {first_reasons(self.incomparable)}")
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One task and metric: a cell per model, and the difference of the first from each.
+
+    differences: one per cell, first minus that cell's model; None for the first and where there is none. primary: the
+    metric is the task's. evaluator and groups are the task's.
+    """
+
+    task: str
+    metric: str
+    info: MetricInfo
+    cells: tuple[Cell, ...]
+    differences: tuple[Difference | None, ...] = ()
+    evaluator: str = ""
+    groups: tuple[str, ...] = ()
+    primary: bool = True
+
+    @property
+    def difference(self) -> Difference | None:
+        """The difference of two models; None for one or more than two."""
+        return self.differences[1] if len(self.differences) == 2 else None
+
+    @property
+    def difference_text(self) -> str:
+        """``+1.2 ± 0.9``, ``+1.2 ± 3.0, unpaired``, or the reason why there is none, or nothing."""
+        if (gap := self.difference) is not None:
+            return f"{gap}{'' if gap.paired or gap.low is None else ', unpaired'}"
+        reasons = self.cells[1].incomparable if len(self.cells) == 2 else ()
+        return f"incomparable ({first_reasons(reasons)})" if reasons else ""
+
+    @property
+    def finding(self) -> Finding:
+        """What the test of two models shows."""
+        return self.difference.finding if self.difference else Finding.UNTESTED
+
+    @property
+    def verdict(self) -> str:
+        """What the test of two models shows, in words, with ▲ or ▼ where one is better."""
+        return f"{self.difference.mark} {self.difference.verdict}".strip() if self.difference else ""
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The table: a row per task (and metric), a cell per model. left_out: Records that lost against another.
+
+    evidence: what the differences were tested on.
+    """
+
+    models: tuple[str, ...]
+    rows: tuple[Row, ...]
+    left_out: tuple[str, ...] = ()
+    evidence: Evidence = field(default_factory=Evidence, compare=False)
+
+
+def compare_models(
+    records: Iterable[Record],
+    *,
+    models: Sequence[str] = (),
+    all_metrics: bool = False,
+    evidence: Evidence | None = None,
+) -> Comparison:
+    """Return the table of Records: tasks by kind, models in the order given or found, the primary metric of each task.
+
+    The primary metric is that of the first model that ran the task. all_metrics: a row for every metric. evidence: the
+    samples, for paired differences; by default those of records where they are a RecordSet, else none.
+    UnknownNameError for a model that has no Record.
+    """
+    if evidence is None:
+        evidence = Evidence(records) if isinstance(records, RecordSet) else Evidence()
+    chosen, left_out = choose(records)
+    known = tuple(dict.fromkeys(r.model for r in chosen))
+    for name in models:
+        if name not in known:
+            raise UnknownNameError("model", name, known)
+    names = tuple(models) or known
+    tables = [{r.task: r for r in chosen if r.model == name} for name in names]
+    rows = _rows(tables, _tasks(r for r in chosen if r.model in names), all_metrics, evidence)
+    return Comparison(names, rows, left_out, evidence)
+
+
+def compare(a: RecordSet | str | Path, b: RecordSet | str | Path, *, all_metrics: bool = False) -> pd.DataFrame:
+    """Return how two models differ: a row per task and metric, with paired tests where the samples of both are there.
+
+    a, b: Results of one model each, from ``evaluate`` or ``load`` (of several models: ``results.model(NAME)``), a
+    results folder, a Record's file, or ``published:NAME:TAG``. all_metrics: every metric, not each task's primary one.
+
+    Columns, on the metric's own scale (fractions 0-1): task, metric, value_a, value_b; difference: a minus b, low,
+    high: its 95 % interval; p_value: two-sided; p_adjusted: corrected for all primary metrics together (Holm);
+    detectable: the smallest true difference that such a test finds in 80 of 100 cases; better: "a", "b", or "" where
+    the difference is not significant or not tested; n: images; changed: images on which the two differ; paired;
+    notes: what else must be known, and why there is no difference. What is not known is NaN.
+
+    UsageError where a side holds several models, ResultsError where it cannot be read.
+
+    >>> import cocabench
+    >>> a, b = (cocabench.evaluate(f"demo/{name}", "emoji_pairs", limit=50) for name in ("coca", "clip"))
+    >>> cocabench.compare(a, b)[["task", "value_a", "value_b", "difference", "p_value"]]  # doctest: +SKIP
+    """
+    sides = [_one_model(side, f"compare: {name}") for name, side in (("a", a), ("b", b))]
+    chosen = [choose(side).records for side in sides]
+    tables = [{r.task: r for r in records} for records in chosen]
+    rows = _rows(tables, _tasks(r for records in chosen for r in records), all_metrics, Evidence(*sides))
+    return pd.DataFrame([_flat(row) for row in rows], columns=COLUMNS)
+
+
+COLUMNS = (
+    *("task", "metric", "value_a", "value_b", "difference", "low", "high", "p_value", "p_adjusted", "detectable"),
+    *("better", "n", "changed", "paired", "notes"),
+)
+
+
+def _one_model(side: RecordSet | str | Path, where: str) -> RecordSet:
+    found = side if isinstance(side, RecordSet) else read(side)
+    names = list(dict.fromkeys(record.model for record in found))
+    if len(names) != 1:
+        got = f"{len(names)} models ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})" if names else "no results"
+        raise UsageError(where, got, wanted="one model", fix="choose it: cocabench.load(FOLDER).model(NAME)")
+    return found
+
+
+def _flat(row: Row) -> dict[str, object]:
+    """Return a row of two models with the values of COLUMNS, on the metric's own scale."""
+    (one, other), gap, unit = row.cells, row.difference or Difference(math.nan), points(1.0, row.info)
+    values = {name: c.estimate.value if c.estimate else None for name, c in (("value_a", one), ("value_b", other))}
+    in_points = {"difference": gap.value, "low": gap.low, "high": gap.high, "detectable": gap.detectable}
+    scaled = {name: None if value is None else value / unit for name, value in in_points.items()}
+    numbers = {**values, **scaled, "p_value": gap.p_value, "p_adjusted": gap.adjusted, "changed": gap.changed}
+    absent = [f"{name}: {cell.text}" for name, cell in zip("ab", row.cells, strict=True) if cell.estimate is None]
+    texts = [*absent, *one.notes, *other.all_notes, *([f"unpaired: {gap.unpaired}"] if gap.unpaired else [])]
+    return {
+        "task": row.task,
+        "metric": row.metric,
+        **{name: math.nan if value is None else value for name, value in numbers.items()},
+        "better": {Finding.FIRST: "a", Finding.SECOND: "b"}.get(gap.finding, ""),
+        "n": max((cell.estimate.n for cell in row.cells if cell.estimate), default=0),
+        "paired": row.difference is not None and gap.paired,
+        "notes": "; ".join(dict.fromkeys(texts)),
+    }
+
+
+def _tasks(records: Iterable[Record]) -> list[str]:
+    """Return the tasks of Records by kind, else in the order of their first appearance."""
+    ordered = sorted(records, key=lambda record: find(record.evaluator).shown.order)
+    return list(dict.fromkeys(record.task for record in ordered))
+
+
+def _rows(
+    tables: Sequence[Mapping[str, Record]], tasks: Iterable[str], all_metrics: bool, evidence: Evidence
+) -> tuple[Row, ...]:
+    """Return the rows of tasks; tables: {task: Record} per model. The findings of primary metrics hold together."""
+    found = [[table.get(task) for table in tables] for task in tasks]
+    rows = [row for records in found for row in _rows_of_task(records, all_metrics, evidence)]
+    family = iter(with_findings([(gap, row.info) for row in rows if row.primary for gap in row.differences if gap]))
+    tested = []
+    for row in rows:
+        gaps = [gap and (next(family) if row.primary else with_finding(gap, row.info)) for gap in row.differences]
+        tested.append(replace(row, differences=tuple(gaps)))
+    return tuple(tested)
+
+
+def _rows_of_task(found: Sequence[Record | None], all_metrics: bool, evidence: Evidence) -> Iterator[Row]:
+    """Yield the rows of one task; found has a Record, or None, per model."""
+    present = [r for r in found if r]
+    others = (name for r in present for name in (*r.metrics, *r.skipped_metrics)) if all_metrics else ()
+    for metric in dict.fromkeys([present[0].primary, *others]):
+        yield _row(metric, found, evidence)
+
+
+def _row(metric: str, found: Sequence[Record | None], evidence: Evidence) -> Row:
+    present = [r for r in found if r]
+    first = present[0]
+    info = next((r.definitions[metric] for r in present if metric in r.definitions), None) or MetricInfo(
+        unit="fraction", higher_is_better=True, summary="not measured"
+    )
+    cells = [_cell(r, metric, info, first) for r in found]
+    if info.kind == "quality" and not any(cell.incomparable for cell in cells):
+        cells = _mark_best(cells, info)
+    gaps = tuple(
+        difference(first, r, metric, info, evidence)
+        if r and r is not first and found[0] is first and cell.estimate and cells[0].estimate and not cell.incomparable
+        else None
+        for r, cell in zip(found, cells, strict=True)
+    )
+    return Row(
+        first.task, metric, info, tuple(cells), gaps, first.evaluator, first.groups, primary=metric == first.primary
+    )
+
+
+def _cell(record: Record | None, metric: str, info: MetricInfo, first: Record) -> Cell:
+    if record is None:
+        return Cell("no result")
+    reasons = () if record is first else incomparable(first, record, metric)
+    if (estimate := record.metrics.get(metric)) is not None:
+        unknown = () if record is first or reasons else unknown_parts(first, record, metric)
+        texts = tuple(note.text for note in (*notes(record), *unknown))
+        return Cell(number(estimate, info), estimate, notes=texts, incomparable=reasons, record=record)
+    why = record.skipped_metrics.get(metric)
+    return Cell("skipped" if why else "not measured", notes=(f"{metric} skipped: {why}",) if why else ())
+
+
+def _mark_best(cells: Sequence[Cell], info: MetricInfo) -> list[Cell]:
+    """Mark every cell that prints the best value: a difference that the table does not show is no win."""
+    values = {
+        i: round(points(c.estimate.value, info), 1)
+        for i, c in enumerate(cells)
+        if c.estimate and c.estimate.value is not None
+    }
+    if len(values) < 2:
+        return list(cells)
+    best = (max if info.higher_is_better else min)(values.values())
+    return [replace(cell, best=values.get(i) == best) for i, cell in enumerate(cells)]
+
+
+def ranked(comparison: Comparison) -> Comparison:
+    """Return the table of two models with the tasks of each kind from the first's largest lead to its largest lag."""
+    kinds = list(dict.fromkeys(row.evaluator for row in comparison.rows))
+    lags = {
+        row.task: -row.difference.value if row.info.higher_is_better else row.difference.value
+        for row in comparison.rows
+        if row.primary and row.difference
+    }
+
+    def place(row: Row) -> tuple[int, float, str]:
+        return kinds.index(row.evaluator), lags.get(row.task, math.inf), row.task
+
+    return replace(comparison, rows=tuple(sorted(comparison.rows, key=place)))
+
+
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return kinds of tasks in the order in which they are shown; those of one place stay as they come."""
+    return sorted(names, key=lambda name: find(name).shown.order)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How the first model did against another on the tasks of one kind, by the findings of their primary metrics.
+
+    wins, losses: tasks with a significant difference, for and against the first. ties: without one. untested: tasks
+    without a test (one has no result, protocols differ, no interval is known).
+    """
+
+    group: str
+    first: str
+    second: str
+    wins: int
+    ties: int
+    losses: int
+    untested: int
+
+    @property
+    def tested(self) -> int:
+        return self.wins + self.ties + self.losses
+
+
+def tallies(comparison: Comparison) -> tuple[Tally, ...]:
+    """Return a Tally per kind of task and model after the first."""
+    rows = [row for row in comparison.rows if row.primary]
+    found = []
+    for kind in dict.fromkeys(row.evaluator for row in rows):
+        for i, other in enumerate(comparison.models[1:], 1):
+            gaps = [row.differences[i] for row in rows if row.evaluator == kind]
+            count = Counter(gap.finding if gap else Finding.UNTESTED for gap in gaps)
+            findings = (Finding.FIRST, Finding.NOTHING, Finding.SECOND, Finding.UNTESTED)
+            found.append(Tally(kind, comparison.models[0], other, *(count[finding] for finding in findings)))
+    return tuple(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Average:
+    """The mean of the primary metrics of a group's tasks, in points, over the tasks that all models have.
+
+    values: one per model. differences: first minus each, None for the first, tested where the samples tell which images
+    the tasks share; their findings hold one by one, not together.
+    """
+
+    group: str
+    tasks: tuple[str, ...]
+    values: tuple[float, ...]
+    differences: tuple[Difference | None, ...]
+
+
+def averages(comparison: Comparison) -> tuple[Average, ...]:
+    """Return an Average per kind of task and per group with two tasks or more; groups of the same tasks are one."""
+    members: dict[str, list[Row]] = {}
+    for row in comparison.rows:
+        if row.primary and all(c.estimate and c.estimate.value is not None and not c.incomparable for c in row.cells):
+            for name in dict.fromkeys((row.evaluator, *row.groups)):
+                members.setdefault(name, []).append(row)
+    found: dict[tuple[str, ...], Average] = {}
+    for name, rows in members.items():
+        tasks = tuple(row.task for row in rows)
+        if len(rows) > 1 and tasks not in found and len({(r.info.unit, r.info.higher_is_better) for r in rows}) == 1:
+            values = ([points(c.estimate.value or 0.0, row.info) for c in row.cells if c.estimate] for row in rows)
+            found[tasks] = Average(
+                name,
+                tasks,
+                tuple(math.fsum(column) / len(rows) for column in zip(*values, strict=True)),
+                tuple(_mean(rows, i, comparison.evidence) for i in range(len(comparison.models))),
+            )
+    return tuple(found.values())
+
+
+def _mean(rows: Sequence[Row], model: int, evidence: Evidence) -> Difference | None:
+    """Return the mean of a model's differences, tested where it is known which images the tasks share."""
+    gaps = [gap for row in rows if (gap := row.differences[model])]
+    if len(gaps) < len(rows):
+        return None
+    sides = [(row.cells[0].record, row.cells[model].record, row.metric) for row in rows]
+    unpaired = next((gap.unpaired for gap in gaps if gap.unpaired), "")
+    try:
+        found = None if unpaired else evidence.mean([(a, b, metric) for a, b, metric in sides if a and b])
+    except UnpairedError as reason:
+        found, unpaired = None, str(reason)
+    if found is None:
+        return Difference(math.fsum(gap.value for gap in gaps) / len(gaps), unpaired=unpaired, places=gaps[0].places)
+    return with_finding(in_points(found, rows[0].info, places=gaps[0].places), rows[0].info)
+
+
+def legend(comparison: Comparison) -> tuple[str, ...]:
+    """Return the sentences that belong below a table: what ± is, what is held fixed, what a finding means."""
+    times_100 = any(row.info.unit in ("fraction", "score") for row in comparison.rows)
+    kinds = of_kinds(row.evaluator for row in comparison.rows)
+    return (INTERVALS + (TIMES_100 if times_100 else ""), *kinds, *_legend_of_tests(comparison.rows))
+
+
+def of_kinds(names: Iterable[str]) -> list[str]:
+    """Return the sentences that belong below a table with tasks of these kinds."""
+    return [sentence for name in in_order(dict.fromkeys(names)) for sentence in find(name).shown.legend]
+
+
+def _legend_of_tests(rows: Sequence[Row]) -> list[str]:
+    gaps = [(row.primary, gap) for row in rows for gap in row.differences if gap]
+    gaps.sort(key=lambda pair: not pair[0])
+    if not any(gap.p_value is not None for _, gap in gaps):
+        return []
+    family = sum(primary and gap.adjusted is not None for primary, gap in gaps)
+    together = f"corrected for {family} primary differences together (Holm)" if family else ""
+    apart = ("other metrics " if family else "") + "one by one" if not all(primary for primary, _ in gaps) else ""
+    said = [f"Better: p < {LEVEL:g}, two-sided, {'; '.join(part for part in (together, apart) if part)}."]
+    if any(gap.detectable is not None for _, gap in gaps):
+        said.append(f"“x would show”: a true difference of x points is found in {100 * POWER:.0f} of 100 such tests.")
+    if reasons := list(dict.fromkeys(gap.unpaired for _, gap in gaps if gap.unpaired)):
+        said.append(f"unpaired: wider than on the same samples ({first_reasons(reasons, 1)}).")
+    return said

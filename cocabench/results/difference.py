@@ -1,0 +1,289 @@
+"""Differences of two Records by a metric: tested on paired samples if both have them, else on independent numbers."""
+
+from __future__ import annotations
+
+import math
+from collections import OrderedDict
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+from pandas.util import hash_array
+
+from cocabench.core.errors import UnpairedError, WithheldError
+from cocabench.core.formatting import decimals, p_text, points, rounded_up, signed
+from cocabench.core.types import Estimate, MetricInfo, Record
+from cocabench.kinds import find
+from cocabench.metrics import paired, power
+from cocabench.metrics.base import Metric, Paired
+from cocabench.metrics.statistics import Moved, compare_ordered, moved, ordered
+from cocabench.results.records import imported_by, published_by
+from cocabench.results.store import RecordSet, read_numbers, read_samples, samples_path
+
+LEVEL = 0.05
+"""Two-sided; for the primary metrics of a table it holds for all of them together."""
+
+MAX_NUMBERS_HELD = 1 << 26
+"""Of samples in memory at a time (512 MiB): those of 50 models on 50,000 images fit twice."""
+
+NO_INTERVAL = "no interval"
+
+
+class Evidence:
+    """The samples of Records, each read once as far as memory allows, and paired tests on them."""
+
+    def __init__(self, *results: RecordSet) -> None:
+        self._results = results
+        self._in_memory = {
+            _name(record): frame
+            for one in results
+            for record, frame in zip(one.records, one.held, strict=bool(one.held))
+            if frame is not None
+        }
+        self._read: OrderedDict[Hashable, pd.DataFrame] = OrderedDict()
+        self._numbers_held = 0
+
+    def paired(self, first: Record, second: Record, metric: str, *, seed: int = 0) -> Paired:
+        """Return first minus second of a metric on their samples. UnpairedError says why there is no such test.
+
+        WithheldError where images are too few for any.
+        """
+        declared = self.declared(first, metric)
+        found = compare_ordered(declared, self.samples(first), self.samples(second), seed=seed)
+        _check_edited(first, second, metric, found.value)
+        return found
+
+    def mean(self, pairs: Sequence[tuple[Record, Record, str]], *, seed: int = 0) -> Paired:
+        """Return the mean over tasks of first minus second of a metric; an image that several tasks share counts once.
+
+        Images are the same where their ids are. UnpairedError where a task has no samples, or where two tasks read the
+        same pictures under other ids: which images they share is unknown then.
+        """
+        parts = [self._moved(*pair) for pair in pairs]
+        for i, (one, _, _) in enumerate(pairs):
+            for k, (other, _, _) in enumerate(pairs[:i]):
+                same = one.pictures and one.pictures == other.pictures
+                if same and not np.isin(parts[i].images, parts[k].images).any():
+                    raise UnpairedError("", f"{one.task} and {other.task} have the same images under other ids")
+        return paired.of_tasks(parts, np.random.default_rng(seed))
+
+    def _moved(self, first: Record, second: Record, metric: str) -> Moved:
+        found = moved(self.declared(first, metric), self.samples(first), self.samples(second))
+        _check_edited(first, second, metric, float(found.gaps.sum()))
+        return found
+
+    def declared(self, record: Record, metric: str) -> Metric:
+        """Return the metric that a Record has under a name; UnpairedError where its kind does not know it."""
+        found = find(record.evaluator).metric(metric)
+        if found is None:
+            raise UnpairedError(metric, f"the kind {record.evaluator!r} that is installed here has no such metric")
+        return found
+
+    def samples(self, record: Record) -> pd.DataFrame:
+        """Return what metrics read of a Record's samples, ordered by image and id, which are 64-bit hashes of the ids.
+
+        UnpairedError where there are none.
+        """
+        frame = self._in_memory.get(_name(record))
+        key = self._path(record) if frame is None else _name(record)
+        if key not in self._read:
+            kind = find(record.evaluator)
+            numbers = read_numbers(self._path(record), record) if frame is None else frame[kind.numbers(frame.columns)]
+            self._hold(key, _hashed(ordered(numbers)))
+        self._read.move_to_end(key)
+        return self._read[key]
+
+    def _hold(self, key: Hashable, samples: pd.DataFrame) -> None:
+        """Hold samples, and drop those that were not used for the longest time where there are too many."""
+        self._read[key] = samples
+        self._numbers_held += _size(samples)
+        while self._numbers_held > MAX_NUMBERS_HELD and len(self._read) > 1:
+            self._numbers_held -= _size(self._read.popitem(last=False)[1])
+
+    def rows(self, record: Record) -> pd.DataFrame:
+        """Return a Record's samples whole, with captions and names; UnpairedError where there are none."""
+        frame = self._in_memory.get(_name(record))
+        return read_samples(self._path(record), record) if frame is None else frame
+
+    def _path(self, record: Record) -> Path:
+        if source := published_by(record) or imported_by(record):
+            raise UnpairedError("", f"{record.model} is from {source}, without samples")
+        path = next((path for results in self._results if (path := results.path(record)) is not None), None)
+        if path is None or not samples_path(path).is_file():
+            raise UnpairedError("", f"no samples of {record.model} on {record.task}")
+        return path
+
+
+def _name(record: Record) -> tuple[str, str, str]:
+    """Return what tells a Record in memory from others."""
+    return record.model, record.task, record.created
+
+
+def _check_edited(first: Record, second: Record, metric: str, found: float) -> None:
+    """Raise UnpairedError where the samples' difference is not that of the Records, as after an edit of one of them."""
+    a, b = (held.value if (held := r.metrics.get(metric)) else None for r in (first, second))
+    if a is not None and b is not None and not math.isclose(a - b, found, rel_tol=1e-6, abs_tol=1e-6):
+        values = f"{a - b:.6g} by the Records, {found:.6g} by their samples"
+        raise UnpairedError("", f"one of {first.model} and {second.model} on {first.task} was edited ({values})")
+
+
+def _hashed(samples: pd.DataFrame) -> pd.DataFrame:
+    """Return samples with hashes for ids: numbers are matched and grouped many times faster than text."""
+    names = ("id", "image_id")
+    hashes = {name: hash_array(samples[name].to_numpy(object), categorize=False) for name in names}
+    return samples.assign(**hashes)
+
+
+def _size(samples: pd.DataFrame) -> int:
+    """Return how many numbers samples hold, those in lists among them."""
+    lists = [column for name, column in samples.items() if column.dtype == object and name != "domain"]
+    return samples.size + sum(int(column.map(np.size, na_action="ignore").sum()) for column in lists)
+
+
+class Finding(StrEnum):
+    """What the test of a difference shows, in the direction of the metric."""
+
+    FIRST = "first better"
+    SECOND = "second better"
+    NOTHING = "no difference found"
+    UNTESTED = "not tested"
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """First minus second, in points (ranks as they are); low and high are None where no interval is known.
+
+    p_value: two-sided, of this test alone. adjusted: after Holm over the primary metrics of the table, None for other
+    metrics. detectable: the smallest true difference, in points, that such a test finds in 80 of 100 cases.
+    changed: images on which the two differ, None where that is not known. unpaired: why the samples could not be
+    paired, or why there is no test, '' for a paired test. finding: by adjusted, or by p_value alone where that is None.
+    test: on the metric's own scale. places: decimals to print, more for small costs.
+    """
+
+    value: float
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    adjusted: float | None = None
+    detectable: float | None = None
+    changed: int | None = None
+    unpaired: str = ""
+    finding: Finding = Finding.UNTESTED
+    test: Paired | None = None
+    places: int = 1
+
+    @property
+    def paired(self) -> bool:
+        return not self.unpaired
+
+    @property
+    def significant(self) -> bool:
+        return self.finding in (Finding.FIRST, Finding.SECOND)
+
+    @property
+    def verdict(self) -> str:
+        """``first better (p=0.003)``, ``no difference found; 2.1 would show``, or nothing where it is not tested.
+
+        p is the adjusted one where there is one; the smallest detectable difference is rounded up.
+        """
+        if self.finding is Finding.UNTESTED:
+            return ""
+        if self.finding is Finding.NOTHING:
+            return (
+                f"{self.finding}{'' if self.detectable is None else f'; {up(self.detectable, self.places)} would show'}"
+            )
+        return f"{self.finding} ({p_text(self.p_value if self.adjusted is None else self.adjusted)})"
+
+    @property
+    def mark(self) -> str:
+        """▲ where the first is better, ▼ where the second is, else nothing: for the eye, beside the numbers."""
+        return {Finding.FIRST: "▲", Finding.SECOND: "▼"}.get(self.finding, "")
+
+    def __str__(self) -> str:
+        return with_interval(self.value, self.low, self.high, self.places)
+
+
+def with_interval(value: float, low: float | None, high: float | None, places: int) -> str:
+    """Return ``−2.3 ± 0.8``: a signed difference with half of its interval, rounded up, where that is known."""
+    if low is None or high is None:
+        return signed(value, places)
+    return f"{signed(value, places)} ± {up(max(high - value, value - low), places)}"
+
+
+def up(value: float, places: int) -> str:
+    """Return a value rounded up to that many decimals."""
+    return f"{rounded_up(value, places):.{places}f}"
+
+
+def independent(a: Estimate, b: Estimate) -> Paired | None:
+    """Return the test of a minus b as of two independent samples; None where one has no interval.
+
+    The interval is Newcombe's "square-and-add" (Statistics in Medicine 17, 1998, method 10): it needs nothing but the
+    two intervals, and stays right near 0 and 1. It is wider than the truth where both models saw the same images.
+    """
+    if a.value is None or a.low is None or a.high is None or b.value is None or b.low is None or b.high is None:
+        return None
+    gap = a.value - b.value
+    low = gap - math.hypot(a.value - a.low, b.high - b.value)
+    high = gap + math.hypot(a.high - a.value, b.value - b.low)
+    return paired.of_independent(gap, low, high)
+
+
+def paired_or_independent(a: Record, b: Record, metric: str, evidence: Evidence) -> tuple[Paired | None, str]:
+    """Return the test of a minus b of a metric that both have, on its own scale, and why it is not paired ('': it is).
+
+    None where it can be neither paired nor tested from intervals.
+    """
+    try:
+        return evidence.paired(a, b, metric), ""
+    except WithheldError as reason:
+        return None, str(reason)
+    except UnpairedError as reason:
+        test = independent(a.metrics[metric], b.metrics[metric])
+        return test, str(reason) if test else NO_INTERVAL
+
+
+def difference(a: Record, b: Record, metric: str, info: MetricInfo, evidence: Evidence) -> Difference | None:
+    """Return a minus b of a metric that both have, without a finding; None where one of the two is undefined."""
+    one, other = a.metrics[metric].value, b.metrics[metric].value
+    if one is None or other is None:
+        return None
+    test, unpaired = paired_or_independent(a, b, metric, evidence)
+    places = decimals(points(max(abs(one), abs(other)), info), info)
+    if test is None:
+        return Difference(points(one - other, info), unpaired=unpaired, places=places)
+    return in_points(test, info, unpaired=unpaired, places=places)
+
+
+def in_points(test: Paired, info: MetricInfo, *, unpaired: str = "", places: int = 1) -> Difference:
+    """Return a test as a difference without a finding."""
+    value, low, high = (points(number, info) for number in test[:3])
+    return Difference(
+        value, low, high, p_value=test.p_value, changed=test.changed, unpaired=unpaired, test=test, places=places
+    )
+
+
+def with_finding(found: Difference, info: MetricInfo, *, adjusted: float | None = None, family: int = 1) -> Difference:
+    """Return a difference with its finding: by adjusted, which holds for a family of that many tests, or by itself.
+
+    Metrics of health have none: more words in a caption are neither better nor worse.
+    """
+    p_value = found.p_value if adjusted is None else adjusted
+    if p_value is None or info.kind == "health":
+        return found
+    first = (found.value > 0) == info.higher_is_better
+    finding = Finding.NOTHING if p_value >= LEVEL else Finding.FIRST if first else Finding.SECOND
+    least = power.detectable(found.test, level=LEVEL / 2 / family) if found.test else math.nan
+    detectable = None if math.isnan(least) else points(least, info)
+    return replace(found, adjusted=adjusted, finding=finding, detectable=detectable)
+
+
+def with_findings(found: Sequence[tuple[Difference, MetricInfo]]) -> list[Difference]:
+    """Return the differences of one family with findings that hold for all of them together (Holm)."""
+    testable = [i for i, (gap, _) in enumerate(found) if gap.p_value is not None]
+    adjusted = dict(zip(testable, paired.holm([found[i][0].p_value or 0.0 for i in testable]), strict=True))
+    family = max(1, len(testable))
+    return [with_finding(gap, info, adjusted=adjusted.get(i), family=family) for i, (gap, info) in enumerate(found)]

@@ -1,0 +1,346 @@
+"""The gate: is the current run as good as the baseline? One Verdict per metric that is checked, by a test.
+
+regressed      the drop exceeds the tolerance, and the one-sided test of "no drop" rejects
+within noise   the drop exceeds the tolerance, and the test does not reject
+cannot tell    no such drop, but the test cannot detect one of the tolerance's size, or nothing can be tested
+improved       the gain exceeds the tolerance, and the one-sided test of "no gain" rejects
+pass           none of these: the test detects a drop larger than the tolerance, or no outcome changed at all
+missing        the current run, or the baseline, does not have the number
+incomparable   protocol parts of the signatures differ
+
+Tests are paired where the samples of both sides are there, else of two independent numbers; p-values hold for all
+checked metrics together (Holm).
+
+A rules file says what is checked. The primary metric of every task in the baseline always is; rules add metrics and set
+limits. Of several rules that match, the later one wins, key by key:
+
+    [defaults]
+    tolerance   = 0.2        # points: fractions and caption scores times 100; other units as they are
+    confidence  = 0.95       # of the one-sided test, for all checked metrics together
+    required    = true       # false: what the current run does not have is no failure
+    cannot_tell = 0          # the exit code where the test cannot detect a drop of the tolerance's size
+
+    [[rule]]
+    task      = "emoji_*"    # a name or a pattern; "*" when left out
+    model     = "demo/*"     # likewise
+    metric    = "primary"    # "primary", a name or a pattern
+    tolerance = 1.0
+    required  = true         # written out, it also fails when the baseline has nothing that matches
+
+Which direction is better is the metric's own.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import Field, StrictBool, ValidationError
+
+from cocabench.core.errors import SpecError
+from cocabench.core.formatting import COSTS, decimals, number, points
+from cocabench.core.types import Estimate, MetricInfo, Record, Status, Verdict
+from cocabench.metrics import paired, power
+from cocabench.metrics.base import Paired
+from cocabench.results.difference import Evidence, paired_or_independent
+from cocabench.results.published import SUFFIX
+from cocabench.results.records import (
+    choose,
+    first_reasons,
+    incomparable,
+    limit,
+    published_by,
+    standard,
+    unknown_parts,
+)
+from cocabench.results.store import RecordSet
+from cocabench.specs.spec import Spec, problems, read_toml
+
+Points = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Share = Annotated[float, Field(gt=0.5, lt=1)]
+ExitCode = Annotated[int, Field(ge=0, le=2, strict=True)]
+
+
+class Limits(Spec):
+    """What holds for one metric; as [defaults], what holds where no rule says otherwise."""
+
+    tolerance: Points = 0.2
+    confidence: Share = 0.95
+    required: StrictBool = True
+    cannot_tell: ExitCode = 0
+
+
+class Rule(Spec):
+    """Which metrics it is about, and the limits that it sets for them."""
+
+    task: str = "*"
+    model: str = "*"
+    metric: str = "primary"
+    tolerance: Points | None = None
+    confidence: Share | None = None
+    required: StrictBool | None = None
+    cannot_tell: ExitCode | None = None
+
+    def matches(self, record: Record, metric: str) -> bool:
+        """Return whether the rule is about a metric; one of health has to be named, a pattern is not about it."""
+        wanted = record.primary if self.metric == "primary" else self.metric
+        if metric != wanted and metric in record.definitions and record.definitions[metric].kind == "health":
+            return False
+        pairs = ((record.task, self.task), (record.model, self.model), (metric, wanted))
+        return all(fnmatchcase(name, pattern) for name, pattern in pairs)
+
+
+class Rules(Spec):
+    """A rules file."""
+
+    defaults: Limits = Limits()
+    rule: tuple[Rule, ...] = ()
+
+    def limits(self, record: Record, metric: str) -> Limits | None:
+        """Return what holds for a metric of a baseline's Record, None where it is not checked."""
+        matching = [rule for rule in self.rule if rule.matches(record, metric)]
+        if not matching and metric != record.primary:
+            return None
+        pairs = ((name, getattr(rule, name)) for rule in matching for name in Limits.model_fields)
+        return self.defaults.model_copy(update={name: value for name, value in pairs if value is not None})
+
+    def requires(self, record: Record) -> bool:
+        """Return whether a rule that says ``required = true`` is about one of a Record's metrics."""
+        return any(rule.required and rule.matches(record, metric) for rule in self.rule for metric in record.metrics)
+
+    def unmatched(self, records: Iterable[Record]) -> list[Rule]:
+        """Return the rules that say ``required = true`` and are about nothing in the baseline."""
+        found = [(record, metric) for record in records for metric in record.metrics]
+        return [rule for rule in self.rule if rule.required and not any(rule.matches(r, m) for r, m in found)]
+
+
+def read_rules(path: Path) -> Rules:
+    """Return the rules of a TOML file; SpecError with everything that is wrong with it."""
+    try:
+        return Rules.model_validate(read_toml(path))
+    except ValidationError as error:
+        known = sorted({*Rules.model_fields, *Limits.model_fields, *Rule.model_fields})
+        raise SpecError(str(path), problems(error, known)) from None
+
+
+@dataclass(frozen=True)
+class Check:
+    """One metric of the baseline, the Record of the current run that is compared with it, if any, and its limits."""
+
+    before: Record
+    now: Record | None
+    metric: str
+    limits: Limits
+
+    @property
+    def info(self) -> MetricInfo:
+        return self.before.definitions[self.metric]
+
+    def verdict(self, status: Status, *, exit_code: int = 0, detail: str = "") -> Verdict:
+        return Verdict(
+            task=self.before.task,
+            model=self.before.model,
+            metric=self.metric,
+            status=status,
+            baseline=self.before.metrics.get(self.metric),
+            current=self.now.metrics.get(self.metric) if self.now else None,
+            tolerance=self.limits.tolerance,
+            exit_code=exit_code,
+            detail=detail,
+            evaluator=self.before.evaluator,
+            notes=unknown_parts(self.before, self.now, self.metric) if self.now else (),
+        )
+
+
+@dataclass(frozen=True)
+class Tested:
+    """A check of two defined numbers with the test of baseline minus now, on the metric's own scale.
+
+    test is None where nothing can be tested. unpaired as in ``difference.Difference``.
+    """
+
+    check: Check
+    before: Estimate
+    now: Estimate
+    test: Paired | None
+    unpaired: str
+
+    @property
+    def p_values(self) -> tuple[float, float]:
+        """One-sided p-values of "no drop" and of "no gain"; 1 where nothing can be tested."""
+        if self.test is None:
+            return 1.0, 1.0
+        higher, lower = self.test.higher, self.test.lower
+        return (higher, lower) if self.check.info.higher_is_better else (lower, higher)
+
+
+def gate(baseline: Iterable[Record], current: Iterable[Record], rules: Rules) -> list[Verdict]:
+    """Return a Verdict for every metric of the baseline that is checked, in the baseline's order.
+
+    Of several current Records for a model and task, the one that the baseline can be compared with is taken. Where
+    each side holds one model, these are compared whatever they are called: a new checkpoint has a new name. Of a
+    published baseline only the tasks count that the current run has, and those that a rule requires.
+    """
+    found = list(current)
+    tasks = {record.task for record in found}
+    wanted = [r for r in choose(baseline).records if not published_by(r) or r.task in tasks or rules.requires(r)]
+    evidence = Evidence(*(side for side in (baseline, current) if isinstance(side, RecordSet)))
+    checks = [
+        Check(record, match(record, found, wanted), metric, limits)
+        for record in wanted
+        for metric in dict.fromkeys((record.primary, *record.metrics))
+        if (limits := rules.limits(record, metric)) is not None
+    ]
+    untested = [_verdict_without_test(check) for check in checks]
+    tested = [_tested(check, evidence) for check, verdict in zip(checks, untested, strict=True) if verdict is None]
+    judged = iter(_judged(tested))
+    required = (
+        Verdict(r.task, r.model, r.metric, Status.MISSING, exit_code=1, detail="required, but not in the baseline")
+        for r in rules.unmatched(wanted)
+    )
+    return [*(verdict or next(judged) for verdict in untested), *required]
+
+
+def match(record: Record, current: Sequence[Record], wanted: Sequence[Record]) -> Record | None:
+    """Return the current Record that a Record of the baseline is compared with, None where there is none."""
+    single = len({r.model for r in wanted}) == len({r.model for r in current}) == 1
+    name = record.model.removesuffix(SUFFIX) if published_by(record) else record.model
+    same = [r for r in current if r.task == record.task and (single or r.model == name)]
+    like = [r for r in same if not _incomparable(record, r, record.primary)]
+    return next(iter(choose(like or same).records), None)
+
+
+def _incomparable(before: Record, now: Record, metric: str) -> tuple[str, ...]:
+    """Return why a metric of the two cannot be compared. Of a published baseline, only its images are counted."""
+    if not published_by(before) or published_by(now):
+        return incomparable(before, now, metric)
+    published = {e.n for e in before.metrics.values()} - {0}
+    measured = {e.n for e in now.metrics.values()} - {0}
+    reasons = []
+    if (n := limit(now)) is not None:
+        reasons.append(f"limited to {n} samples, the published number is not")
+    elif published and measured and not published & measured:
+        reasons.append(f"images: {min(published)} published, {max(measured)} measured")
+    if not standard(now):
+        reasons.append("not the standard protocol")
+    return tuple(reasons)
+
+
+def _verdict_without_test(check: Check) -> Verdict | None:
+    """Return the Verdict where the two numbers cannot be compared or one is missing; None where there is a test."""
+    if check.now is not None and (reasons := _incomparable(check.before, check.now, check.metric)):
+        return check.verdict(Status.INCOMPARABLE, exit_code=2, detail=first_reasons(reasons))
+    if why := _absence(check):
+        tail = "" if check.limits.required else "; not required"
+        return check.verdict(Status.MISSING, exit_code=int(check.limits.required), detail=why + tail)
+    return None
+
+
+def _absence(check: Check) -> str:
+    """Return why one of the two numbers is not there, '' where both are."""
+    old, now = check.before.metrics.get(check.metric), check.now
+    if old is None or old.value is None:
+        return "undefined in the baseline" if old else "not in the baseline"
+    if now is None:
+        return "no current Record of this model and task"
+    if reason := now.skipped_metrics.get(check.metric):
+        return f"skipped: {reason}"
+    if check.metric not in now.metrics:
+        return "not measured now"
+    return "undefined now (n=0)" if now.metrics[check.metric].value is None else ""
+
+
+def _tested(check: Check, evidence: Evidence) -> Tested:
+    assert check.now, "a check without a current Record has its verdict"
+    before, metric = check.before, check.metric
+    old, new = before.metrics[metric], check.now.metrics[metric]
+    compared = before
+    if published_by(before):
+        compared = before.model_copy(update={"metrics": {metric: _with_interval_of(new, old)}})
+    return Tested(check, old, new, *paired_or_independent(compared, check.now, metric, evidence))
+
+
+def _with_interval_of(ours: Estimate, published: Estimate) -> Estimate:
+    """Return a published number with the width of our interval: it comes without one, from as many images."""
+    if published.value is None or ours.value is None or published.low is not None:
+        return published
+    if ours.low is None or ours.high is None:
+        return published
+    shift = published.value - ours.value
+    return published.model_copy(update={"low": ours.low + shift, "high": ours.high + shift})
+
+
+def _judged(tested: Sequence[Tested]) -> list[Verdict]:
+    """Return the Verdicts of tests whose p-values hold for all of them together."""
+    raw = [one.p_values for one in tested if one.test is not None]
+    drops, gains = ([pair[side] for pair in raw] for side in (0, 1))
+    adjusted = zip(paired.holm(drops), paired.holm(gains), strict=True)
+    return [_verdict(one, next(adjusted) if one.test else None, len(raw)) for one in tested]
+
+
+def _verdict(tested: Tested, p_values: tuple[float, float] | None, family: int) -> Verdict:
+    """p_values: of no drop and no gain, after Holm; None where nothing can be tested."""
+    p_drop, p_gain = p_values or (None, None)
+    check, old, new, test = tested.check, tested.before, tested.now, tested.test
+    assert old.value is not None, "a check of an undefined number has its verdict"
+    assert new.value is not None, "a check of an undefined number has its verdict"
+    info, gap = check.info, points(new.value - old.value, check.info)
+    detectable = _detectable(tested, family)
+    status = status_of(
+        gap if info.higher_is_better else -gap,
+        check.limits,
+        p_drop=p_drop,
+        p_gain=p_gain,
+        detectable=detectable,
+        unchanged=test.changed == 0 if test else gap == 0 and info.unit in COSTS,
+    )
+    exit_code = {Status.REGRESSED: 1, Status.CANNOT_TELL: check.limits.cannot_tell}.get(status, 0)
+    return replace(
+        check.verdict(status, exit_code=exit_code, detail=f"{number(old, info)} → {number(new, info)}"),
+        difference=gap,
+        places=decimals(points(max(abs(old.value), abs(new.value)), info), info),
+        low=-points(test.high, info) if test else None,
+        high=-points(test.low, info) if test else None,
+        p_value=p_drop,
+        family=family,
+        detectable=detectable,
+        changed=test.changed if test else None,
+        unpaired=tested.unpaired,
+    )
+
+
+def _detectable(tested: Tested, family: int) -> float | None:
+    """Return the smallest true drop, in points, that the gate finds in 80 of 100 cases, None where unknown."""
+    if tested.test is None or math.isnan(tested.test.error):
+        return None
+    level = (1 - tested.check.limits.confidence) / family
+    return points(power.detectable(tested.test, level=level), tested.check.info)
+
+
+def status_of(
+    gain: float,
+    limits: Limits,
+    *,
+    p_drop: float | None,
+    p_gain: float | None,
+    detectable: float | None,
+    unchanged: bool = False,
+) -> Status:
+    """Return what a difference means. gain: in points, positive is better; the other numbers as in Verdict.
+
+    unchanged: no outcome differs; costs that come without an interval are exact. Beyond the tolerance counts, at the
+    tolerance does not; 1e-9 points absorb the rounding of floats.
+    """
+    alpha = 1 - limits.confidence
+    beyond = abs(gain) > limits.tolerance + 1e-9
+    if beyond and gain < 0 and p_drop is not None:
+        return Status.REGRESSED if p_drop <= alpha else Status.WITHIN_NOISE
+    if beyond and gain > 0 and p_gain is not None and p_gain <= alpha:
+        return Status.IMPROVED
+    if unchanged:
+        return Status.PASS
+    return Status.PASS if detectable is not None and detectable <= limits.tolerance else Status.CANNOT_TELL

@@ -1,0 +1,286 @@
+"""Results of other programs as Records, and Records as theirs: CLIP_benchmark and open_clip's trainer.
+
+Read are the JSON of ``clip_benchmark eval``, the CSV of ``clip_benchmark build``, and the validation results that
+open_clip_train appends to ``logs/RUN/checkpoints/results.jsonl``; written is the CSV. An imported Record carries its
+program's name behind the model's, holds no samples, and of the protocol what the file says; nothing is made up. It is
+compared with others by what both know.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import JsonValue
+
+from cocabench.core.errors import ResultsError, unreadable
+from cocabench.core.signature import digest
+from cocabench.core.types import Estimate, MetricInfo, Note, Record, Signature
+from cocabench.kinds import every, find
+from cocabench.kinds.shown import ClipBenchmark
+from cocabench.metrics.intervals import of_proportion_like
+from cocabench.results import published
+from cocabench.specs.aliases import task_name
+
+CLIP_BENCHMARK, TRAINER = "CLIP_benchmark", "open_clip_train"
+SUFFIX = f" ({CLIP_BENCHMARK})"
+COLUMNS = ("dataset", "model", "pretrained", "task", "language", "model_fullname")
+LINEAR_PROBE = "linear_probe"
+"""CLIP_benchmark's other task on data that it also classifies without training."""
+
+ZERO_SHOT = {"imagenet": "imagenet1k", "imagenetv2": "imagenetv2"}
+VALIDATION = "open_clip_train_val"
+"""The task of ``--val-data``: its text finds its image among all of the validation set, and the other way round."""
+
+DIRECTIONS = {"image_to_text": "i2t", "text_to_image": "t2i"}
+
+
+def read(path: Path) -> list[Record]:
+    """Return the Records of CLIP_benchmark's JSON, a folder of it, or CSV, or of open_clip_train's results.jsonl."""
+    if path.is_dir():
+        files = sorted(path.glob("*.json"))
+        if not files:
+            raise ResultsError(str(path), "no JSON files in it", wanted="what clip_benchmark eval wrote")
+        return [record for file in files for record in _read_json(file)]
+    wanted = "CLIP_benchmark's .json or .csv, or open_clip_train's results.jsonl"
+    if not path.exists():
+        raise ResultsError(str(path), "no such file or folder", wanted=wanted)
+    readers: dict[str, Callable[[Path], list[Record]]] = {
+        ".json": _read_json,
+        ".csv": _read_csv,
+        ".jsonl": _read_jsonl,
+    }
+    if path.suffix not in readers:
+        raise ResultsError(str(path), f"a file of the kind {path.suffix or 'without a suffix'}", wanted=wanted)
+    return readers[path.suffix](path)
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ResultsError(str(path), unreadable(error)) from None
+
+
+def _parsed(text: str, where: str) -> Any:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ResultsError(where, unreadable(error)) from None
+
+
+def _number(value: object, where: str) -> float | None:
+    """Return a metric's value, None for NaN and nothing; ResultsError for what is no number."""
+    if value is None or value == "":
+        return None
+    try:
+        return float(str(value))
+    except ValueError:
+        raise ResultsError(where, f"got {value!r}", wanted="a number") from None
+
+
+def _imported(
+    program: str,
+    path: Path,
+    *,
+    task: str,
+    evaluator: str,
+    model: str,
+    metrics: Mapping[str, Estimate],
+    protocol: Mapping[str, JsonValue],
+    model_parts: Mapping[str, JsonValue],
+    notes: tuple[Note, ...] = (),
+) -> Record:
+    """Return the Record of one result of another program's file, dated as the file is."""
+    names = list(metrics)
+    return Record(
+        task=task,
+        model=model,
+        evaluator=evaluator,
+        primary=published.primary_of(evaluator, names),
+        groups=("imported",),
+        signature=Signature(
+            protocol={"imported": program, "task": task, "evaluator": evaluator, **protocol},
+            model=dict(model_parts),
+        ),
+        metrics=dict(metrics),
+        definitions={name: _definition(evaluator, name, program) for name in names},
+        notes=notes,
+        environment={"imported_from": path.name},
+        created=datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="milliseconds"),
+    )
+
+
+def _definition(evaluator: str, name: str, program: str) -> MetricInfo:
+    """Return what is known of a metric: our own definition, that of published numbers, or that it is a share."""
+    if found := find(evaluator).metric(name):
+        return found.info
+    rank = name.endswith("_rank")
+    return published.definitions().get(name) or MetricInfo(
+        unit="rank" if rank else "fraction", higher_is_better=not rank, summary=f"As {program} names it."
+    )
+
+
+# CLIP_benchmark
+
+
+def _read_json(path: Path) -> list[Record]:
+    """Return the Record of one evaluation's JSON, which may hold bare NaN."""
+    table = _parsed(_text(path), str(path))
+    if not isinstance(table, dict) or not isinstance(table.get("metrics"), dict):
+        raise ResultsError(str(path), "no 'metrics' in it", wanted="the JSON of clip_benchmark eval")
+    return [_of_clip_benchmark(path, table, table["metrics"], str(path))]
+
+
+def _read_csv(path: Path) -> list[Record]:
+    """Return a Record per row of a CSV."""
+    rows = list(csv.DictReader(io.StringIO(_text(path))))
+    if not rows:
+        raise ResultsError(str(path), "no rows", wanted="the CSV of clip_benchmark build")
+    others = (*COLUMNS, "classnames", "templates")
+    metrics = [{k: v for k, v in row.items() if k not in others and v not in ("", None)} for row in rows]
+    numbered = enumerate(zip(rows, metrics, strict=True), 2)
+    return [_of_clip_benchmark(path, row, values, f"{path}:{line}") for line, (row, values) in numbered]
+
+
+def _of_clip_benchmark(path: Path, table: Mapping[str, Any], metrics: Mapping[str, Any], where: str) -> Record:
+    if missing := [key for key in ("dataset", "model", "pretrained", "task") if not isinstance(table.get(key), str)]:
+        raise ResultsError(where, f"no {', '.join(missing)}", wanted="a result of CLIP_benchmark")
+    if not metrics:
+        raise ResultsError(where, "no metric")
+    known = next((kind for kind in every() if kind.clip_benchmark and kind.clip_benchmark.task == table["task"]), None)
+    kind = known.name if known else table["task"]
+    names = _names(kind)
+    values = {names.ours(name): _number(value, f"{where}: {name}") for name, value in metrics.items()}
+    return _imported(
+        CLIP_BENCHMARK,
+        path,
+        task=f"{task_name(table['dataset'])}{names.suffix}",
+        evaluator=kind,
+        model=":".join(part for part in (table["model"], table["pretrained"]) if part) + SUFFIX,
+        metrics={name: Estimate(value=value, low=None, high=None, n=0) for name, value in values.items()},
+        protocol={"language": table.get("language") or "en", **_prompts(table)},
+        model_parts={"name": table["model"], "pretrained": table["pretrained"]},
+    )
+
+
+def _prompts(table: Mapping[str, Any]) -> dict[str, JsonValue]:
+    """Return the prompts' hash, as ours, where class names and templates were dumped."""
+    names, templates = table.get("classnames"), table.get("templates")
+    if not isinstance(names, list) or not isinstance(templates, list):
+        return {}
+    return {"prompts": digest([[name, *(t.replace("{c}", name) for t in templates)] for name in names])}
+
+
+def _names(kind: str) -> ClipBenchmark:
+    """Return how CLIP_benchmark names a kind and its metrics; a kind that is not installed has its names.
+
+    The suffix tells the tasks of data that are measured in two ways.
+    """
+    suffix = f"_{LINEAR_PROBE}" if kind == LINEAR_PROBE else ""
+    return find(kind).clip_benchmark or ClipBenchmark(kind, suffix=suffix)
+
+
+def to_csv(records: Iterable[Record]) -> str:
+    """Return Records as the CSV of clip_benchmark build: a row each, a column per metric, values as they are."""
+    rows = [_row(record) for record in records]
+    metrics = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
+    stream = io.StringIO()
+    writer = csv.DictWriter(stream, [*COLUMNS, *metrics], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return stream.getvalue()
+
+
+def _row(record: Record) -> dict[str, object]:
+    name = record.model.removesuffix(SUFFIX).removesuffix(published.SUFFIX)
+    model, _, pretrained = name.partition(":")
+    names = _names(record.evaluator)
+    values = {names.theirs(metric): e.value for metric, e in record.metrics.items() if e.value is not None}
+    return {
+        "dataset": record.task.removesuffix(names.suffix).removesuffix(f"_{LINEAR_PROBE}"),
+        "model": model,
+        "pretrained": pretrained,
+        "task": names.task,
+        "language": record.signature.protocol.get("language", "en"),
+        "model_fullname": f"{model} {pretrained}",
+        **values,
+    }
+
+
+# open_clip_train
+
+
+def _read_jsonl(path: Path) -> list[Record]:
+    """Return a Record per epoch and task. Of an epoch that a resumed run measured again, the last line counts.
+
+    Lines that do not say their epoch (zero-shot alone, without --val-data) are numbered by their place in the file.
+    """
+    lines = [line for line in _text(path).splitlines() if line.strip()]
+    if not lines:
+        raise ResultsError(str(path), "no lines", wanted="what open_clip_train wrote")
+    entries: dict[str, dict[str, Any]] = {}
+    for i, line in enumerate(lines, 1):
+        entry = _parsed(line, f"{path}:{i}")
+        if not isinstance(entry, dict):
+            raise ResultsError(f"{path}:{i}", "no JSON object", wanted="{metric: value}")
+        entries[f"epoch_{entry['epoch']}" if "epoch" in entry else f"entry_{i}"] = entry
+    records = [record for label, entry in entries.items() for record in _of_epoch(path, label, entry)]
+    if not records:
+        raise ResultsError(str(path), "no metric that is known", wanted="what open_clip_train wrote")
+    return records
+
+
+def _of_epoch(path: Path, label: str, entry: Mapping[str, Any]) -> Iterator[Record]:
+    folder = path.resolve().parent
+    run = folder.parent.name if folder.name == "checkpoints" else folder.name
+    where, n = f"{path}: {label}", int(entry.get("num_samples") or 0)
+    unnumbered = Note("imported", "the file does not say which epoch this is; entries are numbered by line")
+    measured: dict[str, dict[str, Estimate]] = {
+        task: {
+            f"acc{k}": Estimate(value=_number(entry[key], where), low=None, high=None, n=0)
+            for k in (1, 5)
+            if (key := f"{name}-zeroshot-val-top{k}") in entry
+        }
+        for name, task in ZERO_SHOT.items()
+    }
+    measured[VALIDATION] = dict(_ranks(entry, n, where))
+    for task, metrics in measured.items():
+        if metrics:
+            yield _imported(
+                TRAINER,
+                path,
+                task=task,
+                evaluator=_kind_of(metrics),
+                model=f"{run} ({TRAINER})/{label}",
+                metrics=metrics,
+                protocol={"data": {"images": n}} if n and task == VALIDATION else {},
+                model_parts={"run": run, "checkpoint": label},
+                notes=(unnumbered,) if label.startswith("entry_") else (),
+            )
+
+
+def _kind_of(metrics: Iterable[str]) -> str:
+    """Return the kind of task, the first that is installed, that any of the metrics is of."""
+    names = list(metrics)
+    found = next((kind for kind in every() if any(kind.metric(name) for name in names)), None)
+    if found is None:
+        raise ResultsError("import", f"no kind of task has {', '.join(names)}", fix="install the package of that kind")
+    return found.name
+
+
+def _ranks(entry: Mapping[str, Any], n: int, where: str) -> Iterator[tuple[str, Estimate]]:
+    """Yield recalls with Wilson's interval (each image has one text), and ranks, which have none."""
+    for key, raw in entry.items():
+        if (found := re.fullmatch(r"(image_to_text|text_to_image)_(?:R@(\d+)|(mean_rank|median_rank))", key)) is None:
+            continue
+        direction, value = DIRECTIONS[found[1]], _number(raw, f"{where}: {key}")
+        low, high = of_proportion_like(value, 0.0, n) if n and value is not None and found[2] else (None, None)
+        name = f"{direction}_{found[3] or f'recall@{found[2]}'}"
+        yield name, Estimate(value=value, low=low, high=high, n=0 if value is None else n)

@@ -1,0 +1,206 @@
+"""Records to compare: where they come from, which one counts for a model and task, and why two cannot be compared.
+
+An imported Record comes from another program's file, a published one from a paper or repository; both have no samples.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import NamedTuple
+
+from pydantic import JsonValue
+
+from cocabench.core.formatting import plural
+from cocabench.core.signature import flat, known_differences, protocol_differences, short
+from cocabench.core.types import Note, Record
+from cocabench.kinds import find
+from cocabench.kinds.shown import UNKNOWN, Absent
+from cocabench.results import published
+from cocabench.results.store import RecordSet, load
+
+PUBLISHED = "published:"
+"""Begins the name of a published model, which may stand wherever a results folder may."""
+
+MEANING_OF_ABSENCE: Mapping[str, JsonValue] = {"limit": None, "published": "", "imported": "", "standard": True}
+"""The values of these parts in a protocol that does not have them."""
+
+
+def read(*sources: str | Path) -> RecordSet:
+    """Return the Records of folders, Record files and ``published:NAME:TAG``, in the order of the sources.
+
+    Files of one folder count as one source. A model that several sources measured on the same task gets the source's
+    name behind its own: ``demo/coca [old]``. Several Records of one model and task, and nothing else, get the digits
+    of their signatures: ``demo/coca [0a1b2c3d4e5f]``. ResultsError where a source cannot be read.
+    """
+    groups: dict[str, list[RecordSet]] = {}
+    for source in map(str, sources):
+        is_file = not source.startswith(PUBLISHED) and Path(source).is_file()
+        groups.setdefault(str(Path(source).parent) if is_file else source, []).append(_read(source))
+    found = {name: joined(group) for name, group in groups.items()}
+    if len(found) == 1:
+        (only,) = found.values()
+        one_result = len(only) > 1 and len({(r.model, r.task) for r in only}) == 1
+        return _labelled(only, lambda r: short(r.signature)) if one_result and len(sources) > 1 else only
+    seen = Counter(key for records in found.values() for key in {(r.model, r.task) for r in records})
+    shared = {model for (model, _), count in seen.items() if count > 1}
+    return joined(_labelled(records, _source_of(shared, name)) for name, records in found.items())
+
+
+def _source_of(models: Collection[str], source: str) -> Callable[[Record], str]:
+    """Return a label for the Records of some models: their source."""
+    return lambda record: source if record.model in models else ""
+
+
+def _read(source: str) -> RecordSet:
+    if not source.startswith(PUBLISHED):
+        return load(source)
+    records = tuple(published.as_records([source.removeprefix(PUBLISHED)]))
+    return RecordSet(records, (None,) * len(records))
+
+
+def joined(parts: Iterable[RecordSet]) -> RecordSet:
+    """Return the Records of several sets as one, with their files and samples."""
+    sets = list(parts)
+    return RecordSet(
+        tuple(record for part in sets for record in part.records),
+        tuple(path for part in sets for path in part.paths),
+        tuple(frame for part in sets for frame in part.held or (None,) * len(part)),
+    )
+
+
+def _labelled(records: RecordSet, label: Callable[[Record], str]) -> RecordSet:
+    """Return Records with a label behind the model's name, where it is not ''."""
+    named = ((record, f" [{text}]" if (text := label(record)) else "") for record in records)
+    return replace(records, records=tuple(r.model_copy(update={"model": r.model + tail}) for r, tail in named))
+
+
+class Choice(NamedTuple):
+    """One Record per model and task, and a phrase for each that was left out."""
+
+    records: tuple[Record, ...]
+    left_out: tuple[str, ...]
+
+
+def choose(records: Iterable[Record]) -> Choice:
+    """Return one Record per model and task: full before limited, standard before not, then the newest.
+
+    Models and tasks keep the order of their first appearance.
+    """
+    groups: dict[tuple[str, str], list[Record]] = {}
+    for record in records:
+        groups.setdefault((record.model, record.task), []).append(record)
+    chosen = [max(group, key=_preference) for group in groups.values()]
+    left_out = [
+        f"{r.model} on {r.task}: {short(r.signature)} ({_why(r, best)} than {short(best.signature)})"
+        for best, group in zip(chosen, groups.values(), strict=True)
+        for r in group
+        if r is not best
+    ]
+    return Choice(tuple(chosen), tuple(left_out))
+
+
+def _preference(record: Record) -> tuple[bool, bool, str]:
+    return limit(record) is None, standard(record), record.created
+
+
+def _why(loser: Record, winner: Record) -> str:
+    reasons = ("fewer samples", "further from the standard protocol", "not newer")
+    pairs = zip(_preference(loser), _preference(winner), reasons, strict=True)
+    return next((reason for a, b, reason in pairs if a != b), reasons[-1])
+
+
+def published_by(record: Record) -> str:
+    """Return the source of a published Record, '' for a measured one."""
+    return str(record.signature.protocol.get("published", ""))
+
+
+def imported_by(record: Record) -> str:
+    """Return the program whose file an imported Record was read from, '' for others."""
+    return str(record.signature.protocol.get("imported", ""))
+
+
+def limit(record: Record) -> int | None:
+    """Return the number of samples that ``--limit`` left, None for a full run."""
+    value = record.signature.protocol.get("limit")
+    return value if isinstance(value, int) else None
+
+
+def standard(record: Record) -> bool:
+    """Return whether the data are those of the standard protocol, as far as the task file says."""
+    return record.signature.protocol.get("standard", True) is not False
+
+
+def notes(record: Record) -> tuple[Note, ...]:
+    """Return what must stand beside each number of a Record."""
+    found = list(record.notes)
+    if program := imported_by(record):
+        text = f"imported from {program}: no samples, and only a part of the protocol is known"
+        found.append(Note("imported", text))
+    codes = {note.code for note in found}
+    if (n := limit(record)) is not None and "limited" not in codes:
+        found.append(Note("limited", f"limited to {plural(n, 'sample')}"))
+    if not standard(record) and "not_standard" not in codes:
+        found.append(Note("not_standard", "not the standard protocol"))
+    if skipped := record.skipped_images:
+        found.append(Note("skipped_images", f"{plural(len(skipped), 'image')} skipped, for example {skipped[0]}"))
+    return tuple(found)
+
+
+def incomparable(a: Record, b: Record, metric: str) -> tuple[str, ...]:
+    """Return why a metric of two Records of one task cannot be compared; empty where it can.
+
+    Parts of the protocol that do not concern the metric may differ, and one that only one side holds is unknown, not
+    different (``unknown_parts``). Of an imported Record, only what its file says of the protocol can differ.
+    """
+    sources = published_by(a), published_by(b)
+    if sources[0] != sources[1]:
+        both = f"published by {sources[0]} and by {sources[1]}"
+        return (both if all(sources) else f"published by {''.join(sources)}, protocol not recorded",)
+    if imported_by(a) or imported_by(b):
+        return tuple(known_differences(a.signature, b.signature))
+    reasons = _protocol_differences(a, b, metric)
+    one, other = (r.definitions[metric].version if metric in r.definitions else None for r in (a, b))
+    if one and other and one != other:
+        reasons.append(f"version of {metric}: {one} against {other}")
+    if a.skipped_images != b.skipped_images:
+        reasons.append(f"skipped images: {len(a.skipped_images)} against {len(b.skipped_images)}, not the same")
+    return tuple(reasons)
+
+
+def unknown_parts(a: Record, b: Record, metric: str) -> tuple[Note, ...]:
+    """Return a note where parts of the protocol that concern a metric are held by one of two own Records only."""
+    if any(published_by(r) or imported_by(r) for r in (a, b)):
+        return ()
+    names = [name for name, sides in _differing_parts(a, b, metric) if UNKNOWN in sides]
+    text = f"only one side's signature holds {', '.join(names)}: whether these parts differ is unknown"
+    return (Note("protocol_part_unknown", text),) if names else ()
+
+
+def _protocol_differences(a: Record, b: Record, metric: str) -> list[str]:
+    """Return a phrase for each part that concerns a metric and differs, if any such part is held by both sides."""
+    parts = dict(_differing_parts(a, b, metric))
+    if all(UNKNOWN in sides for sides in parts.values()):
+        return []
+    return [text for text in protocol_differences(a.signature, b.signature) if text.partition(": ")[0] in parts]
+
+
+def _differing_parts(
+    a: Record, b: Record, metric: str
+) -> Iterator[tuple[str, tuple[JsonValue | Absent, JsonValue | Absent]]]:
+    """Yield the parts of two protocols that are not the same and that concern a metric, with both values."""
+    kind, left, right = find(a.evaluator), flat(a.signature.protocol), flat(b.signature.protocol)
+    for name in sorted(left.keys() | right.keys()):
+        part = kind.part(name)
+        absent: JsonValue | Absent = MEANING_OF_ABSENCE.get(name, part.absent if part else UNKNOWN)
+        sides = left.get(name, absent), right.get(name, absent)
+        if sides[0] != sides[1] and kind.concerns(name, metric):
+            yield name, sides
+
+
+def first_reasons(reasons: Sequence[str], shown: int = 2) -> str:
+    """Return the first reasons in one line, and how many more there are."""
+    more = len(reasons) - shown
+    return "; ".join([*reasons[:shown], *([f"{more} more"] if more > 0 else [])])

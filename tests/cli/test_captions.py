@@ -1,0 +1,202 @@
+"""cocabench caption and score: captions of images, how likely texts are, scores of captions in files."""
+
+import json
+import math
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+import cocabench
+from tests.conftest import Command
+
+
+def test_score_gives_less_for_shuffled_captions(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(json.dumps({"1": "a red bus on the street", "2": "two dogs play in snow"}))
+    references = {"1": ["a red bus on a street", "the bus is red"], "2": ["two dogs playing in the snow"]}
+    (tmp_path / "r.json").write_text(json.dumps(references))
+    told = command(
+        "score",
+        "--candidates",
+        tmp_path / "c.json",
+        "--references",
+        tmp_path / "r.json",
+        "--metrics",
+        "bleu,cider",
+        "--json",
+    )
+    found = json.loads(told.out)["metrics"]
+    assert set(found) == {"BLEU@1", "BLEU@2", "BLEU@3", "BLEU@4", "CIDEr"}
+    assert 0.5 < found["BLEU@1"]["value"] <= 1
+    shuffled = {"1": "two dogs play in snow", "2": "a red bus on the street"}
+    (tmp_path / "c.json").write_text(json.dumps(shuffled))
+    told = command(
+        "score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json", "--metrics", "bleu", "--json"
+    )
+    assert json.loads(told.out)["metrics"]["BLEU@1"]["value"] < found["BLEU@1"]["value"]
+
+
+@pytest.mark.parametrize(
+    ("metrics", "code", "said"), [("blue", 2, "did you mean BLEU"), ("bleu", 2, "no references for 1 of 1 ids")]
+)
+def test_score_errors_name_the_metric_or_the_ids(
+    command: Command, tmp_path: Path, metrics: str, code: int, said: str
+) -> None:
+    (tmp_path / "c.json").write_text('{"1": "a"}')
+    (tmp_path / "r.json").write_text('{"2": ["b"]}')
+    told = command(
+        "score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json", "--metrics", metrics
+    )
+    assert told.code == code
+    assert said in told.err
+
+
+def test_score_of_a_record_equals_the_stored_metrics(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    told = command(
+        "run",
+        "--model",
+        models / "coca",
+        "--tasks",
+        data / "tell.toml",
+        "--data-root",
+        data,
+        "--output",
+        tmp_path / "r",
+    )
+    (record,) = cocabench.load(tmp_path / "r")
+    path = cocabench.load(tmp_path / "r").path(record)
+    assert path is not None
+    for name in (path, path.with_suffix(".samples.parquet")):
+        told = command("score", "--candidates", name, "--metrics", "bleu", "--json")
+        found = json.loads(told.out)
+        assert found["metrics"]["BLEU@4"] == record.metrics["BLEU@4"].model_dump()
+        assert found["health"]["distinct_captions"]["value"] == record.metrics["distinct_captions"].value
+    told = command("score", "--candidates", path.with_suffix(".captions.json"))
+    assert told.code == 2
+    assert "--references: missing" in told.err
+
+
+def test_score_computes_clipscore_with_a_model_and_images_only(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "c.json").write_text(json.dumps({f"{i:02}": f"thing {i}" for i in range(12)}))
+    (tmp_path / "r.json").write_text(json.dumps({f"{i:02}": [f"a thing {i}", "no"] for i in range(12)}))
+    order = ["score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json"]
+    scorer = ["--metrics", "clipscore", "--clipscore", models / "clip"]
+    told = command(*order, *scorer, "--images", data / "images", "--json")
+    found = json.loads(told.out)["metrics"]
+    assert set(found) == {"CLIPScore", "RefCLIPScore"}
+    assert found["CLIPScore"]["n"] == 12
+    for wrong, said in (
+        (scorer, "--clipscore: without --images DIR"),
+        (["--images", data], "--images: without --clipscore MODEL"),
+        (["--metrics", "refclipscore"], "wanted --clipscore MODEL and --images DIR"),
+    ):
+        told = command(*order, *wrong)
+        assert told.code == 2
+        assert said in told.err
+
+
+def test_caption_reads_files_and_folders(command: Command, models: Path, data: Path) -> None:
+    told = command(
+        "caption", "--model", models / "coca", data / "images", data / "images" / "03.png", "--seq-len", 8, "--json"
+    )
+    assert told.code == 0, told.err
+    rows = json.loads(told.out)
+    assert len(rows) == 13
+    assert rows[3]["caption"] == rows[12]["caption"]
+    plain = command("caption", "--model", models / "coca", data / "images" / "03.png", "--seq-len", 8).out
+    assert rows[3]["caption"] in plain
+
+
+def test_caption_rejects_a_clip_a_missing_file_and_a_text_file(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    told = command("caption", "--model", models / "clip", data / "images" / "03.png")
+    assert told.code == 2
+    assert "clip: a model that cannot caption; wanted a CoCa" in told.err
+    assert "no such file" in command("caption", "--model", models / "coca", tmp_path / "x.png").err
+    (tmp_path / "x.png").write_text("text")
+    assert "x.png" in command("caption", "--model", models / "coca", tmp_path / "x.png").err
+
+
+@pytest.mark.usefixtures("plugin")
+@pytest.mark.parametrize(("more", "said"), [((), "cannot caption"), (("--text", "a dog"), "cannot say how likely")])
+def test_caption_rejects_a_plugins_model_in_one_line(
+    command: Command, data: Path, more: tuple[str, ...], said: str
+) -> None:
+    told = command("caption", "--model", "toy::one", data / "images" / "03.png", *more)
+    assert told.code == 2
+    assert told.err.startswith(f"error --model toy::one: a model that {said}")
+    assert told.err.count("\n") == 1
+
+
+def test_caption_names_skipped_images(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_text("text")
+    (tmp_path / "notes.txt").write_text("no image, and not looked at")
+    (tmp_path / "a" / "b").mkdir(parents=True)
+    (tmp_path / "a" / "b" / "good.png").write_bytes((data / "images" / "03.png").read_bytes())
+    told = command("caption", "--model", models / "coca", tmp_path, "--seq-len", 8, "--skip-bad-images", "--json")
+    assert [Path(row["image"]).name for row in json.loads(told.out)] == ["good.png"]
+    assert "bad.png" in told.err
+    assert "notes.txt" not in told.err
+
+
+def test_caption_starts_with_the_prompt(command: Command, models: Path, data: Path) -> None:
+    shared = ("caption", "--model", models / "coca", data / "images" / "03.png", "--seq-len", 9, "--json")
+    for kind in ("beam_search", "top_k"):
+        (row,) = json.loads(command(*shared, "--prompt", "A photo of", "--generation-type", kind).out)
+        assert row["caption"].startswith("a photo of ")
+    told = command(*shared, "--prompt", "a photo of a very very long thing")
+    assert told.code == 2
+    assert "prompt: 8 tokens; wanted at most 7" in told.err
+
+
+def test_caption_text_ranks_texts_by_likelihood(command: Command, models: Path, data: Path) -> None:
+    texts = ("a dog", "a red bus on the street", "cat")
+    flags = [flag for text in texts for flag in ("--text", text)]
+    images = (data / "images" / "03.png", data / "images" / "04.png")
+    told = command("caption", "--model", models / "coca", *images, *flags, "--json")
+    rows = json.loads(told.out)
+    assert [row["image"] for row in rows] == [str(image) for image in images for _ in texts]
+    assert {row["text"]: row["n_tokens"] for row in rows} == {"a dog": 3, "a red bus on the street": 7, "cat": 2}
+    for three in (rows[:3], rows[3:]):
+        assert [row["logprob"] for row in three] == sorted((row["logprob"] for row in three), reverse=True)
+    assert all(
+        row["perplexity"] == pytest.approx(math.exp(-row["logprob"] / row["n_tokens"]), rel=1e-2) for row in rows
+    )
+    assert "wanted one of the two" in command("caption", "--model", "x", *images, *flags, "--prompt", "a").err
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--top-k", 5), "--top-k: given with --generation-type beam_search; wanted --generation-type top_k"),
+        (("--generation-type", "greedy", "--num-beams", 3), "--num-beams: given with --generation-type greedy"),
+        (("--generation-type", "top_p", "--top-p", 7), "top_p: got 7.0, wanted between 0 and 1"),
+        (("--num-beams", 4, "--num-beam-groups", 3), "num_beam_groups: got 3, wanted a divisor of 4 beams"),
+        (("--diversity-penalty", 1), "diversity_penalty: got 1.0, wanted 0 in legacy decoding"),
+    ],
+)
+def test_caption_rejects_options_without_effect(
+    command: Command, models: Path, data: Path, flags: tuple[object, ...], said: str
+) -> None:
+    told = command("caption", "--model", models / "coca", data / "images" / "03.png", "--seq-len", 8, *flags)
+    assert told.code == 2
+    assert said in told.err
+
+
+def test_caption_sampling_depends_on_the_seed(command: Command, models: Path, data: Path) -> None:
+    sampled = ("caption", "--model", models / "coca", data / "images", "--seq-len", 9, "--json")
+    sampled += ("--generation-type", "top_k", "--top-k", 50, "--temperature", 2, "--seed")
+    first, again, other = (command(*sampled, seed).out for seed in (1, 1, 2))
+    assert first == again != other
+
+
+def test_caption_reads_transparent_and_grey_images(command: Command, models: Path, tmp_path: Path) -> None:
+    for mode in ("L", "RGBA", "P", "I;16", "1"):
+        Image.new(mode, (20, 10)).save(tmp_path / f"{mode.replace(';', '')}.png")
+    told = command("caption", "--model", models / "coca", tmp_path, "--seq-len", 8, "--json")
+    assert len(json.loads(told.out)) == 5, told.err

@@ -1,0 +1,81 @@
+"""Costs in the terminal: what matters, with units, and no word of scores where there are none."""
+
+from pathlib import Path
+
+import pytest
+
+from cocabench.core.types import Estimate, MetricInfo, Record, Signature, Unit
+from cocabench.results.store import Store
+from tests.conftest import Command
+
+BASELINES = Path(__file__).parents[2] / "results" / "baselines"
+UNITS: dict[str, Unit] = {
+    "gflops": "gflops",
+    "image_gflops": "gflops",
+    "images_per_s": "per_s",
+    "captions_per_s": "per_s",
+    "peak_memory_mib": "mib",
+    "train_step_s": "s",
+}
+
+
+def record(model: str, values: dict[str, float | None], threads: int = 4) -> Record:
+    return Record(
+        task="efficiency",
+        model=model,
+        evaluator="efficiency",
+        primary="gflops",
+        signature=Signature(
+            protocol={"machine": "a CPU", "threads": threads, "batch_size": 8, "train_batch_size": 4},
+            model={"id": model},
+        ),
+        metrics={
+            name: Estimate(value=v, low=v and v - v / 10, high=v and v + v / 5, n=6 if v else 0)
+            for name, v in values.items()
+        },
+        definitions={n: MetricInfo(unit=UNITS[n], higher_is_better=n.endswith("per_s"), summary="") for n in values},
+        created="2026-01-01T00:00:00+00:00",
+    )
+
+
+@pytest.fixture
+def results(tmp_path: Path) -> Path:
+    store = Store(tmp_path)
+    rates = {"gflops": 36.1, "image_gflops": 30.0, "images_per_s": 120.0, "peak_memory_mib": 900.0}
+    store.put_record(record("A", rates | {"captions_per_s": 3.5, "train_step_s": 0.25}))
+    store.put_record(record("B", rates | {"captions_per_s": None, "train_step_s": 0.5}))
+    return tmp_path
+
+
+def test_compare_prints_costs_with_units_and_without_score_notes(command: Command, results: Path) -> None:
+    told = command("compare", results)
+    assert told.code == 0, told.err
+    rows = {line.partition("  ")[0]: line.split("  ") for line in told.out.splitlines()}
+    assert [cell.strip() for cell in rows["images per second"] if cell.strip()][1:] == ["120 ± 24", "120 ± 24"]
+    assert [cell.strip() for cell in rows["captions per second"] if cell.strip()][1:] == ["3.50 ± 0.70", "–"]
+    assert {"GFLOPs, whole", "peak memory, MiB", "train step, s"} <= rows.keys()
+    assert "a CPU, threads: 4, batches of 8, in training of 4" in told.out
+    assert "times 100" not in told.out
+    assert "image_gflops" not in told.out
+
+
+def test_compare_marks_costs_of_another_machine(command: Command, results: Path) -> None:
+    Store(results).put_record(record("C", {"gflops": 36.1, "images_per_s": 999.0}, threads=8))
+    told = command("compare", results, "--models", "A,C")
+    assert "[1] not comparable with the first model: threads: 4 against 8" in told.out
+
+
+def test_compare_prints_scores_and_costs_in_two_tables(command: Command, results: Path) -> None:
+    told = command("compare", BASELINES, results)
+    scores, _, costs = told.out.partition("\ncost ")
+    assert "times 100" in scores
+    assert "efficiency" not in scores
+    assert "images per second" in costs
+
+
+def test_compare_says_what_means_over_tasks_assume(command: Command) -> None:
+    told = command("compare", BASELINES, "--models", "demo/coca,demo/clip")
+    assert "mean over 10 tasks of classification" in told.out
+    assert told.out.count("p is not corrected for several means") == 1
+    alone = command("compare", BASELINES, "--models", "demo/coca")
+    assert "p is not corrected" not in alone.out

@@ -1,0 +1,116 @@
+"""What may be held against what: metric by metric, and what only one side holds is unknown."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cocabench.core.errors import ResultsError
+from cocabench.core.types import MetricInfo, Record
+from cocabench.results.compare import compare_models
+from cocabench.results.difference import Finding
+from cocabench.results.gate import Rules, gate
+from cocabench.results.records import incomparable, read, unknown_parts
+from cocabench.results.store import Store
+from cocabench.results.verdicts import legend
+from tests.report.records import estimate, record
+from tests.samples import classified, right
+
+CAPTIONS = {"data": {"images": 10}, "decoding": {"num_beams": 6}}
+
+
+def captioned(model: str, metrics: dict[str, str], **protocol: Any) -> Record:
+    return record(
+        model,
+        "coco",
+        {name: estimate(0.5, 0.001) for name in metrics},
+        evaluator="captioning",
+        protocol={**CAPTIONS, "caption_metrics": {"tokenizer": "PTB", **metrics}, **protocol},
+    )
+
+
+def test_other_lists_of_metrics_are_comparable() -> None:
+    a = captioned("a", {"CIDEr": "v1"})
+    b = captioned("b", {"CIDEr": "v1", "METEOR": "v1"}, scorer={"weights": "x"})
+    assert incomparable(a, b, "CIDEr") == unknown_parts(a, b, "CIDEr") == ()
+
+
+def test_another_definition_makes_one_metric_incomparable() -> None:
+    a, b = (captioned(m, {"CIDEr": "v1", "METEOR": version}) for m, version in (("a", "v1"), ("b", "v2")))
+    assert incomparable(a, b, "CIDEr") == ()
+    assert incomparable(a, b, "METEOR") == ("caption_metrics.METEOR: v1 against v2",)
+
+
+def test_part_of_one_side_only_is_unknown_and_noted() -> None:
+    a, b = captioned("a", {"CIDEr": "v1"}), captioned("a", {"CIDEr": "v1"}, decoding={"num_beams": 6, "new": 1})
+    assert incomparable(a, b, "CIDEr") == ()
+    (note,) = unknown_parts(a, b, "CIDEr")
+    assert note.code == "protocol_part_unknown"
+    assert "decoding.new" in note.text
+    (verdict,) = gate([a], [b], Rules())
+    assert verdict.status != "incomparable"
+    assert verdict.notes == (note,)
+    assert any("decoding.new" in sentence for sentence in legend([verdict]))
+    (row,) = compare_models([a, b.model_copy(update={"model": "b"})]).rows
+    assert row.cells[1].notes == (note.text,)
+
+
+def test_absent_part_with_a_meaning_differs() -> None:
+    plain = captioned("a", {"CIDEr": "v1"})
+    prompted = captioned("b", {"CIDEr": "v1"}, decoding={"num_beams": 6, "prompt": "a photo of"})
+    assert incomparable(plain, prompted, "CIDEr") == ("decoding.prompt: absent against a photo of",)
+    empty = captioned("b", {"CIDEr": "v1"}, decoding={"num_beams": 6, "prompt": ""})
+    assert incomparable(plain, empty, "CIDEr") == unknown_parts(plain, empty, "CIDEr") == ()
+    limited = captioned("b", {"CIDEr": "v1"}, limit=5)
+    assert incomparable(plain, limited, "CIDEr") == ("limit: absent against 5",)
+
+
+def test_another_precision_of_the_scorer_concerns_clipscore_only() -> None:
+    scorers = ({"weights": "x"}, {"weights": "x", "precision": "bf16"})
+    a, b = (captioned(m, {"CIDEr": "v1", "CLIPScore": "v"}, scorer=s) for m, s in zip("ab", scorers, strict=True))
+    assert incomparable(a, b, "CIDEr") == ()
+    assert incomparable(a, b, "CLIPScore") == ("scorer.precision: absent against bf16",)
+
+
+def test_versions_of_a_metric_are_incomparable() -> None:
+    info = MetricInfo(unit="fraction", higher_is_better=True, summary="s")
+    a, b = (
+        record(m, definitions={"acc1": info.model_copy(update={"version": version})})
+        for m, version in (("a", 1), ("b", 2))
+    )
+    assert incomparable(a, b, "acc1") == ("version of acc1: 1 against 2",)
+
+
+def test_read_labels_a_model_of_two_folders(tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    classified(old, "m", right(90, 100))
+    classified(new, "m", right(60, 100))
+    found = read(old, new)
+    assert [r.model for r in found] == [f"m [{old}]", f"m [{new}]"]
+    (row,) = compare_models(found).rows
+    assert row.difference is not None
+    assert (row.difference.paired, row.difference.changed) == (True, 30)
+    assert row.finding is Finding.FIRST
+
+
+def test_read_keeps_other_names_and_the_order_of_sources(tmp_path: Path) -> None:
+    classified(tmp_path / "one", "zebra", right(1, 2))
+    classified(tmp_path / "two", "ape", right(1, 2))
+    assert [r.model for r in read(tmp_path / "one", tmp_path / "two")] == ["zebra", "ape"]
+
+
+def test_read_labels_two_records_of_one_task_by_signature(tmp_path: Path) -> None:
+    records = [classified(tmp_path, "m", right(1, 2), protocol={"precision": p}) for p in ("fp16", "fp32")]
+    files = [Store(tmp_path).path(r.model, r.task, r.signature) for r in records]
+    assert [r.model for r in read(*files)] == [f"m [{file.stem.rpartition('-')[2]}]" for file in files]
+    assert [r.model for r in read(*reversed(files))] == [r.model for r in reversed(read(*files).records)]
+    assert {r.model for r in read(tmp_path)} == {"m"}
+
+
+def test_read_takes_published_models() -> None:
+    found = read("published:coca_ViT-L-14:laion2b_s13b_b90k")
+    assert {r.model for r in found} == {"coca_ViT-L-14:laion2b_s13b_b90k (published)"}
+    with pytest.raises(ResultsError, match="no such file"):
+        read("publishd:coca_ViT-L-14")
