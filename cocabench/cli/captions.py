@@ -182,11 +182,14 @@ def _print_skipped(files: Sequence[Path], read: set[str]) -> None:
 
 
 def _image_files(paths: list[Path]) -> list[Path]:
-    from cocabench.data.files import images_below
+    from cocabench.data.files import files_below, left_out, only_images
 
     files = []
     for path in paths:
-        inside = [path / found for found in images_below(path)] if path.is_dir() else [path]
+        below = files_below(path) if path.is_dir() else []
+        for note in left_out(below):
+            labelled("note", f"{path}: {note.text}")
+        inside = [path / found for found in only_images(below)] if path.is_dir() else [path]
         if not inside or not inside[0].exists():
             raise MissingDataError(str(path), "no images" if path.is_dir() else "no such file")
         files += inside

@@ -135,7 +135,7 @@ def _data(root: Path) -> Iterator[Check]:
     for task in all_tasks().values() if root.is_dir() else ():
         if "demo" not in task.spec.groups:
             try:
-                data = prepare(task, Settings(data_root=root))
+                data = prepare(task, Settings(data_root=root), modes={})
             except CocabenchError as error:
                 yield Check(task.name, None, str(error))
             else:

@@ -124,6 +124,16 @@ QuickGelu = Annotated[
         show_default="the architecture's",
     ),
 ]
+Preprocess = Annotated[
+    str,
+    option(
+        "--preprocess",
+        metavar="TAG",
+        panel=HOW,
+        help="For checkpoint files: mean, std and resizing of this published tag, or NAME:TAG.",
+        show_default="open_clip's",
+    ),
+]
 SkipBadImages = Annotated[bool, flag("--skip-bad-images", panel=HOW, help="Go on without unreadable images.")]
 
 Java = Annotated[

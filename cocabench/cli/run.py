@@ -43,6 +43,7 @@ def run(
     batch_size: o.BatchSize = "auto",
     workers: o.Workers = None,
     quick_gelu: o.QuickGelu = None,
+    preprocess: o.Preprocess = "",
     skip_bad_images: o.SkipBadImages = False,
     num_beams: o.TaskNumBeams = None,
     num_beam_groups: o.TaskNumBeamGroups = None,
@@ -136,7 +137,7 @@ class Evaluation:
         from cocabench.run.execute import planner_for
 
         download = not self.action.dry_run
-        sources = _sources(models, self.settings.quick_gelu, download, self.action.quiet)
+        sources = _sources(models, self.settings, download, self.action.quiet)
         planner = planner_for(self.settings, self.machine, download=download)
         self.action(planner.plan(sources, self.tasks, self.params), planner, self.machine)
 
@@ -173,12 +174,12 @@ def _check_given(context: typer.Context, *names: str) -> None:
             raise typer.BadParameter("", ctx=context, param=cast(Any, param))
 
 
-def _sources(texts: Sequence[str], quick_gelu: bool | None, download: bool, quiet: bool) -> list[Source]:
+def _sources(texts: Sequence[str], settings: Settings, download: bool, quiet: bool) -> list[Source]:
     """Return what --model stands for, and print the choices that were made."""
     from cocabench.specs.registry import model_sources
 
     specs = [spec for text in texts for spec in parse_models(text)]
-    sources = model_sources(specs, quick_gelu=quick_gelu, download=download)
+    sources = model_sources(specs, quick_gelu=settings.quick_gelu, preprocess=settings.preprocess, download=download)
     for source in sources:
         for note in source.notes if not quiet else ():
             labelled("note", note.text)

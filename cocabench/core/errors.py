@@ -23,7 +23,9 @@ from __future__ import annotations
 
 import difflib
 import json
+import re
 from collections.abc import Iterable
+from typing import NamedTuple
 
 
 class CocabenchError(Exception):
@@ -132,6 +134,26 @@ def unreadable(error: OSError | ValueError) -> str:
         at = f"not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
         return at if error.doc.strip() else "an empty file"
     return str(error)
+
+
+HEAD = 512
+"""Bytes from which ``stand_in`` tells."""
+
+
+class StandIn(NamedTuple):
+    """What a file is that should be another one, and what to do about it."""
+
+    got: str
+    fix: str
+
+
+def stand_in(head: bytes) -> StandIn | None:
+    """Return what stands in a file's place, by its first bytes: a Git LFS pointer or a web page; None for neither."""
+    if head.startswith(b"version https://git-lfs"):
+        return StandIn("a Git LFS pointer, not the file itself", "run `git lfs pull` where it was cloned")
+    if re.match(rb"\s*<(!doctype html|html|\?xml)", head, re.IGNORECASE):
+        return StandIn("a web page, not the file itself", "download it again: the link may want a login")
+    return None
 
 
 class IgnoredRecordWarning(UserWarning):

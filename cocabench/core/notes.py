@@ -40,6 +40,20 @@ CODES: Mapping[str, Code] = {
     ),
     "limited": Code("A random subset was measured (--limit).", "Run without --limit before quoting the number."),
     "data": Code("The loader has something to say of the files.", "Read the sentence; the files may need a repair."),
+    "left_out_files": Code(
+        "Files that may be images were not read.", "Convert them, or give them the ending of their format; run again."
+    ),
+    "class_order": Code(
+        "The classes are in another order than another program would have them.",
+        "Read the sentence, where labels or class names come from that program.",
+    ),
+    "not_rgb": Code(
+        "Some images have a palette, transparency or other colours than RGB.",
+        "Compare with programs that convert them at the same step, or store the images as RGB.",
+    ),
+    "scaled_images": Code(
+        "Some images are of 16-bit grey, which others clip to white.", "Store them with 8 bits to compare elsewhere."
+    ),
     "classes_without_images": Code(
         "Some classes have no image in the data.", "Compare with results on the same data only."
     ),
@@ -51,6 +65,16 @@ CODES: Mapping[str, Code] = {
     ),
     # of the model and the machine
     "model": Code("The model has something to say of how it ran.", "Read the sentence."),
+    "preprocess_assumed": Code(
+        "A checkpoint file does not tell how its images were prepared, and every published one of its architecture was "
+        "prepared otherwise than was assumed.",
+        "Say it with --preprocess TAG.",
+    ),
+    "left_out_weights": Code("Some weights of the checkpoint file were not used.", "Check that the right ones were."),
+    "resized_positions": Code(
+        "A positional embedding was interpolated to another image size or context length.",
+        "Expect lower scores than at the size that it was trained with; name the architecture of that size.",
+    ),
     "random_weights": Code("The weights are random: nothing was trained.", "Use the number as a lower bound only."),
     "not_causal": Code(
         "The text tower is not causal, so the caption loss saw the words that it was to predict.",

@@ -66,12 +66,17 @@ class LocalLoader(Spec):
 
 
 def checked(dataset: Dataset, where: Path, *, texts: bool = False) -> Dataset:
-    """Return the data set; DataError if empty, ids repeat, a label has no class, or (texts) an image no caption."""
+    """Return the data set; DataError if empty, ids repeat, a label is negative or has no class, or (texts) an image no
+    caption."""
     if not dataset.examples:
         raise DataError(str(where), "no images", wanted=f"images of the split {dataset.split!r}")
     counts = Counter(example.id for example in dataset.examples)
     if repeated := [name for name, n in counts.items() if n > 1]:
         raise DataError(str(where), f"{len(repeated)} ids occur more than once: {some(repeated)}")
+    if negative := [example.id for example in dataset.examples if any(k < 0 for k in _labels(example))]:
+        raise DataError(
+            str(where), f"{len(negative)} images with negative labels: {some(negative)}", wanted="0 or more"
+        )
     n = len(dataset.classes)
     if n and (alien := [example.id for example in dataset.examples if any(k >= n for k in _labels(example))]):
         raise DataError(str(where), f"{len(alien)} images with labels beyond the {n} classes: {some(alien)}")

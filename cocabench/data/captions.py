@@ -49,7 +49,7 @@ class Coco(LocalLoader):
             Example(
                 str(image["id"]),
                 FileImage(path),
-                tuple(captions.get(image["id"], ())[: self.max_captions]),
+                tuple(captions.get(str(image["id"]), ())[: self.max_captions]),
                 domain=str(image.get("domain", "")),
             )
             for image, path in zip(images, paths, strict=True)
@@ -57,18 +57,21 @@ class Coco(LocalLoader):
         return checked(Dataset(self.name, self.split, examples), file, texts=True)
 
 
-def read_annotations(file: Path) -> tuple[list[dict[str, Any]], dict[Any, list[str]]]:
-    """Return the images, and {image id: captions}; DataError for a file of another kind or captions of no image."""
+def read_annotations(file: Path) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
+    """Return the images, and {image id: captions}; DataError for a file of another kind or captions of no image.
+
+    Ids are texts, as some programs write those of one of the two lists.
+    """
     content = read_json(file)
-    captions: dict[Any, list[str]] = defaultdict(list)
+    captions: dict[str, list[str]] = defaultdict(list)
     try:
         images = [image for image in content["images"] if (image["id"], image["file_name"])]
         for annotation in content["annotations"]:
-            captions[annotation["image_id"]].append(annotation["caption"].strip())
+            captions[str(annotation["image_id"])].append(annotation["caption"].strip())
     except (TypeError, KeyError, AttributeError) as error:
         got = f"not a file of COCO captions ({type(error).__name__}: {error})"
         raise DataError(str(file), got, wanted="images and annotations with captions") from None
-    if strays := sorted(captions.keys() - {image["id"] for image in images}, key=str):
+    if strays := sorted(captions.keys() - {str(image["id"]) for image in images}):
         raise DataError(str(file), f"captions for {len(strays)} images that are not listed: {some(strays)}")
     return images, captions
 
@@ -203,7 +206,10 @@ def read_tokens(file: Path) -> Tokens:
             continue
         if match["stray"]:
             malformed[key] = match["image"]
-        found.setdefault(match["image"], {})[int(match["number"])] = caption.strip()
+        own, caption_number = found.setdefault(match["image"], {}), int(match["number"])
+        if caption_number in own:
+            raise DataError(str(file), f"line {number}: {key} a second time", fix="remove one of the two")
+        own[caption_number] = caption.strip()
     if broken:
         raise DataError(str(file), f"{len(broken)} lines that are not IMAGE.jpg#N<tab>CAPTION: {some(broken)}")
     return Tokens({image: tuple(texts[k] for k in sorted(texts)) for image, texts in found.items()}, malformed)

@@ -18,7 +18,7 @@ from unittest import mock
 from cocabench.core.errors import DataError, MissingDataError
 from cocabench.core.types import Dataset, Example, ImageSource, Note
 from cocabench.data.base import checked
-from cocabench.data.images import FileImage
+from cocabench.data.images import FileImage, unconverted
 from cocabench.data.indexed import Target, located, targets
 from cocabench.data.prompts import class_names, templates
 from cocabench.data.webdataset import Exported
@@ -50,6 +50,8 @@ UNPACKED = MappingProxyType(
 """The file or folder that torchvision's and clip-benchmark's classes look for below their root."""
 
 SVHN = "vtab/svhn"
+CALTECH = "caltech101"
+"""Of which clip-benchmark's own class does not make images RGB before they are resized."""
 FACES = ("fer2013.csv", "icml_face_data.csv")
 FACE_LABELS = (0, 1, 2, 3, 5, 6, 4)
 """FER2013's table counts angry, disgust, fear, happy, sad, surprise, neutral; class names are sorted, as folders."""
@@ -100,7 +102,8 @@ class ClipBenchmark(Exported):
             raise DataError(f"data.dataset {self.dataset!r}", "items that are neither labelled nor captioned images")
         images = located(items, f"{folder}:{self.dataset}")
         self.require([image.path for _, image in images if isinstance(image, FileImage)])
-        return [_example(name, image, target) for (name, image), target in zip(images, found, strict=True)]
+        examples = [_example(name, image, target) for (name, image), target in zip(images, found, strict=True)]
+        return [unconverted(example) for example in examples] if self.dataset == CALTECH else examples
 
     @property
     def _stream(self) -> bool:

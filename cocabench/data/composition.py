@@ -11,7 +11,7 @@ from cocabench.core.errors import DataError
 from cocabench.core.types import Dataset, Example, ImageSource
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import IMAGE_SUFFIXES, find_file, read_json, some
-from cocabench.data.images import BytesImage, FileImage
+from cocabench.data.images import BytesImage, FileImage, UnconvertedImage, unconverted
 from cocabench.data.tables import json_lines
 
 IMAGES = ("val2017", "images/val2017", "../coco/val2017", "../coco/images/val2017", "../mscoco_captions/val2017")
@@ -41,7 +41,7 @@ class SugarCrepe(LocalLoader):
         examples = [
             Example(
                 Path(name).stem,
-                FileImage(base / name),
+                UnconvertedImage(FileImage(base / name)),
                 tuple(caption for caption, _ in own),
                 negatives=tuple((negative,) for _, negative in own),
             )
@@ -96,8 +96,9 @@ class Winoground(LocalLoader):
             file, rows, as_image = files[0], [row for one in files for row in _rows(one)], _inside
         else:
             raise self.missing(folder, f"neither {self.annotations} nor *.parquet there or in data/, nor *.arrow below")
-        examples = [_example(row, number, file, as_image) for number, row in enumerate(rows)]
-        self.require([image.path for e in examples for image in e.images if isinstance(image, FileImage)])
+        found = [_example(row, number, file, as_image) for number, row in enumerate(rows)]
+        self.require([image.path for e in found for image in e.images if isinstance(image, FileImage)])
+        examples = [unconverted(example) for example in found]
         return checked(Dataset(self.name, "test", examples), file, texts=True)
 
     def _in_folder(self, folder: Path) -> AsImage:

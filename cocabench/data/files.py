@@ -5,25 +5,34 @@ from __future__ import annotations
 import json
 import os
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cocabench.core.errors import DataError, MissingDataError, unreadable
+from cocabench.core.errors import HEAD, DataError, MissingDataError, stand_in, unreadable
+from cocabench.core.types import Note
 from cocabench.data.images import FileImage
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
+OTHER_SUFFIXES = (
+    "", ".jfif", ".jpe", ".jif", ".jp2", ".j2k", ".jxl", ".avif", ".heic", ".heif", ".dib", ".ico", ".pbm", ".pnm",
+    ".psd", ".svg", ".tga",
+)  # fmt: skip
+"""Endings of files that may be images and are not read; neither does torchvision's ImageFolder."""
 
 
 def read_text(path: Path) -> str:
     """Return a UTF-8 file's text, without a byte order mark, its lines ending with a newline only."""
     try:
-        return path.read_text(encoding="utf-8-sig")
+        text = path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise MissingDataError(str(path), "no such file") from None
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(str(path), unreadable(error)) from None
+    if other := stand_in(text[:HEAD].encode()):
+        raise DataError(str(path), other.got, fix=other.fix)
+    return text
 
 
 def read_lines(path: Path) -> list[str]:
@@ -74,12 +83,32 @@ def _two_levels(base: Path) -> Iterator[Path]:
 
 def images_below(folder: Path) -> list[PurePosixPath]:
     """Return the paths of all visible image files below a folder, relative to it, sorted."""
+    return only_images(files_below(folder))
+
+
+def only_images(files: Iterable[PurePosixPath]) -> list[PurePosixPath]:
+    return [path for path in files if is_image(path.name)]
+
+
+def files_below(folder: Path) -> list[PurePosixPath]:
+    """Return the paths of all visible files below a folder, relative to it, sorted."""
     found = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         relative = PurePosixPath(Path(parent).relative_to(folder).as_posix())
-        found += [relative / name for name in files if is_image(name)]
+        found += [relative / name for name in files if not name.startswith(".")]
     return sorted(found)
+
+
+def left_out(files: Iterable[PurePosixPath]) -> tuple[Note, ...]:
+    """Return a note that counts, by their endings, the files that may be images and are not read."""
+    endings = Counter(path.suffix.lower() for path in files if path.suffix.lower() in OTHER_SUFFIXES)
+    if not endings:
+        return ()
+    named = sorted(((-n, ending or "without ending") for ending, n in endings.items()))
+    counts = ", ".join(f"{-n} {ending}" for n, ending in named)
+    said = f"{endings.total()} files that may be images were left out ({counts}): convert them, or rename them"
+    return (Note("left_out_files", said),)
 
 
 def is_image(name: str) -> bool:

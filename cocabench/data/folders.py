@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from pathlib import Path
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Annotated, Any
 
 from pydantic import Field
@@ -11,7 +12,7 @@ from pydantic import Field
 from cocabench.core.errors import DataError
 from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked
-from cocabench.data.files import find_file, images_below, read_json, some, subfolders
+from cocabench.data.files import files_below, find_file, left_out, only_images, read_json, some, subfolders
 from cocabench.data.images import CroppedImage, FileImage
 from cocabench.data.prompts import class_names, templates
 from cocabench.data.webdataset import Exported
@@ -21,9 +22,11 @@ class ImageFolder(LocalLoader):
     """Images in one folder per class, at any depth below it.
 
     split:   a folder between path and the class folders, such as ``val``.
-    classes: by default the sorted folder names, underscores read as spaces. Else a class list: a shipped name or a
-             file (beside the class folders' parent, or any path) with the folder names in the order of the labels; a
-             JSON table {folder: class name} also names the classes. A folder that it does not hold is an error.
+    classes: by default the sorted folder names, underscores read as spaces; where all are numbers (0 … 11), sorted as
+             numbers, on purpose unlike torchvision's ImageFolder, which has 10 before 2. Else a class list: a shipped
+             name or a file (beside the class folders' parent, or any path) with the folder names in the order of the
+             labels; a JSON table {folder: class name} also names the classes. A folder that it does not hold is an
+             error.
     """
 
     split: str = ""
@@ -37,24 +40,54 @@ class ImageFolder(LocalLoader):
             raise self.missing(base, "no such folder")
         names = self._names(top, base)
         labels = {folder: k for k, folder in enumerate(names)}
-        images = [image for image in images_below(base) if len(image.parts) > 1]
+        files = files_below(base)
+        images = [image for image in only_images(files) if len(image.parts) > 1]
         examples = [Example(str(i), FileImage(base / i), label=labels[i.parts[0]]) for i in images]
+        loose = [image for image in only_images(files) if len(image.parts) == 1]
         empty = sorted(names.keys() - {image.parts[0] for image in images})
-        said = f"{len(empty)} of {len(names)} classes have no images: {some(empty)}"
-        notes = (Note("classes_without_images", said),) if empty else ()
-        dataset = Dataset(self.name, self.split or "all", examples, tuple(names.values()), notes=notes)
-        return checked(dataset, base)
+        notes = (*_notes(names, empty, loose, listed=bool(self.classes)), *left_out(files))
+        return checked(Dataset(self.name, self.split or "all", examples, tuple(names.values()), notes=notes), base)
 
     def _names(self, top: Path, base: Path) -> dict[str, str]:
         """Return {folder: class name} in the order of the labels; DataError for folders without a class."""
         folders = [folder.name for folder in subfolders(base)]
         if not self.classes:
-            return {name: name.replace("_", " ") for name in folders}
+            numbered = all(name.isdecimal() for name in folders)
+            return {name: name.replace("_", " ") for name in (sorted(folders, key=int) if numbered else folders)}
         listed = _listed(self.classes, top)
         if unknown := [name for name in folders if name not in listed]:
             fix = f"add them to {self.classes} or move them away"
             raise DataError(str(base), f"{len(unknown)} folders not in the class list: {some(unknown)}", fix=fix)
         return listed
+
+
+def _notes(
+    names: Mapping[str, str], empty: Sequence[str], loose: Sequence[PurePosixPath], *, listed: bool
+) -> Iterator[Note]:
+    """Yield what a reader must know of class folders.
+
+    names: {folder: class name}; listed: by a class list. empty: folders without images. loose: images in no folder.
+    """
+    if empty:
+        said = f"{len(empty)} of {len(names)} classes have no images: {some(empty)}"
+        yield Note("classes_without_images", said)
+    if loose:
+        yield Note("left_out_files", f"{len(loose)} images outside of the class folders were left out: {some(loose)}")
+    if not listed and list(names) != (sorted_as_text := sorted(names)):
+        ours, theirs = some(names, 4), some(sorted_as_text, 4)
+        yield Note("class_order", f"labels follow the folders' numbers ({ours}); torchvision's ImageFolder: {theirs}")
+    alike = [folders for folders in _alike(names) if not listed and len(folders) > 1]
+    if alike:
+        said = f"{len(alike)} class names stand for several folders each, which nothing can tell apart"
+        yield Note("data", f"{said}: {'; '.join(' and '.join(folders) for folders in alike[:3])}")
+
+
+def _alike(names: Mapping[str, str]) -> list[list[str]]:
+    """Return the folders of each class name."""
+    found: dict[str, list[str]] = {}
+    for folder, name in names.items():
+        found.setdefault(name, []).append(folder)
+    return list(found.values())
 
 
 def _listed(classes: str, top: Path) -> dict[str, str]:
@@ -90,14 +123,14 @@ class ObjectNet(Exported):
         base = self._image_folder(top)
         names = self._shared_classes(top, base)
         labels = {folder: k for k, folder in enumerate(names)}
-        images = [image for image in images_below(base) if image.parts[0] in labels]
+        files = [file for file in files_below(base) if file.parts[0] in labels]
         examples = [
             Example(str(image.with_suffix("")), self._image(base / image), label=labels[image.parts[0]])
-            for image in images
+            for image in only_images(files)
         ]
         note = Note("data", f"ObjectNet's border of 2 pixels: {self.crop_border} cropped")
-        found = tuple(templates("objectnet"))
-        return checked(Dataset(self.name, "test", examples, tuple(names.values()), found, (note,)), base)
+        found, notes = tuple(templates("objectnet")), (note, *left_out(files))
+        return checked(Dataset(self.name, "test", examples, tuple(names.values()), found, notes), base)
 
     def _image(self, path: Path) -> FileImage | CroppedImage:
         return CroppedImage(FileImage(path), self.crop_border) if self.crop_border else FileImage(path)

@@ -5,20 +5,33 @@ from __future__ import annotations
 import csv
 import io
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from cocabench.core.errors import DataError
 from cocabench.core.types import Dataset, Example
 from cocabench.data.base import checked
-from cocabench.data.files import find_file, images_below, is_image, read_lines, read_text, some, subfolders
-from cocabench.data.images import FileImage
+from cocabench.data.files import (
+    files_below,
+    find_file,
+    is_image,
+    left_out,
+    only_images,
+    read_lines,
+    read_text,
+    some,
+    subfolders,
+)
+from cocabench.data.images import FileImage, unconverted
 from cocabench.data.prompts import class_names, synsets, templates
 from cocabench.data.webdataset import Exported
 
 SOLUTION = "LOC_val_solution.csv"
 GROUND_TRUTH = "ILSVRC2012_validation_ground_truth.txt"
 META = "meta.mat"
+V2 = "imagenetv2"
+"""Of which clip-benchmark does not make images RGB before they are resized."""
 
 
 class ImageNet(Exported):
@@ -46,15 +59,18 @@ class ImageNet(Exported):
         top = self.folder(root)
         base = self._image_folder(top)
         index = {synset: k for k, synset in enumerate(synsets(self.synsets))}
-        images = images_below(base)
+        files = files_below(base)
+        images = only_images(files)
         labels = self._flat_labels(top, base, images, index) if _flat(images) else _folder_labels(base, images, index)
         examples = [
             Example(_id(image), FileImage(base / image), label=k) for image, k in zip(images, labels, strict=True)
         ]
         examples.sort(key=lambda example: example.id)
+        if self.synsets == V2:
+            examples = [unconverted(example) for example in examples]
         found = templates(self.synsets)
-        dataset = Dataset(self.name, self.split, examples, class_names(self.synsets), tuple(found))
-        return checked(dataset, base)
+        names, notes = class_names(self.synsets), left_out(files)
+        return checked(Dataset(self.name, self.split, examples, names, tuple(found), notes), base)
 
     def _image_folder(self, top: Path) -> Path:
         """Return the folder of the class folders or of the flat images."""
@@ -124,7 +140,10 @@ def solution(file: Path) -> dict[str, str]:
     rows = list(csv.reader(io.StringIO(read_text(file))))[1:]
     if broken := [k for k, row in enumerate(rows, 2) if row and (len(row) < 2 or not row[1].split())]:
         raise DataError(str(file), f"{len(broken)} rows without a synset, first in line {broken[0]}")
-    return {row[0]: row[1].split()[0] for row in rows if row}
+    pairs = {(row[0], row[1].split()[0]) for row in rows if row}
+    if several := [image for image, n in Counter(image for image, _ in pairs).items() if n > 1]:
+        raise DataError(str(file), f"{len(several)} images with several synsets: {some(sorted(several))}")
+    return dict(pairs)
 
 
 def devkit_synsets(truth: Path, meta: Path, index: Mapping[str, int]) -> dict[str, str]:

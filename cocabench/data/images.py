@@ -5,21 +5,39 @@ from __future__ import annotations
 import io
 import struct
 import zlib
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol, runtime_checkable
 
+import numpy as np
 from PIL import Image, UnidentifiedImageError
 
-from cocabench.core.errors import BadImageError, MissingDataError
+from cocabench.core.errors import HEAD, BadImageError, DataError, MissingDataError, stand_in
 from cocabench.core.signature import file_stamp
-from cocabench.core.types import IdentifiedSource, ImageSource
+from cocabench.core.types import Example, IdentifiedSource, ImageSource
 
 _BROKEN = (
     OSError, SyntaxError, ValueError, EOFError, TypeError, LookupError, struct.error, zlib.error,
     Image.DecompressionBombError,
 )  # fmt: skip
 """What Pillow's decoders raise on files that are truncated or not images."""
+
+
+PLAIN = ("RGB", "L")
+"""Modes of images of which resizing gives the same before and after they become RGB."""
+
+HEADER = 1 << 16
+"""Bytes in which a tar's member tells its mode, but for some JPEGs with much metadata."""
+
+
+@runtime_checkable
+class ModedSource(ImageSource, Protocol):
+    """An ImageSource that tells Pillow's mode of its picture without decoding it."""
+
+    def mode(self) -> str:
+        """Return the mode. Raises what open() raises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +57,10 @@ class FileImage:
 
     def stamp(self) -> str:
         return file_stamp(self.path)
+
+    def mode(self) -> str:
+        with self._file() as file, _opened(file, self) as image:
+            return image.mode
 
     def _file(self) -> BinaryIO:
         try:
@@ -66,14 +88,25 @@ class TarImage:
         return _decoded(io.BytesIO(self.identity()), self)
 
     def identity(self) -> bytes:
+        return self._read(self.size)
+
+    def mode(self) -> str:
+        try:
+            with _opened(io.BytesIO(self._read(min(self.size, HEADER))), self) as image:
+                return image.mode
+        except BadImageError:
+            with _opened(io.BytesIO(self.identity()), self) as image:
+                return image.mode
+
+    def _read(self, size: int) -> bytes:
         try:
             with self.tar.open("rb") as file:
                 file.seek(self.offset)
-                content = file.read(self.size)
+                content = file.read(size)
         except FileNotFoundError:
             raise MissingDataError(str(self.tar), "no such file") from None
-        if len(content) < self.size:
-            raise _bad(self, f"{len(content)} of {self.size} bytes")
+        if len(content) < size:
+            raise _bad(self, f"{len(content)} of {size} bytes")
         return content
 
     def stamp(self) -> str:
@@ -100,6 +133,10 @@ class BytesImage:
 
     def stamp(self) -> str:
         return ""
+
+    def mode(self) -> str:
+        with _opened(io.BytesIO(self.content), self) as image:
+            return image.mode
 
     def __str__(self) -> str:
         return self.where
@@ -150,6 +187,9 @@ class CroppedImage:
     def stamp(self) -> str:
         return _of(f"cropped {self.border}", self.source)
 
+    def mode(self) -> str:
+        return mode(self.source)
+
     def __str__(self) -> str:
         return str(self.source)
 
@@ -171,8 +211,76 @@ class OnWhiteImage:
     def stamp(self) -> str:
         return _of("on white", self.source)
 
+    def mode(self) -> str:
+        return "RGB"
+
     def __str__(self) -> str:
         return str(self.source)
+
+
+@dataclass(frozen=True, slots=True)
+class UnconvertedImage:
+    """An image that is resized as its file has it, and RGB afterwards, as clip-benchmark does with some data sets."""
+
+    source: ImageSource
+
+    def open(self) -> Image.Image:
+        """Decode and return the image."""
+        return self.source.open()
+
+    def identity(self) -> bytes:
+        inner = identity(self.source)
+        return inner if self.mode() in PLAIN else b"unconverted " + inner
+
+    def stamp(self) -> str:
+        return _of("unconverted", self.source)
+
+    def mode(self) -> str:
+        return mode(self.source)
+
+    def __str__(self) -> str:
+        return str(self.source)
+
+
+def unconverted(example: Example) -> Example:
+    return replace(example, image=UnconvertedImage(example.image), others=tuple(map(UnconvertedImage, example.others)))
+
+
+def shown(source: ImageSource) -> Image.Image:
+    """Return the image as a model's transform gets it: as RGB, unless it is an UnconvertedImage."""
+    image = eight_bit(_untold(source.open()))
+    return image if image.mode == "RGB" or isinstance(source, UnconvertedImage) else image.convert("RGB")
+
+
+def eight_bit(image: Image.Image) -> Image.Image:
+    """Return an image of 16-bit grey scaled to 8 bits, of which Pillow would make all above 255 white; others as given.
+
+    16-bit colours are scaled when Pillow reads them.
+    """
+    if not is_16_bit(image.mode):
+        return image
+    return Image.fromarray(((np.asarray(image).astype(np.uint32) + 128) // 257).astype(np.uint8))
+
+
+def is_16_bit(mode: str) -> bool:
+    return mode.startswith("I;16")
+
+
+def _untold(image: Image.Image) -> Image.Image:
+    """Return the same pixels without a palette's transparency, of which Pillow would warn and which RGB drops."""
+    if image.mode != "P" or not isinstance(image.info.get("transparency"), bytes):
+        return image
+    opaque = image.copy()
+    del opaque.info["transparency"]
+    return opaque
+
+
+def mode(source: ImageSource) -> str:
+    """Return Pillow's mode of a source's picture, decoded only where the source cannot tell; '' for a broken one."""
+    try:
+        return source.mode() if isinstance(source, ModedSource) else source.open().mode
+    except DataError:
+        return ""
 
 
 def identity(source: ImageSource) -> bytes:
@@ -195,15 +303,24 @@ def _of(step: str, source: ImageSource) -> str:
 
 
 def _decoded(file: BinaryIO, source: ImageSource) -> Image.Image:
-    try:
-        image = Image.open(file)
+    with _opened(file, source) as image:
         image.load()
-    except _BROKEN as error:
-        if isinstance(error, UnidentifiedImageError):
-            raise _bad(source, "not an image") from None
-        raise _bad(source, f"truncated or broken image ({error})") from None
     return image
 
 
-def _bad(source: ImageSource, got: str) -> BadImageError:
-    return BadImageError(str(source), got, fix="--skip-bad-images skips it")
+@contextmanager
+def _opened(file: BinaryIO, source: ImageSource) -> Iterator[Image.Image]:
+    """Give an image of which Pillow has read the header; BadImageError for what it raises on broken files."""
+    try:
+        yield Image.open(file)
+    except UnidentifiedImageError:
+        file.seek(0)
+        other = stand_in(file.read(HEAD))
+        raise _bad(source, "not an image", other.got if other else "", other.fix if other else "") from None
+    except _BROKEN as error:
+        raise _bad(source, f"truncated or broken image ({error})") from None
+
+
+def _bad(source: ImageSource, got: str, really: str = "", fix: str = "") -> BadImageError:
+    skip = "--skip-bad-images skips it"
+    return BadImageError(str(source), f"{got}: {really}" if really else got, fix=f"{fix}; {skip}" if fix else skip)

@@ -7,6 +7,9 @@ A reference is a shipped name, or the path of a file: ``imagenet1k``, ``my/names
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -24,7 +27,9 @@ def class_names(ref: str) -> tuple[str, ...]:
     if ref in _shipped("classnames"):
         return _shipped("classnames")[ref]
     path, value = _own(ref, "class names")
-    return _strings(value, path, "a list of class names")
+    names = _strings(value, path, "a list of class names")
+    _check_no_code(names, path, "a class name a line, or a JSON list of them")
+    return names
 
 
 def templates(ref: str) -> tuple[str, ...] | dict[str, tuple[str, ...]]:
@@ -40,6 +45,35 @@ def templates(ref: str) -> tuple[str, ...] | dict[str, tuple[str, ...]]:
         wanted = "lists of prompts by class name"
         return {str(name): _strings(prompts, path, wanted) for name, prompts in value.items()}
     return _with_placeholder(_strings(value, path, "a list of templates"), path)
+
+
+def places(own: Sequence[str], names: Sequence[str], where: str) -> tuple[int, ...]:
+    """Return which of the names (m,) each of a data set's own classes (n,) is.
+
+    By name where each of them is one of the names, letter case and _ or - for a space aside; by number where they are
+    numbers from 0 on; else one by one in their order. DataError where there are more or fewer of them then, or where
+    those that are among the names stand in another order.
+    """
+    plain = [_plain(name) for name in names]
+    counts, index = Counter(plain), {name: k for k, name in enumerate(plain)}
+    found = [index[name] if counts[name := _plain(one)] == 1 else None for one in own]
+    by_name = tuple(k for k in found if k is not None)
+    if len(by_name) == len(own):
+        return by_name
+    if "0" in own and all(name.isdecimal() and int(name) < len(names) for name in own):
+        return tuple(map(int, own))
+    lost = some(repr(one) for one, k in zip(own, found, strict=True) if k is None)
+    fix = "name them alike"
+    if len(own) != len(names):
+        raise DataError(where, f"{len(own)} classes in the data, {len(names)} class names, without {lost}", fix=fix)
+    if moved := [one for i, (one, k) in enumerate(zip(own, found, strict=True)) if k not in (None, i)]:
+        got = f"classes in another order than the class names ({some(map(repr, moved))}), which lack {lost}"
+        raise DataError(where, got, fix=fix)
+    return tuple(range(len(names)))
+
+
+def _plain(name: str) -> str:
+    return " ".join(re.sub(r"[_-]", " ", name).casefold().split())
 
 
 def synsets(ref: str) -> tuple[str, ...]:
@@ -94,7 +128,25 @@ def _strings(value: Any, path: Path, wanted: str) -> tuple[str, ...]:
 
 
 def _with_placeholder(found: tuple[str, ...], path: Path) -> tuple[str, ...]:
+    _check_no_code(found, path, "a template a line, such as: a photo of a {c}.")
     converted = tuple(text.replace("{}", "{c}") for text in found)
     if plain := [text for text in converted if "{c}" not in text]:
         raise DataError(str(path), f"{len(plain)} templates without {{c}}: {some(map(repr, plain))}")
     return converted
+
+
+_CODE = re.compile(
+    r"""lambda\b.*:  # a function
+    | [fFrRuU]{0,2}(["']).*\1,$  # a string with a comma behind it
+    | [fF](["']).*\2$
+    | \w+\ ?=\ ?\[$ | [\[\]]$""",
+    re.VERBOSE,
+)
+"""A line of Python."""
+
+
+def _check_no_code(found: Sequence[str], path: Path, wanted: str) -> None:
+    """Raise DataError for lines that were copied from Python: a model would be asked for their commas and quotes."""
+    if code := [text for text in found if _CODE.match(text)]:
+        got = f"{len(code)} entries that are Python, not text: {some(map(repr, code))}"
+        raise DataError(str(path), got, wanted=wanted)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
+import re
 from abc import abstractmethod
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 from cocabench.core.errors import DataError
 from cocabench.core.types import Dataset, Example
 from cocabench.data.base import LocalLoader, checked, short_ids
-from cocabench.data.files import read_text, some
+from cocabench.data.files import is_image, read_text, some
 from cocabench.data.images import FileImage
 from cocabench.data.prompts import class_names
 
@@ -26,9 +28,9 @@ class Table(LocalLoader):
                  value may be a list.
     negative_key: column of a caption that is wrong for the image, or in JSON lines a list of them: what the row's one
                  caption competes with.
-    label_key:   column of the label: an index, or a class name.
+    label_key:   column of the label: a class name or an index, which pandas may have written as 3.0.
     images:      the images' folder, relative to the file's.
-    classes:     class list (a shipped name or a file) that the labels index or name; by default the sorted names.
+    classes:     class list (a shipped name or a file) that the labels name, or else index; by default the sorted names.
     Ids are file stems; file names, or the paths as written, where stems repeat.
     """
 
@@ -54,9 +56,10 @@ class Table(LocalLoader):
             raise self.missing(file, "no such file")
         columns, rows = self.rows(file)
         captioned = self._check_columns(columns, file)
+        self._check_filled(rows, self.image_key, file)
         grouped: dict[str, list[dict[str, Any]]] = {}
         for row in rows:
-            grouped.setdefault(_cell(row[self.image_key]), []).append(row)
+            grouped.setdefault(os.path.normpath(_cell(row[self.image_key])), []).append(row)
         paths = [file.parent / self.images / path for path in grouped]
         self.require(paths)
         classes, index = self._classes(rows, file) if self.label_key else ((), {})
@@ -106,43 +109,68 @@ class Table(LocalLoader):
         return tuple(found)
 
     def _classes(self, rows: list[dict[str, Any]], file: Path) -> tuple[tuple[str, ...], dict[str, int]]:
-        """Return the class names and each label's class; DataError for labels that are not in the class list."""
-        values = {_cell(row[self.label_key]) for row in rows}
-        names = self._listed(file)
-        if all(value.isdecimal() for value in values):
-            index = {value: int(value) for value in values if not names or int(value) < len(names)}
+        """Return the class names and each label's class; DataError for labels that are none of the class list's."""
+        self._check_filled(rows, self.label_key, file)
+        if nested := [value for row in rows if isinstance(value := row[self.label_key], (list, dict))]:
+            raise DataError(str(file), f"the label {nested[0]}", wanted="one label for each image")
+        values = sorted({_cell(row[self.label_key]) for row in rows})
+        names, numbers = self._listed(file), {value: k for value in values if (k := _number(value)) is not None}
+        if not set(values) <= set(names) and len(numbers) == len(values):
+            if negative := [value for value, k in numbers.items() if k < 0]:
+                raise DataError(str(file), f"negative labels: {some(negative)}", wanted="0 or more")
+            index = {value: k for value, k in numbers.items() if not names or k < len(names)}
+        elif not names and numbers:
+            words = [value for value in values if value not in numbers]
+            got = f"labels that are numbers ({some(numbers)}) and others ({some(map(repr, words))})"
+            raise DataError(str(file), got, wanted="either", fix="name the classes with classes = '…'")
         else:
-            names = names or tuple(sorted(values))
+            names = names or tuple(values)
             index = {name: k for k, name in enumerate(names)}
             if len(index) < len(names):
                 raise DataError(self.classes, "a name stands for two classes", fix="label the images by index")
-        if unknown := sorted(values - index.keys()):
+        if unknown := [value for value in values if value not in index]:
             raise DataError(str(file), f"{len(unknown)} labels not in the class list: {some(map(repr, unknown))}")
         return names, index
+
+    def _check_filled(self, rows: list[dict[str, Any]], key: str, file: Path) -> None:
+        """Raise DataError where a row has nothing in a column."""
+        if empty := [number for number, row in enumerate(rows, 1) if not _cell(row[key])]:
+            got = f"{len(empty)} of {len(rows)} rows without {key}, the first is row {empty[0]}"
+            raise DataError(str(file), got, fix="fill them in, or leave these rows out")
 
     def _listed(self, file: Path) -> tuple[str, ...]:
         beside = file.parent / self.classes
         return class_names(str(beside) if beside.is_file() else self.classes) if self.classes else ()
 
     def _label(self, rows: list[dict[str, Any]], index: dict[str, int], file: Path) -> int:
-        values = sorted({_cell(row[self.label_key]) for row in rows})
+        values = {index[cell]: cell for row in rows if (cell := _cell(row[self.label_key]))}
         if len(values) > 1:
-            raise DataError(str(file), f"{rows[0][self.image_key]} has the labels {some(values)}", wanted="one")
-        return index[values[0]]
+            got = f"{rows[0][self.image_key]} has the labels {some(sorted(values.values()))}"
+            raise DataError(str(file), got, wanted="one")
+        return next(iter(values))
 
 
 def _cell(value: Any) -> str:
     return "" if value is None else str(value).strip()
 
 
+def _number(label: str) -> int | None:
+    """Return the index that a label is, which pandas writes as 3.0 beside an empty cell; None for a name."""
+    match = re.fullmatch(r"([+-]?\d+)(?:\.0*)?", label)
+    return int(match[1]) if match else None
+
+
 class Csv(Table):
-    """Comma-separated values with a header line. open_clip's trainer writes and reads tabs by default: ``tsv``."""
+    """Comma-separated values with a header line, read as pandas does for open_clip's trainer.
+
+    That trainer writes and reads tabs by default: ``tsv``.
+    """
 
     separator: str = ","
 
     def rows(self, file: Path) -> tuple[list[str], list[dict[str, Any]]]:
-        """Return the header and the rows."""
-        reader = csv.reader(io.StringIO(read_text(file)), delimiter=self.separator, strict=True)
+        """Return the header and the rows; of columns of one name the first."""
+        reader = csv.reader(io.StringIO(read_text(file)), delimiter=self.separator)
         try:
             table = [(reader.line_num, row) for row in reader if row]
         except csv.Error as error:
@@ -150,12 +178,24 @@ class Csv(Table):
         if not table:
             raise DataError(str(file), "an empty file")
         header = [name.strip() for name in table[0][1]]
+        for line, row in table[1:]:
+            if self._swallowed(row, header):
+                got = f"a quotation mark that opens a field which takes in the rows after it, until line {line}"
+                raise DataError(str(file), got, fix='quote such a field and double its marks: """so"" she said"')
         if ragged := [(line, row) for line, row in table[1:] if len(row) != len(header)]:
             first = f"{len(ragged[0][1])} in line {ragged[0][0]}"
             fix = "quote fields that hold the separator"
             got = f"{len(ragged)} rows with another number of fields than the header's {len(header)} (first: {first})"
             raise DataError(str(file), got, fix=fix)
-        return header, [dict(zip(header, row, strict=True)) for _, row in table[1:]]
+        order = {name: k for k, name in reversed(list(enumerate(header)))}
+        return header, [{name: row[k] for name, k in order.items()} for _, row in table[1:]]
+
+    def _swallowed(self, row: list[str], header: list[str]) -> bool:
+        """Tell whether a field that goes over several lines holds another row: its lines have the path of an image."""
+        lines = [line for cell in row if "\n" in cell for line in cell.split("\n")[1:]]
+        inside = csv.reader(lines, delimiter=self.separator)
+        place = header.index(self.image_key) if self.image_key in header else 0
+        return any(len(cells) == len(header) and is_image(Path(cells[place]).name) for cells in inside)
 
 
 class Tsv(Csv):

@@ -5,23 +5,40 @@ from __future__ import annotations
 import io
 import re
 import tarfile
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from cocabench.core.errors import DataError, MissingDataError
-from cocabench.core.types import Dataset, Example
+from cocabench.core.errors import HEAD, DataError, MissingDataError, stand_in
+from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked
-from cocabench.data.files import absent, read_lines, read_text, some
+from cocabench.data.files import absent, read_text, some
 from cocabench.data.images import TarImage
 from cocabench.data.prompts import templates
 from cocabench.specs.aliases import task_name
 
-_IMAGES = ("jpg", "jpeg", "png", "webp")
+IMAGES = ("webp", "png", "jpg", "jpeg")
+"""Endings of images; of several in a sample the first of these is read, as clip-benchmark does."""
+
 _TARGETS = ("cls", "txt", "npy")
-Sample = dict[str, Any]
+_TYPES = ("classification", "multilabel", "retrieval")
+_META = re.compile(r"__[^/]*__($|/)")
+"""Members that webdataset does not read."""
+
+Members = dict[str, Any]
+"""{extension: content, or for images the TarImage}."""
+
+
+class Sample(NamedTuple):
+    """Members of one key in a shard."""
+
+    shard: Path
+    key: str
+    members: Members
 
 
 class WebDataset(LocalLoader):
@@ -29,8 +46,9 @@ class WebDataset(LocalLoader):
 
     CLIP_benchmark's layout is ``SPLIT/0.tar …``, ``SPLIT/nshards.txt``, ``classnames.txt``,
     ``zeroshot_classification_templates.txt`` and ``dataset_type.txt``; without a folder SPLIT the shards of path itself
-    are taken. Images are .jpg, .jpeg, .png or .webp; .cls holds a label, .npy the 0/1 vector of a multi-label one, .txt
-    a caption a line. Ids are the keys.
+    are taken. Images are .webp, .png, .jpg or .jpeg; .cls holds a label, .txt a caption a line, and in multi-label data
+    (dataset_type.txt says so, or there is no .cls) .npy the 0/1 vector. Ids are the keys, with their shard's name where
+    they repeat between shards, and a number where they repeat in one.
     """
 
     split: str = "test"
@@ -39,15 +57,17 @@ class WebDataset(LocalLoader):
         """Return the samples in the order of shards and members."""
         top = self.folder(root)
         base = top / self.split if (top / self.split).is_dir() else top
-        samples = [pair for shard in self._shards(base) for pair in index(shard).items()]
-        kind, classes = _lines(top / "dataset_type.txt"), _class_names(top / "classnames.txt")
-        unlabelled = all("cls" not in sample and "npy" not in sample for _, sample in samples)
-        retrieval = kind == ("retrieval",) or (unlabelled and any("txt" in s for _, s in samples))
+        samples = [sample for shard in self._shards(base) for sample in samples_of(shard)]
+        kind, classes = _type(top / "dataset_type.txt", samples), _class_names(top / "classnames.txt")
+        if kind == "retrieval":
+            examples = [_example(name, sample, texts=_captions(sample)) for name, sample in _named(samples)]
+            dataset = Dataset(self.name, self.split, examples, notes=_notes(samples))
+            return checked(dataset, base, texts=True)
+        read = _labels if kind == "multilabel" else _label
+        examples = [_example(name, sample, label=read(sample, len(classes))) for name, sample in _named(samples)]
         found = top / "zeroshot_classification_templates.txt"
-        examples = [_example(key, sample, base, captions=retrieval) for key, sample in samples]
-        own = tuple(templates(str(found))) if found.is_file() and not retrieval else ()
-        dataset = Dataset(self.name, self.split, examples, () if retrieval else classes, own)
-        return checked(dataset, base, texts=retrieval)
+        own = tuple(templates(str(found))) if found.is_file() else ()
+        return checked(Dataset(self.name, self.split, examples, classes, own, _notes(samples)), base)
 
     def _shards(self, base: Path) -> list[Path]:
         """Return the shards that nshards.txt promises, or without it all, in natural order."""
@@ -66,51 +86,138 @@ class WebDataset(LocalLoader):
         return promised
 
 
-def index(shard: Path) -> dict[str, Sample]:
-    """Return {key: {extension: content, or for images the TarImage}} of a tar, in its order.
+def samples_of(shard: Path) -> list[Sample]:
+    """Return the samples of a tar, in its order.
 
-    A member's key is its path up to the first dot of its name, as webdataset has it.
+    A member's key is its path up to the first dot of its name, and members of one key that follow each other are a
+    sample, as webdataset has it. A key may occur again, then it is another sample, unless the two have no extension in
+    common (all images before all labels). DataError that names a key which has an extension twice in a row.
     """
-    samples: dict[str, Sample] = {}
+    runs: list[Sample] = []
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
                 folder, _, name = member.name.rpartition("/")
-                stem, _, extension = name.partition(".")
-                if member.isfile() and stem:
-                    key = f"{folder}/{stem}".lstrip("./")
-                    samples.setdefault(key, {})[extension.lower()] = _content(tar, member, shard, extension.lower())
+                stem, dot, extension = name.partition(".")
+                if not (member.isfile() and stem and dot) or _META.match(member.name):
+                    continue
+                key, extension = f"{folder}/{stem}".lstrip("./"), extension.lower()
+                if not runs or runs[-1].key != key:
+                    runs.append(Sample(shard, key, {}))
+                if extension in runs[-1].members:
+                    wanted = "a key of its own for each sample, or other samples between"
+                    raise DataError(str(shard), f"two .{extension} in a row with the key {key!r}", wanted=wanted)
+                runs[-1].members[extension] = _content(tar, member, shard, extension)
     except tarfile.ReadError as error:
-        raise DataError(str(shard), f"a truncated tar, or none ({error})", fix="copy it again") from None
-    return samples
+        raise _unreadable(shard, error) from None
+    return _joined(runs)
+
+
+def _joined(runs: Sequence[Sample]) -> list[Sample]:
+    """Return the runs of a shard, those of one key without a common extension as one sample."""
+    found: list[Sample] = []
+    last: dict[str, Members] = {}
+    for run in runs:
+        if run.key in last and last[run.key].keys().isdisjoint(run.members):
+            last[run.key].update(run.members)
+        else:
+            last[run.key] = run.members
+            found.append(run)
+    return found
+
+
+def _unreadable(shard: Path, error: tarfile.ReadError) -> DataError:
+    with shard.open("rb") as file:
+        other = stand_in(file.read(HEAD))
+    if other:
+        return DataError(str(shard), other.got, fix=other.fix)
+    return DataError(str(shard), f"a truncated tar, or none ({error})", fix="copy it again")
 
 
 def _content(tar: tarfile.TarFile, member: tarfile.TarInfo, shard: Path, extension: str) -> TarImage | bytes | None:
-    if extension in _IMAGES:
+    if extension in IMAGES:
         return TarImage(shard, member.name, member.offset_data, member.size)
     file = tar.extractfile(member) if extension in _TARGETS else None
     return file.read() if file else None
 
 
-def _example(key: str, sample: Sample, base: Path, *, captions: bool) -> Example:
-    image = next((sample[extension] for extension in _IMAGES if extension in sample), None)
+def _named(samples: Sequence[Sample]) -> Iterator[tuple[str, Sample]]:
+    """Yield each sample with its id: the key, SHARD/KEY where shards share keys, with #2 … where they still repeat."""
+    shared = len({sample.key for sample in samples}) < len({sample[:2] for sample in samples})
+    seen: Counter[str] = Counter()
+    for sample in samples:
+        name = f"{sample.shard.stem}/{sample.key}" if shared else sample.key
+        seen[name] += 1
+        yield name if seen[name] == 1 else f"{name}#{seen[name]}", sample
+
+
+def _notes(samples: Sequence[Sample]) -> tuple[Note, ...]:
+    """Return what a reader must know of keys that repeat in a shard, and of samples with several images."""
+    notes = []
+    counts = Counter(sample[:2] for sample in samples)
+    if repeated := [key for (_, key), n in counts.items() if n > 1]:
+        said = f"{len(repeated)} keys occur again in their shard and are samples of their own there: {some(repeated)}"
+        notes.append(Note("data", said))
+    several = [(s.key, own) for s in samples if len(own := [e for e in IMAGES if e in s.members]) > 1]
+    if several:
+        key, own = several[0]
+        said = f"{len(several)} samples have several images; the first of {', '.join(IMAGES)} is read"
+        notes.append(Note("data", f"{said} (of {key!r}, with {some(own, 4)}, {own[0]})"))
+    return tuple(notes)
+
+
+def _type(path: Path, samples: Sequence[Sample]) -> str:
+    """Return what dataset_type.txt says, else what the samples tell."""
+    said = read_text(path).strip().lower() if path.is_file() else ""
+    if said and said not in _TYPES:
+        raise DataError(str(path), repr(said[:40]), wanted=" or ".join(_TYPES))
+    there = {extension for sample in samples for extension in sample.members}
+    if said or "cls" in there:
+        return said or "classification"
+    return "multilabel" if "npy" in there else "retrieval" if "txt" in there else "classification"
+
+
+def _example(
+    name: str, sample: Sample, *, texts: tuple[str, ...] = (), label: int | tuple[int, ...] | None = None
+) -> Example:
+    image = next((sample.members[extension] for extension in IMAGES if extension in sample.members), None)
     if image is None:
-        raise DataError(str(base), f"sample {key!r} has no image, only {some(sample)}", wanted=" or ".join(_IMAGES))
+        got = f"sample {sample.key!r} has no image, only {some(sample.members)}"
+        raise DataError(str(sample.shard), got, wanted=" or ".join(IMAGES))
+    return Example(name, image, texts, label)
+
+
+def _captions(sample: Sample) -> tuple[str, ...]:
     try:
-        if captions:
-            texts = [line.strip() for line in sample.get("txt", b"").decode().splitlines()]
-            return Example(key, image, tuple(filter(None, texts)))
-        return Example(key, image, label=_label(sample))
+        return tuple(filter(None, map(str.strip, sample.members.get("txt", b"").decode().splitlines())))
+    except UnicodeDecodeError as error:
+        got = f"sample {sample.key!r}: no UTF-8 text (byte {error.start})"
+        raise DataError(str(sample.shard), got) from None
+
+
+def _label(sample: Sample, n_classes: int) -> int:
+    try:
+        return int(sample.members["cls"])
     except (ValueError, KeyError) as error:
-        got = f"sample {key!r}: no label that can be read ({error})"
-        raise DataError(str(base), got, wanted="a number in .cls, a vector in .npy, or captions in .txt") from None
+        raise _unlabelled(sample, str(error), "a number in .cls, a vector in .npy, or captions in .txt") from None
 
 
-def _label(sample: Sample) -> int | tuple[int, ...]:
-    if "npy" in sample:
-        present = np.load(io.BytesIO(sample["npy"]), allow_pickle=False)
-        return tuple(int(k) for k in np.flatnonzero(present))
-    return int(sample["cls"])
+def _labels(sample: Sample, n_classes: int) -> tuple[int, ...]:
+    """Return the classes of a multi-label sample. DataError for anything but a 0/1 vector of a number per class."""
+    try:
+        present = np.load(io.BytesIO(sample.members["npy"]), allow_pickle=False)
+    except (ValueError, KeyError, EOFError) as error:
+        raise _unlabelled(sample, str(error), "a vector in .npy") from None
+    if not isinstance(present, np.ndarray) or present.ndim != 1 or not np.isin(present, (0, 1)).all():
+        got = f"shape {present.shape}" if isinstance(present, np.ndarray) and present.ndim != 1 else "other numbers"
+        raise _unlabelled(sample, f".npy: {got}", "a vector of 0 and 1, one for each class")
+    if n_classes and len(present) != n_classes:
+        raise _unlabelled(sample, f".npy: {len(present)} numbers", f"one for each of the {n_classes} classes")
+    return tuple(int(k) for k in np.flatnonzero(present))
+
+
+def _unlabelled(sample: Sample, why: str, wanted: str) -> DataError:
+    return DataError(str(sample.shard), f"sample {sample.key!r}: no label that can be read ({why})", wanted=wanted)
 
 
 def _parts(path: Path) -> list[str]:
@@ -130,10 +237,6 @@ def _class_names(path: Path) -> tuple[str, ...]:
     if "" in lines:
         raise DataError(str(path), f"line {lines.index('') + 1} is empty", wanted="a class name in every line")
     return tuple(lines)
-
-
-def _lines(path: Path) -> tuple[str, ...]:
-    return tuple(read_lines(path)) if path.is_file() else ()
 
 
 class Exported(LocalLoader):

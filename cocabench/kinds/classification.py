@@ -12,7 +12,7 @@ from pydantic import AliasChoices, Field, JsonValue, StrictBool
 from cocabench.core.errors import DataError
 from cocabench.core.signature import digest
 from cocabench.core.types import Chance, Context, Dataset, Features, Machine, Model, Note, Progress, SampleScore
-from cocabench.data.prompts import class_names, templates
+from cocabench.data.prompts import class_names, places, templates
 from cocabench.kinds.base import Kind
 from cocabench.kinds.shown import (
     Choices,
@@ -76,7 +76,8 @@ class Classification(Kind):
     """Which class is it? The class whose prompts' mean feature is nearest to the image's.
 
     classnames, templates: a shipped set's name or a file of one's own; '' takes the data set's, and for templates
-    without any ImageNet's 80. Templates hold ``{c}``; a file may also give each class its own prompts (CuPL).
+    without any ImageNet's 80. Templates hold ``{c}``; a file may also give each class its own prompts (CuPL). Where the
+    data set names its classes too, the labels follow the names (``places``).
     multilabel: an image has several classes; the metric is mean average precision.
     near_chance_expected: most published models are near chance on this data: such a score is no sign of a broken run.
     (Task files of 0.1 call it ``hard``.)
@@ -123,6 +124,7 @@ class Classification(Kind):
         "prompts": Part(
             "class names with their prompts", differs="other class names or templates than the shipped task's"
         ),
+        "labels": Part("labels that stand for other classes than by their number"),
         "multilabel": Part("an image may have several classes", absent=False),
     }
     clip_benchmark = ClipBenchmark("zeroshot_classification")
@@ -134,9 +136,12 @@ class Classification(Kind):
 
     def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
         prompts = self.prompts(data)
-        self._check_labels(data, len(prompts))
+        own = self.places(data)
+        self._check_labels(data, len(own))
+        moved: dict[str, JsonValue] = {} if own == tuple(range(len(own))) else {"labels": "by class name"}
         several: dict[str, JsonValue] = {"multilabel": True} if self.multilabel else {}
-        return {"classes": len(prompts), "prompts": digest([[name, *texts] for name, texts in prompts]), **several}
+        told = digest([[name, *texts] for name, texts in prompts])
+        return {"classes": len(prompts), "prompts": told, **moved, **several}
 
     def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
         if self.multilabel:
@@ -155,12 +160,18 @@ class Classification(Kind):
         """Return the names of the classes that are told apart."""
         return class_names(self.classnames) if self.classnames else data.classes
 
+    def places(self, data: Dataset) -> tuple[int, ...]:
+        """Return which of the classes that are told apart each label is: as it is, where the data name no classes."""
+        names = self.classes(data)
+        return places(data.classes, names, data.name) if data.classes else tuple(range(len(names)))
+
     def chance(self, data: Dataset) -> Mapping[str, Chance]:
         n = len(self.classes(data))
         return {} if self.multilabel or self.near_chance_expected or n < 2 else {"acc1": Chance(1 / n)}
 
     def data_notes(self, data: Dataset) -> Iterator[Note]:
-        seen = {label for example in data.examples for label in _labels(example.label)}
+        own = self.places(data)
+        seen = {own[label] for example in data.examples for label in _labels(example.label)}
         if empty := [name for i, name in enumerate(self.classes(data)) if i not in seen]:
             counts = "counts as 0" if self.multilabel else "does not count in mean_per_class_recall"
             text = f"{len(empty)} classes without images, the first {empty[0]!r}: such a class {counts}"
@@ -186,13 +197,13 @@ class Classification(Kind):
         weights, items = self._classifier(model, prompts, context.progress)
         images = model.encode_images([example.image for example in data.examples], progress=context.progress)
         examples = [data.examples[i] for i in images.kept]
-        names = [name for name, _ in prompts]
+        names, own = [name for name, _ in prompts], self.places(data)
         if self.multilabel:
             for example, scores in zip(examples, (images.rows @ weights.T)[:, items], strict=True):
-                labels = {"labels": list(_labels(example.label)), "class_scores": scores.tolist()}
+                labels = {"labels": [own[k] for k in _labels(example.label)], "class_scores": scores.tolist()}
                 yield SampleScore(example.id, example.id, labels)
             return
-        labels_array = np.array([_labels(example.label)[0] for example in examples], np.int64)
+        labels_array = np.array([own[_labels(example.label)[0]] for example in examples], np.int64)
         for example, stats in zip(examples, ranked_classes(images.rows, weights, items, labels_array), strict=True):
             top = {"label_name": names[stats["label"]], "top5_names": [names[i] for i in stats["top5"]]}
             yield SampleScore(example.id, example.id, {**stats, **top})

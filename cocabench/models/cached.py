@@ -38,7 +38,7 @@ from cocabench.models import contents
 from cocabench.models.base import Model as Base
 from cocabench.models.base import Streams, behind, check_one_for_each, join_captions, join_likelihoods
 
-VERSION = 1
+VERSION = 2
 """Of reading, transforming and batching images, as all models share them: raised when that would change a feature. A
 library's own part is its Source's ``features_version``."""
 

@@ -1,19 +1,24 @@
-"""What identifies an input: 16 bytes of the SHA-256 of its content. What files hold is remembered in the cache."""
+"""What identifies an input: 16 bytes of the SHA-256 of its content; and in what modes images are.
+
+What files hold is remembered in the cache.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cocabench.core.cache import Cache
+from cocabench.core.cache import Cache, get_or_compute
 from cocabench.core.errors import DataError
 from cocabench.core.types import IdentifiedSource, ImageSource
-from cocabench.data.images import identity, stamp
+from cocabench.data.images import ModedSource, identity, mode, stamp
 
 LENGTH = 16
 READERS = 16
@@ -21,6 +26,10 @@ READERS = 16
 
 FILES = "contents of image files 1"
 """The space of file contents by path, inode, size and times."""
+
+
+MODES = "modes of images 1"
+"""The space of a data set's modes by the stamps of all its files."""
 
 
 class Contents(NamedTuple):
@@ -64,6 +73,32 @@ def known_images(images: Sequence[ImageSource], cache: Cache) -> list[bytes]:
     in_memory = _of_identified([source for source, mark in zip(images, stamps, strict=True) if mark is None])
     found = [known.get(mark) for mark in stamps if mark is not None] + in_memory
     return [content for content in found if content is not None]
+
+
+def modes(images: Sequence[ImageSource], cache: Cache | None) -> Mapping[str, int]:
+    """Return in which of Pillow's modes how many images are, by the heads of their files; '' for broken ones.
+
+    Of sources that cannot tell without decoding (other people's data sets) the first, middle and last speak for all.
+    """
+    tell = [isinstance(source, ModedSource) for source in images]
+    silent = [source for source, able in zip(images, tell, strict=True) if not able]
+    chosen = [source for source, able in zip(images, tell, strict=True) if able]
+    marked = [(source, mark) for source in chosen if (mark := stamp(source))]
+    found = Counter(_modes([source for source in chosen if not stamp(source)]))
+    if cache is not None and marked:
+        key = of_bytes("\n".join(mark for _, mark in marked).encode("utf-8", "surrogateescape"))
+        sources = [source for source, _ in marked]
+        (text,) = get_or_compute(cache, MODES, [key], lambda _: [json.dumps(_modes(sources)).encode()], label="modes")
+        found.update(json.loads(text))
+    else:
+        found.update(_modes([source for source, _ in marked]))
+    found.update(mode(silent[k]) for k in sorted({0, len(silent) // 2, len(silent) - 1}) if silent)
+    return found
+
+
+def _modes(images: Sequence[ImageSource]) -> dict[str, int]:
+    with ThreadPoolExecutor(READERS) as readers:
+        return Counter(readers.map(mode, images))
 
 
 def unchanged(images: Sequence[ImageSource], before: Contents) -> NDArray[np.bool_]:

@@ -22,12 +22,14 @@ from torch.utils.data import DataLoader, Dataset
 
 from cocabench.core.errors import BadImageError, DataError
 from cocabench.core.types import IdentifiedSource, ImageSource
+from cocabench.data.images import shown
 
 SPARE_CORES = 4
 """Of so many cores one is free while a model is loaded."""
 
 Transform = Callable[[Image.Image], Any]
-"""Makes a tensor (3, h, w) of an image, or whatever else the model's batches are lists of. Pickled to workers."""
+"""Makes a tensor (3, h, w) of an image as ``data.images.shown`` gives it, or whatever else the model's batches are
+lists of. Pickled to workers."""
 
 
 class Batch(NamedTuple):
@@ -58,18 +60,9 @@ class _Images(Dataset[Any]):
     def __getitem__(self, key: ImageSource | int) -> Any:
         source = self.sources[key] if isinstance(key, int) else key
         try:
-            return self.transform(_untold(source.open()))
+            return self.transform(shown(source))
         except DataError as error:  # told, not raised: a worker's exception would lose its class on the way
             return error
-
-
-def _untold(image: Image.Image) -> Image.Image:
-    """Return the same pixels without a palette's transparency, of which Pillow would warn and which RGB drops."""
-    if image.mode != "P" or not isinstance(image.info.get("transparency"), bytes):
-        return image
-    opaque = image.copy()
-    del opaque.info["transparency"]
-    return opaque
 
 
 def batches(

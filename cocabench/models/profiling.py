@@ -20,6 +20,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
 from cocabench.core.types import Ability, Example, Progress, Workload
+from cocabench.data.images import shown
 from cocabench.models.hardware import Hardware
 from cocabench.models.loading import Transform
 from cocabench.models.open_clip.blueprint import Blueprint
@@ -213,7 +214,7 @@ def _works(model: Loaded, decoding: Mapping[str, Any]) -> dict[str, Prepare]:
     device = model.hardware.device
 
     def pixels(example: Example, n: int) -> torch.Tensor:
-        return torch.as_tensor(model.transform(example.image.open())).expand(n, -1, -1, -1).contiguous().to(device)
+        return torch.as_tensor(model.transform(shown(example.image))).expand(n, -1, -1, -1).contiguous().to(device)
 
     def images(example: Example, n: int) -> Callable[[], object]:
         inputs = pixels(example, n)

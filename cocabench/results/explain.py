@@ -23,6 +23,7 @@ PARTS: Mapping[str, str] = {
     "data.hash": "ids, texts, labels, domains and negatives, in order",
     "standard": "whether the counts are those of the standard protocol",
     "limit": "a random subset of so many images (--limit)",
+    "pixels": "what is done to images that are not RGB",
     "published": "read from a publication: its protocol is not recorded",
     "imported": "read from another program's file: only a part of the protocol is known",
     "id": "the model as it was named",

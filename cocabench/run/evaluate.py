@@ -30,6 +30,7 @@ class Prepared:
 
     task: Task = field(repr=False)
     found: Mapping[str, Dataset] = field(repr=False)
+    modes: Mapping[str, int] = field(repr=False)
     settings: Settings = field(repr=False)
     name: str
 
@@ -45,7 +46,7 @@ def prepare(
     seed: int = 0,
     download: bool = False,
 ) -> list[Prepared]:
-    """Find and parse the data of tasks once, so that evaluations in a training loop need not. Reads no image.
+    """Find and parse the data of tasks once, so that evaluations in a training loop need not. Decodes no image.
 
     tasks: names, groups, or paths of TOML files, as after ``cocabench run --tasks``. data_root: the folder of the data
     sets. limit: a random subset of so many images, drawn by seed. download: let data sets be downloaded.
@@ -67,7 +68,8 @@ def prepare(
 
 
 def _prepared(task: Task, settings: Settings) -> Prepared:
-    return Prepared(task, data_of(task, settings).found, settings, task.name)
+    data = data_of(task, settings)
+    return Prepared(task, data.found, data.modes, settings, task.name)
 
 
 def evaluate(
@@ -190,7 +192,8 @@ def _plan(planner: Planner, source: Source, prepared: Sequence[Prepared]) -> Pla
     for item in prepared:
         if own.limit not in (None, item.settings.limit):
             raise UsageError(item.name, f"prepared with limit={item.settings.limit}", wanted=f"limit={own.limit} there")
-        planner.know(item.task, data_of(item.task, item.settings, own.precision, planner.machine, found=item.found))
+        known = data_of(item.task, item.settings, own.precision, planner.machine, found=item.found, modes=item.modes)
+        planner.know(item.task, known)
     plan = planner.plan([source], [item.task for item in prepared])
     for cell in plan.cells:
         for step in cell.steps:

@@ -211,7 +211,10 @@ class Planner:
 
     def _source(self, model: str) -> Source:
         if model not in self.sources:
-            found = model_sources([parse_model(model)], quick_gelu=self.settings.quick_gelu, download=self.download)
+            own = self.settings
+            found = model_sources(
+                [parse_model(model)], quick_gelu=own.quick_gelu, preprocess=own.preprocess, download=self.download
+            )
             self.sources |= {source.id: source for source in found}
         if model not in self.sources:
             raise UsageError(f"model {model}", "no such model here", wanted=f"one of {', '.join(self.sources)}")
@@ -234,7 +237,7 @@ class Planner:
 
     @cached_property
     def _cache(self) -> Cache | None:
-        """Where the hashes of weights are remembered."""
+        """Where the hashes of weights and the modes of images are remembered."""
         return DiskCache(self.settings.cache, size_limit()) if self.settings.cache else None
 
     @cached_property
@@ -245,7 +248,8 @@ class Planner:
         if (key := _key(step)) not in self.data:
             task = self._task(step)
             self.data[key] = _or_error(
-                task.name, lambda: prepare(task, self.settings, self.settings.precision, self.machine)
+                task.name,
+                lambda: prepare(task, self.settings, self.settings.precision, self.machine, cache=self._cache),
             )
         return self.data[key]
 

@@ -1,9 +1,9 @@
-"""The settings of a run, and a task's data as they will be measured. No image is read, no model loaded."""
+"""The settings of a run, and a task's data as they will be measured. No image is decoded, no model loaded."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -11,9 +11,11 @@ from pydantic import JsonValue
 
 from cocabench.core.errors import CocabenchError, DataError
 from cocabench.core.signature import digest
-from cocabench.core.types import Dataset, Machine, Note, Source
+from cocabench.core.types import Cache, Dataset, ImageSource, Machine, Note, Source
 from cocabench.data.base import fingerprint, limited
+from cocabench.data.images import PLAIN, UnconvertedImage, is_16_bit
 from cocabench.metrics.base import Metric
+from cocabench.models.contents import modes as modes_of
 from cocabench.specs.registry import FailedSource, Loader, Task, check_primary, one_model
 
 if TYPE_CHECKING:
@@ -29,8 +31,9 @@ class Settings:
     """What to measure, how to compute, and where to keep it. Plain values: a plan carries them to other processes.
 
     output: None keeps no results. cache: the folder of the cache's spaces; None keeps them for one run only.
-    device, precision, batch_size, workers, compile: as ``models.hardware.hardware`` takes them. quick_gelu: for every
-    checkpoint file, None: as its architecture says. java: of the caption metrics; None: the first suitable one.
+    device, precision, batch_size, workers, compile: as ``models.hardware.hardware`` takes them. quick_gelu,
+    preprocess: for every checkpoint file; None: as its architecture says, '': open_clip's default. java: of the caption
+    metrics; None: the first suitable one.
     """
 
     data_root: Path = Path("data")
@@ -47,6 +50,7 @@ class Settings:
     workers: int | None = None
     compile: bool = False
     quick_gelu: bool | None = None
+    preprocess: str = ""
     java: Path | None = None
 
     def hardware(self) -> Hardware:
@@ -69,7 +73,8 @@ class Data:
 
     protocol: that part of the signature. departures: from the standard protocol. metrics: those that can run here, by
     name; missing: why the others cannot. further: the kind's extra data. beside: the sources of its extra models that
-    are here. found: the data sets as loaded, by split ('' for the task's own), before a limit.
+    are here. found: the data sets as loaded, by split ('' for the task's own), before a limit. modes: how many images
+    are in which of Pillow's modes.
     """
 
     dataset: Dataset
@@ -80,6 +85,7 @@ class Data:
     further: Mapping[str, Dataset] = field(default_factory=dict)
     beside: Mapping[str, Source] = field(default_factory=dict)
     found: Mapping[str, Dataset] = field(default_factory=dict, repr=False)
+    modes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def fingerprint(self) -> str:
@@ -93,10 +99,12 @@ def prepare(
     machine: Machine = HERE,
     *,
     found: Mapping[str, Dataset] | None = None,
+    modes: Mapping[str, int] | None = None,
+    cache: Cache | None = None,
 ) -> Data:
-    """Find a task's data and say how they will be measured. Reads no image.
+    """Find a task's data and say how they will be measured. Reads the heads of images that the cache does not know.
 
-    precision: of the run. found: of an earlier ``prepare`` of the task, which saves parsing its files again.
+    precision: of the run. found, modes: of an earlier ``prepare`` of the task, which saves reading its files again.
     """
     kind = task.kind
     whole = (found or {}).get("") or _built(task, task.loader, settings)
@@ -116,6 +124,10 @@ def prepare(
     ]
     dataset = limited(whole, settings.limit, settings.seed) if settings.limit else whole
     check_primary(task, dataset)
+    images = [image for data in (dataset, *further.values()) for e in data.examples for image in e.images]
+    modes = modes_of(images, cache) if modes is None else modes
+    pixels, told = _pixels(modes, images)
+    dataset = replace(dataset, notes=(*dataset.notes, *told)) if told else dataset
     beside = {key: ExtraModel.of(name, precision) for key, name in kind.extra_models().items()}
     protocol: dict[str, JsonValue] = {
         "task": task.name,
@@ -125,6 +137,7 @@ def prepare(
         "data": fingerprint(dataset),
         "standard": not departures,
         **({"limit": len(dataset)} if dataset.whole else {}),
+        **({"pixels": pixels} if pixels else {}),
         **kind.protocol(dataset, machine),
         **({EXTRA_DATA: {key: fingerprint(data) for key, data in further.items()}} if further else {}),
         **{key: one.identity for key, one in beside.items()},
@@ -141,7 +154,26 @@ def prepare(
         further,
         {key: one.plan for key, one in beside.items() if one.plan is not None},
         loaded,
+        modes,
     )
+
+
+def _pixels(modes: Mapping[str, int], images: Sequence[ImageSource]) -> tuple[list[JsonValue], list[Note]]:
+    """Return what is done to images that are not RGB and moves numbers, and notes that say how many there are."""
+    done: list[JsonValue] = []
+    notes = []
+    if other := {name: n for name, n in modes.items() if name and name not in PLAIN and not is_16_bit(name)}:
+        kept = isinstance(images[0], UnconvertedImage)
+        done += [] if kept else ["RGB before resizing"]
+        how = "resized before they become RGB" if kept else "made RGB before they are resized"
+        counts = ", ".join(f"{n} {name}" for name, n in sorted(other.items()))
+        said = f"{sum(other.values())} images are not RGB ({counts}); they are {how}, as clip-benchmark does it"
+        notes.append(Note("not_rgb", said))
+    if deep := sum(n for name, n in modes.items() if is_16_bit(name)):
+        done.append("16-bit grey scaled")
+        said = f"{deep} images of 16-bit grey are scaled to 8 bits; clip-benchmark makes all above 255 white"
+        notes.append(Note("scaled_images", said))
+    return done, notes
 
 
 def _built(task: Task, loader: Loader, settings: Settings) -> Dataset:

@@ -11,6 +11,7 @@ import pandas as pd
 
 from cocabench.core.errors import BadImageError
 from cocabench.core.types import Example
+from cocabench.data.images import eight_bit
 from cocabench.kinds.base import Kind
 
 LARGEST_SIDE, GAP = 256, 8
@@ -45,7 +46,7 @@ def jpeg(example: Example) -> bytes | None:
     from PIL import Image
 
     try:
-        images = [image.open().convert("RGBA") for image in example.images]
+        images = [eight_bit(image.open()).convert("RGBA") for image in example.images]
     except BadImageError:
         return None
     for image in images:

@@ -273,17 +273,19 @@ class ModelLibrary(Protocol):
     def __call__(self, spec: ModelSpec, *, download: bool) -> list[Source]: ...
 
 
-def model_sources(specs: Iterable[ModelSpec], *, quick_gelu: bool | None = None, download: bool = True) -> list[Source]:
+def model_sources(
+    specs: Iterable[ModelSpec], *, quick_gelu: bool | None = None, preprocess: str = "", download: bool = True
+) -> list[Source]:
     """Return what model strings stand for. download=False leaves unfetched weights out: such are not ``available``.
 
-    A name that does not exist is an error at once; a model that cannot be used is a FailedSource. quick_gelu: what
-    --quick-gelu says to every spec.
+    A name that does not exist is an error at once; a model that cannot be used is a FailedSource. quick_gelu,
+    preprocess: what --quick-gelu and --preprocess say to every spec.
     """
     found: list[Source] = []
     for spec in specs:
         library: ModelLibrary = entry("models", spec.name if spec.kind is WeightsKind.PLUGIN else "open_clip")
         try:
-            found += library(replace(spec, quick_gelu=quick_gelu), download=download)
+            found += library(replace(spec, quick_gelu=quick_gelu, preprocess=preprocess), download=download)
         except ModelError as error:
             found.append(FailedSource(spec.text, error))
     return found

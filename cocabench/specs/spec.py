@@ -206,6 +206,7 @@ class ModelSpec:
     text: as typed (a glob: one of its files). kind: where the weights come from. name: an open_clip architecture, the
     path of an architecture's JSON, a folder, a hub repository or a plugin. weights: a tag ('' for the default), a
     file, a seed, or what follows a plugin's name. quick_gelu: what --quick-gelu says of the activation, None: nothing.
+    preprocess: the tag that --preprocess names, '' for none.
     """
 
     text: str
@@ -213,9 +214,11 @@ class ModelSpec:
     name: str
     weights: str = ""
     quick_gelu: bool | None = None
+    preprocess: str = ""
 
 
-_WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".npz", ".npy")
+_SHARDS = ".index.json"
+_WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".npz", ".npy", _SHARDS)
 _PATH_START = ("/", "./", "../", "~")
 
 
@@ -248,7 +251,7 @@ def parse_model(text: str) -> ModelSpec:
         return ModelSpec(text, WeightsKind.PLUGIN, match[1], match[2])
     if _is_model_folder(text):
         return ModelSpec(text, WeightsKind.FOLDER, text)
-    if match := re.match(r"^(.*?\.json)(?::(.*))?$", text):
+    if (match := re.match(r"^(.*?\.json)(?::(.*))?$", text)) and not match[1].endswith(_SHARDS):
         return _weights(text, match[1], match[2])
     if text.startswith(_PATH_START) or (text.endswith(_WEIGHT_SUFFIXES) and ":" not in text):
         fix = "write NAME:FILE with the architecture's name, for example ViT-B-32:" + text

@@ -10,7 +10,7 @@ import re
 import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from importlib import metadata
 from pathlib import Path
@@ -25,7 +25,7 @@ from cocabench.core.signature import digest
 from cocabench.core.types import Dataset, Example, ImageSource, Progress, silent
 from cocabench.data.base import fingerprint
 from cocabench.data.files import absent, read_text, some
-from cocabench.data.images import BytesImage, FileImage, TarImage
+from cocabench.data.images import BytesImage, FileImage, TarImage, UnconvertedImage, eight_bit
 from cocabench.results.store import slug, write_atomically
 from cocabench.specs.registry import Loader, entry
 from cocabench.specs.spec import problems
@@ -66,7 +66,11 @@ def build(loader: str, keys: Mapping[str, str], root: Path, *, download: bool = 
     if bare := [example.id for example in dataset.examples if not example.texts]:
         got = f"{len(bare)} of {len(dataset)} images have no caption (first: {bare[0]})"
         raise DataError(dataset.name, got, fix="training needs captions: choose another split or loader")
-    return dataset
+    return replace(dataset, examples=[replace(e, image=_in_its_file(e.image)) for e in dataset.examples])
+
+
+def _in_its_file(image: ImageSource) -> ImageSource:
+    return image.source if isinstance(image, UnconvertedImage) else image
 
 
 def _flag(key: str) -> str:
@@ -180,7 +184,7 @@ def encoded(source: ImageSource) -> Encoded:
     if content and found:
         return Encoded(content, found)
     file = io.BytesIO()
-    image = source.open()
+    image = eight_bit(source.open())
     (image if image.mode in ("L", "RGB", "RGBA") else image.convert("RGB")).save(file, "PNG")
     return Encoded(file.getvalue(), "png")
 

@@ -3,6 +3,7 @@
 import io
 import json
 import tarfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,14 @@ def write_json(path: Path, value: Any) -> Path:
     return write(path, json.dumps(value))
 
 
-def write_tar(path: Path, members: dict[str, bytes | str], mode: str = "w") -> Path:
+Members = dict[str, bytes | str] | Iterable[tuple[str, bytes | str]]
+
+
+def write_tar(path: Path, members: Members, mode: str = "w") -> Path:
+    """Write a tar; pairs may repeat a name."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with tarfile.open(path, mode) as tar:  # type: ignore[call-overload]
-        for name, content in members.items():
+        for name, content in members.items() if isinstance(members, dict) else members:
             data = content if isinstance(content, bytes) else content.encode()
             info = tarfile.TarInfo(name)
             info.size = len(data)

@@ -113,6 +113,11 @@ class TestCoco:
         with pytest.raises(DataError, match=message):
             loader.build(tmp_path)
 
+    @pytest.mark.parametrize(("own", "asked"), [("7", 7), (7, "7"), ("x1", "x1")])
+    def test_ids_may_be_text_in_one_list_and_numbers_in_the_other(self, own: Any, asked: Any, tmp_path: Path) -> None:
+        loader = captions(tmp_path, [{"id": own, "file_name": "a.jpg"}], [(asked, "x")])
+        assert [(e.id, e.texts) for e in loader.build(tmp_path).examples] == [(str(own), ("x",))]
+
     def test_other_files(self, tmp_path: Path) -> None:
         loader = captions(tmp_path, [], [])
         with pytest.raises(DataError, match="no images"):
@@ -152,6 +157,11 @@ class TestFlickr8k:
     def test_a_broken_line_is_named(self, tmp_path: Path) -> None:
         file = write(tmp_path / "t.txt", "1_a.jpg#0\tone\nhello\n")
         with pytest.raises(DataError, match=r"1 lines that are not IMAGE\.jpg#N<tab>CAPTION: line 2 \('hello'\)"):
+            read_tokens(file)
+
+    def test_a_key_that_repeats_is_named(self, tmp_path: Path) -> None:
+        file = write(tmp_path / "t", "a.jpg#0\tx\na.jpg#1\ty\na.jpg#0\tz\n")
+        with pytest.raises(DataError, match=r"line 3: a\.jpg#0 a second time"):
             read_tokens(file)
 
     def test_an_image_without_captions(self, tmp_path: Path) -> None:

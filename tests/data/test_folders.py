@@ -46,6 +46,40 @@ class TestImageFolder:
         with pytest.raises(DataError, match=r"imagenet1k: 2 names stand for two classes: missile, sunglasses; tell"):
             ImageFolder(path="pets", split="val", classes="imagenet1k").build(root)
 
+    def test_folders_that_are_numbers_are_in_their_order(self, tmp_path: Path) -> None:
+        draw(*(tmp_path / f"ten/{k}/a.png" for k in range(12)))
+        data = ImageFolder(path="ten").build(tmp_path)
+        assert {e.id: e.label for e in data.examples} == {f"{k}/a.png": k for k in range(12)}
+        assert data.notes == (
+            (
+                "class_order",
+                "labels follow the folders' numbers (0, 1, 2, 3 and 8 more); "
+                "torchvision's ImageFolder: 0, 1, 10, 11 and 8 more",
+            ),
+        )
+
+    def test_folders_of_one_name_are_noted(self, tmp_path: Path) -> None:
+        draw(*(tmp_path / f"pets/{name}/a.png" for name in ("red fox", "red_fox", "cat")))
+        (note,) = ImageFolder(path="pets").build(tmp_path).notes
+        assert note == (
+            "data", "1 class names stand for several folders each, which nothing can tell apart: red fox and red_fox"
+        )  # fmt: skip
+
+    def test_what_is_left_out_is_counted(self, root: Path) -> None:
+        draw(root / "pets/val/loose.png")
+        for name in ("a.jfif", "b.JPE", "c.avif", "d", "e.avif", ".hidden"):
+            write(root / "pets/val/cat" / name, "x")
+        data = ImageFolder(path="pets", split="val").build(root)
+        assert len(data) == 4
+        assert data.notes == (
+            ("left_out_files", "1 images outside of the class folders were left out: loose.png"),
+            (
+                "left_out_files",
+                "5 files that may be images were left out (2 .avif, 1 .jfif, 1 .jpe, 1 without ending): "
+                "convert them, or rename them",
+            ),
+        )
+
     def test_no_folder_no_images(self, root: Path) -> None:
         with pytest.raises(MissingDataError, match=r"pets/test: no such folder"):
             ImageFolder(path="pets", split="test").build(root)

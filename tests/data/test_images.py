@@ -5,8 +5,15 @@ import pytest
 
 from cocabench.core.errors import BadImageError, MissingDataError
 from cocabench.data.images import BytesImage, CroppedImage, FileImage, ItemImage, OnWhiteImage, TarImage
-from cocabench.data.webdataset import index
+from cocabench.data.webdataset import samples_of
 from tests.data.drawing import draw, encoded, write, write_tar
+
+
+def _image(tar: Path) -> TarImage:
+    """Return the image of the sample a."""
+    found = next(sample.members["png"] for sample in samples_of(tar) if sample.key == "a")
+    assert isinstance(found, TarImage)
+    return found
 
 
 @pytest.fixture
@@ -14,7 +21,7 @@ def sources(tmp_path: Path) -> list[FileImage | TarImage | BytesImage | ItemImag
     draw(tmp_path / "a.png")
     tar = write_tar(tmp_path / "0.tar", {"x.cls": "1", "a.png": encoded()})
     file = FileImage(tmp_path / "a.png")
-    return [file, index(tar)["a"]["png"], BytesImage(encoded(), "memory"), ItemImage([(file.open(), 0)], 0, "items")]
+    return [file, _image(tar), BytesImage(encoded(), "memory"), ItemImage([(file.open(), 0)], 0, "items")]
 
 
 def test_every_source_opens_and_survives_pickling(sources: list[FileImage]) -> None:
@@ -47,7 +54,7 @@ def test_broken_files_are_named(content: bytes, tmp_path: Path) -> None:
 
 def test_a_tar_that_ends_early(tmp_path: Path) -> None:
     tar = write_tar(tmp_path / "0.tar", {"a.png": encoded()})
-    source = index(tar)["a"]["png"]
+    source = _image(tar)
     tar.write_bytes(tar.read_bytes()[: source.offset + 10])
     with pytest.raises(BadImageError, match=rf"10 of {source.size} bytes"):
         source.open()

@@ -8,7 +8,7 @@ import pytest
 
 from cocabench.core.errors import DataError, UnknownNameError
 from cocabench.data import prompts
-from cocabench.data.prompts import class_names, synsets, templates
+from cocabench.data.prompts import class_names, places, synsets, templates
 from tests.data.drawing import write, write_json
 from tools import make_prompts
 
@@ -130,6 +130,69 @@ BAD: dict[str, tuple[Any, str]] = {
 def test_bad_templates(content: Any, message: str, tmp_path: Path) -> None:
     with pytest.raises(DataError, match=message):
         templates(str(write_json(tmp_path / "t.json", content)))
+
+
+PYTHON = {
+    "a function": "a photo of a {c}.\nlambda c: f'a photo of a {c}.',\n",
+    "strings of a list": "'a photo of a {}.',\n'a {}.',\n",
+    "an f-string": 'f"a photo of a {c}."\n',
+    "a list's brackets": "templates = [\na photo of a {c}\n]\n",
+}
+
+
+@pytest.mark.parametrize("text", PYTHON.values(), ids=PYTHON)
+def test_lines_of_python_are_no_templates(text: str, tmp_path: Path) -> None:
+    file = write(tmp_path / "t.txt", text)
+    with pytest.raises(DataError, match=r"t\.txt: \d entries that are Python, not text: .*; wanted a template a line"):
+        templates(str(file))
+    write_json(tmp_path / "t.json", text.strip().splitlines())
+    with pytest.raises(DataError, match="that are Python, not text"):
+        templates(str(tmp_path / "t.json"))
+
+
+def test_lines_of_python_are_no_class_names(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"2 entries that are Python, not text: .*; wanted a class name a line"):
+        class_names(str(write(tmp_path / "n.txt", '"cat",\n"dog",\n')))
+
+
+@pytest.mark.parametrize(
+    "text", ['"{c}", said the sign', 'a sign that says "{c}"', "lambda, a {c}", "[{c}] in brackets"]
+)
+def test_quotation_marks_in_templates_are_text(text: str, tmp_path: Path) -> None:
+    assert templates(str(write(tmp_path / "t.txt", text))) == (text,)
+
+
+MATCHED: dict[str, tuple[list[str], list[str], tuple[int, ...]]] = {
+    "a class absent": (["arrow", "time"], ["animal bug", "arrow", "time"], (1, 2)),
+    "another order": (["b", "a"], ["a", "b"], (1, 0)),
+    "written otherwise": (["Red_fox", "ice-cream"], ["ice cream", "red fox"], (1, 0)),
+    "two folders of one class": (["red_fox", "red fox"], ["cat", "red fox"], (1, 1)),
+    "numbers": (["0", "2"], ["cat", "dog", "fox"], (0, 2)),
+    "numbers from one": (["1", "2"], ["cat", "dog"], (0, 1)),
+    "numbers that are names": (["1994", "1990"], ["1990", "1992", "1994"], (2, 0)),
+    "other names, as many": (["n01", "n02"], ["cat", "dog"], (0, 1)),
+    "a name that repeats": (["crane", "fox", "crane"], ["crane", "fox", "crane"], (0, 1, 2)),
+    "some names in their places": (["cat", "hound"], ["cat", "dog"], (0, 1)),
+}
+
+
+@pytest.mark.parametrize(("own", "names", "expected"), MATCHED.values(), ids=MATCHED)
+def test_classes_are_found_by_name(own: list[str], names: list[str], expected: tuple[int, ...]) -> None:
+    assert places(own, names, "x") == expected
+
+
+UNMATCHED = {
+    "a class absent": (["arrow", "clock"], ["bug", "arrow", "time"], "2 classes .*, 3 class names, without 'clock'"),
+    "numbers from one, one absent": (["1", "3"], ["a", "b", "c"], "2 classes in the data, 3 class names"),
+    "a class too many": (["a", "b", "c"], ["a", "b"], "3 classes in the data, 2 class names, without 'c'"),
+    "another order": (["b", "c", "x"], ["a", "b", "c"], r"another order than .* \('b', 'c'\), which lack 'x'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("own", "names", "message"), UNMATCHED.values(), ids=UNMATCHED)
+def test_classes_that_cannot_be_matched_are_an_error(own: list[str], names: list[str], message: str) -> None:
+    with pytest.raises(DataError, match=f"x: .*{message}.*; name them alike"):
+        places(own, names, "x")
 
 
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:

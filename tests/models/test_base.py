@@ -31,7 +31,8 @@ class Grey:
 
 
 def shade(image: Image.Image) -> torch.Tensor:
-    return torch.tensor([float(image.getpixel((0, 0)) or 0), 3.0])  # type: ignore[arg-type]
+    red, _, blue = image.getpixel((0, 0))  # type: ignore[misc]
+    return torch.tensor([float(red) if red == blue else float("nan"), 3.0])
 
 
 class Toy(Model):
@@ -136,7 +137,7 @@ class _Dark(Grey):
         super().__init__(2)
 
     def open(self) -> Image.Image:
-        return Image.new("F", (2, 2), float("nan"))
+        return Image.new("RGB", (2, 2), "blue")
 
 
 def test_a_pass_leaves_the_global_random_numbers_alone() -> None:

@@ -54,7 +54,7 @@ def test_a_palette_with_transparency_is_read_as_its_colours_without_a_warning(tm
 def test_images_come_in_order_without_the_bad_ones(workers: int) -> None:
     found = list(loaded(9, workers=workers))
     assert [batch.positions.tolist() for batch in found] == [[0, 1], [4, 5], [6], [8]]
-    assert [batch.pixels[:, 0, 0, 0].tolist() for batch in found] == [[0, 1], [4, 5], [6], [8]]
+    assert [batch.pixels[:, 0, 0, 0, 0].tolist() for batch in found] == [[0, 1], [4, 5], [6], [8]]
     assert [batch.done for batch in found] == [2, 6, 8, 9]
 
 
@@ -67,7 +67,7 @@ def test_the_first_bad_one_is_an_error_that_names_it() -> None:
 
 def test_images_that_cannot_be_sent_to_a_worker_are_read_here() -> None:
     found = list(batches([Source(9)], lambda image: transform(image), batch_size=2, workers=1, skip_bad=False))
-    assert [batch.pixels[:, 0, 0, 0].tolist() for batch in found] == [[9]]
+    assert [batch.pixels[:, 0, 0, 0, 0].tolist() for batch in found] == [[9]]
 
 
 class Named(Source):

@@ -518,11 +518,11 @@ def test_a_metric_that_this_machine_lacks_is_not_lost_on_resuming(
 def test_a_checkpoint_is_hashed_once_per_model(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cocabench.models.open_clip import blueprint
+    from cocabench.models.open_clip import checkpoint
 
     hashed: list[Path] = []
-    original = blueprint.digest_file
-    monkeypatch.setattr(blueprint, "digest_file", lambda path: hashed.append(path) or original(path))
+    original = checkpoint.digest_file
+    monkeypatch.setattr(checkpoint, "digest_file", lambda path: hashed.append(path) or original(path))
     run(command, models, data, tmp_path, "--dry-run", tasks="find,name")
     assert len(hashed) == 1
 

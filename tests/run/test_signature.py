@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from cocabench.core.signature import known_differences, protocol_differences, short
 from cocabench.core.types import SCHEMA_VERSION, Dataset, Machine, Signature
@@ -78,6 +79,32 @@ def test_data_of_a_classification(place: Path, name: str, edit: Edit, part: str)
     before = protocol(place, task(*LABELLED))
     edit(place)
     assert any(said.startswith(part) for said in protocol_differences(before, protocol(place, task(*LABELLED)))), name
+
+
+@pytest.mark.parametrize(
+    ("mode", "parts", "notes"),
+    [
+        ("RGB", [], []),
+        ("L", [], []),
+        (
+            "RGBA",
+            ["pixels"],
+            ["1 images are not RGB (1 RGBA); they are made RGB before they are resized, as clip-benchmark does it"],
+        ),
+        (
+            "I;16",
+            ["pixels"],
+            ["1 images of 16-bit grey are scaled to 8 bits; clip-benchmark makes all above 255 white"],
+        ),
+    ],
+)
+def test_images_that_are_not_rgb(place: Path, mode: str, parts: list[str], notes: list[str]) -> None:
+    before = protocol(place, task(*LABELLED))
+    Image.new(mode, (9, 9)).save(place / "images/00.png")
+    after = prepare(read_tasks(place / "t.toml")[0], Settings(data_root=place))
+    found = protocol_differences(before, Signature(protocol=after.protocol, model={}))
+    assert [said.partition(":")[0] for said in found] == parts
+    assert [note.text for note in after.dataset.notes] == notes
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ from torch import Tensor
 from cocabench import demo
 from cocabench.core.types import Ability, Note
 from cocabench.models.hardware import Hardware
-from cocabench.models.open_clip.blueprint import Blueprint, blueprint
+from cocabench.models.open_clip.blueprint import Blueprint, blueprint, with_preprocess
 from cocabench.models.open_clip.build import build_network, build_tokenizer, build_transform
 from cocabench.models.open_clip.model import CONTRASTIVE, GENERATIVE, OpenClip
 from cocabench.specs.spec import ModelSpec, WeightsKind
@@ -33,9 +33,10 @@ class OpenClipSource(Blueprint):
 
     def load(self, hardware: Hardware) -> OpenClip:
         """Return the model on its device, ready to encode."""
-        net = build_network(self)
+        notes: list[Note] = []
+        net = build_network(self, note=notes.append)
         placed = net.to(hardware.device)
-        notes = self._notes(net)
+        notes += self._notes(net)
         model = OpenClip(self.id, placed, build_tokenizer(self), build_transform(net), hardware, notes=notes)
         model.compiled = _compiled(self.id, net) if hardware.compile else None
         return model
@@ -58,7 +59,8 @@ def sources(spec: ModelSpec, *, download: bool = True) -> list[OpenClipSource]:
     """Return the Source of a spec, or those of the demo's CoCa and CLIP for ``demo``."""
     demo_names = demo.PAIR if spec.kind is WeightsKind.DEMO and not spec.name else ()
     specs = [replace(spec, text=f"demo/{name}", name=name) for name in demo_names] or [spec]
-    return [_source(_with_quick_gelu(blueprint(one, download=download), spec.quick_gelu)) for one in specs]
+    plans = (with_preprocess(blueprint(one, download=download), spec) for one in specs)
+    return [_source(_with_quick_gelu(plan, spec.quick_gelu)) for plan in plans]
 
 
 def _source(drawn: Blueprint) -> OpenClipSource:

@@ -8,11 +8,12 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
 import open_clip
+from open_clip.transform import PreprocessCfg
 from pydantic import JsonValue
 
 from cocabench import demo
@@ -20,6 +21,7 @@ from cocabench.core.errors import ModelError, UnknownNameError, UsageError, unre
 from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Note
 from cocabench.models.open_clip import weights
+from cocabench.models.open_clip.checkpoint import digest_of
 from cocabench.specs.spec import ModelSpec, WeightsKind
 
 Config = dict[str, Any]
@@ -54,7 +56,7 @@ class Blueprint:
 
     def signature(self) -> dict[str, JsonValue]:
         """Return the model part of a signature, without precision and versions; hashes the weights file."""
-        content = f"random@{self.seed}" if self.weights is None else digest_file(self.weights)
+        content = f"random@{self.seed}" if self.weights is None else digest_of(self.weights)
         return {"id": self.id, "weights": content, **self.construction()}
 
     def construction(self) -> dict[str, JsonValue]:
@@ -144,6 +146,51 @@ def _tagged(spec: ModelSpec, *, download: bool) -> Blueprint:
     return replace(
         plan, id=f"{plan.tokenizer}:{tag}", config=config, preprocess=preprocess, weights=file, notes=tuple(notes)
     )
+
+
+APPEARANCE = ("mean", "std", "interpolation", "resize_mode")
+"""What of the preprocessing a network alone does not tell, in open_clip's words."""
+
+
+def with_preprocess(plan: Blueprint, spec: ModelSpec) -> Blueprint:
+    """Follow --preprocess, which says for checkpoint files whose preprocessing is theirs: TAG or NAME:TAG.
+
+    Without it a note says what was assumed, where every published tag of the architecture has something else.
+    """
+    if spec.kind is not WeightsKind.FILE:
+        return plan
+    if not spec.preprocess:
+        note = _assumed(plan)
+        return replace(plan, notes=(*plan.notes, note)) if note else plan
+    name, _, tag = (spec.preprocess if ":" in spec.preprocess else f"{plan.tokenizer}:{spec.preprocess}").partition(":")
+    known = open_clip.get_pretrained_cfg(name, tag)
+    if not known:
+        tags = open_clip.list_pretrained_tags_by_model(name)
+        raise UnknownNameError(f"--preprocess, a tag of {name}", tag, tags, fix="or write NAME:TAG of another")
+    preprocess = {key: value for key, value in known.items() if key in weights.PREPROCESS_KEYS}
+    said = f"{plan.id}: preprocessing of {name}:{tag} by --preprocess"
+    return replace(plan, preprocess={**plan.preprocess, **preprocess}, notes=(*plan.notes, Note("model", said)))
+
+
+def _assumed(plan: Blueprint) -> Note | None:
+    """Return a note on the preprocessing of a file, where all published tags of its architecture have another."""
+    tags = open_clip.list_pretrained_tags_by_model(plan.tokenizer)
+    known = [open_clip.get_pretrained_cfg(plan.tokenizer, tag) for tag in tags]
+    ours = _appearance({**asdict(PreprocessCfg()), **plan.preprocess})
+    if not known or any(_appearance(one) == ours for one in known):
+        return None
+    theirs = ", ".join(f"{key} {_short(value)}" for key, value in _appearance(known[0]).items() if value != ours[key])
+    assumed = ", ".join(f"{key} {_short(value)}" for key, value in ours.items())
+    said = f"{plan.id}: a file does not tell its preprocessing; assumed {assumed}"
+    return Note("preprocess_assumed", f"{said}; the published {tags[0]} has {theirs}: --preprocess {tags[0]}")
+
+
+def _appearance(config: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: tuple(v) if isinstance(v := config.get(key), list | tuple) else v for key in APPEARANCE}
+
+
+def _short(value: Any) -> str:
+    return "/".join(f"{number:.3g}" for number in value) if isinstance(value, tuple) else str(value)
 
 
 def _default_tag(name: str, tags: list[str]) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
+from collections.abc import Callable
 from typing import Any, Protocol, cast
 
 import open_clip
@@ -14,6 +15,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from cocabench.core.errors import ModelError
 from cocabench.core.temporary import temporary_folder
+from cocabench.core.types import Note, unnoted
 from cocabench.models.loading import Transform
 from cocabench.models.open_clip.blueprint import Blueprint, Config
 from cocabench.models.open_clip.weights import ALONE, load_into, quiet
@@ -27,15 +29,19 @@ class Tokenizer(Protocol):
     def __call__(self, texts: list[str]) -> torch.Tensor: ...
 
 
-def build_network(plan: Blueprint) -> Any:
-    """Return the network in eval mode, on the CPU, float32, with its weights or with reproducible random ones."""
+def build_network(plan: Blueprint, *, note: Callable[[Note], None] = unnoted) -> Any:
+    """Return the network in eval mode, on the CPU, float32, with its weights or with reproducible random ones.
+
+    note: is told what must be known of the weights.
+    """
     with ALONE, torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed or 0)
         net = _architecture(plan)
         if plan.weights is None:
             _initialise_the_rest(net)
     if plan.weights is not None:
-        load_into(net, plan.weights)
+        for said in load_into(net, plan.weights):
+            note(said)
     return net.eval()
 
 

@@ -19,25 +19,24 @@ import torch
 from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from open_clip import factory
 from open_clip.transform import PreprocessCfg
-from safetensors import SafetensorError
 
 from cocabench.core.errors import ModelError
+from cocabench.core.types import Note
+from cocabench.data.files import some
+from cocabench.models.open_clip import checkpoint
 
 PREPROCESS_KEYS = frozenset(asdict(PreprocessCfg()))
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 _DOWNLOAD_ERRORS = (OSError, RuntimeError, HfHubHTTPError, LocalEntryNotFoundError)
-_UNREADABLE = (
-    pickle.UnpicklingError,
-    SafetensorError,
-    EOFError,
-    OSError,
-    RuntimeError,
-    ValueError,
-    KeyError,
-    AttributeError,
-    AssertionError,
-    NotImplementedError,
-)
+_FOLDER_FILES = (
+    "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
+    "open_clip_pytorch_model.pth", "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
+)  # fmt: skip
+"""What open_clip (3.3.0) prefers in a model folder, in this order."""
+
+_FOLDER_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
+_NO_WEIGHTS = ("optimizer", "rng_state", "scaler", "scheduler", "training_args")
+"""How files begin that trainers leave beside the weights."""
 
 ALONE = threading.RLock()
 
@@ -69,7 +68,7 @@ def fetch(name: str, known: Mapping[str, Any]) -> Path:
     except _DOWNLOAD_ERRORS as error:
         fix = "check the network, or give a local file as NAME:FILE"
         raise ModelError(
-            f"--model {name}", f"weights not in the cache and not to be had ({_first(error)})", fix=fix
+            f"--model {name}", f"weights not in the cache and not to be had ({checkpoint.first_line(error)})", fix=fix
         ) from None
 
 
@@ -95,7 +94,9 @@ def from_hub(repository: str) -> tuple[dict[str, Any], Path]:
         return config, Path(factory.download_pretrained_from_hf(repository))
     except (*_DOWNLOAD_ERRORS, json.JSONDecodeError) as error:
         fix = "check the name and the network, or give a local folder"
-        raise ModelError(f"--model hf-hub:{repository}", f"cannot be had ({_first(error)})", fix=fix) from None
+        raise ModelError(
+            f"--model hf-hub:{repository}", f"cannot be had ({checkpoint.first_line(error)})", fix=fix
+        ) from None
 
 
 def cached_from_hub(repository: str) -> tuple[dict[str, Any], Path | None]:
@@ -107,63 +108,53 @@ def cached_from_hub(repository: str) -> tuple[dict[str, Any], Path | None]:
 
 
 def in_folder(folder: Path) -> Path:
-    """Return the weights file that open_clip would choose in a model folder."""
-    with quiet():
-        found = factory._find_checkpoint_in_dir(folder)
-    if found is None:
-        raise ModelError(str(folder), "no weights in it", wanted="open_clip_model.safetensors, or a .bin or .pth file")
-    return Path(found)
-
-
-def load_into(net: torch.nn.Module, path: Path) -> None:
-    """Load a checkpoint into a model, weights only: a pickle that wants to run code is refused.
-
-    Takes open_clip_train checkpoints (state_dict, optimizer, ``module.`` prefix), bare state dicts and safetensors.
+    """Return the weights of a model folder: the file that open_clip prefers by its name, an index of shards, or the
+    only one. ModelError where there is none, or several of which nothing tells the right one.
     """
+    named = (folder / name for name in _FOLDER_FILES)
+    if found := next((path for path in named if path.is_file()), None):
+        return found
+    candidates = sorted(folder.glob("*.safetensors.index.json")) or sorted(folder.glob("*.index.json"))
+    if not candidates:
+        files = [path for path in sorted(folder.iterdir()) if path.suffix in _FOLDER_SUFFIXES]
+        weights = [path for path in files if not path.name.startswith(_NO_WEIGHTS)]
+        candidates = list({tuple(checkpoint.files(path)): path for path in reversed(weights)}.values())[::-1]
+    if not candidates:
+        wanted = "open_clip_model.safetensors, or a .bin, .pth or .pt file"
+        raise ModelError(str(folder), "no weights in it", wanted=wanted)
+    if len(candidates) > 1:
+        got = f"{len(candidates)} files with weights: {some((path.name for path in candidates), 8)}"
+        raise ModelError(str(folder), got, fix="keep one, or call the right one open_clip_model" + candidates[0].suffix)
+    return candidates[0]
+
+
+def load_into(net: torch.nn.Module, path: Path) -> list[Note]:
+    """Load a checkpoint into a model, weights only, and return what must be known of it.
+
+    Takes what ``checkpoint`` reads, and big_vision's .npz. A pickle that wants to run code is refused.
+    """
+    notes: list[Note] = []
     try:
         with quiet():
-            open_clip.load_checkpoint(net, str(path), strict=True, weights_only=True)
-    except _UNREADABLE as error:
-        raise _explained(error, net, path) from None
+            if path.suffix in (".npz", ".npy"):
+                open_clip.load_checkpoint(net, str(path), strict=True, weights_only=True)
+            else:
+                notes = checkpoint.load(net, path)
+    except checkpoint.UNREADABLE as error:
+        raise _explained(error, path) from None
     for name, parameter in net.state_dict().items():
         if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
             raise ModelError(
                 str(path), f"NaN or infinity in {name}", wanted="finite weights", fix="use an earlier checkpoint"
             )
+    return notes
 
 
-def _explained(error: Exception, net: torch.nn.Module, path: Path) -> ModelError:
+def _explained(error: Exception, path: Path) -> ModelError:
     text = str(error)
     if isinstance(error, pickle.UnpicklingError) and "unsupported" in text.lower():
         fix = "save it again as torch.save(model.state_dict(), FILE) or as safetensors, if you trust it"
         wanted = match[1] if (match := re.search(r"GLOBAL ([\w.]+)", text)) else "code"
         return ModelError(str(path), f"a pickle that wants to run {wanted}", wanted="weights only", fix=fix)
-    if mismatch := _mismatch(net, path):
-        return ModelError(str(path), f"a checkpoint of another architecture ({mismatch})", fix="name the right one")
-    return ModelError(
-        str(path), f"not readable as a checkpoint ({_first(error)})", fix="it may be truncated: copy it again"
-    )
-
-
-def _mismatch(net: torch.nn.Module, path: Path) -> str:
-    """Return the first keys by which a checkpoint and the model differ; '' where they agree or it cannot be read."""
-    try:
-        state = factory.load_state_dict(str(path))
-    except _UNREADABLE:
-        return ""
-    if "positional_embedding" in state and not hasattr(net, "positional_embedding"):
-        state = factory.convert_to_custom_text_state_dict(state)
-    own = net.state_dict()
-    parts = []
-    for kind, keys in (("missing", own.keys() - state.keys()), ("unexpected", state.keys() - own.keys())):
-        if first := sorted(keys)[:2]:
-            parts.append(f"{kind} {', '.join(first)}" + (f" and {len(keys) - 2} more" if len(keys) > 2 else ""))
-    shapes = ((key, list(state[key].shape), list(own[key].shape)) for key in own if key in state)
-    if other := next((one for one in shapes if one[1] != one[2]), None):
-        parts.append(f"{other[0]} is {other[1]}, the model's {other[2]}")
-    return "; ".join(parts)
-
-
-def _first(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{lines[0][:160]}" if lines else type(error).__name__
+    got = f"not readable as a checkpoint ({checkpoint.first_line(error)})"
+    return ModelError(str(path), got, fix="it may be truncated: copy it again")

@@ -1,0 +1,218 @@
+"""What a checkpoint file holds, under the names that a network has: any of the forms in which people keep weights."""
+
+from __future__ import annotations
+
+import json
+import pickle
+import re
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from open_clip.convert import convert_state_dict
+from open_clip.model import QuickGELU, convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from cocabench.core.errors import HEAD, ModelError, stand_in
+from cocabench.core.signature import digest, digest_file
+from cocabench.core.types import Note
+from cocabench.data.files import some
+from cocabench.models.open_clip import torchscript
+
+State = dict[str, torch.Tensor]
+
+UNREADABLE = (
+    pickle.UnpicklingError, SafetensorError, EOFError, OSError, RuntimeError, ValueError, KeyError, AttributeError,
+    AssertionError, NotImplementedError, TypeError, StopIteration, zipfile.BadZipFile,
+)  # fmt: skip
+"""What torch, safetensors and open_clip raise on files that are no checkpoints of the network."""
+
+CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
+"""Under which key a training keeps the weights: open_clip's and Lightning's, people's own, DeepSpeed's."""
+
+WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
+"""What torch.compile, FSDP and activation checkpointing put into names, at any depth."""
+
+OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
+"""Numbers that OpenAI's archives hold beside the weights."""
+
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
+_INDEX = ".index.json"
+_POSITIONS = {
+    "visual.positional_embedding": "images",
+    "positional_embedding": "texts",
+    "text.positional_embedding": "texts",
+}
+
+
+def files(path: Path) -> list[Path]:
+    """Return the files of a checkpoint: the shards that an index names, those beside one of them, or the file itself.
+
+    ModelError where one is missing.
+    """
+    if path.name.endswith(_INDEX):
+        names = sorted(set(_index(path)))
+    elif match := _SHARD.fullmatch(path.name):
+        count = int(match["count"])
+        names = [f"{match['stem']}-{k:05}-of-{count:05}{match['suffix']}" for k in range(1, count + 1)]
+    else:
+        return [path]
+    if lost := [name for name in names if not (path.parent / name).is_file()]:
+        raise ModelError(str(path), f"{len(lost)} of {len(names)} shards are missing: {some(lost)}")
+    return [path.parent / name for name in names]
+
+
+def _index(path: Path) -> list[str]:
+    try:
+        return [Path(str(name)).name for name in json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ModelError(str(path), "not an index of shards", wanted='{"weight_map": {name: file}}') from None
+
+
+def digest_of(path: Path) -> str:
+    """Return the hash of a checkpoint's contents, for the signature; of shards, of all their hashes."""
+    found = files(path)
+    return digest_file(found[0]) if found == [path] else digest([digest_file(one) for one in found])
+
+
+def load(net: Any, path: Path) -> list[Note]:
+    """Load a checkpoint into a network, without running code from it, and return what must be known of it.
+
+    ModelError for what cannot be read, for another architecture, and for a pickle that wants more than tensors.
+    """
+    notes: list[Note] = []
+    state = _merged([_tensors(_read(file), file, notes.append) for file in files(path)])
+    if set(OPENAI_EXTRAS) <= state.keys():
+        state = {key: value for key, value in state.items() if key not in OPENAI_EXTRAS}
+        if not any(isinstance(module, QuickGELU) for module in net.modules()):
+            said = "OpenAI's archive, trained with quick-GELU, in a network without it: --quick-gelu builds one with it"
+            notes.append(Note("model", said))
+    state = convert_state_dict(net, _renamed(state, path, notes.append))
+    state = _fitted(net, state, notes.append)
+    try:
+        net.load_state_dict(state)
+    except RuntimeError as error:
+        got = f"a checkpoint of another architecture ({_mismatch(net, state) or first_line(error)})"
+        raise ModelError(str(path), got, fix="name the right one") from None
+    return notes
+
+
+def _read(path: Path) -> Any:
+    """Return what is in a file, whose format its first bytes tell."""
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    if other := stand_in(head):
+        raise ModelError(str(path), other.got, fix=other.fix)
+    if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
+        return load_file(path)
+    if head.startswith(b"PK") and torchscript.is_archive(path):
+        return {key: value for key, value in torchscript.tensors(path).items() if not key.endswith("attn_mask")}
+    with path.open("rb") as file:  # by its path, torch reads .safetensors as its name says
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _tensors(found: Any, path: Path, note: Callable[[Note], None]) -> State:
+    """Return the weights that an unpickled value holds, at whatever depth."""
+    if not isinstance(found, Mapping):
+        fix = "save it again as torch.save(model.state_dict(), FILE) or as safetensors"
+        raise ModelError(str(path), f"a {type(found).__name__}, not weights by name", wanted="a state dict", fix=fix)
+    if name := next((name for name in CONTAINERS if isinstance(found.get(name), Mapping)), ""):
+        others = [key for key, value in found.items() if key != name and _is_state(value)]
+        if others:
+            said = f"{path.name} also holds weights under {some(map(repr, others))}; those under {name!r} were taken"
+            note(Note("left_out_weights", said))
+        return _tensors(found[name], path, note)
+    state = {str(key): value for key, value in found.items() if isinstance(value, torch.Tensor)}
+    if not state:
+        got = f"no weights in it, only {some(map(repr, found))}" if found else "no weights in it"
+        raise ModelError(str(path), got, wanted=f"a state dict, alone or under {' or '.join(CONTAINERS[:2])}")
+    return state
+
+
+def _is_state(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(one, torch.Tensor) for one in value.values())
+
+
+def _merged(shards: list[State]) -> State:
+    return {key: value for shard in shards for key, value in shard.items()}
+
+
+def _renamed(state: State, path: Path, note: Callable[[Note], None]) -> State:
+    """Return the weights without what wrappers and trainers put before or into their names.
+
+    What stands before ``logit_scale``, which every CLIP has, stands before all its names. ModelError where there are
+    several of it: two models in one.
+    """
+    for wrapper in WRAPPERS:
+        state = {key.replace(wrapper, ""): value for key, value in state.items()}
+    prefixes = sorted({key.removesuffix("logit_scale") for key in state if f".{key}".endswith(".logit_scale")}, key=len)
+    if not prefixes or prefixes[0] == "":
+        return state
+    if len(prefixes) > 1:
+        got = f"weights of several models, under {some(map(repr, prefixes))}"
+        raise ModelError(str(path), got, wanted="one", fix="save the one that is meant, as a state dict")
+    prefix = prefixes[0]
+    if others := [key for key in state if not key.startswith(prefix)]:
+        note(Note("left_out_weights", f"{len(others)} weights beside {prefix[:-1]!r} were left out: {some(others)}"))
+    return {key.removeprefix(prefix): value for key, value in state.items() if key.startswith(prefix)}
+
+
+def _fitted(net: Any, state: State, note: Callable[[Note], None]) -> State:
+    """Return the weights as the network holds them: its text tower's names, its scalars, its numbers of positions."""
+    whole = hasattr(net, "positional_embedding")
+    if "positional_embedding" in state and not whole:
+        state = convert_to_custom_text_state_dict(state)
+    elif whole and "text.positional_embedding" in state:
+        state = {key.removeprefix("text."): value for key, value in state.items()}
+    for key in ("logit_scale", "logit_bias"):
+        own = getattr(net, key, None)
+        if key in state and own is not None:
+            state[key] = state[key].reshape(own.shape)
+    bias = getattr(net, "logit_bias", None)
+    if "logit_bias" in state and bias is None:
+        state.pop("logit_bias")
+        note(Note("left_out_weights", "the checkpoint's logit_bias was left out: it moves no ranking"))
+    elif "logit_bias" not in state and bias is not None:
+        state["logit_bias"] = torch.zeros_like(bias)
+    if (position_ids := "text.transformer.embeddings.position_ids") not in net.state_dict():
+        state.pop(position_ids, None)  # transformers from 4.31 on does not keep them
+    for said in _resized(net, state):
+        note(Note("resized_positions", said))
+    return state
+
+
+def _resized(net: Any, state: State) -> Iterator[str]:
+    """Interpolate positional embeddings to the network's numbers of positions, as open_clip does, and say so."""
+    before = {key: len(state[key]) for key in _POSITIONS if key in state}
+    try:
+        resize_pos_embed(state, net)
+        resize_text_pos_embed(state, net)
+    except (AssertionError, AttributeError, RuntimeError):
+        return  # another architecture: told with what differs
+    for key, n in before.items():
+        if n != len(state[key]):
+            yield (
+                f"the positional embedding of {_POSITIONS[key]} was interpolated from {n} positions to "
+                f"{len(state[key])}: the weights were trained with another image size or context length"
+            )
+
+
+def _mismatch(net: torch.nn.Module, state: State) -> str:
+    """Return the first keys by which a checkpoint and the model differ; '' where they agree."""
+    own = net.state_dict()
+    parts = []
+    for kind, keys in (("missing", own.keys() - state.keys()), ("unexpected", state.keys() - own.keys())):
+        if first := sorted(keys)[:2]:
+            parts.append(f"{kind} {', '.join(first)}" + (f" and {len(keys) - 2} more" if len(keys) > 2 else ""))
+    shapes = ((key, list(state[key].shape), list(own[key].shape)) for key in own if key in state)
+    if other := next((one for one in shapes if one[1] != one[2]), None):
+        parts.append(f"{other[0]} is {other[1]}, the model's {other[2]}")
+    return "; ".join(parts)
+
+
+def first_line(error: object) -> str:
+    lines = str(error).strip().splitlines()
+    return f"{lines[0][:160]}" if lines else type(error).__name__
