@@ -189,11 +189,11 @@ def notes_of(kind: Kind, data: Dataset, samples: Samples, metrics: Iterable[Metr
 
 
 def withheld(metrics: Iterable[Metric], samples: Samples) -> list[Note]:
-    """Return a note for each reason why metrics have no interval."""
+    """Return a note for each reason why metrics of quality have no interval."""
     reasons: dict[str, list[str]] = {}
     for metric in metrics:
         rows = metric.rows(samples)
-        if len(rows) and (reason := metric.statistic.withheld(rows)):
+        if metric.role == "quality" and len(rows) and (reason := metric.statistic.withheld(rows)):
             reasons.setdefault(reason, []).append(metric.name)
     return [Note("interval_withheld", f"no interval for {', '.join(names)}: {why}") for why, names in reasons.items()]
 

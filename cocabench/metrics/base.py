@@ -37,7 +37,8 @@ class Paired(NamedTuple):
     difference, NaN where nothing tells. changed: images on which the two differ, None where that is not known. step:
     what one changed image moves the metric, on average; 0 where that is not known. growth: how many more images differ
     for each that the worse of the two loses (``metrics.power``). of: how many images there are where each that differs
-    moves the metric by step, so that the test is McNemar's; else 0.
+    moves the metric by step, so that the test is McNemar's; else 0. shares: of two independent shares, each one's value
+    and the sample size that gives its interval.
     """
 
     value: float
@@ -50,6 +51,7 @@ class Paired(NamedTuple):
     step: float = 0.0
     growth: float = 0.0
     of: int = 0
+    shares: tuple[tuple[float, float], ...] = ()
 
     @property
     def p_value(self) -> float:

@@ -46,6 +46,13 @@ def of_proportion_like(value: float, variance: float, n: int, *, most: int = 0, 
     return Interval((centre - spread) / (1 + squared / size), (centre + spread) / (1 + squared / size))
 
 
+def size_of(value: float, low: float, high: float) -> float:
+    """Return the sample size of a Wilson interval about a value in 0-1: of_proportion_like's inverse."""
+    squared, spread = ((high - low) / 2) ** 2, value * (1 - value)
+    ratio, slope = 1 / 4 - squared, spread - 2 * squared  # ratio k² + slope k - squared = 0 for k = z² / size
+    return _Z**2 * 2 * ratio / (math.sqrt(slope**2 + 4 * ratio * squared) - slope)
+
+
 def variance(influence: Array) -> float:
     """Return a number's variance by its influence values (n,), which sum to 0 (the infinitesimal jackknife)."""
     n = len(influence)

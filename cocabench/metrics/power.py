@@ -8,6 +8,7 @@ from functools import lru_cache
 import numpy as np
 from scipy import optimize, special, stats
 
+from cocabench.metrics import intervals
 from cocabench.metrics.base import Paired
 
 POWER = 0.8
@@ -22,6 +23,9 @@ def detectable(test: Paired, *, level: float, power: float = POWER) -> float:
     besides those that differ already (``Paired.growth``), so that the variance grows with it. However equal two models
     are, k changed images reach no smaller p-value than 2^-k: enough of them must change.
     """
+    if test.shares:
+        (first, size), (second, other) = test.shares
+        return _share((first + second) / 2, size, other, level, power)
     if test.of:
         return _images(test.changed or 0, round(test.growth, 2), test.of, level, power) * test.step
     if math.isnan(test.error):
@@ -30,6 +34,27 @@ def detectable(test: Paired, *, level: float, power: float = POWER) -> float:
     grown = (reach**2 * growth + math.sqrt(reach**4 * growth**2 + 4 * reach**2 * test.error**2)) / 2
     needed = float(special.gammaincinv(math.ceil(-math.log2(level)), power))
     return max(grown, test.step * needed)
+
+
+def _share(value: float, size: float, other: float, level: float, power: float) -> float:
+    """Return how far the second of two independent shares must be below value for Newcombe's test, or else above."""
+    reach, back, z = -float(special.ndtri(level)), float(special.ndtri(power)), float(stats.norm.isf(intervals.TAIL))
+    for start in (value, 1 - value):
+        low, _ = intervals.of_proportion_like(start, start * (1 - start) / size, math.ceil(size))
+
+        def lacking(drop: float, start: float = start, low: float = low) -> float:
+            left = start - drop
+            spread = left * (1 - left) / other
+            _, high = intervals.of_proportion_like(left, spread, math.ceil(other))
+            return (
+                drop
+                - reach * math.hypot(start - low, high - left) / z
+                - back * math.hypot(math.sqrt(start * (1 - start) / size), math.sqrt(spread))
+            )
+
+        if lacking(start) > 0:
+            return float(optimize.brentq(lacking, 0, start))
+    return 1.0
 
 
 @lru_cache(maxsize=1 << 14)

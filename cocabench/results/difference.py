@@ -19,7 +19,8 @@ from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.kinds import find
 from cocabench.metrics import paired, power
 from cocabench.metrics.base import Metric, Paired
-from cocabench.metrics.statistics import Moved, compare_ordered, moved, ordered
+from cocabench.metrics.intervals import size_of
+from cocabench.metrics.statistics import Hits, Moved, compare_ordered, moved, ordered
 from cocabench.results.records import imported_by, published_by
 from cocabench.results.store import RecordSet, read_numbers, read_samples, samples_path
 
@@ -218,18 +219,23 @@ def up(value: float, places: int) -> str:
     return f"{rounded_up(value, places):.{places}f}"
 
 
-def independent(a: Estimate, b: Estimate) -> Paired | None:
+def independent(a: Estimate, b: Estimate, *, shares: bool = False) -> Paired | None:
     """Return the test of a minus b as of two independent samples; None where one has no interval.
 
     The interval is Newcombe's "square-and-add" (Statistics in Medicine 17, 1998, method 10): it needs nothing but the
     two intervals, and stays right near 0 and 1. It is wider than the truth where both models saw the same images.
+    shares: a and b are shares of hits, whose variance changes with the drop that the test is to find.
     """
     if a.value is None or a.low is None or a.high is None or b.value is None or b.low is None or b.high is None:
         return None
     gap = a.value - b.value
     low = gap - math.hypot(a.value - a.low, b.high - b.value)
     high = gap + math.hypot(a.high - a.value, b.value - b.low)
-    return paired.of_independent(gap, low, high)
+    found = paired.of_independent(gap, low, high)
+    if not shares or a.low == a.high or b.low == b.high:
+        return found
+    sizes = size_of(a.value, a.low, a.high), size_of(b.value, b.low, b.high)
+    return found._replace(shares=((a.value, sizes[0]), (b.value, sizes[1])))
 
 
 def paired_or_independent(a: Record, b: Record, metric: str, evidence: Evidence) -> tuple[Paired | None, str]:
@@ -242,7 +248,10 @@ def paired_or_independent(a: Record, b: Record, metric: str, evidence: Evidence)
     except WithheldError as reason:
         return None, str(reason)
     except UnpairedError as reason:
-        test = independent(a.metrics[metric], b.metrics[metric])
+        one, other, declared = a.metrics[metric], b.metrics[metric], find(a.evaluator).metric(metric)
+        if declared and 0 < (n := min(one.n, other.n)) < declared.statistic.fewest:
+            return None, f"too few images to test (n={n})"
+        test = independent(one, other, shares=declared is not None and isinstance(declared.statistic, Hits))
         return test, str(reason) if test else NO_INTERVAL
 
 
