@@ -19,8 +19,9 @@ Array = NDArray[np.float64]
 CONFIDENCE = 0.95
 TAIL = (1 - CONFIDENCE) / 2
 ROW_RESAMPLES = 200
-FEWEST = 30
-"""Below so many images, means of skewed values get no interval and no test: 0.80 instead of 0.95 at 20."""
+FEWEST = 25
+"""Below so many images, means of skewed values get no interval and no test: of 20 scores that are zero but for a fifth,
+the best method's intervals cover 0.92, and its tests find 0.09 of equal models different at 5 %."""
 
 _Z = float(stats.norm.isf(TAIL))
 

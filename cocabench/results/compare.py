@@ -42,8 +42,7 @@ class Cell:
     """One model on one task and metric. estimate is None where the model has no such number; text says it all.
 
     best: no other model of the row prints a better value, and all of them may be compared. notes: what a reader must
-    know beside the number. incomparable: why it cannot be compared with the first model's. record: where the estimate
-    is from.
+    know beside the number. incomparable: why it cannot be compared with the first model's.
     """
 
     text: str
@@ -51,7 +50,6 @@ class Cell:
     best: bool = False
     notes: tuple[str, ...] = ()
     incomparable: tuple[str, ...] = ()
-    record: Record | None = None
 
     @property
     def all_notes(self) -> tuple[str, ...]:
@@ -106,12 +104,13 @@ class Row:
 class Comparison:
     """The table: a row per task (and metric), a cell per model. left_out: Records that lost against another.
 
-    evidence: what the differences were tested on.
+    records: by model and task. evidence: their samples, on which the differences were tested.
     """
 
     models: tuple[str, ...]
     rows: tuple[Row, ...]
     left_out: tuple[str, ...] = ()
+    records: Mapping[tuple[str, str], Record] = field(default_factory=dict)
     evidence: Evidence = field(default_factory=Evidence, compare=False)
 
 
@@ -138,7 +137,7 @@ def compare_models(
     names = tuple(models) or known
     tables = [{r.task: r for r in chosen if r.model == name} for name in names]
     rows = _rows(tables, _tasks(r for r in chosen if r.model in names), all_metrics, evidence)
-    return Comparison(names, rows, left_out, evidence)
+    return Comparison(names, rows, left_out, {(r.model, r.task): r for r in chosen}, evidence)
 
 
 def compare(a: RecordSet | str | Path, b: RecordSet | str | Path, *, all_metrics: bool = False) -> pd.DataFrame:
@@ -256,7 +255,7 @@ def _cell(record: Record | None, metric: str, info: MetricInfo, first: Record) -
     if (estimate := record.metrics.get(metric)) is not None:
         unknown = () if record is first or reasons else unknown_parts(first, record, metric)
         texts = tuple(note.text for note in (*notes(record), *unknown))
-        return Cell(number(estimate, info), estimate, notes=texts, incomparable=reasons, record=record)
+        return Cell(number(estimate, info), estimate, notes=texts, incomparable=reasons)
     why = record.skipped_metrics.get(metric)
     return Cell("skipped" if why else "not measured", notes=(f"{metric} skipped: {why}",) if why else ())
 
@@ -358,20 +357,21 @@ def averages(comparison: Comparison) -> tuple[Average, ...]:
                 name,
                 tasks,
                 tuple(math.fsum(column) / len(rows) for column in zip(*values, strict=True)),
-                tuple(_mean(rows, i, comparison.evidence) for i in range(len(comparison.models))),
+                tuple(_mean(comparison, rows, i) for i in range(len(comparison.models))),
             )
     return tuple(found.values())
 
 
-def _mean(rows: Sequence[Row], model: int, evidence: Evidence) -> Difference | None:
+def _mean(comparison: Comparison, rows: Sequence[Row], model: int) -> Difference | None:
     """Return the mean of a model's differences, tested where it is known which images the tasks share."""
     gaps = [gap for row in rows if (gap := row.differences[model])]
     if len(gaps) < len(rows):
         return None
-    sides = [(row.cells[0].record, row.cells[model].record, row.metric) for row in rows]
-    unpaired = next((gap.unpaired for gap in gaps if gap.unpaired), "")
+    first, other = comparison.models[0], comparison.models[model]
+    records, unpaired = comparison.records, next((gap.unpaired for gap in gaps if gap.unpaired), "")
+    pairs = [(records[first, row.task], records[other, row.task], row.metric) for row in rows]
     try:
-        found = None if unpaired else evidence.mean([(a, b, metric) for a, b, metric in sides if a and b])
+        found = None if unpaired else comparison.evidence.mean(pairs)
     except UnpairedError as reason:
         found, unpaired = None, str(reason)
     if found is None:

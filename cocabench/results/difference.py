@@ -161,7 +161,8 @@ class Difference:
     metrics. detectable: the smallest true difference, in points, that such a test finds in 80 of 100 cases.
     changed: images on which the two differ, None where that is not known. unpaired: why the samples could not be
     paired, or why there is no test, '' for a paired test. finding: by adjusted, or by p_value alone where that is None.
-    test: on the metric's own scale. places: decimals to print, more for small costs.
+    error: its standard error, None where nothing tells. test: on the metric's own scale. places: decimals to print, more
+    for small costs.
     """
 
     value: float
@@ -173,6 +174,7 @@ class Difference:
     changed: int | None = None
     unpaired: str = ""
     finding: Finding = Finding.UNTESTED
+    error: float | None = None
     test: Paired | None = None
     places: int = 1
 
@@ -269,9 +271,17 @@ def difference(a: Record, b: Record, metric: str, info: MetricInfo, evidence: Ev
 
 def in_points(test: Paired, info: MetricInfo, *, unpaired: str = "", places: int = 1) -> Difference:
     """Return a test as a difference without a finding."""
-    value, low, high = (points(number, info) for number in test[:3])
+    value, low, high, error = (points(number, info) for number in (*test[:3], test.error))
     return Difference(
-        value, low, high, p_value=test.p_value, changed=test.changed, unpaired=unpaired, test=test, places=places
+        value,
+        low,
+        high,
+        p_value=test.p_value,
+        changed=test.changed,
+        unpaired=unpaired,
+        error=None if math.isnan(error) else error,
+        test=test,
+        places=places,
     )
 
 
