@@ -68,9 +68,8 @@ def classified(
     )
     store = Store(root)
     if samples:
-        store.put(record, frame)
-    else:
-        store.put_record(record)
+        return store.put(record, frame)
+    store.put_record(record)
     return record
 
 

@@ -6,7 +6,6 @@ import hashlib
 import os
 import shutil
 import subprocess
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -16,6 +15,7 @@ import requests
 
 from cocabench.core.cache import cache_folder
 from cocabench.core.errors import DataError, MetricUnavailableError, MissingDataError
+from cocabench.core.temporary import temporary_folder
 
 SITE = "https://nlp.stanford.edu/software/stanford-corenlp-full-2015-12-09.zip"
 COORDINATES = "edu.stanford.nlp:stanford-corenlp:3.6.0:jar"
@@ -75,17 +75,17 @@ def setup(corenlp: Path | None = None) -> Path:
     if corenlp is None and (found := find()) is not None:
         return found
     folder().mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder()) as unfinished:
+    with temporary_folder("unfinished.", folder()) as unfinished:
         if corenlp is not None:
-            _from_folder(corenlp, Path(unfinished))
+            _from_folder(corenlp, unfinished)
         elif shutil.which("mvn") is None:
-            _from_site(Path(unfinished))
+            _from_site(unfinished)
         else:
-            _from_maven(Path(unfinished))
+            _from_maven(unfinished)
         for jar in JARS:
-            _verify(Path(unfinished, jar.name), jar)
+            _verify(unfinished / jar.name, jar)
         for jar in JARS:
-            os.replace(Path(unfinished, jar.name), folder() / jar.name)
+            os.replace(unfinished / jar.name, folder() / jar.name)
     return folder()
 
 

@@ -18,6 +18,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import NamedTuple
 
+from cocabench.core import helpers
 from cocabench.core.cache import Cache, get_or_compute, key_of
 from cocabench.core.errors import MetricUnavailableError
 from cocabench.core.temporary import temporary_folder
@@ -189,7 +190,7 @@ class Runner:
         with self._lock:
             self._closed = True
             for process in self._running:
-                process.kill()
+                helpers.kill(process)
 
     def run(self, job: Job, lines: Sequence[str]) -> list[str]:
         """Run job on lines of input and return its lines of output."""
@@ -219,16 +220,13 @@ class Runner:
         with self._lock:
             if self._closed:
                 raise MetricUnavailableError(job.name, "interrupted")
-            pipe = subprocess.PIPE
-            process = subprocess.Popen(
-                command(self.java, job), stdin=pipe, stdout=pipe, stderr=pipe, env=_environment()
-            )
+            process = helpers.start(command(self.java, job), streams=subprocess.PIPE, env=_environment())
             self._running.add(process)
             return process
 
     def reap(self, process: subprocess.Popen[bytes]) -> str:
         """Kill the process if it runs, and return the end of its standard error."""
-        process.kill()
+        helpers.kill(process)
         stderr = process.communicate()[1] or b""
         with self._lock:
             self._running.discard(process)
@@ -260,8 +258,8 @@ class Process:
         return out.decode("utf-8").split("\n")[:-1]
 
     def _was_killed(self) -> bool:
-        """Whether another process killed it, as a system that is out of memory does."""
-        return self._process.returncode < 0 and not self.runner.closed
+        """Whether another process killed it, as a system that is out of memory does; of SIGTERM Java makes 143."""
+        return (self._process.returncode < 0 or self._process.returncode in (137, 143)) and not self.runner.closed
 
     def _attempt(self, data: bytes) -> bytes | None:
         """Return the output, or None at the time limit. An interrupt kills the process."""

@@ -10,9 +10,9 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 from cocabench.cli import captions, compare, machine, results, run, train
-from cocabench.cli.console import labelled
+from cocabench.cli.console import escape_what_streams_cannot_hold, labelled
 from cocabench.cli.options import current_name, flag
-from cocabench.cli.usage import Commands, in_words
+from cocabench.cli.usage import Commands, in_words, of_stdout
 from cocabench.core import __version__
 from cocabench.core.errors import CocabenchError, IgnoredRecordWarning
 
@@ -60,11 +60,19 @@ def _options(
 
 def main() -> None:
     """Run the command line. An expected error is one line on stderr and an exit code, never a traceback."""
+    escape_what_streams_cannot_hold()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", IgnoredRecordWarning)
             warnings.showwarning = _note(warnings.showwarning)
-            sys.exit(app(prog_name="cocabench", standalone_mode=False))
+            code = app(prog_name="cocabench", standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+        sys.exit(code)
+    except OSError as error:
+        if (known := of_stdout(error)) is None:
+            raise
+        _fail(known)
     except CocabenchError as error:
         _fail(error)
     except typer.TyperException as error:

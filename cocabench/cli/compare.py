@@ -164,10 +164,12 @@ def gate(
 ) -> None:
     """Judge results against a baseline. Exit code 0: held; 1: regressed or missing; 2: unusable or incomparable."""
     from cocabench.results import gate as gating
+    from cocabench.results.baseline import recover
     from cocabench.results.records import read
     from cocabench.results.store import write_atomically
     from cocabench.results.verdicts import exit_code, headline, to_junit, to_markdown
 
+    recover(Path(baseline))
     now = read(current)
     held = None if update and not Path(baseline).exists() else read(baseline)
     verdicts = gating.gate(held, now, _rules(rules)) if held else []

@@ -2,20 +2,44 @@
 
 from __future__ import annotations
 
+import codecs
+import errno
 import json
+import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.cells import cell_len
-from rich.console import Console
+from rich.console import Console, ConsoleOptions, RenderableType
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
+from cocabench.core.text import printable
+
 WIDTH_OF_A_FILE = 160
 
-out = Console(highlight=False, width=None if sys.stdout.isatty() else WIDTH_OF_A_FILE)
-err = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else WIDTH_OF_A_FILE)
+
+class _Printable(Console):
+    """A console on which names and captions print as they are: none commands the terminal, none is too much for it."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
+        for text, style, control in super().render(renderable, options):
+            plain = text if control else printable(text)
+            yield Segment(plain.encode(self.encoding, "replace").decode(self.encoding), style, control)
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def _console(stream: Any, **options: Any) -> Console:
+    at_terminal = stream is not None and stream.isatty()
+    return _Printable(highlight=False, width=None if at_terminal else WIDTH_OF_A_FILE, **options)
+
+
+out = _console(sys.stdout)
+err = _console(sys.stderr, stderr=True)
 
 
 def say(text: str | Text, *, style: str = "") -> None:
@@ -36,6 +60,19 @@ def labelled(label: str, text: str, *, colour: str = "yellow", console: Console 
 def print_json(value: Any) -> None:
     """Print a value as one line of JSON, without NaN."""
     print(json.dumps(value, ensure_ascii=False, allow_nan=False))
+
+
+def _as_json(error: UnicodeError) -> tuple[str, int]:
+    assert isinstance(error, UnicodeEncodeError), "it is registered for writing"
+    return json.dumps(error.object[error.start : error.end])[1:-1], error.end
+
+
+def escape_what_streams_cannot_hold() -> None:
+    """Let what is printed without a console (JSON, CSV) write \\u00e9 for é where a stream's encoding has none."""
+    codecs.register_error("cocabench.json", _as_json)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="cocabench.json")
 
 
 def by_reason(missing: Mapping[str, str]) -> list[str]:

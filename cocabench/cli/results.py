@@ -147,7 +147,7 @@ def _print_record(record: Record, results: RecordSet) -> None:
     _print_parts("Model: what was measured; with the protocol it names the result's file", parts.model)
     _print_parts("Environment: kept, never compared", parts.environment)
     path = results.path(record)
-    paired = path is not None and samples_path(path).is_file()
+    paired = path is not None and samples_path(path, record).is_file()
     took = f", {record.timing['seconds']:.0f} s" if "seconds" in record.timing else ""
     samples = "samples beside it" if paired else "no samples: differences cannot be paired"
     say(f"\ncreated {record.created[:16]}{took}; {samples}; schema {record.schema_version}")

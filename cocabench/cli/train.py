@@ -125,6 +125,9 @@ def train(
     device: Annotated[str, option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 …")] = "auto",
     resume: Annotated[bool, flag("--resume", help="Go on after the newest checkpoint in --output.")] = False,
     dry_run: Annotated[bool, flag("--dry-run", help="Print the commands; run and write nothing.")] = False,
+    allow_pipe: Annotated[
+        bool, flag("--allow-pipe", help="Data may be pipe:COMMAND, which runs in a shell: only for recipes you trust.")
+    ] = False,
     memory_check: Annotated[
         bool, flag("--memory-check/--no-memory-check", help="Refuse what will not fit into memory.")
     ] = True,
@@ -139,7 +142,14 @@ def train(
     chosen = find_recipe(recipe, settings or ())
     folder = output or Path("runs") / chosen.name
     made = training(
-        chosen, folder, device=device, processes=nproc, resume=resume, download=not dry_run, data_later=dry_run
+        chosen,
+        folder,
+        device=device,
+        processes=nproc,
+        resume=resume,
+        download=not dry_run,
+        data_later=dry_run,
+        allow_pipe=allow_pipe,
     )
     for note in made.notes:
         labelled("note", note)

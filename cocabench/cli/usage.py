@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup, TyperOption
 
-from cocabench.core.errors import UnknownNameError, UsageError
+from cocabench.core.errors import CocabenchError, UnknownNameError, UsageError
 from cocabench.specs.spec import wanted
 
 
@@ -31,6 +33,22 @@ class Commands(TyperGroup):
         except KeyboardInterrupt:
             err.print("\nstopped")
             raise typer.Exit(130) from None
+        except OSError as error:  # typer ends without a word where a pipe is closed
+            if (known := of_stdout(error)) is None:
+                raise
+            raise known from None
+
+
+UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
+"""What the system says of a stream that is closed or full."""
+
+
+def of_stdout(error: OSError) -> CocabenchError | None:
+    """Return an error of stdout as one of ours; None for a file's. Nothing is written there from then on."""
+    if error.filename is not None or error.errno not in UNWRITABLE:
+        return None
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end
+    return CocabenchError("stdout", f"cannot be written to ({error.strerror})", fix="what was stored is kept")
 
 
 def in_words(error: typer.TyperException) -> UsageError | None:

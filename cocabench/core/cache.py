@@ -15,6 +15,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import sqlite3
 import time
 import zlib
@@ -158,6 +159,9 @@ class DiskCache:
         rows = [(key, value, _checksum(key, value)) for key, value in values.items()]
         with self._guarded(path):
             self.folder.mkdir(parents=True, exist_ok=True)
+            if path.exists() and not path.is_file():
+                self._note("cache", f"{path}: in the way, and no file; nothing of this kind is cached")
+                return
             if _size(path) + sum(len(key) + len(value) for key, value, _ in rows) > FILLED * self.limit:
                 self._note("cache", f"{path}: at the cache's limit of {self.limit / 1e9:g} GB; not extended")
                 return
@@ -189,7 +193,10 @@ class DiskCache:
         return self.folder / f"{key_of(space).hex()}.sqlite"
 
     def _files(self) -> list[Path]:
-        return [path for path in self.folder.glob("*.sqlite") if path.is_file()]
+        """Return the files of spaces; what others keep in the folder is none of them."""
+        return [
+            path for path in self.folder.glob("*.sqlite") if re.fullmatch(r"[0-9a-f]{32}", path.stem) and path.is_file()
+        ]
 
     def _evict(self, current: Path) -> None:
         held = sorted((found.st_mtime, found.st_size, path) for path in self._files() if (found := _stat(path)))
@@ -267,17 +274,29 @@ def open_cache(folder: Path | None, tell: Callable[[Note], None]) -> Iterator[Di
         yield DiskCache(own, size_limit(), tell, notes)
 
 
-OLD_FILES = ("features/index.sqlite*", "features/*.f32", "captions/answers.sqlite*", "captions/meteor/*.gz")
-"""What version 0.1 kept in the cache folder, which nothing reads any more."""
+OLD_FILES = {
+    ("features/index.sqlite", b"CREATE TABLE collections"): ("features/index.sqlite*", "features/[0-9]*.f32"),
+    ("captions/answers.sqlite", b"CREATE TABLE answers"): ("captions/answers.sqlite*", "captions/meteor/*.gz"),
+}
+"""What version 0.1 kept in the cache folder, by the file whose schema says that it did. Nothing reads it any more."""
 
 
 def _remove_old(folder: Path, tell: Callable[[Note], None]) -> None:
-    if files := [path for pattern in OLD_FILES for path in folder.glob(pattern) if path.is_file()]:
+    found = [pattern for (file, schema), own in OLD_FILES.items() if _holds(folder / file, schema) for pattern in own]
+    if files := [path for pattern in found for path in folder.glob(pattern) if path.is_file()]:
         size = sum(map(_size, files))
         for path in files:
             path.unlink(missing_ok=True)
         text = f"{folder}: {size / 1e6:.1f} MB cached by version 0.1 removed; features are computed anew once"
         tell(Note("cache", text))
+
+
+def _holds(database: Path, schema: bytes) -> bool:
+    """Tell whether the first pages of a database hold a schema; False where there is none."""
+    if not database.is_file():
+        return False
+    with database.open("rb") as file:
+        return schema in file.read(1 << 16)
 
 
 def cache_folder() -> Path:

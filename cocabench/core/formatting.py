@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Iterable, Sequence
 
+from cocabench.core.text import printable
 from cocabench.core.types import Estimate, MetricInfo
 
 COSTS = ("gflops", "per_s", "s", "mib")
@@ -69,7 +70,7 @@ def signed(value: float, places: int = 1) -> str:
 
 def escape(text: str) -> str:
     """Return text that Markdown, in a table or out of it, shows as it is: no markup, no HTML, no second column."""
-    text = re.sub(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(text.split()))
+    text = re.sub(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(printable(text).split()))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 

@@ -13,6 +13,8 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from cocabench.core.cache import get_or_compute, key_of
+from cocabench.core.errors import DataError, unreadable
+from cocabench.core.files import open_regular
 from cocabench.core.types import Cache, Signature
 
 SETTLED_S = 2.0
@@ -27,20 +29,23 @@ _files: ContextVar[Cache | None] = ContextVar("files", default=None)
 def digest(*parts: JsonValue) -> str:
     """Return a 16-digit SHA-256 of the parts' canonical JSON: the same parts give the same digits everywhere."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def digest_lines(lines: Iterable[str]) -> str:
     """Return a 16-digit SHA-256 of many strings without holding their JSON (each line ends with a unit separator)."""
     sha = hashlib.sha256()
     for line in lines:
-        sha.update(line.encode())
+        sha.update(line.encode("utf-8", "surrogatepass"))
         sha.update(b"\x1f")
     return sha.hexdigest()[:16]
 
 
 def digest_file(path: Path) -> str:
-    """Return the first 16 digits of a file's SHA-256, from the cache of ``remembering_files`` where it is there."""
+    """Return the first 16 digits of a file's SHA-256, from the cache of ``remembering_files`` where it is there.
+
+    DataError where it cannot be read.
+    """
     cache, stamp = _files.get(), file_stamp(path)
     if cache is None or not stamp:
         return _digest_file(path)
@@ -50,8 +55,11 @@ def digest_file(path: Path) -> str:
 
 
 def _digest_file(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    try:
+        with open_regular(path) as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise DataError(str(path), unreadable(error)) from None
 
 
 @contextmanager

@@ -1,10 +1,16 @@
-"""Temporary files and folders whose maker holds a lock on each while it lives. What a killed one left is removed."""
+"""Temporary files and folders whose maker holds a lock on each while it lives. What a killed one left is removed.
+
+Their names end with 16 random digits, which nobody guesses and by which they are told from other people's files.
+"""
 
 from __future__ import annotations
 
 import os
+import re
+import secrets
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,6 +20,11 @@ try:
     import fcntl
 except ImportError:  # Windows has no such locks: nothing is swept there
     fcntl = None  # type: ignore[assignment]
+
+NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
+"""What somebody put under such a name may be a pipe, which is opened only when its other end is, or a link."""
+
+FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 
 
 class Temporary(NamedTuple):
@@ -34,21 +45,26 @@ def temporary(beside: Path) -> Temporary:
     prefix = f".{beside.name}."
     _sweep(beside.parent, prefix, os.O_RDWR, lambda path: path.unlink(missing_ok=True))
     while True:
-        handle, name = tempfile.mkstemp(dir=beside.parent, prefix=prefix)
+        path = beside.with_name(prefix + _random())
+        handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # the user's umask says who may read it
         if fcntl is None:
             os.close(handle)
-            return Temporary(Path(name), -1)
+            return Temporary(path, -1)
         _lock(handle, wait=True)
         if os.fstat(handle).st_nlink:
-            return Temporary(Path(name), handle)
+            return Temporary(path, handle)
         os.close(handle)  # another process swept it before it was locked
 
 
 @contextmanager
-def temporary_folder(prefix: str) -> Iterator[Path]:
-    """Give a folder where the system keeps temporary ones, until the body ends. Those of dead processes go."""
-    _sweep(Path(tempfile.gettempdir()), prefix, os.O_RDONLY, lambda path: shutil.rmtree(path, ignore_errors=True))
-    mine = Temporary(Path(tempfile.mkdtemp(prefix=prefix)), -1) if fcntl is None else _locked_folder(prefix)
+def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
+    """Give a folder that this user alone may enter, until the body ends. Those of dead processes go.
+
+    parent: where it is made; by default where the system keeps temporary ones.
+    """
+    parent = parent or Path(tempfile.gettempdir())
+    _sweep(parent, prefix, FOLDER, lambda path: shutil.rmtree(path, ignore_errors=True))
+    mine = _locked_folder(parent, prefix)
     try:
         yield mine.path
     finally:
@@ -57,29 +73,63 @@ def temporary_folder(prefix: str) -> Iterator[Path]:
             os.close(mine.handle)
 
 
-def _locked_folder(prefix: str) -> Temporary:
+def _locked_folder(parent: Path, prefix: str) -> Temporary:
     while True:
-        path = Path(tempfile.mkdtemp(prefix=prefix))
+        path = parent / (prefix + _random())
+        path.mkdir(mode=0o700)
+        if fcntl is None:
+            return Temporary(path, -1)
         with suppress(FileNotFoundError):  # another process swept it before it was locked
-            handle = os.open(path, os.O_RDONLY)
+            handle = os.open(path, FOLDER)
             _lock(handle, wait=True)
             if path.is_dir():
                 return Temporary(path, handle)
             os.close(handle)
 
 
+def _random() -> str:
+    return secrets.token_hex(8)
+
+
 def _sweep(folder: Path, prefix: str, mode: int, remove: Callable[[Path], None]) -> None:
+    ours = re.compile(re.escape(prefix) + r"[0-9a-f]{16}")
+    for name in [entry.name for entry in os.scandir(folder) if ours.fullmatch(entry.name)]:
+        _remove_if_free(folder / name, mode, remove)
+
+
+def remove_unless_held(path: Path, *, older_s: float) -> None:
+    """Remove a file that no living maker holds, and that is older than so many seconds."""
+    with suppress(OSError):  # it is gone meanwhile
+        if path.stat().st_mtime < time.time() - older_s:
+            _remove_if_free(path, os.O_RDONLY, lambda file: file.unlink(missing_ok=True))
+
+
+def _remove_if_free(path: Path, mode: int, remove: Callable[[Path], None]) -> None:
+    """Remove what this user made and no living process holds."""
     if fcntl is None:
         return
-    for name in [entry.name for entry in os.scandir(folder) if entry.name.startswith(prefix)]:
-        try:
-            handle = os.open(folder / name, mode)
-        except OSError:  # it is gone meanwhile, or another user's
-            continue
-        try:
-            if _lock(handle, wait=False):
-                remove(folder / name)
-        finally:
+    try:
+        handle = os.open(path, mode | NO_WAITING)
+    except OSError:  # it is gone meanwhile, another user's, or no file
+        return
+    try:
+        if os.fstat(handle).st_uid == os.geteuid() and _lock(handle, wait=False):
+            remove(path)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Hold a folder's lock while the body runs; the folder is made if need be. Without locks nothing is held."""
+    folder.mkdir(parents=True, exist_ok=True)
+    handle = -1 if fcntl is None else os.open(folder, FOLDER)
+    try:
+        if handle >= 0:
+            _lock(handle, wait=True)
+        yield
+    finally:
+        if handle >= 0:
             os.close(handle)
 
 

@@ -11,7 +11,17 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, NamedTuple, Protocol,
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, BeforeValidator, ConfigDict, JsonValue, PlainSerializer
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    JsonValue,
+    PlainSerializer,
+    StringConstraints,
+    model_validator,
+)
+
+from cocabench.core.text import all_printable
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -319,7 +329,14 @@ class SampleScore:
 
 
 class _Value(BaseModel):
+    """A frozen table of a Record. What it says comes from names, files and packages: it is made printable."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _printable(cls, content: Any) -> Any:
+        return all_printable(content)
 
 
 def _finite_or_none(value: float | None) -> float | None:
@@ -398,7 +415,7 @@ class Record(_Value):
     timing: dict[str, float] = {}
     parameters: dict[str, int] = {}
     environment: dict[str, str] = {}
-    samples_file: str = ""
+    samples_file: Annotated[str, StringConstraints(pattern=r"^([^/\\.][^/\\]*\.samples\.parquet)?$")] = ""
     samples_digest: str = ""
     pictures: str = ""
     created: str

@@ -13,6 +13,7 @@ from pydantic import JsonValue
 
 from cocabench.core.errors import DataError, MissingDataError, UsageError
 from cocabench.core.signature import digest_lines
+from cocabench.core.text import well_formed
 from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.files import absent, folder_with, some
 from cocabench.specs.spec import Spec
@@ -83,6 +84,42 @@ def checked(dataset: Dataset, where: Path, *, texts: bool = False) -> Dataset:
     if texts and (bare := [example.id for example in dataset.examples if not _captioned(example)]):
         raise DataError(str(where), f"captions missing for {len(bare)} of {len(dataset)} images: {some(bare)}")
     return dataset
+
+
+def readable(dataset: Dataset) -> Dataset:
+    """Return the data set with � for what is no character (a lone surrogate, of JSON or of a file's name), and a Note.
+
+    DataError where ids become the same by that.
+    """
+    if _encodable(dataset):
+        return dataset
+    examples = [_well_formed(example) for example in dataset.examples]
+    n = sum(new != old for new, old in zip(examples, dataset.examples, strict=True))
+    classes = tuple(map(well_formed, dataset.classes))
+    said = Note("data", f"� stands for what is no Unicode character in {n} examples or class names")
+    whole = [_well_formed(example) for example in dataset.whole]
+    changed = replace(dataset, examples=examples, classes=classes, notes=(*dataset.notes, said), whole=whole)
+    return checked(changed, Path(dataset.name))
+
+
+def _encodable(dataset: Dataset) -> bool:
+    try:
+        for line in (*_hashed_lines(dataset), *dataset.classes):
+            line.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _well_formed(example: Example) -> Example:
+    return replace(
+        example,
+        id=well_formed(example.id),
+        texts=tuple(map(well_formed, example.texts)),
+        domain=well_formed(example.domain),
+        negatives=tuple(tuple(map(well_formed, group)) for group in example.negatives),
+        metadata=json.loads(well_formed(json.dumps(example.metadata, ensure_ascii=False))),
+    )
 
 
 def check_captioned(dataset: Dataset, what: str) -> None:

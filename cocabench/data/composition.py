@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cocabench.core.errors import DataError
+from cocabench.core.files import ROWS, open_regular
 from cocabench.core.types import Dataset, Example, ImageSource
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import IMAGE_SUFFIXES, find_file, read_json, some
@@ -134,10 +135,12 @@ def _rows(file: Path) -> list[Row]:
 
     try:
         if file.suffix == ".parquet":
-            return list(pq.read_table(file).to_pylist())
+            with open_regular(file) as content, pq.ParquetFile(content) as table:
+                ROWS.check(table.metadata.num_rows, file)
+                return list(table.read().to_pylist())
         with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
             return list(stream.read_all().to_pylist())
-    except pa.ArrowInvalid as error:
+    except (pa.ArrowException, OSError) as error:
         raise DataError(str(file), f"not readable ({error})", fix="download it again") from None
 
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from cocabench.core import files as regular
 from cocabench.core.errors import HEAD, DataError, MissingDataError, stand_in, unreadable
 from cocabench.core.types import Note
 from cocabench.data.images import FileImage
@@ -25,7 +26,7 @@ OTHER_SUFFIXES = (
 def read_text(path: Path) -> str:
     """Return a UTF-8 file's text, without a byte order mark, its lines ending with a newline only."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        text = regular.read_text(path, "utf-8-sig")
     except FileNotFoundError:
         raise MissingDataError(str(path), "no such file") from None
     except (OSError, UnicodeDecodeError) as error:

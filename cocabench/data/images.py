@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import importlib.util
 import io
 import struct
+import threading
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, BinaryIO, Protocol, runtime_checkable
+from typing import IO, Any, BinaryIO, Protocol, runtime_checkable
+from unittest import mock
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from cocabench.core.errors import HEAD, BadImageError, DataError, MissingDataError, stand_in
+from cocabench.core.files import MEMBER_BYTES, PIXELS, open_regular
 from cocabench.core.signature import file_stamp
 from cocabench.core.types import Example, IdentifiedSource, ImageSource
 
@@ -23,6 +27,39 @@ _BROKEN = (
     Image.DecompressionBombError,
 )  # fmt: skip
 """What Pillow's decoders raise on files that are truncated or not images."""
+
+
+FORMATS = (
+    *("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM"),
+    *(("AVIF",) if importlib.util.find_spec("PIL.AvifImagePlugin") else ()),
+)
+"""What is taken for an image, whatever its file is called. Pillow knows more, and starts Ghostscript for some."""
+
+READ = "a JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM file"
+
+_open, _ALONE = Image.open, threading.RLock()
+
+
+def opened(file: str | Path | IO[bytes], where: object = "") -> Image.Image:
+    """Return an image that is not decoded yet. BadImageError for too many pixels; else what Pillow raises.
+
+    Pillow's own limit, which warns and cannot be set for one image alone, is off meanwhile.
+    """
+    with _ALONE:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            image = _open(file, formats=FORMATS)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+    PIXELS.check(image.width * image.height, where or file, BadImageError)
+    return image
+
+
+@contextmanager
+def these_formats_alone() -> Iterator[None]:
+    """Let other people's data sets, which call Pillow's ``Image.open``, open what we do."""
+    with _ALONE, mock.patch.object(Image, "open", lambda file, *_, **__: opened(file)):
+        yield
 
 
 PLAIN = ("RGB", "L")
@@ -64,7 +101,7 @@ class FileImage:
 
     def _file(self) -> BinaryIO:
         try:
-            return self.path.open("rb")
+            return open_regular(self.path)
         except FileNotFoundError:
             raise MissingDataError(str(self), "no such file") from None
         except OSError as error:
@@ -99,12 +136,15 @@ class TarImage:
                 return image.mode
 
     def _read(self, size: int) -> bytes:
+        MEMBER_BYTES.check(self.size, self, BadImageError)
         try:
-            with self.tar.open("rb") as file:
+            with open_regular(self.tar) as file:
                 file.seek(self.offset)
                 content = file.read(size)
         except FileNotFoundError:
             raise MissingDataError(str(self.tar), "no such file") from None
+        except OSError as error:
+            raise _bad(self, error.strerror or str(error)) from None
         if len(content) < size:
             raise _bad(self, f"{len(content)} of {size} bytes")
         return content
@@ -153,7 +193,8 @@ class ItemImage:
     def open(self) -> Image.Image:
         """Let the data set read its item."""
         try:
-            image = self.items[self.index][0]
+            with these_formats_alone():
+                image = self.items[self.index][0]
         except FileNotFoundError as error:
             raise MissingDataError(str(error.filename or self), "no such file") from None
         except _BROKEN as error:
@@ -312,11 +353,13 @@ def _decoded(file: BinaryIO, source: ImageSource) -> Image.Image:
 def _opened(file: BinaryIO, source: ImageSource) -> Iterator[Image.Image]:
     """Give an image of which Pillow has read the header; BadImageError for what it raises on broken files."""
     try:
-        yield Image.open(file)
+        yield opened(file, source)
     except UnidentifiedImageError:
         file.seek(0)
         other = stand_in(file.read(HEAD))
-        raise _bad(source, "not an image", other.got if other else "", other.fix if other else "") from None
+        raise _bad(
+            source, "not an image", other.got if other else "", other.fix if other else f"wanted {READ}"
+        ) from None
     except _BROKEN as error:
         raise _bad(source, f"truncated or broken image ({error})") from None
 

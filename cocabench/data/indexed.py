@@ -13,12 +13,12 @@ from PIL import Image
 
 from cocabench.core.errors import BadImageError, MissingDataError
 from cocabench.core.types import ImageSource
-from cocabench.data.images import FileImage, ItemImage
+from cocabench.data.images import FileImage, ItemImage, opened, these_formats_alone
 
 Target = int | tuple[int, ...] | list[str]
 """A label, the classes of a multi-label item, or captions."""
 
-_UNREADABLE = (OSError, SyntaxError, ValueError)
+_UNREADABLE = (OSError, SyntaxError, ValueError, BadImageError)
 """What an item raises whose image is broken; the error is reported when the image is asked for."""
 
 
@@ -49,7 +49,8 @@ def target_of(value: Any) -> Target | None:
 def _read_target(items: Any, index: int) -> Target | None:
     """Return an item's target; None if its image is broken."""
     try:
-        image, target = items[index]
+        with these_formats_alone():
+            image, target = items[index]
         if isinstance(image, Image.Image):
             image.close()  # Caltech-101 leaves its file open
         return target_of(target)
@@ -105,11 +106,12 @@ def _stored_paths(items: Any) -> Iterator[Sequence[Any]]:
 def _shows(items: Any, index: int, path: Path) -> bool:
     """Tell whether the file holds what the item shows; True for an item that cannot be read."""
     try:
-        shown = items[index][0].convert("RGB")
+        with these_formats_alone():
+            shown = items[index][0].convert("RGB")
     except _UNREADABLE:
         return True
     try:
-        with Image.open(path) as image:
+        with opened(path) as image:
             return bool(image.convert("RGB").tobytes() == shown.tobytes())
     except _UNREADABLE:
         return False

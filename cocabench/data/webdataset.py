@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import re
 import tarfile
 from collections import Counter
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from cocabench.core.errors import HEAD, DataError, MissingDataError, stand_in
+from cocabench.core.errors import HEAD, DataError, MissingDataError, stand_in, unreadable
+from cocabench.core.files import MEMBER_BYTES, open_regular
 from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import absent, read_text, some
@@ -95,8 +98,9 @@ def samples_of(shard: Path) -> list[Sample]:
     """
     runs: list[Sample] = []
     try:
-        with tarfile.open(shard, "r:") as tar:
+        with open_regular(shard) as file, tarfile.open(shard, "r:", file) as tar:
             for member in tar:
+                MEMBER_BYTES.check(member.size, f"{shard}:{member.name}")
                 folder, _, name = member.name.rpartition("/")
                 stem, dot, extension = name.partition(".")
                 if not (member.isfile() and stem and dot) or _META.match(member.name):
@@ -110,6 +114,8 @@ def samples_of(shard: Path) -> list[Sample]:
                 runs[-1].members[extension] = _content(tar, member, shard, extension)
     except tarfile.ReadError as error:
         raise _unreadable(shard, error) from None
+    except OSError as error:
+        raise DataError(str(shard), unreadable(error)) from None
     return _joined(runs)
 
 
@@ -205,7 +211,7 @@ def _label(sample: Sample, n_classes: int) -> int:
 def _labels(sample: Sample, n_classes: int) -> tuple[int, ...]:
     """Return the classes of a multi-label sample. DataError for anything but a 0/1 vector of a number per class."""
     try:
-        present = np.load(io.BytesIO(sample.members["npy"]), allow_pickle=False)
+        present = _array(sample.members["npy"])
     except (ValueError, KeyError, EOFError) as error:
         raise _unlabelled(sample, str(error), "a vector in .npy") from None
     if not isinstance(present, np.ndarray) or present.ndim != 1 or not np.isin(present, (0, 1)).all():
@@ -218,6 +224,19 @@ def _labels(sample: Sample, n_classes: int) -> tuple[int, ...]:
 
 def _unlabelled(sample: Sample, why: str, wanted: str) -> DataError:
     return DataError(str(sample.shard), f"sample {sample.key!r}: no label that can be read ({why})", wanted=wanted)
+
+
+def _array(content: bytes) -> NDArray[Any]:
+    """Return the array of a .npy file; ValueError where it claims to be larger than the file."""
+    file = io.BytesIO(content)
+    read = np.lib.format.read_array_header_1_0 if np.lib.format.read_magic(file) == (1, 0) else _header_2
+    shape, _, dtype = read(file)
+    if math.prod(shape) * dtype.itemsize > len(content):
+        raise ValueError(f"an array of {math.prod(shape):,} values in {len(content):,} bytes")
+    return np.asarray(np.load(io.BytesIO(content), allow_pickle=False))
+
+
+_header_2 = np.lib.format.read_array_header_2_0
 
 
 def _parts(path: Path) -> list[str]:

@@ -21,6 +21,7 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from cocabench.core.errors import BadImageError, DataError
+from cocabench.core.helpers import end_with_parent
 from cocabench.core.types import IdentifiedSource, ImageSource
 from cocabench.data.images import shown
 
@@ -89,6 +90,7 @@ def batches(
         batch_sampler=[list(images.keys[start : start + batch_size]) for start in range(0, len(sources), batch_size)],
         num_workers=n,
         collate_fn=_collated,
+        worker_init_fn=end_with_parent if n else None,
         generator=torch.Generator(),  # a pass must not move the global random numbers, a training loop's for one
         pin_memory=pin,
         multiprocessing_context=(get_context() if host_start else worker_context(preload)) if n else None,

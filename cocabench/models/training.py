@@ -13,8 +13,9 @@ from open_clip.coca_model import CoCa
 from open_clip.hf_model import HFTextEncoder
 from torch import Tensor
 
-from cocabench.models.open_clip.blueprint import Blueprint, Config
+from cocabench.models.open_clip.blueprint import Blueprint
 from cocabench.models.open_clip.build import meta_network
+from cocabench.models.open_clip.config import Config
 
 
 def loss_of(net: Any) -> torch.nn.Module:

@@ -64,7 +64,7 @@ class Report:
 
     def has_samples(self, record: Record) -> bool:
         path = self.results.path(record)
-        return path is not None and samples_path(path).is_file()
+        return path is not None and samples_path(path, record).is_file()
 
     def samples(self, record: Record, *, images: Collection[str] | None = None) -> pd.DataFrame:
         """Return the samples of a Record, or those of some images; ResultsError where they are not at hand."""

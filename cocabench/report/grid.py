@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 
 from cocabench.core.formatting import Footnotes, decimals, escape, points, spread
 from cocabench.core.formatting import table as markdown_table
+from cocabench.core.text import printable
 from cocabench.core.types import Estimate, MetricInfo
 from cocabench.results.compare import Cell
 
@@ -195,7 +196,7 @@ def _has_parts(table: Table) -> bool:
 
 
 def _field(entry: Entry) -> object:
-    return entry.text if entry.value is None else float(f"{entry.value:.6g}")
+    return printable(entry.text) if entry.value is None else float(f"{entry.value:.6g}")
 
 
 def latex_escape(text: str) -> str:

@@ -17,6 +17,8 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cocabench.core.files import read_text
+from cocabench.core.helpers import end_with_parent
 from cocabench.core.signature import digest
 from cocabench.kinds import find
 from cocabench.report.content import Report
@@ -182,7 +184,7 @@ def draw_all(plots: Sequence[Plot], folder: Path) -> list[Path]:
         for plot in stale:
             draw(plot, folder)
     else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with ProcessPoolExecutor(workers, get_context("spawn"), end_with_parent) as pool:
             list(pool.map(draw, stale, [folder] * len(stale)))
     for name in known.keys() - hashes.keys():
         for suffix in SUFFIXES:
@@ -194,7 +196,7 @@ def draw_all(plots: Sequence[Plot], folder: Path) -> list[Path]:
 
 def _manifest(folder: Path) -> dict[str, str]:
     try:
-        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        found = json.loads(read_text(folder / MANIFEST))
     except (OSError, ValueError):
         return {}
     return {k: v for k, v in found.items() if re.fullmatch(r"[\w.-]+", k)} if isinstance(found, dict) else {}

@@ -73,16 +73,17 @@ class Results(RecordSet, Sequence[Record]):
         ``cocabench report``, ``compare`` and ``gate`` read it. Results without samples are saved without.
         ResultsError where the folder cannot be written to.
         """
-        target = Store(Path(folder))
+        target, kept = Store(Path(folder)), []
         for record, path in zip(self.records, self.paths, strict=True):
             try:
-                target.put(record, super().samples(record))
+                kept.append(target.put(record, super().samples(record)))
             except ResultsError:
-                if path is None or store.samples_path(path).is_file():
+                if path is None or store.samples_path(path, record).is_file():
                     raise
+                kept.append(record)
                 target.put_record(record)
             self._copy_thumbnails(record, path, target)
-        stored = target.results(self.records)
+        stored = target.results(kept)
         return Results(stored.records, stored.paths)
 
     def report(self, folder: str | Path, *, title: str = "cocabench report") -> Path:
@@ -104,8 +105,8 @@ class Results(RecordSet, Sequence[Record]):
             return
         fingerprint = digest(data)
         known = Store(path.parent.parent).thumbnails(fingerprint)
-        if new := known.keys() - (there := target.thumbnails(fingerprint)).keys():
-            target.put_thumbnails(fingerprint, there | {key: known[key] for key in sorted(new)})
+        if new := known.keys() - target.thumbnails(fingerprint).keys():
+            target.put_thumbnails(fingerprint, {key: known[key] for key in sorted(new)})
 
     def __repr__(self) -> str:
         lines = [f"{len(self)} result{'' if len(self) == 1 else 's'}"]

@@ -13,7 +13,9 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from cocabench.core.errors import BadImageError
 from cocabench.core.types import Record
+from cocabench.data.images import BytesImage
 from cocabench.kinds import find
 from cocabench.kinds.base import Kind
 from cocabench.report import galleries
@@ -181,7 +183,7 @@ class Thumbnails:
         name = hashlib.sha256(data).hexdigest()
         if name not in self._keys and len(self._keys) < self.most:
             small = _small(data)
-            if len(small) <= self._left:
+            if small and len(small) <= self._left:
                 self._left -= len(small)
                 self._keys[name] = f"i{len(self._keys)}"
                 self._images[self._keys[name]] = small
@@ -200,9 +202,11 @@ class Thumbnails:
 
 
 def _small(data: bytes) -> bytes:
-    from PIL import Image
-
-    image = Image.open(io.BytesIO(data)).convert("RGB")
+    """Return a picture as a smaller JPEG; nothing for one that cannot be read."""
+    try:
+        image = BytesImage(data, "a thumbnail").open().convert("RGB")
+    except BadImageError:
+        return b""
     image.thumbnail((THUMBNAIL_PIXELS, THUMBNAIL_PIXELS))
     buffer = io.BytesIO()
     image.save(buffer, "JPEG", quality=JPEG_QUALITY, optimize=True)

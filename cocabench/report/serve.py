@@ -17,6 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from cocabench.core import __version__
 from cocabench.core.errors import ResultsError, UsageError
+from cocabench.core.files import read_text
 from cocabench.report.page import environment
 
 HEADERS = {
@@ -74,7 +75,7 @@ def reports(root: Path) -> Iterator[Found]:
 
 def _told(page: Path, name: str) -> tuple[str, str]:
     try:
-        data = json.loads(page.with_name("data.json").read_text(encoding="utf-8"))
+        data = json.loads(read_text(page.with_name("data.json")))
         return str(data["title"]), str(data["headline"]["sentence"])
     except (OSError, ValueError, KeyError, TypeError):
         return name, ""

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
+import re
 import shutil
-import tempfile
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cocabench.core.errors import ResultsError
 from cocabench.core.signature import short
+from cocabench.core.temporary import temporary_folder
 from cocabench.core.types import Record
 from cocabench.results.gate import match
 from cocabench.results.records import choose
-from cocabench.results.store import CAPTIONS, RecordSet, Store, read_numbers, samples_path, settle, write_atomically
+from cocabench.results.store import RecordSet, Store, files_of, read_numbers, samples_path
 
 
 @dataclass(frozen=True)
@@ -47,32 +51,66 @@ def planned(baseline: Sequence[Record], current: Sequence[Record]) -> Update:
 
 
 def write(folder: Path, update: Update, baseline: RecordSet | None, current: RecordSet) -> None:
-    """Make the new baseline beside the old one and put it in its place whole. Files that are no Records stay."""
-    folder = folder.absolute()
+    """Make the new baseline beside the old one and exchange the two. Files that are no Records stay.
+
+    A kill at any moment leaves the old baseline or the new one; what else it leaves goes with the next update.
+    """
+    folder = folder.resolve()
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}.") as place:
-            staged = Path(place) / "new"
+        recover(folder)
+        with temporary_folder(_prefix(folder), folder.parent) as place:
+            staged = place / "new"
             if folder.is_dir():
-                shutil.copytree(folder, staged)
+                shutil.copytree(folder, staged, symlinks=True)
             for old, _ in update.replaced:
                 _remove(old, baseline, folder, staged)
             for record in update.new:
                 _put(record, current, Store(staged))
             if folder.is_dir():
-                folder.rename(Path(place) / "old")
-            staged.rename(folder)
+                _exchange(staged, folder, place / OLD)
+            else:
+                staged.rename(folder)
     except OSError as error:
         raise ResultsError(str(folder), f"cannot write ({error.strerror})", fix="check its permissions") from None
+
+
+OLD = "old"
+"""Where the baseline is, in the temporary folder, between the two renames of a system that cannot exchange folders."""
+
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Of Linux's renameat2."""
+
+
+def recover(folder: Path) -> None:
+    """Put a baseline back that a kill left between two renames."""
+    if folder.exists() or not folder.parent.is_dir():
+        return
+    ours = re.compile(re.escape(_prefix(folder)) + r"[0-9a-f]{16}")
+    places = [path / OLD for path in folder.parent.iterdir() if ours.fullmatch(path.name) and (path / OLD).is_dir()]
+    if places:
+        max(places, key=lambda old: old.parent.stat().st_mtime_ns).rename(folder)
+
+
+def _prefix(folder: Path) -> str:
+    return f".{folder.name}."
+
+
+def _exchange(new: Path, folder: Path, old: Path) -> None:
+    """Let two folders change places in one step, where the system can; else by way of a third place."""
+    rename = getattr(ctypes.CDLL(None), "renameat2", None) if sys.platform == "linux" else None
+    here, there = os.fsencode(new), os.fsencode(folder)
+    if rename is None or rename(AT_FDCWD, here, AT_FDCWD, there, RENAME_EXCHANGE) != 0:
+        folder.rename(old)
+        new.rename(folder)
 
 
 def _remove(record: Record, baseline: RecordSet | None, folder: Path, staged: Path) -> None:
     path = baseline.path(record) if baseline else None
     if path is None:
         return
-    copy = staged / path.absolute().relative_to(folder)
-    settle(copy)
-    for file in (copy, samples_path(copy), copy.with_suffix(CAPTIONS)):
+    copy = staged / path.parent.resolve().relative_to(folder) / path.name
+    for file in files_of(copy, record):
         file.unlink(missing_ok=True)
     if not any(copy.parent.iterdir()):
         copy.parent.rmdir()
@@ -80,11 +118,10 @@ def _remove(record: Record, baseline: RecordSet | None, folder: Path, staged: Pa
 
 def _put(record: Record, current: RecordSet, store: Store) -> None:
     path = current.path(record)
-    if path is not None and samples_path(path).is_file():
-        numbers = read_numbers(path, record)
-        target = samples_path(store.path(record.model, record.task, record.signature))
-        write_atomically(target, lambda p: numbers.to_parquet(p, index=False, compression="zstd"))
-    store.put_record(record)
+    if path is not None and samples_path(path, record).is_file():
+        store.put(record, read_numbers(path, record))
+    else:
+        store.put_record(record)
 
 
 def _name(record: Record) -> str:

@@ -14,9 +14,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
+import pyarrow.parquet as pq
 
 from cocabench.core.errors import DataError, MissingDataError, UsageError, unreadable
-from cocabench.results.store import is_record, samples_path
+from cocabench.core.files import ROWS, open_regular
+from cocabench.core.text import well_formed
+from cocabench.results.store import is_record, read_record, read_samples
 
 CANDIDATES = '{id: caption} or [{"image_id": id, "caption": caption}, …]'
 REFERENCES = '{id: [captions]} or {"annotations": [{"image_id": id, "caption": caption}, …]}'
@@ -60,7 +63,7 @@ def _samples(path: Path) -> pd.DataFrame | None:
     if path.suffix == ".parquet":
         found = _parquet(path)
     elif is_record(path) and path.is_file():
-        found = _parquet(samples_path(path))
+        found = read_samples(path, read_record(path))
     else:
         return None
     if lost := {"image_id", "caption", "references"} - set(found.columns):
@@ -70,7 +73,9 @@ def _samples(path: Path) -> pd.DataFrame | None:
 
 def _parquet(path: Path) -> pd.DataFrame:
     try:
-        return pd.read_parquet(path)
+        with open_regular(path) as file:
+            ROWS.check(pq.ParquetFile(file).metadata.num_rows, path)
+            return pd.read_parquet(file)
     except FileNotFoundError:
         raise MissingDataError(str(path), "no such file", wanted="the samples of a Record") from None
     except (OSError, ValueError) as error:
@@ -110,7 +115,7 @@ def _from_rows(path: Path, rows: list[object], wanted: str) -> dict[str, list[st
         caption = row.get("caption") if isinstance(row, dict) else None
         if not isinstance(key, str | int) or not isinstance(caption, str):
             raise DataError(str(path), f"row {number} is {json.dumps(row)[:80]}", wanted=wanted)
-        table.setdefault(str(key), []).append(caption)
+        table.setdefault(well_formed(str(key)), []).append(well_formed(caption))
     return table
 
 
@@ -120,5 +125,5 @@ def _from_table(path: Path, content: dict[str, object], wanted: str) -> dict[str
         captions = [value] if isinstance(value, str) else value
         if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
             raise DataError(str(path), f"id {key} has {json.dumps(value)[:80]}", wanted=wanted)
-        table[key] = captions
+        table[well_formed(key)] = [well_formed(caption) for caption in captions]
     return table

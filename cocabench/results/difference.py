@@ -113,7 +113,7 @@ class Evidence:
         if source := published_by(record) or imported_by(record):
             raise UnpairedError("", f"{record.model} is from {source}, without samples")
         path = next((path for results in self._results if (path := results.path(record)) is not None), None)
-        if path is None or not samples_path(path).is_file():
+        if path is None or not samples_path(path, record).is_file():
             raise UnpairedError("", f"no samples of {record.model} on {record.task}")
         return path
 

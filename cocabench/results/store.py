@@ -1,21 +1,27 @@
 """Results on disk. A Record is one JSON file, its samples a parquet file beside it; both appear whole or not at all.
-Where a Record replaces another, its files first stand beside the old ones as ….next: the new Record, once it is in its
-place, says that they count. So a kill at any moment leaves one of the two, with the samples that are its own.
+Files of samples are named by their content, and the Record, which is written last, names its own. So a kill at any
+moment, and any number of writers, leave one whole Record with the samples that are its own.
 
-results/MODEL/TASK-SIGNATURE.json              the Record
-results/MODEL/TASK-SIGNATURE.samples.parquet   a row per sample
-results/MODEL/TASK-SIGNATURE.captions.json     of captioning, as COCO's server takes it
-results/thumbnails/FINGERPRINT.parquet         id and JPEG, shared by the Records of one data set
+results/MODEL/TASK-SIGNATURE.json                       the Record
+results/MODEL/TASK-SIGNATURE.CONTENT.samples.parquet    a row per sample
+results/MODEL/TASK-SIGNATURE.CONTENT.captions.json      of captioning, as COCO's server takes it
+results/thumbnails/FINGERPRINT.parquet                  id and JPEG, shared by the Records of one data set
+
+Version 0.1 wrote no CONTENT, and put the files of a Record that replaced another beside the old ones as ….next.
 """
 
 from __future__ import annotations
 
+import hashlib
+import io
 import json
 import os
 import re
+import shutil
+import stat
 import warnings
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,16 +33,23 @@ from pydantic import ValidationError
 
 from cocabench import kinds
 from cocabench.core.errors import IgnoredRecordWarning, ResultsError, unreadable
+from cocabench.core.files import ROWS, read_regular, read_text
 from cocabench.core.signature import digest, short
-from cocabench.core.temporary import temporary
+from cocabench.core.temporary import alone_in, remove_unless_held, temporary, temporary_folder
+from cocabench.core.text import printable
 from cocabench.core.types import SCHEMA_VERSION, Record, Signature
 from cocabench.results import schema1
 from cocabench.specs.spec import problems
 
-CAPTIONS = ".captions.json"
+SAMPLES, CAPTIONS = ".samples.parquet", ".captions.json"
+
+STALE_S = 3600.0
+"""How long samples outlive their Record, for whoever has just read it."""
+
+AGAIN = "run the task again with --fresh"
 
 CREATED = b"cocabench.created"
-"""The key in a samples file's metadata of when the Record that it belongs to was made."""
+"""The key in the metadata of version 0.1's samples of when the Record that they belong to was made."""
 
 REFERENCE_FOLDERS = ("baselines", "published")
 """What a results folder holds to be compared with. Records in these count only where the folder itself is named."""
@@ -44,6 +57,7 @@ REFERENCE_FOLDERS = ("baselines", "published")
 
 def slug(name: str) -> str:
     """Return name as a folder's name: as it is where it may be, else cleaned and told apart by four digits."""
+    name = printable(name)
     clean = re.sub(r"[^A-Za-z0-9_.@+-]+", "_", name).strip("._")[:100]
     return clean if clean == name else f"{clean}-{digest(name)[:4]}"
 
@@ -57,6 +71,9 @@ class Store:
     def path(self, model: str, task: str, signature: Signature) -> Path:
         return self.root / slug(model) / f"{slug(task)}-{short(signature)}.json"
 
+    def file(self, record: Record) -> Path:
+        return self.path(record.model, record.task, record.signature)
+
     def get(self, model: str, task: str, signature: Signature) -> Record | None:
         """Return the finished Record of exactly this measurement, if there is one."""
         path = self.path(model, task, signature)
@@ -64,45 +81,52 @@ class Store:
 
     def samples(self, record: Record) -> pd.DataFrame:
         """Return the samples of a stored Record."""
-        return read_samples(self.path(record.model, record.task, record.signature), record)
+        return read_samples(self.file(record), record)
 
     def columns(self, record: Record) -> list[str]:
         """Return the columns of a stored Record's samples."""
-        return columns(self.path(record.model, record.task, record.signature), record)
+        return columns(self.file(record), record)
 
-    def put(self, record: Record, samples: pd.DataFrame) -> Path:
-        """Write a Record and its samples. Until all is written, what was there before stands."""
-        path = self.path(record.model, record.task, record.signature)
-        settle(path)
-        table = pa.Table.from_pandas(samples, preserve_index=False)
-        table = table.replace_schema_metadata({**table.schema.metadata, CREATED: record.created})
-        write_atomically(_next(_samples_file(path)), lambda p: pq.write_table(table, p))
-        written = [c.name for c in kinds.find(record.evaluator).samples if c.type == "caption" and c.name in samples]
-        if written:
-            text = json.dumps(_coco_results(samples, written[0]), ensure_ascii=False)
-            write_atomically(_next(path.with_suffix(CAPTIONS)), lambda p: p.write_text(text, encoding="utf-8"))
-        self.put_record(record)
-        settle(path)
-        return path
+    def put(self, record: Record, samples: pd.DataFrame) -> Record:
+        """Write a Record and its samples, and return it as it is stored. Until all is written, the one before stands.
+
+        Of several writers each stores a whole Record; that of the last one stands.
+        """
+        path = self.file(record)
+        content = _parquet(samples)
+        own = path.with_name(f"{path.stem}.{_digest(content)}{SAMPLES}")
+        stored = record.model_copy(update={"samples_file": own.name, "samples_digest": _digest(content)})
+        with ExitStack() as held:
+            held.enter_context(_written(own, lambda p: p.write_bytes(content), beside=path))
+            if (captions := _coco_results(record, samples)) is not None:
+                file = _captions_of(own)
+                held.enter_context(_written(file, lambda p: p.write_text(captions, encoding="utf-8"), beside=path))
+            _retire(path)
+            self.put_record(stored)
+        _sweep(path, stored)
+        return stored
 
     def put_record(self, record: Record) -> Path:
         """Write a Record whose samples are there."""
-        path = self.path(record.model, record.task, record.signature)
+        path = self.file(record)
         write_atomically(path, lambda p: p.write_text(to_json([record])[0], encoding="utf-8"))
         return path
 
     def results(self, records: Iterable[Record]) -> RecordSet:
         """Return Records of this folder with their files, as ``load`` would."""
         found = tuple(records)
-        return RecordSet(found, tuple(self.path(r.model, r.task, r.signature) for r in found))
+        return RecordSet(found, tuple(map(self.file, found)))
 
     def put_thumbnails(self, fingerprint: str, images: Mapping[str, bytes]) -> None:
-        """Write {example id: JPEG} for a data set."""
-        frame = pd.DataFrame({"id": list(images), "jpeg": list(images.values())})
-        write_atomically(self.thumbnails_path(fingerprint), lambda p: frame.to_parquet(p, index=False))
+        """Add {example id: JPEG} to what is kept of a data set."""
+        path = self.thumbnails_path(fingerprint)
+        with _told(path.parent), alone_in(path.parent):
+            whole = self.thumbnails(fingerprint) | dict(images)
+            frame = pd.DataFrame({"id": list(whole), "jpeg": list(whole.values())})
+            write_atomically(path, lambda p: frame.to_parquet(p, index=False))
 
     def thumbnails(self, fingerprint: str) -> dict[str, bytes]:
-        """Return {example id: JPEG} of a data set; empty where none were kept."""
+        """Return {example id: JPEG} of a data set; empty where none were kept, or where their file is damaged."""
         path = self.thumbnails_path(fingerprint)
         return read_thumbnails(path) if path.is_file() else {}
 
@@ -115,35 +139,54 @@ class Store:
         (self.root / ".writable").unlink(missing_ok=True)
 
 
-def settle(record_path: Path) -> None:
-    """End what a kill interrupted: the next files of the Record that stands take their places, other ones go."""
-    samples = _samples_file(record_path)
-    counts = samples_path(record_path) != samples
-    for file in (record_path.with_suffix(CAPTIONS), samples):  # samples last: they say whether both count
-        if _next(file).is_file():
-            with _told(file):
-                _next(file).replace(file) if counts else _next(file).unlink()
+def samples_path(record_path: Path, record: Record | None = None) -> Path:
+    """Return the file of a Record's samples, whether it is there or not. record: what record_path holds, if known."""
+    if record is None:
+        try:
+            record = read_record(record_path)
+        except ResultsError:  # a broken Record has no samples; whoever reads it is told
+            return record_path.with_suffix(SAMPLES)
+    if record.samples_file:
+        return record_path.with_name(record.samples_file)
+    return _of_version_1(record_path, record)
 
 
-def samples_path(record_path: Path) -> Path:
-    """Return the file of a Record's samples: the one beside it, or that which an interrupted ``put`` left as next."""
-    samples = _samples_file(record_path)
-    staged = _next(samples)
-    if not staged.is_file() or not record_path.is_file():
+def _of_version_1(record_path: Path, record: Record) -> Path:
+    """Return the samples beside a Record of version 0.1: those that a killed writer left as next, if they are its."""
+    samples = record_path.with_suffix(SAMPLES)
+    staged = samples.with_name(f"{samples.name}.next")
+    if not staged.is_file():
         return samples
-    belongs_to = (pq.read_schema(staged).metadata or {}).get(CREATED, b"").decode()
-    try:
-        return staged if read_record(record_path).created == belongs_to else samples
-    except ResultsError:  # a broken Record has no samples; whoever reads it is told
-        return samples
+    with _readable(staged):
+        belongs_to = (pq.read_schema(staged).metadata or {}).get(CREATED, b"").decode()
+    return staged if record.created == belongs_to else samples
 
 
-def _samples_file(record_path: Path) -> Path:
-    return record_path.with_suffix(".samples.parquet")
+def files_of(record_path: Path, record: Record) -> tuple[Path, ...]:
+    """Return the files of a Record that are there, itself among them."""
+    samples = samples_path(record_path, record)
+    files = (record_path, samples, _captions_of(samples))
+    return tuple(file for file in files if file.is_file())
 
 
-def _next(file: Path) -> Path:
-    return file.with_name(f"{file.name}.next")
+def _captions_of(samples: Path) -> Path:
+    return samples.with_name(samples.name.replace(SAMPLES, CAPTIONS))
+
+
+def _retire(record_path: Path) -> None:
+    """Let the time begin after which the files of the Record that stands may go."""
+    with suppress(ResultsError, OSError):  # there is none, or a broken one, or the disk cannot be written to
+        for file in files_of(record_path, read_record(record_path)):
+            os.utime(file)
+
+
+def _sweep(record_path: Path, record: Record) -> None:
+    """Remove samples and captions of other Records of this measurement, but for those that may still be read."""
+    own = {file.name for file in files_of(record_path, record)}
+    stale = rf"{re.escape(record_path.stem)}(\.[0-9a-f]{{16}})?({re.escape(SAMPLES)}|{re.escape(CAPTIONS)})(\.next)?"
+    for name in os.listdir(record_path.parent):
+        if re.fullmatch(stale, name) and name not in own:
+            remove_unless_held(record_path.with_name(name), older_s=STALE_S)
 
 
 def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
@@ -151,18 +194,47 @@ def write_atomically(path: Path, write: Callable[[Path], object]) -> None:
 
     What is there is on the disk, not on its way to it; what a kill left of an earlier attempt is removed.
     """
+    with _written(path, write):
+        pass
+
+
+@contextmanager
+def _written(path: Path, write: Callable[[Path], object], *, beside: Path | None = None) -> Iterator[None]:
+    """Write atomically, and hold the file's lock until the body ends: nobody sweeps it as stale.
+
+    beside: whose temporary file it is until then; by default the path's own. Of a link the target is replaced, and
+    the link stays. A device or pipe is written into.
+    """
+    if _is_stream(path):
+        with _told(path), temporary_folder("cocabench-output-") as own:
+            write(whole := own / path.name)
+            with whole.open("rb") as content, path.open("wb") as stream:
+                shutil.copyfileobj(content, stream)
+        yield
+        return
+    path = path.resolve() if path.is_symlink() else path
     with _told(path.parent, fix="choose another --output"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        mine = temporary(path)
+        mine = temporary(beside or path)
     try:
         with _told(path):
             write(mine.path)
-            mine.path.chmod(0o644)
             with mine.path.open("rb+") as file:
                 os.fsync(file)
             mine.path.replace(path)
+        yield
     finally:
         mine.release()
+
+
+def _is_stream(path: Path) -> bool:
+    """Tell whether a path is no file that could be replaced: a device, a pipe, or what /dev/stdout stands for."""
+    try:
+        mode = path.stat().st_mode
+    except OSError:
+        return False
+    named = path.absolute().parts[:2] in (("/", "dev"), ("/", "proc"))
+    return not stat.S_ISDIR(mode) and (named or not stat.S_ISREG(mode))
 
 
 @contextmanager
@@ -174,33 +246,95 @@ def _told(path: Path, fix: str = "free space, or another --output") -> Iterator[
         raise ResultsError(str(path), f"cannot write ({error.strerror})", fix=fix) from None
 
 
-def _coco_results(samples: pd.DataFrame, column: str) -> list[dict[str, str | int]]:
-    """Return captions as COCO's and NoCaps' servers take them; numeric ids as numbers."""
-    pairs = zip(samples["image_id"], samples[column], strict=True)
-    return [{"image_id": int(key) if key.isdecimal() else key, "caption": caption} for key, caption in pairs]
+@contextmanager
+def _readable(file: Path, fix: str = AGAIN) -> Iterator[None]:
+    """Raise what a damaged parquet file gives as a ResultsError."""
+    try:
+        yield
+    except (pa.ArrowException, OSError, ValueError, TypeError, LookupError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else str(error).strip().split("\n")[0]
+        raise ResultsError(str(file), f"damaged ({why[:120]})", fix=fix) from None
+
+
+def _parquet(samples: pd.DataFrame) -> bytes:
+    """Return samples as a parquet file; equal samples give equal bytes."""
+    file = io.BytesIO()
+    pq.write_table(pa.Table.from_pandas(samples, preserve_index=False), file, compression="zstd")
+    return file.getvalue()
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()[:16]
+
+
+def _coco_results(record: Record, samples: pd.DataFrame) -> str | None:
+    """Return captions as COCO's and NoCaps' servers take them, numeric ids as numbers; None where there are none."""
+    written = [c.name for c in kinds.find(record.evaluator).samples if c.type == "caption" and c.name in samples]
+    if not written:
+        return None
+    pairs = zip(samples["image_id"], samples[written[0]], strict=True)
+    rows = [{"image_id": int(key) if key.isdecimal() else key, "caption": caption} for key, caption in pairs]
+    return json.dumps(rows, ensure_ascii=False)
 
 
 def read_samples(path: Path | None, record: Record, *, images: Collection[str] | None = None) -> pd.DataFrame:
-    """Return the samples beside a Record's file, or those of some images; ResultsError where there are none."""
-    if path is None or not samples_path(path).is_file():
-        where = f"{record.model} on {record.task}"
-        raise ResultsError(where, "no samples beside the Record", fix="run the task again with --fresh")
-    wanted = None if images is None else [("image_id", "in", list(images))]
-    return pd.read_parquet(samples_path(path), filters=wanted)
+    """Return the samples beside a Record's file, or those of some images.
+
+    ResultsError where there are none, or others than the Record was made of.
+    """
+    file = _samples_file(path, record)
+    with _readable(file):
+        wanted = None if images is None else [("image_id", "in", list(images))]
+        samples: pd.DataFrame = pd.read_parquet(_content(file, record), filters=wanted)
+    return samples if images is not None else _checked(samples, record, file)
 
 
 def columns(path: Path | None, record: Record) -> list[str]:
-    """Return the names of the columns of a Record's samples, without reading them."""
-    if path is None or not samples_path(path).is_file():
-        return list(read_samples(path, record).columns)
-    return [str(name) for name in pq.read_schema(samples_path(path)).names]
+    """Return the names of the columns of a Record's samples, without reading them; ResultsError as above."""
+    file = _samples_file(path, record)
+    with _readable(file):
+        return [str(name) for name in pq.read_schema(file).names]
 
 
 def read_numbers(path: Path | None, record: Record) -> pd.DataFrame:
     """Return of a Record's samples what metrics are computed from, but for words: a baseline keeps no captions."""
     wanted = kinds.find(record.evaluator).numbers(columns(path, record))
-    with pq.ParquetFile(samples_path(path or Path())) as file:
-        samples: pd.DataFrame = file.read(columns=wanted, use_threads=False).to_pandas()
+    file = _samples_file(path, record)
+    with _readable(file), pq.ParquetFile(_content(file, record)) as content:
+        samples: pd.DataFrame = content.read(columns=wanted, use_threads=False).to_pandas()
+    return _checked(samples, record, file)
+
+
+def _samples_file(path: Path | None, record: Record) -> Path:
+    file = path and samples_path(path, record)
+    if file is None or not file.is_file():
+        raise ResultsError(f"{record.model} on {record.task}", "no samples beside the Record", fix=AGAIN)
+    return file
+
+
+def _content(file: Path, record: Record) -> io.BytesIO:
+    """Return the content of a Record's samples; ResultsError where it is other than the Record says."""
+    content = read_regular(file)
+    if record.samples_digest and _digest(content) != record.samples_digest:
+        raise ResultsError(str(file), "damaged, or not what its Record was made of", fix=AGAIN)
+    ROWS.check(pq.ParquetFile(io.BytesIO(content)).metadata.num_rows, file)
+    return io.BytesIO(content)
+
+
+def _checked(samples: pd.DataFrame, record: Record, file: Path) -> pd.DataFrame:
+    """Return samples; ResultsError where their rows are not those of a Record that says no digest."""
+    if record.samples_digest or not {"id", "image_id"} <= set(samples):
+        return samples
+    n = max((e.n for e in record.metrics.values() if e.value is not None), default=0)
+    got = ""
+    if samples[["id", "image_id"]].isna().any(axis=None):
+        got = "rows without an id"
+    elif twice := int(samples.duplicated(["image_id", "id"]).sum()):
+        got = f"{twice} rows twice"
+    elif (found := samples["image_id"].nunique()) < n:
+        got = f"{found} images"
+    if got:
+        raise ResultsError(str(file), f"damaged ({got})", wanted=f"{n} images, as its Record says", fix=AGAIN)
     return samples
 
 
@@ -211,9 +345,14 @@ def as_stored(samples: pd.DataFrame) -> pd.DataFrame:
 
 
 def read_thumbnails(path: Path) -> dict[str, bytes]:
-    """Return the {example id: JPEG} of a thumbnails file."""
-    table = pd.read_parquet(path)
-    return dict(zip(table["id"].astype(str), table["jpeg"], strict=True))
+    """Return the {example id: JPEG} of a thumbnails file; none of a damaged one, and IgnoredRecordWarning says so."""
+    try:
+        with _readable(path, fix="the next run makes them again"):
+            table = pd.read_parquet(path, columns=["id", "jpeg"])
+            return {str(key): bytes(jpeg) for key, jpeg in zip(table["id"], table["jpeg"], strict=True)}
+    except ResultsError as error:
+        warnings.warn(f"pictures left out: {error}", IgnoredRecordWarning, stacklevel=2)
+        return {}
 
 
 def to_json(records: Iterable[Record]) -> list[str]:
@@ -226,7 +365,7 @@ def to_json(records: Iterable[Record]) -> list[str]:
 def read_record(path: Path) -> Record:
     """Return a stored Record; ResultsError where the file is no Record, or one of a newer schema."""
     try:
-        return parse_record(json.loads(path.read_text(encoding="utf-8")), str(path))
+        return parse_record(json.loads(read_text(path)), str(path))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ResultsError(
             str(path), f"not a Record ({unreadable(error)})", fix="remove it, or run with --fresh"
@@ -318,7 +457,7 @@ def _was_record(file: Path) -> bool:
     if file.name.endswith(CAPTIONS):
         return False
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         return False
     return isinstance(content, dict) and {"schema_version", "signature", "metrics"} <= content.keys()
@@ -336,7 +475,7 @@ def _load(path: Path) -> Iterator[tuple[Record, Path | None]]:
                 warnings.warn(text, IgnoredRecordWarning, stacklevel=3)
     elif path.is_file():
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = json.loads(read_text(path))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ResultsError(str(path), unreadable(error)) from None
         if isinstance(content, list):

@@ -165,8 +165,9 @@ class Memory:
         """Return the Records that were put, in that order, with their samples."""
         return RecordSet(tuple(records), (None,) * len(records), tuple(self.samples))
 
-    def put(self, record: Record, samples: Samples) -> None:
+    def put(self, record: Record, samples: Samples) -> Record:
         self.samples.append(as_stored(samples))
+        return record
 
     def put_record(self, record: Record) -> None:
         raise AssertionError("nothing was stored before, so no Record is made anew")

@@ -12,7 +12,7 @@ from cocabench.core.types import Model, Note, Progress, Record, Source, silent
 from cocabench.metrics.base import Samples
 from cocabench.models.cached import Cached
 from cocabench.models.hardware import Hardware
-from cocabench.results.store import Store, settle
+from cocabench.results.store import Store
 from cocabench.run import thumbnails
 from cocabench.run.measure import machine_of, measure, renewed
 from cocabench.run.plan import Cell, Job, Planner, State, Step, differences, identity_of, surprise
@@ -58,8 +58,8 @@ class Unobserved:
 class Sink(Protocol):
     """Where results go: a ``Store``, or memory."""
 
-    def put(self, record: Record, samples: Samples) -> Any:
-        """Keep a Record with its samples, both or neither."""
+    def put(self, record: Record, samples: Samples) -> Record:
+        """Keep a Record with its samples, both or neither, and return it as it is kept."""
 
     def put_record(self, record: Record) -> Any:
         """Keep a Record whose samples are there."""
@@ -67,7 +67,8 @@ class Sink(Protocol):
     def thumbnails(self, fingerprint: str) -> Mapping[str, bytes]:
         """Return the {example id: JPEG} that are kept of a data set."""
 
-    def put_thumbnails(self, fingerprint: str, images: Mapping[str, bytes]) -> None: ...
+    def put_thumbnails(self, fingerprint: str, images: Mapping[str, bytes]) -> None:
+        """Add to what is kept of a data set."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +151,11 @@ class Runner:
         """Return a step as it is on this machine, and its job or why there is none."""
         try:
             job = self.planner.job(cell.model, planned)
+            step = self.planner.step(planned, job)
         except CocabenchError as error:
             return planned, error
-        step = self.planner.step(planned, job)
+        except Exception as error:  # noqa: BLE001 — one task's surprise must not lose the others' results
+            return planned, surprise(planned.task, error)
         if other := differences(cell, planned, step, job):
             where, fix = f"{cell.model} on {planned.task}", "mend this machine, or plan again with `--dry-run --json`"
             return planned, CocabenchError(where, f"other {', '.join(other)} here than in the plan", fix=fix)
@@ -162,12 +165,9 @@ class Runner:
         """Return the Outcome of a step that needs no work; metrics that its Record lacks are computed from samples."""
         record = job.record
         try:
-            if record is not None and self.settings.output is not None:
-                store = Store(self.settings.output)
-                settle(store.path(record.model, record.task, record.signature))
-                if job.renew:
-                    record = renewed(job, self.settings, store.samples(record))
-                    self.sink.put_record(record)
+            if record is not None and self.settings.output is not None and job.renew:
+                record = renewed(job, self.settings, Store(self.settings.output).samples(record))
+                self.sink.put_record(record)
         except CocabenchError as error:
             return Outcome(job.source.id, step, error=error)
         return Outcome(job.source.id, step, record, job.error)
@@ -192,7 +192,7 @@ class Runner:
             )
             if self.settings.output is not None:
                 record = self._with_thumbnails(job, record, samples)
-            self.sink.put(record, samples)
+            record = self.sink.put(record, samples)
         except CocabenchError as error:
             return Outcome(job.source.id, step, error=error)
         except Exception as error:  # noqa: BLE001 — one task's surprise must not lose the others' results
@@ -230,4 +230,4 @@ class Runner:
         wanted = thumbnails.wanted(job.data.dataset.examples, samples, type(job.task.kind))
         made = {e.id: data for e in wanted if e.id not in known and (data := thumbnails.jpeg(e)) is not None}
         if made or not known:
-            self.sink.put_thumbnails(job.data.fingerprint, known | made)
+            self.sink.put_thumbnails(job.data.fingerprint, made)

@@ -205,9 +205,13 @@ class Planner:
         return step
 
     def _cell(self, source: Source, steps: Sequence[Step]) -> Cell:
-        made = tuple(self.step(step, self._job(source, self._task(step), self._data(step))) for step in steps)
+        made = tuple(self._planned(source, step) for step in steps)
         identity = self._identity(source)
         return Cell(source.id, made, _hashes(identity) if isinstance(identity, dict) else {})
+
+    def _planned(self, source: Source, step: Step) -> Step:
+        made = _or_error(step.task, lambda: self.step(step, self._job(source, self._task(step), self._data(step))))
+        return replace(step, state=State.FAILED, reason=str(made)) if isinstance(made, CocabenchError) else made
 
     def _source(self, model: str) -> Source:
         if model not in self.sources:

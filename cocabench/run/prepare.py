@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from cocabench.core.errors import CocabenchError, DataError
 from cocabench.core.signature import digest
 from cocabench.core.types import Cache, Dataset, ImageSource, Machine, Note, Source
-from cocabench.data.base import fingerprint, limited
+from cocabench.data.base import fingerprint, limited, readable
 from cocabench.data.images import PLAIN, UnconvertedImage, is_16_bit
 from cocabench.metrics.base import Metric
 from cocabench.models.contents import modes as modes_of
@@ -178,7 +178,7 @@ def _pixels(modes: Mapping[str, int], images: Sequence[ImageSource]) -> tuple[li
 
 def _built(task: Task, loader: Loader, settings: Settings) -> Dataset:
     root = settings.data_root.expanduser().resolve()
-    found = loader.build(root, download=settings.download)
+    found = readable(loader.build(root, download=settings.download))
     if not len(found):
         raise DataError(task.name, f"no images in {root}", wanted="one at least")
     return found

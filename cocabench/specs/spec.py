@@ -30,6 +30,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_core import ErrorDetails
 
 from cocabench.core.errors import SpecError, UsageError, unreadable
+from cocabench.core.files import read_text
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@+/-]*$")]
 
@@ -79,7 +80,7 @@ class TaskSpec(Spec):
 def read_toml(path: Path) -> dict[str, Any]:
     """Return a TOML file's table; SpecError where it cannot be read or is no TOML."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(read_text(path))
     except FileNotFoundError:
         raise SpecError(str(path), ["no such file"]) from None
     except tomllib.TOMLDecodeError as error:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cocabench.core.errors import MissingDataError
+from cocabench.core.files import open_regular
 from cocabench.results.epochs import epoch_of
 
 
@@ -20,7 +21,7 @@ def complete(path: Path) -> bool:
     try:
         if path.suffix == ".safetensors":
             return _safetensors_complete(path)
-        with path.open("rb") as file:
+        with open_regular(path) as file:
             is_zip = file.read(2) == b"PK"
         return zipfile.is_zipfile(path) if is_zip else path.stat().st_size > 0
     except OSError:
@@ -29,7 +30,7 @@ def complete(path: Path) -> bool:
 
 def _safetensors_complete(path: Path) -> bool:
     """safetensors: 8 bytes that tell the header's length, the header, and as many bytes as it says."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         length = int.from_bytes(file.read(8), "little")
         head = file.read(length) if length < path.stat().st_size else b""
     if len(head) < length or not head:

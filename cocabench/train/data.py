@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
+import math
 import random
 import re
-import shutil
 import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -17,15 +18,16 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import braceexpand
-from PIL import Image, UnidentifiedImageError
+from PIL import UnidentifiedImageError
 from pydantic import BaseModel, ValidationError
 
 from cocabench.core.errors import BadImageError, DataError, MissingDataError, UsageError
+from cocabench.core.files import ROWS
 from cocabench.core.signature import digest
 from cocabench.core.types import Dataset, Example, ImageSource, Progress, silent
-from cocabench.data.base import fingerprint
+from cocabench.data.base import fingerprint, readable
 from cocabench.data.files import absent, read_text, some
-from cocabench.data.images import BytesImage, FileImage, TarImage, UnconvertedImage, eight_bit
+from cocabench.data.images import BytesImage, FileImage, TarImage, UnconvertedImage, eight_bit, identity, opened
 from cocabench.results.store import slug, write_atomically
 from cocabench.specs.registry import Loader, entry
 from cocabench.specs.spec import problems
@@ -62,7 +64,7 @@ def build(loader: str, keys: Mapping[str, str], root: Path, *, download: bool = 
         raise UsageError(
             f"--from {loader}", "; ".join(_flag(key) + colon + said for key, colon, said in found)
         ) from None
-    dataset = made.build(root.expanduser().resolve(), download=download)
+    dataset = readable(made.build(root.expanduser().resolve(), download=download))
     if bare := [example.id for example in dataset.examples if not example.texts]:
         got = f"{len(bare)} of {len(dataset)} images have no caption (first: {bare[0]})"
         raise DataError(dataset.name, got, fix="training needs captions: choose another split or loader")
@@ -140,11 +142,20 @@ def write_shards(
 
 
 def _started(folder: Path, plan: str) -> Path:
-    """Return the folder of an export under way, emptied where it is of other data or settings."""
+    """Return the folder of an export under way, emptied where it is of other data or settings.
+
+    UsageError where it holds what no export wrote.
+    """
     partial_folder = folder.with_name(f"{folder.name}.partial")
     note = partial_folder / ".plan"
-    if partial_folder.exists() and not (note.is_file() and note.read_text() == plan):
-        shutil.rmtree(partial_folder)
+    held = {path.name for path in partial_folder.iterdir()} if partial_folder.is_dir() else set()
+    ours = {name for name in held if re.fullmatch(r"\d{6,}\.tar|sizes\.json|\.plan|\.[\w.]+\.[0-9a-f]{16}", name)}
+    if held - ours or (held and not note.is_file()) or (partial_folder.exists() and not partial_folder.is_dir()):
+        fix = "move it away, or choose another --output"
+        raise UsageError(str(partial_folder), "in the way, and no unfinished export", fix=fix)
+    if held and note.read_text() != plan:
+        for name in ours:
+            (partial_folder / name).unlink()
     write_atomically(note, lambda path: path.write_text(plan))
     return partial_folder
 
@@ -178,7 +189,7 @@ def encoded(source: ImageSource) -> Encoded:
     """Return an image's own bytes where they are a JPEG, PNG or WebP file, else a PNG of what the source shows."""
     content = source.identity() if isinstance(source, (FileImage, TarImage, BytesImage)) else None
     try:
-        found = _SUFFIX.get(Image.open(io.BytesIO(content)).format or "") if content else None
+        found = _SUFFIX.get(opened(io.BytesIO(content), source).format or "") if content else None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError):
         raise BadImageError(str(source), "not an image", fix="remove it from the data set") from None
     if content and found:
@@ -190,8 +201,11 @@ def encoded(source: ImageSource) -> Encoded:
 
 
 def extracted(example: Example, folder: Path) -> Path:
-    """Return the file of an example's image below folder, written unless it exists."""
-    stem = folder / slug(example.id)
+    """Return the file of an example's image below folder, written unless it exists.
+
+    Its name ends with a hash of the image, so that no two images share one, whatever their ids are.
+    """
+    stem = folder / f"{slug(example.id)[:80]}-{hashlib.sha256(identity(example.image)).hexdigest()[:16]}"
     for suffix in _SUFFIX.values():
         if (path := stem.with_name(f"{stem.name}.{suffix}")).is_file():
             return path
@@ -224,10 +238,44 @@ def inputs(flags: Mapping[str, Any]) -> Inputs:
     if not named:
         raise UsageError("train_data", "no training data named", fix=f"--set train_data=FILE or FOLDER; {MAKE}")
     if Path(named).is_dir():
-        return _shards([str(path) for path in sorted(Path(named).glob("*.tar"))], named, flags)
+        return _shards([str(path) for path in sorted(Path(named).absolute().glob("*.tar"))], named, flags)
     if named.endswith((".csv", ".tsv")) and flags.get("dataset_type", "auto") in ("auto", "csv"):
         return _table(Path(named), flags)
-    return _shards([one for part in named.split("::") for one in braceexpand.braceexpand(part)], named, flags)
+    return _shards(_expanded(named), named, flags)
+
+
+def check_sources(flags: Mapping[str, Any], *, allow_pipe: bool = False) -> None:
+    """Raise UsageError where webdataset would run a shell command that a recipe names, unless it is allowed, and for a
+    teacher whose config nobody has checked.
+
+    Addresses (https://…, gs://…) are handed to a shell too, between single quotes.
+    """
+    for key in ("train_data", "val_data"):
+        for source in _expanded(str(flags.get(key) or "")):
+            scheme = source.strip().partition(":")[0].lower()
+            if scheme == "pipe" and not allow_pipe:
+                got, fix = f"{source[:80]!r} runs a command", "--allow-pipe, if you trust the recipe"
+                raise UsageError(f"trainer.{key}", got, fix=fix)
+            if scheme != "pipe" and ":" in source and "'" in source:
+                raise UsageError(f"trainer.{key}", f"{source[:80]!r} holds a quote", wanted="an address without one")
+    if ":" in (teacher := str(flags.get("distill_model") or "")):
+        raise UsageError("trainer.distill_model", teacher[:80], wanted="the name of one of open_clip's architectures")
+
+
+def _expanded(named: str) -> list[str]:
+    """Return the shards that open_clip's notation names: braces expand, ``::`` separates."""
+    groups = re.findall(r"\{([^{}]*)\}", named)
+    ROWS.check(math.prod(map(_choices, groups)), named[:80])
+    try:
+        return [one for part in named.split("::") for one in braceexpand.braceexpand(part)]
+    except ValueError as error:
+        raise UsageError(named[:80], f"unbalanced braces ({error})") from None
+
+
+def _choices(group: str) -> int:
+    """Return how many texts a group in braces stands for: ``1..9``, ``a,b``."""
+    bounds = re.fullmatch(r"(-?\d+)\.\.(-?\d+)(\.\.-?\d+)?", group)
+    return abs(int(bounds[2]) - int(bounds[1])) + 1 if bounds and len(group) < 100 else group.count(",") + 1
 
 
 def _table(file: Path, flags: Mapping[str, Any]) -> Inputs:
@@ -261,7 +309,11 @@ def _shards(shards: list[str], named: str, flags: Mapping[str, Any]) -> Inputs:
     if not samples:
         got = "no sizes.json beside the shards"
         raise UsageError(named, got, fix="--set train_num_samples=N says how many samples there are")
-    return Inputs({"train_data": _joined(shards), "dataset_type": "webdataset"}, int(samples), len(shards))
+    joined = _joined(shards)
+    if _expanded(joined) != shards:
+        got = f"a shard whose path holds {{, }} or ::, which separate shards (first: {shards[0]})"
+        raise UsageError(named, got, fix="rename the folder or the shards")
+    return Inputs({"train_data": joined, "dataset_type": "webdataset"}, int(samples), len(shards))
 
 
 def _counted(shards: list[str]) -> int:

@@ -15,8 +15,9 @@ from pathlib import Path
 from safetensors.torch import save_file
 
 from cocabench.core.errors import UsageError
-from cocabench.models.open_clip.blueprint import Blueprint, Config, blueprint
+from cocabench.models.open_clip.blueprint import Blueprint, blueprint
 from cocabench.models.open_clip.build import build_network
+from cocabench.models.open_clip.config import Config
 from cocabench.results.store import write_atomically
 from cocabench.specs.spec import parse_model
 

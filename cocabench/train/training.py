@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import shlex
 import signal
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +13,14 @@ from typing import Any
 
 import torch
 
+from cocabench.core import helpers
 from cocabench.core.errors import CocabenchError, DataError, ModelError, UsageError
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.blueprint import Blueprint, blueprint
 from cocabench.models.training import GIB, available, footprint
 from cocabench.specs.spec import parse_model
 from cocabench.train.checkpoints import complete, epochs_in
-from cocabench.train.data import Inputs, inputs
+from cocabench.train.data import Inputs, check_sources, inputs
 from cocabench.train.launch import trainer_name
 from cocabench.train.recipe import Recipe, flag_words, parsed_flags
 from cocabench.train.start import changed, write_architecture, write_weights
@@ -75,11 +76,14 @@ def training(
     resume: bool = False,
     download: bool = True,
     data_later: bool = False,
+    allow_pipe: bool = False,
 ) -> Training:
     """Return what a recipe stands for on this machine; errors for all that can be known to fail.
 
     data_later: data that are not there are a note, so that the commands can be read before the data exist.
+    allow_pipe: data may be named as ``pipe:COMMAND``, which webdataset runs in a shell.
     """
+    check_sources(recipe.trainer, allow_pipe=allow_pipe)
     device = _device(device, processes)
     plan = changed(blueprint(parse_model(recipe.model), download=download), recipe.architecture)
     own = None if plan.tokenizer and not recipe.architecture else output / "architecture.json"
@@ -233,8 +237,8 @@ def run(training: Training) -> list[Path]:
 
 
 def _call(words: list[str]) -> int:
-    """Run a command to its end; Ctrl-C reaches it too, and it is waited for."""
-    process = subprocess.Popen(words)
+    """Run a command to its end; Ctrl-C reaches it too, and it is waited for. Modules in this folder are not its own."""
+    process = helpers.start(words, env={**os.environ, "PYTHONSAFEPATH": "1"})
     try:
         return process.wait()
     except KeyboardInterrupt:

@@ -1,5 +1,11 @@
 """Tables on narrow terminals: no word is broken, nothing is lost, no line is wider than the terminal."""
 
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 from rich.console import Console
 from rich.text import Text
@@ -38,3 +44,59 @@ def test_table_narrows_the_widest_column_first(
         "aa bb   123456",
         "cc dd",
     ]
+
+
+ODD = "caf\u00e9 \u72ac \U0001f600 a\x1b[31mb\x9b0c \ud800"
+
+PRINTING = f"""
+import json, sys
+sys.argv = ["cocabench", "list"]
+import cocabench.cli as cli
+from cocabench.cli import console
+console.escape_what_streams_cannot_hold()
+if sys.argv.pop(0) and "JSON" in sys.stdin.read():
+    print(json.dumps([{ODD!r}], ensure_ascii=False))
+else:
+    console.print_table(["name"], [[{ODD!r}]])
+    console.say({ODD!r})
+"""
+
+
+@pytest.mark.parametrize("environment", [{"PYTHONIOENCODING": "ascii"}, {"PYTHONIOENCODING": "latin-1"}, {}])
+def test_what_a_stream_cannot_hold(environment: dict[str, str]) -> None:
+    """JSON is escaped, and reads as it was; tables use replacements; no terminal is commanded."""
+
+    def printed(kind: str) -> bytes:
+        order = [sys.executable, "-c", PRINTING]
+        done = subprocess.run(
+            order, input=kind.encode(), stdout=subprocess.PIPE, env={**os.environ, **environment}, check=True
+        )
+        return done.stdout
+
+    encoding = environment.get("PYTHONIOENCODING", "utf-8")
+    told = printed("JSON").decode(encoding)
+    assert json.loads(told) == [ODD]
+    table = printed("table").decode(encoding)
+    assert "caf" in table
+    assert not {"\x1b", "\x9b"} & set(table)
+
+
+@pytest.mark.parametrize("words", ["list tasks", "list tasks --json", "show results/baselines"])
+def test_a_full_stdout_is_one_line(words: str) -> None:
+    with Path("/dev/full").open("w") as full:
+        order = [sys.executable, "-m", "cocabench", *words.split()]
+        done = subprocess.run(order, stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode == 1
+    assert (
+        done.stderr.strip() == "error stdout: cannot be written to (No space left on device); what was stored is kept"
+    )
+
+
+def test_a_closed_stdout_is_one_line() -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    order = [sys.executable, "-m", "cocabench", "list", "tasks", "--json"]
+    done = subprocess.run(order, stdout=writer, stderr=subprocess.PIPE, text=True, check=False)
+    os.close(writer)
+    assert done.returncode == 1
+    assert done.stderr.strip() == "error stdout: cannot be written to (Broken pipe); what was stored is kept"

@@ -1,13 +1,14 @@
 """Any data set's fingerprint, its random subsets, and short ids of its images."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from cocabench.core.errors import UsageError
+from cocabench.core.errors import DataError, UsageError
 from cocabench.core.types import Dataset, Example
-from cocabench.data.base import fingerprint, limited, short_ids
-from cocabench.data.images import BytesImage
+from cocabench.data.base import fingerprint, limited, readable, short_ids
+from cocabench.data.images import BytesImage, FileImage
 from tests.data.drawing import encoded
 
 IMAGE = BytesImage(encoded(), "memory")
@@ -84,3 +85,23 @@ def test_no_limit_or_a_large_one_changes_nothing() -> None:
 )
 def test_short_ids(paths: list[str], expected: list[str]) -> None:
     assert short_ids(paths) == expected
+
+
+def test_what_is_no_character_is_replaced_and_noted() -> None:
+    odd = Example("a\udce9", FileImage(Path("a")), ("a \ud800 dog",), metadata={"where": "x\ud800"})
+    found = readable(Dataset("d", "test", [odd, Example("b", FileImage(Path("b")), ("b",))], ("cat\ud800",)))
+    assert [(e.id, e.texts) for e in found.examples] == [("a�", ("a � dog",)), ("b", ("b",))]
+    assert (found.classes, found.examples[0].metadata) == (("cat�",), {"where": "x�"})
+    assert found.notes == (("data", "� stands for what is no Unicode character in 1 examples or class names"),)
+    fingerprint(found)
+
+
+def test_ids_that_become_the_same_are_one_line() -> None:
+    twins = [Example(f"a{mark}", FileImage(Path("a"))) for mark in ("\ud800", "\ud801")]
+    with pytest.raises(DataError, match="1 ids occur more than once"):
+        readable(Dataset("d", "test", twins))
+
+
+def test_whole_text_is_left_as_it_is() -> None:
+    plain = Dataset("d", "test", [Example("é", FileImage(Path("a")), ("犬 😀 \x1b",))])
+    assert readable(plain) is plain

@@ -207,3 +207,10 @@ class TestTables:
         draw(tmp_path / "1.png")
         with pytest.raises(DataError, match=message):
             Jsonl(path="t.jsonl", negative_key="not").build(tmp_path)
+
+
+def test_a_small_file_of_many_rows_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    as_parquet(tmp_path / "winoground")
+    monkeypatch.setenv("COCABENCH_MAX_ROWS", "1")
+    with pytest.raises(DataError, match=r"0000\.parquet: 2 rows in a table; wanted at most 1"):
+        Winoground(path="winoground").build(tmp_path)

@@ -1,4 +1,6 @@
 import io
+import os
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -236,4 +238,32 @@ def test_an_unknown_type_is_an_error(tmp_path: Path) -> None:
 def test_an_nshards_that_is_no_number(tmp_path: Path) -> None:
     (shards(tmp_path) / "wds/test/nshards.txt").write_text("two")
     with pytest.raises(DataError, match=r"nshards\.txt: 'two'; wanted the number of shards"):
+        WebDataset(path="wds").build(tmp_path)
+
+
+def test_an_array_that_claims_more_than_its_file_holds(tmp_path: Path) -> None:
+    vector = io.BytesIO()
+    np.lib.format.write_array_header_1_0(vector, {"descr": "<i8", "fortran_order": False, "shape": (10**12,)})
+    write_tar(tmp_path / "wds/0.tar", {"a.png": encoded(), "a.npy": vector.getvalue()})
+    with pytest.raises(DataError, match=r"an array of 1,000,000,000,000 values in \d+ bytes"):
+        WebDataset(path="wds").build(tmp_path)
+
+
+def test_a_member_of_20_gigabytes_is_refused_unread(tmp_path: Path) -> None:
+    path = tmp_path / "wds/0.tar"
+    path.parent.mkdir()
+    with tarfile.open(path, "w") as tar:
+        member = tarfile.TarInfo("a.cls")
+        member.size = 20 * 10**9
+        tar.addfile(member)
+    with path.open("r+b") as file:
+        file.truncate(20 * 10**9 + 2048)  # sparse: it takes no room
+    with pytest.raises(DataError, match=r"a\.cls: 20,000,000,000 bytes .*COCABENCH_MAX_MEMBER_BYTES=20000000000"):
+        WebDataset(path="wds").build(tmp_path)
+
+
+def test_a_pipe_among_shards_does_not_hang(tmp_path: Path) -> None:
+    (tmp_path / "wds").mkdir()
+    os.mkfifo(tmp_path / "wds/0.tar")
+    with pytest.raises(DataError, match="a pipe or device"):
         WebDataset(path="wds").build(tmp_path)

@@ -95,9 +95,21 @@ def _model(content: dict[str, Any]) -> dict[str, Any]:
     return {"signature": signature, "parameters": content["parameters"]}
 
 
+def without_content(path: Path) -> str:
+    """Return a path without the hash of a parquet file's bytes, which pyarrow's version moves."""
+    return re.sub(r"\.[0-9a-f]{16}\.", ".", str(path))
+
+
+def samples_of(path: Path, content: dict[str, Any]) -> Path:
+    """Return the file of a Record's samples; the Record names it, but for those of version 0.1."""
+    named = content.get("samples_file")
+    return path.with_name(named) if named else path.with_suffix(".samples.parquet")
+
+
 def _record(content: dict[str, Any], path: Path, results: Path) -> dict[str, Any]:
     measured = {name for name, info in content["definitions"].items() if info["unit"] in MEASURED}
-    beside = path.with_suffix(".captions.json")
+    samples = samples_of(path, content)
+    beside = samples.with_name(samples.name.replace(".samples.parquet", ".captions.json"))
     return {
         "file": str(path.relative_to(results)),
         "task": content["task"],
@@ -112,7 +124,7 @@ def _record(content: dict[str, Any], path: Path, results: Path) -> dict[str, Any
         "skipped_images": content["skipped_images"],
         "warnings": [note["text"] for note in _notes(content)],
         "codes": [note["code"] for note in _notes(content)],
-        "samples": _samples(path.with_suffix(".samples.parquet"), measured),
+        "samples": _samples(samples, measured),
         "captions_file": digest(beside.read_bytes()) if beside.is_file() else None,
     }
 

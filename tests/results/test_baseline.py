@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pandas as pd
@@ -38,7 +42,8 @@ def test_update_replaces_adds_and_keeps_records(tmp_path: Path) -> None:
 def test_update_keeps_the_columns_that_paired_tests_read(tmp_path: Path) -> None:
     record = classified(tmp_path / "new", "m", right(60, 100))
     write(tmp_path / "b", planned([], [record]), None, read(tmp_path / "new"))
-    kept = Store(tmp_path / "b").samples(record)
+    (stored,) = read(tmp_path / "b")
+    kept = Store(tmp_path / "b").samples(stored)
     assert (
         {"id", "image_id", "n_above", "label"}
         <= set(kept)
@@ -83,3 +88,69 @@ def test_gate_update_prints_the_verdicts_and_replaces_the_baseline(command: Comm
     assert pd.read_parquet(next(base.rglob("*.parquet")))["n_above"].sum() == 70
     refused = command("gate", "--baseline", "published:ViT-B-32:openai", "--current", new, "--update")
     assert (refused.code, "wanted a folder" in refused.err) == (2, True)
+
+
+UPDATING = """
+import os, random, sys, threading, time
+import random
+import subprocess
+import sys
+import time
+from pathlib import Path
+from cocabench.results import baseline as gating
+from cocabench.results.records import read
+from tests.samples import classified, right
+root = Path(sys.argv[1])
+held = read(root / "base")
+now = read(root / ("new" if held.records[0].metrics["acc1"].value == 0.5 else "old"))
+print("begun", flush=True)
+for _ in range(1000):
+    gating.write(root / "base", gating.planned(held.records, now.records), held, now)
+    held, now = now, held
+    held = read(root / "base")
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("exchange", [True, False])
+def test_kills_leave_the_old_baseline_or_the_new_one(
+    exchange: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, n in (("old", 50), ("new", 60), ("base", 50)):
+        for task in ("t1", "t2"):
+            classified(tmp_path / name, "m", right(n, 100), task)
+    before = "" if exchange else "import sys; sys.platform = 'other'\n"
+    moments = random.Random(0)
+    for _ in range(30):
+        order = [sys.executable, "-c", before + UPDATING, str(tmp_path)]
+        process = subprocess.Popen(order, stdout=subprocess.PIPE)
+        assert process.stdout
+        process.stdout.readline()
+        time.sleep(moments.random() / 5)
+        process.kill()
+        process.wait()
+        process.stdout.close()
+        assert exchange or (tmp_path / "base").is_dir() or list(tmp_path.glob(".base.*/old"))
+        baseline.recover(tmp_path / "base")
+        values = {r.metrics["acc1"].value for r in read(tmp_path / "base")}
+        assert values in ({0.5}, {0.6}), "one whole baseline"
+        assert len(read(tmp_path / "base")) == 2
+    write(
+        tmp_path / "base", planned(read(tmp_path / "base").records, []), read(tmp_path / "base"), read(tmp_path / "old")
+    )
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "new", "old"]
+
+
+def test_a_link_to_a_baseline_stays_a_link(tmp_path: Path) -> None:
+    classified(tmp_path / "real", "m", right(50, 100))
+    (tmp_path / "base").symlink_to("real")
+    record = classified(tmp_path / "new", "m", right(60, 100))
+    write(
+        tmp_path / "base",
+        planned(read(tmp_path / "base").records, [record]),
+        read(tmp_path / "base"),
+        read(tmp_path / "new"),
+    )
+    assert (tmp_path / "base").is_symlink()
+    assert read(tmp_path / "real").records[0].metrics["acc1"].value == pytest.approx(0.6)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["base", "new", "real"]

@@ -5,13 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from cocabench.core.errors import ResultsError, UnknownNameError
 from cocabench.results.changes import changes
 from cocabench.results.difference import Evidence
 from cocabench.results.records import read
+from cocabench.results.store import Store
 from tests.conftest import Command
 from tests.samples import classified, right
 
@@ -68,8 +68,9 @@ def test_compare_marks_findings_and_prints_the_detectable_difference(command: Co
 def test_compare_samples_omits_empty_columns(command: Command, tmp_path: Path) -> None:
     for name, hits in (("a", right(4, 6)), ("b", right(2, 6))):
         classified(tmp_path, name, hits)
-    for path in tmp_path.rglob("*.samples.parquet"):
-        pd.read_parquet(path).drop(columns="top5_names").to_parquet(path, index=False)
+    store = Store(tmp_path)
+    for record in read(tmp_path):
+        store.put(record, store.samples(record).drop(columns="top5_names"))
     told = command("compare", tmp_path, "--samples", "pets").out
     assert "truth" in told
     assert "says" not in told

@@ -18,7 +18,7 @@ from cocabench.results.compare import compare_models
 from cocabench.results.difference import Evidence, Finding, independent
 from cocabench.results.gate import Rules, gate
 from cocabench.results.records import read
-from cocabench.results.store import Store, samples_path
+from cocabench.results.store import Store
 from tests.metrics.frames import EVERY
 from tests.samples import classified, right
 
@@ -70,10 +70,7 @@ def _with(frame: pd.DataFrame, folder: Path, model: str, metric: str = "") -> Re
     record = classified(folder, model, np.array([True]))
     if metric:
         record = record.model_copy(update={"metrics": {metric: estimate(EVERY[metric][0], frame)}})
-        Store(folder).put_record(record)
-    path = Store(folder).path(record.model, record.task, record.signature)
-    frame.to_parquet(samples_path(path), index=False)
-    return record
+    return Store(folder).put(record, frame)
 
 
 @pytest.mark.parametrize("share", [0.02, 0.5, 0.95])

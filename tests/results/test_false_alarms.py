@@ -6,7 +6,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from benchmarks import honesty
@@ -224,8 +223,8 @@ def test_verdicts_do_not_depend_on_the_order_of_samples(tmp_path: Path) -> None:
     classified(tmp_path / "old", "m", rng.random(300) < 0.7)
     new = classified(tmp_path / "new", "m", rng.random(300) < 0.5)
     before = gate(read(tmp_path / "old"), read(tmp_path / "new"), Rules())
-    path = Store(tmp_path / "new").path(new.model, new.task, new.signature).with_suffix(".samples.parquet")
-    pd.read_parquet(path).sample(frac=1, random_state=0).to_parquet(path, index=False)
+    store = Store(tmp_path / "new")
+    store.put(new, store.samples(new).sample(frac=1, random_state=0))
     assert gate(read(tmp_path / "old"), read(tmp_path / "new"), Rules()) == before
     assert before[0].status is Status.REGRESSED
 

@@ -2,20 +2,28 @@
 
 import json
 import os
+import random
+import shutil
+import stat
+import subprocess
+import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from itertools import product
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 import cocabench
 from cocabench.core import temporary as debris
 from cocabench.core.errors import IgnoredRecordWarning, ResultsError
 from cocabench.core.types import Estimate, MetricInfo, Record, Signature
-from cocabench.results.store import Store, read_record, samples_path, settle, slug, write_atomically
+from cocabench.results.store import Store, read_record, read_samples, samples_path, slug, write_atomically
 
 INFO = MetricInfo(unit="fraction", higher_is_better=True, summary="s")
 
@@ -37,9 +45,10 @@ def record(
 
 def test_a_record_comes_back_as_it_was_with_its_samples(tmp_path: Path) -> None:
     store, samples = Store(tmp_path), pd.DataFrame({"id": ["a"], "image_id": ["a"], "top5": [[1, 2]]})
-    path = store.put(record(), samples)
-    assert read_record(path) == record()
-    assert store.get("m", "t", record().signature) == record()
+    stored = store.put(record(), samples)
+    assert stored.model_copy(update={"samples_file": "", "samples_digest": ""}) == record()
+    assert read_record(store.file(stored)) == stored
+    assert store.get("m", "t", record().signature) == stored
     assert store.get("m", "t", record(seed=1).signature) is None
     results = cocabench.load(tmp_path)
     assert results.samples(results.records[0])["top5"].iloc[0].tolist() == [1, 2]
@@ -47,8 +56,11 @@ def test_a_record_comes_back_as_it_was_with_its_samples(tmp_path: Path) -> None:
 
 
 def test_nan_is_stored_as_null(tmp_path: Path) -> None:
-    path = Store(tmp_path).put(record(value=float("nan")), pd.DataFrame({"id": ["a"]}))
-    assert json.loads(path.read_text(), parse_constant=pytest.fail)["metrics"]["acc1"]["value"] is None
+    stored = Store(tmp_path).put(record(value=float("nan")), pd.DataFrame({"id": ["a"]}))
+    assert (
+        json.loads(Store(tmp_path).file(stored).read_text(), parse_constant=pytest.fail)["metrics"]["acc1"]["value"]
+        is None
+    )
 
 
 def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
@@ -68,9 +80,10 @@ def test_an_interrupted_write_leaves_the_old_file_and_no_other(tmp_path: Path) -
 def test_without_the_record_samples_do_not_count(tmp_path: Path) -> None:
     """The Record is written last: its presence says that all is there."""
     store = Store(tmp_path)
-    path = store.put(record(), pd.DataFrame({"id": ["a"]}))
+    stored = store.put(record(), pd.DataFrame({"id": ["a"]}))
+    path = store.file(stored)
     path.unlink()
-    assert samples_path(path).exists()
+    assert samples_path(path, stored).exists()
     assert store.get("m", "t", record().signature) is None
 
 
@@ -104,11 +117,12 @@ def test_a_kill_at_any_moment_leaves_one_whole_record_with_its_own_samples(
     steps: tuple[int, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = Store(tmp_path)
+    monkeypatch.setattr("cocabench.results.store.STALE_S", -1.0)  # sweep at once
 
     def put(value: float) -> Path:
         samples = pd.DataFrame({"id": ["a"], "image_id": ["a"], "caption": [str(value)], "value": [value]})
         made = record(value=value, created=f"2026-01-01T00:00:0{value}").model_copy(update={"evaluator": "captioning"})
-        return store.put(made, samples)
+        return store.file(store.put(made, samples))
 
     path, stands = put(0.0), 0.0
     for value, step in zip((1.0, 2.0), steps, strict=True):
@@ -119,16 +133,122 @@ def test_a_kill_at_any_moment_leaves_one_whole_record_with_its_own_samples(
         assert now in (stands, value), "the old one or the new one"
         assert store.samples(found)["value"].tolist() == [now]
         stands = now
-    settle(path)
-    assert json.loads(path.with_suffix(".captions.json").read_text())[0]["caption"] == str(stands)
+        captions = samples_path(path, found).name.replace(".samples.parquet", ".captions.json")
+        assert json.loads(path.with_name(captions).read_text())[0]["caption"] == str(stands)
     put(3.0)
     (found,) = cocabench.load(tmp_path)
     assert store.samples(found)["value"].tolist() == [found.metrics["acc1"].value] == [3]
     assert sorted(file.name.removeprefix(path.stem) for file in path.parent.iterdir()) == [
-        ".captions.json",
+        f".{found.samples_digest}.captions.json",
+        f".{found.samples_digest}.samples.parquet",
         ".json",
-        ".samples.parquet",
     ]
+
+
+def test_samples_of_a_replaced_record_are_kept_for_an_hour(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whoever read the Record just before it was replaced reads its samples, and not the new ones."""
+    store = Store(tmp_path)
+    first = store.put(record(), pd.DataFrame({"id": ["a"]}))
+    second = store.put(record(), pd.DataFrame({"id": ["b"]}))
+    assert [store.samples(one)["id"].tolist() for one in (first, second)] == [["a"], ["b"]]
+    os.utime(samples_path(store.file(first), first), (0, 0))
+    store.put(record(), pd.DataFrame({"id": ["c"]}))
+    with pytest.raises(ResultsError, match="no samples beside the Record"):
+        store.samples(first)
+    assert store.samples(second)["id"].tolist() == ["b"]
+
+
+def test_samples_that_a_living_writer_holds_are_not_swept(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    path = store.file(record())
+    path.parent.mkdir(parents=True)
+    held = debris.temporary(path)
+    theirs = path.with_name(f"{path.stem}.{'0' * 16}.samples.parquet")
+    held.path.rename(theirs)
+    os.utime(theirs, (0, 0))
+    store.put(record(), pd.DataFrame({"id": ["a"]}))
+    assert theirs.exists()
+    os.close(held.handle)  # as the end of its process does
+    store.put(record(), pd.DataFrame({"id": ["a"]}))
+    assert not theirs.exists()
+
+
+WRITER = """
+import json, random, sys, time
+import pandas as pd
+from cocabench.core.types import Record
+from cocabench.results import store as module
+folder, place, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
+waits, store = random.Random(place), module.Store(module.Path(folder))
+whole, module.os.fsync = module.os.fsync, lambda file: (time.sleep(waits.random() / 500), whole(file))
+blank = Record.model_validate_json(sys.stdin.read())
+for turn in range(rounds):
+    value = place * rounds + turn
+    frame = pd.DataFrame({"id": ["a"], "image_id": ["a"], "caption": [str(value)], "value": [float(value)]})
+    metrics = {"acc1": {"value": value / 1e6, "low": None, "high": None, "n": 1}}
+    store.put(Record.model_validate({**blank.model_dump(), "metrics": metrics}), frame)
+    time.sleep(waits.random() / 500)
+print("done", flush=True)
+"""
+
+
+def writers(folder: Path, count: int, rounds: int) -> list[subprocess.Popen[str]]:
+    """Start processes that store one measurement again and again, each value with samples and captions of its own."""
+    blank = record().model_copy(update={"evaluator": "captioning"}).model_dump_json()
+    started = []
+    for place in range(count):
+        order = [sys.executable, "-c", WRITER, str(folder), str(place), str(rounds)]
+        process = subprocess.Popen(order, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        assert process.stdin
+        process.stdin.write(blank)
+        process.stdin.close()
+        started.append(process)
+    return started
+
+
+def check_whole(folder: Path) -> None:
+    """The Record that stands is one whole writer's: its value, its samples and its captions are the same number."""
+    (found,) = cocabench.load(folder)
+    value = found.metrics["acc1"].value
+    assert value is not None
+    samples = found_samples = Store(folder).samples(found)
+    assert samples["value"].tolist() == pytest.approx([value * 1e6])
+    path = Store(folder).file(found)
+    captions = path.with_name(found.samples_file.replace(".samples.parquet", ".captions.json"))
+    assert json.loads(captions.read_text())[0]["caption"] == found_samples["caption"].iloc[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_several_writers_leave_one_whole_record_at_every_moment(count: int, tmp_path: Path) -> None:
+    started = writers(tmp_path, count, rounds=60)
+    n_read = 0
+    while any(process.poll() is None for process in started):
+        if next(tmp_path.rglob("*-*.json"), None):
+            check_whole(tmp_path)
+            n_read += 1
+    assert [process.wait() for process in started] == [0] * count
+    check_whole(tmp_path)
+    assert n_read > 10
+
+
+@pytest.mark.slow
+def test_writers_killed_a_hundred_times_leave_one_whole_record(tmp_path: Path) -> None:
+    Store(tmp_path).put(
+        record(value=0.0).model_copy(update={"evaluator": "captioning"}),
+        pd.DataFrame({"id": ["a"], "image_id": ["a"], "caption": ["0"], "value": [0.0]}),
+    )
+    moments = random.Random(0)
+    for _ in range(50):
+        started = writers(tmp_path, 2, rounds=10_000)
+        before = next(tmp_path.rglob("*-*.json")).stat().st_mtime_ns
+        while next(tmp_path.rglob("*-*.json")).stat().st_mtime_ns == before:
+            time.sleep(0.001)  # they have begun
+        time.sleep(moments.random() / 20)
+        for process in started:
+            process.kill()
+            process.wait()
+        check_whole(tmp_path)
 
 
 def test_of_a_temporary_file_whose_maker_lives_nobody_disposes(tmp_path: Path) -> None:
@@ -143,21 +263,143 @@ def test_of_a_temporary_file_whose_maker_lives_nobody_disposes(tmp_path: Path) -
 
 def test_a_temporary_folder_lasts_as_long_as_its_maker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    (tmp_path / "x-dead").mkdir()
-    (tmp_path / "x-dead" / "file").write_text("left by a kill")
+    dead = tmp_path / f"x-{'0' * 16}"
+    dead.mkdir()
+    (dead / "file").write_text("left by a kill")
     (tmp_path / "mine").mkdir()
+    (tmp_path / "x-mine").mkdir()
     with debris.temporary_folder("x-") as first, debris.temporary_folder("x-") as second:
-        assert {path.name for path in tmp_path.iterdir()} == {"mine", first.name, second.name}
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+        assert {path.name for path in tmp_path.iterdir()} == {"mine", "x-mine", first.name, second.name}
+        assert stat.S_IMODE(first.stat().st_mode) == 0o700
+    assert {path.name for path in tmp_path.iterdir()} == {"mine", "x-mine"}
+
+
+def test_a_pipe_at_a_temporary_files_name_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    for name in (f"x-{'0' * 16}", f".y.json.{'0' * 16}"):
+        os.mkfifo(tmp_path / name)
+    with debris.temporary_folder("x-"):
+        write_atomically(tmp_path / "y.json", lambda path: path.write_text("y"))
+    assert (tmp_path / "y.json").read_text() == "y"
+
+
+def test_other_files_beside_the_written_one_stay(tmp_path: Path) -> None:
+    for name in (".x.json.bak", ".x.json.swp", ".x.json.12345678"):
+        (tmp_path / name).write_text("theirs")
+    write_atomically(tmp_path / "x.json", lambda path: path.write_text("x"))
+    assert len(list(tmp_path.iterdir())) == 4
+
+
+@pytest.mark.parametrize("umask", [0o022, 0o002, 0o077])
+def test_the_umask_says_who_may_read(umask: int, tmp_path: Path) -> None:
+    before = os.umask(umask)
+    try:
+        write_atomically(tmp_path / "x", lambda path: path.write_text("x"))
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o666 & ~umask
+
+
+def test_a_link_stays_and_its_target_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "target").write_text("old")
+    (tmp_path / "link").symlink_to("target")
+    write_atomically(tmp_path / "link", lambda path: path.write_text("new"))
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "target").read_text() == "new"
+
+
+def test_a_pipe_is_written_into(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = os.open(tmp_path / "pipe", os.O_RDONLY | os.O_NONBLOCK)
+    write_atomically(tmp_path / "pipe", lambda path: path.write_text("through"))
+    assert os.read(reader, 100) == b"through"
+    os.close(reader)
+    assert (tmp_path / "pipe").is_fifo()
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="a device of Linux")
+def test_a_device_stays_a_device() -> None:
+    with pytest.raises(ResultsError, match="/dev/full: cannot write \\(No space left on device\\)"):
+        write_atomically(Path("/dev/full"), lambda path: path.write_text("x"))
+    assert Path("/dev/full").is_char_device()
+    write_atomically(Path("/dev/null"), lambda path: path.write_text("x"))
+
+
+def test_a_pipe_among_results_does_not_hang(tmp_path: Path) -> None:
+    (tmp_path / "m").mkdir()
+    os.mkfifo(tmp_path / "m" / "t-0123456789ab.json")
+    with pytest.raises(ResultsError, match="a pipe or device, not a file"):
+        cocabench.load(tmp_path)
 
 
 def test_a_broken_record_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = Store(tmp_path).put(record(), pd.DataFrame({"id": ["a"]}))
+    store = Store(tmp_path)
+    path = store.file(store.put(record(), pd.DataFrame({"id": ["a"]})))
     with killed_at(1, monkeypatch):
-        Store(tmp_path).put(record(), pd.DataFrame({"id": ["a"]}))
+        store.put(record(), pd.DataFrame({"id": ["a"]}))
     path.write_text("")
-    Store(tmp_path).put(record(), pd.DataFrame({"id": ["b"]}))
-    assert Store(tmp_path).samples(record())["id"].tolist() == ["b"]
+    assert store.samples(store.put(record(), pd.DataFrame({"id": ["b"]})))["id"].tolist() == ["b"]
+
+
+BASELINES = Path(__file__).parents[2] / "results" / "baselines"
+
+
+@pytest.mark.parametrize("damage", ["cut", "half", "doubled", "nameless", "no parquet"])
+@pytest.mark.parametrize("named", [True, False])
+def test_damaged_samples_are_one_line_that_names_the_file(damage: str, named: bool, tmp_path: Path) -> None:
+    """named: by a Record that says their digest; those of version 0.1 say how many images there are."""
+    shutil.copytree(BASELINES / "demo_clip-dd08", tmp_path / "m")
+    path = next((tmp_path / "m").glob("emoji_retrieval-*.json"))
+    made = read_record(path)
+    if named:
+        made = Store(tmp_path / "named").put(made, read_samples(path, made))
+        path = Store(tmp_path / "named").file(made)
+    file = samples_path(path, made)
+    frame = pd.read_parquet(file)
+    match damage:
+        case "cut":
+            file.write_bytes(file.read_bytes()[:-100])
+        case "half":
+            frame.iloc[: len(frame) // 2].to_parquet(file, index=False)
+        case "doubled":
+            pd.concat([frame, frame]).to_parquet(file, index=False)
+        case "nameless":
+            frame.assign(id=[None, *frame["id"][1:]]).to_parquet(file, index=False)
+        case "no parquet":
+            file.write_text("hello")
+    with pytest.raises(ResultsError, match="damaged") as caught:
+        read_samples(path, made)
+    assert str(file) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_record_names_no_file_of_another_folder(tmp_path: Path) -> None:
+    path = Store(tmp_path).put_record(record())
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"samples_file": "../../mine.samples.parquet"}))
+    with pytest.raises(ResultsError, match="samples_file: got"):
+        read_record(path)
+
+
+def test_what_a_killed_writer_of_version_1_left_counts_as_before(tmp_path: Path) -> None:
+    """0.1 put the samples of a Record that replaced another beside the old ones until the Record was there."""
+    path = Store(tmp_path).put_record(record(created="2026-01-02"))
+    for name, created, value in ((".samples.parquet", "old", 1), (".samples.parquet.next", "2026-01-02", 2)):
+        table = pa.table({"id": ["a"], "value": [value]}).replace_schema_metadata({"cocabench.created": created})
+        pq.write_table(table, path.with_name(path.stem + name))
+    assert Store(tmp_path).samples(record(created="2026-01-02"))["value"].tolist() == [2]
+    path = Store(tmp_path).put_record(record(created="2026-01-03"))
+    assert Store(tmp_path).samples(record(created="2026-01-03"))["value"].tolist() == [1]
+
+
+def test_two_runs_add_pictures_to_one_data_set(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.put_thumbnails("x", {"a": b"1"})
+    store.put_thumbnails("x", {"b": b"2"})
+    assert store.thumbnails("x") == {"a": b"1", "b": b"2"}
+    store.thumbnails_path("x").write_bytes(b"damaged")
+    with pytest.warns(IgnoredRecordWarning, match="pictures left out"):
+        store.put_thumbnails("x", {"c": b"3"})
+    assert store.thumbnails("x") == {"c": b"3"}
 
 
 @pytest.mark.parametrize(

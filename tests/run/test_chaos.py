@@ -79,6 +79,24 @@ def test_a_run_killed_at_random_moments_ends_as_one_that_was_left_alone(tmp_path
     assert files(wild) == files(calm)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 3])
+def test_runs_of_one_measurement_at_once_leave_one_whole_record(
+    count: int, models: Path, data: Path, tmp_path: Path
+) -> None:
+    """Each measures with --fresh, and stores at its own moment."""
+    arguments = ["run", "--model", models / "coca", "--tasks", data / "tell.toml", "--data-root", data, "--fresh"]
+    arguments += ["--output", tmp_path / "results", "--cache", tmp_path / "cache", "--quiet"]
+    order = [sys.executable, "-m", "cocabench", *map(str, arguments)]
+    started = [subprocess.Popen(order, stdout=subprocess.DEVNULL) for _ in range(count)]
+    assert [process.wait() for process in started] == [0] * count
+    ((record, samples),) = kept(tmp_path)
+    assert len(samples) == 12
+    names = {path.name for path in (tmp_path / "results").rglob("tell-*")}
+    assert {record["samples_file"], record["samples_file"].replace(".samples.parquet", ".captions.json")} < names
+    assert len(names) == 3, "equal samples have one name"
+
+
 CAPTIONING = """
 import os, sys
 from cocabench import cli

@@ -15,7 +15,7 @@ from cocabench.core.errors import ResultsError
 from cocabench.models.cached import Cached
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.model import OpenClip
-from cocabench.results.store import Store, samples_path
+from cocabench.results.store import Store
 from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models
 from tests.conftest import PLUGIN, Command, task
@@ -397,8 +397,7 @@ def test_shuffled_images_change_no_number(command: Command, models: Path, data: 
 
 def test_samples_lie_beside_the_record(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
     run(command, models, data, tmp_path, tasks="name")
-    path = next(p for p in tmp_path.rglob("*.json"))
-    samples = pd.read_parquet(samples_path(path))
+    samples = pd.read_parquet(next(tmp_path.rglob("name-*.samples.parquet")))
     assert list(samples["top5_names"].iloc[0])
     assert len(samples["top5"].iloc[0]) == len(samples["top5_scores"].iloc[0]) == 5
 
@@ -537,7 +536,7 @@ def test_tasks_and_runs_on_the_same_images_share_one_pass(
     assert told.code == 0, told.err
     (shared,) = json.loads(told.out)
     assert {**shared, "timing": 0, "created": 0} == {**plain, "timing": 0, "created": 0}
-    samples = [pd.read_parquet(samples_path(next((tmp_path / x).rglob("name-*.json")))) for x in "ab"]
+    samples = [pd.read_parquet(next((tmp_path / x).rglob("name-*.samples.parquet"))) for x in "ab"]
     pd.testing.assert_frame_equal(*samples, check_exact=True)
 
 
@@ -570,8 +569,13 @@ def test_what_0_1_cached_is_removed_with_a_note(command: Command, models: Path, 
     (old / "captions").mkdir()
     for name in ("features/index.sqlite", "features/1.f32", "captions/answers.sqlite"):
         (old / name).write_bytes(bytes(1_000_000))
-    (old / "features" / "mine.txt").touch()
     told = run(command, models, data, tmp_path, "--cache", old)
+    assert "version 0.1" not in told.err, "what others keep under such names stays"
+    assert (old / "features" / "1.f32").is_file()
+    (old / "features/index.sqlite").write_bytes(b"CREATE TABLE collections (".ljust(1_000_000))
+    (old / "captions/answers.sqlite").write_bytes(b"CREATE TABLE answers (".ljust(1_000_000))
+    (old / "features" / "mine.txt").touch()
+    told = run(command, models, data, tmp_path, "--cache", old, "--fresh")
     assert f"{old}: 3.0 MB cached by version 0.1 removed" in told.err
     assert [path.name for path in old.rglob("*.*") if path.suffix != ".sqlite"] == ["mine.txt"]
     assert "version 0.1" not in run(command, models, data, tmp_path, "--cache", old, "--fresh").err

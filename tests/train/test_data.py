@@ -13,7 +13,7 @@ from cocabench.core.types import Dataset, Example
 from cocabench.data.images import BytesImage, FileImage, OnWhiteImage
 from cocabench.data.tables import Csv, Tsv
 from cocabench.data.webdataset import WebDataset
-from cocabench.train.data import build, write_shards, write_table
+from cocabench.train.data import build, check_sources, inputs, write_shards, write_table
 from tests.conftest import Command
 from tests.data.drawing import draw, encoded, write
 
@@ -82,8 +82,83 @@ def test_an_interrupted_export_goes_on_and_other_data_start_anew(tmp_path: Path)
     with pytest.raises(UsageError, match="already exists"):
         write_shards(found, tmp_path / "s")
     write(tmp_path / "u.partial/000000.tar", b"of another export")
+    write(tmp_path / "u.partial/.plan", b"0123456789abcdef")
     write_shards(found, tmp_path / "u", samples=3)
     assert len(WebDataset(path="u").build(tmp_path)) == 3
+
+
+@pytest.mark.parametrize("name", ["thesis.txt", "000000.tar"])
+def test_a_foreign_folder_is_not_touched(tmp_path: Path, name: str) -> None:
+    theirs = write(tmp_path / "s.partial" / name, b"theirs")
+    with pytest.raises(UsageError, match=r"s\.partial: in the way, and no unfinished export; move it away"):
+        write_shards(dataset(tmp_path, [("one",)]), tmp_path / "s")
+    assert theirs.read_bytes() == b"theirs"
+    write(tmp_path / "s.partial/.plan", b"0123456789abcdef")
+    if name == "thesis.txt":
+        with pytest.raises(UsageError, match="in the way"):
+            write_shards(dataset(tmp_path, [("one",)]), tmp_path / "s")
+        assert theirs.exists()
+
+
+def test_images_of_like_ids_are_not_exchanged(tmp_path: Path) -> None:
+    """Ids that begin alike, that clean to the same name, and that are the same in two data sets."""
+    ids = [*(f"{'x' * 100}{end}" for end in ("1", "2")), "a/b", "a:b", *(f"a/{i}" for i in range(600))]
+    colours = [f"#{i:06x}" for i in range(len(ids))]
+    examples = [
+        Example(key, OnWhiteImage(BytesImage(encoded(colour), "x")), (colour,))
+        for key, colour in zip(ids, colours, strict=True)
+    ]
+    write_table(Dataset("d", "train", examples), tmp_path / "t.csv", images=tmp_path / "out")
+    again = [Example(ids[0], OnWhiteImage(BytesImage(encoded("#123456"), "x")), ("#123456",))]
+    write_table(Dataset("e", "train", again), tmp_path / "u.csv", images=tmp_path / "out")
+    rows = [*pd.read_csv(tmp_path / "t.csv").itertuples(), *pd.read_csv(tmp_path / "u.csv").itertuples()]
+    assert len(rows) == len(ids) + 1
+    for row in rows:
+        assert "#%02x%02x%02x" % Image.open(row.filepath).getpixel((0, 0)) == row.title  # noqa: UP031
+
+
+PIPES = [
+    "pipe:touch {ran}",
+    "PIPE:touch {ran}",
+    "a.tar::pipe:touch {ran}",
+    "{{p,q}}ipe:touch {ran}",
+    "https://x/a.tar';touch {ran};'",
+]
+
+
+@pytest.mark.parametrize("named", PIPES)
+@pytest.mark.parametrize("key", ["train_data", "val_data"])
+def test_a_recipe_runs_no_command(named: str, key: str, command: Command, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    head = 'name = "r"\nsummary = "s"\nmodel = "ViT-B-32:random@0"\n[trainer]\n'
+    recipe = write(tmp_path / "r.toml", f"{head}{key} = {json.dumps(named.format(ran=ran))}\n")
+    told = command("train", recipe, "--set", "train_num_samples=1", "--output", tmp_path / "run")
+    assert told.code == 2
+    assert f"trainer.{key}: " in told.err
+    assert "runs a command; --allow-pipe" in told.err or "holds a quote" in told.err
+    assert len(told.err.strip().splitlines()) == 1
+    assert not ran.exists()
+
+
+def test_a_command_that_is_allowed_is_handed_on() -> None:
+    check_sources({"train_data": "pipe:cat a.tar"}, allow_pipe=True)
+    check_sources({"train_data": "https://x/{000..009}.tar::gs://y/1.tar"})
+
+
+def test_a_folders_own_names_are_no_commands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "pipe:touch ran;.tar", b"")
+    found = inputs({"train_data": ".", "train_num_samples": 1})
+    assert found.flags["train_data"] == f"{tmp_path}/pipe:touch ran;.tar"
+    write(tmp_path / "a::b" / "0.tar", b"")
+    with pytest.raises(UsageError, match="which separate shards"):
+        inputs({"train_data": "a::b", "train_num_samples": 1})
+
+
+@pytest.mark.parametrize("named", ["{1..9999999999}.tar", "{a,b}" * 40 + ".tar"])
+def test_a_billion_shards_are_too_many(named: str) -> None:
+    with pytest.raises(DataError, match="COCABENCH_MAX_ROWS"):
+        check_sources({"train_data": named})
 
 
 def test_unknown_keys_and_data_without_captions_are_errors(tmp_path: Path, data: Path) -> None:

@@ -18,13 +18,13 @@ from pydantic import JsonValue
 
 from cocabench import demo
 from cocabench.core.errors import ModelError, UnknownNameError, UsageError, unreadable
+from cocabench.core.files import read_text
 from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Note
 from cocabench.models.open_clip import weights
 from cocabench.models.open_clip.checkpoint import digest_of
+from cocabench.models.open_clip.config import TEXT_PATHS, Config, checked, of_file, refuse_code_in
 from cocabench.specs.spec import ModelSpec, WeightsKind
-
-Config = dict[str, Any]
 
 _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model")
 
@@ -33,8 +33,8 @@ _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model")
 class Blueprint:
     """All that is needed to build a model.
 
-    id: the canonical model string. config: open_clip's model_cfg, file paths in it absolute. preprocess: open_clip's
-    PreprocessCfg fields. weights: a file, or None: random, or not fetched yet.
+    id: the canonical model string. config: open_clip's model_cfg, file paths in it absolute, none of which loads code.
+    preprocess: open_clip's PreprocessCfg fields. weights: a file, or None: random, or not fetched yet.
     tokenizer: what open_clip.get_tokenizer takes, '' where it is made from config. notes: choices made for the user.
     """
 
@@ -45,6 +45,12 @@ class Blueprint:
     seed: int | None = None
     tokenizer: str = ""
     notes: tuple[Note, ...] = ()
+
+    def __post_init__(self) -> None:
+        text = checked(self.config, f"--model {self.id}")["text_cfg"]
+        for folder in {Path(text[key]) for key in TEXT_PATHS if text.get(key)}:
+            if folder.is_absolute():
+                refuse_code_in(folder)
 
     @property
     def captions(self) -> bool:
@@ -71,7 +77,7 @@ class Blueprint:
     def _vocabulary(self) -> str:
         """Return a hash of the tokenizer's files that the model brings, '' where it brings none."""
         text = self.config["text_cfg"]
-        if file := text.get("tokenizer_kwargs", {}).get("bpe_path"):
+        if file := (text.get("tokenizer_kwargs") or {}).get("bpe_path"):
             return digest_file(Path(file))
         folder = Path(text.get("hf_tokenizer_name") or "")
         if not folder.is_absolute() or not folder.is_dir():
@@ -109,10 +115,8 @@ def _architecture(spec: ModelSpec) -> Blueprint:
     """An open_clip architecture by name, or a user's own from a JSON file."""
     if spec.name.endswith(".json"):
         path = Path(spec.name).expanduser()
-        config = _model_config(path)
-        return Blueprint(
-            spec.text, _absolute(config.get("model_cfg", config), path.parent), config.get("preprocess_cfg", {})
-        )
+        config, preprocess = _model_config(path)
+        return Blueprint(spec.text, _absolute(config, path.parent), preprocess)
     name = spec.name.replace("/", "-")
     if name not in open_clip.list_models():
         if Path(spec.name).expanduser().is_dir():
@@ -207,43 +211,35 @@ def _folder(name: str, folder: Path) -> Blueprint:
         raise ModelError(
             f"--model {name}", f"no open_clip_config.json in {folder}", wanted="a folder with config and weights"
         )
-    config = _model_config(path)
-    if "model_cfg" not in config:
-        raise ModelError(str(path), "no 'model_cfg' in it", wanted='{"model_cfg": …, "preprocess_cfg": …}')
-    model_config = _absolute(config["model_cfg"], folder)
-    if model_config["text_cfg"].get("hf_tokenizer_name"):
-        model_config["text_cfg"]["hf_tokenizer_name"] = str(folder.resolve())
-    return Blueprint(name, model_config, config.get("preprocess_cfg", {}), weights.in_folder(folder))
+    config, preprocess = _model_config(path, named=True)
+    config = _absolute(config, folder)
+    if config["text_cfg"].get("hf_tokenizer_name"):
+        config["text_cfg"]["hf_tokenizer_name"] = str(folder.resolve())
+    return Blueprint(name, config, preprocess, weights.in_folder(folder))
 
 
 def _hub(spec: ModelSpec, *, download: bool) -> Blueprint:
-    config, file = weights.from_hub(spec.name) if download else weights.cached_from_hub(spec.name)
-    if "model_cfg" not in config:
-        raise ModelError(
-            f"--model {spec.text}", "no 'model_cfg' in its config", wanted="a repository in open_clip's layout"
-        )
-    return Blueprint(spec.text, config["model_cfg"], config.get("preprocess_cfg", {}), file, tokenizer=spec.text)
+    path, file = weights.from_hub(spec.name) if download else weights.cached_from_hub(spec.name)
+    config, preprocess = _model_config(path, named=True)
+    return Blueprint(spec.text, config, preprocess, file, tokenizer=spec.text)
 
 
-def _model_config(path: Path) -> Config:
+def _model_config(path: Path, *, named: bool = False) -> tuple[Config, Config]:
+    """Return model_cfg and preprocess_cfg of a file. named: the first must stand under its name, as open_clip wants."""
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ModelError(str(path), unreadable(error)) from None
-    table = config.get("model_cfg", config) if isinstance(config, dict) else {}
-    if missing := [key for key in ("embed_dim", "vision_cfg", "text_cfg") if key not in table]:
-        raise ModelError(str(path), f"no {', '.join(missing)} in it", wanted="an open_clip architecture")
-    return dict(config)
-
-
-_TEXT_PATHS = ("hf_model_name", "hf_tokenizer_name")
+    if named and isinstance(content, dict) and "model_cfg" not in content:
+        raise ModelError(str(path), "no 'model_cfg' in it", wanted='{"model_cfg": …, "preprocess_cfg": …}')
+    return of_file(content, str(path))
 
 
 def _absolute(config: Config, base: Path) -> Config:
     """Return config with the files it names beside itself made absolute (BPE merges, a text tower's folder)."""
     config = deepcopy(config)
-    text, tokenizer = config["text_cfg"], config["text_cfg"].get("tokenizer_kwargs", {})
-    for table, keys in ((text, _TEXT_PATHS), (tokenizer, ("bpe_path",))):
+    text, tokenizer = config["text_cfg"], config["text_cfg"].get("tokenizer_kwargs") or {}
+    for table, keys in ((text, TEXT_PATHS), (tokenizer, ("bpe_path",))):
         table.update(
             {key: str((base / table[key]).resolve()) for key in keys if table.get(key) and (base / table[key]).exists()}
         )

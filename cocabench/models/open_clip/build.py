@@ -9,6 +9,7 @@ from typing import Any, Protocol, cast
 
 import open_clip
 import torch
+from open_clip import hf_model
 from open_clip.coca_model import CoCa
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
@@ -17,7 +18,8 @@ from cocabench.core.errors import ModelError
 from cocabench.core.temporary import temporary_folder
 from cocabench.core.types import Note, unnoted
 from cocabench.models.loading import Transform
-from cocabench.models.open_clip.blueprint import Blueprint, Config
+from cocabench.models.open_clip.blueprint import Blueprint
+from cocabench.models.open_clip.config import Config, refuse_code
 from cocabench.models.open_clip.weights import ALONE, load_into, quiet
 
 
@@ -58,6 +60,7 @@ def _architecture(plan: Blueprint, *, device: str = "cpu") -> Any:
         config = {"model_cfg": plan.config, "preprocess_cfg": plan.preprocess}
         (folder / "open_clip_config.json").write_text(json.dumps(config), encoding="utf-8")
         try:
+            _check_text_tower(plan)
             net = open_clip.create_model(
                 f"local-dir:{folder}", device=device, load_weights=False, pretrained_text=False
             )
@@ -66,6 +69,14 @@ def _architecture(plan: Blueprint, *, device: str = "cpu") -> Any:
             fix = "check its config; a Hugging Face text tower needs its config from the hub or in the model's folder"
             raise ModelError(f"--model {plan.id}", f"open_clip cannot build it ({reason[:200]})", fix=fix) from error
     return net
+
+
+def _check_text_tower(plan: Blueprint) -> None:
+    """Raise ModelError where the config of a text tower on the hub names code; open_clip asks at the terminal."""
+    name = plan.config["text_cfg"].get("hf_model_name")
+    if name and hf_model.transformers is not None:
+        found = hf_model.AutoConfig.from_pretrained(name, trust_remote_code=False)
+        refuse_code(found.to_dict(), f"--model {plan.id}: {name}")
 
 
 def _initialise_the_rest(net: torch.nn.Module) -> None:
@@ -78,18 +89,24 @@ def build_tokenizer(plan: Blueprint) -> Tokenizer:
     """Return the tokenizer with the context length of the text tower (76 for CoCa, which appends a CLS token)."""
     try:
         with quiet():
-            made = open_clip.get_tokenizer(plan.tokenizer) if plan.tokenizer else _own_tokenizer(plan.config)
+            made = _tokenizer(plan.tokenizer, plan.config)
     except (OSError, RuntimeError, ValueError) as error:
         fix = "it must be on the hub, or in the model's folder"
         raise ModelError(f"--model {plan.id}", f"no tokenizer ({str(error).splitlines()[0][:160]})", fix=fix) from error
     return cast(Tokenizer, made)
 
 
-def _own_tokenizer(config: Config) -> Any:
+def _tokenizer(architecture: str, config: Config) -> Any:
+    """Return the tokenizer of one of open_clip's architectures, else the one that the (checked) config describes."""
     text: dict[str, Any] = config["text_cfg"]
-    length, options = text.get("context_length", DEFAULT_CONTEXT_LENGTH), text.get("tokenizer_kwargs", {})
-    if name := text.get("hf_tokenizer_name"):
-        return HFTokenizer(name, context_length=length, tokenizer_mode=text.get("tokenizer_mode"), **options)
+    from_hub = text.get("hf_tokenizer_name")
+    safe = {"trust_remote_code": False} if from_hub else {}
+    if architecture and ":" not in architecture:
+        return open_clip.get_tokenizer(architecture, **safe)
+    length, options = text.get("context_length", DEFAULT_CONTEXT_LENGTH), text.get("tokenizer_kwargs") or {}
+    if from_hub:
+        mode = text.get("tokenizer_mode")
+        return HFTokenizer(from_hub, context_length=length, tokenizer_mode=mode, **options, **safe)
     return SimpleTokenizer(context_length=length, **options)
 
 

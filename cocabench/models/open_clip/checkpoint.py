@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from cocabench.core.errors import HEAD, ModelError, stand_in
+from cocabench.core.files import check_zip, open_regular
 from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Note
 from cocabench.data.files import some
@@ -26,7 +27,7 @@ State = dict[str, torch.Tensor]
 
 UNREADABLE = (
     pickle.UnpicklingError, SafetensorError, EOFError, OSError, RuntimeError, ValueError, KeyError, AttributeError,
-    AssertionError, NotImplementedError, TypeError, StopIteration, zipfile.BadZipFile,
+    AssertionError, NotImplementedError, TypeError, StopIteration, MemoryError, zipfile.BadZipFile,
 )  # fmt: skip
 """What torch, safetensors and open_clip raise on files that are no checkpoints of the network."""
 
@@ -102,8 +103,10 @@ def load(net: Any, path: Path) -> list[Note]:
 
 def _read(path: Path) -> Any:
     """Return what is in a file, whose format its first bytes tell."""
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         head = file.read(HEAD)
+    if head.startswith(b"PK"):
+        check_zip(path)
     if other := stand_in(head):
         raise ModelError(str(path), other.got, fix=other.fix)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import pickle
 import re
@@ -21,6 +20,7 @@ from open_clip import factory
 from open_clip.transform import PreprocessCfg
 
 from cocabench.core.errors import ModelError
+from cocabench.core.files import check_zip
 from cocabench.core.types import Note
 from cocabench.data.files import some
 from cocabench.models.open_clip import checkpoint
@@ -86,25 +86,24 @@ def cached(known: Mapping[str, Any]) -> Path | None:
     return None
 
 
-def from_hub(repository: str) -> tuple[dict[str, Any], Path]:
-    """Return a hub repository's open_clip config and weights file."""
+def from_hub(repository: str) -> tuple[Path, Path]:
+    """Return the files of a hub repository's open_clip config and weights."""
     try:
-        path = Path(huggingface_hub.hf_hub_download(repository, "open_clip_config.json"))
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = Path(huggingface_hub.hf_hub_download(repository, "open_clip_config.json"))
         return config, Path(factory.download_pretrained_from_hf(repository))
-    except (*_DOWNLOAD_ERRORS, json.JSONDecodeError) as error:
+    except _DOWNLOAD_ERRORS as error:
         fix = "check the name and the network, or give a local folder"
         raise ModelError(
             f"--model hf-hub:{repository}", f"cannot be had ({checkpoint.first_line(error)})", fix=fix
         ) from None
 
 
-def cached_from_hub(repository: str) -> tuple[dict[str, Any], Path | None]:
+def cached_from_hub(repository: str) -> tuple[Path, Path | None]:
     """Return the same as far as an earlier download left it; without touching the network."""
     config = huggingface_hub.try_to_load_from_cache(repository, "open_clip_config.json")
     if not isinstance(config, str):
         raise ModelError(f"--model hf-hub:{repository}", "not downloaded yet", fix="a run without --dry-run fetches it")
-    return json.loads(Path(config).read_text(encoding="utf-8")), cached({"hf_hub": f"{repository}/"})
+    return Path(config), cached({"hf_hub": f"{repository}/"})
 
 
 def in_folder(folder: Path) -> Path:
@@ -137,6 +136,8 @@ def load_into(net: torch.nn.Module, path: Path) -> list[Note]:
     try:
         with quiet():
             if path.suffix in (".npz", ".npy"):
+                if path.suffix == ".npz":
+                    check_zip(path)
                 open_clip.load_checkpoint(net, str(path), strict=True, weights_only=True)
             else:
                 notes = checkpoint.load(net, path)

@@ -29,8 +29,8 @@ class Source:
         return {"id": self.id, "files": digest({p.name: digest_file(p) for p in sorted(self.folder.glob("*.*"))})}
 
     def load(self, hardware: Hardware) -> "HFClip":
-        net = AutoModel.from_pretrained(self.folder).to(hardware.device).eval()
-        return HFClip(self.id, net, AutoProcessor.from_pretrained(self.folder), hardware)
+        net = AutoModel.from_pretrained(self.folder, trust_remote_code=False).to(hardware.device).eval()
+        return HFClip(self.id, net, AutoProcessor.from_pretrained(self.folder, trust_remote_code=False), hardware)
 
 
 class HFClip(Model):

@@ -1,0 +1,65 @@
+"""Processes that end when the one that started them does, also when that is killed: Java, a trainer, data workers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Sequence
+from multiprocessing import connection, parent_process
+from typing import IO, Any
+
+LINUX = sys.platform == "linux"
+
+_BY_SIGNAL = """
+import ctypes, os, sys
+ctypes.CDLL(None).prctl(1, 9)
+if os.getppid() == int(sys.argv[1]):
+    os.execvp(sys.argv[2], sys.argv[2:])
+"""
+"""PR_SET_PDEATHSIG, SIGKILL: what the process becomes after that keeps it."""
+
+_BY_WATCHING = """
+import os, subprocess, sys
+helper = subprocess.Popen(sys.argv[2:])
+while True:
+    try:
+        sys.exit(helper.wait(0.5) % 256)
+    except subprocess.TimeoutExpired:
+        if os.getppid() != int(sys.argv[1]):
+            helper.kill()
+"""
+
+
+def start(
+    command: Sequence[str], *, streams: int | IO[Any] | None = None, env: dict[str, str] | None = None
+) -> subprocess.Popen[bytes]:
+    """Start a program that ends with the thread that calls this, at the latest with this process.
+
+    streams: for its input, output and errors, as Popen takes it. The program is there: that is not checked.
+    """
+    watch = _BY_SIGNAL if LINUX else _BY_WATCHING
+    words = [sys.executable, "-I", "-S", "-c", watch, str(os.getpid()), *command]
+    group = None if LINUX else 0
+    return subprocess.Popen(words, stdin=streams, stdout=streams, stderr=streams, env=env, process_group=group)
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """End what ``start`` started, at once."""
+    if LINUX:
+        process.kill()
+    elif process.poll() is None:
+        os.killpg(process.pid, 9)
+
+
+def end_with_parent(*_: object) -> None:
+    """Let this process, which multiprocessing started, end when the one that wanted it is gone. Called in it, once."""
+    if (parent := parent_process()) is None:
+        return
+
+    def watch() -> None:
+        connection.wait([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end with parent").start()

@@ -1,0 +1,143 @@
+"""What a model's config may say. It comes from a folder, a hub, a JSON file or a recipe: it is data, and runs no code.
+
+Keys are allowed by name; open_clip's own tables say which there are. What transformers and timm would load code for is
+refused: their settings for it, architectures of other repositories, and tokenizers or text towers whose files name a
+module beside them.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from open_clip.coca_model import CoCa, MultimodalCfg
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
+
+from cocabench.core.errors import ModelError, unreadable
+from cocabench.core.files import read_text
+from cocabench.specs.spec import guess
+
+Config = dict[str, Any]
+
+CODE_KEYS = frozenset({
+    "auto_map", "code_revision", "custom_generate", "custom_pipelines", "kernel_config", "trust_remote_code",
+    "use_kernels",
+})  # fmt: skip
+"""Settings of transformers by which a repository brings Python of its own, wherever in a file they stand."""
+
+ATTENTION_KEYS = frozenset({"attn_implementation", "_attn_implementation", "experts_implementation"})
+"""Settings of transformers that may name a repository of kernels: ``ORG/REPO``."""
+
+TOKENIZER_KEYS = frozenset({
+    "bpe_path", "additional_special_tokens", "clean", "reduction_mask", "strip_sep_token", "language",
+    "add_bos_token", "add_eos_token", "add_prefix_space", "bos_token", "cls_token", "do_lower_case", "eos_token",
+    "extra_ids", "legacy", "mask_token", "model_max_length", "pad_token", "padding_side", "sep_token", "src_lang",
+    "strip_accents", "tgt_lang", "truncation_side", "unk_token", "use_fast",
+})  # fmt: skip
+"""Arguments of open_clip's tokenizers, and those of transformers' that shape text alone."""
+
+TABLES: Mapping[str, Collection[str]] = {
+    "vision_cfg": [field.name for field in fields(CLIPVisionCfg)],
+    "text_cfg": [field.name for field in fields(CLIPTextCfg)],
+    "multimodal_cfg": [field.name for field in fields(MultimodalCfg)],
+    "tokenizer_kwargs": TOKENIZER_KEYS,
+    "act_kwargs": ["approximate"],
+    "norm_kwargs": ["bias", "elementwise_affine", "eps"],
+}
+
+TEXT_PATHS = ("hf_model_name", "hf_tokenizer_name")
+"""Names on the hub, or folders beside the config."""
+
+TOWER_FILES = ("config.json", "tokenizer_config.json")
+"""Where transformers looks for the code of a tokenizer or a text tower."""
+
+FIX = "remove it; only an installed plugin may bring code"
+
+
+def of_file(content: object, where: str) -> tuple[Config, Config]:
+    """Return the model_cfg, checked, and the preprocess_cfg of what a file holds: both, or a model_cfg alone."""
+    table = content.get("model_cfg", content) if isinstance(content, Mapping) else None
+    needed = [key for key in ("embed_dim", "vision_cfg", "text_cfg") if not isinstance(table, dict) or key not in table]
+    if needed or not isinstance(content, dict) or not isinstance(table, dict):
+        raise ModelError(where, f"no {', '.join(needed)} in it", wanted="an open_clip architecture")
+    refuse_code(content, where)
+    preprocess = content.get("preprocess_cfg") or {}
+    if not isinstance(preprocess, dict):
+        raise ModelError(where, f"preprocess_cfg: got {json.dumps(preprocess)[:40]}", wanted="a table")
+    return checked(table, where), preprocess
+
+
+def checked(config: Config, where: str) -> Config:
+    """Return open_clip's model_cfg; ModelError for a key that is not known, or that could load code."""
+    refuse_code(config, where)
+    known = {name for kind in (CLIP, CustomTextCLIP, CoCa) for name in inspect.signature(kind).parameters}
+    _check_keys(config, {"custom_text", *known} - {"cast_dtype"}, where, "")
+    for name in ("vision_cfg", "text_cfg"):
+        _check_table(config.get(name), TABLES[name], where, name)
+    if "multimodal_cfg" in config:
+        _check_table(config["multimodal_cfg"], TABLES["multimodal_cfg"], where, "multimodal_cfg")
+    timm = config["vision_cfg"].get("timm_model_name")
+    if timm is not None and not (isinstance(timm, str) and re.fullmatch(r"[\w.-]*", timm)):
+        raise ModelError(where, f"vision_cfg.timm_model_name: {timm!r}", wanted="the name of one of timm's own models")
+    options = config["text_cfg"].get("tokenizer_kwargs") or {}
+    for key, name in [(key, config["text_cfg"].get(key)) for key in TEXT_PATHS] + [
+        ("bpe_path", options.get("bpe_path"))
+    ]:
+        if not isinstance(name, str | None):
+            raise ModelError(where, f"text_cfg: {key}: got {json.dumps(name)[:40]}", wanted="a name or a path")
+    if options.get("reduction_mask") == "syntax":
+        got = "text_cfg.tokenizer_kwargs.reduction_mask: 'syntax' downloads pickled models of nltk"
+        raise ModelError(where, got, fix=FIX)
+    return config
+
+
+def refuse_code(content: object, where: str) -> None:
+    """Raise ModelError where a JSON value has a setting by which a repository brings code."""
+    for path, key, value in _settings(content):
+        kernels = key in ATTENTION_KEYS and "/" in str(value)
+        if (key in CODE_KEYS and value not in (False, None)) or kernels:
+            raise ModelError(where, f"{path} would run code that comes with the model", fix=FIX)
+
+
+def refuse_code_in(folder: Path) -> None:
+    """Raise ModelError where a tokenizer or text tower in a folder names code of its own."""
+    for file in (folder / name for name in TOWER_FILES):
+        if not file.is_file():
+            continue
+        try:
+            content = json.loads(read_text(file))
+        except (OSError, ValueError) as error:
+            raise ModelError(str(file), unreadable(error)) from None
+        refuse_code(content, str(file))
+
+
+def _check_table(table: object, known: Collection[str], where: str, name: str) -> None:
+    if not isinstance(table, Mapping):
+        raise ModelError(where, f"{name}: got {json.dumps(table)[:40]}", wanted="a table")
+    _check_keys(table, known, where, f"{name}.")
+    for key in ("tokenizer_kwargs", "act_kwargs", "norm_kwargs"):
+        if table.get(key) is not None:
+            _check_table(table[key], TABLES[key], where, f"{name}.{key}")
+
+
+def _check_keys(table: Mapping[str, Any], known: Collection[str], where: str, prefix: str) -> None:
+    if unknown := sorted(table.keys() - set(known)):
+        raise ModelError(where, f"{prefix}{unknown[0]}: unknown key", fix=guess(unknown[0], sorted(known)))
+
+
+def _settings(content: object, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
+    """Yield (path, key, value) of every entry of every table in a JSON value."""
+    waiting = [(prefix, content)]
+    while waiting:
+        path, value = waiting.pop()
+        if isinstance(value, Mapping):
+            for key, item in value.items():
+                yield f"{path}{key}", str(key), item
+                waiting.append((f"{path}{key}.", item))
+        elif isinstance(value, list):
+            waiting += [(path, item) for item in value]
