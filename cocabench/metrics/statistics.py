@@ -155,6 +155,16 @@ class Sums(Common):
     root: int = 1
     unseen: Callable[[Array, float], float] | None = None
 
+    def withheld(self, rows: Samples) -> str:
+        reason, n = super().withheld(rows), rows["image_id"].nunique()
+        if reason or n >= intervals.MANY_IMAGES or n < 2:
+            return reason
+        sums = self.read(rows).sum(axis=0)
+        value = float(self.of(sums))
+        seen = self.unseen is None or self.unseen(sums, 1.0) <= value * (1 + 1e-9)
+        events = intervals.events_of(value, self.influence(rows), self.root) if seen else 0.0
+        return "" if events >= intervals.FEWEST_EVENTS else f"n={n}, too few matches tell"
+
     def value(self, rows: Samples) -> float:
         return float(self.of(self.read(rows).sum(axis=0)))
 

@@ -161,8 +161,8 @@ class Difference:
     metrics. detectable: the smallest true difference, in points, that such a test finds in 80 of 100 cases.
     changed: images on which the two differ, None where that is not known. unpaired: why the samples could not be
     paired, or why there is no test, '' for a paired test. finding: by adjusted, or by p_value alone where that is None.
-    error: its standard error, None where nothing tells. test: on the metric's own scale. places: decimals to print, more
-    for small costs.
+    error: its standard error, None where nothing tells. test: on the metric's own scale. places: decimals to print,
+    more for small costs.
     """
 
     value: float

@@ -108,7 +108,9 @@ def test_false_alarm_rate_of_other_statistics(pair: Callable[[np.random.Generato
 
 
 def held(found: honesty.Share, at_least: float, repeats: int) -> bool:
-    return found.share >= at_least - three_sigma(at_least, repeats)
+    """Return whether no more than the rest misses the truth; what is withheld misses nothing."""
+    missed = 0.0 if found.withheld == 1 else (1 - found.share) * (1 - found.withheld)
+    return missed <= 1 - at_least + three_sigma(at_least, repeats)
 
 
 def quiet(found: honesty.Share, repeats: int) -> bool:
@@ -154,7 +156,9 @@ def test_skewed_differences_give_no_more_false_alarms(pair: tuple[str, str], n: 
 @pytest.mark.parametrize("n", [30, 100, 1000])
 @pytest.mark.parametrize("name", honesty.CAPTIONERS)
 def test_bleu_of_weak_captioners_is_covered(name: str, n: int) -> None:
-    assert held(honesty.bleu(name, n, 400, np.random.default_rng(2)), 0.93, 400)
+    found = honesty.bleu(name, n, 300, np.random.default_rng(2))
+    assert held(found, 0.93, 300)
+    assert found.withheld == 0 or n < 300
 
 
 @pytest.mark.slow
@@ -176,7 +180,7 @@ def test_classes_of_very_unequal_size(name: str) -> None:
 def test_mean_average_precision_is_covered_or_withheld(name: str, n: int) -> None:
     found = honesty.precision(name, n, 300, np.random.default_rng(5))
     assert found.withheld < 1
-    assert held(found, 0.93, round(300 * (1 - found.withheld)))
+    assert held(found, 0.93, 300)
 
 
 @pytest.mark.slow
