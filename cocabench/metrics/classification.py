@@ -1,4 +1,4 @@
-"""Zero-shot classification: the classifier from prompts, and what its metrics read of ranks and scores."""
+"""Zero-shot classification: class weights from prompts, ranks of classes, average precision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cocabench.core.types import Features
 from cocabench.metrics.base import Samples
-from cocabench.metrics.ranking import CHUNK_SCORES, Floats, Ints, Ranks, highest, positive_ranks
+from cocabench.metrics.ranking import SCORES_PER_CHUNK, Floats, Ints, Ranks, highest, positive_ranks
 
 FEWEST_POSITIVES = 30
 MANY_IMAGES = 1000
@@ -106,7 +106,7 @@ def ranked_classes(images: Features, weights: Features, items: Ints, labels: Int
     images: (n, d). weights: (u, d) the distinct classes. items: (c,) the distinct class of each class, so that classes
     of equal prompts tie exactly. labels: (n,) in 0..c-1. Scores are cosines.
     """
-    size = max(1, CHUNK_SCORES // (8 * len(items)))
+    size = max(1, SCORES_PER_CHUNK // (8 * len(items)))
     for start in range(0, len(images), size):
         scores = (images[start : start + size] @ weights.T)[:, items]
         mine = labels[start : start + size]

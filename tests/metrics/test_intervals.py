@@ -13,7 +13,7 @@ from cocabench.metrics.base import Samples, estimate, image_sums, stack
 from tests.metrics.frames import EVERY
 
 
-def test_a_proportion_gets_wilsons_interval_also_at_zero() -> None:
+def test_proportion_returns_wilsons_interval_also_at_zero() -> None:
     assert intervals.proportion(np.zeros(20)) == pytest.approx((0, 0.161125), abs=1e-6)
     low, high = intervals.proportion(np.repeat([1.0, 0.0], [30, 70]))
     assert (low, high) == pytest.approx((0.218948, 0.395849), abs=1e-6)
@@ -81,7 +81,7 @@ def test_one_image_of_the_smallest_class_is_added_where_classes_differ_in_size()
     assert (low, high) == pytest.approx(intervals.of_proportion_like(0.75, 0.75 * 0.25 / size, 104))
 
 
-def test_perfect_class_means_are_not_certain() -> None:
+def test_class_means_of_one_have_an_interval() -> None:
     low, high = intervals.of_class_means(np.ones(40), np.repeat(np.arange(4), 10))
     assert 0.8 < low < 0.95
     assert high == pytest.approx(1.0)
