@@ -108,7 +108,7 @@ def score_alarms(names: tuple[str, str], n: int, repeats: int, rng: Rng) -> Shar
     return alarms(lambda r: paired.of_means((one(r, n) - other(r, n)) / n, r), repeats, rng)
 
 
-# BLEU of captions of about nine words: how often a word matches, and how often a match goes on by a word.
+# BLEU of captions of about nine words: how often a word matches, and how often a match is longer by a word.
 
 CAPTIONERS: dict[str, tuple[float, ...]] = {
     "hardly any match": (0.3, 0.15, 0.12, 0.1),
@@ -190,8 +190,8 @@ def class_alarms(name: str, repeats: int, rng: Rng) -> Share:
 
     def test(r: Rng) -> Paired:
         drawn = r.random(len(labels))
-        ahead, behind = drawn < gain[labels], drawn > 1 - loss[labels]
-        sides = (frame({"hit": side.astype(float), "label": labels}) for side in (ahead, behind))
+        better, worse = drawn < gain[labels], drawn > 1 - loss[labels]
+        sides = (frame({"hit": side.astype(float), "label": labels}) for side in (better, worse))
         return CLASS_MEAN.compare(*sides, r)
 
     return alarms(test, repeats, rng)

@@ -63,7 +63,7 @@ class Statistic(Protocol):
     """How a number follows from its rows; ``metrics.statistics`` has the six that there are.
 
     Rows of one image depend on each other. Arrays are float64. fewest: with fewer images, interval and test are
-    withheld, for no method at hand holds its level there.
+    withheld, for no method holds its level there.
     """
 
     fewest: ClassVar[int]

@@ -12,8 +12,8 @@ from cocabench.core.types import Features
 from cocabench.metrics.base import Samples
 from cocabench.metrics.ranking import SCORES_PER_CHUNK, Floats, Ints, Ranks, highest, positive_ranks
 
-FEWEST_POSITIVES = 30
-MANY_IMAGES = 1000
+MIN_POSITIVES_PER_CLASS = 30
+MIN_IMAGES_FOR_RARE_POSITIVES = 1000
 """From here on, mean average precision has an interval however few the images of a class are."""
 
 
@@ -91,9 +91,9 @@ def few_positives(samples: Samples) -> str:
     """
     labels = list(samples["labels"])
     positives = sum(map(len, labels)) / max(1, len({label for some in labels for label in some}))
-    if len(labels) >= MANY_IMAGES or positives >= FEWEST_POSITIVES:
+    if len(labels) >= MIN_IMAGES_FOR_RARE_POSITIVES or positives >= MIN_POSITIVES_PER_CLASS:
         return ""
-    return f"{positives:.0f} images a class, {FEWEST_POSITIVES} are the fewest that tell"
+    return f"{positives:.0f} images a class, {MIN_POSITIVES_PER_CLASS} are the fewest that tell"
 
 
 def class_labels(samples: Samples) -> Ints:

@@ -19,10 +19,10 @@ Array = NDArray[np.float64]
 CONFIDENCE = 0.95
 TAIL = (1 - CONFIDENCE) / 2
 ROW_RESAMPLES = 200
-FEWEST_EVENTS, MANY_IMAGES = 4, 300
+MIN_EVENTS, MIN_IMAGES_FOR_RARE_EVENTS = 4, 300
 """With fewer than four events on fewer images, a number that rare events decide gets no interval: where 0.5 or 2 % of
 captions match word for word and others hardly, intervals of 30 to 100 images cover 0.56 to 0.84, for none was seen."""
-FEWEST = 25
+MIN_IMAGES = 25
 """Below so many images, means of skewed values get no interval and no test: of 20 scores that are zero but for a fifth,
 the best method's intervals cover 0.92, and its tests find 0.09 of equal models different at 5 %."""
 
@@ -73,14 +73,14 @@ def of_hits(value: float, influence: Array, rows: int) -> Interval:
     """Interval for a share of hits where an image has several rows (captions) or ties made fractions.
 
     influence: (images,). rows: how many there are. The variance between images is joined with that of captions that
-    hit and miss together, which counts as one image beside the 4 n p (1 - p) that tell of it: near 0 and 1, where two
-    or three images do, the variance alone covers 0.89 (n=30 to 100). Never empty, also at 0 and 1.
+    hit and miss together, which counts as one image beside 4 n p (1 - p): near 0 and 1, where few images decide,
+    the variance alone covers 0.89 (n=30 to 100). Never empty, also at 0 and 1.
     """
     if (n := len(influence)) < 2:
         return UNKNOWN
     together = value * (1 - value) / n
-    told = 4 * n**2 * together
-    joined = (told * variance(influence) + together) / (told + 1)
+    weight = 4 * n**2 * together
+    joined = (weight * variance(influence) + together) / (weight + 1)
     return of_proportion_like(value, joined, n, most=rows, reach=student(n))
 
 

@@ -12,7 +12,7 @@ from cocabench.metrics import intervals
 from cocabench.metrics.base import Paired
 
 POWER = 0.8
-MOST_EXACT = 300
+MAX_CHANGED_SUMMED = 300
 """Up to this many images McNemar's power is summed exactly; beyond, the normal limit is as good and faster."""
 
 
@@ -65,7 +65,7 @@ def _images(changed: int, growth: float, n: int, level: float, power: float) -> 
     def short(more: float) -> float:
         return power_of_mcnemar(more, changed, growth, n, level=level) - power
 
-    if changed <= MOST_EXACT:
+    if changed <= MAX_CHANGED_SUMMED:
         return float(optimize.brentq(short, 1e-6, n, xtol=1e-3)) if short(n) > 0 else float(n)
 
     def lacking(more: float) -> float:

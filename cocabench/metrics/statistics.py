@@ -54,7 +54,7 @@ class Mean(Common):
     counts alike. fixed: groups are classes within which images vary, not what images are drawn with.
     """
 
-    fewest: ClassVar[int] = intervals.FEWEST
+    fewest: ClassVar[int] = intervals.MIN_IMAGES
 
     values: str | Read
     groups: Callable[[Samples], Ints] | None = None
@@ -148,7 +148,7 @@ class Sums(Common):
     events that may have been missed, to the number.
     """
 
-    fewest: ClassVar[int] = intervals.FEWEST
+    fewest: ClassVar[int] = intervals.MIN_IMAGES
 
     read: Read
     of: Callable[[Array], Array]
@@ -157,13 +157,13 @@ class Sums(Common):
 
     def withheld(self, rows: Samples) -> str:
         reason, n = super().withheld(rows), rows["image_id"].nunique()
-        if reason or n >= intervals.MANY_IMAGES or n < 2:
+        if reason or n >= intervals.MIN_IMAGES_FOR_RARE_EVENTS or n < 2:
             return reason
         sums = self.read(rows).sum(axis=0)
         value = float(self.of(sums))
         seen = self.unseen is None or self.unseen(sums, 1.0) <= value * (1 + 1e-9)
         events = intervals.events_of(value, self.influence(rows), self.root) if seen else 0.0
-        return "" if events >= intervals.FEWEST_EVENTS else f"n={n}, too few matches tell"
+        return "" if events >= intervals.MIN_EVENTS else f"n={n}, too few matches tell"
 
     def value(self, rows: Samples) -> float:
         return float(self.of(self.read(rows).sum(axis=0)))
@@ -201,7 +201,7 @@ class Smooth(Common):
     enough: says why the rows give no interval, '' where they do.
     """
 
-    fewest: ClassVar[int] = intervals.FEWEST
+    fewest: ClassVar[int] = intervals.MIN_IMAGES
 
     of: Callable[[Samples], tuple[float, Array]]
     enough: Callable[[Samples], str] = lambda rows: ""

@@ -89,10 +89,10 @@ def _data(report: Report, figures: Sequence[Plot]) -> str:
 
 def _row(row: Row) -> dict[str, Any]:
     """Return a row as it is in points; the tests on the metrics' own scales are left out."""
-    told = asdict(row)
-    for gap in filter(None, told["differences"]):
+    content = asdict(row)
+    for gap in filter(None, content["differences"]):
         del gap["test"]
-    return told
+    return content
 
 
 def _jsonable(value: Any) -> Any:
