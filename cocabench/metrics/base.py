@@ -1,4 +1,4 @@
-"""A metric: its name, unit, direction and the columns that it reads, and the statistic that makes a number of them.
+"""Metrics: name, unit, direction, the columns that they read, and the statistic that computes the value.
 
 Samples are a pandas frame with one row per SampleScore: ``id``, ``image_id`` and the statistics. Rows that a metric
 does not read hold nulls in its columns.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,10 @@ class Paired(NamedTuple):
 
     higher, lower: one-sided p-values, small where the first is higher or lower. error: the standard error of the
     difference, NaN where nothing tells. changed: images on which the two differ, None where that is not known. step:
-    what one changed image moves the metric, on average; 0 where that is not known.
+    what one changed image moves the metric, on average; 0 where that is not known. growth: how many more images differ
+    for each that the worse of the two loses (``metrics.power``). of: how many images there are where each that differs
+    moves the metric by step, so that the test is McNemar's; else 0. shares: of two independent shares, each one's value
+    and the sample size that gives its interval.
     """
 
     value: float
@@ -46,6 +49,9 @@ class Paired(NamedTuple):
     error: float
     changed: int | None = None
     step: float = 0.0
+    growth: float = 0.0
+    of: int = 0
+    shares: tuple[tuple[float, float], ...] = ()
 
     @property
     def p_value(self) -> float:
@@ -56,8 +62,14 @@ class Paired(NamedTuple):
 class Statistic(Protocol):
     """How a number follows from its rows; ``metrics.statistics`` has the six that there are.
 
-    Rows of one image are redrawn together. Arrays are float64.
+    Rows of one image depend on each other. Arrays are float64. fewest: with fewer images, interval and test are
+    withheld, for no method holds its level there.
     """
+
+    fewest: ClassVar[int]
+
+    def withheld(self, rows: Samples) -> str:
+        """Return why rows give no interval, '' where they do."""
 
     def value(self, rows: Samples) -> float:
         """Return the number; NaN where it is undefined."""
@@ -74,19 +86,25 @@ class Statistic(Protocol):
     def per_image(self, rows: Samples) -> NDArray[np.float64] | None:
         """Return (images,) each image's own value in order of first appearance, None where it has none."""
 
+    def influence(self, rows: Samples) -> NDArray[np.float64] | None:
+        """Return (images,) how each image moves the number, in order of first appearance; None where unknown.
+
+        They sum to 0, and the sum of their squares is the number's variance (the infinitesimal jackknife).
+        """
+
 
 Role = Literal["quality", "health", "cost"]
 
 
 @dataclass(frozen=True)
 class Metric:
-    """A declared metric. Its name fixes its function: what a param changes, it changes in the samples.
+    """A declared metric. Its name determines its function: params change the samples, not the metric.
 
-    columns: all that it reads; rows whose first one is null do not count. also: what it reads where it is there.
-    version: raised when the metric would give another number for the same samples. role: health tells whether outcomes
-    can be believed, not how good they are. label: its heading in tables of costs. domain: leaves the images of other
-    domains out. in_domain: what is read inside one domain instead (CIDEr has other frequencies there). model: the key
-    of the kind's extra model without which it cannot be measured.
+    columns: the columns that it reads; rows with a null in the first one are skipped. also: optional columns.
+    version: raised if the metric gives another number for the same samples. role: health metrics say whether outcomes
+    are plausible, not how good they are. label: heading in tables of costs. domain: only images of this domain count.
+    in_domain: the metric to use inside a domain instead (CIDEr has other document frequencies there). model: the key
+    of the kind's extra model that it needs.
     """
 
     name: str
@@ -125,11 +143,11 @@ class Metric:
         return replace(self.in_domain or self, name=name, summary=summary, domain=domain)
 
     def readable(self, columns: Collection[str]) -> bool:
-        """Return whether samples of these columns hold all that it reads."""
+        """Return whether the metric can be computed from these columns."""
         return {*self.columns, *(("domain",) if self.domain else ())} <= set(columns)
 
     def rows(self, samples: Samples) -> Samples:
-        """Return the rows that it reads; none where its first column is absent."""
+        """Return the rows that the metric reads; none if its first column is absent."""
         first = self.columns[0]
         rows = samples[samples[first].notna()] if first in samples else samples[:0]
         return rows[rows["domain"] == self.domain] if self.domain else rows
@@ -137,14 +155,14 @@ class Metric:
 
 @dataclass(frozen=True)
 class Family:
-    """Metrics that differ in a number, which ``{}`` stands for: ``t2i_recall@{}``. listed: those that are shown."""
+    """Metrics that differ in a number, such as ``t2i_recall@{}``. listed: the numbers to show in lists."""
 
     name: str
     make: Callable[[int], Metric]
     listed: tuple[int, ...] = (1, 5, 10)
 
     def find(self, name: str) -> Metric | None:
-        """Return the member of a name, None where it is no member's."""
+        """Return the member with this name, None if there is none."""
         found = re.fullmatch(re.escape(self.name).replace(r"\{\}", r"([1-9]\d*)"), name)
         return self.make(int(found[1])) if found else None
 
@@ -155,11 +173,15 @@ def stack(scores: Iterable[SampleScore]) -> Samples:
 
 
 def estimate(metric: Metric, samples: Samples, *, seed: int = 0) -> Estimate:
-    """Return the metric with its interval. Undefined (no rows, or NaN) is value None with n = 0, never 0."""
+    """Return the metric with its interval, which may be withheld (``Statistic.withheld``).
+
+    Undefined (no rows, or NaN) is value None with n = 0, never 0.
+    """
     rows = metric.rows(samples)
     if rows.empty or np.isnan(value := metric.statistic.value(rows)):
         return Estimate(value=None, low=None, high=None, n=0)
-    low, high = metric.statistic.interval(rows, np.random.default_rng(seed))
+    withheld = metric.statistic.withheld(rows)
+    low, high = UNKNOWN if withheld else metric.statistic.interval(rows, np.random.default_rng(seed))
     return Estimate(value=value, low=low, high=high, n=rows["image_id"].nunique())
 
 

@@ -42,9 +42,9 @@ from typing import Annotated
 from pydantic import Field, StrictBool, ValidationError
 
 from cocabench.core.errors import SpecError
-from cocabench.core.formatting import COSTS, decimals, number, points
+from cocabench.core.formatting import COST_UNITS, decimals, number, points
 from cocabench.core.types import Estimate, MetricInfo, Record, Status, Verdict
-from cocabench.metrics import paired
+from cocabench.metrics import paired, power
 from cocabench.metrics.base import Paired
 from cocabench.results.difference import Evidence, paired_or_independent
 from cocabench.results.published import SUFFIX
@@ -296,7 +296,7 @@ def _verdict(tested: Tested, p_values: tuple[float, float] | None, family: int) 
         p_drop=p_drop,
         p_gain=p_gain,
         detectable=detectable,
-        unchanged=test.changed == 0 if test else gap == 0 and info.unit in COSTS,
+        unchanged=test.changed == 0 if test else gap == 0 and info.unit in COST_UNITS,
     )
     exit_code = {Status.REGRESSED: 1, Status.CANNOT_TELL: check.limits.cannot_tell}.get(status, 0)
     return replace(
@@ -318,7 +318,7 @@ def _detectable(tested: Tested, family: int) -> float | None:
     if tested.test is None or math.isnan(tested.test.error):
         return None
     level = (1 - tested.check.limits.confidence) / family
-    return points(paired.detectable(tested.test.error, level=level, step=tested.test.step), tested.check.info)
+    return points(power.detectable(tested.test, level=level), tested.check.info)
 
 
 def status_of(
