@@ -1,6 +1,6 @@
 """Run the benchmarks: both sides in one session, ratios and peak memory.
 
-python -m benchmarks              all rows, then the table in benchmarks/RESULTS.md anew
+python -m benchmarks              all rows; updates the table in benchmarks/RESULTS.md
 python -m benchmarks NAME [--json] [FLAGS OF THE ROW]    one row; the last line is its JSON
 """
 
@@ -40,7 +40,7 @@ EXTRA: dict[str, tuple[str, ...]] = {
     "startup": ("versions", "startup"),
     "run-cached": ("versions", "run-cached"),
 }
-"""Rows that need a GPU or have no other side: run by name only."""
+"""Rows that need a GPU or have no peer: run by name only."""
 
 
 def main() -> None:

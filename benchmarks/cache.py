@@ -2,7 +2,7 @@
 
 python -m benchmarks cache [--json] [--images 256] [--model ViT-B-32]
 
-Timed is the task itself: classification with its texts, scores and intervals; the model is loaded before on both sides.
+The task itself is timed: classification with its texts, scores and intervals; both sides load the model before.
 The features must be the same to the bit.
 """
 

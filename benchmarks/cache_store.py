@@ -2,7 +2,7 @@
 
 python -m benchmarks cache-store [--json] [--rows 20000] [--width 768]
 
-Timed is the reading; writing is told beside it. The features must be the same to the bit.
+Reading is timed; the time of writing is printed too. The features must be the same to the bit.
 """
 
 from __future__ import annotations

@@ -108,7 +108,7 @@ def draw_network(random: Random) -> dict[str, Any]:
 
 
 def draw_settings(random: Random, context: int) -> dict[str, Any]:
-    """Draw keywords of generate whose captions do not hang on random numbers."""
+    """Draw keywords of generate whose captions do not depend on random numbers."""
     length = int(random.randint(3, context + 2))
     settings: dict[str, Any] = {
         "seq_len": length,

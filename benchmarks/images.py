@@ -2,7 +2,7 @@
 
 python -m benchmarks images --device cuda [--json] [--model ViT-L-14] [--images 2048] [--size 400]
 
-By name only: it wants a GPU. The images are noise, written as JPEG once per run. theirs is the image half of
+Run by name only, since it needs a GPU. The images are noise, written as JPEG once per run. theirs is the image half of
 clip_benchmark.metrics.zeroshot_retrieval.evaluate under its own autocast, in batches of 64 from a DataLoader with as
 many workers. ``of_bare`` in the JSON is our rate by that of the forward pass alone on resident pixels.
 """

@@ -5,7 +5,7 @@
 The pinned packages go into a folder of their own, laid over the installed torch; nothing installed is changed. Weights
 and images are not stored: `build` and `images` draw them from numpy's RandomState, whose stream is frozen for good.
 Every caption is generated a second time with all weights moved by a few units of float32's last place, and the two
-must agree, so that none hangs on a rounding tie.
+must agree, so that none depends on a rounding tie.
 """
 
 import json
@@ -209,7 +209,7 @@ def _goldens() -> dict[str, list[dict[str, Any]]]:
             settings = settings_of(name, case)
             tokens = upstream(model, pixels, **settings)
             if not torch.equal(tokens, upstream(moved, pixels, **settings)):
-                raise SystemExit(f"{name} {case}: a caption hangs on a rounding tie; choose another seed")
+                raise SystemExit(f"{name} {case}: a caption depends on a rounding tie; choose another seed")
             goldens[name].append({"settings": case, "tokens": tokens.tolist()})
     return goldens
 

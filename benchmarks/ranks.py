@@ -2,8 +2,8 @@
 
 python -m benchmarks ranks [--json] [--images 50000] [--texts 5]
 
-The ratio is the product's time by ours: 1 would be ranks for nothing. Their side multiplies chunk by chunk and keeps no
-score; the naive way, a full matrix, would hold 50 GB.
+The ratio is the product's time divided by ours: at 1 ranking would be free. The peer multiplies chunk by chunk and
+keeps no score; a full matrix would take 50 GB.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
 python -m benchmarks recall [--json] [--images 5000] [--texts 5]
 
 5 texts per image is COCO's size in the variant that keeps the first five captions. clip_benchmark's function is called
-as it is, with a model that hands the features through, in its usual batches of 64 images.
+unchanged, with a model that returns the given features, in its usual batches of 64 images.
 """
 
 from __future__ import annotations

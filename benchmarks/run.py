@@ -1,4 +1,4 @@
-"""A whole run, against clip_benchmark's command line for what it can do and open_clip's generate for the rest.
+"""A whole run, against clip_benchmark's command line and, for captions, open_clip's generate.
 
 python -m benchmarks run [--json] [--images 16] [--model coca_ViT-B-32]
 

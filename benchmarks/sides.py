@@ -36,7 +36,7 @@ class Row:
     """A comparison. ours and theirs prepare (not timed) and return the Work; tolerance bounds their difference.
 
     arguments: the row's own flags, passed on to both sides; ``what`` may name them in braces. environment: variables
-    for their side (pinned packages). repeats: timed runs of each side, if not told otherwise.
+    for their side (pinned packages). repeats: timed runs of each side, by default.
     """
 
     name: str

@@ -1,7 +1,7 @@
-"""Two versions of cocabench by the command line: what a run costs besides computing.
+"""Two versions of cocabench on the command line: the overhead of a run besides computing.
 
 python -m benchmarks startup [--against PYTHON]       a run with one data-loading process, less one without
-python -m benchmarks run-cached [--against PYTHON]    the demo's tasks measured anew when all features are cached
+python -m benchmarks run-cached [--against PYTHON]    the demo's tasks measured again with all features cached
 
 PYTHON is the interpreter of another version's environment; without it this one stands against itself (the noise).
 Each is run once to warm the disk's cache, then ``--repeats`` times in turns.

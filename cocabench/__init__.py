@@ -5,7 +5,7 @@
 >>> results.frame()[["task", "metric", "value"]]                           # doctest: +SKIP
 >>> cocabench.compare(results, "results/other")                            # doctest: +SKIP
 
-The functions are imported when they are first used: ``import cocabench`` imports no torch.
+Functions are imported on first use: ``import cocabench`` does not import torch.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 __all__ = ["Prepared", "Results", "__version__", "compare", "evaluate", "load", "prepare"]
 
 
-_HOMES = {
+_MODULES = {
     **dict.fromkeys(("Results", "load"), "cocabench.report.results"),
     "compare": "cocabench.results.compare",
     **dict.fromkeys(("Prepared", "evaluate", "prepare"), "cocabench.run.evaluate"),
@@ -31,10 +31,10 @@ _HOMES = {
 
 
 def __getattr__(name: str) -> Any:
-    if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+    if name in _MODULES:
+        return getattr(import_module(_MODULES[name]), name)
     raise AttributeError(f"module 'cocabench' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOMES])
+    return sorted([*globals(), *_MODULES])

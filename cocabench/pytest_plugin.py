@@ -1,19 +1,19 @@
-"""The gate in pytest, for teams whose CI is pytest. Installed with cocabench; it does nothing where it is not asked.
+"""A pytest plugin that runs the gate. Installed with cocabench; it does nothing unless used.
 
 One test for the whole gate:
 
     def test_no_regression(cocabench_gate):
         cocabench_gate("baselines", "results", rules="gates.toml")
 
-or one test per checked metric, where the results are there when tests are collected:
+or one test per checked metric, if the results exist when tests are collected:
 
     @pytest.mark.cocabench_gate(baseline="baselines", current="results", rules="gates.toml")
     def test_metric(cocabench_verdict):
         assert cocabench_verdict.difference > -2
 
-The paths are relative to pytest's root folder. What is left out comes from ``--cocabench-baseline``,
-``--cocabench-current`` and ``--cocabench-rules``, or from ``cocabench_baseline`` … in pytest's configuration.
-A test fails as the gate would; where the gate cannot tell, and a rule does not make that fail, the metric's is skipped.
+Paths are relative to pytest's root folder. Defaults come from ``--cocabench-baseline``, ``--cocabench-current`` and
+``--cocabench-rules``, or from ``cocabench_baseline`` … in pytest's configuration.
+A test fails if the gate fails. If the gate cannot tell, and no rule makes that a failure, the metric's test is skipped.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ if TYPE_CHECKING:
     from cocabench.core.types import Verdict
 
 OPTIONS = {
-    "baseline": "The results to hold: a folder, or published:NAME:TAG.",
-    "current": "The results to judge.",
-    "rules": "Tolerances, in TOML.",
+    "baseline": "Baseline results: a folder, or published:NAME:TAG.",
+    "current": "Current results: a folder.",
+    "rules": "Rules file (TOML) with tolerances.",
 }
 MARKER = "cocabench_gate"
 
@@ -47,47 +47,47 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Make a test per Verdict where one is asked for."""
+    """Parametrize tests that use cocabench_verdict with a test per Verdict."""
     if "cocabench_verdict" not in metafunc.fixturenames:
         return
     marker = metafunc.definition.get_closest_marker(MARKER)
-    verdicts = _judged(metafunc.config, marker.args if marker else (), marker.kwargs if marker else {})
+    verdicts = _verdicts(metafunc.config, marker.args if marker else (), marker.kwargs if marker else {})
     names = [f"{v.model}-{v.task}-{v.metric}" for v in verdicts]
     metafunc.parametrize("cocabench_verdict", verdicts, ids=names, indirect=True)
 
 
 @pytest.fixture
 def cocabench_verdict(request: pytest.FixtureRequest) -> Verdict:
-    """Return the Verdict of one checked metric. The test fails or is skipped where the gate does not hold it."""
+    """Return the Verdict of one checked metric. The test fails or is skipped if the metric does not pass the gate."""
     verdict: Verdict = request.param
     return verdict
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_call(item: pytest.Item) -> None:
-    """Judge before the test's own lines run: what fails here is a failure, not an error of a fixture."""
+    """Check the verdict before the test's body runs, so that it is reported as a failure, not as a fixture error."""
     if verdict := getattr(item, "funcargs", {}).get("cocabench_verdict"):
-        _hold(verdict)
+        _check(verdict)
 
 
-def _hold(verdict: Verdict) -> None:
+def _check(verdict: Verdict) -> None:
     from cocabench.core.types import Status
     from cocabench.results.verdicts import sentence
 
-    said = f"{verdict.model} on {verdict.task}, {verdict.metric}: {verdict.status}: {sentence(verdict)}"
+    message = f"{verdict.model} on {verdict.task}, {verdict.metric}: {verdict.status}: {sentence(verdict)}"
     if verdict.exit_code:
-        pytest.fail(said, pytrace=False)
+        pytest.fail(message, pytrace=False)
     if verdict.status in (Status.CANNOT_TELL, Status.MISSING):
-        pytest.skip(said)
+        pytest.skip(message)
 
 
 @pytest.fixture
 def cocabench_gate(request: pytest.FixtureRequest) -> Callable[..., list[Verdict]]:
-    """Return a function of baseline, current and rules that fails the test as the gate would, else returns Verdicts."""
+    """Return a function of baseline, current and rules that returns the Verdicts, or fails the test with the gate."""
     from cocabench.results.verdicts import exit_code, headline, sentence, sorted_for_reading
 
     def judge(*paths: str | Path, **named: str | Path) -> list[Verdict]:
-        verdicts = _judged(request.config, paths, named)
+        verdicts = _verdicts(request.config, paths, named)
         if exit_code(verdicts):
             lines = [
                 f"  {v.status}: {v.model} on {v.task}, {v.metric}: {sentence(v)}"
@@ -100,8 +100,8 @@ def cocabench_gate(request: pytest.FixtureRequest) -> Callable[..., list[Verdict
     return judge
 
 
-def _judged(config: pytest.Config, paths: Sequence[object], named: Mapping[str, object]) -> list[Verdict]:
-    """Run the gate. A pytest.UsageError says what is missing or cannot be read."""
+def _verdicts(config: pytest.Config, paths: Sequence[object], named: Mapping[str, object]) -> list[Verdict]:
+    """Run the gate; pytest.UsageError if a path is missing or cannot be read."""
     from cocabench.core.errors import CocabenchError
     from cocabench.results.gate import Rules, gate, read_rules
     from cocabench.results.records import PUBLISHED, read

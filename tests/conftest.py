@@ -19,7 +19,7 @@ PLUGIN = Path(__file__).parent / "plugin"
 EXAMPLE = Path(__file__).parents[1] / "examples" / "plugin"
 
 
-class Told(NamedTuple):
+class Result(NamedTuple):
     """What a command printed, and how it ended."""
 
     code: int
@@ -27,14 +27,14 @@ class Told(NamedTuple):
     err: str
 
 
-Command = Callable[..., Told]
+Command = Callable[..., Result]
 
 
 @pytest.fixture
 def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Command:
     """Return a function that runs ``cocabench ARGS…`` in this process."""
 
-    def run(*args: object) -> Told:
+    def run(*args: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["cocabench", *map(str, args)])
         monkeypatch.setenv("COLUMNS", "200")
         code = 0
@@ -43,7 +43,7 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 0
         captured = capsys.readouterr()
-        return Told(code, captured.out, captured.err)
+        return Result(code, captured.out, captured.err)
 
     return run
 

@@ -55,6 +55,6 @@ def test_the_example_gives_the_action_inputs_that_it_has() -> None:
 def test_the_examples_command_line_is_one_that_cocabench_has() -> None:
     (command,) = (s["run"] for s in EXAMPLE["jobs"]["gate"]["steps"] if s.get("run", "").startswith("cocabench run"))
     line = [sys.executable, "-m", "cocabench", "run", "--help"]
-    told = subprocess.run(line, capture_output=True, text=True, check=True)
+    process = subprocess.run(line, capture_output=True, text=True, check=True)
     for flag in re.findall(r"--[a-z-]+", command):
-        assert flag in told.stdout
+        assert flag in process.stdout

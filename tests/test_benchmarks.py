@@ -21,7 +21,7 @@ def report(name: str) -> dict[str, Any]:
     return {"name": name, "what": "w", "against": "a", "target": 2, "ratio": 3.0, "ours": side, "theirs": side}
 
 
-def test_the_table_is_replaced_and_the_prose_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_table_is_replaced_and_the_text_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "RESULTS.md"
     path.write_text(f"before\n{table.START}\nold\n{table.END}\nafter\n")
     monkeypatch.setattr(table, "RESULTS", path)
@@ -37,11 +37,11 @@ def test_the_table_is_replaced_and_the_prose_stays(tmp_path: Path, monkeypatch: 
 def test_a_row_takes_turns_and_refuses_answers_that_differ(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    told: list[str] = []
+    calls: list[str] = []
 
     def worker(module: str, order: list[str], threads: int, environment: dict[str, str]) -> dict[str, Any]:
         side = order[order.index("--worker") + 1]
-        told.append(side)
+        calls.append(side)
         return {"seconds": 1.0 if side == "ours" else 3.0, "cpu_seconds": 1.0, "peak_mib": 50}
 
     def side(options: Options) -> Work:
@@ -51,7 +51,7 @@ def test_a_row_takes_turns_and_refuses_answers_that_differ(
     row = Row("text", "{n} texts", "them", 2, side, side, arguments={"--n": 4}, tolerance=1e-5)
     row.main(["--repeats", "2", "--n", "7"])
     words, last = capsys.readouterr().out.strip().rsplit("\n", 1)
-    assert told == ["ours", "theirs"] * 2
+    assert calls == ["ours", "theirs"] * 2
     assert "3.0 times faster" in words
     assert report("text").keys() <= json.loads(last).keys()
     assert json.loads(last)["what"] == "7 texts"
@@ -61,9 +61,12 @@ def test_a_row_takes_turns_and_refuses_answers_that_differ(
 
 
 @pytest.mark.parametrize("name", ["classifier", "classifier-coca", "text", "recall", "ranks", "images"])
-def test_a_row_can_be_imported(name: str) -> None:
+def test_a_row_prints_its_usage(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     module = importlib.import_module(f"benchmarks.{(benchmarks.ROWS | benchmarks.EXTRA)[name][0]}")
-    assert hasattr(module, "ROW") or hasattr(module, "main")
+    monkeypatch.setattr("sys.argv", [name, "--help"])
+    with pytest.raises(SystemExit, match="0"):
+        vars(module).get("ROW", module).main()
+    assert "--json" in capsys.readouterr().out
 
 
 def test_the_floor_of_a_step_is_what_it_reads() -> None:
@@ -79,10 +82,10 @@ def test_the_floor_of_a_step_is_what_it_reads() -> None:
 def test_the_gpu_row_measures_its_sides_in_turns(monkeypatch: pytest.MonkeyPatch) -> None:
     model, options = build("pooled"), argparse.Namespace(images=2, length=8, repeats=2, device="cpu", precision="fp32")
     options.model = "pooled"
-    told: list[str] = []
+    calls: list[str] = []
 
     def side(name: str) -> Any:
-        return lambda images, seq_len: (told.append(name), torch.zeros(len(images), seq_len))[1]
+        return lambda images, seq_len: (calls.append(name), torch.zeros(len(images), seq_len))[1]
 
     monkeypatch.setattr(captioning_cuda, "prepared", lambda options, count: (model, images("pooled", count)))
     monkeypatch.setattr(captioning_cuda, "bandwidth", lambda device: 1e9)
@@ -90,7 +93,7 @@ def test_the_gpu_row_measures_its_sides_in_turns(monkeypatch: pytest.MonkeyPatch
     names = ("ours", "cached", "theirs")
     monkeypatch.setattr(captioning_cuda, "_sides", lambda model, device: {name: side(name) for name in names})
     found = captioning_cuda._compare(options)
-    assert told == [*names] * 3  # once to warm up, then twice
+    assert calls == [*names] * 3  # once to warm up, then twice
     assert report("x").keys() <= found.keys()
     assert found["equal_captions"] == 1
     assert found["floor_s"] > 0.5  # encoding, and then the steps

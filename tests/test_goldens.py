@@ -18,10 +18,10 @@ SLOW = [name for name in SCENES if name not in QUICK]
 
 
 @pytest.mark.parametrize("scene", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in SLOW)])
-def test_a_scene_is_as_its_golden(scene: str, tmp_path: Path) -> None:
+def test_a_scene_equals_its_golden(scene: str, tmp_path: Path) -> None:
     make(tmp_path, [scene])
-    told = folders_differ(COMMITTED, tmp_path, scenes=[scene])
-    assert not told, "\n".join(told)
+    lines = folders_differ(COMMITTED, tmp_path, scenes=[scene])
+    assert not lines, "\n".join(lines)
 
 
 def test_every_golden_has_its_scene() -> None:
@@ -42,7 +42,7 @@ def copied(tmp_path: Path) -> Path:
 
 class TestAPlantedChangeIsReportedWithItsPath:
     def changed(self, copied: Path, *keys: str, value: object) -> list[str]:
-        """Set a leaf of quick's numbers, and return what is told."""
+        """Set a leaf of quick's numbers, and return the reported lines."""
         file = copied / "numbers/quick.json"
         tree = json.loads(file.read_text())
         below = tree
@@ -98,8 +98,8 @@ class TestAPlantedChangeIsReportedWithItsPath:
 class TestHowEqual:
     @pytest.mark.parametrize(("got", "same"), [(0.5 + 1e-13, True), (0.5 + 1e-11, False), (0.5, True)])
     def test_values_are_to_a_millionth_of_a_millionth(self, got: float, same: bool) -> None:
-        told = list(differences({"value": 0.5}, {"value": got}, same_machine=True))
-        assert (not told) is same
+        lines = list(differences({"value": 0.5}, {"value": got}, same_machine=True))
+        assert (not lines) is same
 
     def test_intervals_and_p_values_are_exact_on_the_machine_that_made_them_alone(self) -> None:
         for key in ("low", "p_value"):
@@ -107,7 +107,7 @@ class TestHowEqual:
             assert list(differences(*pair, same_machine=True))
             assert not list(differences(*pair, same_machine=False))
 
-    def test_last_bits_and_floats_of_another_machine_are_not_held_against_it(self) -> None:
+    def test_last_bits_may_differ_on_another_machine(self) -> None:
         golden = {"family": "float", "rounded": "a", "exact": "b", "sum": 100.0}
         got = {"family": "float", "rounded": "c", "exact": "d", "sum": 100.001}
         assert len(list(differences(golden, got, same_machine=True))) == 3

@@ -23,7 +23,7 @@ def _marked(case: bits.Case) -> object:
 
 @pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
 @pytest.mark.parametrize("case", [_marked(case) for case in bits.CASES.values()])
-def test_a_model_gives_what_it_gave(case: bits.Case, inputs: Inputs) -> None:
+def test_model_outputs_equal_their_goldens(case: bits.Case, inputs: Inputs) -> None:
     if case.name.startswith("roberta"):
         pytest.importorskip("transformers")
     old, new = GOLDENS.cases[case.name], bits.compute(case, inputs)
@@ -43,35 +43,35 @@ def test_nothing_is_computed_twice() -> None:
 
 
 @pytest.mark.parametrize("n", [5, 300])
-def test_one_flipped_bit_is_told_with_its_row(n: int) -> None:
+def test_one_flipped_bit_is_reported_with_its_row(n: int) -> None:
     rows = np.random.RandomState(0).standard_normal((n, 96)).astype(np.float32)
     flipped = rows.copy()
     flipped.view(np.uint32)[3, 41] ^= 1
-    (told,) = bits.differences("a model/case", {"rows": rows}, {"rows": flipped}, by_bits=True)
-    assert told.startswith(f"a model/case/rows: 1 of {n} rows differ by bits, the first is row 3;")
+    (line,) = bits.differences("a model/case", {"rows": rows}, {"rows": flipped}, by_bits=True)
+    assert line.startswith(f"a model/case/rows: 1 of {n} rows differ by bits, the first is row 3;")
     assert not bits.differences("a model/case", {"rows": rows}, {"rows": rows.copy()}, by_bits=True)
     assert not bits.differences("a model/case", {"rows": rows}, {"rows": flipped}, by_bits=False)
 
 
-def test_on_another_machine_a_moved_row_is_told() -> None:
+def test_a_moved_row_is_reported_on_another_machine() -> None:
     rows = np.random.RandomState(0).standard_normal((300, 96)).astype(np.float32)
     moved = rows.copy()
     moved[17] += 1e-4
-    (told,) = bits.differences("case", {"rows": rows}, {"rows": moved}, by_bits=False)
-    assert "1 of 300 rows differ by more than 1e-06, the first is row 17" in told
-    (told,) = bits.differences("case", {"rows": rows}, {"rows": rows[:-1]}, by_bits=False)
-    assert "299 rows" in told
+    (line,) = bits.differences("case", {"rows": rows}, {"rows": moved}, by_bits=False)
+    assert "1 of 300 rows differ by more than 1e-06, the first is row 17" in line
+    (line,) = bits.differences("case", {"rows": rows}, {"rows": rows[:-1]}, by_bits=False)
+    assert "299 rows" in line
 
 
-def test_one_changed_word_or_token_is_told_wherever_it_is_compared() -> None:
+def test_one_changed_word_or_token_is_reported() -> None:
     old = {"texts": ["a dog", "a cat"], "beams": [[1, 2], [3, 4]], "kept": [0, 1]}
     for path, value, place in (("texts", ["a dog", "a cot"], "[1]: got 'a cot'"), ("beams", [[1, 5], [3, 4]], "[0]")):
         for by_bits in (True, False):
-            (told,) = bits.differences("case", old, {**old, path: value}, by_bits=by_bits)
-            assert told.startswith(f"case/{path}: {place}")
+            (line,) = bits.differences("case", old, {**old, path: value}, by_bits=by_bits)
+            assert line.startswith(f"case/{path}: {place}")
 
 
-def test_a_missing_path_and_a_missing_case_are_told(tmp_path: Path) -> None:
+def test_missing_paths_and_cases_are_reported(tmp_path: Path) -> None:
     found = {"one": {"rows": np.ones((2, 3), np.float32), "kept": [0, 1]}, "two": {"kept": [1]}}
     bits.write(tmp_path / "old", found)
     bits.write(tmp_path / "new", {"one": {"kept": [0, 1]}})

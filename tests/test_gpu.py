@@ -67,8 +67,8 @@ def test_likelihoods_on_the_gpu_are_the_cpus() -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_replayed_step_gives_what_the_step_gives(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """With the same shapes the same kernels run, so that half-precision captions too are equal."""
-    monkeypatch.setattr(steps, "SWEEP", 24)
-    monkeypatch.setattr(steps, "LEAVE", search.DROP)
+    monkeypatch.setattr(steps, "STEPS_PER_SWEEP", 24)
+    monkeypatch.setattr(steps, "MIN_FINISHED_FRACTION", search.MIN_FINISHED_FRACTION)
     assert _captions("cuda", dtype, "cuda_graphs") == _captions("cuda", dtype, "cached")
 
 

@@ -53,7 +53,7 @@ def test_modules_outside_kinds_hold_no_name_of_a_kind() -> None:
     assert all(found[name] for name in FOREIGN), "a module on the list holds no name any more: take it off"
 
 
-def test_a_planted_name_is_found(tmp_path: Path) -> None:
+def test_the_search_finds_a_planted_kind_name(tmp_path: Path) -> None:
     (tmp_path / "a.py").write_text('"""Of retrieval."""\nif kind == "retrieval":\n    pass\n')
     (tmp_path / "b.html").write_text('{% if kind == "captioning" %}captioning{% endif %}')
     (tmp_path / "c.css").write_text(".image_caption_selection { color: red }")

@@ -76,7 +76,7 @@ def modules_of(node: ast.AST, package: Sequence[str]) -> set[str]:
     return inner or {base} & MODULES.keys()
 
 
-def test_no_module_needs_itself() -> None:
+def test_imports_have_no_cycle() -> None:
     """Within a layer too, and for types alone too: a circle is one module in two files."""
     graph = {}
     for name, path in MODULES.items():
@@ -99,7 +99,7 @@ LIGHT = (
 )
 
 
-def test_what_needs_no_torch_imports_none() -> None:
+def test_torch_free_modules_import_no_torch() -> None:
     """In one process, for starting one takes most of the time; what imports it is named."""
     code = (
         "import importlib, sys\n"
@@ -109,5 +109,5 @@ def test_what_needs_no_torch_imports_none() -> None:
         "sys.modules['cocabench.specs.registry'].all_tasks()\n"
         "assert 'torch' not in sys.modules, 'listing tasks'\n"
     )
-    told = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
+    process = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr

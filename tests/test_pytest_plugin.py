@@ -41,7 +41,7 @@ def worsen(project: pytest.Pytester, task: str = "pets") -> None:
     classified(project.path / "results", "m", right(30, 100), task)
 
 
-def test_it_comes_with_cocabench() -> None:
+def test_the_plugin_is_installed_with_cocabench() -> None:
     assert "cocabench" in [point.name for point in metadata.entry_points(group="pytest11")]
 
 
@@ -62,7 +62,7 @@ def test_the_marker_makes_a_test_per_metric(project: pytest.Pytester) -> None:
     result.stdout.fnmatch_lines(["*test_metric?m-cars-acc1? PASSED*", "*test_metric?m-pets-acc1? FAILED*"])
 
 
-def test_what_the_gate_cannot_tell_is_skipped_or_fails_as_the_rule_says(project: pytest.Pytester) -> None:
+def test_cannot_tell_is_skipped_or_fails_as_the_rule_sets(project: pytest.Pytester) -> None:
     for path in (project.path / "results").rglob("pets*.parquet"):
         path.unlink()
     project.makepyfile(EACH.format(rules=""))
@@ -81,7 +81,7 @@ def test_paths_come_from_the_command_line_or_the_configuration(project: pytest.P
     project.runpytest().assert_outcomes(passed=1)
 
 
-def test_what_is_missing_is_one_line(project: pytest.Pytester) -> None:
+def test_missing_arguments_are_one_line_errors(project: pytest.Pytester) -> None:
     project.makepyfile(test_a="def test_it(cocabench_gate):\n    cocabench_gate()\n")
     project.runpytest().stdout.fnmatch_lines(["*cocabench_gate: no baseline and no current; name it, or set --*"])
     project.makepyfile(test_a=EACH.format(rules="").replace('"results"', '"nowhere"'))

@@ -14,6 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from cocabench.core.formatting import plural
 from cocabench.core.types import Note
 from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.statistics import Mean, Whole
@@ -60,19 +61,23 @@ def notes(samples: Samples) -> list[Note]:
     """Return what a reader must know before trusting the metrics; nothing for healthy captions."""
     texts, n = samples["caption"], len(samples)
     empty, distinct = int((texts == "").sum()), texts.nunique()
-    found = [Note("empty_captions", f"{empty} of {n} captions are empty")] if empty else []
+    found = [Note("empty_captions", f"{_of(empty, n)} empty")] if empty else []
     if n > 1 and distinct <= max(1, n // IMAGES_PER_NOTE):
-        said = f"{distinct} distinct captions for {n} images, most often {texts.mode()[0]!r}"
+        said = f"{plural(distinct, 'distinct caption')} for {n} images, most often {texts.mode()[0]!r}"
         found.append(Note("few_distinct_captions", said))
     for code, column, said in (
-        ("repeated_phrases", "caption_repeats", "repeat a phrase at once"),
-        ("truncated_captions", "caption_truncated", "are cut at the length limit"),
+        ("repeated_phrases", "caption_repeats", "repeating a phrase"),
+        ("truncated_captions", "caption_truncated", "cut at the length limit"),
     ):
         count = int(samples[column].sum()) if column in samples else 0
         if count * IMAGES_PER_NOTE > n:
             example = texts[samples[column].astype(bool)].iloc[0]
-            found.append(Note(code, f"{count} of {n} captions {said}, for example {example!r}"))
+            found.append(Note(code, f"{_of(count, n)} {said}, for example {example!r}"))
     return found
+
+
+def _of(count: int, n: int) -> str:
+    return f"{count} of {plural(n, 'caption')} {'is' if count == 1 else 'are'}"
 
 
 def _mean(name: str, summary: str, column: str, of: Callable[[Array], Array] | None = None, **more: Any) -> Metric:

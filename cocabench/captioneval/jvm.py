@@ -1,7 +1,7 @@
 """Java for the caption metrics: find a runtime and the jars, and run jobs with bounded memory and a time limit.
 
 A job that fails shows what Java printed; no process outlives its Runner. Values do not depend on the user's locale:
-texts travel as UTF-8 through pipes, and Java is told English.
+texts travel as UTF-8 through pipes, and Java runs in English.
 """
 
 from __future__ import annotations

@@ -162,7 +162,7 @@ def _data(root: Path) -> Iterator[Check]:
             except CocabenchError as error:
                 yield Check(task.name, None, str(error))
             else:
-                notes = "".join(f"; {note.text}" for note in data.departures)
+                notes = "".join(f"; {note.text}" for note in data.notes)
                 yield Check(task.name, True, f"{len(data.dataset):,} images{notes}")
 
 

@@ -1,3 +1,3 @@
-"""What every room uses, without torch: errors, values, signatures, number formats, files."""
+"""What all other packages use, without torch: errors, types, signatures, number formats, the cache."""
 
 __version__ = "0.1.0"

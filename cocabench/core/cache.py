@@ -1,13 +1,13 @@
 """One content-addressed cache: features, captions, tokenisations, parses, scores, and the hashes of files.
 
-A *space* holds the values of one kind that were made in one way. A value is bytes under a key of bytes. On disk a
-space is one SQLite file, so that a damaged file costs one space; several processes may use a folder at once. When the
-limit is reached, the files that were used longest ago are removed. Trouble (a full disk, a read-only folder, a damaged
-file) costs hits, never a run: it becomes a Note.
+A *space* holds values of one kind that were computed in one way, as bytes under keys of bytes. On disk a space is one
+SQLite file, so that damage to a file affects one space only; several processes may use a folder at once. At the size
+limit the least recently used files are removed. Errors (a full disk, a read-only folder, a damaged file) cause cache
+misses, not failures: they become a Note.
 
-SQLite keeps its rollback journal: WAL does not work on the network file systems that home folders lie on. Every call
-opens its file anew: a forked data-loading worker must not inherit a connection, and another process may have removed
-the file. A value's checksum covers its key, so that whatever tears a file, no wrong value is read.
+SQLite uses its rollback journal, since WAL does not work on network file systems. Every call opens the file anew: a
+forked data-loading worker must not inherit a connection, and another process may have removed the file. A value's
+checksum covers its key, so that no wrong value is read from a damaged file.
 """
 
 from __future__ import annotations
@@ -37,13 +37,13 @@ KEYS_PER_QUERY = 900
 """Below SQLite's oldest limit of 999 parameters."""
 BUSY_TIMEOUT_S = 60.0
 TOUCH_AFTER_S = 60.0
-"""The time of last use is kept to the minute, so that reading seldom writes."""
-FILLED = 0.9
-"""What eviction leaves of the limit, and the largest part of it that one space may take."""
+"""Resolution of the time of last use, so that reading rarely writes."""
+FILL_FRACTION = 0.9
+"""Eviction shrinks the cache to this fraction of the limit; one space may take at most as much."""
 WRITE_ATTEMPTS = 3
 PAGE_BYTES = 16_384
 FORMAT = 0x434F4331
-"""SQLite's application id of our files; raised when the schema changes: others are recreated."""
+"""SQLite application id of our files; raise it when the schema changes, then older files are recreated."""
 
 SCHEMA = (
     f"PRAGMA application_id = {FORMAT}",
@@ -51,11 +51,11 @@ SCHEMA = (
     "INSERT INTO about VALUES ('')",
     "CREATE TABLE entries (key BLOB UNIQUE NOT NULL, value BLOB NOT NULL, crc INTEGER NOT NULL)",
 )
-"""A table with row ids: WITHOUT ROWID writes values of some kilobytes four times slower."""
+"""Tables have row ids, since WITHOUT ROWID writes values of a few kilobytes four times slower."""
 
 
 class Usage(NamedTuple):
-    """A space: its label for people, its entries, its size in bytes, and when it was last used (s since the epoch)."""
+    """A space: label, number of entries, size in bytes, time of last use (seconds since the epoch)."""
 
     label: str
     entries: int
@@ -64,7 +64,7 @@ class Usage(NamedTuple):
 
 
 def key_of(*parts: str | bytes) -> bytes:
-    """Return a key (16 bytes) for a sequence of texts or contents; other sequences have others."""
+    """Return a key (16 bytes) that identifies a sequence of texts or contents."""
     sha = hashlib.sha256()
     for part in parts:
         data = part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part
@@ -82,10 +82,10 @@ def get_or_compute(
     batch: int = 1 << 20,
     label: str = "",
 ) -> list[bytes]:
-    """Return the value of every key, computed where the cache lacks it.
+    """Return the value of every key, computing those that are not cached.
 
     compute gets the positions (at most ``batch``) of distinct missing keys, in order, and returns their values. Each
-    batch is kept as soon as it is done, so that an interrupted run resumes there.
+    batch is stored as soon as it is computed, so that an interrupted run resumes there.
     """
     first: dict[bytes, int] = {}
     for i, key in enumerate(keys):
@@ -102,7 +102,7 @@ def get_or_compute(
 
 @dataclass
 class MemoryCache:
-    """A cache that lasts as long as this object."""
+    """A cache in memory."""
 
     notes: list[Note] = field(default_factory=list)
     spaces: dict[str, dict[bytes, bytes]] = field(default_factory=dict)
@@ -123,12 +123,12 @@ Query = Callable[[sqlite3.Connection, Sequence[bytes]], Iterator[Row]]
 
 
 class _ForeignFileError(sqlite3.DatabaseError):
-    """A database that is not one of ours."""
+    """A database that is not a cocabench cache."""
 
 
 @dataclass
 class DiskCache:
-    """A folder of spaces. limit: bytes. tell is given each note as it comes."""
+    """A cache in a folder. limit: bytes. tell: called with each new note."""
 
     folder: Path
     limit: int
@@ -160,27 +160,28 @@ class DiskCache:
         with self._guarded(path):
             self.folder.mkdir(parents=True, exist_ok=True)
             if path.exists() and not path.is_file():
-                self._note("cache", f"{path}: in the way, and no file; nothing of this kind is cached")
+                self._note("cache", f"{path}: exists and is not a file; nothing of this kind is cached")
                 return
-            if _size(path) + sum(len(key) + len(value) for key, value, _ in rows) > FILLED * self.limit:
-                self._note("cache", f"{path}: at the cache's limit of {self.limit / 1e9:g} GB; not extended")
+            if _size(path) + sum(len(key) + len(value) for key, value, _ in rows) > FILL_FRACTION * self.limit:
+                limit = f"{self.limit / 1e9:g} GB"
+                self._note("cache", f"{path}: cache limit of {limit} reached; new values are not cached")
                 return
             for attempt in range(WRITE_ATTEMPTS):
                 try:
                     _write(path, rows, label or space)
                     break
-                except sqlite3.OperationalError as error:  # the file was removed between opening and writing
+                except sqlite3.OperationalError as error:  # such as: the file was removed between opening and writing
                     busy_or_full = error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL)
                     if busy_or_full or attempt == WRITE_ATTEMPTS - 1:
                         raise
             self._evict(path)
 
     def usage(self) -> list[Usage]:
-        """Return what is held, the one used last first. A file that cannot be read is shown by its name."""
+        """Return the spaces, most recently used first. A file that cannot be read is listed by its name."""
         return sorted((_usage_of(path) for path in self._files()), key=lambda one: -one.used)
 
     def clear(self) -> int:
-        """Remove everything, and return how many bytes it had; OSError where that cannot be. Runs go on without it."""
+        """Remove all spaces and return their size in bytes; OSError if that fails. Running evaluations continue."""
         files = self._files()
         size = sum(map(_size, files))
         for path in files:
@@ -204,26 +205,26 @@ class DiskCache:
         if total <= self.limit:
             return
         for _, size, path in held:
-            if path != current and total > FILLED * self.limit:
+            if path != current and total > FILL_FRACTION * self.limit:
                 _remove(path)
                 total -= size
 
     def _read(self, space: str, query: Query[Row], keys: Sequence[bytes]) -> Iterator[Row]:
-        """Yield the query's rows from the file of a space; there are none where it is not there or cannot be read."""
+        """Yield the query's rows from the file of a space; none if the file is missing or cannot be read."""
         path = self.path(space)
         if not (self.readable and path.is_file()):
             return
         with self._guarded(path, reading=True), _opened(path, "rw") as database:
-            database.execute("BEGIN")  # one state of the file for all that is asked
+            database.execute("BEGIN")  # all queries read one state of the file
             if _is_ours(database):
                 yield from query(database, keys)
             _touch(path)
 
     @contextmanager
     def _guarded(self, path: Path, *, reading: bool = False) -> Iterator[None]:
-        """Turn trouble with a file into a Note: a damaged or foreign one is removed, other trouble disables the cache.
+        """Turn file errors into a Note: a damaged or foreign file is removed, other errors disable the cache.
 
-        What went wrong in writing may still be read.
+        After errors in writing, the cache can still be read.
         """
         try:
             yield
@@ -239,7 +240,7 @@ class DiskCache:
 
     def _disable(self, why: str, reading: bool) -> None:
         self.readable, self.writable = self.readable and not reading, False
-        self._note("cache", f"{why}; cache disabled, the run goes on")
+        self._note("cache", f"{why}; cache disabled, the run continues")
 
     def _note(self, code: str, text: str) -> None:
         note = Note(code, text)
@@ -250,9 +251,9 @@ class DiskCache:
 
 @contextmanager
 def open_cache(folder: Path | None, tell: Callable[[Note], None]) -> Iterator[DiskCache]:
-    """Open the cache in a folder, made if need be; None: a cache for this run only.
+    """Open the cache in a folder, creating it if needed; None: a cache for this run only.
 
-    So is that of a folder that cannot be written to, and tell is told.
+    If the folder cannot be written to, tell gets a note, and the cache lasts for this run only.
     """
     notes = []
     if folder is not None:
@@ -263,7 +264,7 @@ def open_cache(folder: Path | None, tell: Callable[[Note], None]) -> Iterator[Di
             probe.unlink()
             _remove_old(folder.parent, tell)
         except OSError as error:
-            text = f"{folder}: cannot be written to ({error.strerror or error}); nothing is cached beyond this run"
+            text = f"{folder}: cannot be written to ({error.strerror or error}); the cache lasts for this run only"
             notes.append(Note("cache", text))
             tell(notes[0])
             folder = None
@@ -278,7 +279,7 @@ OLD_FILES = {
     ("features/index.sqlite", b"CREATE TABLE collections"): ("features/index.sqlite*", "features/[0-9]*.f32"),
     ("captions/answers.sqlite", b"CREATE TABLE answers"): ("captions/answers.sqlite*", "captions/meteor/*.gz"),
 }
-"""What version 0.1 kept in the cache folder, by the file whose schema says that it did. Nothing reads it any more."""
+"""Cache files of version 0.1, which are no longer used, by the file whose schema identifies them."""
 
 
 def _remove_old(folder: Path, tell: Callable[[Note], None]) -> None:
@@ -287,7 +288,7 @@ def _remove_old(folder: Path, tell: Callable[[Note], None]) -> None:
         size = sum(map(_size, files))
         for path in files:
             path.unlink(missing_ok=True)
-        text = f"{folder}: {size / 1e6:.1f} MB cached by version 0.1 removed; features are computed anew once"
+        text = f"{folder}: removed {size / 1e6:.1f} MB cached by version 0.1; features are computed again"
         tell(Note("cache", text))
 
 
@@ -300,17 +301,17 @@ def _holds(database: Path, schema: bytes) -> bool:
 
 
 def cache_folder() -> Path:
-    """Return where the cache folder is: $COCABENCH_CACHE, else the user's own. Nothing is made."""
+    """Return the path of the cache folder: $COCABENCH_CACHE, or the user's cache folder. Creates nothing."""
     return Path(os.environ.get("COCABENCH_CACHE") or platformdirs.user_cache_dir("cocabench")).expanduser().resolve()
 
 
 def spaces_folder(cache: Path | None = None) -> Path:
-    """Return the folder of the spaces in a cache folder (None: ``cache_folder``). Nothing is made."""
+    """Return the path of the spaces in a cache folder (None: ``cache_folder``). Creates nothing."""
     return (cache.expanduser().resolve() if cache else cache_folder()) / "spaces"
 
 
 def size_limit() -> int:
-    """Return the most bytes that the spaces may take: $COCABENCH_CACHE_GB, else 10 GB. CoreNLP's jars do not count."""
+    """Return the cache's size limit in bytes: $COCABENCH_CACHE_GB, or 10 GB. CoreNLP's jars do not count."""
     text = os.environ.get("COCABENCH_CACHE_GB", str(LIMIT_GB))
     try:
         size = float(text)
@@ -334,24 +335,24 @@ def _write(path: Path, rows: Iterable[tuple[bytes, bytes, int]], label: str) -> 
 
 
 def _is_ours(database: sqlite3.Connection) -> bool:
-    """Tell whether the database has our schema: False where it is empty still, DatabaseError where it has another."""
+    """Return whether the database has our schema; False if it is empty, DatabaseError if it has another."""
     (found,) = database.execute("PRAGMA application_id").fetchone()
     if found == FORMAT:
         return True
     if found or database.execute("SELECT COUNT(*) FROM sqlite_master").fetchone()[0]:
-        raise _ForeignFileError("another program's database, or another version's")
+        raise _ForeignFileError("a database of another program or version")
     return False
 
 
 def _places(database: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[tuple[bytes, int]]:
-    """Yield (key, row id) of the keys that are there."""
+    """Yield (key, row id) of the keys that exist."""
     for start in range(0, len(keys), KEYS_PER_QUERY):
         part = keys[start : start + KEYS_PER_QUERY]
         yield from database.execute(f"SELECT key, rowid FROM entries WHERE key IN ({','.join('?' * len(part))})", part)
 
 
 def _entries(database: sqlite3.Connection, keys: Sequence[bytes]) -> Iterator[tuple[bytes, bytes, int]]:
-    """Yield (key, value, checksum) of the keys that are there, in the file's order, which halves the time."""
+    """Yield (key, value, checksum) of the keys that exist, in file order, which halves the time."""
     rows = sorted(row for _, row in _places(database, keys))
     for start in range(0, len(rows), KEYS_PER_QUERY):
         part = rows[start : start + KEYS_PER_QUERY]
@@ -364,9 +365,9 @@ def _checksum(key: bytes, value: bytes) -> int:
 
 
 def _remove(path: Path) -> None:
-    """Remove the file of a space under its own lock, so that it leaves no journal behind.
+    """Remove the file of a space while holding its lock, so that no journal is left behind.
 
-    A process that has it open finds it moved when it writes, and writes a new one.
+    A process that has it open gets an error when it writes, and creates a new file.
     """
     with suppress(sqlite3.Error), _opened(path, "rw") as database:  # busy: it is in use; damaged: it is recreated
         database.execute("BEGIN EXCLUSIVE")
@@ -381,7 +382,7 @@ def _opened(path: Path, mode: str) -> Iterator[sqlite3.Connection]:
 
 
 def _touch(path: Path) -> None:
-    with suppress(OSError):  # removed meanwhile, or read-only: its time of use then stays as it is
+    with suppress(OSError):  # removed meanwhile, or read-only: then its time of use is not updated
         if path.stat().st_mtime < time.time() - TOUCH_AFTER_S:
             os.utime(path)
 

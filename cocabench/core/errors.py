@@ -1,22 +1,21 @@
-"""The error tree. Every class carries the exit code that the command line ends with.
+"""The error tree. Every class has the exit code of the command line.
 
-2 says that what was asked for cannot be done as asked: a flag, a name, a file, data, a checkpoint. 1 says that it
-went wrong on the way, or that this machine lacks something. (A run ends with 1 where some of its tasks failed, and with
-2 where none could be started.)
+2: the request cannot be fulfilled: a wrong flag, name, file, data set or checkpoint. 1: something failed while running,
+or is missing on this machine. (A run exits with 1 if some tasks failed, with 2 if none could start.)
 
 CocabenchError                1   something went wrong while running
 ├── UsageError                2   what the user typed: a flag, a name, a combination
 │   ├── UnknownNameError      2   a model, tag, task, group or metric that does not exist; names the closest
 │   └── SpecError             2   a TOML file, with all its errors at once
 ├── DataError                 2   a data set that is missing, empty or inconsistent
-│   ├── MissingDataError      2   files that are not where they were looked for
-│   └── BadImageError         2   a file that is no image, or a truncated one
+│   ├── MissingDataError      2   missing files
+│   └── BadImageError         2   a file that is not an image, or truncated
 ├── ModelError                2   a checkpoint or architecture that cannot be used
 │   └── NotACaptionerError    2   a captioning task for a model that cannot caption
-├── NumericsError             1   NaN or infinity where a number must be
-├── MetricUnavailableError    1   a metric that cannot run on this machine, with the remedy
+├── NumericsError             1   NaN or infinity in features, scores or weights
+├── MetricUnavailableError    1   a metric that is unavailable on this machine, with the remedy
 └── ResultsError              2   a results folder or Record that cannot be read, written or compared
-    └── UnpairedError         2   samples that cannot be held against each other; the reason stands beside the number
+    └── UnpairedError         2   samples that cannot be compared in pairs; tables show the reason
 """
 
 from __future__ import annotations
@@ -29,7 +28,7 @@ from typing import NamedTuple
 
 
 class CocabenchError(Exception):
-    """One line: where it happened, what was found, what was wanted, what to do."""
+    """One line: where, what was found, what was wanted, what to do."""
 
     exit_code = 1
 
@@ -57,23 +56,23 @@ class UsageError(CocabenchError):
     exit_code = 2
 
 
-_FEW = 8
+_MAX_NAMES_LISTED = 8
 
 
 class UnknownNameError(UsageError):
-    """A name that is not in a list; the message offers the closest ones, or a short list as a whole."""
+    """An unknown name; the message suggests the closest names, or lists all if they are few."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str], *, fix: str = "") -> None:
         originals = {k.lower(): k for k in known}
         close = difflib.get_close_matches(name.lower(), originals, n=3, cutoff=0.6)
         guess = f"did you mean {' or '.join(originals[c] for c in close)}?" if close else ""
-        if not close and len(originals) <= _FEW:
+        if not close and len(originals) <= _MAX_NAMES_LISTED:
             guess = f"known: {', '.join(originals.values())}"
         super().__init__(kind, f"unknown {name!r}", fix="; ".join(p for p in (guess, fix) if p))
 
 
 class SpecError(UsageError):
-    """Everything that is wrong with one file, a line each."""
+    """All problems of one file, one per line."""
 
     def __init__(self, where: str, problems: Iterable[str]) -> None:
         self.problems = tuple(problems)
@@ -119,13 +118,13 @@ class UnpairedError(ResultsError):
 
 
 def unreadable(error: OSError | ValueError) -> str:
-    """Return why a text file, or the JSON in it, could not be read, without Python's own words for it."""
+    """Return in plain English why a text or JSON file could not be read."""
     if isinstance(error, IsADirectoryError):
         return "a folder, not a file"
     if isinstance(error, OSError):
         return f"not readable: {error.strerror}"
     if isinstance(error, UnicodeDecodeError):
-        return f"no UTF-8 text (byte {error.start})"
+        return f"not UTF-8 text (byte {error.start})"
     if isinstance(error, json.JSONDecodeError):
         at = f"not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
         return at if error.doc.strip() else "an empty file"
@@ -153,4 +152,4 @@ def stand_in(head: bytes) -> StandIn | None:
 
 
 class IgnoredRecordWarning(UserWarning):
-    """A Record in a results folder that is left out; the command line prints it as a note."""
+    """Warns that a Record in a results folder is ignored; the command line prints it as a note."""

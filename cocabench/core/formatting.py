@@ -1,4 +1,4 @@
-"""How numbers and tables are written: points, intervals rounded up, Markdown with everything escaped."""
+"""Formatting of numbers and tables: points, intervals rounded up, escaped Markdown."""
 
 from __future__ import annotations
 
@@ -9,24 +9,24 @@ from collections.abc import Iterable, Sequence
 from cocabench.core.text import printable
 from cocabench.core.types import Estimate, MetricInfo
 
-COSTS = ("gflops", "per_s", "s", "mib")
-"""Units whose values span orders of magnitude."""
+COST_UNITS = ("gflops", "per_s", "s", "mib")
+"""Units of costs, whose values span orders of magnitude."""
 
 
 def points(value: float, info: MetricInfo) -> float:
-    """Return value as it is printed: fractions and caption scores (CIDEr 1.253) times 100, other units as they are."""
+    """Return value as it is printed: fractions and caption scores (CIDEr 1.253) times 100, other units unchanged."""
     return 100 * value if info.unit in ("fraction", "score") else value
 
 
 def decimals(value: float, info: MetricInfo) -> int:
-    """Return how many decimals a value is printed with: one, but for costs as many as three significant digits need."""
-    if info.unit not in COSTS or value == 0:
+    """Return the number of decimals to print: one, or for costs as many as give three significant digits."""
+    if info.unit not in COST_UNITS or value == 0:
         return 1
     return max(0, 2 - math.floor(math.log10(abs(value))))
 
 
 def spread(estimate: Estimate, info: MetricInfo) -> str:
-    """Return ``1.3``, half an estimate's interval rounded up to its value's last decimal; '' where it has none."""
+    """Return ``1.3``, the interval's half width rounded up to the value's last decimal; '' if there is none."""
     if estimate.value is None or estimate.low is None or estimate.high is None:
         return ""
     value, low, high = (points(v, info) for v in (estimate.value, estimate.low, estimate.high))
@@ -35,9 +35,9 @@ def spread(estimate: Estimate, info: MetricInfo) -> str:
 
 
 def rounded_up(value: float, places: int = 1) -> float:
-    """Return value rounded up to that many decimals: what is printed never looks surer than it is.
+    """Return value rounded up to that many decimals, so that printed intervals are never too narrow.
 
-    A millionth of the last decimal absorbs the rounding of floats.
+    A millionth of the last decimal is tolerated as float rounding.
     """
     scale = float(10**places)
     return math.ceil(round(value * scale, 6)) / scale
@@ -51,7 +51,7 @@ def p_text(p_value: float | None) -> str:
 
 
 def number(estimate: Estimate, info: MetricInfo) -> str:
-    """Return ``58.4 ± 1.3 (n=5000)``; n = 0 beside a value means that n was not published, and is left out."""
+    """Return ``58.4 ± 1.3 (n=5000)``; n = 0 with a value means that n was not published, and is omitted."""
     if estimate.value is None:
         return "undefined (n=0)"
     value = points(estimate.value, info)
@@ -62,32 +62,32 @@ def number(estimate: Estimate, info: MetricInfo) -> str:
 
 
 def signed(value: float, places: int = 1) -> str:
-    """Return a difference with its sign and that many decimals; a difference that rounds to nothing has none."""
+    """Return a difference with its sign and that many decimals; one that rounds to zero has no sign."""
     if abs(value) < 0.5 / 10**places:
         return f"{0:.{places}f}"
     return f"{value:+.{places}f}".replace("-", "−")
 
 
 def escape(text: str) -> str:
-    """Return text that Markdown, in a table or out of it, shows as it is: no markup, no HTML, no second column."""
+    """Escape text for Markdown, inside and outside of tables."""
     text = re.sub(r"([\\`*\[\]|~]|(?<!\w)_|_(?!\w))", r"\\\1", " ".join(printable(text).split()))
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def table(header: Sequence[str], rows: Iterable[Sequence[str]], *, left: int = 1) -> str:
-    """Return a Markdown table of cells that are Markdown already; the first `left` columns are left-aligned."""
+    """Return a Markdown table; cells are already Markdown, the first `left` columns are left-aligned."""
     rule = [":---" if i < left else "---:" for i in range(len(header))]
     return "\n".join("| " + " | ".join(row) + " |" for row in (header, rule, *rows)) + "\n"
 
 
 class Footnotes:
-    """Numbers notes as they come; a note that was seen keeps its number."""
+    """Numbers notes in order of appearance; equal notes share a number."""
 
     def __init__(self) -> None:
         self.notes: list[str] = []
 
     def mark(self, notes: Iterable[str]) -> str:
-        """Return `` [1] [3]`` for notes, escaped for Markdown, empty for none."""
+        """Return `` [1] [3]`` for notes, escaped for Markdown; empty if there are none."""
         new = list(dict.fromkeys(notes))
         self.notes += [note for note in new if note not in self.notes]
         return "".join(f" \\[{self.notes.index(note) + 1}\\]" for note in new)
@@ -96,11 +96,12 @@ class Footnotes:
         return "".join(f"\\[{i}\\] {escape(note)}  \n" for i, note in enumerate(self.notes, 1))
 
 
-def plural(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")
+def plural(count: int, noun: str, nouns: str = "") -> str:
+    """Return ``1 task`` or ``2 tasks``. nouns: an irregular plural."""
+    return f"{count} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def shortened(name: str, length: int = 44) -> str:
-    """Return a name with its middle left out where it is longer than length."""
+    """Return a name, with its middle replaced by … if it is longer than length."""
     half = (length - 1) // 2
     return name if len(name) <= length else f"{name[:half]}…{name[-half:]}"

@@ -1,4 +1,4 @@
-"""The codes of notes, each declared once: what it means and what to do. Logic reads codes; sentences are for people."""
+"""The codes of notes, with meaning and advice. Code reads the codes; the texts are for people."""
 
 from __future__ import annotations
 
@@ -7,98 +7,98 @@ from typing import NamedTuple
 
 
 class Code(NamedTuple):
-    """What a note of this code means for the numbers beside it, and what to do about it."""
+    """What a note with this code means for its numbers, and what to do."""
 
     meaning: str
     advice: str
 
 
 CODES: Mapping[str, Code] = {
-    # of the outcomes
+    # outcomes
     "near_chance": Code(
-        "A score is no better than guessing, or cannot be told from guessing.",
-        "Check data, prompts, tokenizer and weights: such scores are more often a broken run than a bad model.",
+        "A score is not significantly better than chance.",
+        "Check data, prompts, tokenizer and weights: a broken run is more likely than a bad model.",
     ),
-    "empty_captions": Code("Some captions are empty.", "Look at them in the gallery; check weights and tokenizer."),
+    "empty_captions": Code("Some captions are empty.", "Look at the report's samples; check weights and tokenizer."),
     "few_distinct_captions": Code(
-        "Many images have the same caption.", "Look at them in the gallery; the decoder may ignore the image."
+        "Many images have the same caption.", "Look at the report's samples; the decoder may ignore the image."
     ),
     "repeated_phrases": Code(
-        "Many captions say a phrase twice in a row.", "Try beam search or a repetition penalty; check the weights."
+        "Many captions repeat a phrase immediately.", "Try beam search or a repetition penalty; check the weights."
     ),
-    "truncated_captions": Code(
-        "Many captions ran into the length limit before they ended.", "Raise seq_len, or check the end token."
-    ),
-    # of the data
+    "truncated_captions": Code("Many captions were cut at the length limit.", "Raise seq_len, or check the end token."),
+    # data
     "not_standard": Code(
-        "The counts of the data are not those of the standard protocol.",
-        "Compare with results on the same data only; for published numbers, get the standard data.",
+        "The data have other counts than the standard protocol.",
+        "Compare with results on the same data only; use the standard data to compare with published numbers.",
     ),
     "limited": Code("A random subset was measured (--limit).", "Run without --limit before quoting the number."),
-    "data": Code("The loader has something to say of the files.", "Read the sentence; the files may need a repair."),
+    "data": Code("The loader found something unusual in the files.", "Read the note; the files may need a repair."),
     "left_out_files": Code(
-        "Files that may be images were not read.", "Convert them, or give them the ending of their format; run again."
+        "Files that may be images were not read.",
+        "Convert them, or rename them with the ending of their format; rerun.",
     ),
     "class_order": Code(
-        "The classes are in another order than another program would have them.",
-        "Read the sentence, where labels or class names come from that program.",
+        "The classes are in a different order than in another program.",
+        "Read the note if labels or class names come from that program.",
     ),
     "not_rgb": Code(
-        "Some images have a palette, transparency or other colours than RGB.",
+        "Some images have a palette, transparency or colours other than RGB.",
         "Compare with programs that convert them at the same step, or store the images as RGB.",
     ),
     "scaled_images": Code(
-        "Some images are of 16-bit grey, which others clip to white.", "Store them with 8 bits to compare elsewhere."
+        "Some images are 16-bit grey, which others clip to white.", "Store them with 8 bits to compare elsewhere."
     ),
     "classes_without_images": Code(
-        "Some classes have no image in the data.", "Compare with results on the same data only."
+        "Some classes have no images in the data.", "Compare with results on the same data only."
     ),
     "equal_captions": Code(
-        "Some items have equal captions to choose among; they tie and count as wrong.", "Nothing: it is in the data."
+        "Some items have equal captions, which tie and count as wrong.", "Nothing; it is a property of the data."
     ),
     "skipped_images": Code(
-        "Some images could not be read and were left out.", "Repair or replace the files, then run again."
+        "Some images could not be read and were left out.", "Repair or replace the files, then rerun."
     ),
-    # of the model and the machine
-    "model": Code("The model has something to say of how it ran.", "Read the sentence."),
+    # model and machine
+    "model": Code("A note on how the model ran.", "Read the note."),
     "preprocess_assumed": Code(
-        "A checkpoint file does not tell how its images were prepared, and every published one of its architecture was "
-        "prepared otherwise than was assumed.",
-        "Say it with --preprocess TAG.",
+        "A checkpoint file does not say how images were preprocessed, and no published checkpoint of its architecture "
+        "uses the assumed preprocessing.",
+        "Set it with --preprocess TAG.",
     ),
     "left_out_weights": Code("Some weights of the checkpoint file were not used.", "Check that the right ones were."),
     "resized_positions": Code(
         "A positional embedding was interpolated to another image size or context length.",
-        "Expect lower scores than at the size that it was trained with; name the architecture of that size.",
+        "Expect lower scores than at the size used in training; use the architecture of that size.",
     ),
-    "random_weights": Code("The weights are random: nothing was trained.", "Use the number as a lower bound only."),
+    "random_weights": Code("The weights are random, not trained.", "Use the number as a baseline only."),
     "not_causal": Code(
-        "The text tower is not causal, so the caption loss saw the words that it was to predict.",
-        "Do not expect good captions of this model.",
+        "The text tower is not causal, so in training the caption loss saw the words to predict.",
+        "Do not expect good captions from this model.",
     ),
     "halved_batch": Code(
-        "Memory ran out, and the run went on with a smaller batch.",
-        "Nothing, or set --batch-size to that number; scores move by rounding alone.",
+        "Memory ran out, and the run continued with a smaller batch.",
+        "Nothing, or set --batch-size to that number; scores change by rounding only.",
     ),
     "not_profiled": Code("A cost could not be measured on this machine.", "Free memory, or use a larger machine."),
     "cache": Code(
-        "The cache was not used fully; the numbers are not affected.", "Check the cache folder's disk and permissions."
+        "The cache could not be fully used; the numbers are not affected.",
+        "Check the cache folder's disk and permissions.",
     ),
-    "changed_images": Code(
-        "Image files changed while they were read.", "Run again once nothing writes to the data any more."
-    ),
+    "changed_images": Code("Image files changed while they were read.", "Rerun when nothing writes to the data."),
     "no_pictures": Code(
-        "Reports of this result have no pictures.", "Check the results folder's disk and permissions, run with --fresh."
+        "Reports show no pictures for this result.",
+        "Check the results folder's disk and permissions, then rerun with --fresh.",
     ),
-    # of results from elsewhere, and of comparisons
-    "published": Code("The source says this beside its number.", "Read the sentence before comparing."),
+    # imported and published results, comparisons
+    "published": Code("A note of the source on its number.", "Read the note before comparing."),
     "imported": Code(
-        "The number was read from another program's file.", "Run the task here for samples and the whole protocol."
+        "The number was imported from another program.",
+        "Run the task with cocabench for samples and the full protocol.",
     ),
     "protocol_part_unknown": Code(
-        "One side's signature holds a part of the protocol that the other's lacks: whether it differs is unknown.",
-        "Measure both sides with the same version of cocabench.",
+        "One signature has a part of the protocol that the other lacks; whether it differs is unknown.",
+        "Measure both with the same version of cocabench.",
     ),
-    "other": Code("A sentence from a Record of an older version whose code is not known.", "Read the sentence."),
+    "other": Code("A note of an older version, without a known code.", "Read the note."),
 }
-"""Every code that a Note may have."""
+"""All codes of notes."""

@@ -1,4 +1,4 @@
-"""Signatures: how a number was made, in a form that can be compared and hashed."""
+"""Signatures: how a number was measured, in a form that can be compared and hashed."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from cocabench.core.files import open_regular
 from cocabench.core.types import Cache, Signature
 
 SETTLED_S = 2.0
-"""Coarsest times of file systems (FAT)."""
+"""Coarsest time stamps of file systems (FAT); younger files may change without a new stamp."""
 
 FILES = "hashes of files 1"
-"""The cache's space of files' hashes, by ``file_stamp``."""
+"""The cache space of file hashes; keys are from ``file_stamp``."""
 
 _files: ContextVar[Cache | None] = ContextVar("files", default=None)
 
 
 def digest(*parts: JsonValue) -> str:
-    """Return a 16-digit SHA-256 of the parts' canonical JSON: the same parts give the same digits everywhere."""
+    """Return 16 hex digits of the SHA-256 of the parts' canonical JSON, equal on every machine."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def digest_lines(lines: Iterable[str]) -> str:
-    """Return a 16-digit SHA-256 of many strings without holding their JSON (each line ends with a unit separator)."""
+    """Return 16 hex digits of the SHA-256 of many strings, each followed by a unit separator."""
     sha = hashlib.sha256()
     for line in lines:
         sha.update(line.encode("utf-8", "surrogatepass"))
@@ -42,9 +42,9 @@ def digest_lines(lines: Iterable[str]) -> str:
 
 
 def digest_file(path: Path) -> str:
-    """Return the first 16 digits of a file's SHA-256, from the cache of ``remembering_files`` where it is there.
+    """Return 16 hex digits of a file's SHA-256, from the cache of ``remembering_files`` if possible.
 
-    DataError where it cannot be read.
+    DataError if it cannot be read.
     """
     cache, stamp = _files.get(), file_stamp(path)
     if cache is None or not stamp:
@@ -64,7 +64,7 @@ def _digest_file(path: Path) -> str:
 
 @contextmanager
 def remembering_files(cache: Cache | None) -> Iterator[None]:
-    """Let ``digest_file`` read a large file (weights) once, and again when its path, size, times or inode change."""
+    """Let ``digest_file`` cache hashes of files until their path, size, times or inode change."""
     token = _files.set(cache)
     try:
         yield
@@ -73,9 +73,9 @@ def remembering_files(cache: Cache | None) -> Iterator[None]:
 
 
 def file_stamp(path: Path) -> str:
-    """Return where a file is and what changes when it is written to; '' for one that is gone or of the last seconds.
+    """Return a file's path, inode, size and times; '' for a missing or very recent file.
 
-    A file that was only just written can be written again without a change of its times.
+    A file written within the last seconds can be written again without a change of its times.
     """
     try:
         found = path.stat()
@@ -87,12 +87,12 @@ def file_stamp(path: Path) -> str:
 
 
 def short(signature: Signature) -> str:
-    """Return the 12 digits that name a signature in file names and tables."""
+    """Return the 12 hex digits that identify a signature in file names and tables."""
     return digest(signature.protocol, signature.model)[:12]
 
 
 def protocol_differences(a: Signature, b: Signature) -> list[str]:
-    """Return a phrase for each protocol part that differs: ``data.images: 1000 against 8000``. Empty: comparable."""
+    """Return a phrase per protocol part that differs: ``data.images: 1000 against 8000``; empty if comparable."""
     left, right = flat(a.protocol), flat(b.protocol)
     return [
         f"{key}: {left.get(key, 'absent')} against {right.get(key, 'absent')}"
@@ -102,7 +102,7 @@ def protocol_differences(a: Signature, b: Signature) -> list[str]:
 
 
 def known_differences(a: Signature, b: Signature) -> list[str]:
-    """Return a phrase for each protocol part that both know and that differs; imported Records know few."""
+    """Return a phrase per protocol part that both have and that differs; imported Records have few parts."""
     left, right = flat(a.protocol), flat(b.protocol)
     both = (key for key in left if key in right and key != "imported" and left[key] != right[key])
     return [f"{key}: {left[key]} against {right[key]}" for key in sorted(both)]
@@ -112,7 +112,7 @@ _ABSENT = object()
 
 
 def flat(tree: Mapping[str, JsonValue], prefix: str = "") -> dict[str, JsonValue]:
-    """Return the leaves of a part of a signature by dotted names: ``data.images``."""
+    """Return the leaves of a nested table by dotted names: ``data.images``."""
     leaves: dict[str, JsonValue] = {}
     for key, value in tree.items():
         leaves |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}

@@ -1,6 +1,6 @@
-"""Temporary files and folders whose maker holds a lock on each while it lives. What a killed one left is removed.
+"""Temporary files and folders, locked by their process while it runs; those of killed processes are removed.
 
-Their names end with 16 random digits, which nobody guesses and by which they are told from other people's files.
+Their names end with 16 random digits, which cannot be guessed and distinguish them from other files.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 try:
     import fcntl
-except ImportError:  # Windows has no such locks: nothing is swept there
+except ImportError:  # Windows has no such locks: there, nothing is removed
     fcntl = None  # type: ignore[assignment]
 
 NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
@@ -28,22 +28,22 @@ FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 
 
 class Temporary(NamedTuple):
-    """A file of this process, and the handle that holds its lock; -1 where there are no locks."""
+    """A temporary file, and the handle that holds its lock; -1 without locks."""
 
     path: Path
     handle: int
 
     def release(self) -> None:
-        """Remove the file, if it is still there."""
+        """Remove the file if it still exists."""
         self.path.unlink(missing_ok=True)
         if self.handle >= 0:
             os.close(self.handle)
 
 
 def temporary(beside: Path) -> Temporary:
-    """Make a temporary file beside a path that is to be written. Those that dead processes left beside it go."""
+    """Create a temporary file beside a path to write; leftovers of dead processes are removed."""
     prefix = f".{beside.name}."
-    _sweep(beside.parent, prefix, os.O_RDWR, lambda path: path.unlink(missing_ok=True))
+    _remove_leftovers(beside.parent, prefix, os.O_RDWR, lambda path: path.unlink(missing_ok=True))
     while True:
         path = beside.with_name(prefix + _random())
         handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o666)  # the user's umask says who may read it
@@ -53,17 +53,17 @@ def temporary(beside: Path) -> Temporary:
         _lock(handle, wait=True)
         if os.fstat(handle).st_nlink:
             return Temporary(path, handle)
-        os.close(handle)  # another process swept it before it was locked
+        os.close(handle)  # another process removed it before it was locked
 
 
 @contextmanager
 def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
-    """Give a folder that this user alone may enter, until the body ends. Those of dead processes go.
+    """Yield a folder that only this user may enter, removed at the end; leftovers of dead processes are removed.
 
-    parent: where it is made; by default where the system keeps temporary ones.
+    parent: where to create it; by default the system's folder for temporary files.
     """
     parent = parent or Path(tempfile.gettempdir())
-    _sweep(parent, prefix, FOLDER, lambda path: shutil.rmtree(path, ignore_errors=True))
+    _remove_leftovers(parent, prefix, FOLDER, lambda path: shutil.rmtree(path, ignore_errors=True))
     mine = _locked_folder(parent, prefix)
     try:
         yield mine.path
@@ -79,7 +79,7 @@ def _locked_folder(parent: Path, prefix: str) -> Temporary:
         path.mkdir(mode=0o700)
         if fcntl is None:
             return Temporary(path, -1)
-        with suppress(FileNotFoundError):  # another process swept it before it was locked
+        with suppress(FileNotFoundError):  # another process removed it before it was locked
             handle = os.open(path, FOLDER)
             _lock(handle, wait=True)
             if path.is_dir():
@@ -91,26 +91,26 @@ def _random() -> str:
     return secrets.token_hex(8)
 
 
-def _sweep(folder: Path, prefix: str, mode: int, remove: Callable[[Path], None]) -> None:
+def _remove_leftovers(folder: Path, prefix: str, mode: int, remove: Callable[[Path], None]) -> None:
     ours = re.compile(re.escape(prefix) + r"[0-9a-f]{16}")
     for name in [entry.name for entry in os.scandir(folder) if ours.fullmatch(entry.name)]:
         _remove_if_free(folder / name, mode, remove)
 
 
 def remove_unless_held(path: Path, *, older_s: float) -> None:
-    """Remove a file that no living maker holds, and that is older than so many seconds."""
-    with suppress(OSError):  # it is gone meanwhile
+    """Remove a file that no living process holds, and that is older than this many seconds."""
+    with suppress(OSError):  # removed meanwhile
         if path.stat().st_mtime < time.time() - older_s:
             _remove_if_free(path, os.O_RDONLY, lambda file: file.unlink(missing_ok=True))
 
 
 def _remove_if_free(path: Path, mode: int, remove: Callable[[Path], None]) -> None:
-    """Remove what this user made and no living process holds."""
+    """Remove a file that this user created and no living process holds."""
     if fcntl is None:
         return
     try:
         handle = os.open(path, mode | NO_WAITING)
-    except OSError:  # it is gone meanwhile, another user's, or no file
+    except OSError:  # removed meanwhile, owned by another user, or not a file
         return
     try:
         if os.fstat(handle).st_uid == os.geteuid() and _lock(handle, wait=False):
@@ -121,7 +121,7 @@ def _remove_if_free(path: Path, mode: int, remove: Callable[[Path], None]) -> No
 
 @contextmanager
 def alone_in(folder: Path) -> Iterator[None]:
-    """Hold a folder's lock while the body runs; the folder is made if need be. Without locks nothing is held."""
+    """Hold a folder's lock during the body, creating the folder if needed. Without locks nothing is held."""
     folder.mkdir(parents=True, exist_ok=True)
     handle = -1 if fcntl is None else os.open(folder, FOLDER)
     try:
@@ -134,7 +134,7 @@ def alone_in(folder: Path) -> Iterator[None]:
 
 
 def _lock(handle: int, *, wait: bool) -> bool:
-    """Lock a file if that can be done; False where another process holds it or the file system has no locks."""
+    """Lock a file; return False if another process holds the lock or the file system has none."""
     try:
         fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:

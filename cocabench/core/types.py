@@ -1,4 +1,4 @@
-"""The values that travel between the layers. Frozen, and free of torch."""
+"""The types that the packages share: frozen, without torch."""
 
 from __future__ import annotations
 
@@ -29,39 +29,39 @@ if TYPE_CHECKING:
     from cocabench.models.hardware import Hardware
 
 SCHEMA_VERSION = 2
-"""Version of the stored Record; raised when a field changes its meaning. Older versions are read forever."""
+"""Version of stored Records; raise it when a field changes its meaning. All older versions stay readable."""
 
 Features = NDArray[np.float32]
-"""(n, d) float32, every row of unit L2 norm."""
+"""(n, d) float32, rows of unit L2 norm."""
 
 
 class ImageSource(Protocol):
-    """An image that is not read yet. ``str(source)`` says where it lies, for messages."""
+    """An image that is not read yet. ``str(source)`` is its location, for messages."""
 
     def open(self) -> Image.Image:
-        """Decode and return the image, in the mode that its file has."""
+        """Decode and return the image in its file's mode."""
 
 
 @runtime_checkable
 class IdentifiedSource(ImageSource, Protocol):
-    """An ImageSource that says what it holds without decoding it, so that its features can be found again."""
+    """An ImageSource that identifies its content without decoding it, so that cached features can be found."""
 
     def identity(self) -> bytes:
-        """Return bytes that determine the picture: the file's, and what is done to it. Raises what open() raises."""
+        """Return bytes that determine the image: the file's bytes and any operations on them. Raises as open() does."""
 
     def stamp(self) -> str:
-        """Return a text that changes when the identity may have, without reading it; '' where there is none."""
+        """Return a text that changes whenever the identity may have changed, without reading it; '' if unknown."""
 
 
 @dataclass(frozen=True, slots=True)
 class Example:
     """One row of data: an image with its captions, or with its label.
 
-    label is a class index, a tuple of class indices (multi-label), or None.
-    domain separates parts of a data set that are also scored alone (NoCaps: in, near, out).
-    negatives: for each text the captions that are to be told from it (SugarCrepe), or nothing at all.
-    others: further images to be told from image by their captions (Winoground): the k-th image has the k-th text.
-    metadata: what a row has besides (region, type of question, objects), as plain values; empty where it has nothing.
+    label: a class index, a tuple of class indices (multi-label), or None.
+    domain: a part of the data set that is also scored separately (NoCaps: in, near, out).
+    negatives: wrong captions for each text (SugarCrepe), or empty.
+    others: further images of the item (Winoground); the k-th image belongs to the k-th text.
+    metadata: further plain values of the row (region, type of question, objects), or empty.
     """
 
     id: str
@@ -75,16 +75,16 @@ class Example:
 
     @property
     def images(self) -> tuple[ImageSource, ...]:
-        """All images: one, but for examples whose images are to be told apart."""
+        """All images of the example."""
         return (self.image, *self.others)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """A sized source of Examples. classes and templates are empty where the data set brings none.
+    """A data set. classes and templates are empty if the data set has none.
 
-    A template holds ``{c}`` where the class name goes. notes are kept in the Record.
-    whole: the examples that a limited data set was drawn from, for statistics of the whole (document frequencies).
+    templates contain ``{c}`` for the class name. notes: stored in the Record. whole: all examples, if this is a random
+    subset of them; used for statistics of the whole set (document frequencies).
     """
 
     name: str
@@ -100,17 +100,17 @@ class Dataset:
 
 
 class ImageFeatures(NamedTuple):
-    """rows (k, d) for the images that could be read, and kept (k,) their positions among those asked for."""
+    """Features of the images that could be read: rows (k, d), and their positions kept (k,) in the input."""
 
     rows: Features
     kept: NDArray[np.int64]
 
 
 class Captions(NamedTuple):
-    """A text and its decoder score per image that could be read, and kept (k,) their positions among all.
+    """Captions of the images that could be read, with decoder scores; kept (k,) are the positions in the input.
 
-    truncated: whether each ran into the length limit; empty where a captioner does not tell.
-    features: (k, d) what encode_images gives for these images; None where captioning does not make it.
+    truncated: whether each caption was cut at the length limit; empty if unknown. features: (k, d) the result of
+    encode_images for these images, if captioning computes it, or None.
     """
 
     texts: list[str]
@@ -121,11 +121,10 @@ class Captions(NamedTuple):
 
 
 class Likelihoods(NamedTuple):
-    """How likely m texts each are as captions of k images that could be read.
+    """Likelihoods of m texts each as captions of the k images that could be read.
 
-    logprobs: (k, m) natural logarithms of p(text | image), the end token's included. n_tokens: (k, m) tokens counted.
-    kept: (k,) the positions of these images among all. exp(-logprobs / n_tokens) is the perplexity.
-    features: as those of Captions.
+    logprobs: (k, m) natural logarithms of p(text | image), including the end token. n_tokens: (k, m) tokens counted.
+    kept: (k,) positions in the input. exp(-logprobs / n_tokens) is the perplexity. features: as in Captions.
     """
 
     logprobs: NDArray[np.float32]
@@ -135,17 +134,17 @@ class Likelihoods(NamedTuple):
 
 
 class Progress(Protocol):
-    """Told how far a stage is: ``progress("images", 64, 1000)``."""
+    """Called with the progress of a stage: ``progress("images", 64, 1000)``."""
 
     def __call__(self, stage: str, done: int, total: int) -> None: ...
 
 
 def silent(stage: str, done: int, total: int) -> None:
-    """A Progress that tells nobody."""
+    """A Progress that does nothing."""
 
 
 ImageOutput = Literal["projected", "pooled"]
-"""Image features in the space of the texts, or what stands before that projection (for probes)."""
+"""Image features in the space of the texts, or before that projection (for probes)."""
 
 
 class Model(Protocol):
@@ -163,7 +162,7 @@ class Model(Protocol):
 
     @property
     def notes(self) -> Sequence[Note]:
-        """What the user should know about how this model ran, so far (a halved batch, random weights)."""
+        """Notes on how this model ran so far (a halved batch, random weights)."""
 
     def encode_images(
         self,
@@ -173,10 +172,10 @@ class Model(Protocol):
         normalize: bool = True,
         progress: Progress = silent,
     ) -> ImageFeatures:
-        """Return a row for each image that could be read: unit rows, or with normalize=False the model's own scale."""
+        """Return features of the images that could be read: unit rows, or unnormalized with normalize=False."""
 
     def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
-        """Return a unit row per text. Equal texts share bits, so that their ties are exact."""
+        """Return a unit row per text. Equal texts get bit-identical rows, so that they tie exactly."""
 
     def caption(
         self,
@@ -188,7 +187,7 @@ class Model(Protocol):
     ) -> Captions:
         """Return a caption for each image that could be read.
 
-        options: those of ``specs.decoding.DecodingOptions``. prompts: the first words of every caption, or of each.
+        options: those of ``specs.decoding.DecodingOptions``. prompts: the first words, one for all or one per image.
         """
 
     def score_captions(
@@ -199,17 +198,17 @@ class Model(Protocol):
         prefixes: Sequence[str] | None = None,
         progress: Progress = silent,
     ) -> Likelihoods:
-        """Return how likely each image's texts are as captions of it; there are as many for each.
+        """Return the likelihood of each image's texts as captions; all images have the same number of texts.
 
-        prefixes: for each image what stands before its texts. It is given: its tokens do not count.
+        prefixes: for each image the words before its texts; their tokens do not count.
         """
 
     def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Yield (repeat, {metric: value}): operations, speed and memory, measured once per repeat or once in all."""
+        """Yield (repeat, {metric: value}): operations, speed and memory, measured per repeat or once."""
 
 
 class Source(Protocol):
-    """A checkpoint that is not loaded: frozen and picklable. notes are choices made for the user."""
+    """A checkpoint that is not loaded yet: frozen and picklable. notes: choices made for the user."""
 
     @property
     def id(self) -> str: ...
@@ -219,20 +218,20 @@ class Source(Protocol):
     def notes(self) -> tuple[Note, ...]: ...
     @property
     def available(self) -> bool:
-        """Whether the weights are on this machine, so that the signature is known."""
+        """Whether the weights are on this machine; only then is the signature known."""
 
     @property
     def packages(self) -> tuple[str, ...]:
-        """Installed packages whose version can move a number; the signature has them in this order."""
+        """Packages whose versions can change a number, in the order of the signature."""
 
     @property
     def features_version(self) -> int:
-        """Raised when a change of the library's module would change a feature; above 1 the signature has it."""
+        """Raise it when a change of the library's module changes a feature; the signature includes it if above 1."""
 
     def signature(self) -> dict[str, JsonValue]:
-        """Return everything of the model that can move a number: id, weights, architecture, preprocessing, tokenizer.
+        """Return all of the model that can change a number: id, weights, architecture, preprocessing, tokenizer.
 
-        Versions and precision come on top. Asked for before loading: a plan, a dry run and a results file need it.
+        Package versions and precision are added by the run. Called before loading, by plans and dry runs.
         """
 
     def load(self, hardware: Hardware) -> Model:
@@ -240,7 +239,7 @@ class Source(Protocol):
 
 
 class Workload(NamedTuple):
-    """What costs are measured on: an image and a text per repeat, samples at once, and options of the decoder."""
+    """What costs are measured on: an image and a text per repeat, batch sizes, and decoding options."""
 
     repeats: Sequence[Example]
     batch: int
@@ -249,32 +248,32 @@ class Workload(NamedTuple):
 
 
 Ability = Literal["encode", "caption", "score_captions", "profile"]
-"""What a model can do: put images and texts into one space, write captions, say how likely captions are, be timed."""
+"""What a model can do: encode images and texts, generate captions, score captions, be profiled."""
 
 
 class Note(NamedTuple):
-    """What a reader must know beside a number. code: one of ``core.notes.CODES``; text: one sentence, for people."""
+    """A note on a number. code: one of ``core.notes.CODES``; text: one sentence for people."""
 
     code: str
     text: str
 
 
 class Chance(NamedTuple):
-    """What guessing gets of a metric, 0-1, and what to do about a score near it.
+    """The chance level of a metric (0-1), and the advice for scores near it.
 
-    once_per_image: of an image's rows the first alone counts, so that rows are independent.
+    once_per_image: only the first row of each image counts, so that rows are independent.
     """
 
     rate: float
-    advice: str = "check data, prompts, tokenizer and weights before believing it"
+    advice: str = "check data, prompts, tokenizer and weights"
     once_per_image: bool = False
 
 
 class Machine(NamedTuple):
-    """What a run computes on.
+    """The machine of a run.
 
-    name: the GPU, or the kind of CPU and its cores; device: torch's name of the kind. java: the Java of the caption
-    metrics, where one was chosen.
+    name: the GPU, or the CPU model and its cores. device: torch's device type. java: the Java for caption metrics, if
+    one was chosen.
     """
 
     name: str = ""
@@ -284,31 +283,31 @@ class Machine(NamedTuple):
 
 
 def unnoted(note: Note) -> None:
-    """Where notes go that nobody keeps."""
+    """Discard a note."""
 
 
 class Cache(Protocol):
-    """Values by space and key (core.cache). No call raises for trouble with the store; ``notes`` says what it was."""
+    """Values by space and key (core.cache). No method raises for errors of the storage; ``notes`` reports them."""
 
     @property
     def notes(self) -> Sequence[Note]: ...
 
     def get(self, space: str, keys: Sequence[bytes]) -> dict[bytes, bytes]:
-        """Return {key: value} of the keys that are there."""
+        """Return {key: value} for the keys that exist."""
 
     def has(self, space: str, keys: Sequence[bytes]) -> set[bytes]:
-        """Return the keys that are there, without reading their values."""
+        """Return the keys that exist, without reading their values."""
 
     def put(self, space: str, values: Mapping[bytes, bytes], *, label: str = "") -> None:
-        """Keep values. label: what people call the space, in the table of ``cocabench cache info``."""
+        """Store values. label: the name of the space in ``cocabench cache info``."""
 
 
 @dataclass(frozen=True)
 class Context:
-    """The run around a scoring.
+    """The context of scoring.
 
-    note: keeps a Note for the Record. models: those of the kind's ``extra_models`` that are there, loaded. data: its
-    ``extra_data``, found and counted. cache: the run's; None: the user's.
+    note: adds a Note to the Record. models: the kind's ``extra_models`` that are available, loaded. data: its
+    ``extra_data``. cache: the run's; None: the user's.
     """
 
     progress: Progress = silent
@@ -321,7 +320,7 @@ class Context:
 
 @dataclass(frozen=True, slots=True)
 class SampleScore:
-    """Sufficient statistics of one sample (an image, or one of its captions): ranks, counts; no metric yet."""
+    """Sufficient statistics of one sample (an image, or one of its captions), such as ranks and counts."""
 
     id: str
     image_id: str
@@ -344,13 +343,13 @@ def _finite_or_none(value: float | None) -> float | None:
 
 
 Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
-"""A finite float, or None where the value is undefined. Never NaN: JSON has none."""
+"""A finite float, or None if undefined. Never NaN, which JSON lacks."""
 
 
 class Estimate(_Value):
     """A metric's value with its 95 % interval over n images.
 
-    value is None and n is 0 where it is undefined; n is 0 beside a value where a source did not publish n.
+    If undefined, value is None and n is 0. n is 0 with a value if a source did not publish n.
     """
 
     value: Number
@@ -360,15 +359,15 @@ class Estimate(_Value):
 
 
 Unit = Literal["fraction", "rank", "score", "words", "number", "gflops", "per_s", "s", "mib"]
-"""Of a metric. Fractions are 0-1; score is CIDEr's; number is printed as it is; gflops, per_s, s (seconds) and mib are
-costs."""
+"""The unit of a metric. Fractions are 0-1; score is CIDEr's; number is printed unchanged; gflops, per_s, s (seconds)
+and mib are costs."""
 
 
 class MetricInfo(_Value):
-    """What a reader of a Record must know of a metric. Fractions are 0-1; reports print them times 100.
+    """The definition of a metric, stored in Records. Fractions are 0-1; reports print them times 100.
 
-    kind: health tells whether outcomes can be believed (captions that repeat themselves …), not how good they are.
-    version: the metric's; numbers of two versions are not compared.
+    kind: health metrics say whether outcomes are plausible (captions that repeat themselves), not how good they are.
+    version: numbers of different versions are not compared.
     """
 
     unit: Unit
@@ -379,7 +378,7 @@ class MetricInfo(_Value):
 
 
 class Signature(_Value):
-    """Everything that can move a number. Numbers are compared only where the protocol parts are equal."""
+    """Everything that can change a number. Numbers are compared only if the protocol parts are equal."""
 
     protocol: dict[str, JsonValue]
     model: dict[str, JsonValue]
@@ -394,10 +393,10 @@ Notes = Annotated[tuple[Note, ...], PlainSerializer(_as_tables)]
 
 
 class Record(_Value):
-    """The stored outcome of one model on one task. Its samples lie beside it.
+    """The stored result of one model on one task; its samples are in a separate file.
 
-    samples_file: the name of their file, and samples_digest that of its content; pictures: the hash of the images that
-    were read. '' where they were not recorded.
+    samples_file: the name of that file; samples_digest: the hash of its content; pictures: the hash of the images that
+    were read. '' if not recorded.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -433,12 +432,12 @@ class Status(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """One line of a gate. difference is now minus baseline with its 95 % interval, in points (x100) for fractions.
+    """The verdict on one metric. difference: current minus baseline with its 95 % interval, in points for fractions.
 
-    p_value: of "no drop", one-sided, after Holm over the family of that many tests; None where nothing was tested.
-    detectable: the smallest true drop, in points, that such a gate finds in 80 of 100 cases. changed: images whose
-    outcome differs, None where that is not known. unpaired: why the samples could not be held against each other, ''
-    for a paired test. exit_code: what the line adds to the command's. places: decimals to print.
+    p_value: of "no drop", one-sided, Holm-corrected over ``family`` tests; None if not tested. detectable: the smallest
+    true drop, in points, that the gate detects with 80 % power. changed: number of images whose outcome differs, None
+    if unknown. unpaired: why the test is not paired, '' if it is. exit_code: this verdict's exit code. places: decimals
+    to print.
     """
 
     task: str

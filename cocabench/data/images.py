@@ -237,7 +237,7 @@ class CroppedImage:
 
 @dataclass(frozen=True, slots=True)
 class OnWhiteImage:
-    """A drawing with a transparent background, laid on white. Dropping alpha would show the colours under it."""
+    """A drawing with a transparent background, laid on white. Dropping alpha would reveal the colours under it."""
 
     source: ImageSource
 

@@ -197,7 +197,7 @@ def _captions(sample: Sample) -> tuple[str, ...]:
     try:
         return tuple(filter(None, map(str.strip, sample.members.get("txt", b"").decode().splitlines())))
     except UnicodeDecodeError as error:
-        got = f"sample {sample.key!r}: no UTF-8 text (byte {error.start})"
+        got = f"sample {sample.key!r}: not UTF-8 text (byte {error.start})"
         raise DataError(str(sample.shard), got) from None
 
 

@@ -1,8 +1,8 @@
-"""The embedded demo: about 1,900 emoji in a drawing style that its two small checkpoints never saw.
+"""The built-in demo: about 1,900 emoji in a drawing style that its small checkpoints were not trained on.
 
 Test images are Twemoji; `demo/coca` and `demo/clip` were trained on the same emoji as other sets draw them (Noto,
-OpenMoji, Fluent …): the concepts are seen and the style is not. `demo/coca-captioner` is `demo/coca` trained on with
-its caption loss alone. `data/README.md` has the record schema, the licences and how to rebuild everything.
+OpenMoji, Fluent …): the concepts are seen, the style is unseen. `demo/coca-captioner` is `demo/coca` fine-tuned with
+the caption loss only. `data/README.md` has the record schema, the licences and how to rebuild everything.
 """
 
 from pathlib import Path
@@ -21,10 +21,10 @@ GROUPS = (
 """The nine Unicode groups in CLDR order; "component" (skin tones, hair) is left out."""
 
 MODELS = ("coca", "clip", "coca-captioner")
-"""The checkpoints that `model_folder` knows."""
+"""Names of the checkpoints."""
 
 PAIR = MODELS[:2]
-"""What `--model demo` runs: the comparison of the CoCa blog."""
+"""The models of `--model demo`: the comparison of the CoCa blog."""
 
 HOME = Path(__file__).parent
 
@@ -35,9 +35,9 @@ def data_files() -> list[Path]:
 
 
 def model_folder(name: str) -> Path:
-    """Return the folder that open_clip's `local-dir:` reads, for one of MODELS.
+    """Return the folder of one of MODELS, for open_clip's `local-dir:`.
 
-    Raises KeyError for any other name.
+    Raises KeyError for other names.
     """
     if name not in MODELS:
         raise KeyError(f"demo model {name!r}: unknown; the demo has {', '.join(MODELS)}")

@@ -1,4 +1,4 @@
-"""Kinds of tasks: one module per kind, with everything about it. ``find`` and ``every`` ask the entry points."""
+"""Kinds of tasks, one module per kind. ``find`` and ``every`` look them up by entry point."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from cocabench.specs.registry import entry_points
 
 
 def find(name: str) -> type[Kind]:
-    """Return the kind that a Record names; where it is not installed, bare defaults without metrics.
+    """Return the kind of that name; if it is not installed, a kind with defaults and no metrics.
 
-    CocabenchError where two packages have a kind of that name.
+    Raises CocabenchError if two packages declare it.
     """
     return _find(name, tuple(sys.path))
 
 
 def every() -> list[type[Kind]]:
-    """Return every kind that is installed, in the order in which they are shown."""
+    """Return the installed kinds in display order."""
     names = entry_points("kinds", tuple(sys.path)).names
     return sorted((find(name) for name in names), key=lambda kind: (kind.shown.order, kind.name))
 

@@ -1,7 +1,7 @@
-"""A kind of task as one object: params, what it needs of a model, metrics, samples, scoring, and how it is shown.
+"""The base class of kinds of task: params, required model abilities, metrics, samples, scoring and presentation.
 
-A new kind is a subclass of Kind, named in the entry point group ``cocabench.kinds``; ``score`` is all that it must
-have. ``cocabench.kinds.testing.check_kind`` tests one.
+To add a kind, subclass Kind, implement ``score``, and declare an entry point in the group ``cocabench.kinds``. Test it
+with ``cocabench.kinds.testing.check_kind``.
 """
 
 from __future__ import annotations
@@ -22,25 +22,25 @@ from cocabench.metrics.intervals import proportion
 from cocabench.specs.spec import Spec
 
 TEXTS: frozenset[ColumnType] = frozenset({"text", "texts", "image_ids", "caption"})
-"""Types of columns that hold words: no baseline keeps them."""
+"""Column types that hold text; baselines drop such columns."""
 
 LISTS: frozenset[ColumnType] = frozenset({"ints", "floats", "texts", "image_ids"})
 
-NEAR = 0.02
-"""A score is near chance if it covers less of the way from chance to perfect. The published contrastive scores of
-coca_ViT-B-32:mscoco_finetuned_laion2b_s13b_b90k (ImageNet 0.79 %), a checkpoint that lost its skill, do."""
+NEAR_CHANCE_FRACTION = 0.02
+"""A score is near chance if (score - chance) / (1 - chance) is below this. That holds for the published contrastive
+scores of coca_ViT-B-32:mscoco_finetuned_laion2b_s13b_b90k (ImageNet 0.79 %), which fine-tuning destroyed."""
 
 
 class Kind(Spec):
-    """A kind of task. Its fields are the keys of a task file's [params]; what stands here has a default but for score.
+    """A kind of task. Its pydantic fields are the keys of a task file's [params]; only ``score`` has no default.
 
-    The class answers for stored Records, an instance measures. One law holds: a metric's name fixes its function; what
-    a param changes, it changes in the samples and in the protocol.
+    Class methods work on stored Records, instances measure. A metric's name determines its function: params change
+    the samples and the protocol, never how a metric is computed from samples.
 
-    name: as in task files and Records. version: of the samples that score writes; raised when it would write others.
-    declared: every metric that any instance may have. primaries: the usual primary metrics, the first that is there.
-    samples: the columns of its samples beside id, image_id and domain. counted: the names that ``counts`` gives.
-    parts: leaves of its protocol, or groups of them (``decoding``), in words.
+    name: as in task files and Records. version: of the samples that score writes; raise it when they change.
+    declared: all metrics that any instance may have. primaries: preferred primary metrics, best first.
+    samples: columns of the samples besides id, image_id and domain. counted: the keys that ``counts`` returns.
+    parts: descriptions of the protocol's leaves, or of groups of them (``decoding``).
     """
 
     name: ClassVar[str] = ""
@@ -54,14 +54,14 @@ class Kind(Spec):
     clip_benchmark: ClassVar[ClipBenchmark | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """TypeError where a param would hide an attribute of Kind."""
+        """Raise TypeError if a param would hide an attribute of Kind."""
         for name, annotation in inspect.get_annotations(cls).items():
             if hasattr(Kind, name) and "ClassVar" not in str(annotation):
-                fix = f"call it otherwise and give it an alias: Field(alias={name!r})"
-                raise TypeError(f"{cls.__name__}.{name}: a param named like an attribute of Kind; {fix}")
+                fix = f"rename the field and set Field(alias={name!r})"
+                raise TypeError(f"{cls.__name__}.{name}: a param with the name of an attribute of Kind; {fix}")
         super().__init_subclass__(**kwargs)
 
-    # Of stored Records: by class.
+    # For stored Records: class methods.
 
     @classmethod
     def title(cls) -> str:
@@ -69,7 +69,7 @@ class Kind(Spec):
 
     @classmethod
     def metric(cls, name: str) -> Metric | None:
-        """Return the metric that is stored under a name, of a domain too; None where the kind has none."""
+        """Return the metric of that name, which may include a domain; None if there is none."""
         plain, _, domain = name.removesuffix("]").partition("[")
         for one in cls.declared:
             found = one.find(plain) if isinstance(one, Family) else one if one.name == plain else None
@@ -79,7 +79,7 @@ class Kind(Spec):
 
     @classmethod
     def listed(cls) -> list[Metric]:
-        """Return every metric, and of families the usual members."""
+        """Return all metrics, with the usual members of families."""
         found: list[Metric] = []
         for is_family, some in groupby(cls.declared, key=lambda one: isinstance(one, Family)):
             if is_family:
@@ -96,7 +96,7 @@ class Kind(Spec):
 
     @classmethod
     def numbers(cls, columns: Iterable[str]) -> list[str]:
-        """Return those of columns that metrics read and that hold no words, with id, image_id and domain before."""
+        """Return the columns that metrics read and that hold no text, and id, image_id and domain."""
         read = {name for metric in cls._with_domains() for name in (*metric.columns, *metric.also)}
         kept = {name for name in read if cls.column_type(name) not in TEXTS} | {"id", "image_id", "domain"}
         return [name for name in columns if name in kept]
@@ -107,80 +107,80 @@ class Kind(Spec):
 
     @classmethod
     def concerns(cls, part: str, metric: str) -> bool:
-        """Return whether a leaf of the protocol (``caption_metrics.METEOR``) can move a metric."""
+        """Return whether a leaf of the protocol (``caption_metrics.METEOR``) can change a metric."""
         return True
 
     @classmethod
     def part(cls, leaf: str) -> Part | None:
-        """Return what is declared of a leaf of the protocol, or of the group that it is in."""
+        """Return the declaration of a leaf of the protocol, or of its group."""
         return cls.parts.get(leaf) or cls.parts.get(leaf.partition(".")[0])
 
     @classmethod
     def decodes(cls, protocol: Mapping[str, JsonValue]) -> bool:
-        """Return whether the text decoder made a Record's numbers."""
+        """Return whether the text decoder produced a Record's numbers."""
         return False
 
-    # Of a measurement: by instance.
+    # For measurements: instance methods.
 
     def needs(self) -> frozenset[Ability]:
         return frozenset({"encode"})
 
     def extra_models(self) -> Mapping[str, str]:
-        """Return {key of the protocol: model string} of models beside the measured one (CLIPScore's scorer).
+        """Return {protocol key: model string} for models other than the measured one, such as CLIPScore's.
 
-        The run loads them on its hardware; ``context.models`` has those that are there.
+        The run loads them on its hardware; ``context.models`` holds those that are available.
         """
         return {}
 
     def extra_data(self) -> Mapping[str, str]:
-        """Return {key: split} of further splits of the task's data (the training images of a probe).
+        """Return {key: split} for further splits of the task's data, such as a probe's training images.
 
-        The run finds and fingerprints them, [expect.KEY] checks their counts, ``context.data`` has them.
+        The run finds and fingerprints them, [expect.KEY] checks their counts, ``context.data`` holds them.
         """
         return {}
 
     def counts(self, data: Dataset) -> Mapping[str, int]:
-        """Return what [expect] may hold beside images and texts, by the names of counted."""
+        """Return counts that [expect] may check besides images and texts; the keys are those of ``counted``."""
         return {}
 
     def work(self, data: Dataset) -> dict[str, int]:
-        """Return how many images, texts and captions are made of data, as far as it tells: an estimate of the work."""
+        """Return an estimate of the images and texts to encode and the captions to generate or score."""
         images = sum(len(example.images) for example in data.examples)
         texts = {t for e in data.examples for t in (*e.texts, *(n for some in e.negatives for n in some))}
         decodes = self.needs() & {"caption", "score_captions"}
         return {"images": images, "texts": 0 if decodes else len(texts), "captions": images if decodes else 0}
 
     def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
-        """Return what of the measurement can move a number (prompts, decoding), for the signature."""
+        """Return the settings that can move a number (prompts, decoding), for the signature."""
         return {}
 
     def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
-        """Return the metrics that are measured; of data that are not read yet (None), those that any may have."""
+        """Return the metrics to measure; with data=None, all that this instance may have."""
         return [one for one in self.declared if isinstance(one, Metric)]
 
     def unavailable(self, machine: Machine) -> dict[str, str]:
-        """Return {metric: reason and remedy} for the metrics that cannot run on this machine."""
+        """Return {metric: reason and remedy} for metrics that are unavailable on this machine."""
         return {}
 
     def chance(self, data: Dataset) -> Mapping[str, Chance]:
-        """Return by metric what guessing gets, where a score near it is a warning. data: the images that were read."""
+        """Return the chance level of metrics that get a note near chance. data: the images that could be read."""
         return {}
 
     def data_notes(self, data: Dataset) -> Iterable[Note]:
-        """Return what must stand beside the numbers on such data (a class without images)."""
+        """Return notes about the data, such as a class without images."""
         return ()
 
     def sample_notes(self, data: Dataset, samples: Samples) -> Iterable[Note]:
-        """Return what the outcomes tell that must stand beside the numbers (one caption for all)."""
+        """Return notes about the outcomes, such as one caption for all images."""
         return ()
 
     def score(self, model: Model, data: Dataset, context: Context) -> Iterable[SampleScore]:
-        """Return the statistics of every sample whose image could be read."""
-        raise NotImplementedError(f"{type(self).__name__} has no score")
+        """Yield the statistics of each sample whose image could be read."""
+        raise NotImplementedError(f"{type(self).__name__} does not implement score")
 
 
 def notes_of(kind: Kind, data: Dataset, samples: Samples, metrics: Iterable[Metric]) -> list[Note]:
-    """Return what must stand beside a kind's numbers: of the data, of the samples, and of scores near chance."""
+    """Return the notes on a kind's numbers: on the data, on scores near chance, and on the samples."""
     read = set(samples["image_id"])
     seen = replace(data, examples=[example for example in data.examples if example.id in read])
     chances = kind.chance(seen)
@@ -189,9 +189,9 @@ def notes_of(kind: Kind, data: Dataset, samples: Samples, metrics: Iterable[Metr
 
 
 def near_chance(metric: Metric, samples: Samples, chance: Chance) -> list[Note]:
-    """Return a note if a share of hits is near what guessing gets, or cannot be told from it.
+    """Return a note if a share of hits is near chance or not significantly above it.
 
-    Fractions of hits (of ties) count down for the interval, which is Wilson's.
+    The test uses Wilson's interval, with fractional hits (ties) rounded down.
     """
     rows = metric.rows(samples)
     rows = rows.drop_duplicates("image_id") if chance.once_per_image else rows
@@ -199,7 +199,7 @@ def near_chance(metric: Metric, samples: Samples, chance: Chance) -> list[Note]:
     if hits is None:
         return []
     value, rate = float(hits.mean()), chance.rate
-    if proportion(np.floor(hits)).low > rate and (value - rate) / (1 - rate) >= NEAR:
+    if proportion(np.floor(hits)).low > rate and (value - rate) / (1 - rate) >= NEAR_CHANCE_FRACTION:
         return []
     text = f"{metric.name} of {100 * value:.2g} % is near chance ({100 * rate:.2g} %): {chance.advice}"
     return [Note("near_chance", text)]

@@ -1,4 +1,4 @@
-"""Captioning: write a caption for each image and compare it with people's."""
+"""Captioning: generate a caption for each image and compare it with human references."""
 
 from __future__ import annotations
 
@@ -37,21 +37,21 @@ from cocabench.specs.decoding import MEANINGS, OPTIONS, UNREAD, DecodingOptions
 Columns = dict[str, NDArray[np.generic]]
 
 SCORES = ("CIDEr", "SPICE", "METEOR", "ROUGE-L", "BLEU@4")
-"""By the first of these that was measured, captions are told apart in a gallery; all of them are printed there."""
+"""Galleries grade captions by the first of these that was measured, and print all of them."""
 
 OTHER_DECODING = "other options of the decoder"
 
 
 def _own(names: Iterable[str]) -> tuple[Column, ...]:
-    return tuple(Column(name, "float", "The metric of this caption alone") for name in names)
+    return tuple(Column(name, "float", "The metric for this caption alone") for name in names)
 
 
 class Captioning(DecodingOptions, Kind):
-    """Write a caption per image and compare it with people's.
+    """Generate a caption per image and compare it with human references.
 
-    metrics: names of caption metrics; SPICE brings its sub-scores. clipscore_model: the model string of the contrastive
-    model that CLIPScore and RefCLIPScore score with. The other fields are the decoder's (`specs.decoding`).
-    prompt: the first words of every caption, which are scored with it.
+    metrics: names of caption metrics; SPICE includes its sub-scores. clipscore_model: model string of the contrastive
+    model for CLIPScore and RefCLIPScore. prompt: the first words of every caption, scored as part of it. The other
+    fields are decoding options (`specs.decoding`).
     """
 
     name = "captioning"
@@ -59,13 +59,13 @@ class Captioning(DecodingOptions, Kind):
     primaries = ("CIDEr",)
     samples = (
         Column("caption", "caption", "As generated"),
-        Column("references", "texts", "People's captions"),
-        Column("domain", "text", "The part of the data set"),
+        Column("references", "texts", "Reference captions"),
+        Column("domain", "text", "The domain of the image"),
         Column("decoder_score", "float", "The decoder's own score of the caption"),
-        Column("caption_words", "int", "Words of the caption"),
-        Column("caption_repeats", "bool", "Whether a phrase is said twice in a row"),
-        Column("caption_same_as", "int", "Equal for equal captions"),
-        Column("caption_truncated", "bool", "Whether it ran into the length limit"),
+        Column("caption_words", "int", "Words in the caption"),
+        Column("caption_repeats", "bool", "Whether a phrase is repeated immediately"),
+        Column("caption_same_as", "int", "A number that equal captions share"),
+        Column("caption_truncated", "bool", "Whether it was cut at the length limit"),
         *(Column(name, "int", "A count that BLEU sums") for name in overlap.BLEU_COLUMNS),
         *_own(f"bleu_{n}" for n in range(1, 5)),
         *(Column(name, "int", "A count that METEOR sums") for name in meteor.COLUMNS),
@@ -78,12 +78,12 @@ class Captioning(DecodingOptions, Kind):
         tables=(
             TableSpec(
                 "{kind}",
-                "Captions against people's references",
+                "Captions compared with references",
                 (*captions.NAMES, "*"),
                 but=("SPICE-*",),
                 published=True,
             ),
-            TableSpec("{kind}_spice", "SPICE by kind of tuple", ("SPICE-*",)),
+            TableSpec("{kind}_spice", "SPICE by tuple category", ("SPICE-*",)),
             TableSpec("{kind}_health", "Caption health", role="health"),
         ),
         views=(
@@ -101,11 +101,11 @@ class Captioning(DecodingOptions, Kind):
     parts: ClassVar = {
         "decoding": Part("option of the decoder", differs=OTHER_DECODING),
         **{f"decoding.{key}": Part(words, differs=OTHER_DECODING) for key, words in MEANINGS.items()},
-        "decoding.prompt": Part("the first words of every caption", differs=OTHER_DECODING, absent=""),
-        "caption_metrics": Part("definition of this caption metric"),
-        "document_frequencies": Part("the references that CIDEr's document frequencies come from"),
-        captions.SCORER: Part("of the model that CLIPScore scores with"),
-        f"{captions.SCORER}.precision": Part("of that model's computation", absent="fp32"),
+        "decoding.prompt": Part("prompt: the first words of every caption", differs=OTHER_DECODING, absent=""),
+        "caption_metrics": Part("definition of the caption metric"),
+        "document_frequencies": Part("references that CIDEr's document frequencies are from"),
+        captions.SCORER: Part("model of CLIPScore"),
+        f"{captions.SCORER}.precision": Part("precision of CLIPScore's model", absent="fp32"),
     }
     clip_benchmark = ClipBenchmark("captioning", {"ROUGE_L": "ROUGE-L", "Bleu_{}": "BLEU@{}"}, "_captions")
 
@@ -115,16 +115,16 @@ class Captioning(DecodingOptions, Kind):
 
     @field_validator("metric_names")
     @classmethod
-    def _known(cls, names: tuple[str, ...]) -> tuple[str, ...]:
+    def _check_names(cls, names: tuple[str, ...]) -> tuple[str, ...]:
         for name in names:
             if name not in captions.ALL:
                 raise ValueError(str(UnknownNameError("metric", name, captions.ALL)))
         return names
 
     @model_validator(mode="after")
-    def _scored_by_a_model(self) -> Captioning:
-        if self._by_model() and not self.clipscore_model:
-            raise ValueError(f"clipscore_model: missing; {self._by_model()[0]} needs one, such as ViT-B-32:openai")
+    def _check_clipscore_model(self) -> Captioning:
+        if (names := self._model_based()) and not self.clipscore_model:
+            raise ValueError(f"clipscore_model: missing; {names[0]} needs a model, such as ViT-B-32:openai")
         return self
 
     @classmethod
@@ -133,7 +133,7 @@ class Captioning(DecodingOptions, Kind):
 
     @classmethod
     def concerns(cls, part: str, metric: str) -> bool:
-        """Return whether a part can move a metric: the definition of a metric moves that one alone."""
+        """Return whether a part can change a metric; a metric's definition concerns that metric only."""
         group, _, key = part.partition(".")
         name = metric.partition("[")[0]
         if group == captions.SCORER:
@@ -146,7 +146,7 @@ class Captioning(DecodingOptions, Kind):
         return frozenset({"caption"})
 
     def extra_models(self) -> Mapping[str, str]:
-        return {captions.SCORER: self.clipscore_model} if self._by_model() else {}
+        return {captions.SCORER: self.clipscore_model} if self._model_based() else {}
 
     def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
         texts = (text for example in data.whole or data.examples for text in example.texts)
@@ -173,7 +173,7 @@ class Captioning(DecodingOptions, Kind):
         written, examples = self._captions(model, data, context)
         context.progress("caption metrics", 0, len(examples))
         columns = health.statistics(written.texts, written.truncated)
-        columns |= self._by_words(written.texts, examples, data.whole or data.examples, context)
+        columns |= self._text_based(written.texts, examples, data.whole or data.examples, context)
         context.progress("caption metrics", len(examples), len(examples))
         if (scorer := context.models.get(captions.SCORER)) is not None:
             images, references = [e.image for e in examples], [e.texts for e in examples]
@@ -185,8 +185,8 @@ class Captioning(DecodingOptions, Kind):
             yield SampleScore(example.id, example.id, {**said, **stats})
 
     def _captions(self, model: Model, data: Dataset, context: Context) -> tuple[Captions, list[Example]]:
-        """Return the captions and the examples that they are of; the references are worked on meanwhile."""
-        names, references = self._able(context), [example.texts for example in data.examples]
+        """Return the captions and their examples; references are prepared for scoring in the meantime."""
+        names, references = self._available(context), [example.texts for example in data.examples]
         java, cache = context.machine.java, context.cache
         meanwhile = captions.preparing(references, names, java=java, cache=cache) if names else nullcontext()
         with meanwhile:
@@ -195,19 +195,19 @@ class Captioning(DecodingOptions, Kind):
             written = model.caption(images, options, prompts=self.prompt or None, progress=context.progress)
         return written, [data.examples[i] for i in written.kept]
 
-    def _by_model(self) -> list[str]:
+    def _model_based(self) -> list[str]:
         return [name for name in self.metric_names if name in captions.MODEL_BASED]
 
-    def _able(self, context: Context) -> list[str]:
-        """Return the metrics of words that can run on this machine."""
+    def _available(self, context: Context) -> list[str]:
+        """Return the text-based metrics that are available on this machine."""
         missing = self.unavailable(context.machine).keys() | captions.MODEL_BASED
         return [name for name in self.metric_names if name not in missing]
 
-    def _by_words(
+    def _text_based(
         self, texts: Sequence[str], examples: Sequence[Example], corpus: Sequence[Example], context: Context
     ) -> Columns:
-        """Return the metrics' columns; the CIDEr of a domain (``cider_in_domain``) is with its own frequencies."""
-        if not (names := self._able(context)):
+        """Return the columns of text-based metrics; ``cider_in_domain`` uses the document frequencies of the domain."""
+        if not (names := self._available(context)):
             return {}
         columns = _scored(texts, examples, names, corpus, context)
         domains = {e.domain for e in examples} - {""}
@@ -222,7 +222,7 @@ class Captioning(DecodingOptions, Kind):
         return columns
 
     def _options(self, *, unread: Sequence[str] = ()) -> dict[str, JsonValue]:
-        """Return what captions hang on, for the signature; the prompt only where there is one."""
+        """Return the options that captions depend on, for the signature; the prompt only if there is one."""
         options: dict[str, JsonValue] = {name: getattr(self, name) for name in OPTIONS if name not in unread}
         return options | ({"prompt": self.prompt} if self.prompt else {})
 
@@ -230,7 +230,7 @@ class Captioning(DecodingOptions, Kind):
 def _scored(
     texts: Sequence[str], examples: Sequence[Example], names: Sequence[str], corpus: Sequence[Example], context: Context
 ) -> Columns:
-    """Score captions against their references; CIDEr's document frequencies are those of the whole corpus."""
+    """Score captions against their references, with CIDEr's document frequencies from the whole corpus."""
     more = [e.texts for e in corpus] if len(corpus) > len(examples) else None
     references = [e.texts for e in examples]
     java, cache = context.machine.java, context.cache
@@ -245,7 +245,7 @@ def clip_scores(
     *,
     progress: Progress = silent,
 ) -> Columns:
-    """Return ``clip_score`` and ``ref_clip_score`` of n captions; NaN for an image that the scorer could not read."""
+    """Return ``clip_score`` and ``ref_clip_score`` (n,) of n captions; NaN for images that could not be read."""
     pictures = scorer.encode_images(images, progress=progress)
     owner = [i for i, group in enumerate(references) for _ in group]
     every = [*texts, *(reference for group in references for reference in group)]

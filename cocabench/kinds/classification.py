@@ -1,4 +1,4 @@
-"""Zero-shot classification by prompts: which class is it?"""
+"""Zero-shot classification by prompts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy as np
 from pydantic import AliasChoices, Field, JsonValue, StrictBool
 
 from cocabench.core.errors import DataError
+from cocabench.core.formatting import plural
 from cocabench.core.signature import digest
 from cocabench.core.types import Chance, Context, Dataset, Features, Machine, Model, Note, Progress, SampleScore
 from cocabench.data.prompts import class_names, places, templates
@@ -38,8 +39,8 @@ from cocabench.metrics.ranking import Floats, Ints, Ranks, hits_at
 from cocabench.metrics.statistics import Hits, Redrawn
 
 DEFAULT_TEMPLATES = "imagenet1k"
-FEWEST_CLASSES = 5
-"""acc5 of fewer classes than five is undefined."""
+MIN_CLASSES_FOR_ACC5 = 5
+"""acc5 is undefined for fewer classes."""
 
 
 def hits(samples: Samples, k: int) -> Floats:
@@ -47,15 +48,15 @@ def hits(samples: Samples, k: int) -> Floats:
 
 
 def acc(k: int) -> Metric:
-    said = f"Share of images whose class is among the {k} highest; undefined for fewer than {k} classes."
-    return Metric(f"acc{k}", said, Hits(lambda samples: hits(samples, k)), Ranks._fields)
+    summary = f"Share of images whose class is among the {k} highest; undefined for fewer than {k} classes."
+    return Metric(f"acc{k}", summary, Hits(lambda samples: hits(samples, k)), Ranks._fields)
 
 
 ACC1, ACC5 = acc(1), acc(5)
 UNDEFINED_ACC5 = replace(ACC5, statistic=Hits(lambda samples: np.full(len(samples), np.nan)))
 MEAN_PER_CLASS_RECALL = Metric(
     "mean_per_class_recall",
-    "Mean over classes of the share of their images classified right (balanced accuracy).",
+    "Mean over classes of the share of their images classified correctly (balanced accuracy).",
     Hits(lambda samples: hits(samples, 1), class_labels, fixed=True),
     (*Ranks._fields, "label"),
 )
@@ -72,31 +73,30 @@ def right_classes(row: Row) -> list[bool]:
 
 
 class Classification(Kind):
-    """Which class is it? The class whose prompts' mean feature is nearest to the image's.
+    """Assign each image the class whose prompts' mean text feature is nearest to the image feature.
 
-    classnames, templates: a shipped set's name or a file of one's own; '' takes the data set's, and for templates
-    without any ImageNet's 80. Templates hold ``{c}``; a file may also give each class its own prompts (CuPL). Where the
-    data set names its classes too, the labels follow the names (``places``).
-    multilabel: an image has several classes; the metric is mean average precision.
-    near_chance_expected: most published models are near chance on this data: such a score is no sign of a broken run.
-    (Task files of 0.1 call it ``hard``.)
+    classnames, templates: the name of a shipped set, or a file; '' uses the data set's own, or else ImageNet's 80
+    templates. Templates hold ``{c}``; a file may also list prompts per class (CuPL). If the data set has class names
+    too, labels follow the names (``places``). multilabel: images may have several classes; the metric is mean average
+    precision. near_chance_expected: most published models score near chance on this data, so that a score near chance
+    gives no note. (Task files of 0.1 call it ``hard``.)
     """
 
     name = "classification"
     declared = (ACC1, ACC5, MEAN_PER_CLASS_RECALL, MEAN_AVERAGE_PRECISION)
     primaries = ("acc1", "mean_average_precision")
     samples = (
-        Column("label", "int", "The right class"),
-        Column("n_above", "int", "Wrong classes that score higher than the right one"),
-        Column("tied_negatives", "int", "Wrong classes of the same score"),
-        Column("identical", "int", "Those of them that have the same prompts"),
-        Column("tied_positives", "int", "Right classes of that score: 1"),
-        Column("label_name", "text", "The right class's name"),
+        Column("label", "int", "The true class"),
+        Column("n_above", "int", "Wrong classes that score higher than the true one"),
+        Column("tied_negatives", "int", "Wrong classes with the same score"),
+        Column("identical", "int", "Of these, classes with the same prompts"),
+        Column("tied_positives", "int", "True classes with that score: always 1"),
+        Column("label_name", "text", "Name of the true class"),
         Column("top5", "ints", "The five highest classes, best first"),
         Column("top5_scores", "floats", "Their cosines"),
         Column("top5_names", "texts", "Their names"),
-        Column("labels", "ints", "Of a multi-label task: the right classes"),
-        Column("class_scores", "floats", "Of a multi-label task: the cosine of every class"),
+        Column("labels", "ints", "Multi-label tasks: the true classes"),
+        Column("class_scores", "floats", "Multi-label tasks: the cosine of every class"),
     )
     counted = ("classes",)
     shown = Presentation(
@@ -114,17 +114,17 @@ class Classification(Kind):
             ),
         ),
         breakdowns=(
-            Hardest("hardest", "Hardest classes: share of right images, %, the {n} lowest", "acc1", "label_name"),
-            Confusions("confusions", "Confusions: the most frequent ones of each model", "label_name", "top5_names"),
+            Hardest("hardest", "Hardest classes: accuracy in %, the {n} lowest", "acc1", "label_name"),
+            Confusions("confusions", "Most frequent confusions of each model", "label_name", "top5_names"),
         ),
     )
     parts: ClassVar = {
-        "classes": Part("classes told apart"),
+        "classes": Part("number of classes"),
         "prompts": Part(
-            "class names with their prompts", differs="other class names or templates than the shipped task's"
+            "class names with their prompts", differs="class names or templates other than the shipped task's"
         ),
         "labels": Part("labels that stand for other classes than by their number"),
-        "multilabel": Part("an image may have several classes", absent=False),
+        "multilabel": Part("images may have several classes", absent=False),
     }
     clip_benchmark = ClipBenchmark("zeroshot_classification")
 
@@ -139,13 +139,13 @@ class Classification(Kind):
         self._check_labels(data, len(own))
         moved: dict[str, JsonValue] = {} if own == tuple(range(len(own))) else {"labels": "by class name"}
         several: dict[str, JsonValue] = {"multilabel": True} if self.multilabel else {}
-        told = digest([[name, *texts] for name, texts in prompts])
-        return {"classes": len(prompts), "prompts": told, **moved, **several}
+        hashed = digest([[name, *texts] for name, texts in prompts])
+        return {"classes": len(prompts), "prompts": hashed, **moved, **several}
 
     def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
         if self.multilabel:
             return (MEAN_AVERAGE_PRECISION,)
-        few = data is not None and len(self.classes(data)) < FEWEST_CLASSES
+        few = data is not None and len(self.classes(data)) < MIN_CLASSES_FOR_ACC5
         return ACC1, UNDEFINED_ACC5 if few else ACC5, MEAN_PER_CLASS_RECALL
 
     def counts(self, data: Dataset) -> Mapping[str, int]:
@@ -156,11 +156,11 @@ class Classification(Kind):
         return {**super().work(data), "texts": sum(map(len, prompts))}
 
     def classes(self, data: Dataset) -> Sequence[str]:
-        """Return the names of the classes that are told apart."""
+        """Return the names of the classes."""
         return class_names(self.classnames) if self.classnames else data.classes
 
     def places(self, data: Dataset) -> tuple[int, ...]:
-        """Return which of the classes that are told apart each label is: as it is, where the data name no classes."""
+        """Return the class of each label: unchanged if the data have no class names."""
         names = self.classes(data)
         return places(data.classes, names, data.name) if data.classes else tuple(range(len(names)))
 
@@ -172,8 +172,8 @@ class Classification(Kind):
         own = self.places(data)
         seen = {own[label] for example in data.examples for label in _labels(example.label)}
         if empty := [name for i, name in enumerate(self.classes(data)) if i not in seen]:
-            counts = "counts as 0" if self.multilabel else "does not count in mean_per_class_recall"
-            text = f"{len(empty)} classes without images, the first {empty[0]!r}: such a class {counts}"
+            counts = "counted as 0" if self.multilabel else "not counted in mean_per_class_recall"
+            text = f"{plural(len(empty), 'class', 'classes')} without images, such as {empty[0]!r}: {counts}"
             yield Note("classes_without_images", text)
 
     def prompts(self, data: Dataset) -> list[tuple[str, tuple[str, ...]]]:
@@ -184,7 +184,7 @@ class Classification(Kind):
         given = templates(self.templates) if self.templates else data.templates or templates(DEFAULT_TEMPLATES)
         if isinstance(given, Mapping):
             if missing := [name for name in names if name not in given]:
-                fix = "give every class its prompts"
+                fix = "add prompts for every class"
                 raise DataError(
                     f"templates {self.templates}", f"no prompts for {missing[0]!r} and {len(missing) - 1} more", fix=fix
                 )
@@ -210,7 +210,7 @@ class Classification(Kind):
     def _classifier(
         self, model: Model, prompts: list[tuple[str, tuple[str, ...]]], progress: Progress
     ) -> tuple[Features, Ints]:
-        """Return the weights of the distinct classes (u, d), and which of them each class is (c,)."""
+        """Return the weights of the distinct classes (u, d), and the index of each class among them (c,)."""
         distinct = list(dict.fromkeys(texts for _, texts in prompts))
         position = {texts: i for i, texts in enumerate(distinct)}
         flat = [text for texts in distinct for text in texts]

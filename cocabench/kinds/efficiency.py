@@ -1,4 +1,4 @@
-"""Efficiency: what a model costs on this machine: operations, speed and memory."""
+"""Efficiency: operations, speed and memory of a model on this machine."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from cocabench.specs.decoding import DEFAULTS, MEANINGS
 
 Positive = Annotated[int, Field(ge=1, strict=True)]
 
-FEWEST_REPEATS = 6
-"""Repeats whose whole range covers the median with 95 % (1 - 2 / 2**6 = 96.9 %)."""
+MIN_REPEATS = 6
+"""For an interval: the range of this many repeats covers the median with 96.9 % (1 - 2 / 2**6), at least 95 %."""
 
-REMARK = "remark"
-"""The column of what could not be measured, in a sentence."""
+NOT_MEASURED = "remark"
+"""The column that says what could not be measured; samples of 0.1 have it under this name."""
 
 
 def _exact(name: str, unit: Unit, summary: str, label: str = "") -> Metric:
@@ -46,7 +46,7 @@ def _median(name: str, unit: Unit, summary: str, label: str, *, higher_is_better
 def _range_of(name: str) -> Callable[[Samples], Interval]:
     def spread(samples: Samples) -> Interval:
         values = samples[name]
-        return Interval(float(values.min()), float(values.max())) if len(values) >= FEWEST_REPEATS else UNKNOWN
+        return Interval(float(values.min()), float(values.max())) if len(values) >= MIN_REPEATS else UNKNOWN
 
     return spread
 
@@ -58,13 +58,13 @@ METRICS = (
     _exact("image_gflops", "gflops", "GFLOPs of one image; a multiplication with its addition counts as two."),
     _exact("text_gflops", "gflops", "GFLOPs of one text at full length."),
     _exact("decoder_gflops", "gflops", "GFLOPs of a CoCa's decoder over one image and one text."),
-    _median("images_per_s", "per_s", "Images encoded a second, preprocessing aside.", "images per second"),
-    _median("texts_per_s", "per_s", "Texts encoded a second at full length, tokenising aside.", "texts per second"),
-    _median("captions_per_s", "per_s", "Images captioned a second, preprocessing aside.", "captions per second"),
+    _median("images_per_s", "per_s", "Images encoded per second, without preprocessing.", "images per second"),
+    _median("texts_per_s", "per_s", "Full-length texts encoded per second, without tokenising.", "texts per second"),
+    _median("captions_per_s", "per_s", "Images captioned per second, without preprocessing.", "captions per second"),
     _exact(
         "peak_memory_mib",
         "mib",
-        "Weights and the most memory beyond them, of all that is timed above.",
+        "Peak memory over everything timed above, weights included.",
         "peak memory, MiB",
     ),
     _median("train_step_s", "s", TRAINING_STEP, "train step, s", higher_is_better=False),
@@ -73,11 +73,10 @@ METRICS = (
 
 
 class Efficiency(Kind):
-    """Count operations, and time encoding, captioning and training. Each image of the data is a repeat.
+    """Count operations, and time encoding, captioning and training. Each image of the data is one repeat.
 
-    batch_size, train_batch_size: samples at once; by default 8 and 4 on a CPU, 256 and 32 elsewhere.
-    The machine and the number of threads are part of the protocol, so that times of different machines are never
-    compared.
+    batch_size, train_batch_size: samples per batch; by default 8 and 4 on a CPU, 256 and 32 on other devices.
+    The protocol includes the machine and the number of threads, so that times of different machines are not compared.
     """
 
     name = "efficiency"
@@ -85,14 +84,14 @@ class Efficiency(Kind):
     primaries = ("images_per_s",)
     samples = (
         *(Column(metric.name, "float", metric.summary) for metric in METRICS),
-        Column(REMARK, "text", "What could not be measured, and why"),
+        Column(NOT_MEASURED, "text", "What could not be measured, and why"),
     )
     shown = Presentation(order=50, tables=(), figure=None, costs=True)
     parts: ClassVar = {
-        "machine": Part("that times were taken on"),
-        "threads": Part("of the processor"),
-        "batch_size": Part("samples encoded at once"),
-        "train_batch_size": Part("samples of a training step"),
+        "machine": Part("machine on which times were measured"),
+        "threads": Part("CPU threads"),
+        "batch_size": Part("samples per encoding batch"),
+        "train_batch_size": Part("samples per training step"),
         "decoding": Part("option of the decoder"),
         **{f"decoding.{key}": Part(words) for key, words in MEANINGS.items()},
     }
@@ -104,7 +103,7 @@ class Efficiency(Kind):
         return frozenset({"profile"})
 
     def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
-        """Return the machine, batches and decoding; all of them move a time."""
+        """Return machine, batch sizes and decoding, which all affect times."""
         batch, train = self._batches(machine)
         return {
             "machine": machine.name,
@@ -119,8 +118,8 @@ class Efficiency(Kind):
         return self.batch_size or batch, self.train_batch_size or train
 
     def sample_notes(self, data: Dataset, samples: Samples) -> Iterator[Note]:
-        if REMARK in samples:
-            yield from (Note("not_profiled", str(text)) for text in samples[REMARK].dropna())
+        if NOT_MEASURED in samples:
+            yield from (Note("not_profiled", str(text)) for text in samples[NOT_MEASURED].dropna())
 
     def score(self, model: Model, data: Dataset, context: Context) -> Iterator[SampleScore]:
         work = Workload(data.examples, *self._batches(context.machine), _decoding())
@@ -132,5 +131,5 @@ class Efficiency(Kind):
 
 
 def _decoding() -> dict[str, Any]:
-    """Return how captions are decoded for timing: the defaults of captioning, to the full length."""
+    """Return the decoding options for timing: the defaults of captioning, at full length."""
     return {**DEFAULTS.model_dump(), "min_seq_len": DEFAULTS.seq_len - 1}

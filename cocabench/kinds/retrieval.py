@@ -33,8 +33,8 @@ def hits(samples: Samples, way: str, k: int) -> Floats:
 
 
 def recall(way: str, k: int) -> Metric:
-    said = f"Share of {WAYS[way]} is among the {k} highest (CLIP convention: any positive counts)."
-    return Metric(f"{way}_recall@{k}", said, Hits(lambda samples: hits(samples, way, k)), rank_columns(way))
+    summary = f"Share of {WAYS[way]} is among the {k} highest (CLIP convention: any positive counts)."
+    return Metric(f"{way}_recall@{k}", summary, Hits(lambda samples: hits(samples, way, k)), rank_columns(way))
 
 
 def mean_recall(k: int) -> Metric:
@@ -46,79 +46,79 @@ def mean_recall(k: int) -> Metric:
 def _hits_of_both(samples: Samples, k: int) -> Floats:
     found = np.zeros(len(samples))
     for way in WAYS:
-        asked = _asked(samples, way)
-        found[asked] = hits(samples[asked], way, k)
+        queries = _queries(samples, way)
+        found[queries] = hits(samples[queries], way, k)
     return found
 
 
-def _asked(samples: Samples, way: str) -> Mask:
+def _queries(samples: Samples, way: str) -> Mask:
     return np.asarray(samples[f"{way}_n_above"].notna(), bool)
 
 
 def _ways(samples: Samples) -> Ints:
-    """Return per row which direction it asks in: each counts one half."""
-    return np.asarray(_asked(samples, "i2t"), np.int64)
+    """Return the direction of each row's query; the two directions have equal weight."""
+    return np.asarray(_queries(samples, "i2t"), np.int64)
 
 
 def median_rank(way: str) -> Metric:
     ranks = Median(lambda samples: expected_rank(ranks_of(samples, f"{way}_")))
-    said = "Median over queries of the best positive's rank."
-    return Metric(f"{way}_median_rank", said, ranks, rank_columns(way), unit="rank", higher_is_better=False)
+    summary = "Median over queries of the best positive's rank."
+    return Metric(f"{way}_median_rank", summary, ranks, rank_columns(way), unit="rank", higher_is_better=False)
 
 
 RECALLS = (*(Family(f"{way}_recall@{{}}", partial(recall, way)) for way in WAYS), Family("mean_recall@{}", mean_recall))
 MEDIAN_RANKS = tuple(median_rank(way) for way in WAYS)
 
-T2I = "Text to image: captions that find their image among the first K"
-I2T = "Image to text: images that find one of their captions among the first K"
-FOR_THIS_SET = "for this set of candidates"
+T2I = "Text to image: share of captions with their image in the top K"
+I2T = "Image to text: share of images with one of their captions in the top K"
+FIXED_CANDIDATES = "conditional on this set of candidates"
 RANKS = ((1, "1"), (5, "2 to 5"), (10, "6 to 10"), (100, "11 to 100"), (float("inf"), "over 100"))
-PLACES = "the right answer's rank, % of queries"
+RANK_SHARES = "rank of the correct answer, % of queries"
 
 
 def rank_schema(way: str, query: str) -> tuple[Column, ...]:
     said = (
-        f"{query}: wrong candidates that score higher than the best right one",
-        "Wrong candidates of the same score",
-        "Those of them that are the same text",
-        "Right candidates of that score",
+        f"{query}: wrong candidates that score higher than the best correct one",
+        "Wrong candidates with the same score",
+        "Of these, candidates with the same text",
+        "Correct candidates with that score",
     )
     return tuple(Column(name, "int", words) for name, words in zip(rank_columns(way), said, strict=True))
 
 
 class Retrieval(Kind):
-    """Find the image for each caption (t2i), and a caption for each image (i2t), among all of the data set.
+    """Rank all images for each caption (t2i), and all captions for each image (i2t).
 
-    ks: the K of recall@K. Images may have any number of captions, one at least.
+    ks: the K of recall@K. Every image has at least one caption.
     """
 
     name = "retrieval"
     declared = (*RECALLS, *MEDIAN_RANKS)
     primaries = ("t2i_recall@5",)
     samples = (
-        *rank_schema("t2i", "Of a caption that looks for its image"),
+        *rank_schema("t2i", "Query caption"),
         Column("text", "text", "The caption"),
-        Column("t2i_wrong", "image_ids", "The wrong images that come nearest, best first"),
+        Column("t2i_wrong", "image_ids", "The highest-scoring wrong images, best first"),
         Column("t2i_wrong_scores", "floats", "Their cosines"),
-        *rank_schema("i2t", "Of an image that looks for its captions"),
-        Column("i2t_wrong", "texts", "The ids of the wrong captions that come nearest, best first"),
+        *rank_schema("i2t", "Query image"),
+        Column("i2t_wrong", "texts", "Ids of the highest-scoring wrong captions, best first"),
         Column("i2t_wrong_texts", "texts", "Their texts"),
         Column("i2t_wrong_scores", "floats", "Their cosines"),
     )
     shown = Presentation(
         order=20,
         legend=(
-            "Retrieval: intervals and tests are conditional on the fixed gallery; "
-            "other images to search are not covered.",
+            "Retrieval: intervals and tests are conditional on this set of candidates; "
+            "they do not cover other candidates.",
         ),
         tables=(
-            TableSpec("{kind}_t2i", T2I, ("t2i_recall@*", "t2i_*"), note=FOR_THIS_SET),
-            TableSpec("{kind}_i2t", I2T, ("i2t_recall@*", "i2t_*"), note=FOR_THIS_SET),
+            TableSpec("{kind}_t2i", T2I, ("t2i_recall@*", "t2i_*"), note=FIXED_CANDIDATES),
+            TableSpec("{kind}_i2t", I2T, ("i2t_recall@*", "i2t_*"), note=FIXED_CANDIDATES),
         ),
         views=(
             View(
                 "t2i",
-                "Captions that look for their image",
+                "Text to image: query captions",
                 ("t2i_recall@1",),
                 Choices("t2i_wrong", "t2i_wrong_scores", label="nearest wrong images"),
                 says=("t2i_median_rank",),
@@ -127,7 +127,7 @@ class Retrieval(Kind):
             ),
             View(
                 "i2t",
-                "Images that look for their captions",
+                "Image to text: query images",
                 ("i2t_recall@1",),
                 Choices("i2t_wrong_texts", "i2t_wrong_scores", label="nearest wrong captions"),
                 says=("i2t_median_rank",),
@@ -135,8 +135,8 @@ class Retrieval(Kind):
             ),
         ),
         breakdowns=(
-            Histogram("t2i", f"Text to image: {PLACES}", "t2i_median_rank", RANKS),
-            Histogram("i2t", f"Image to text: {PLACES}", "i2t_median_rank", RANKS),
+            Histogram("t2i", f"Text to image: {RANK_SHARES}", "t2i_median_rank", RANKS),
+            Histogram("i2t", f"Image to text: {RANK_SHARES}", "i2t_median_rank", RANKS),
         ),
     )
     clip_benchmark = ClipBenchmark(

@@ -34,7 +34,7 @@ from cocabench.metrics.statistics import Hits
 
 ACC = Metric(
     "acc",
-    "Share of items right by text_acc and image_acc (Winoground's group score); with one image, text_acc.",
+    "Share of items correct by both text_acc and image_acc (Winoground's group score); with one image, text_acc.",
     Hits(lambda samples: hits(samples, "acc")),
     ("text_right",),
     also=("image_right",),
@@ -52,12 +52,14 @@ IMAGE_ACC = Metric(
     ("image_right", "text_right"),
 )
 
-OFTEN_THERE = "published CLIP models are there too: with several images this need not be a broken run"
+CHANCE_ADVICE = "published CLIP models score near chance too, so this need not be a broken run"
 
 
 class Item(NamedTuple):
-    """Images and captions to be matched. images: positions among all images. captions: positions among those that
-    these images are scored with. image_id: the example's."""
+    """Images and captions to match.
+
+    images: positions among all images. captions: positions among the captions that these images are scored with.
+    """
 
     id: str
     image_id: str
@@ -67,39 +69,41 @@ class Item(NamedTuple):
 
 
 def right_captions(row: Row) -> list[bool]:
-    """The first captions of an item belong to its images, in order."""
+    """Return which captions are correct: the first ones belong to the images, in order."""
     images = len(row["scores"]) // len(row["texts"])
     return [k < images for k in range(len(row["texts"]))]
 
 
 class ImageCaptionSelection(Kind):
-    """Tell an image's caption from wrong ones (SugarCrepe), or the captions of several images apart (Winoground).
+    """Select an image's caption among wrong ones (SugarCrepe), or match several images and captions (Winoground).
 
-    scoring: what an image and a caption are scored by. cosine: of their features. likelihood: the decoder's
-    log p(caption | image), summed over tokens, the end's included; longer captions are less likely.
+    scoring: how to score an image with a caption. cosine: of their features. likelihood: the decoder's
+    log p(caption | image), summed over tokens including the end token; longer captions are less likely.
     likelihood_per_token: its mean over tokens.
-    An example with several images is one item; of one with one image, each caption with its negatives is.
+    An example with several images is one item; with one image, each caption with its negatives is an item.
     """
 
     name = "image_caption_selection"
     declared = (ACC, TEXT_ACC, IMAGE_ACC)
     primaries = ("acc",)
     samples = (
-        Column("text_right", "int", "1 where each image scores its own caption highest"),
-        Column("image_right", "int", "1 where each caption scores its own image highest; of several images"),
-        Column("text", "text", "The first image's own caption"),
+        Column("text_right", "int", "1 if each image scores its own caption highest"),
+        Column("image_right", "int", "1 if each caption scores its own image highest; items with several images only"),
+        Column("text", "text", "The caption of the first image"),
         Column("texts", "texts", "All captions of the item; the first ones belong to its images, in order"),
         Column("selected", "text", "The caption that the first image scores highest"),
-        Column("scores", "floats", "Of each image with each caption, image by image"),
+        Column("scores", "floats", "Score of each image with each caption, image by image"),
     )
     shown = Presentation(
         title="Caption selection",
         order=30,
-        legend=("Selection: items of one image are drawn together; an item of several images counts as one.",),
+        legend=(
+            "Caption selection: items of one image are resampled together; an item with several images is one unit.",
+        ),
         views=(
             View(
                 "image_caption_selection",
-                "Images with captions to choose among",
+                "Images with their candidate captions",
                 ("acc",),
                 Choices("texts", "scores", right=right_captions, digits=3),
                 answer="selected",
@@ -107,7 +111,7 @@ class ImageCaptionSelection(Kind):
         ),
     )
     parts: ClassVar = {
-        "scoring": Part("what an image and a caption are scored by: features or the caption's likelihood")
+        "scoring": Part("how images and captions are scored: cosine of features, or likelihood of the caption")
     }
     clip_benchmark = ClipBenchmark("image_caption_selection")
 
@@ -124,19 +128,19 @@ class ImageCaptionSelection(Kind):
         return {"scoring": self.scoring}
 
     def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
-        """Return those of the data's items; with one image each, no choice of an image can be wrong."""
+        """Return the metrics for these items; image_acc needs items with several images."""
         return (ACC, TEXT_ACC, IMAGE_ACC) if data is None or _several_images(data) else (ACC, TEXT_ACC)
 
     def chance(self, data: Dataset) -> Mapping[str, Chance]:
         shapes = [(len(item.images), len(item.texts)) for item in _items(data)]
         guesses = [chances(*shape) for shape in shapes]
         known = [m.name for m in self.metrics(data) if guesses and all(m.name in guess for guess in guesses)]
-        advice = (OFTEN_THERE,) if shapes and max(shapes)[0] > 1 else ()
+        advice = (CHANCE_ADVICE,) if shapes and max(shapes)[0] > 1 else ()
         return {name: Chance(float(np.mean([guess[name] for guess in guesses])), *advice) for name in known}
 
     def data_notes(self, data: Dataset) -> Iterator[Note]:
         if same := sum(len(set(item.texts)) < len(item.texts) for item in _items(data)):
-            text = f"{plural(same, 'item')} with equal captions: they tie, and count as wrong"
+            text = f"{plural(same, 'item')} with equal captions, which tie and count as wrong"
             yield Note("equal_captions", text)
 
     def score(self, model: Model, data: Dataset, context: Context) -> Iterator[SampleScore]:
@@ -156,14 +160,14 @@ def _several_images(data: Dataset) -> bool:
 
 
 def _items(data: Dataset) -> list[Item]:
-    """Return the items in order; DataError for an example in which there is nothing to choose."""
+    """Return the items in order; DataError if an example has only one candidate."""
     items, before = [], 0
     for example in data.examples:
         images, start = range(before, before + len(example.images)), 0
         for name, texts in _choices(example):
             if len(images) == 1 == len(texts) or not texts:
                 wanted = "captions with negatives, or several images with a caption each"
-                raise DataError(data.name, f"nothing to choose in {name}", wanted=wanted)
+                raise DataError(data.name, f"{name} has only one candidate", wanted=wanted)
             items.append(Item(name, example.id, images, slice(start, start + len(texts)), texts))
             start += len(texts)
         before = images.stop
@@ -171,7 +175,7 @@ def _items(data: Dataset) -> list[Item]:
 
 
 def _choices(example: Example) -> list[tuple[str, tuple[str, ...]]]:
-    """Return the (id, captions) that an example's images choose among; those that belong to an image come first."""
+    """Return (id, candidate captions) per item of an example; the correct captions come first."""
     if example.others or not example.texts:
         return [(example.id, (*example.texts, *chain(*example.negatives)))]
     wrong = example.negatives or ((),) * len(example.texts)
@@ -184,9 +188,9 @@ def _candidates(example: Example) -> Iterator[str]:
 
 
 def _statistics(item: Item, scores: Floats, *, several_images: bool) -> dict[str, Any]:
-    """Return what is kept of an item. scores: (images, captions); selected: the caption that the first image chose."""
+    """Return the statistics of an item. scores: (images, captions); selected: the first image's highest caption."""
     right = select(scores[None])
-    best = len(item.texts) - 1 - int(scores[0, ::-1].argmax())  # of equal ones the last, for a tie is wrong
+    best = len(item.texts) - 1 - int(scores[0, ::-1].argmax())  # among ties the last, since a tie counts as wrong
     return {
         "text_right": int(right.text[0]),
         **({"image_right": int(right.image[0])} if several_images else {}),
@@ -198,7 +202,7 @@ def _statistics(item: Item, scores: Floats, *, several_images: bool) -> dict[str
 
 
 Texts = Sequence[Sequence[str]]
-"""The captions that each image is scored with."""
+"""The candidate captions of each image."""
 
 
 def _cosines(
@@ -208,7 +212,7 @@ def _cosines(
     found = model.encode_images(images, progress=progress)
     place = {text: i for i, text in enumerate(dict.fromkeys(chain.from_iterable(texts)))}
     features = model.encode_texts(list(place), progress=progress)
-    for rows in _of_one_length([texts[i] for i in found.kept]):
+    for rows in _grouped_by_length([texts[i] for i in found.kept]):
         own = np.array([[place[text] for text in texts[found.kept[row]]] for row in rows], np.int64)
         yield from zip(found.kept[rows].tolist(), cosines(found.rows[rows], features, own), strict=True)
 
@@ -216,23 +220,23 @@ def _cosines(
 def _likelihoods(
     model: Model, images: Sequence[ImageSource], texts: Texts, progress: Progress, *, per_token: bool
 ) -> Iterator[tuple[int, Floats]]:
-    """Yield the position of each image that could be read, and how likely its texts are."""
+    """Yield the position of each image that could be read, and the likelihoods of its texts."""
     done = 0
-    for rows in _of_one_length(texts):
+    for rows in _grouped_by_length(texts):
         some = [images[i] for i in rows]
-        told = partial(_behind, progress, done, len(images))
-        found = model.score_captions(some, [texts[i] for i in rows], progress=told)
+        rest = partial(_offset, progress, done, len(images))
+        found = model.score_captions(some, [texts[i] for i in rows], progress=rest)
         scores = found.logprobs.astype(np.float64) / (found.n_tokens if per_token else 1)
         yield from zip(np.array(rows)[found.kept].tolist(), scores, strict=True)
         done += len(rows)
 
 
-def _behind(progress: Progress, before: int, whole: int, stage: str, done: int, total: int) -> None:
+def _offset(progress: Progress, before: int, whole: int, stage: str, done: int, total: int) -> None:
     progress(stage, before + done, whole)
 
 
-def _of_one_length(texts: Texts) -> list[list[int]]:
-    """Return the positions of the images that have equally many texts."""
+def _grouped_by_length(texts: Texts) -> list[list[int]]:
+    """Return the positions of the images, grouped by their number of texts."""
     groups: dict[int, list[int]] = {}
     for i, own in enumerate(texts):
         groups.setdefault(len(own), []).append(i)

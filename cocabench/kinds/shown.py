@@ -1,4 +1,4 @@
-"""How a kind of task is shown, as data: tables, galleries, breakdowns, figures, words. Nothing here draws anything."""
+"""How a kind of task is presented, as data: tables, galleries, breakdowns, figures, texts. Nothing here draws."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import numpy as np
 from pydantic import JsonValue
 
 ColumnType = Literal["int", "float", "bool", "text", "ints", "floats", "texts", "image_ids", "caption"]
-"""Of a statistic. image_ids: ids of other examples, whose pictures are kept for galleries. caption: a text that the
-model wrote of the image, stored also as COCO's server takes it."""
+"""The type of a statistic. image_ids: ids of other examples, whose thumbnails are stored for galleries. caption: a
+generated caption, also written in COCO's result format."""
 
 Row = Mapping[str, Any]
 """One row of samples: {column: value}."""
@@ -30,10 +30,10 @@ class Column:
 
 @dataclass(frozen=True)
 class Choices:
-    """What a model chose among, or took for right.
+    """The choices of a model to show.
 
     texts: a column of text, texts or image_ids. scores: a column of floats; of a flattened (m, n) matrix each of the n
-    texts shows its m scores. right: which of them are right, by row. digits: of the scores.
+    texts shows its m scores. right: returns which choices of a row are correct. digits: decimals of the scores.
     """
 
     texts: str
@@ -45,14 +45,13 @@ class Choices:
 
 @dataclass(frozen=True)
 class View:
-    """A gallery of samples; the first one of a kind is also what error analysis and ``compare --samples`` read.
+    """A gallery of samples. ``compare --samples`` and error analysis use a kind's first view.
 
-    It is shown where its columns are there, of the rows that its outcome reads.
-    outcome: metrics; the first that can be read says whether a model is right on a row (a share of hits) or how well
-    it did. says: metrics whose values of a row are printed; none: right, wrong or tied.
-    heading: a column whose text stands above; query: that text looks for the image. truth: the column of the
-    references; a text column stands for those of all rows of the image. answer: what the model answered (a text, or a
-    list whose first counts).
+    It is shown if the samples have its columns, for the rows that its outcome metric reads.
+    outcome: metrics; the first readable one grades a row, as right or wrong (a share of hits) or by its value.
+    says: metrics whose values are printed per row; if empty, right, wrong or tied is printed. heading: a column shown
+    as heading; query: whether that text is the query. truth: the column of references; a text column means the texts
+    of all rows of the image. answer: the column of the model's answer (a text, or a list whose first entry counts).
     """
 
     name: str
@@ -67,11 +66,11 @@ class View:
 
     @property
     def columns(self) -> frozenset[str]:
-        """The columns without which there is nothing to show."""
+        """The columns that the samples must have."""
         return frozenset({self.choices.texts, self.choices.scores, self.heading, self.truth} - {""})
 
     def right_of(self, row: Row) -> str:
-        """Return what is right on a row in one text: its heading, truth, or right choice; '' where nothing tells."""
+        """Return the correct answer of a row as text: its heading, truth or correct choice; '' if unknown."""
         for name in (self.heading, self.truth):
             if text := first_text(row.get(name)):
                 return text
@@ -81,7 +80,7 @@ class View:
         return next((str(text) for text, right in zip(texts, self.choices.right(row), strict=False) if right), "")
 
     def answer_of(self, row: Row) -> str:
-        """Return what the model answered on a row in one text, '' where nothing tells."""
+        """Return the model's answer on a row as text, '' if unknown."""
         return first_text(row.get(self.answer))
 
 
@@ -94,12 +93,12 @@ def first_text(value: object) -> str:
 
 @dataclass(frozen=True)
 class TableSpec:
-    """A table of the report: a line per task and model, a column per metric.
+    """A table of the report: a row per task and model, a column per metric.
 
-    name: ``{kind}`` stands for the kind's name. metrics: names in order, ``*`` for any text; what one pattern finds is
-    sorted by the number behind @, then as it comes. but: patterns of metrics left out. Metrics inside a domain
-    (``CIDEr[near]``) are found by their plain name. published: published numbers are set apart below. note: said of the
-    intervals. fewest: with fewer metrics there is no table.
+    name: ``{kind}`` is replaced by the kind's name. metrics: patterns in column order, with ``*`` as wildcard; matches
+    of one pattern are sorted by the number after @. but: patterns of metrics to leave out. Metrics of a domain
+    (``CIDEr[near]``) match by their plain name. published: show published numbers in a part below. note: a note on
+    the intervals. fewest: the minimum number of metrics; with fewer there is no table.
     """
 
     name: str
@@ -114,7 +113,7 @@ class TableSpec:
 
 @dataclass(frozen=True)
 class Histogram:
-    """How many rows have which value of a metric, in percent, a column per model. bins: (upper edge, words)."""
+    """A histogram of a metric over rows, in percent, a column per model. bins: (upper edge, label)."""
 
     name: str
     title: str
@@ -124,9 +123,9 @@ class Histogram:
 
 @dataclass(frozen=True)
 class Hardest:
-    """The groups of rows of equal ``by`` with the lowest mean of a metric. ``{n}`` in the title: how many are shown.
+    """The groups of rows with the lowest mean of a metric. by: the column to group by.
 
-    heading: of the column of groups.
+    title: ``{n}`` is replaced by the number of groups shown. heading: of the column of groups.
     """
 
     name: str
@@ -138,7 +137,7 @@ class Hardest:
 
 @dataclass(frozen=True)
 class Confusions:
-    """Which truth is taken for which answer (two columns; of a list its first) most often, by model."""
+    """The most frequent confusions per model. truth, answer: columns; of a list the first entry counts."""
 
     name: str
     title: str
@@ -151,9 +150,9 @@ Breakdown = Histogram | Hardest | Confusions
 
 @dataclass(frozen=True)
 class Figure:
-    """Figure 1 of the CoCa blog. unnamed: the metric that is not named beside a task. alone: never mixed with others'.
+    """How a kind is shown in Figure 1 of the CoCa blog; a Presentation with None leaves it out.
 
-    None in a Presentation: such a kind is not in the figure.
+    unnamed: the metric that is not named beside a task. alone: do not mix with other kinds.
     """
 
     unnamed: str = ""
@@ -162,16 +161,16 @@ class Figure:
 
 @dataclass(frozen=True)
 class Presentation:
-    """How a kind is shown.
+    """How a kind is presented.
 
-    title: of the kind, by default its name in words. order: of kinds in tables, lower first. legend: sentences below a
-    table with such tasks. costs: it has a page section of costs instead of scores.
+    title: by default the kind's name with spaces. order: kinds are sorted by it. legend: sentences below tables with
+    such tasks. costs: show it in the section on costs, not with the scores.
     """
 
     title: str = ""
     order: int = 100
     legend: tuple[str, ...] = ()
-    tables: tuple[TableSpec, ...] = (TableSpec("{kind}", "Every metric", fewest=2),)
+    tables: tuple[TableSpec, ...] = (TableSpec("{kind}", "All metrics", fewest=2),)
     views: tuple[View, ...] = ()
     breakdowns: tuple[Breakdown, ...] = ()
     figure: Figure | None = Figure()
@@ -179,7 +178,7 @@ class Presentation:
 
 
 class Absent(Enum):
-    """What a part of a protocol means where it is absent."""
+    """The meaning of an absent part of a protocol."""
 
     UNKNOWN = "unknown"
 
@@ -189,10 +188,10 @@ UNKNOWN = Absent.UNKNOWN
 
 @dataclass(frozen=True)
 class Part:
-    """A leaf of the protocol (``decoding.prompt``), or a group of leaves (``decoding``), in words.
+    """The description of a leaf of the protocol (``decoding.prompt``), or of a group of leaves (``decoding``).
 
-    differs: what it means that a published run had another one ('': it is not checked against published runs).
-    absent: the value that a protocol without it has; UNKNOWN where older versions did not record it.
+    differs: the cause to name if a published run's value differs ('': not compared with published runs). absent: the
+    value of a protocol without it; UNKNOWN if older versions did not record it.
     """
 
     words: str
@@ -202,18 +201,18 @@ class Part:
 
 @dataclass(frozen=True)
 class ClipBenchmark:
-    """CLIP_benchmark's name of the kind, {its metric: ours} (``{}`` a number), and what our tasks' names end with."""
+    """CLIP_benchmark's name of the kind, {its metric: ours} (``{}`` is a number), and the suffix of our task names."""
 
     task: str
     metrics: Mapping[str, str] = field(default_factory=dict)
     suffix: str = ""
 
     def ours(self, name: str) -> str:
-        """Return our name of one of its metrics; names without a translation are the same."""
+        """Return our name of CLIP_benchmark's metric; the same name if there is no translation."""
         return _translated(name, self.metrics)
 
     def theirs(self, name: str) -> str:
-        """Return its name of one of our metrics."""
+        """Return CLIP_benchmark's name of our metric."""
         return _translated(name, {ours: theirs for theirs, ours in self.metrics.items()})
 
 

@@ -1,4 +1,4 @@
-"""What every kind of task promises, as a test: ``check_kind(PairChoice(), samples)``."""
+"""A test for kinds of task: ``check_kind(PairChoice(), samples)``."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cocabench.kinds.shown import ColumnType, Confusions, View
 from cocabench.metrics.base import Metric, Samples, estimate
 
 ALWAYS = ("id", "image_id", "domain")
-"""Columns of any samples; the first two are never absent."""
+"""Columns of all samples; the first two are required."""
 
 SCALARS: dict[ColumnType, type | tuple[type, ...]] = {
     "int": (int, np.integer),
@@ -24,11 +24,11 @@ SCALARS: dict[ColumnType, type | tuple[type, ...]] = {
 
 
 def check_kind(kind: Kind, samples: Samples) -> None:
-    """Raise AssertionError with everything that is wrong with a kind, a line each.
+    """Raise AssertionError with all problems of a kind, one per line.
 
-    samples: those of a small scoring, as ``metrics.base.stack(kind.score(…))`` makes them or as they were stored.
-    Checked: columns and their types are as declared; metrics are found again by their names, read declared columns
-    alone, and the samples hold them; every column and metric that is named for showing is declared.
+    samples: of a small run, from ``metrics.base.stack(kind.score(…))`` or a results folder. The checks: columns have
+    their declared types; metrics are found by name and read declared columns only, which the samples hold; all columns
+    and metrics named in ``shown`` are declared.
     """
     wrong = [*_columns(kind, samples), *_metrics(kind, samples), *_shown(type(kind))]
     if wrong:
@@ -56,7 +56,7 @@ def _absent(value: Any) -> bool:
 
 
 def _fits(value: Any, declared: ColumnType) -> bool:
-    """A column of whole numbers that some rows lack is one of floats in every frame; that is no mistake."""
+    """Return whether a value has the declared type; integers may be floats, since pandas stores gaps in them as NaN."""
     if declared in LISTS:
         return isinstance(value, list | tuple | np.ndarray)
     if declared == "int" and isinstance(value, float | np.floating):
@@ -72,7 +72,7 @@ def _metrics(kind: Kind, samples: Samples) -> Iterator[str]:
     for metric in [*kind.listed(), *measured]:
         found = kind.metric(metric.name)
         if found is None or found.name != metric.name:
-            yield f"metrics: {metric.name!r} is not found by its name among the declared ones"
+            yield f"metrics: {metric.name!r} is not among the declared metrics"
         for name in (*metric.columns, *metric.also):
             if name not in known:
                 yield f"metrics: {metric.name!r} reads {name!r}, which is not declared in samples"
@@ -80,20 +80,20 @@ def _metrics(kind: Kind, samples: Samples) -> Iterator[str]:
         yield "samples: no metric can be computed from their columns"
     for metric in measured:
         if metric.readable(samples.columns):
-            yield from _honest(metric, samples)
+            yield from _declared_columns_suffice(metric, samples)
 
 
-def _honest(metric: Metric, samples: Samples) -> Iterator[str]:
-    """Estimate a metric from its declared columns alone: a forgotten one works in memory and fails in compare."""
+def _declared_columns_suffice(metric: Metric, samples: Samples) -> Iterator[str]:
+    """Estimate a metric from its declared columns only; a forgotten column would work in memory and fail in compare."""
     wanted = ("id", "image_id", *metric.columns, *metric.also, *(("domain",) if metric.domain else ()))
     lean = samples[[name for name in dict.fromkeys(wanted) if name in samples]]
     try:
         same = estimate(metric, lean) == estimate(metric, samples)
     except KeyError as error:
-        yield f"metrics: {metric.name!r} reads {error.args[0]!r}, which its columns do not name"
+        yield f"metrics: {metric.name!r} reads {error.args[0]!r}, which is not in its columns"
     else:
         if not same:
-            yield f"metrics: {metric.name!r} reads more than its columns name"
+            yield f"metrics: {metric.name!r} reads columns that it does not declare"
 
 
 def _shown(kind: type[Kind]) -> Iterator[str]:
@@ -101,16 +101,16 @@ def _shown(kind: type[Kind]) -> Iterator[str]:
         yield from _view(kind, view)
     for breakdown in kind.shown.breakdowns:
         if not isinstance(breakdown, Confusions) and kind.metric(breakdown.metric) is None:
-            yield f"shown.breakdowns {breakdown.name!r}: {breakdown.metric!r} is no metric"
+            yield f"shown.breakdowns {breakdown.name!r}: {breakdown.metric!r} is not a metric"
     for name in kind.primaries:
         if kind.metric(name) is None:
-            yield f"primaries: {name!r} is no metric"
+            yield f"primaries: {name!r} is not a metric"
 
 
 def _view(kind: type[Kind], view: View) -> Iterator[str]:
     known = {column.name for column in kind.samples}
     for name in sorted({*view.columns, view.answer} - {""} - known):
-        yield f"shown.views {view.name!r}: {name!r} is no column"
+        yield f"shown.views {view.name!r}: {name!r} is not a column"
     for name in (*view.outcome, *view.says):
         if kind.metric(name) is None:
-            yield f"shown.views {view.name!r}: {name!r} is no metric"
+            yield f"shown.views {view.name!r}: {name!r} is not a metric"

@@ -1,1 +1,1 @@
-"""What numbers mean: pure functions from per-sample statistics to metrics and their intervals. No torch, no files."""
+"""Metrics, intervals and tests: pure functions of per-sample statistics. No torch, no files."""

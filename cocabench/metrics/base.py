@@ -1,4 +1,4 @@
-"""A metric: its name, unit, direction and the columns that it reads, and the statistic that makes a number of them.
+"""Metrics: name, unit, direction, the columns that they read, and the statistic that computes the value.
 
 Samples are a pandas frame with one row per SampleScore: ``id``, ``image_id`` and the statistics. Rows that a metric
 does not read hold nulls in its columns.
@@ -80,13 +80,13 @@ Role = Literal["quality", "health", "cost"]
 
 @dataclass(frozen=True)
 class Metric:
-    """A declared metric. Its name fixes its function: what a param changes, it changes in the samples.
+    """A declared metric. Its name determines its function: params change the samples, not the metric.
 
-    columns: all that it reads; rows whose first one is null do not count. also: what it reads where it is there.
-    version: raised when the metric would give another number for the same samples. role: health tells whether outcomes
-    can be believed, not how good they are. label: its heading in tables of costs. domain: leaves the images of other
-    domains out. in_domain: what is read inside one domain instead (CIDEr has other frequencies there). model: the key
-    of the kind's extra model without which it cannot be measured.
+    columns: the columns that it reads; rows with a null in the first one are skipped. also: optional columns.
+    version: raised if the metric gives another number for the same samples. role: health metrics say whether outcomes
+    are plausible, not how good they are. label: heading in tables of costs. domain: only images of this domain count.
+    in_domain: the metric to use inside a domain instead (CIDEr has other document frequencies there). model: the key
+    of the kind's extra model that it needs.
     """
 
     name: str
@@ -125,11 +125,11 @@ class Metric:
         return replace(self.in_domain or self, name=name, summary=summary, domain=domain)
 
     def readable(self, columns: Collection[str]) -> bool:
-        """Return whether samples of these columns hold all that it reads."""
+        """Return whether the metric can be computed from these columns."""
         return {*self.columns, *(("domain",) if self.domain else ())} <= set(columns)
 
     def rows(self, samples: Samples) -> Samples:
-        """Return the rows that it reads; none where its first column is absent."""
+        """Return the rows that the metric reads; none if its first column is absent."""
         first = self.columns[0]
         rows = samples[samples[first].notna()] if first in samples else samples[:0]
         return rows[rows["domain"] == self.domain] if self.domain else rows
@@ -137,14 +137,14 @@ class Metric:
 
 @dataclass(frozen=True)
 class Family:
-    """Metrics that differ in a number, which ``{}`` stands for: ``t2i_recall@{}``. listed: those that are shown."""
+    """Metrics that differ in a number, such as ``t2i_recall@{}``. listed: the numbers to show in lists."""
 
     name: str
     make: Callable[[int], Metric]
     listed: tuple[int, ...] = (1, 5, 10)
 
     def find(self, name: str) -> Metric | None:
-        """Return the member of a name, None where it is no member's."""
+        """Return the member with this name, None if there is none."""
         found = re.fullmatch(re.escape(self.name).replace(r"\{\}", r"([1-9]\d*)"), name)
         return self.make(int(found[1])) if found else None
 

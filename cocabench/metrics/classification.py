@@ -1,4 +1,4 @@
-"""Zero-shot classification: the classifier from prompts, and what its metrics read of ranks and scores."""
+"""Zero-shot classification: class weights from prompts, ranks of classes, average precision."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cocabench.core.types import Features
 from cocabench.metrics.base import Samples
-from cocabench.metrics.ranking import CHUNK_SCORES, Floats, Ints, Ranks, highest, positive_ranks
+from cocabench.metrics.ranking import SCORES_PER_CHUNK, Floats, Ints, Ranks, highest, positive_ranks
 
 
 def class_weights(prompts: Features, classes: Ints, n_classes: int) -> Features:
@@ -52,8 +52,8 @@ def multi_hot(labels: Sequence[Sequence[int]], n_classes: int) -> NDArray[np.boo
 def map_of_rows(samples: Samples) -> Callable[[Ints], float]:
     """Return the mean over classes of average_precision as a function of row numbers, with repeats; 0-1.
 
-    samples: with the columns class_scores and labels (lists). A class without positives counts as 0; one whose
-    positives a draw loses keeps its place out of that draw.
+    samples: with the columns class_scores and labels (lists). A class without positives counts as 0; a class whose
+    positives are missing from a bootstrap draw is left out of that draw.
     """
     scores = np.stack(list(samples["class_scores"])).astype(np.float64)
     truth = multi_hot(list(samples["labels"]), scores.shape[1])
@@ -79,7 +79,7 @@ def ranked_classes(images: Features, weights: Features, items: Ints, labels: Int
     images: (n, d). weights: (u, d) the distinct classes. items: (c,) the distinct class of each class, so that classes
     of equal prompts tie exactly. labels: (n,) in 0..c-1. Scores are cosines.
     """
-    size = max(1, CHUNK_SCORES // (8 * len(items)))
+    size = max(1, SCORES_PER_CHUNK // (8 * len(items)))
     for start in range(0, len(images), size):
         scores = (images[start : start + size] @ weights.T)[:, items]
         mine = labels[start : start + size]

@@ -1,4 +1,4 @@
-"""Scores that are exact: inner products of features on a grid too fine to matter and coarse enough that nothing rounds.
+"""Exact scores: inner products of features rounded to a grid, fine enough not to matter and coarse enough for float64.
 
 A float32 product depends in its last bit on where in the matrix it stands, and on the BLAS, so that equal features need
 not tie. Here features are rounded to multiples of 2^-26 (of their scale, 1 for unit rows): then float64 holds every
@@ -14,22 +14,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocabench.core.types import Features
-from cocabench.metrics.ranking import CHECKED_ROWS, Floats, check_finite
+from cocabench.metrics.ranking import ROWS_PER_CHECK, Floats, check_finite
 
-STEPS = 2.0**26
+STEPS_PER_SCALE = 2.0**26
 """Steps of the grid per scale: 2 · 26 bits and a factor below 2 make 53."""
 
 
 class Grid:
-    """Rows of features (n, d), which may be memory-mapped, as whole numbers of steps. NaN raises NumericsError."""
+    """Features (n, d), possibly memory-mapped, as integer multiples of a step. NaN raises NumericsError."""
 
     def __init__(self, rows: Features, what: str) -> None:
         check_finite(rows, what)
         self._rows, self.terms = rows, int(rows.shape[1])
-        parts = (rows[start : start + CHECKED_ROWS] for start in range(0, len(rows), CHECKED_ROWS))
+        parts = (rows[start : start + ROWS_PER_CHECK] for start in range(0, len(rows), ROWS_PER_CHECK))
         longest = max((float(np.sqrt(np.einsum("nd,nd->n", p, p, dtype=np.float64).max())) for p in parts), default=0)
         scale = 2.0 ** math.ceil(math.log2(longest / 1.4)) if longest else 1.0
-        self.step: float = scale / STEPS
+        self.step: float = scale / STEPS_PER_SCALE
         self.longest: float = longest / self.step + math.sqrt(self.terms)
 
     def __len__(self) -> int:

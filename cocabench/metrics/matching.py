@@ -1,8 +1,8 @@
-"""Images and texts ranked for each other, from one product of their features that is never held as a whole.
+"""Rank images for texts and texts for images without holding the whole score matrix.
 
-The scores are computed in tiles that fit into the processor's cache; both directions are read from a tile at once, and
-the tile is forgotten. Memory is that of the features and of the answer, whatever the size, and features may be
-memory-mapped. A float32 score that is nearer to a bar than its error is computed again, exactly (grid.py).
+Scores are computed in tiles that fit into the processor's cache; both directions are counted from a tile before the
+next one replaces it. Memory is that of the features and the result, and features may be memory-mapped. float32 scores
+within rounding error of a threshold (the best positive's score) are recomputed exactly (grid.py).
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from cocabench.metrics import tiles
 from cocabench.metrics.grid import Grid, dots, error_bound, product
 from cocabench.metrics.ranking import Floats, Ints, Mask, Neighbours, Ranks, Scores
 
-CROWDED = 1 << 14
-"""Scores near a bar in one tile from which all of the tile is computed exactly: those of a collapsed model."""
+MAX_SCORES_RECOMPUTED = 1 << 14
+"""If more scores of a tile are near their thresholds (a collapsed model), the whole tile is recomputed."""
 
 
 class Retrieval(NamedTuple):
@@ -62,23 +62,23 @@ def _threads() -> Iterator[tuple[ThreadPoolExecutor, int]]:
 
 
 class _Queries:
-    """How the queries (n,) of one direction stand against the bars that their best positives set."""
+    """The queries (n,) of one direction, counted against thresholds: the scores of their best positives."""
 
-    def __init__(self, bars: Floats, error: float, wrong: int) -> None:
-        self.bars = bars
+    def __init__(self, thresholds: Floats, error: float, wrong: int) -> None:
+        self.thresholds = thresholds
         infinity = np.float32(np.inf)
-        self.low = np.nextafter((bars - error).astype(np.float32), -infinity)
-        self.high = np.nextafter((bars + error).astype(np.float32), infinity)
-        self.above, self.tied = np.zeros((2, len(bars)), np.int64)
-        self.near = tiles.no_neighbours(len(bars), wrong)
+        self.low = np.nextafter((thresholds - error).astype(np.float32), -infinity)
+        self.high = np.nextafter((thresholds + error).astype(np.float32), infinity)
+        self.above, self.tied = np.zeros((2, len(thresholds)), np.int64)
+        self.near = tiles.no_neighbours(len(thresholds), wrong)
 
-    def settle(self, queries: Ints, exact: Floats) -> None:
-        """Count exact scores (k,) that were too near the bars of queries (k,)."""
-        np.add.at(self.above, queries, exact > self.bars[queries])
-        np.add.at(self.tied, queries, exact == self.bars[queries])
+    def count_exact(self, queries: Ints, exact: Floats) -> None:
+        """Count exact scores (k,) of candidates near the thresholds of queries (k,)."""
+        np.add.at(self.above, queries, exact > self.thresholds[queries])
+        np.add.at(self.tied, queries, exact == self.thresholds[queries])
 
     def join(self, other: _Queries) -> None:
-        """Add what other candidates, of higher index, said of the same queries."""
+        """Add the counts and neighbours of the same queries among other candidates, of higher index."""
         self.above += other.above
         self.tied += other.tied
         line, place = np.nonzero(other.near.indices >= 0)
@@ -86,18 +86,18 @@ class _Queries:
 
 
 class _Search:
-    """Images (i,) and captions (n,) in search of each other; scores are in steps² of the grids."""
+    """The search over images (i,) and captions (n,); scores are in steps² of the grids."""
 
     def __init__(self, images: Grid, texts: Grid, owner: Ints, items: Ints) -> None:
         self.images, self.texts, self.owner, self.items = images, texts, owner, items
         self.height, self.width = tiles.side(len(owner)), tiles.side(len(images))
-        chunks = (slice(start, start + tiles.SIDE) for start in range(0, len(owner), tiles.SIDE))
+        chunks = (slice(start, start + tiles.MAX_SIDE) for start in range(0, len(owner), tiles.MAX_SIDE))
         self.own = np.concatenate([dots(texts[items[chunk]], images[owner[chunk]]) for chunk in chunks])
         self.best = np.full(len(images), -np.inf)
         np.maximum.at(self.best, owner, self.own)
 
-    def queries(self, bars: Floats, wrong: int) -> _Queries:
-        return _Queries(bars, error_bound(self.images, self.texts), wrong)
+    def queries(self, thresholds: Floats, wrong: int) -> _Queries:
+        return _Queries(thresholds, error_bound(self.images, self.texts), wrong)
 
     def stretches(self, n: int) -> list[Ints]:
         """Return the first captions of tiles, in n stretches at most."""
@@ -105,7 +105,7 @@ class _Search:
         return np.array_split(starts, min(n, len(starts)))
 
     def read(self, captions: _Queries, images: _Queries, starts: Ints) -> None:
-        """Read the tiles of a stretch of captions, which no other thread works on, for them and for all images."""
+        """Count the tiles of a stretch of captions, which is this thread's own, for both directions."""
         tile = tiles.Tile(self.height, self.width)
         for start in starts:
             rows = np.arange(start, min(start + self.height, len(self.owner)))
@@ -152,7 +152,7 @@ class _Part(NamedTuple):
     images: Features
 
     def multiply(self, owner: Ints) -> None:
-        """Fill the tile with the product; with -inf outside of it, and where the owner (r,) of a caption is."""
+        """Fill the tile with the product, and with -inf outside the data and at each caption's owner (r,)."""
         scores = self.tile.scores
         np.matmul(self.texts, self.images.T, out=scores[: len(self.rows), : len(self.columns)])
         scores[len(self.rows) :] = -np.inf
@@ -161,36 +161,36 @@ class _Part(NamedTuple):
         scores[mine, owner[mine] - self.columns[0]] = -np.inf
 
     def read_rows(self, captions: _Queries) -> None:
-        """Read the tile for its captions."""
+        """Count the tile for its captions."""
         scores, chosen = self.tile.scores, captions.near.scores[self.rows, -1]
         low, high, beaten = (
             _padded(v, len(scores)) for v in (captions.low[self.rows], captions.high[self.rows], chosen)
         )
         compared = self.tile.compare_rows(low, high)
         captions.above[self.rows] += compared.above[: len(self.rows)]
-        captions.settle(self.rows[compared.rows], self.exact(compared))
+        captions.count_exact(self.rows[compared.rows], self.exact(compared))
         found = tiles.candidates(scores, beaten, captions.near.indices.shape[1])
         tiles.merge(captions.near, self.rows[found.lines], self.columns[found.positions], found.scores)
 
     def read_columns(self, images: _Queries) -> None:
-        """Read the tile for its images."""
+        """Count the tile for its images."""
         scores, chosen = self.tile.scores.T, images.near.scores[self.columns, -1]
         low, high, beaten = (
             _padded(v, len(scores)) for v in (images.low[self.columns], images.high[self.columns], chosen)
         )
         compared = self.tile.compare_columns(low, high)
         images.above[self.columns] += compared.above[: len(self.columns)]
-        images.settle(self.columns[compared.columns], self.exact(compared))
+        images.count_exact(self.columns[compared.columns], self.exact(compared))
         found = tiles.candidates(scores, beaten, images.near.indices.shape[1])
         tiles.merge(images.near, self.columns[found.lines], self.rows[found.positions], found.scores)
 
     def exact(self, near: tiles.Compared) -> Floats:
-        """Return the exact scores of the places near their bars."""
-        if len(near.rows) > CROWDED:
+        """Return the exact scores at the positions near their thresholds."""
+        if len(near.rows) > MAX_SCORES_RECOMPUTED:
             return product(self.texts, self.images)[near.rows, near.columns]
         return dots(self.texts[near.rows], self.images[near.columns])
 
 
 def _padded(values: Scores, n: int) -> Scores:
-    """Return values and, up to n, what no score reaches."""
+    """Return values padded with infinity to length n."""
     return np.concatenate([values, np.full(n - len(values), np.inf, np.float32)])

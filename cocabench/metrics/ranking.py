@@ -1,4 +1,4 @@
-"""Where the right answer stands among the others, and the recall that follows from it.
+"""Ranks of the correct answers among all candidates, and recall.
 
 Ties are real: ImageNet has classes of equal name, Flickr8k captions of equal words. An identical item (the same text
 belonging to another image, or to another class) gets the expected value over tie-breaking; any other tie counts
@@ -20,10 +20,10 @@ Floats = NDArray[np.float64]
 Scores = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-CHUNK_SCORES = 1 << 26
+SCORES_PER_CHUNK = 1 << 26
 """Scores held at a time (256 MiB of float32)."""
-CHECKED_ROWS = 1 << 14
-"""Rows looked at together for NaN: a memory-mapped matrix is never read into memory as a whole."""
+ROWS_PER_CHECK = 1 << 14
+"""Rows checked for NaN at a time, so that a memory-mapped matrix is not read into memory as a whole."""
 
 
 class Ranks(NamedTuple):
@@ -66,8 +66,8 @@ def positive_ranks(scores: Scores, positive: Mask, items: Ints | None = None) ->
 
 def check_finite(values: NDArray[np.floating], what: str) -> None:
     """NumericsError where a NaN or infinity is: unchecked, a NaN would rank every positive first."""
-    for start in range(0, len(values), CHECKED_ROWS):
-        bad = np.flatnonzero(~np.isfinite(values[start : start + CHECKED_ROWS]).all(axis=1))
+    for start in range(0, len(values), ROWS_PER_CHECK):
+        bad = np.flatnonzero(~np.isfinite(values[start : start + ROWS_PER_CHECK]).all(axis=1))
         if len(bad):
             fix = "the weights or the precision are broken; try --precision fp32"
             raise NumericsError(what, f"NaN or infinity in row {start + bad[0]}", wanted="finite numbers", fix=fix)

@@ -1,8 +1,8 @@
-"""Image-caption selection: whether scores tell which caption belongs to which image (SugarCrepe, Winoground).
+"""Caption selection: do scores match captions to their images (SugarCrepe, Winoground)?
 
-An item has i images and c captions; the k-th image belongs to the k-th caption, and what is beyond the shorter side
-belongs to nothing. Right is what scores strictly higher: a tie counts against the model (clip-benchmark's argmax gives
-it to whichever comes first, which for a caption and its negative is the right one).
+An item has i images and c captions; the k-th image belongs to the k-th caption, and further captions or images are
+negatives. The correct one must score strictly higher: a tie counts against the model (clip-benchmark's argmax takes
+the first of a tie, which is the correct caption if it stands before its negative).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from cocabench.metrics.base import Samples
 from cocabench.metrics.grid import Grid
 from cocabench.metrics.ranking import Floats, Ints, Mask, check_finite
 
-CHUNK_ROWS = 1 << 13
+CAPTIONS_PER_CHUNK = 1 << 13
 """Captions whose features are multiplied at a time."""
 
 
@@ -50,7 +50,7 @@ def cosines(images: Features, texts: Features, candidates: Ints) -> Floats:
     Features are unit rows, rounded to 2^-26 (metrics.grid).
     """
     left, right = Grid(images, "image features"), Grid(texts, "text features")
-    step, size = left.step * right.step, max(1, CHUNK_ROWS // candidates.shape[1])
+    step, size = left.step * right.step, max(1, CAPTIONS_PER_CHUNK // candidates.shape[1])
     parts = [
         np.einsum(
             "kd,kmd->km",
@@ -64,7 +64,7 @@ def cosines(images: Features, texts: Features, candidates: Ints) -> Floats:
 
 
 def chances(images: int, texts: int) -> dict[str, float]:
-    """Return what guessing gets of each metric for an item of so many images and texts, 0-1, where that is known.
+    """Return the chance level (0-1) of each metric for an item with so many images and texts, if it is known.
 
     acc of two images and two texts: of the 24 orders of their scores, 4 have both right pairs first. With one image
     acc is text_acc, and image_acc is no choice.

@@ -225,7 +225,7 @@ def compare_ordered(metric: Metric, first: Samples, second: Samples, *, seed: in
 
 
 def ordered(samples: Samples) -> Samples:
-    """Return samples by image, then by id: the order in which two models' are held against each other."""
+    """Return samples by image, then by id: the order in which two models' samples are compared."""
     keys = list(zip(samples["image_id"], samples["id"], strict=True))
     order = sorted(range(len(keys)), key=keys.__getitem__)
     return samples if order == list(range(len(keys))) else samples.iloc[order]

@@ -1,4 +1,4 @@
-"""What is read from one tile of scores while it lies in the processor's cache: counts, and the highest of each line.
+"""Counts and highest scores of one tile of the score matrix, taken while it is in the processor's cache.
 
 A tile is the product of a few texts and a few images, float32 (r, c), both sides 32 · 2^j; what lies outside of the
 data holds -inf.
@@ -14,17 +14,17 @@ from cocabench.metrics.ranking import Ints, Mask, Neighbours, Scores
 
 BLOCKS = 32
 """Blocks that the elements of a line are folded into, to see where a high score may be."""
-SIDE = 1024
+MAX_SIDE = 1024
 """Longest side of a tile (4 MiB of scores): BLOCKS · 2^j, and below 2,048 for per_row's bytes."""
 
 
 def side(n: int) -> int:
-    """Return the side of tiles for n rows or columns: BLOCKS · 2^j, SIDE at most."""
-    return min(SIDE, BLOCKS << max(0, (n - 1) // BLOCKS).bit_length())
+    """Return the side of tiles for n rows or columns: BLOCKS · 2^j, MAX_SIDE at most."""
+    return min(MAX_SIDE, BLOCKS << max(0, (n - 1) // BLOCKS).bit_length())
 
 
 class Compared(NamedTuple):
-    """How many scores of each line are above its bar for certain, and the places (k,) of those that are near it."""
+    """The number of scores certainly above each line's threshold, and the positions (k,) of those near it."""
 
     above: Ints
     rows: Ints
@@ -32,19 +32,19 @@ class Compared(NamedTuple):
 
 
 class Tile:
-    """Room for the scores (r, c) of a tile and for what they are compared into, used again for every tile."""
+    """Buffers for the scores (r, c) of a tile and their comparisons, reused for every tile."""
 
     def __init__(self, rows: int, columns: int) -> None:
         self.scores = np.empty((rows, columns), np.float32)
         self._above, self._near = np.empty((2, rows, columns), bool)
 
     def compare_rows(self, low: Scores, high: Scores) -> Compared:
-        """Compare each row with its bar, which lies between low and high (r,)."""
+        """Compare each row with its threshold, which lies between low and high (r,)."""
         above, near = self._compare(low[:, None], high[:, None])
         return Compared(per_row(above), *_where(near))
 
     def compare_columns(self, low: Scores, high: Scores) -> Compared:
-        """Compare each column with its bar, which lies between low and high (c,)."""
+        """Compare each column with its threshold, which lies between low and high (c,)."""
         above, near = self._compare(low, high)
         return Compared(per_column(above), *_where(near))
 
@@ -55,7 +55,7 @@ class Tile:
 
 
 def _where(mask: Mask) -> tuple[Ints, Ints]:
-    """Return the rows and columns where a contiguous mask is True; eight bools are looked at together, as few are."""
+    """Return the rows and columns of True in a contiguous mask; eight bools are tested at once, since few are True."""
     words = np.flatnonzero(mask.reshape(-1).view(np.uint64))
     word, byte = _nonzero(mask.reshape(-1, 8)[words])
     return np.divmod(words[word] * 8 + byte, mask.shape[1])
@@ -116,7 +116,7 @@ def _folded(lines: Scores) -> Scores:
 
 
 def no_neighbours(n: int, k: int) -> Neighbours:
-    """Return k free places for each of n lines."""
+    """Return k empty neighbours for each of n lines."""
     return Neighbours(np.full((n, k), -1), np.full((n, k), -np.inf, np.float32))
 
 

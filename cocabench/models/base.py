@@ -1,8 +1,8 @@
-"""What every model shares: batches, precision, halving on out-of-memory, NaN checks, equal texts once, progress.
+"""The base class of models: batching, precision, halving on out-of-memory, NaN checks, deduplicated texts, progress.
 
-A library's module subclasses Model, hands it a transform, and fills in the hooks that it can. Hooks see one batch, on
-the device and in the right precision, and return rows of any scale on any device. Streams give a checked part per
-batch; the methods that evaluations call are made of these streams (Joined).
+A model library subclasses Model, passes a transform, and implements the hooks that it supports. Hooks get one batch, on
+the device and in the right precision, and return rows of any scale on any device. Streams yield a checked part per
+batch; the methods that evaluations call join these parts (Joined).
 """
 
 from __future__ import annotations
@@ -35,25 +35,25 @@ from cocabench.models.hardware import Hardware
 from cocabench.models.loading import Transform, batches
 
 TEXTS_PER_BLOCK = 2048
-"""Distinct texts, in order of first appearance, that are encoded together, whoever asks. A text's last bits depend on
-the others of its block: another number here would move half of all text features by 1e-7."""
+"""Distinct texts, in order of first appearance, are encoded in blocks of this size. A text's last bits depend on the
+other texts of its block: another size would change half of all text features by 1e-7."""
 
 TEXTS_PER_BATCH = 256
-"""Texts of a block that ``encode_text_batch`` sees at once."""
+"""Texts per call of ``encode_text_batch``."""
 
 T = TypeVar("T")
 Numbers = TypeVar("Numbers", bound=NDArray[Any])
 
 
 class Continuation(NamedTuple):
-    """A text whose likelihood is asked for, and what stands before it: '' or words that are given and do not count."""
+    """A text to score, and a prefix (or '') whose tokens do not count."""
 
     prefix: str
     text: str
 
 
 class CaptionBatch(NamedTuple):
-    """Captions of k images. features: (k, d) unit rows of encode_images where they were made on the way."""
+    """Captions of k images. features: (k, d) unit rows of encode_images, if they were computed as a by-product."""
 
     texts: Sequence[str]
     scores: Sequence[float]
@@ -62,7 +62,7 @@ class CaptionBatch(NamedTuple):
 
 
 class LogprobBatch(NamedTuple):
-    """log p(text | image), its end token's included, and tokens counted, both (k, m). features: as of CaptionBatch."""
+    """log p(text | image), including the end token, and tokens counted, both (k, m). features: as in CaptionBatch."""
 
     logprobs: Tensor
     n_tokens: Tensor
@@ -70,13 +70,13 @@ class LogprobBatch(NamedTuple):
 
 
 WriteCaptions = Callable[[Any, Tensor], CaptionBatch]
-"""(pixels (k, 3, h, w), which prompt (k,)) -> captions."""
+"""(pixels (k, 3, h, w), prompt indices (k,)) -> captions."""
 ScoreCaptions = Callable[[Any, Tensor], LogprobBatch]
-"""(pixels (k, 3, h, w), which continuations (k, m)) -> likelihoods."""
+"""(pixels (k, 3, h, w), continuation indices (k, m)) -> likelihoods."""
 
 
 class Streams(Protocol):
-    """A part per batch; its ``kept`` counts among all images that were asked for. Texts are distinct."""
+    """Methods that yield a part per batch; ``kept`` are positions among all input images. Texts are distinct."""
 
     @property
     def id(self) -> str: ...
@@ -112,7 +112,7 @@ class Streams(Protocol):
 
 
 class Joined:
-    """The arrays that evaluations work with, from the streams of a model or of what stands before one (a cache)."""
+    """The methods that evaluations call: they join the streams of a model or a wrapper (a cache)."""
 
     def encode_images(
         self: Streams,
@@ -122,12 +122,12 @@ class Joined:
         normalize: bool = True,
         progress: Progress = silent,
     ) -> ImageFeatures:
-        """Return unit rows, or rows of the model's own scale, for the images that could be read."""
+        """Return features of the images that could be read: unit rows, or unnormalized with normalize=False."""
         parts = list(self.stream_images(images, output=output, normalize=normalize, progress=progress))
         return ImageFeatures(join_rows([part.rows for part in parts]), _kept(parts))
 
     def encode_texts(self: Streams, texts: Sequence[str], *, progress: Progress = silent) -> Features:
-        """Return a unit row per text. Equal texts are encoded once and share bits, so that their ties are exact."""
+        """Return a unit row per text. Equal texts are encoded once, so that they tie exactly."""
         place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         rows = join_rows(list(self.stream_texts(list(place), progress=progress)))
         return rows[[place[text] for text in texts]] if place else rows
@@ -151,18 +151,19 @@ class Joined:
         prefixes: Sequence[str] | None = None,
         progress: Progress = silent,
     ) -> Likelihoods:
-        """Return how likely each image's texts, of which each image has as many, are as captions of it.
+        """Return the likelihood of each image's texts as captions; all images have the same number of texts.
 
-        prefixes: for each image what stands before its texts; the prefix's own tokens do not count.
+        prefixes: for each image the words before its texts; their tokens do not count.
         """
         parts = self.stream_likelihoods(images, texts, prefixes=prefixes, progress=progress)
         return join_likelihoods(list(parts), len(texts[0]) if len(texts) else 0)
 
 
 class Model(Joined):
-    """A loaded checkpoint. transform makes a tensor of an image; it is pickled to workers, the model is not.
+    """A loaded checkpoint.
 
-    parameters: their number per tower. notes grow while it runs (halved batches).
+    transform: maps an image to a tensor; it is pickled to workers, the model is not. parameters: numbers per tower.
+    notes: extended while the model runs (halved batches).
     """
 
     abilities: frozenset[Ability] = frozenset({"encode"})
@@ -180,29 +181,29 @@ class Model(Joined):
         self.parameters, self.notes = dict(parameters or {}), list(notes)
         self._batch_limits: dict[str, int] = {}
 
-    # Hooks: what a library's module fills in
+    # Hooks, to be implemented by model libraries
 
     def encode_image_batch(self, pixels: Any) -> Tensor:
-        """Return image features (k, d) in the space of the texts: the model's own, before or after it normalises them.
+        """Return image features (k, d) in the space of the texts, normalized or not.
 
-        pixels: (k, 3, h, w) on the device; a list of k where the transform makes no tensors.
+        pixels: (k, 3, h, w) on the device; a list of k if the transform does not return tensors.
         """
         raise ModelError(self.id, "a model that cannot encode images")
 
     def unnormalized_image_batch(self, pixels: Any) -> Tensor:
-        """Return what encode_image_batch does, before the model normalises it. Override where the model does."""
+        """Return unnormalized image features (k, d). Override it if encode_image_batch normalizes."""
         return self.encode_image_batch(pixels)
 
     def pooled_image_batch(self, pixels: Any) -> Tensor:
-        """Return image features (k, d) as they stand before the projection into the space of the texts."""
-        raise ModelError(self.id, "a model that does not give features before the projection", wanted="projected ones")
+        """Return image features (k, d) before the projection into the space of the texts."""
+        raise ModelError(self.id, "a model without features before the projection", wanted="projected ones")
 
     def encode_text_batch(self, texts: list[str]) -> Tensor:
-        """Return text features (k, d), any scale, of k distinct texts."""
+        """Return text features (k, d) of k distinct texts, at any scale."""
         raise ModelError(self.id, "a model that cannot encode texts")
 
     def encode_text_block(self, texts: list[str], progress: Progress) -> Tensor:
-        """Return unit rows (n, d) of at most TEXTS_PER_BLOCK distinct texts. Override to plan the batches yourself."""
+        """Return unit rows (n, d) of at most TEXTS_PER_BLOCK distinct texts. Override it to choose the batches."""
         parts: list[Tensor] = []
         for start in range(0, len(texts), TEXTS_PER_BATCH):
             parts += self.run_batch("texts", self._unit_texts, texts[start : start + TEXTS_PER_BATCH])
@@ -210,11 +211,11 @@ class Model(Joined):
         return torch.cat(parts)
 
     def captioner(self, options: Mapping[str, Any], prompts: Sequence[str]) -> WriteCaptions:
-        """Check options and distinct prompts ('' for none) once; return what captions a batch."""
+        """Check options and distinct prompts ('' for none) once; return a function that captions a batch."""
         raise NotACaptionerError(self.id, "a model that cannot caption", wanted="a CoCa")
 
     def caption_scorer(self, continuations: Sequence[Continuation]) -> ScoreCaptions:
-        """Tokenize distinct continuations once; return what scores a batch."""
+        """Tokenize distinct continuations once; return a function that scores a batch."""
         raise NotACaptionerError(self.id, "a model that cannot score captions", wanted="a CoCa")
 
     def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
@@ -222,7 +223,7 @@ class Model(Joined):
         raise ModelError(self.id, "a model that cannot be profiled", wanted="one of open_clip's")
 
     def computing(self) -> AbstractContextManager[Any]:
-        """Return what is entered around each batch, inside the precision's context."""
+        """Return a context manager to enter for each batch, inside the precision context."""
         return nullcontext()
 
     # Streams
@@ -262,7 +263,7 @@ class Model(Joined):
         prompts: str | Sequence[str] | None = None,
         progress: Progress = silent,
     ) -> Iterator[Captions]:
-        """Yield the captions of each batch of images. The random numbers of sampling start anew with each batch."""
+        """Yield the captions of each batch of images. Sampling restarts its random numbers with each batch."""
         each = [prompts or ""] * len(images) if prompts is None or isinstance(prompts, str) else prompts
         check_one_for_each("prompts", each, images)
         distinct, numbers = _numbered(each)
@@ -300,7 +301,7 @@ class Model(Joined):
             n_tokens = torch.cat([part.n_tokens.cpu() for part in parts]).numpy()
             yield Likelihoods(logprobs, n_tokens, kept, _made_on_the_way(parts, read))
 
-    # How
+    # Implementation
 
     def _unit_texts(self, texts: list[str]) -> Tensor:
         return unit(self.encode_text_batch(texts))
@@ -314,9 +315,9 @@ class Model(Joined):
         *,
         beside: Tensor | None = None,
     ) -> Iterator[tuple[list[T], NDArray[np.int64]]]:
-        """Yield what work makes of each batch's pixels; beside: a row per image (n, …) that it is given with them.
+        """Yield the result of work for each batch of pixels; beside: a row per image (n, …), passed along.
 
-        Images that cannot be read make their batch smaller: it is not filled up with others.
+        Unreadable images make their batch smaller; it is not filled up.
         """
         loaded = batches(
             images,
@@ -334,9 +335,9 @@ class Model(Joined):
             progress(stage, batch.done, len(images))
 
     def run_batch(self, kind: str, work: Callable[..., T], *inputs: Any) -> list[T]:
-        """Run work on inputs of n each, in halves after running out of memory; this kind of work stays at that size.
+        """Run work on inputs of n each; after running out of memory, halve the batches of this kind of work for good.
 
-        The first of the inputs is moved to the device.
+        The first input is moved to the device.
         """
         n = len(inputs[0])
         size = min(n, self._batch_limits.get(kind, n))
@@ -348,9 +349,9 @@ class Model(Joined):
                 raise
             if size == 1:
                 got = f"out of memory with one sample on {self.hardware.device}"
-                raise ModelError(self.id, got, fix="--device cpu, another --precision, or a smaller model") from None
+                raise ModelError(self.id, got, fix="use --device cpu, another --precision or a smaller model") from None
         self._batch_limits[kind] = size // 2
-        said = f"out of memory at {size} {kind} a batch; went on with {size // 2}"
+        said = f"out of memory with {size} {kind} per batch; continued with {size // 2}"
         self.notes.append(Note("halved_batch", said))
         if self.hardware.device.type == "cuda":
             torch.cuda.empty_cache()
@@ -367,7 +368,7 @@ def unit(rows: Tensor) -> Tensor:
 
 
 def checked(what: str, values: Numbers, inputs: Sequence[object]) -> Numbers:
-    """Return the values, (n,) or (n, d); NumericsError that names the first input whose row is not finite."""
+    """Return the values, (n,) or (n, d); NumericsError naming the first input with a non-finite row."""
     bad = np.flatnonzero(~np.isfinite(values).all(axis=tuple(range(1, values.ndim))))
     if len(bad):
         got = f"NaN or infinity in the {what} of {len(bad)} of {len(inputs)}"
@@ -377,7 +378,7 @@ def checked(what: str, values: Numbers, inputs: Sequence[object]) -> Numbers:
 
 
 def join_captions(parts: Sequence[Captions]) -> Captions:
-    """Return the captions of all parts, in their order; features where every part has them."""
+    """Return the captions of all parts in order; with features if every part has them."""
     return Captions(
         [text for part in parts for text in part.texts],
         [score for part in parts for score in part.scores],
@@ -388,14 +389,14 @@ def join_captions(parts: Sequence[Captions]) -> Captions:
 
 
 def join_likelihoods(parts: Sequence[Likelihoods], m: int) -> Likelihoods:
-    """Return the likelihoods of all parts, in their order; (0, m) where there are none."""
+    """Return the likelihoods of all parts in order; (0, m) if there are none."""
     logprobs = np.concatenate([np.empty((0, m), np.float32), *(part.logprobs for part in parts)])
     n_tokens = np.concatenate([np.empty((0, m), np.int64), *(part.n_tokens for part in parts)])
     return Likelihoods(logprobs, n_tokens, _kept(parts), _join_features(parts))
 
 
 def join_rows(parts: Sequence[Features]) -> Features:
-    """Return the rows of all parts; (0, 0) where there are none, for then the width is not known."""
+    """Return the rows of all parts; (0, 0) if there are none, since the width is unknown then."""
     return np.concatenate([part for part in parts if len(part)] or [np.empty((0, 0), np.float32)])
 
 
@@ -416,7 +417,7 @@ def _made_on_the_way(
 
 
 def _numbered(values: Sequence[T]) -> tuple[list[T], list[int]]:
-    """Return the distinct values in order of first appearance, and for each value its number among them."""
+    """Return the distinct values in order of first appearance, and the index of each value among them."""
     place = {value: i for i, value in enumerate(dict.fromkeys(values))}
     return list(place), [place[value] for value in values]
 
@@ -427,9 +428,9 @@ def check_one_for_each(name: str, values: Sequence[Any], images: Sequence[ImageS
 
 
 def behind(progress: Progress, before: int, whole: int) -> Progress:
-    """Return a Progress for the rest of a stage of which ``before`` of the ``whole`` are done."""
+    """Return a Progress for the rest of a stage of which ``before`` of ``whole`` are done."""
 
-    def told(stage: str, done: int, total: int) -> None:
+    def report(stage: str, done: int, total: int) -> None:
         progress(stage, before + done, whole)
 
-    return told
+    return report

@@ -1,8 +1,7 @@
-"""A Model that computes nothing twice: what its cache holds is read, bit for bit what was computed.
+"""A caching wrapper of models: cached values are bit-identical to computed ones.
 
-Features are cached for each content. Captions are cached for each whole batch: sampling starts its random numbers anew
-with every batch, so that a caption depends on its neighbours. What the wrapper does not cache it hands on; nothing of
-the model is hidden.
+Features are cached per content. Captions are cached per whole batch: sampling restarts its random numbers with every
+batch, so that a caption depends on the others of its batch. Everything else is forwarded to the model.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from pydantic import JsonValue
 
 from cocabench.core.cache import Cache, key_of
 from cocabench.core.errors import DataError
+from cocabench.core.formatting import plural
 from cocabench.core.signature import digest
 from cocabench.core.types import (
     Ability,
@@ -39,14 +39,14 @@ from cocabench.models.base import Model as Base
 from cocabench.models.base import Streams, behind, check_one_for_each, join_captions, join_likelihoods
 
 VERSION = 2
-"""Of reading, transforming and batching images, as all models share them: raised when that would change a feature. A
-library's own part is its Source's ``features_version``."""
+"""Version of reading, transforming and batching images; raise it if a change there changes a feature. A model
+library's own version is its Source's ``features_version``."""
 
 WRITE_EVERY_S = 30.0
-"""What a kill may cost."""
+"""At most this much work is lost when the process is killed."""
 
 KEYS_PER_READ = 16_384
-"""Features that are in memory twice while they are read."""
+"""Features that are in memory twice while being read."""
 
 DTYPE = np.dtype("<f4")
 
@@ -55,27 +55,27 @@ Positions = NDArray[np.int64]
 
 
 def space(kind: Kind, made: Mapping[str, JsonValue], device: str, how: Mapping[str, Any] | None = None) -> str:
-    """Return the name of the cache's space for what is made in one way.
+    """Return the name of the cache space for values computed in one way.
 
     made: the model part of a signature: weights, architecture, preprocessing, precision, package versions, and the
-    version of features where it is above 1. A model's id is a name, and moves nothing. device: its type; a GPU rounds
-    differently. how: what the model was asked for (output and scale of features, options of decoding).
+    features version if above 1. A model's id is only a name and not included. device: its type, since a GPU rounds
+    differently. how: the arguments of the call (output and scale of features, decoding options).
     """
     return digest(kind, VERSION, device, {key: value for key, value in made.items() if key != "id"}, dict(how or {}))
 
 
 def count_images(cache: Cache, made: Mapping[str, JsonValue], device: str, images: Sequence[ImageSource]) -> int:
-    """Return how many of the images have a feature, as far as that is known without decoding or reading them again."""
+    """Return how many images have a cached feature, as far as known without reading the images again."""
     keys = contents.known_images(images, cache)
     held = cache.has(space("images", made, device), list(set(keys)))
     return sum(key in held for key in keys)
 
 
 class Cached:
-    """A model with a cache before it. made, device: see ``space``.
+    """A model with a cache. made, device: see ``space``.
 
-    keep_texts: False where texts differ from call to call (captions to be scored). Which of them a cache holds depends
-    on what ran before, and the last bits of a text depend on those that are encoded with it.
+    keep_texts: False if texts differ from call to call (captions to score). Then results would depend on earlier runs:
+    the last bits of a text's feature depend on the texts encoded with it.
     """
 
     def __init__(
@@ -106,7 +106,7 @@ class Cached:
         return [*self.model.notes, *self.cache.notes, *self.changed]
 
     def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
-        """Let the model itself be measured."""
+        """Return the costs of the model itself."""
         return self.model.costs(work, progress=progress)
 
     def encode_images(
@@ -117,13 +117,13 @@ class Cached:
         normalize: bool = True,
         progress: Progress = silent,
     ) -> ImageFeatures:
-        """Return rows for the images that could be read, equal contents encoded once; DataError where none could."""
+        """Return rows for the images that could be read, encoding equal contents once; DataError if there are none."""
         watch = _Watch(images, self.cache)
         how: dict[str, Any] = {} if output == "projected" and normalize else {"output": output, "normalize": normalize}
 
-        def encode(positions: Positions, told: Progress) -> Iterator[tuple[Features, Positions, list[bytes | None]]]:
+        def encode(positions: Positions, rest: Progress) -> Iterator[tuple[Features, Positions, list[bytes | None]]]:
             some = [images[i] for i in positions]
-            for rows, kept in _streams(self.model).stream_images(some, progress=told, **how):
+            for rows, kept in _streams(self.model).stream_images(some, progress=rest, **how):
                 yield rows, kept, watch.settled(positions[kept])
 
         found = self._rows("images", how, watch.keys, encode, progress)
@@ -133,14 +133,14 @@ class Cached:
         return found
 
     def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
-        """Return a unit row per text. Equal texts share bits, so that their ties are exact."""
+        """Return a unit row per text. Equal texts get bit-identical rows, so that they tie exactly."""
         if not self.keep_texts:
             return self.model.encode_texts(texts, progress=progress)
         keys = contents.of_texts(texts)
 
-        def encode(positions: Positions, told: Progress) -> Iterator[tuple[Features, Positions, list[bytes | None]]]:
+        def encode(positions: Positions, rest: Progress) -> Iterator[tuple[Features, Positions, list[bytes | None]]]:
             done = 0
-            for rows in _streams(self.model).stream_texts([texts[i] for i in positions], progress=told):
+            for rows in _streams(self.model).stream_texts([texts[i] for i in positions], progress=rest):
                 kept = np.arange(done, done := done + len(rows))
                 yield rows, kept, [keys[i] for i in positions[kept]]
 
@@ -154,9 +154,9 @@ class Cached:
         prompts: str | Sequence[str] | None = None,
         progress: Progress = silent,
     ) -> Captions:
-        """Return a caption for each image that could be read. Batches that an interrupted run finished are read.
+        """Return a caption for each image that could be read. Finished batches are read from the cache.
 
-        The features that the model makes on the way are cached, too; the captions of cached batches come without.
+        Features that the model computes as a by-product are cached too; captions from the cache have none.
         """
         each = [prompts or ""] * len(images) if prompts is None or isinstance(prompts, str) else prompts
         check_one_for_each("prompts", each, images)
@@ -198,7 +198,7 @@ class Cached:
         prefixes: Sequence[str] | None = None,
         progress: Progress = silent,
     ) -> Likelihoods:
-        """Return what the model says. The features that it makes on the way are cached."""
+        """Return the model's likelihoods; features that it computes as a by-product are cached."""
         watch, parts = _Watch(images, self.cache), []
         with self._keeping_features(watch) as keep:
             for part in _streams(self.model).stream_likelihoods(images, texts, prefixes=prefixes, progress=progress):
@@ -215,12 +215,11 @@ class Cached:
         encode: Callable[[Positions, Progress], Iterator[tuple[Features, Positions, list[bytes | None]]]],
         progress: Progress,
     ) -> ImageFeatures:
-        """Return the rows of all inputs that could be read, distinct contents that the cache lacks from encode.
+        """Return the rows of all inputs that could be read; encode computes distinct contents that are not cached.
 
-        encode is given the inputs' positions and yields rows, which of the positions they are of, and under which keys
-        they may be cached.
+        encode gets the inputs' positions and yields rows, their positions, and the keys under which to cache them.
         """
-        first: dict[bytes, int] = {}  # what cannot be read may be there twice: each has a placeholder of its own
+        first: dict[bytes, int] = {}  # unreadable inputs may repeat, so each gets its own placeholder
         names = [key if key is not None else i.to_bytes(8, "big") for i, key in enumerate(keys)]
         for i, key in enumerate(names):
             first.setdefault(key, i)
@@ -234,9 +233,9 @@ class Cached:
                 rows = np.frombuffer(b"".join(held[part[i]] for i in there), DTYPE).reshape(len(there), -1)
                 table.put(start + np.array(there), rows)
         missing = np.flatnonzero(~table.there)
-        told = behind(progress, len(distinct) - len(missing), len(distinct))
+        rest = behind(progress, len(distinct) - len(missing), len(distinct))
         with self._buffer(kind, name) as new:
-            for rows, kept, settled in encode(origin[missing], told) if len(missing) else ():
+            for rows, kept, settled in encode(origin[missing], rest) if len(missing) else ():
                 table.put(missing[kept], rows)
                 new.add_rows(settled, rows)
         progress(kind, len(distinct), len(distinct))
@@ -245,7 +244,7 @@ class Cached:
 
     @contextmanager
     def _keeping_features(self, watch: _Watch) -> Iterator[Callable[[Captions | Likelihoods], list[bytes | None]]]:
-        """Give a function that caches a part's features and returns its images' keys (see _Watch.settled)."""
+        """Return a function that caches a part's features and returns its images' keys (see _Watch.settled)."""
         name = space("images", self.made, self.device)
         held = self.cache.has(name, list({key for key in watch.keys if key is not None}))
         with self._buffer("images", name) as new:
@@ -265,7 +264,7 @@ class Cached:
 
 
 class _Buffer:
-    """Values on their way to the cache: written every so often, and at the end of the context, however it comes."""
+    """Buffers values for the cache: written periodically and at the end of the context, even after an error."""
 
     def __init__(self, cache: Cache, space: str, label: str) -> None:
         self.cache, self.space, self.label = cache, space, label
@@ -278,7 +277,7 @@ class _Buffer:
             self._write()
 
     def add_rows(self, keys: Sequence[bytes | None], rows: Features) -> None:
-        """Add rows (k, d) under their keys, those without a key left out."""
+        """Add rows (k, d) under their keys; rows without a key are skipped."""
         wide = np.ascontiguousarray(rows, DTYPE)
         self.add({key: row.tobytes() for key, row in zip(keys, wide, strict=True) if key is not None})
 
@@ -294,7 +293,7 @@ class _Buffer:
 
 
 class _Watch:
-    """Images and their contents, while a model reads them. keys (n,): their contents, None where not known."""
+    """Images and their contents while a model reads them. keys (n,): content hashes, None if unknown."""
 
     def __init__(self, images: Sequence[ImageSource], cache: Cache) -> None:
         self.images = images
@@ -302,7 +301,7 @@ class _Watch:
         self.changed: list[ImageSource] = []
 
     def settled(self, read: Positions) -> list[bytes | None]:
-        """Return the contents of the images at positions (k,), None for those that changed since they were taken."""
+        """Return the content hashes of the images at positions (k,), None for images that changed meanwhile."""
         images, before = [self.images[i] for i in read], [self.keys[i] for i in read]
         same = contents.unchanged(images, contents.Contents([self.stamps[i] for i in read], before))
         self.changed += [image for image, kept in zip(images, same, strict=True) if not kept]
@@ -311,12 +310,13 @@ class _Watch:
     def notes(self) -> list[Note]:
         if not self.changed:
             return []
-        what = "images that changed while they were read, whose features are not cached"
-        return [Note("changed_images", f"{what}: {len(self.changed)}, the first is {self.changed[0]}")]
+        changed = plural(len(self.changed), "image")
+        text = f"{changed} changed while being read, so that features are not cached; for example {self.changed[0]}"
+        return [Note("changed_images", text)]
 
 
 class _Table:
-    """Rows (n, d) that arrive in parts. there (n,): which have."""
+    """Rows (n, d) that arrive in parts. there (n,): which have arrived."""
 
     def __init__(self, n: int) -> None:
         self.there = np.zeros(n, np.bool_)
@@ -330,13 +330,13 @@ class _Table:
             self.there[positions] = True
 
     def of(self, wanted: Positions) -> ImageFeatures:
-        """Return the rows at wanted (m,), and which of the m these are."""
+        """Return the rows at wanted (m,) that have arrived, and their positions among the m."""
         kept = np.flatnonzero(self.there[wanted])
         return ImageFeatures(self.values[wanted[kept]] if len(kept) else self.values, kept)
 
 
 class _Whole:
-    """The streams of a model that has arrays only (a plugin's, not made of models.base): one part each."""
+    """Streams of a model without streams (a plugin's, not based on models.base): one part each."""
 
     def __init__(self, model: Model) -> None:
         self.model, self.id = model, model.id
@@ -363,12 +363,12 @@ def _streams(model: Model) -> Streams:
 
 
 def _images_per_batch(model: Model, n: int) -> int:
-    """Return how many images are captioned together: all where the model does not say."""
+    """Return how many images are captioned together: all if the model has no batch size."""
     return model.hardware.images_per_batch if isinstance(model, Base) else max(n, 1)
 
 
 def _batch_key(images: Sequence[bytes | None], prompts: Sequence[str]) -> bytes | None:
-    """Return the key of a batch's captions, None where one of its images cannot be read."""
+    """Return the key of a batch's captions, None if one of its images cannot be read."""
     known = [key for key in images if key is not None]
     return key_of(*known, *prompts) if len(known) == len(images) else None
 

@@ -1,6 +1,6 @@
-"""torch.compile for the image tower: opt-in, for it takes a minute and moves the last digits.
+"""torch.compile for the image tower: opt-in, since it takes a minute and changes the last digits.
 
-Texts stay on the tree of their prefixes, which leaves out more than a compiler could save.
+Texts are not compiled: sharing their prefixes saves more than a compiler could.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ Encode = Callable[[Tensor], Tensor]
 
 
 def check_compiler(device: torch.device) -> None:
-    """Raise UsageError where torch.compile lacks what it needs: a C++ compiler for a CPU, Triton for a GPU."""
-    fix = "or leave --compile out"
+    """Raise UsageError if torch.compile lacks its requirements: a C++ compiler for CPUs, Triton for GPUs."""
+    fix = "or omit --compile"
     if device.type == "cuda" and not has_triton():
         raise UsageError("--compile", "this GPU or machine has no working Triton", fix=f"install triton, {fix}")
     try:
@@ -32,7 +32,7 @@ def check_compiler(device: torch.device) -> None:
 
 
 def compiled(encode: Encode, model: str) -> Encode:
-    """Return encode (n, …) -> (n, d), compiled at its first call, once for all n > 1. ModelError where that fails."""
+    """Return encode (n, …) -> (n, d), compiled at its first call for any n > 1; ModelError if compilation fails."""
     fast = torch.compile(encode)
 
     def run(inputs: Tensor) -> Tensor:
@@ -42,6 +42,6 @@ def compiled(encode: Encode, model: str) -> Encode:
         except TorchDynamoException as error:
             inner = getattr(error, "inner_exception", error)
             reason = f"{type(inner).__name__}: {inner}".splitlines()[0]
-            raise ModelError(model, f"torch.compile failed: {reason}", fix="leave --compile out") from error
+            raise ModelError(model, f"torch.compile failed: {reason}", fix="omit --compile") from error
 
     return run

@@ -1,7 +1,4 @@
-"""What identifies an input: 16 bytes of the SHA-256 of its content; and in what modes images are.
-
-What files hold is remembered in the cache.
-"""
+"""Content hashes of inputs (16 bytes of SHA-256), and the modes of images. Both are cached for files."""
 
 from __future__ import annotations
 
@@ -20,12 +17,12 @@ from cocabench.core.errors import DataError
 from cocabench.core.types import IdentifiedSource, ImageSource
 from cocabench.data.images import ModedSource, identity, mode, stamp
 
-LENGTH = 16
-READERS = 16
-"""Files that are read at once: hashing needs little of a processor, network disks answer late."""
+HASH_BYTES = 16
+MAX_FILES_READ_AT_ONCE = 16
+"""Number of reading threads: hashing needs little CPU, but network disks have high latency."""
 
 FILES = "contents of image files 1"
-"""The space of file contents by path, inode, size and times."""
+"""The cache space of content hashes by path, inode, size and times."""
 
 
 MODES = "modes of images 1"
@@ -33,9 +30,9 @@ MODES = "modes of images 1"
 
 
 class Contents(NamedTuple):
-    """Of each image its stamp, as it was before the content was read, and its content.
+    """Stamps of images, taken before reading, and their content hashes.
 
-    A stamp is None where only the content tells what a source holds; a content is None where it cannot be read.
+    A stamp is None if only the content identifies a source; a content is None if the source cannot be read.
     """
 
     stamps: Sequence[bytes | None]
@@ -43,7 +40,7 @@ class Contents(NamedTuple):
 
 
 def of_bytes(data: bytes) -> bytes:
-    return hashlib.sha256(data).digest()[:LENGTH]
+    return hashlib.sha256(data).digest()[:HASH_BYTES]
 
 
 def of_texts(texts: Iterable[str]) -> list[bytes]:
@@ -51,14 +48,14 @@ def of_texts(texts: Iterable[str]) -> list[bytes]:
 
 
 def of_images(images: Sequence[ImageSource], cache: Cache) -> Contents:
-    """Return what identifies each image. Reads only files that the cache does not know, and tells it of them."""
+    """Return the content hash of each image; reads only files that are not cached, and caches their hashes."""
     stamps = _stamps(images)
     known = cache.get(FILES, list({mark for mark in stamps if mark is not None}))
     keys: list[bytes | None] = [known.get(mark) if mark else None for mark in stamps]
     unread = [i for i, found in enumerate(keys) if found is None]
     for i, found in zip(unread, _of_identified([images[i] for i in unread]), strict=True):
         keys[i] = found
-    for i in unread:  # other people's data sets are not asked from several threads
+    for i in unread:  # third-party data sets may not be thread-safe
         if not isinstance(images[i], IdentifiedSource):
             keys[i] = _read(images[i])
     fresh = {mark: key for i in unread if (mark := stamps[i]) is not None and (key := keys[i]) is not None}
@@ -67,7 +64,7 @@ def of_images(images: Sequence[ImageSource], cache: Cache) -> Contents:
 
 
 def known_images(images: Sequence[ImageSource], cache: Cache) -> list[bytes]:
-    """Return the contents of those images of which they are known without decoding or reading a file again."""
+    """Return the content hashes that are known without decoding or reading files."""
     stamps = _stamps(images)
     known = cache.get(FILES, list({mark for mark in stamps if mark is not None}))
     in_memory = _of_identified([source for source, mark in zip(images, stamps, strict=True) if mark is None])
@@ -97,15 +94,15 @@ def modes(images: Sequence[ImageSource], cache: Cache | None) -> Mapping[str, in
 
 
 def _modes(images: Sequence[ImageSource]) -> dict[str, int]:
-    with ThreadPoolExecutor(READERS) as readers:
+    with ThreadPoolExecutor(MAX_FILES_READ_AT_ONCE) as readers:
         return Counter(readers.map(mode, images))
 
 
 def unchanged(images: Sequence[ImageSource], before: Contents) -> NDArray[np.bool_]:
-    """Tell which images (n,) are still what they were when their contents were taken.
+    """Return which images (n,) have not changed since their contents were taken.
 
-    One with a stamp is judged by it, a file that was too fresh for one by its content, read again. Sources that cannot
-    say their content are taken at their word.
+    Images with a stamp are compared by it; files too recent for a stamp are read again. Sources without an identity are
+    assumed to be unchanged.
     """
     now = _stamps(images)
     same = np.array([old is None or old == new for old, new in zip(before.stamps, now, strict=True)], np.bool_)
@@ -116,15 +113,15 @@ def unchanged(images: Sequence[ImageSource], before: Contents) -> NDArray[np.boo
 
 
 def _stamps(images: Iterable[ImageSource]) -> list[bytes | None]:
-    """Return a hash of each source's stamp, None where only its content tells what it holds."""
+    """Return a hash of each source's stamp, None if only its content identifies it."""
     return [of_bytes(text.encode("utf-8", "surrogateescape")) if text else None for text in map(stamp, images)]
 
 
 def _of_identified(images: Sequence[ImageSource]) -> list[bytes | None]:
-    """Return the content of each source that can say it, None for the others and those that cannot be read."""
+    """Return the content hash of each identified source, None for others and unreadable ones."""
     files = [i for i, source in enumerate(images) if isinstance(source, IdentifiedSource)]
     found: list[bytes | None] = [None] * len(images)
-    with ThreadPoolExecutor(READERS) as readers:
+    with ThreadPoolExecutor(MAX_FILES_READ_AT_ONCE) as readers:
         for i, content in zip(files, readers.map(_read, (images[i] for i in files)), strict=True):
             found[i] = content
     return found
@@ -133,5 +130,5 @@ def _of_identified(images: Sequence[ImageSource]) -> list[bytes | None]:
 def _read(source: ImageSource) -> bytes | None:
     try:
         return of_bytes(identity(source))
-    except DataError:  # whoever decodes it says so, with the file's name
+    except DataError:  # reported with its name when it is decoded
         return None

@@ -1,4 +1,4 @@
-"""Where and how to compute: device, precision, batches, workers."""
+"""Hardware settings: device, precision, batch sizes, workers."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ Precision = Literal["fp32", "fp16", "bf16"]
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and how to compute. batch_size and workers None: chosen here. compile: image towers by torch.compile.
+    """Where and how to compute. batch_size, workers: None to choose automatically. compile: use torch.compile.
 
-    host_start: data-loading workers are started as Python is set to start processes, not from a server: a script that
-    calls ``evaluate`` then needs no main guard where that is fork.
+    host_start: start data-loading workers by Python's configured start method instead of from a server; with fork, a
+    script that calls ``evaluate`` then needs no main guard.
     """
 
     device: torch.device
@@ -40,7 +40,7 @@ class Hardware:
 
     @contextmanager
     def precision_context(self) -> Iterator[None]:
-        """Compute in this precision: autocast for fp16 and bf16; fp32 without TF32, in convolutions too."""
+        """Return a context in this precision: autocast for fp16 and bf16; fp32 without TF32, also in convolutions."""
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         try:
@@ -59,7 +59,7 @@ class Hardware:
 
 
 def machine_name(device: torch.device) -> str:
-    """Return what a time was measured on: the GPU, or the kind of CPU and its cores."""
+    """Return the machine for timings: the GPU, or the CPU model and its cores."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
@@ -69,7 +69,7 @@ def machine_name(device: torch.device) -> str:
 
 
 def _cudnn_without_tf32() -> AbstractContextManager[Any]:
-    """Leave cuDNN as it is set, but for TF32 (torch's own context manager switches cuDNN off unless told not to)."""
+    """Disable TF32 in cuDNN and keep its other settings, which torch's own context manager would reset."""
     now = torch.backends.cudnn
     kept = {"enabled": now.enabled, "benchmark": now.benchmark, "deterministic": now.deterministic}
     return cast(AbstractContextManager[Any], now.flags(**kept, allow_tf32=False))
@@ -84,7 +84,7 @@ def hardware(
     skip_bad_images: bool = False,
     compile: bool = False,  # noqa: A002
 ) -> Hardware:
-    """Return the Hardware that the flags mean. auto: CUDA where there is one, with fp16; fp32 on the CPU."""
+    """Return the Hardware for the flags. auto: CUDA with fp16 if available, else the CPU with fp32."""
     try:
         chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
         torch.empty(0, device=chosen)
@@ -100,10 +100,10 @@ def hardware(
 
 
 def one_device(text: str) -> str:
-    """Return the device that --device means: ``auto``, ``all``, ``cuda:1``, ``1``. UsageError for several."""
+    """Return the device of --device: ``auto``, ``all``, ``cuda:1``, ``1``. UsageError for several."""
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
         if os.environ.get("RANK", "0") != "0":
-            raise SystemExit(UsageError.exit_code)  # the first process says why
+            raise SystemExit(UsageError.exit_code)  # the first process reports the error
         raise UsageError("torchrun", "several processes in one run", fix=_ONE_COMMAND_EACH)
     names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"] if text == "all" else text.split(",")
     if not all(name.strip() for name in names):
@@ -114,12 +114,12 @@ def one_device(text: str) -> str:
     return f"cuda:{name}" if name.isdecimal() else name
 
 
-_ONE_COMMAND_EACH = "start a command for each device, each with some of the models, into the same results folder"
+_ONE_COMMAND_EACH = "start one command per device, each with some of the models and the same results folder"
 
 
 def _no_device(device: str, error: Exception) -> UsageError:
-    """Return what is told of a device that torch cannot compute on, without torch's sentences of several lines."""
-    where, fix = f"--device {device}", "--device cpu works everywhere; `cocabench doctor --gpu` looks for GPUs"
+    """Return a one-line error for a device that torch cannot use."""
+    where, fix = f"--device {device}", "use --device cpu, or run `cocabench doctor --gpu` to find GPUs"
     if not device.startswith("cuda"):
         said = str(error).splitlines()[0]
         known = "Expected one of" not in said
@@ -128,5 +128,5 @@ def _no_device(device: str, error: Exception) -> UsageError:
         return UsageError(
             where, "no such GPU", wanted=f"cuda:0 to cuda:{count - 1}" if count > 1 else "cuda:0", fix=fix
         )
-    built = "no NVIDIA GPU or driver here" if torch.version.cuda else "this torch is built without CUDA"
+    built = "no NVIDIA GPU or driver" if torch.version.cuda else "this torch is built without CUDA"
     return UsageError(where, built, fix=fix)

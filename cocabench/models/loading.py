@@ -1,7 +1,7 @@
-"""Images in batches: decoded and transformed in workers, a bad file reported by name or left out.
+"""Batches of images: decoded and transformed in workers; bad files are errors or skipped.
 
-Workers are no copies of the running process, of which a thread may hold any lock (it moves the progress bar). They are
-copies of a server that has imported what they need.
+Workers are not forked from the running process, in which a thread (the progress bar's) may hold a lock. They are forked
+from a server process that has imported the required modules.
 """
 
 from __future__ import annotations
@@ -25,18 +25,18 @@ from cocabench.core.helpers import end_with_parent
 from cocabench.core.types import IdentifiedSource, ImageSource
 from cocabench.data.images import shown
 
-SPARE_CORES = 4
-"""Of so many cores one is free while a model is loaded."""
+MIN_CORES_FOR_EARLY_START = 4
+"""With this many cores one is free while a model is loaded."""
 
 Transform = Callable[[Image.Image], Any]
-"""Makes a tensor (3, h, w) of an image as ``data.images.shown`` gives it, or whatever else the model's batches are
-lists of. Pickled to workers."""
+"""Maps an image from ``data.images.shown`` to a tensor (3, h, w), or to another item of the model's batches. Pickled to
+workers."""
 
 
 class Batch(NamedTuple):
-    """pixels (k, 3, h, w) and the positions (k,) of these images among those asked for; done: images seen so far.
+    """pixels (k, 3, h, w) and the positions (k,) of these images in the input; done: number of images processed.
 
-    pixels is a list of k where the transform makes no tensors.
+    pixels is a list of k if the transform does not return tensors.
     """
 
     pixels: torch.Tensor | list[Any]
@@ -45,9 +45,9 @@ class Batch(NamedTuple):
 
 
 class _Images(Dataset[Any]):
-    """Images by their source, so that each source travels once, to the worker that reads it; or by their number.
+    """Images by their source, so that each source is sent once, to its worker; or by their number.
 
-    Other people's data sets may lie in memory whole, in each of their sources: these are sent once to every worker.
+    Sources of third-party data sets may each hold the whole data set: such are sent once to every worker.
     """
 
     def __init__(self, sources: Sequence[ImageSource], transform: Transform) -> None:
@@ -62,7 +62,7 @@ class _Images(Dataset[Any]):
         source = self.sources[key] if isinstance(key, int) else key
         try:
             return self.transform(shown(source))
-        except DataError as error:  # told, not raised: a worker's exception would lose its class on the way
+        except DataError as error:  # returned, not raised: a worker's exception would lose its class
             return error
 
 
@@ -77,9 +77,9 @@ def batches(
     preload: str = "",
     host_start: bool = False,
 ) -> Iterator[Batch]:
-    """Yield the images that can be read, in order. The first bad one raises BadImageError unless skip_bad.
+    """Yield the readable images in order. The first unreadable one raises BadImageError unless skip_bad.
 
-    pin: pixels in page-locked memory, where a thread puts them while a GPU computes the batch before.
+    pin: copy pixels to page-locked memory in a thread, while a GPU computes the previous batch.
     preload: see ``worker_context``. host_start: see ``Hardware``.
     """
     images = _Images(sources, transform)
@@ -91,7 +91,7 @@ def batches(
         num_workers=n,
         collate_fn=_collated,
         worker_init_fn=end_with_parent if n else None,
-        generator=torch.Generator(),  # a pass must not move the global random numbers, a training loop's for one
+        generator=torch.Generator(),  # loading must not change the global random state, for example of a training loop
         pin_memory=pin,
         multiprocessing_context=(get_context() if host_start else worker_context(preload)) if n else None,
     )
@@ -106,7 +106,7 @@ def batches(
 
 
 def _can_travel(images: _Images, sources: Sequence[ImageSource]) -> bool:
-    """Tell whether workers can be given the images: a plugin's may hold what cannot be pickled."""
+    """Return whether the images can be pickled for workers; a plugin's may not be."""
     try:
         ForkingPickler.dumps((images, sources[:1]))
     except (pickle.PicklingError, AttributeError, TypeError):
@@ -115,7 +115,7 @@ def _can_travel(images: _Images, sources: Sequence[ImageSource]) -> bool:
 
 
 class _Read(NamedTuple):
-    """pixels (k, 3, h, w) of the images that could be read, good their places among n, and what the others said."""
+    """pixels (k, 3, h, w) of the readable images, their positions good among n, and the errors of the others."""
 
     pixels: torch.Tensor | list[Any]
     good: list[int]
@@ -133,15 +133,14 @@ def _collated(items: list[Any]) -> _Read:
 
 
 def default_workers(n_images: int) -> int:
-    """Return 0 for few images (a worker's start costs more), else one process per two cores, 8 at most."""
+    """Return 0 for few images, since starting workers would take longer; else one per two cores, at most 8."""
     return 0 if n_images < 512 else max(1, min(8, (os.cpu_count() or 1) // 2))
 
 
 def worker_context(preload: str = "") -> BaseContext:
-    """Return the context that starts workers from the server; the server is started with the first of them.
+    """Return the multiprocessing context of the server; the first worker starts the server.
 
-    preload: the module that the transform comes from. Its imports may take seconds, in each worker anew unless the
-    server has made them.
+    preload: the module of the transform. Its imports may take seconds, and the server does them once for all workers.
     """
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
@@ -151,7 +150,7 @@ def worker_context(preload: str = "") -> BaseContext:
 
 
 def start_server(workers: int | None, preload: str) -> None:
-    """Start the server, which takes seconds, where there is a core to spare. workers: None where not known yet."""
-    if workers != 0 and (os.cpu_count() or 1) >= SPARE_CORES and "forkserver" in get_all_start_methods():
+    """Start the server early, which takes seconds, if a core is free. workers: None if not known yet."""
+    if workers != 0 and (os.cpu_count() or 1) >= MIN_CORES_FOR_EARLY_START and "forkserver" in get_all_start_methods():
         worker_context(preload)
         forkserver.ensure_running()

@@ -1,6 +1,6 @@
-"""A network that is in memory already, perhaps in the middle of its training, as a Source.
+"""A Source for a network in memory, possibly in the middle of its training.
 
-It is left as it was: each module keeps its mode, its own forward, its type and its place. Random numbers are untouched.
+The network is not changed: modules keep their mode, forward, dtype and device. Random state is not changed either.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ from cocabench.models.hardware import Hardware
 from cocabench.models.open_clip.adapter import OpenClipSource
 from cocabench.models.open_clip.model import OpenClip, abilities_of
 
-BYTES_AT_ONCE = 1 << 26
+BYTES_PER_CHUNK = 1 << 26
 
 
 @dataclass(frozen=True)
 class InMemory:
-    """An open_clip network with its own preprocess and tokenizer. weights: what they were when this was made."""
+    """An open_clip network with its preprocess and tokenizer. weights: their hash at creation."""
 
     id: str
     net: Any = field(repr=False, compare=False)
@@ -43,7 +43,7 @@ class InMemory:
         return abilities_of(self.net)
 
     def signature(self) -> dict[str, JsonValue]:
-        """Return what can move a number, as far as an object in memory tells it."""
+        """Return everything that can change a number, as far as it is known of an object in memory."""
         return {
             "id": self.id,
             "weights": self.weights,
@@ -53,7 +53,7 @@ class InMemory:
         }
 
     def load(self, hardware: Hardware) -> OpenClip:
-        """Return the network as a Model. UsageError where it is not on the hardware's device: it is not moved."""
+        """Return the network as a Model; UsageError if it is on another device than the hardware's."""
         here = device_of(self.net)
         if here.type != hardware.device.type or hardware.device.index not in (None, here.index):
             raise UsageError(self.id, f"a network on {here}", wanted=f"one on {hardware.device}", fix="move it first")
@@ -61,7 +61,7 @@ class InMemory:
 
 
 def in_memory(model: Any, preprocess: Any, tokenizer: Any, *, name: str = "") -> InMemory:
-    """Return the Source of an open_clip network. UsageError for another object, or without preprocess or tokenizer."""
+    """Return the Source of an open_clip network; UsageError for other objects, or if an argument is missing."""
     net = unwrapped(model)
     if not all(hasattr(net, part) for part in ("visual", "encode_image", "encode_text", "parameters")):
         raise UsageError(
@@ -69,7 +69,7 @@ def in_memory(model: Any, preprocess: Any, tokenizer: Any, *, name: str = "") ->
         )
     for what, given in (("preprocess", preprocess), ("tokenizer", tokenizer)):
         if given is None:
-            fix = "open_clip.create_model_and_transforms and get_tokenizer make both"
+            fix = "open_clip.create_model_and_transforms and get_tokenizer return them"
             raise UsageError(what, "not given", wanted=f"the network's own {what}", fix=fix)
     return InMemory(name or type(net).__name__, net, preprocess, tokenizer, state_digest(net))
 
@@ -77,7 +77,7 @@ def in_memory(model: Any, preprocess: Any, tokenizer: Any, *, name: str = "") ->
 def unwrapped(model: Any) -> Any:
     """Return the network inside DistributedDataParallel and torch.compile.
 
-    The first's forward waits for the other processes, and the second hides names.
+    The former's forward would wait for other processes, and the latter changes the names of parameters.
     """
     if isinstance(model, torch.nn.parallel.DistributedDataParallel | torch.nn.DataParallel):
         return unwrapped(model.module)
@@ -86,14 +86,14 @@ def unwrapped(model: Any) -> Any:
 
 
 def device_of(net: Any) -> torch.device:
-    """Return where a network's parameters are."""
+    """Return the device of a network's parameters."""
     place: torch.device = next(net.parameters()).device
     return place
 
 
 @torch.no_grad()
 def state_digest(net: torch.nn.Module) -> str:
-    """Return a hash of parameters and buffers, computed where they are, so that nothing is copied from a GPU.
+    """Return a hash of parameters and buffers, computed on their device, so that nothing is copied from a GPU.
 
     Per tensor two sums of its bits, weighted by position, modulo 2**64. Sums of integers do not depend on their order,
     so the hash is the same on every device. It guards against mistakes, not against malice.
@@ -102,7 +102,7 @@ def state_digest(net: torch.nn.Module) -> str:
     for name, tensor in sorted({**dict(net.named_parameters()), **dict(net.named_buffers())}.items()):
         sha.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}".encode())
         flat = tensor.detach().contiguous().view(-1).view(torch.uint8) if tensor.numel() else torch.empty(0)
-        for part in flat.split(BYTES_AT_ONCE):
+        for part in flat.split(BYTES_PER_CHUNK):
             bits = torch.nn.functional.pad(part, (0, -part.numel() % 4)).view(torch.int32).to(torch.int64)
             at = torch.arange(1, bits.numel() + 1, device=bits.device)
             first = (bits * (at * 2654435761 + 97)).sum()

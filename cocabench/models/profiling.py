@@ -1,4 +1,4 @@
-"""What a network costs: operations counted from shapes; time and memory measured on its device, repeat by repeat."""
+"""The costs of a network: operations counted from shapes; time and memory measured on its device, per repeat."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ from cocabench.models.open_clip.captions import decode_options, special_ids
 from cocabench.models.open_clip.decoding.generate import generate_scored
 from cocabench.models.open_clip.decoding.towers import context_limit
 from cocabench.models.training import (
+    BYTES_PER_PARAMETER,
     GIB,
-    STATE_BYTES,
     available,
     batch_for,
     loss_of,
@@ -69,7 +69,7 @@ def gflops(net: Any) -> dict[str, float]:
 def _counted(net: Any, work: Callable[[], object]) -> float:
     before, trained = torch.backends.mha.get_fastpath_enabled(), [p for p in net.parameters() if p.requires_grad]
     torch.backends.mha.set_fastpath_enabled(False)
-    net.requires_grad_(False)  # the counter stumbles over parameters that want a gradient where none is recorded
+    net.requires_grad_(False)  # the counter fails with parameters that require gradients while none are recorded
     try:
         with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
             work()
@@ -81,7 +81,7 @@ def _counted(net: Any, work: Callable[[], object]) -> float:
 
 
 def seconds(work: Callable[[], object], device: torch.device) -> float:
-    """Return how long work takes, the device's queue included."""
+    """Return the duration of work in seconds, including the device's queue."""
     _wait(device)
     start = time.perf_counter()
     work()
@@ -95,7 +95,7 @@ def _wait(device: torch.device) -> None:
 
 
 class Peak:
-    """The peak memory of a stretch of work: MiB beyond what was held when it began; None where it cannot be known."""
+    """The peak memory of a block of code, in MiB above the memory at its start; None if unknown."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -122,14 +122,14 @@ class Peak:
 
 
 def _give_back() -> None:
-    """Return freed memory to the system (glibc), so that what is held is what is used."""
+    """Return freed memory to the system (glibc), so that resident memory is memory in use."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
     if trim is not None:
         trim(0)
 
 
 def _reset_high_water() -> None:
-    """Let Linux forget the process's peak (proc(5): clear_refs, 5)."""
+    """Reset the process's peak memory on Linux (proc(5): clear_refs, 5)."""
     try:
         Path("/proc/self/clear_refs").write_text("5")
     except OSError:
@@ -137,22 +137,22 @@ def _reset_high_water() -> None:
 
 
 def _resident(name: str) -> int:
-    """Return a value of /proc/self/status in bytes; 0 where there is none (not Linux)."""
+    """Return a value of /proc/self/status in bytes; 0 if there is none (not Linux)."""
     status = Path("/proc/self/status")
     lines = status.read_text().splitlines() if status.exists() else []
     return next((int(line.split()[1]) * 1024 for line in lines if line.startswith(f"{name}:")), 0)
 
 
 def weight_mib(net: Any) -> float:
-    """Return what parameters and buffers take, in MiB."""
+    """Return the size of parameters and buffers in MiB."""
     return float(sum(tensor.numel() * tensor.element_size() for tensor in (*net.parameters(), *net.buffers()))) / MIB
 
 
 @contextmanager
 def training_step(net: Any, n: int, precision: str) -> Iterator[Callable[[], None]]:
-    """Give a function that trains a copy of the network for one step of n samples: forward, loss, backward, AdamW.
+    """Return a function that trains a copy of the network for one step of n samples: forward, loss, backward, AdamW.
 
-    CoCa's losses have weights 1 and 2. fp16 and bf16 are autocast, as open_clip's trainer has it.
+    CoCa's losses have weights 1 and 2. fp16 and bf16 use autocast, as open_clip's trainer does.
     """
     device = next(net.parameters()).device
     copy = deepcopy(net).train()
@@ -176,11 +176,11 @@ def training_step(net: Any, n: int, precision: str) -> Iterator[Callable[[], Non
 
 Found = tuple[int, dict[str, Any]]
 Prepare = Callable[[Example, int], Callable[[], object]]
-"""Given a repeat and a batch, what is to be timed."""
+"""Maps a repeat and a batch size to the function to time."""
 
 
 class Loaded(Protocol):
-    """The parts of a loaded model that are measured."""
+    """The parts of a loaded model that profiling needs."""
 
     net: Any
     tokenizer: Tokenizer
@@ -194,11 +194,11 @@ class Loaded(Protocol):
 
 
 def costs(model: Loaded, work: Workload, progress: Progress) -> Iterator[Found]:
-    """Yield (repeat, {metric: value}); what is known once is the first repeat's.
+    """Yield (repeat, {metric: value}); values measured once belong to the first repeat.
 
-    It is computed as a run computes it. Inputs are a repeat's image and text, batch times over, preprocessed before and
-    on the device. Before the repeats each work is done once untimed. Texts run at full length, which is what a text
-    costs without its neighbours.
+    Computation is the same as in a run. Inputs are a repeat's image and text, repeated to a batch, preprocessed and on
+    the device. Each function is called once without timing first. Texts have full length, so that the cost does not
+    depend on other texts.
     """
     yield 0, gflops(model.net)
     peak = Peak(model.hardware.device)
@@ -247,7 +247,7 @@ def _rates(model: Loaded, work: Workload, name: str, prepare: Prepare, progress:
 
 
 def _training(model: Loaded, repeats: int, batch: int, progress: Progress) -> Iterator[Found]:
-    """Time training steps on a copy of the network, or say that there is no room for one."""
+    """Time training steps on a copy of the network, or report that memory does not suffice."""
     device, precision = model.hardware.device, model.hardware.precision
     if lacking := _lacking(model, batch):
         yield 0, {"remark": lacking}
@@ -265,9 +265,9 @@ def _training(model: Loaded, repeats: int, batch: int, progress: Progress) -> It
 
 
 def _lacking(model: Loaded, batch: int) -> str:
-    """Return why no training step can be measured, '' where it can."""
+    """Return why no training step can be measured, '' if it can."""
     weights = sum(parameter.numel() for parameter in model.net.parameters())
-    needed = STATE_BYTES * weights + saved_bytes(shapes_of(model.net), batch)
+    needed = BYTES_PER_PARAMETER * weights + saved_bytes(shapes_of(model.net), batch)
     free = available(str(model.hardware.device))
     if needed <= free:
         return ""

@@ -1,4 +1,4 @@
-"""A short check of a device: the demo's features and captions there against the CPU's."""
+"""A short check of a device: compare the demo's features and captions with those of the CPU."""
 
 from __future__ import annotations
 
@@ -14,18 +14,18 @@ from cocabench.specs.spec import parse_models
 
 
 class Deviation(NamedTuple):
-    """The largest absolute difference from the CPU in fp32, and the largest that rounding explains."""
+    """The largest absolute difference from fp32 on the CPU, and the tolerance for rounding."""
 
     name: str
     found: float
     allowed: float
 
 
-ALLOWED = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
+TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
 
 
-def deviations(device: str, *, images: int = 64, precisions: Sequence[str] = tuple(ALLOWED)) -> Iterator[Deviation]:
-    """Yield the deviation of image features per precision, and the share of captions that differ in fp32."""
+def deviations(device: str, *, images: int = 64, precisions: Sequence[str] = tuple(TOLERANCES)) -> Iterator[Deviation]:
+    """Yield the deviation of image features per precision, and the share of fp32 captions that differ."""
     (task,) = find_tasks(["emoji_captions"])
     sources = [example.image for example in task.loader.build(Path()).examples[:images]]
     (source,) = model_sources(parse_models("demo/coca"))
@@ -36,7 +36,7 @@ def deviations(device: str, *, images: int = 64, precisions: Sequence[str] = tup
         yield Deviation(
             f"features in {precision}",
             float(np.abs(model.encode_images(sources).rows - expected).max()),
-            ALLOWED[precision],
+            TOLERANCES[precision],
         )
         if precision == "fp32":
             other = model.caption(sources, {}).texts

@@ -1,4 +1,4 @@
-"""One training step of an open_clip network, for measuring, and an estimate of the memory that it takes."""
+"""A training step of an open_clip network, for measuring, and an estimate of its memory."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def batch_for(net: Any, n: int, device: torch.device | str, *, tokens: int) -> t
 
 
 def vocabulary(net: Any) -> int:
-    """Return how many token ids the text tower embeds."""
+    """Return the size of the text tower's vocabulary."""
     text = getattr(net, "text", net)
     if hasattr(text, "token_embedding"):
         return int(text.token_embedding.weight.shape[0])
@@ -51,21 +51,21 @@ def vocabulary(net: Any) -> int:
 
 
 def tokens_of(net: Any) -> int:
-    """Return the length of a text as the network is trained: 76 for a CoCa whose tower appends a CLS token."""
+    """Return the length of texts in training: 76 for a CoCa whose tower appends a CLS token."""
     return int(getattr(net, "context_length", None) or net.text.context_length)
 
 
 def shapes_of(net: Any) -> Any:
-    """Return a copy of a network on the meta device: its shapes, without its numbers."""
+    """Return a copy of a network on the meta device: shapes without values."""
     memo: dict[int, Any] = {id(p): torch.nn.Parameter(torch.empty_like(p, device="meta")) for p in net.parameters()}
     memo |= {id(buffer): torch.empty_like(buffer, device="meta") for buffer in net.buffers()}
     return deepcopy(net, memo)
 
 
 def saved_bytes(net: Any, n: int, *, checkpointing: bool = False) -> int:
-    """Return the bytes that the backward pass of n samples keeps, parameters aside; leaves net in training mode.
+    """Return the bytes saved for the backward pass of n samples, without parameters; leaves net in training mode.
 
-    0 where it cannot be told from shapes: Hugging Face's text towers look at the values of their inputs.
+    0 if shapes are not enough: Hugging Face text towers depend on the values of their inputs.
     """
     if isinstance(getattr(net, "text", None), HFTextEncoder):
         return 0
@@ -88,16 +88,16 @@ def saved_bytes(net: Any, n: int, *, checkpointing: bool = False) -> int:
 
 
 GIB = 2**30
-STATE_BYTES = 16
-"""Per parameter: value, gradient and AdamW's two moments in float32."""
+BYTES_PER_PARAMETER = 16
+"""Value, gradient and AdamW's two moments in float32."""
 
-HALF = 0.6
-"""What autocast leaves of the saved activations: most are halved; norms, softmax and loss stay float32."""
+AUTOCAST_FRACTION = 0.6
+"""Saved activations under autocast relative to float32: most are halved; norms, softmax and loss stay float32."""
 
 
 @dataclass(frozen=True)
 class Footprint:
-    """What a training takes, in bytes.
+    """The memory of a training, in bytes.
 
     fixed: parameters and optimiser. per_sample: activations of a sample of the batch. per_gathered: per sample of all
     batches that accum_freq gathers (open_clip_train keeps a CoCa's logits of all of them).
@@ -121,15 +121,15 @@ class Footprint:
 
 
 def footprint(plan: Blueprint, precision: str, *, checkpointing: bool = False) -> Footprint:
-    """Return the estimate for an architecture: its activations are counted on the meta device, nothing is computed."""
+    """Return the estimate for an architecture; activations are counted on the meta device, without computation."""
     net = meta_network(plan)
-    fixed = STATE_BYTES * sum(parameter.numel() for parameter in net.parameters())
+    fixed = BYTES_PER_PARAMETER * sum(parameter.numel() for parameter in net.parameters())
     per_sample = saved_bytes(net, 2, checkpointing=checkpointing) // 2
-    return Footprint(fixed, int(per_sample * (1.0 if precision == "fp32" else HALF)), _logits(plan.config))
+    return Footprint(fixed, int(per_sample * (1.0 if precision == "fp32" else AUTOCAST_FRACTION)), _logits(plan.config))
 
 
 def _logits(config: Config) -> int:
-    """Return bytes of a sample's logits in float32, four times: kept, joined, their softmax and its gradient."""
+    """Return bytes of four float32 copies of a sample's logits: kept, joined, softmax and its gradient."""
     if "multimodal_cfg" not in config:
         return 0
     length = config["multimodal_cfg"].get("context_length", 77)
@@ -147,7 +147,7 @@ def available(device: str) -> int:
 
 
 def _of_this_container() -> int:
-    """Return what a control group leaves, which may be less than the machine has."""
+    """Return the free bytes in the container's control group, which may be fewer than the machine's."""
     limit, used = (_lines(Path(f"/sys/fs/cgroup/memory.{name}")) for name in ("max", "current"))
     return int(limit[0]) - int(used[0]) if limit and used and limit[0].isdecimal() else 2**62
 

@@ -1,4 +1,4 @@
-"""A card per CoCa checkpoint: its contrastive and its generative results, and whether fine-tuning lost one of them."""
+"""A card per CoCa checkpoint: contrastive and generative results, and whether fine-tuning destroyed either skill."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from cocabench.report.grid import Entry, of_estimate
 from cocabench.results import published as publications
 from cocabench.results.epochs import epoch_of
 
-FAR = 0.5
-"""A skill is lost where its scores are below this share of a sibling's: the same architecture with other weights."""
+LOST_SKILL_FRACTION = 0.5
+"""A skill counts as lost below this fraction of the scores of the same architecture with other weights."""
 
-MANY = 4
-"""More tasks of one kind are one line of a card: their mean."""
+MAX_TASKS_LISTED = 4
+"""If a kind has more tasks, a card shows their mean instead."""
 
 NEAR_CHANCE = "near_chance"
 
@@ -33,7 +33,7 @@ class Shown(NamedTuple):
 
 
 class Sibling(NamedTuple):
-    """What is known of another checkpoint of the same architecture: {(task, metric): value}."""
+    """Another checkpoint of the same architecture; values: {(task, metric): value}."""
 
     name: str
     values: dict[tuple[str, str], float]
@@ -41,7 +41,7 @@ class Sibling(NamedTuple):
 
 @dataclass(frozen=True)
 class Card:
-    """contrastive, generative: the tasks of each side. verdicts: what is lost, in sentences; empty if nothing is."""
+    """contrastive, generative: the tasks of each side. verdicts: sentences about lost skills; empty if none is lost."""
 
     model: str
     contrastive: tuple[Shown, ...]
@@ -50,7 +50,7 @@ class Card:
 
 
 def cards(report: Report) -> list[Card]:
-    """Return a card for every model that writes captions."""
+    """Return a card for every model that generates captions."""
     return [_card(report, model) for model in report.models if _is_coca(report, model)]
 
 
@@ -67,7 +67,7 @@ def _card(report: Report, model: str) -> Card:
     verdicts = [
         verdict
         for skill, records in zip(("Contrastive skill", "Captioning"), sides, strict=True)
-        for verdict in (_near_chance(skill, records), _behind(skill, records, siblings))
+        for verdict in (_near_chance(skill, records), _lost_skill(skill, records, siblings))
         if verdict
     ]
     shown = [tuple(_summary(report, records)) for records in sides]
@@ -75,17 +75,17 @@ def _card(report: Report, model: str) -> Card:
 
 
 def _generative(record: Record) -> bool:
-    """Tell whether the decoder made a number: it wrote captions, or said how likely given ones are."""
+    """Return whether the text decoder produced a Record: it generated captions or scored given ones."""
     return find(record.evaluator).decodes(record.signature.protocol)
 
 
 def _summary(report: Report, records: Sequence[Record]) -> Iterator[Shown]:
-    """Yield the mean of a kind of task where there are many, else each task."""
+    """Yield one mean per kind with many tasks, else each task."""
     for kind in dict.fromkeys(r.evaluator for r in records):
         mine = [r for r in records if r.evaluator == kind]
         values = [_shown(report, r).entry.value for r in mine]
         known = [value for value in values if value is not None]
-        if len(mine) > MANY and len(known) == len(mine):
+        if len(mine) > MAX_TASKS_LISTED and len(known) == len(mine):
             mean = sum(known) / len(known)
             yield Shown(f"{len(mine)} {in_words(kind)} tasks", "mean", Entry(f"{mean:.1f}", value=mean))
         else:
@@ -107,7 +107,7 @@ def _near_chance(skill: str, records: Sequence[Record]) -> str:
 
 
 def _siblings(report: Report, model: str) -> Iterator[Sibling]:
-    """Yield checkpoints of the same architecture, of the report and published; epochs of one run are no siblings."""
+    """Yield other checkpoints of the same architecture, measured and published, except epochs of the same run."""
     architecture, mine = plain(model).partition(":")[0], epoch_of(plain(model))
     for other in report.models:
         same_run = mine is not None and (theirs := epoch_of(plain(other))) is not None and theirs.run == mine.run
@@ -121,7 +121,7 @@ def _siblings(report: Report, model: str) -> Iterator[Sibling]:
 
 @cache
 def _published(spec: str) -> Sibling:
-    """Several cards of one architecture ask for the same ones."""
+    """Return a published checkpoint; cached, since cards of one architecture share it."""
     return Sibling(spec + publications.SUFFIX, _values(publications.as_records([spec])))
 
 
@@ -129,8 +129,8 @@ def _values(records: Iterator[Record] | Sequence[Record]) -> dict[tuple[str, str
     return {(r.task, m): e.value for r in records for m, e in r.metrics.items() if e.value is not None}
 
 
-def _behind(skill: str, records: Sequence[Record], siblings: Sequence[Sibling]) -> str:
-    """Return a sentence if the primary numbers are far below a sibling's; the one that it is furthest below."""
+def _lost_skill(skill: str, records: Sequence[Record], siblings: Sequence[Sibling]) -> str:
+    """Return a sentence if the primary metrics are far below a sibling's; of several siblings, about the best."""
     worst: tuple[float, str] | None = None
     for sibling in siblings:
         pairs = [
@@ -141,7 +141,7 @@ def _behind(skill: str, records: Sequence[Record], siblings: Sequence[Sibling]) 
         if not pairs or not (theirs := sum(other for _, other in pairs)):
             continue
         own, shared = sum(value for value, _ in pairs), plural(len(pairs), "shared task")
-        means = f"{100 * own / len(pairs):.1f} on average over {shared}, against {100 * theirs / len(pairs):.1f}"
-        if own < FAR * theirs and (worst is None or own / theirs < worst[0]):
-            worst = own / theirs, f"{skill} is lost: {means} of {sibling.name}."
+        means = f"mean {100 * own / len(pairs):.1f} on {shared}, {100 * theirs / len(pairs):.1f}"
+        if own < LOST_SKILL_FRACTION * theirs and (worst is None or own / theirs < worst[0]):
+            worst = own / theirs, f"{skill} is lost: {means} for {sibling.name}."
     return worst[1] if worst else ""

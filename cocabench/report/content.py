@@ -1,4 +1,4 @@
-"""What a report is made of: one Record per model and task, side by side, and where their samples lie."""
+"""The content of a report: one Record per model and task, their comparison, and their samples."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ from cocabench.results.difference import Evidence
 from cocabench.results.records import choose
 from cocabench.results.store import RecordSet, read_samples, samples_path
 
-MOST_TESTED = 5
-"""Models of which every pair is tested, and every metric; of more, each against the first on the primary metrics."""
+MAX_MODELS_TESTED_PAIRWISE = 5
+"""Up to this many models, all pairs are tested on all metrics; beyond, each against the first on primary metrics."""
 
 
 @dataclass(frozen=True)
 class Report:
-    """records: one per model and task, costs aside. comparison: primary metrics, tested. everything: all metrics.
+    """Everything that a report is written from.
 
-    results: the loaded Records with their files, as they are in records. baseline: the models that others are held
-    against.
+    records: one per model and task, without costs. comparison: tested differences of the primary metrics. everything:
+    the same for all metrics. results: the loaded Records with their files. baseline: models to compare the others with.
     """
 
     title: str
@@ -47,7 +47,7 @@ class Report:
 
     @property
     def pair(self) -> tuple[str, ...]:
-        """The two models that are held against each other first: the first, and the baseline or the second."""
+        """The two models to compare first: the first model, and the baseline or else the second."""
         first, *others = self.models
         held = [name for name in others if name in self.baseline]
         twin = [name for name in held if plain(name) == plain(first)]
@@ -55,7 +55,7 @@ class Report:
 
     @cached_property
     def keys(self) -> dict[tuple[str, str], str]:
-        """{(model, task): the name of its Record on the page}."""
+        """{(model, task): the id of its Record on the page}."""
         return {(r.model, r.task): f"r{i}" for i, r in enumerate((*self.records, *self.costs))}
 
     @cached_property
@@ -67,11 +67,11 @@ class Report:
         return path is not None and samples_path(path, record).is_file()
 
     def samples(self, record: Record, *, images: Collection[str] | None = None) -> pd.DataFrame:
-        """Return the samples of a Record, or those of some images; ResultsError where they are not at hand."""
+        """Return the samples of a Record, or those of some images; ResultsError if they are missing."""
         return read_samples(self.results.path(record), record, images=images)
 
     def thumbnails(self, record: Record) -> Path | None:
-        """Return the file of the thumbnails of a Record's data set, if there is one."""
+        """Return the thumbnails file of a Record's data set, None if there is none."""
         path, data = self.results.path(record), record.signature.protocol.get("data")
         if path is None or data is None:
             return None
@@ -87,20 +87,22 @@ def gather(
     models: Sequence[str] = (),
     title: str = "cocabench report",
 ) -> Report:
-    """Choose the Records of a report and hold them against each other.
+    """Choose the Records of a report and compare them.
 
-    published: models NAME:TAG whose published numbers stand beside the measured ones, or alone. baseline: the models
-    that the others are held against; they stand last. models: only these, in this order.
+    published: models NAME:TAG whose published numbers to include. baseline: models to compare the others with; they
+    are shown last. models: show only these, in this order.
     """
     found = _joined(results, publications.as_records(published) if published else [])
     chosen, left_out = choose(found)
     costs = tuple(r for r in chosen if find(r.evaluator).shown.costs and (not models or r.model in models))
     records = tuple(r for r in chosen if not find(r.evaluator).shown.costs)
     if not records:
-        raise ResultsError("report", "no Records, and no published model named", fix="name a results folder")
+        raise ResultsError(
+            "report", "no Records and no published models", fix="name a results folder or --published models"
+        )
     evidence, names = Evidence(found), models or _order(records, baseline)
     tested = compare_models(records, models=names, evidence=evidence)
-    few = len(names) <= MOST_TESTED
+    few = len(names) <= MAX_MODELS_TESTED_PAIRWISE
     everything = compare_models(records, models=names, all_metrics=True, evidence=evidence if few else Evidence())
     comparison = Comparison(tested.models, tested.rows, left_out)
     kept = tuple(r for r in records if r.model in tested.models)
@@ -108,7 +110,7 @@ def gather(
 
 
 def _order(records: Iterable[Record], baseline: Collection[str]) -> list[str]:
-    """Return the models as they come, those of the baseline last."""
+    """Return the models in order of appearance, the baseline's last."""
     return sorted(dict.fromkeys(r.model for r in records), key=lambda name: name in baseline)
 
 
@@ -118,11 +120,11 @@ def _joined(results: Iterable[Record], more: Sequence[Record]) -> RecordSet:
 
 
 def plain(model: str) -> str:
-    """Return a model's name without what tells it apart in this report: its source, the mark of published numbers."""
+    """Return a model's name without the suffixes that this report adds: its source, the mark of published numbers."""
     return re.sub(r" \[[^\]]*\]$", "", model.removesuffix(publications.SUFFIX))
 
 
 def in_words(kind: str) -> str:
-    """Return a kind's title as it stands inside a sentence."""
+    """Return a kind's title in lower case, for use inside a sentence."""
     title = find(kind).title()
     return title if title[:2].isupper() else f"{title[:1].lower()}{title[1:]}"

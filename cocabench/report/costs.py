@@ -13,14 +13,14 @@ from cocabench.results import published as publications
 
 TOWERS = ("image_encoder", "text_encoder", "text_decoder", "text_encoder_and_decoder")
 GFLOPS = {"image_encoder": "image_gflops", "text_encoder": "text_gflops", "text_decoder": "decoder_gflops"}
-"""The metrics that count a tower's GFLOPs, which have columns of their own."""
+"""The metrics that hold a tower's GFLOPs; they are shown as columns per tower."""
 
-WORDS = {"params": "M parameters", "gflops": "GFLOPs"}
+QUANTITY_LABELS = {"params": "M parameters", "gflops": "GFLOPs"}
 
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Of one model: millions of parameters and GFLOPs per tower; measured is its Record of costs, if there is one."""
+    """Costs of one model: millions of parameters and GFLOPs per tower; measured: its Record of costs, if any."""
 
     model: str
     params: Mapping[str, float]
@@ -33,7 +33,7 @@ class Cost:
 
     @property
     def total_gflops(self) -> float | None:
-        """Of one image and one text, where both towers are known."""
+        """GFLOPs of one image and one text; None unless both towers are known."""
         known = [self.gflops[tower] for tower in ("image_encoder", "text_encoder") if tower in self.gflops]
         return sum(known) if len(known) == 2 else None
 
@@ -43,7 +43,7 @@ class Cost:
 
 
 def costs(report: Report) -> list[Cost]:
-    """Return what is known of each model, from its Records and from the published profile of its architecture."""
+    """Return each model's costs, from its Records or the published profile of its architecture."""
     return [_cost(report, model) for model in report.models]
 
 
@@ -74,13 +74,13 @@ def _profile(architecture: str, quantity: str) -> dict[str, float]:
 
 
 def table(report: Report, found: Sequence[Cost]) -> Table | None:
-    """Return the parameters and GFLOPs of each tower, as Table 3 of the blog, then what was measured."""
+    """Return parameters and GFLOPs per tower, as in Table 3 of the CoCa blog, then measured speed and memory."""
     towers = [t for t in TOWERS if any(t in cost.params or t in cost.gflops for cost in found)]
     rates = _rates(found)
     if not towers and not rates:
         return None
-    columns = [(t, kind) for kind in WORDS for t in towers if any(t in getattr(cost, kind) for cost in found)]
-    heads = [f"{tower.replace('_', ' ')}, {WORDS[kind]}" for tower, kind in columns]
+    columns = [(t, kind) for kind in QUANTITY_LABELS for t in towers if any(t in getattr(cost, kind) for cost in found)]
+    heads = [f"{tower.replace('_', ' ')}, {QUANTITY_LABELS[kind]}" for tower, kind in columns]
     measuring = [kind.name for kind in every() if kind.shown.costs]
     lines = tuple(
         Line(
@@ -97,20 +97,20 @@ def table(report: Report, found: Sequence[Cost]) -> Table | None:
         caption="Parameters and GFLOPs per tower, and measured speed and memory",
         columns=("model", *heads, *rates.values()),
         lines=lines,
-        about="GFLOPs are for one image and one text; those of open_clip's architectures are published ones, unless "
-        f"they were measured with the task {' or '.join(measuring)}.",
+        about="GFLOPs are for one image and one text. Published values are shown for open_clip's architectures unless "
+        f"the task {' or '.join(measuring)} measured them.",
     )
 
 
 def _rates(found: Sequence[Cost]) -> dict[str, str]:
-    """Return {metric: its heading} of what was measured beside the GFLOPs of single towers."""
+    """Return {metric: column heading} for measured costs other than the GFLOPs of single towers."""
     measured = [cost.measured for cost in found if cost.measured]
     names = {name: find(record.evaluator).metric(name) for record in measured for name in record.metrics}
-    apart = GFLOPS.values()
+    per_tower = GFLOPS.values()
     return {
         name: metric.label if metric and metric.label else name
         for name, metric in names.items()
-        if name not in apart and not name.endswith("_parameters")
+        if name not in per_tower and not name.endswith("_parameters")
     }
 
 
@@ -125,9 +125,9 @@ def _rate(report: Report, cost: Cost, name: str) -> Entry:
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Return which (cost, quality) points no other point beats: none as good or better for as little or less.
+    """Return the indices of the (cost, quality) points on the Pareto front.
 
-    Of two equal points both are on the front.
+    No other point is at least as good at the same or a lower cost; two equal points are both on the front.
     """
     return [
         i

@@ -1,7 +1,7 @@
-"""The figures, drawn with matplotlib's object API: no global state, no display; the same data give the same bytes.
+"""Draw the figures with matplotlib's object API: no global state, no display, the same data give the same bytes.
 
-Figure 1 of the CoCa blog for any two models, quality against cost with its Pareto front, means per group, and curves
-over epochs. Shapes and words say what colours say.
+Figure 1 of the CoCa blog for any two models, quality against cost with the Pareto front, means per group, and curves
+over epochs. Marker shapes and labels repeat what colours show.
 """
 
 from __future__ import annotations
@@ -21,24 +21,24 @@ from cocabench.core.formatting import plural, shortened, signed
 from cocabench.report.pair import Pair, PairRow
 from cocabench.report.series import INK, MUTED, RULE, Panel, Point, Score, Series, Style
 
-WIDTH, ROW, TOP, BOTTOM = 9.0, 0.28, 1.3, 0.65
-"""Inches: the figure's width, a task's height, and the room for title and axis."""
+WIDTH_INCHES, ROW_INCHES, TOP_INCHES, BOTTOM_INCHES = 9.0, 0.28, 1.3, 0.65
+"""The figure's width, the height per task, and the margins for title and axis."""
 
 
-PALE_OPACITY = 0.4
-"""How opaque a difference is that the test did not find."""
+NOT_SIGNIFICANT_OPACITY = 0.4
+"""Opacity of bars whose difference is not significant."""
 
-MARK_POINTS, MARK_SHIFT = (6.0, 5.0), 0.16
+MARK_SIZES_POINTS, MARK_OFFSET_ROWS = (6.0, 5.0), 0.16
 
 MAX_MODELS_IN_LEGEND = 12
-"""Models that a legend names; of more, it names the front, and the others are grey."""
+"""Up to this many models, the legend names all; beyond, only those on the front, and the others are grey."""
 
 TICK_STEPS: Sequence[Sequence[float]] = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 7))
 MIN_TICKS, MAX_TICKS = 3, 9
 
 
 class Words(NamedTuple):
-    """What stands around a figure: title, a line below it, and what the axis shows."""
+    """The texts around a figure: title, subtitle, and axis label."""
 
     title: str
     subtitle: str
@@ -46,9 +46,9 @@ class Words(NamedTuple):
 
 
 def scores(pair: Pair, first: Style, second: Style) -> Figure:
-    """Draw both models' scores on each task, sorted by the first model's, with the numbers beside them.
+    """Draw both models' scores on each task, sorted by the first model's, with the numbers on the right.
 
-    The second model's marks are a little lower, so that equal scores hide nothing; the better number is bold.
+    The second model's marks are slightly lower, so that equal scores do not overlap; the better number is bold.
     """
     rows = sorted(pair.rows, key=lambda row: row.first.value)
     unnamed = "" if not any(row.named for row in rows) else next((row.metric for row in rows if not row.named), "")
@@ -57,13 +57,18 @@ def scores(pair: Pair, first: Style, second: Style) -> Figure:
     figure, axes = _canvas(rows, words, right=1.35)
     axes.hlines(range(len(rows)), 0, 1, transform=axes.get_yaxis_transform(), color=RULE, linewidth=0.6, zorder=0)
     for side, style in enumerate((first, second)):
-        marks, shift = [(row.first, row.second)[side] for row in rows], (MARK_SHIFT, -MARK_SHIFT)[side]
+        marks, shift = [(row.first, row.second)[side] for row in rows], (MARK_OFFSET_ROWS, -MARK_OFFSET_ROWS)[side]
         for y, (row, mark) in enumerate(zip(rows, marks, strict=True)):
             _interval(axes, mark, y + shift, style)
             _beside(axes, mark.value, y, side, bold=_best(row, side))
         y_all = [y + shift for y in range(len(rows))]
         axes.plot(
-            [mark.value for mark in marks], y_all, style.mark, color=style.light, markersize=MARK_POINTS[side], zorder=3
+            [mark.value for mark in marks],
+            y_all,
+            style.mark,
+            color=style.light,
+            markersize=MARK_SIZES_POINTS[side],
+            zorder=3,
         )
     highest = max((score.value for row in rows for score in (row.first, row.second)), default=100)
     axes.set_xlim(0, 100 if highest > 60 else 1.12 * highest or 100)
@@ -76,15 +81,15 @@ def scores(pair: Pair, first: Style, second: Style) -> Figure:
 
 
 def differences(pair: Pair, first: Style, second: Style) -> Figure:
-    """Draw first minus second on each task, sorted, with its interval; pale where no difference was found."""
+    """Draw first minus second on each task, sorted, with its interval; pale where not significant."""
     rows = sorted(pair.rows, key=lambda row: row.gap.value)
-    title = f"First model ahead on {pair.ahead}, behind on {pair.behind} of {plural(len(rows), f'{pair.kind} task')}"
+    title = f"First model better on {pair.better}, worse on {pair.worse} of {plural(len(rows), f'{pair.kind} task')}"
     figure, axes = _canvas(rows, Words(title, pair.about, "first model minus second, points"))
     ends = [end for row in rows for end in row.gap if end is not None]
     room = 0.13 * (max([*ends, 0]) - min([*ends, 0])) or 1
     for y, row in enumerate(rows):
         gap, style = row.gap, first if row.gap.value > 0 else second
-        opaque = PALE_OPACITY if row.pale else 1.0
+        opaque = NOT_SIGNIFICANT_OPACITY if row.faded else 1.0
         axes.barh(y, gap.value, height=0.66, color=style.light, alpha=opaque, zorder=2)
         if gap.low is not None and gap.high is not None:
             axes.plot([gap.low, gap.high], [y, y], color=INK, linewidth=1.2, zorder=3)
@@ -110,7 +115,7 @@ def _interval(axes: Axes, score: Score, y: float, style: Style) -> None:
 
 
 def _beside(axes: Axes, value: float, y: float, side: int, *, bold: bool) -> None:
-    """Write a model's number right of the axis, in a column of its own."""
+    """Write a model's number in a column on the right of the axis."""
     place: dict[str, Any] = {"xycoords": axes.get_yaxis_transform(), "textcoords": "offset points"}
     words: dict[str, Any] = {"ha": "right", "va": "center_baseline", "fontsize": 9, "color": INK}
     axes.annotate(
@@ -119,18 +124,18 @@ def _beside(axes: Axes, value: float, y: float, side: int, *, bold: bool) -> Non
 
 
 def _canvas(rows: list[PairRow], words: Words, right: float = 0.3) -> tuple[Figure, Axes]:
-    """Return a figure with a line per task, room for the longest name, title and axis; all sizes in inches."""
+    """Return a figure with a row per task and margins for labels, title and axis; all sizes in inches."""
     labels = [shortened(row.label, 48) for row in rows]
     subtitle = textwrap.wrap(words.subtitle, 105)[:2]
-    height = TOP + BOTTOM + ROW * max(len(rows), 4)
+    height = TOP_INCHES + BOTTOM_INCHES + ROW_INCHES * max(len(rows), 4)
     left = min(4.2, 0.3 + 0.085 * max((len(label) for label in labels), default=10))
-    figure = Figure(figsize=(WIDTH, height))
+    figure = Figure(figsize=(WIDTH_INCHES, height))
     axes = figure.add_axes(
         (
-            left / WIDTH,
-            BOTTOM / height,
-            1 - (left + right) / WIDTH,
-            1 - (TOP + BOTTOM) / height,
+            left / WIDTH_INCHES,
+            BOTTOM_INCHES / height,
+            1 - (left + right) / WIDTH_INCHES,
+            1 - (TOP_INCHES + BOTTOM_INCHES) / height,
         )
     )
     figure.text(0.02, 1 - 0.22 / height, words.title, fontsize=14, fontweight="bold", color=INK, va="top")
@@ -159,7 +164,7 @@ def _legend(figure: Figure, handles: list[Line2D] | list[Patch]) -> None:
 
 
 def pareto(points: Sequence[Point], x_label: str, y_label: str) -> Figure:
-    """Draw quality against cost, the cost on a logarithmic axis; the front is a line of steps, its marks are filled."""
+    """Draw quality against cost on a logarithmic axis; the Pareto front is a step line with filled marks."""
     named = [point for point in points if point.front or len(points) <= MAX_MODELS_IN_LEGEND]
     lines = -(-len(named) // 2)
     below = 0.65 + 0.2 * lines
@@ -188,7 +193,7 @@ def _mark(point: Point) -> dict[str, Any]:
 
 
 def multiples(panels: Sequence[Panel], y_label: str) -> Figure:
-    """Draw a panel per group: the models side by side with their means, on one scale."""
+    """Draw a panel per group with the models' means, all panels on one scale."""
     columns = min(4, len(panels))
     lines = -(-len(panels) // columns)
     figure = Figure(figsize=(9, 0.35 + 1.75 * lines), layout="constrained")
@@ -213,7 +218,7 @@ def multiples(panels: Sequence[Panel], y_label: str) -> Figure:
 
 
 def curve(series: Sequence[Series], x_label: str, y_label: str) -> Figure:
-    """Draw a metric over the checkpoints of runs, in bands of its intervals; the best checkpoint is ringed."""
+    """Draw a metric over the checkpoints of runs, with bands for its intervals; the best checkpoint is ringed."""
     figure = Figure(figsize=(5.2, 3.4))
     axes = figure.add_axes((0.13, 0.16, 0.83, 0.78))
     _plain(axes, x_label, y_label)
@@ -232,7 +237,7 @@ def curve(series: Sequence[Series], x_label: str, y_label: str) -> Figure:
 
 
 def _band(axes: Axes, line: Series) -> None:
-    """Shade the intervals of a line, which those of another may cross; a point without one is its own interval."""
+    """Shade the intervals of a line; a point without an interval has a band of zero width."""
     lows = [y.value if y.low is None else y.low for y in line.ys]
     highs = [y.value if y.high is None else y.high for y in line.ys]
     axes.fill_between(line.xs, lows, highs, color=line.style.light, alpha=0.15, linewidth=0, zorder=2)
@@ -244,7 +249,7 @@ def _error(axes: Axes, x: float, y: Score, colour: str) -> None:
 
 
 def _cost_axis(axes: Axes, costs: Sequence[float]) -> None:
-    """Make the x axis logarithmic, with room at its ends and plain numbers."""
+    """Make the x axis logarithmic, with margins and plain numbers."""
     room = max(1.03, (max(costs) / min(costs)) ** 0.08)
     low, high = min(costs) / room, max(costs) * room
     axes.set_xscale("log")
@@ -255,9 +260,9 @@ def _cost_axis(axes: Axes, costs: Sequence[float]) -> None:
 
 
 def ticks(low: float, high: float) -> list[float]:
-    """Return where a logarithmic axis from low to high (0 < low < high) has its numbers: three to nine of them.
+    """Return three to nine tick positions for a logarithmic axis from low to high (0 < low < high).
 
-    They are round within each decade; where the axis is too short for three of those, evenly spaced.
+    They are round within each decade, or evenly spaced if the axis is too short for three of those.
     """
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
     for steps in TICK_STEPS:

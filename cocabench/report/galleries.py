@@ -1,6 +1,6 @@
-"""What the samples of one task show: galleries, one for each view of its kind, and breakdowns.
+"""Sample galleries and breakdowns of one task, as its kind declares them.
 
-The items of a gallery are chosen so that agreement and disagreement can be seen. Samples are {model: its frame}.
+Gallery items are chosen to show both agreement and disagreement between models. Samples are {model: its frame}.
 """
 
 from __future__ import annotations
@@ -25,20 +25,20 @@ from cocabench.report.grid import Entry, Line, Table
 Samples = Mapping[str, pd.DataFrame]
 
 POOL_IMAGES = 512
-"""Images that items are chosen from: those whose ids hash lowest."""
+"""Items are chosen from this many images: those whose ids hash lowest."""
 
-MODELS_TOLD_APART = 4
-"""Models of whose outcomes every pattern is to be seen."""
+MAX_MODELS_IN_PATTERNS = 4
+"""Items cover the patterns of right and wrong of this many models."""
 
 MAX_CHOICES = 5
-"""Choices shown of one model's answer."""
+"""Choices shown per answer."""
 
 MAX_CLASSES, MAX_CONFUSIONS = 10, 6
-"""Lines of the hardest classes, and of each model's confusions."""
+"""Rows in the table of hardest classes, and confusions per model."""
 
 
 class Choice(NamedTuple):
-    """One answer: a class, a text, or an image by its id. picture: the example whose image it is, '' for words."""
+    """One choice: a class, a text, or an image by its id. picture: the id of the image to show, '' for texts."""
 
     text: str
     score: str = ""
@@ -47,7 +47,7 @@ class Choice(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What one model said. value: 1 right, 0 wrong, or a score; what the page's filter compares."""
+    """One model's answer. value: 1 right, 0 wrong, or a score; the page filters by it."""
 
     model: str
     value: float
@@ -56,7 +56,7 @@ class Answer(NamedTuple):
 
 
 class Item(NamedTuple):
-    """An image (picture: its example) with its heading and its truth, and an answer per model."""
+    """An image (picture: its example id) with heading, ground truth, and an answer per model."""
 
     picture: str
     title: str
@@ -65,7 +65,10 @@ class Item(NamedTuple):
 
 
 class Gallery(NamedTuple):
-    """graded: outcomes are scores, not right or wrong. single: an answer is one text. pictured: choices are images."""
+    """The items of a view.
+
+    graded: outcomes are scores, not right or wrong. single: an answer is one text. pictured: choices are images.
+    """
 
     view: View
     graded: bool
@@ -75,13 +78,13 @@ class Gallery(NamedTuple):
 
 
 def pool(samples: pd.DataFrame, wanted: frozenset[str]) -> list[str]:
-    """Return the ids of the images that items are chosen from; of the images wanted, if any of them are there."""
+    """Return the ids of the images to choose items from; only wanted ones (with thumbnails), if there are any."""
     images = samples["image_id"].astype(str).unique()
     return sorted([name for name in images if name in wanted] or images, key=_hash)[:POOL_IMAGES]
 
 
 def outcomes(kind: type[Kind], samples: pd.DataFrame) -> npt.NDArray[np.float64]:
-    """Return how well a model did on each sample, by the kind's first view; empty if nothing tells."""
+    """Return a model's outcome on each sample, by the kind's first view; empty if no metric applies."""
     metric = next((m for view in kind.shown.views[:1] if (m := _outcome(kind, view, [samples]))), None)
     if metric is None:
         return np.empty(0)
@@ -89,7 +92,7 @@ def outcomes(kind: type[Kind], samples: pd.DataFrame) -> npt.NDArray[np.float64]
 
 
 def _outcome(kind: type[Kind], view: View, frames: Sequence[pd.DataFrame]) -> Metric | None:
-    """Return the view's first metric that all frames have the columns of, and a value for each row."""
+    """Return the view's first metric with per-row values whose columns all frames have."""
     metrics = (metric for name in view.outcome if (metric := kind.metric(name)))
     return next((metric for metric in metrics if all(_readable(metric, frame) for frame in frames)), None)
 
@@ -102,16 +105,16 @@ def _values(metric: Metric, rows: pd.DataFrame) -> pd.Series[float]:
     return pd.Series(metric.statistic.per_row(rows), index=rows.index, dtype=np.float64)
 
 
-def galleries(kind: type[Kind], samples: Samples, wanted: frozenset[str], most: int) -> list[Gallery]:
-    """Return the galleries that the samples of a task have the columns for, of at most so many items each.
+def galleries(kind: type[Kind], samples: Samples, wanted: frozenset[str], max_items: int) -> list[Gallery]:
+    """Return the galleries for which the samples have the columns, with at most max_items items each.
 
-    samples: of the images of ``pool``. wanted: the images that there are pictures of.
+    samples: of the images that ``pool`` returned. wanted: ids of images with thumbnails.
     """
-    made = [_gallery(kind, view, samples, wanted, most) for view in kind.shown.views]
+    made = [_gallery(kind, view, samples, wanted, max_items) for view in kind.shown.views]
     return [gallery for gallery in made if gallery is not None and gallery.examples]
 
 
-def _gallery(kind: type[Kind], view: View, samples: Samples, wanted: frozenset[str], most: int) -> Gallery | None:
+def _gallery(kind: type[Kind], view: View, samples: Samples, wanted: frozenset[str], max_items: int) -> Gallery | None:
     if any(not view.columns <= set(frame) for frame in samples.values()):
         return None
     metric = _outcome(kind, view, list(samples.values()))
@@ -121,11 +124,11 @@ def _gallery(kind: type[Kind], view: View, samples: Samples, wanted: frozenset[s
     shared = functools.reduce(lambda index, frame: index.intersection(frame.index), others, first.index)
     type_ = kind.column_type(view.choices.texts)
     near = view.choices.texts if type_ == "image_ids" else ""
-    seen = sorted(shared, key=lambda key: (_unseen(key, frames, near, wanted), _hash(key)))[:POOL_IMAGES]
+    seen = sorted(shared, key=lambda key: (_missing_thumbnails(key, frames, near, wanted), _hash(key)))[:POOL_IMAGES]
     values = pd.DataFrame(
         {m: _values(metric, f.loc[seen]) if metric else pd.Series(0.0, index=seen) for m, f in frames.items()}
     )
-    keys = _chosen(values, first["image_id"], most)
+    keys = _chosen(values, first["image_id"], max_items)
     shown = {model: frame.loc[keys] for model, frame in frames.items()}
     graded = metric is None or not isinstance(metric.statistic, Hits)
     answers = {model: _answers(kind, view, model, rows, values[model], graded) for model, rows in shown.items()}
@@ -137,7 +140,7 @@ def _gallery(kind: type[Kind], view: View, samples: Samples, wanted: frozenset[s
 def _heads(
     kind: type[Kind], view: View, frame: pd.DataFrame, rows: pd.DataFrame
 ) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """Yield the picture, title and truth of rows; a text column as truth stands for all texts of the row's image."""
+    """Yield picture, title and ground truth per row; a text column as truth means all texts of the row's image."""
     of_image: dict[Any, list[Any]] = {}
     whole = bool(view.truth) and kind.column_type(view.truth) in ("text", "caption")
     if whole:
@@ -150,7 +153,7 @@ def _heads(
 def _answers(
     kind: type[Kind], view: View, model: str, rows: pd.DataFrame, values: pd.Series[float], graded: bool
 ) -> list[Answer]:
-    """Return a model's answer on each row. values: by the rows' ids."""
+    """Return a model's answer per row. values: by row id."""
     said = _said(kind, view, rows)
     pictured = kind.column_type(view.choices.texts) == "image_ids"
     found = []
@@ -166,7 +169,7 @@ def _right(value: float) -> str:
 
 
 def _said(kind: type[Kind], view: View, rows: pd.DataFrame) -> dict[str, list[str]]:
-    """Return by row the values of the view's metrics in words: ``rank 3``, ``CIDEr 120.4``."""
+    """Return the values of the view's metrics per row as text: ``rank 3``, ``CIDEr 120.4``."""
     said: dict[str, list[str]] = {key: [] for key in rows.index}
     for metric in (kind.metric(name) for name in view.says):
         if metric is None or not metric.readable(rows.columns):
@@ -178,9 +181,9 @@ def _said(kind: type[Kind], view: View, rows: pd.DataFrame) -> dict[str, list[st
 
 
 def _choices(view: View, row: dict[Any, Any], pictured: bool) -> Iterator[Choice]:
-    """Yield the first choices of a row; of a flattened matrix of scores each text has one of each line."""
-    told = row[view.choices.texts]
-    texts = [told] if isinstance(told, str) else list(told)
+    """Yield the first choices of a row; with a flattened (m, n) matrix of scores each text has m scores."""
+    value = row[view.choices.texts]
+    texts = [value] if isinstance(value, str) else list(value)
     scores = list(row[view.choices.scores]) if view.choices.scores else []
     right = list(view.choices.right(row)) if view.choices.right else [False] * len(texts)
     for i, text in enumerate(texts[:MAX_CHOICES]):
@@ -188,8 +191,8 @@ def _choices(view: View, row: dict[Any, Any], pictured: bool) -> Iterator[Choice
         yield Choice(str(text), words, bool(right[i]), str(text) if pictured else "")
 
 
-def _unseen(key: str, frames: Samples, near: str, wanted: frozenset[str]) -> int:
-    """Return how many of a query's neighbours have no thumbnail: with few, there is more to look at."""
+def _missing_thumbnails(key: str, frames: Samples, near: str, wanted: frozenset[str]) -> int:
+    """Return how many of a query's neighbours have no thumbnail; items with few are preferred."""
     found = [frame.at[key, near] for frame in frames.values()] if near else []
     return sum(str(name) not in wanted for names in found if np.iterable(names) for name in names)
 
@@ -198,32 +201,32 @@ def _hash(key: str) -> bytes:
     return hashlib.sha256(key.encode()).digest()
 
 
-def _chosen(values: pd.DataFrame, images: pd.Series[str], most: int) -> list[str]:
-    """Return keys, one per image, in turn from each pattern of outcomes, those where models disagree first.
+def _chosen(values: pd.DataFrame, images: pd.Series[str], max_items: int) -> list[str]:
+    """Return keys, one per image, taking turns between patterns of outcomes, disagreements first.
 
-    Of many models the patterns are those of the first ones.
+    With many models the patterns are those of the first ones.
     """
     groups: dict[tuple[object, ...], list[str]] = {}
-    values = values.iloc[:, :MODELS_TOLD_APART]
+    values = values.iloc[:, :MAX_MODELS_IN_PATTERNS]
     level = values.mean(axis=1).rank(pct=True, method="average")
     for key, row, place in zip(values.index, values.to_numpy(), level, strict=True):
         pattern = (bool((row == row[0]).all()), *np.sign(row - row[0]), int(np.ceil(3 * place)))
         groups.setdefault(pattern, []).append(key)
     ordered = [groups[pattern] for pattern in sorted(groups, key=str)]
-    return list(_in_turn(ordered, images, most))
+    return list(_in_turn(ordered, images, max_items))
 
 
-def _in_turn(groups: Sequence[list[str]], images: pd.Series[str], most: int) -> Iterator[str]:
+def _in_turn(groups: Sequence[list[str]], images: pd.Series[str], max_items: int) -> Iterator[str]:
     seen: set[str] = set()
     for turn in range(max((len(group) for group in groups), default=0)):
         for group in groups:
-            if turn < len(group) and len(seen) < most and (image := str(images[group[turn]])) not in seen:
+            if turn < len(group) and len(seen) < max_items and (image := str(images[group[turn]])) not in seen:
                 seen.add(image)
                 yield group[turn]
 
 
 def breakdowns(kind: type[Kind], task: str, samples: Samples) -> list[Table]:
-    """Return the kind's breakdowns of the samples of a task, those whose columns all models have."""
+    """Return the kind's breakdowns whose columns all models' samples have."""
     columns = set.intersection(*(set(frame.columns) for frame in samples.values())) if samples else set()
     found: list[Table | None] = []
     for one in kind.shown.breakdowns:
@@ -239,9 +242,9 @@ def breakdowns(kind: type[Kind], task: str, samples: Samples) -> list[Table]:
 
 
 def _hardest(one: Hardest, metric: Metric, task: str, samples: Samples) -> Table | None:
-    """Return the groups with the lowest value, by the mean of the models.
+    """Return the groups with the lowest value, averaged over models.
 
-    None where most groups have one row: their values are 0 or 1 and say nothing of the group.
+    None if most groups have one row: then their values are 0 or 1 and say nothing about the group.
     """
     read = {model: metric.rows(frame) for model, frame in samples.items()}
     shares = pd.DataFrame({model: _values(metric, rows).groupby(rows[one.by]).mean() for model, rows in read.items()})
@@ -261,7 +264,7 @@ def _share(value: float) -> Entry:
 
 
 def _confusions(one: Confusions, task: str, samples: Samples) -> Table:
-    """Return for each model which truth is taken for which answer most often, twice at least."""
+    """Return each model's most frequent confusions of a true class with an answer, at least twice each."""
     lines = []
     for model, frame in samples.items():
         pairs = zip(map(first_text, frame[one.truth]), map(first_text, frame[one.answer]), strict=True)
@@ -270,12 +273,12 @@ def _confusions(one: Confusions, task: str, samples: Samples) -> Table:
         for (truth, answer), count in often[:MAX_CONFUSIONS]:
             fields = (Entry(truth), Entry(answer), Entry(str(count), value=count))
             lines.append(Line((Entry(model, model=model), *fields)))
-    columns = ("model", "a picture of", "taken for", "images")
+    columns = ("model", "true class", "predicted", "images")
     return Table(f"{task}-{one.name}", one.title, columns, tuple(lines), heads=3)
 
 
 def _histogram(one: Histogram, metric: Metric, task: str, samples: Samples) -> Table:
-    """Return the share of rows in each bin, in percent; a rank between two whole ones belongs to the nearer bin."""
+    """Return the share of rows per bin, in percent; a fractional rank belongs to the nearer bin."""
     shares = {model: _places(one, metric, frame) for model, frame in samples.items()}
     lines = tuple(
         Line((Entry(name), *(_share(shares[model][i]) for model in samples))) for i, (_, name) in enumerate(one.bins)

@@ -1,6 +1,6 @@
-"""A table of a report: columns, lines, and entries that know their Record; and its Markdown, CSV and LaTeX.
+"""Tables of a report, and their Markdown, CSV and LaTeX.
 
-LaTeX is booktabs with everything escaped; ``\\usepackage{booktabs}`` is all it needs.
+LaTeX uses booktabs with everything escaped; it needs ``\\usepackage{booktabs}`` only.
 """
 
 from __future__ import annotations
@@ -45,10 +45,10 @@ PRINTABLE = {chr(code) for code in range(32, 127)} | set(SPECIAL)
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One field: a number with the half width of its interval, or words.
+    """One cell: a number with the half width of its interval, or text.
 
-    value: what it sorts by, as printed. notes: what stands beside the number. record and metric: how it was made
-    (a key of ``Report.keys``), '' for words and derived numbers. model: whose colour goes with it.
+    value: the number to sort by, as printed. notes: footnotes. record: the id of its Record (``Report.keys``) and
+    metric: its metric, '' for text and derived numbers. model: the model whose colour marks the cell.
     """
 
     text: str
@@ -67,7 +67,7 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A line of a table. part: a heading that it stands below. tags: what the page filters by."""
+    """A row of a table. part: the subheading above it. tags: groups that the page filters by."""
 
     entries: tuple[Entry, ...]
     part: str = ""
@@ -75,16 +75,16 @@ class Line:
 
     @property
     def model(self) -> str:
-        """The model that the line is about, '' where it is about several or none."""
+        """The row's model, '' if it has several or none."""
         return next((entry.model for entry in self.entries if entry.model), "")
 
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """name: the stem of its files. heads: leading columns that name the line. about: what must be said below it.
+    """A table. name: the stem of its files. heads: number of leading columns that are row headers. about: text below.
 
-    bars: the page draws the models' shares (0-100) as bars behind their numbers. section: the kind of task whose own
-    section of the page it stands in.
+    bars: the page draws the models' shares (0-100) as bars behind the numbers. section: the kind of task whose section
+    of the page shows it.
     """
 
     name: str
@@ -100,11 +100,11 @@ class Table:
         return (entry for line in self.lines for entry in line.entries)
 
     def numeric(self) -> list[bool]:
-        """Return for each column whether it holds numbers, to be aligned right."""
+        """Return whether each column holds numbers, which are right-aligned."""
         return [any(line.entries[i].value is not None for line in self.lines) for i in range(len(self.columns))]
 
     def parts(self) -> list[tuple[str, list[Line]]]:
-        """Return the lines by part, in order."""
+        """Return the rows by part, in order."""
         found: dict[str, list[Line]] = {}
         for line in self.lines:
             found.setdefault(line.part, []).append(line)
@@ -112,7 +112,7 @@ class Table:
 
 
 def by_task(table: Table) -> Table:
-    """Return a table of task, model and numbers with the tasks as its parts, for many models."""
+    """Return a table of task, model and numbers with tasks as subheadings, for many models."""
     lines = (replace(line, entries=line.entries[1:], part=_under(line)) for line in table.lines)
     return replace(table, columns=table.columns[1:], lines=tuple(lines), heads=table.heads - 1)
 
@@ -131,7 +131,7 @@ def of_estimate(estimate: Estimate, info: MetricInfo) -> Entry:
 
 
 def of_cell(cell: Cell, info: MetricInfo, *, record: str, metric: str, apart: bool = True) -> Entry:
-    """Return a cell of a Comparison. apart: its notes say why it cannot be compared with the first model's."""
+    """Return the entry of a Comparison's cell. apart: its notes say why it is not comparable with the first model's."""
     notes = cell.all_notes if apart else cell.notes
     if cell.estimate is None:
         return Entry("–" if cell.text == "no result" else cell.text, notes=notes)
@@ -146,7 +146,7 @@ def quantity(value: float | None, digits: int = 2) -> Entry:
 
 
 def notes_of(tables: Sequence[Table]) -> list[str]:
-    """Return every note of the tables once, in order: note i is marked i + 1."""
+    """Return the distinct notes of the tables in order; note i is marked i + 1."""
     return list(dict.fromkeys(note for table in tables for entry in table.entries() for note in entry.notes))
 
 
@@ -160,7 +160,7 @@ def to_markdown(table: Table) -> str:
 
 
 def _lines(table: Table, footnotes: Footnotes) -> Iterator[list[str]]:
-    """Yield the lines; a part's name stands in a line of its own, where there are several."""
+    """Yield the rows; if there are several parts, each part's name is a row of its own."""
     for part, lines in table.parts():
         if part and len(table.parts()) > 1:
             yield [f"*{escape(part)}*", *[""] * (len(table.columns) - 1)]
@@ -173,7 +173,7 @@ def _cell(entry: Entry, footnotes: Footnotes) -> str:
 
 
 def to_csv(table: Table) -> str:
-    """Return the table with numbers unrounded; a column ``NAME ±`` beside NAME where intervals are known."""
+    """Return the table with unrounded numbers; ``NAME ±`` columns hold the half widths of intervals."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     spread = [any(line.entries[i].spread for line in table.lines) for i in range(len(table.columns))]
@@ -200,7 +200,7 @@ def _field(entry: Entry) -> object:
 
 
 def latex_escape(text: str) -> str:
-    """Return text that LaTeX prints as it is. Letters outside ASCII lose what needs packages: é is e, 犬 is ?."""
+    """Escape text for LaTeX. Letters outside ASCII lose their accents (é becomes e) or become ?."""
     plain = "".join(letter if letter in SPECIAL else _ascii(letter) for letter in " ".join(text.split()))
     return re.sub(
         r"[^A-Za-z0-9 ]", lambda found: SPECIAL.get(found[0], found[0] if found[0] in PRINTABLE else "?"), plain
@@ -215,7 +215,7 @@ def _ascii(letter: str) -> str:
 
 
 def to_latex(table: Table) -> str:
-    """Return a table environment; notes stand below it, their numbers beside the entries."""
+    """Return a table environment with numbered notes below it."""
     notes = notes_of([table])
     align = "".join("r" if numeric else "l" for numeric in table.numeric())
     lines = [

@@ -8,7 +8,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from cocabench.core.formatting import decimals, plural, points, rounded_up
-from cocabench.report.content import Report
+from cocabench.kinds import find
+from cocabench.report.content import Report, in_words
 from cocabench.report.grid import Entry, Line, Table, of_cell, of_estimate
 from cocabench.report.series import Score
 from cocabench.results.compare import Average, Row, averages, in_order, legend
@@ -17,33 +18,33 @@ from cocabench.results.epochs import Best, best_epochs
 ALL = "all tasks"
 
 MIN_HEAT_MODELS, MIN_HEAT_TASKS = 5, 4
-"""Of fewer, the table of every task shows as much."""
+"""With fewer, the table of every task shows the same at a glance."""
 
 
 def groups(rows: Sequence[Row]) -> list[str]:
-    """Return what tasks can be filtered by: all, kinds of task, and groups that hold some but not all tasks."""
+    """Return the groups to filter tasks by: all tasks, kinds of task, and groups of some but not all tasks."""
     kinds = list(dict.fromkeys(row.evaluator for row in rows))
     named = dict.fromkeys(group for row in rows for group in row.groups if group not in kinds)
     some = [group for group in named if 0 < sum(group in row.groups for row in rows) < len(rows)]
-    return [ALL, *(kinds if len(kinds) > 1 else []), *some]
+    return [ALL, *(map(in_words, kinds) if len(kinds) > 1 else []), *some]
 
 
 def tags(row: Row) -> tuple[str, ...]:
-    return (ALL, row.evaluator, *row.groups)
+    return (ALL, in_words(row.evaluator), *row.groups)
 
 
 def standings(report: Report) -> Table:
-    """Return a line per model, best first, for all tasks and for each group (a tag of the line)."""
+    """Return a row per model, best first, for all tasks and for each group (the row's tag)."""
     rows = report.comparison.rows
     lines = [line for group in groups(rows) for line in _standing(report, group)]
     kinds = _kinds(rows)
     return Table(
         name="standings",
-        caption="Leaderboard: mean of the tasks' primary metrics, and how often a model is best",
-        columns=("model", *(f"{kind}, mean" for kind in kinds), "best on", "tasks"),
+        caption="Leaderboard: mean primary metric per kind of task, and the number of tasks on which a model is best",
+        columns=("model", *(f"{in_words(kind)}, mean" for kind in kinds), "best on", "tasks"),
         lines=tuple(lines),
-        about="A mean is over the tasks that every model with that kind of task has run under one protocol; its ± "
-        "takes the tasks for independent. Best on: equal printed numbers count for each model.",
+        about="Means are over the tasks of a kind that every model has run under one protocol; their ± assumes "
+        "independent tasks. Best on: models with equal printed numbers all count as best.",
     )
 
 
@@ -53,7 +54,7 @@ def ranking(standings: Table) -> list[str]:
 
 
 def _kinds(rows: Sequence[Row]) -> list[str]:
-    """Return the kinds of task that have a mean, in the order of the page."""
+    """Return the kinds of task for which there is a mean, in page order."""
     found = {kind for kind in {row.evaluator for row in rows} if _shared([r for r in rows if r.evaluator == kind])}
     return in_order(sorted(found))
 
@@ -74,13 +75,13 @@ def _standing(report: Report, group: str) -> list[Line]:
 
 
 def _order(line: Line) -> tuple[float, ...]:
-    """Best first: by how often it is best, then by the means."""
+    """Return the sort key: number of tasks on which the model is best, then its means."""
     _, *means, wins, _ran = (entry.value if entry.value is not None else -math.inf for entry in line.entries)
     return (wins, *means)
 
 
 def _shared(rows: Sequence[Row]) -> list[Row]:
-    """Return the rows that can be averaged: fractions and scores that all models with this kind have, comparable."""
+    """Return the rows that can be averaged: comparable fractions and scores that all models of this kind have."""
     sides = {i for row in rows for i, cell in enumerate(row.cells) if cell.estimate}
     return [
         row
@@ -92,7 +93,7 @@ def _shared(rows: Sequence[Row]) -> list[Row]:
 
 
 def standing_means(report: Report) -> dict[str, dict[str, Score]]:
-    """Return {kind of task: {model: its mean over the shared tasks}}, where there is one."""
+    """Return {kind of task: {model: mean over the shared tasks}}, where defined."""
     found: dict[str, dict[str, Score]] = {}
     for kind in _kinds(report.comparison.rows):
         rows = _shared([row for row in report.comparison.rows if row.evaluator == kind])
@@ -127,11 +128,11 @@ def _entry(mean: Score | None, top: float | None, n_models: int) -> Entry:
 
 
 def tasks(report: Report) -> Table:
-    """Return a line per task: the primary metric of every model, and for two models their difference."""
+    """Return a row per task: every model's primary metric, and for two models the difference."""
     two = len(report.models) == 2
     return Table(
         name="results",
-        caption="Every task: its primary metric, with 95 % intervals over images",
+        caption="All tasks: primary metric with 95 % intervals over images",
         columns=("task", "metric", *report.models, *(("difference", "finding") if two else ())),
         lines=tuple(_task(report, row, two=two) for row in report.comparison.rows),
         heads=2,
@@ -142,7 +143,7 @@ def tasks(report: Report) -> Table:
 def _task(report: Report, row: Row, *, two: bool) -> Line:
     cells = cells_of(report, row, apart=not two)
     gap = (_difference(row), Entry(row.verdict)) if two else ()
-    return Line((Entry(row.task), Entry(row.metric), *cells, *gap), part=row.evaluator, tags=tags(row))
+    return Line((Entry(row.task), Entry(row.metric), *cells, *gap), part=find(row.evaluator).title(), tags=tags(row))
 
 
 def cells_of(report: Report, row: Row, *, apart: bool = True) -> list[Entry]:
@@ -159,7 +160,7 @@ def _difference(row: Row) -> Entry:
 
 
 def means(report: Report) -> Table | None:
-    """Return the means over kinds of task and over groups, with the tested difference of two models."""
+    """Return means over kinds of task and over groups, with the tested difference for two models."""
     found, two = averages(report.comparison), len(report.models) == 2
     if not found:
         return None
@@ -168,8 +169,8 @@ def means(report: Report) -> Table | None:
         caption="Means over groups of tasks",
         columns=("group", "tasks", *report.models, *(("difference", "finding") if two else ())),
         lines=tuple(_average(average, two=two) for average in found),
-        about="Over the tasks that all models have under one protocol. The intervals of differences take the tasks for "
-        "independent, and their findings hold one by one.",
+        about="Means are over the tasks that all models have run under one protocol. Intervals of differences assume "
+        "independent tasks; findings are not corrected for testing several groups.",
     )
 
 
@@ -184,19 +185,19 @@ def _average(average: Average, *, two: bool) -> Line:
 
 
 def best_checkpoints(report: Report) -> Table | None:
-    """Return the best epoch of each run and task by its primary metric, with that epoch's own interval."""
+    """Return the best epoch of each run and task by the primary metric, with its own interval."""
     primary = {(row.task, row.metric) for row in report.comparison.rows}
     found = [best for best in best_epochs(report.records) if (best.task, best.metric) in primary]
     if not found:
         return None
     return Table(
         name="epochs",
-        caption="The best checkpoint of each run",
+        caption="Best checkpoint of each run",
         columns=("run", "task", "metric", "best", "value", "of"),
         lines=tuple(_checkpoint(report, item) for item in found),
         heads=3,
-        about="The interval is that checkpoint's own and does not know that it was chosen: the best of several looks "
-        "better than it is. A number to publish is measured on other data.",
+        about="The interval does not account for the choice: the best of several checkpoints looks better than it is. "
+        "Measure a number for publication on other data.",
     )
 
 
@@ -217,7 +218,7 @@ def _checkpoint(report: Report, item: Best) -> Line:
 
 
 class Column(NamedTuple):
-    """A task; tags: what the page filters by."""
+    """A task. tags: groups that the page filters by."""
 
     task: str
     metric: str
@@ -225,9 +226,9 @@ class Column(NamedTuple):
 
 
 class Field(NamedTuple):
-    """A number in whole points; share: 0 for the worst of its task, 1 for the best, None without colour.
+    """A rounded number. share: 0 for the worst of its task, 1 for the best, None for no colour.
 
-    value: what it sorts by. record: the key of its Record.
+    value: the number to sort by. record: the id of its Record.
     """
 
     text: str
@@ -237,14 +238,14 @@ class Field(NamedTuple):
 
 
 class Heat(NamedTuple):
-    """lines: each model with a Field per column."""
+    """A heat map of all models on all tasks. lines: each model with a Field per column."""
 
     columns: tuple[Column, ...]
     lines: tuple[tuple[str, tuple[Field, ...]], ...]
 
 
 def heat(report: Report, order: Sequence[str]) -> Heat | None:
-    """Return the overview with the models in this order; None where there are few models or tasks."""
+    """Return the heat map with the models in this order; None if there are few models or tasks."""
     rows = report.comparison.rows
     if len(order) < MIN_HEAT_MODELS or len(rows) < MIN_HEAT_TASKS:
         return None
@@ -254,7 +255,7 @@ def heat(report: Report, order: Sequence[str]) -> Heat | None:
 
 
 def _fields(report: Report, row: Row) -> list[Field]:
-    """Return a row's numbers; those that cannot be held against the first model's have no colour."""
+    """Return a row's numbers; those not comparable with the first model's have no colour."""
     values = [cell.estimate.value if cell.estimate else None for cell in row.cells]
     known = [v for v, cell in zip(values, row.cells, strict=True) if v is not None and not cell.incomparable]
     low, high = min(known, default=0.0), max(known, default=0.0)

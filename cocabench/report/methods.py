@@ -1,4 +1,4 @@
-"""How the numbers were made: protocols, models, metrics, machines, and a line for every Record."""
+"""The methods appendix: protocols, models, metrics, machines, and a row per Record."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from cocabench.results.records import published_by
 
 
 class Part(NamedTuple):
-    """What several Records have in common: the names it holds for, and its fields in words."""
+    """A part that several Records share: the tasks or models that have it, and its fields as text."""
 
     key: str
     names: tuple[str, ...]
     fields: tuple[tuple[str, str], ...]
 
 
-class Made(NamedTuple):
-    """One Record's line: its key on the page, where its protocol and model stand, and what is its own."""
+class RecordRow(NamedTuple):
+    """One Record's row: its id on the page, and the ids of its protocol, model and machine."""
 
     key: str
     record: Record
@@ -40,18 +40,18 @@ class Methods:
     models: tuple[Part, ...]
     machines: tuple[Part, ...]
     metrics: tuple[tuple[str, str], ...]
-    made: tuple[Made, ...]
+    made: tuple[RecordRow, ...]
 
 
 def methods(report: Report) -> Methods:
-    """Return the appendix. Equal protocols, models and machines are said once."""
+    """Return the appendix; equal protocols, models and machines are listed once."""
     records = list(report.by_key.values())
     protocols = _parts("p", ((r.task, _fields(r.signature.protocol)) for r in records))
     models = _parts("m", ((r.model, _fields(r.signature.model)) for r in records))
     machines = _parts("e", ((r.model, _fields(dict(r.environment))) for r in records if r.environment))
     found = [{part.fields: part.key for part in parts} for parts in (protocols, models, machines)]
     made = [
-        Made(
+        RecordRow(
             key,
             r,
             published_by(r) or short(r.signature),
@@ -75,7 +75,7 @@ def _parts(letter: str, items: Iterable[tuple[str, tuple[tuple[str, str], ...]]]
 
 
 def _fields(tree: dict[str, JsonValue], prefix: str = "") -> tuple[tuple[str, str], ...]:
-    """Return (``data images``, ``1000``) for each leaf; long values are cut, since data.json has them whole."""
+    """Return (``data images``, ``1000``) for each leaf; long values are cut, data.json has them in full."""
     said: list[tuple[str, str]] = []
     for key, value in sorted(tree.items()):
         if isinstance(value, dict):

@@ -1,4 +1,4 @@
-"""index.html: one file with everything in it, made by jinja2 with everything escaped."""
+"""Render index.html: one self-contained file, rendered by jinja2 with everything escaped."""
 
 from __future__ import annotations
 
@@ -22,31 +22,31 @@ from cocabench.report import cards, leaderboard, methods
 from cocabench.report.content import Report
 from cocabench.report.grid import Table, by_task, notes_of
 from cocabench.report.headline import headline
-from cocabench.report.methods import Made
+from cocabench.report.methods import RecordRow
 from cocabench.report.pair import Pair, PairRow, layout
 from cocabench.report.plots import Plot
-from cocabench.report.samples import Look
+from cocabench.report.samples import TaskGalleries
 from cocabench.report.series import MARKS, Style, css
 from cocabench.results.difference import Difference, Finding
 from cocabench.results.records import published_by
 
 FINDINGS = [f"{Difference(0.0, finding=one).mark} {one}".strip() for one in list(Finding)[:3]]
-"""What the test of two models says in words: the first is better, the second, no difference found."""
+"""The findings as text: first better, second better, not significant."""
 
-MODELS_SHOWN_AT_FIRST = 8
-"""Models that are shown at first beside the leaderboard, its first ones; the others are chosen on the page."""
-
-
-MAX_MODELS_IN_LINES = 2
-"""Models up to which the tables of a kind of task have a line per task; of more, each task is a part of its own."""
+MODELS_SHOWN_BY_DEFAULT = 8
+"""Number of models, in leaderboard order, that the page shows by default; users can choose others."""
 
 
-MAX_LINES_UNSCROLLED = 20
-"""Lines beyond which a table scrolls in a box of its own."""
+MAX_MODELS_IN_ROWS = 2
+"""Up to this many models, the tables of a kind have a row per task and model; beyond, a part per task."""
 
 
-SEAM = re.compile(r"(?<=[-_/:])(?=[^-_/:\s])")
-"""Where a long name may be broken."""
+MAX_ROWS_UNSCROLLED = 20
+"""Tables with more rows scroll in a box of their own."""
+
+
+LINE_BREAKS = re.compile(r"(?<=[-_/:])(?=[^-_/:\s])")
+"""Positions at which a long name may be wrapped."""
 
 
 def render(
@@ -55,13 +55,13 @@ def render(
     figures: Mapping[str, tuple[Plot, str]],
     palette: Mapping[str, Style],
     pairs: Sequence[Pair],
-    looks: Sequence[Look],
+    galleries: Sequence[TaskGalleries],
     images: Mapping[str, str],
 ) -> str:
-    """Return the page. figures: {name: the figure and its SVG as ``drawing.inline`` returns it}. images: data URLs."""
+    """Return the page. figures: {name: the figure and its inline SVG}. images: {key: data URL}."""
     notes = notes_of(list(tables.values()))
     order = leaderboard.ranking(tables["standings"])
-    told_of, shown_cards = methods.methods(report), cards.cards(report)
+    appendix, shown_cards = methods.methods(report), cards.cards(report)
     style, script = asset("style.css"), asset("page.js")
     kinds = _kinds(report, tables)
     return (
@@ -76,7 +76,7 @@ def render(
             heat=leaderboard.heat(report, order),
             figures={name: (plot, Markup(svg)) for name, (plot, svg) in figures.items()},
             cards=shown_cards,
-            methods=told_of,
+            methods=appendix,
             newest=max((r.created[:10] for r in report.by_key.values() if not published_by(r)), default=""),
             notes=notes,
             numbers={note: i for i, note in enumerate(notes, 1)},
@@ -84,25 +84,25 @@ def render(
             marks=MARKS,
             order=order,
             position={model: i for i, model in enumerate(report.models)},
-            shown=set(order[:MODELS_SHOWN_AT_FIRST]),
-            most_shown=MODELS_SHOWN_AT_FIRST,
-            tall=MAX_LINES_UNSCROLLED,
+            shown=set(order[:MODELS_SHOWN_BY_DEFAULT]),
+            max_shown=MODELS_SHOWN_BY_DEFAULT,
+            max_rows_unscrolled=MAX_ROWS_UNSCROLLED,
             pair=pairs[0] if pairs else None,
             pairs=pairs,
-            looks=looks,
+            galleries=galleries,
             layout=layout(pairs[0]) if pairs else None,
-            sections=_sections(tables, kinds, pairs=bool(pairs), cards=bool(shown_cards), looks=bool(looks)),
+            sections=_sections(tables, kinds, pairs=bool(pairs), cards=bool(shown_cards), galleries=bool(galleries)),
             version=__version__,
             style=Markup(style + f":root {{ {css(palette)} }}"),
             script=Markup(script),
             script_hash=_hash(script),
-            data=Markup(embedded(page_data(report, told_of.made, palette, pairs, images))),
+            data=Markup(embedded(page_data(report, appendix.made, palette, pairs, images))),
         )
     )
 
 
 class Section(NamedTuple):
-    """A kind of task with a section of its own: the section's id and heading."""
+    """The section of a kind of task: id, heading and tables."""
 
     id: str
     label: str
@@ -110,20 +110,20 @@ class Section(NamedTuple):
 
 
 def _kinds(report: Report, tables: Mapping[str, Table]) -> list[Section]:
-    """Return the sections of kinds of tasks, their tables by task where there are many models."""
+    """Return the sections of the kinds of task; with many models their tables have a part per task."""
     found: dict[str, list[Table]] = {}
     for table in tables.values():
         if table.section:
             found.setdefault(table.section, []).append(
-                by_task(table) if len(report.models) > MAX_MODELS_IN_LINES else table
+                by_task(table) if len(report.models) > MAX_MODELS_IN_ROWS else table
             )
     return [Section(slug(name), find(name).title(), tuple(made)) for name, made in found.items()]
 
 
 def _sections(
-    tables: Mapping[str, Table], kinds: Sequence[Section], *, pairs: bool, cards: bool, looks: bool
+    tables: Mapping[str, Table], kinds: Sequence[Section], *, pairs: bool, cards: bool, galleries: bool
 ) -> list[tuple[str, str]]:
-    """Return (id, name) of the sections that the page has."""
+    """Return (id, name) of the page's sections."""
     there = [
         ("leaderboard", "Leaderboard", True),
         ("tasks", "Tasks", True),
@@ -132,19 +132,19 @@ def _sections(
         ("cost", "Cost", "costs" in tables),
         ("coca", "CoCa", cards),
         ("checkpoints", "Checkpoints", "epochs" in tables),
-        ("closer", "Look closer", looks),
+        ("samples", "Samples", galleries),
         ("methods", "Methods", True),
     ]
     return [(key, name) for key, name, found in there if found]
 
 
 def _hash(script: str) -> str:
-    """Return what the page's content security policy allows to run."""
+    """Return the script's hash for the page's content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
 
 def tables_of(report: Report, more: Sequence[Table | None]) -> dict[str, Table]:
-    """Return the page's tables by name, in its order, those that have nothing left out."""
+    """Return the page's non-empty tables by name, in page order."""
     found = [
         leaderboard.standings(report),
         leaderboard.tasks(report),
@@ -156,9 +156,13 @@ def tables_of(report: Report, more: Sequence[Table | None]) -> dict[str, Table]:
 
 
 def page_data(
-    report: Report, made: Sequence[Made], palette: Mapping[str, Style], pairs: Sequence[Pair], images: Mapping[str, str]
+    report: Report,
+    made: Sequence[RecordRow],
+    palette: Mapping[str, Style],
+    pairs: Sequence[Pair],
+    images: Mapping[str, str],
 ) -> dict[str, Any]:
-    """Return the data of the page. made: a line per Record. images: data URLs."""
+    """Return the data for the page's script. made: a row per Record. images: {key: data URL}."""
     return {
         "models": _models(report, palette),
         "records": _records(made),
@@ -170,7 +174,7 @@ def page_data(
 
 
 def embedded(value: object) -> str:
-    """Return JSON that is safe inside <script>: no ``<``, ``>`` or ``&`` is left in it."""
+    """Return JSON that is safe inside <script>: ``<``, ``>`` and ``&`` are escaped."""
     text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
     for letter in "<>&\u2028\u2029":
         text = text.replace(letter, f"\\u{ord(letter):04x}")
@@ -181,8 +185,8 @@ def _models(report: Report, palette: Mapping[str, Style]) -> list[dict[str, Any]
     return [{"name": model, "colour": palette[model].colour, "mark": palette[model].mark} for model in report.models]
 
 
-def _records(made: Sequence[Made]) -> dict[str, Any]:
-    """Return what the page says of a number when it is pointed at."""
+def _records(made: Sequence[RecordRow]) -> dict[str, Any]:
+    """Return the data of the tooltips of numbers."""
     return {
         one.key: {
             "task": one.record.task,
@@ -192,7 +196,7 @@ def _records(made: Sequence[Made]) -> dict[str, Any]:
             "protocol": one.protocol,
             "signature": one.signature,
             "created": one.record.created[:10],
-            "warnings": [note.text for note in one.record.notes],
+            "notes": [note.text for note in one.record.notes],
             "metrics": {
                 name: [*(_short(v) for v in (e.value, e.low, e.high)), e.n, one.record.definitions[name].unit]
                 for name, e in one.record.metrics.items()
@@ -204,18 +208,18 @@ def _records(made: Sequence[Made]) -> dict[str, Any]:
 
 
 def _figure_flags(report: Report) -> dict[str, Any]:
-    """Return {kind of task: how it stands in Figure 1, null where it does not}, for pairs that the script makes."""
+    """Return {kind of task: its settings in Figure 1, null if it is not shown there}, for pairs drawn by the script."""
     names = dict.fromkeys(r.evaluator for r in report.records)
     return {name: asdict(figure) if (figure := find(name).shown.figure) else None for name in names}
 
 
 def _short(value: float | None) -> float | None:
-    """Return a number with more digits than the page shows, and fewer than it would take."""
+    """Return a number rounded to seven significant digits: more than the page shows."""
     return None if value is None else float(f"{value:.7g}")
 
 
 def _pairs(report: Report, pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Return the rows of Figure 1 for every pair, by the models' positions."""
+    """Return the rows of Figure 1 for every pair, keyed by the models' positions."""
     position = {model: i for i, model in enumerate(report.models)}
     return {
         f"{position[pair.first]}-{position[pair.second]}": {
@@ -228,7 +232,7 @@ def _pairs(report: Report, pairs: Sequence[Pair]) -> dict[str, Any]:
 
 
 def _figure_row(row: PairRow) -> list[Any]:
-    """Return a row of Figure 1: label, scores, difference, which of FINDINGS, and what stands behind that (p = …)."""
+    """Return a row of Figure 1: label, scores, difference, index into FINDINGS, and the details (p = …)."""
     said = FINDINGS[number] if (number := list(Finding).index(row.finding)) < len(FINDINGS) else ""
     return [row.label, *map(_rounded, (row.first, row.second, row.gap)), number, row.words.removeprefix(said)]
 
@@ -261,15 +265,15 @@ def asset(name: str) -> str:
 
 
 def breakable(text: str) -> Markup:
-    """Return a text that a browser may break after the signs that join names: ``-``, ``_``, ``/`` and ``:``."""
-    return Markup("<wbr>").join(map(escape, SEAM.split(text)))
+    """Return text with line breaks allowed after ``-``, ``_``, ``/`` and ``:``."""
+    return Markup("<wbr>").join(map(escape, LINE_BREAKS.split(text)))
 
 
 def parts(name: str) -> list[Markup]:
-    """Return the parts of a model's name that a browser keeps whole where it can: architecture, tag or path."""
+    """Return the parts of a model's name that are preferably not wrapped: architecture, and tag or path."""
     return [breakable(part) for part in re.split(r"(?<=:)(?=.)", name)]
 
 
 def slug(name: str) -> str:
-    """Return a name as an id of the page: ``kind-linear-probe``."""
+    """Return the HTML id of a kind of task: ``kind-linear-probe``."""
     return "kind-" + re.sub(r"[^a-z0-9]+", "-", name.lower())

@@ -1,4 +1,4 @@
-"""Two models task by task: the numbers of Figure 1 of the CoCa blog, for paper and page alike."""
+"""Two models task by task: the numbers of Figure 1 of the CoCa blog, for the figures and the page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from cocabench.core.formatting import plural, points
 from cocabench.core.types import Estimate, MetricInfo
 from cocabench.kinds import find
 from cocabench.kinds.shown import Figure as ShownFigure
-from cocabench.report.content import MOST_TESTED, Report, in_words
+from cocabench.report.content import MAX_MODELS_TESTED_PAIRWISE, Report, in_words
 from cocabench.report.series import Score
 from cocabench.results import published as publications
 from cocabench.results.compare import Comparison, Row, compare_models
@@ -21,9 +21,9 @@ from cocabench.results.records import notes
 
 
 class PairRow(NamedTuple):
-    """One task of two models: their scores, first minus second, and what the test says, as a Finding and in words.
+    """One task of two models: scores, first minus second, and the test's result as a Finding and as text.
 
-    unnamed: the metric that goes without saying in the figure.
+    unnamed: the metric that the figure does not name beside the task.
     """
 
     task: str
@@ -44,13 +44,13 @@ class PairRow(NamedTuple):
         return self.metric != self.unnamed
 
     @property
-    def pale(self) -> bool:
-        """Whether the test found nothing."""
+    def faded(self) -> bool:
+        """Whether the bar is drawn faded: the difference is not significant."""
         return self.finding is Finding.NOTHING
 
 
 class Pair(NamedTuple):
-    """first and second are names of models. about: whose numbers, what the lines are, whether there are warnings."""
+    """first, second: names of models. about: the source of the numbers, and how to read the figure."""
 
     first: str
     second: str
@@ -59,23 +59,25 @@ class Pair(NamedTuple):
     about: str
 
     @property
-    def ahead(self) -> int:
+    def better(self) -> int:
         return sum(row.gap.value >= 0.05 for row in self.rows)
 
     @property
-    def behind(self) -> int:
+    def worse(self) -> int:
         return sum(row.gap.value <= -0.05 for row in self.rows)
 
     @property
     def summary(self) -> str:
-        """What the figure shows, in a sentence."""
-        return f"{self.first} is ahead on {self.ahead} and behind on {self.behind} of {plural(len(self.rows), 'task')}"
+        """One sentence about the figure."""
+        return (
+            f"{self.first} scores better on {self.better} and worse on {self.worse} of {plural(len(self.rows), 'task')}"
+        )
 
 
 def pairs(report: Report) -> list[Pair]:
-    """Return every pair of a few models, or the pairs with the first of many, without those that share nothing."""
+    """Return all pairs of few models, or the pairs with the first of many, if they share comparable tasks."""
     first, *others = report.models
-    if len(report.models) > MOST_TESTED:
+    if len(report.models) > MAX_MODELS_TESTED_PAIRWISE:
         found = [_of(report, _side(report.comparison, i), first, other) for i, other in enumerate(others, 1)]
     else:
         found = [_pair(report, a, b) for a, b in combinations(report.models, 2)]
@@ -91,7 +93,7 @@ def _pair(report: Report, first: str, second: str) -> Pair | None:
 
 
 def _side(comparison: Comparison, side: int) -> list[Row]:
-    """Return the rows of the first model and another one, with the findings that hold for all models together."""
+    """Return the rows of the first model and another one, with findings corrected for all models."""
     return [
         replace(row, cells=(row.cells[0], row.cells[side]), differences=(None, row.differences[side]))
         for row in comparison.rows
@@ -138,19 +140,19 @@ def _about(report: Report, rows: Sequence[Row], models: Sequence[str]) -> str:
     gaps = [row.difference for row in rows if row.difference]
     if any(gap.low is not None for gap in gaps):
         unpaired = [gap for gap in gaps if gap.unpaired and gap.low is not None]
-        way = "unpaired" if len(unpaired) == len(gaps) else "on the same images" if not unpaired else "partly unpaired"
-        said.append(f"lines are 95 % intervals (of differences: {way}); pale: no difference found")
+        way = "unpaired" if len(unpaired) == len(gaps) else "paired" if not unpaired else "partly unpaired"
+        said.append(f"lines are 95 % intervals (differences: {way}); faded: not significant")
     if any(notes(r) for r in records):
-        said.append("some numbers carry warnings, see the tables")
+        said.append("some numbers have notes, see the tables")
     return "; ".join(part for part in said if part)
 
 
-NOWHERE = "display: none"
+NOT_DISPLAYED = "display: none"
 
 
 @dataclass(frozen=True)
 class Layout:
-    """top: the right end of the scores' axis. low, high: the ends of the differences' axis."""
+    """The axes of Figure 1 on the page. top: end of the score axis. low, high: ends of the difference axis."""
 
     top: float
     low: float
@@ -173,7 +175,7 @@ class Layout:
 
 
 def layout(pair: Pair) -> Layout:
-    """Return a scale to 100, or to what low scores need; the differences' holds every interval and 0."""
+    """Return axes for all numbers: scores from 0 to 100 or less, differences with their intervals and 0."""
     highest = max(score.value for row in pair.rows for score in (row.first, row.second))
     ends = [end for row in pair.rows for end in row.gap if end is not None]
     low, high = min(0.0, *ends), max(0.0, *ends)
@@ -186,6 +188,6 @@ def _percent(share: float) -> str:
 
 def _between(low: float | None, high: float | None, start: float, end: float) -> str:
     if low is None or high is None:
-        return NOWHERE
+        return NOT_DISPLAYED
     size = end - start
     return f"left: {_percent((low - start) / size)}; width: {_percent((high - low) / size)}"

@@ -1,4 +1,4 @@
-"""The tables of each kind of task, as the kind declares them: a line per task and model, a column per metric."""
+"""The tables of each kind of task, as the kind declares them: a row per task and model, a column per metric."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cocabench.results import published as publications
 from cocabench.results.compare import Comparison, Row, compare_models, in_order
 from cocabench.results.records import choose
 
-PUBLISHED = "published elsewhere, set apart: another protocol or other weights"
+PUBLISHED = "published elsewhere, not comparable: another protocol or other weights"
 
 
 def pivots(report: Report) -> list[Table]:
@@ -27,7 +27,7 @@ def pivots(report: Report) -> list[Table]:
 
 
 def _tables(report: Report, kind: type[Kind], spec: TableSpec) -> Iterator[Table]:
-    """Yield the table of a spec, with what was published on the same tasks set apart where the spec wants it."""
+    """Yield the table of a spec, with published numbers on the same tasks as a part of its own if the spec asks."""
     rows = _rows(report.everything, kind, spec)
     apart = _published(kind, report, {row.task for row in rows}) if spec.published and rows else None
     more = _rows(apart, kind, spec) if apart else []
@@ -38,14 +38,14 @@ def _tables(report: Report, kind: type[Kind], spec: TableSpec) -> Iterator[Table
         *_lines(report.everything, rows, names, report.keys),
         *(_lines(apart, more, names, {}, part=PUBLISHED) if apart else ()),
     )
-    about = "Scores times 100, ranks as they are. Intervals are over images"
+    about = "Scores are multiplied by 100, ranks are not. Intervals are over images"
     about += f", {spec.note}." if spec.note else "."
     name = spec.name.format(kind=kind.name)
     yield Table(name, spec.title, ("task", "model", *names), lines, heads=2, about=about, section=kind.name)
 
 
 def _rows(comparison: Comparison, kind: type[Kind], spec: TableSpec) -> list[Row]:
-    """Return the rows of a kind that a table is about."""
+    """Return the rows of a kind that a table shows."""
     role = "health" if spec.role == "health" else "quality"
     mine = (row for row in comparison.rows if row.evaluator == kind.name and row.info.kind == role)
     return [row for row in mine if not _matches(row.metric, spec.but) and _matches(row.metric, spec.metrics)]
@@ -56,7 +56,7 @@ def _matches(metric: str, patterns: Iterable[str]) -> bool:
 
 
 def columns(spec: TableSpec, rows: Sequence[Row]) -> list[str]:
-    """Return the metrics of a table in order: by pattern, then by the number behind @, then primary ones first."""
+    """Return the metrics of a table in order: by pattern, then by the number after @, primary ones first."""
     found = dict.fromkeys(row.metric for row in sorted(rows, key=lambda row: not row.primary))
     named = (sorted((m for m in found if _matches(m, [pattern])), key=_number) for pattern in spec.metrics)
     return list(dict.fromkeys(metric for metrics in named for metric in metrics))
@@ -68,7 +68,7 @@ def _number(metric: str) -> int:
 
 
 def _published(kind: type[Kind], report: Report, tasks: set[str]) -> Comparison | None:
-    """Return the published rows on these tasks, of models that are not in the report as published already."""
+    """Return the published rows on these tasks, without models that the report already includes as published."""
     table = publications.read()
     found = table[(table["evaluator"] == kind.name) & table["task"].isin(sorted(tasks))]
     specs = [spec for spec in dict.fromkeys(found["spec"]) if spec + publications.SUFFIX not in report.models]

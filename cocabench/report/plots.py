@@ -1,6 +1,6 @@
-"""Which figures a report has, the data of each, and their files in SVG, PNG and PDF.
+"""The figures of a report: their data, and their files in SVG, PNG and PDF.
 
-They are drawn by several processes, and only where their data changed.
+Several processes draw them, and only those whose data changed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from cocabench.core.files import read_text
 from cocabench.core.helpers import end_with_parent
 from cocabench.core.signature import digest
 from cocabench.kinds import find
-from cocabench.report.content import Report
+from cocabench.report.content import Report, in_words
 from cocabench.report.costs import Cost, front
 from cocabench.report.leaderboard import standing_means
 from cocabench.report.pair import Pair, score_of
@@ -43,7 +43,7 @@ SUFFIXES = (".svg", ".png", ".pdf")
 MANIFEST = "manifest.json"
 
 MAX_FIGURES_IN_PROCESS = 3
-"""Up to this many figures are drawn without other processes, whose start costs as much."""
+"""Up to this many figures are drawn in this process, since starting others costs as much."""
 
 STYLE: Any = {
     "svg.hashsalt": "cocabench",
@@ -114,8 +114,8 @@ def _front(
     points = tuple(Point(m.removesuffix(SUFFIX), x, y, i in best, palette[m]) for i, (m, x, y) in enumerate(known))
     named = ", ".join(f"{p.model} ({p.x:,.4g}; {p.y.value:.1f})" for p in points if p.front)
     cost = label.removesuffix(" (logarithmic)")
-    alt, title = f"Pareto front of {kind} against {cost}: {named}.", f"{find(kind).title()} against {cost}"
-    yield Plot(f"pareto_{kind}_{name}", title, alt, "pareto", (points, label, f"{kind}, mean"))
+    alt, title = f"Pareto front of {in_words(kind)} against {cost}: {named}.", f"{find(kind).title()} against {cost}"
+    yield Plot(f"pareto_{kind}_{name}", title, alt, "pareto", (points, label, f"{in_words(kind)}, mean"))
 
 
 def _curves(report: Report, palette: Mapping[str, Style]) -> Iterator[Plot]:
@@ -128,7 +128,7 @@ def _curves(report: Report, palette: Mapping[str, Style]) -> Iterator[Plot]:
 
 
 def epoch_curves(report: Report, palette: Mapping[str, Style]) -> list[tuple[Row, tuple[Series, ...]]]:
-    """Return the tasks that several epochs of a run have a number for, with a line per run."""
+    """Return the tasks for which several epochs of a run have numbers, with a line per run."""
     found = [(row, tuple(_lines(report, row, palette))) for row in report.comparison.rows]
     return [(row, lines) for row, lines in found if lines]
 
@@ -150,9 +150,9 @@ def _lines(report: Report, row: Row, palette: Mapping[str, Style]) -> list[Serie
 
 @dataclass(frozen=True)
 class Plot:
-    """A figure to be drawn: draw(*data), a function of a module. name: the stem of its files. alt: its content.
+    """A figure to draw by draw(*data), a function of ``figures``. name: the stem of its files. alt: alternative text.
 
-    title: what stands above it on the page. inline: the page shows it (Figure 1 is a table of the page's own).
+    title: its caption on the page. inline: whether the page shows it (Figure 1 is an HTML table there).
     """
 
     name: str
@@ -168,14 +168,14 @@ class Plot:
 
 @cache
 def _code() -> str:
-    """Return a hash of what draws: the modules' text, the style, and matplotlib's version."""
+    """Return a hash of the drawing code: the modules' text, the style, and matplotlib's version."""
     here = Path(__file__).parent
     sources = [(here / f"{name}.py").read_text(encoding="utf-8") for name in ("figures", "plots", "series")]
     return digest(*sources, str(STYLE), metadata.version("matplotlib"))
 
 
 def draw_all(plots: Sequence[Plot], folder: Path) -> list[Path]:
-    """Draw what changed and return the files of all, in order. Files of figures that are no more are removed."""
+    """Draw the figures that changed and return all files in order; files of obsolete figures are removed."""
     known = _manifest(folder)
     hashes = {plot.name: plot.hash() for plot in plots}
     stale = [p for p in plots if known.get(p.name) != hashes[p.name] or not all(f.is_file() for f in files(folder, p))]
@@ -237,7 +237,7 @@ def _save(figure: Figure, stem: Path, title: str) -> None:
 
 
 def inline(plot: Plot, folder: Path) -> str:
-    """Return a figure's SVG as a part of the page: in the page's colours and font, with ids of its own."""
+    """Return a figure's SVG for the page: with the page's colours and font, and unique ids."""
     text = (folder / f"{plot.name}.svg").read_text(encoding="utf-8")
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)

@@ -1,4 +1,4 @@
-"""What ``cocabench.load`` and ``cocabench.evaluate`` return: Records with their samples, tables, files, a report."""
+"""Results: what ``cocabench.load`` and ``cocabench.evaluate`` return."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ ROWS_SHOWN = 20
 
 @dataclass(frozen=True, repr=False)
 class Results(RecordSet, Sequence[Record]):
-    """Records, in the order in which they were made: ``results[0]``, ``results[:5]``, ``for record in results``.
+    """A sequence of Records with their samples, oldest first: ``results[0]``, ``results[:5]``, ``for r in results``.
 
-    records: the same as a tuple. paths: the file of each, None where it has none.
+    records: the Records as a tuple. paths: the file of each, None if it is not stored.
 
     >>> import cocabench
     >>> results = cocabench.load("results/baselines")
@@ -50,10 +50,10 @@ class Results(RecordSet, Sequence[Record]):
         return Results(tuple(self.records[i] for i in places), tuple(self.paths[i] for i in places), held)
 
     def samples(self, task: str | Record, model: str | None = None) -> pd.DataFrame:
-        """Return the per-sample statistics of one result: a row per image, text or pair, as its kind writes them.
+        """Return the per-sample statistics of one result: a row per image, text or pair, depending on the kind of task.
 
-        task: a task's name, with a model's where several have results of it; or one of these Records. UsageError
-        where that is not one result, ResultsError where its samples were not kept.
+        task: the name of a task, or one of these Records. model: the name of a model, if several have results on the
+        task. Raises UsageError unless exactly one result matches, ResultsError if its samples were not stored.
         """
         if isinstance(task, Record):
             return super().samples(task)
@@ -68,10 +68,9 @@ class Results(RecordSet, Sequence[Record]):
         raise UsageError(where, f"{len(found)} results", wanted="one", fix=fix)
 
     def save(self, folder: str | Path) -> Results:
-        """Write the Records and their samples into a results folder and return them as stored there.
+        """Write the Records and their samples to a results folder and return the stored Results.
 
-        ``cocabench report``, ``compare`` and ``gate`` read it. Results without samples are saved without.
-        ResultsError where the folder cannot be written to.
+        ``cocabench report``, ``compare`` and ``gate`` read such folders. Raises ResultsError if it cannot be written.
         """
         target, kept = Store(Path(folder)), []
         for record, path in zip(self.records, self.paths, strict=True):
@@ -87,10 +86,9 @@ class Results(RecordSet, Sequence[Record]):
         return Results(stored.records, stored.paths)
 
     def report(self, folder: str | Path, *, title: str = "cocabench report") -> Path:
-        """Write the report page of these results into a folder, and return the page.
+        """Write a report (index.html, tables, figures) to a folder, as ``cocabench report`` does; return index.html.
 
-        The same as ``cocabench report``: index.html, tables, figures. Pictures of samples are there for results that
-        were stored (``evaluate(…, output=…)``); a page of results in memory has their numbers and figures.
+        Pictures of samples are shown for stored results only (``evaluate(…, output=…)``).
         """
         from cocabench.report.write import write_report
 
@@ -118,10 +116,10 @@ class Results(RecordSet, Sequence[Record]):
 
 
 def load(*paths: str | Path) -> Results:
-    """Return the Records of folders, Record files, or files with an array of them (``run --json``), oldest first.
+    """Return the Records in folders, Record files, or files with an array of Records (``run --json``), oldest first.
 
-    ResultsError where there is none, or one that cannot be read. IgnoredRecordWarning for a Record in a folder that
-    was renamed: its samples are not found, so it is left out.
+    Raises ResultsError if there are none or one cannot be read. Warns with IgnoredRecordWarning about a Record whose
+    folder was renamed: its samples cannot be found, so it is left out.
 
     >>> import cocabench
     >>> len(cocabench.load("results/baselines")) > 0

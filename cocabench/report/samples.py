@@ -1,4 +1,4 @@
-"""The samples of each task on the page: which models to show, their breakdowns and galleries, with thumbnails."""
+"""The sample galleries of each task on the page: models, breakdowns, items and thumbnails."""
 
 from __future__ import annotations
 
@@ -25,34 +25,37 @@ from cocabench.report.grid import Table
 from cocabench.results.compare import Row
 from cocabench.results.store import read_thumbnails
 
-MIN_MODELS, MAX_ANSWERS = 8, 3000
-"""Models whose answers a gallery holds: eight, and more where the whole page has no more answers than this."""
+MIN_MODELS_IN_GALLERY, MAX_ANSWERS_ON_PAGE = 8, 3000
+"""A gallery holds the answers of eight models, or more while the page stays below this many answers."""
 
 
-MODELS_IN_BREAKDOWNS = 4
-"""Models that the tables of a look are about, its first ones."""
+MAX_MODELS_IN_BREAKDOWNS = 4
+"""Breakdowns show this many models, the first of the gallery."""
 
 
-MIN_ITEMS, MAX_ITEMS = 4, 24
-"""Items of a gallery, however many tasks share the thumbnails."""
+MIN_ITEMS_IN_GALLERY, MAX_ITEMS_IN_GALLERY = 4, 24
+"""Items per gallery, depending on how many tasks share the page's thumbnails."""
 
 
 MAX_MODELS_IN_REPORT_ORDER = 4
-"""Models up to which all are looked at in the report's own order."""
+"""Up to this many models, galleries show them in the report's order."""
 
-BEST, WORST, UNLIKE = "best", "worst", "most unlike the best"
+BEST, WORST, DIFFERENT = "best", "worst", "most different from the best"
 
 THUMBNAIL_PIXELS = 160
-"""Pixels of the longer side: sharp at the 80 to 110 that the page shows on a dense screen."""
+"""Longer side: sharp at the 80 to 110 CSS pixels of the page on a high-density screen."""
 
 JPEG_QUALITY = 80
 
-MAX_IMAGES, MAX_IMAGE_BYTES = 240, 2_000_000
-"""Images and bytes (before base64) of a whole page."""
+MAX_THUMBNAILS, MAX_THUMBNAIL_BYTES = 240, 2_000_000
+"""Thumbnails of a whole page, and their bytes before base64."""
 
 
-class Look(NamedTuple):
-    """models: those to look at come first. roles: {model: best, worst …}. pictures: {example: its thumbnail's key}."""
+class TaskGalleries(NamedTuple):
+    """The galleries and breakdowns of a task.
+
+    models: in display order. roles: {model: best, worst …}. pictures: {example: key of its thumbnail}.
+    """
 
     task: str
     models: tuple[str, ...]
@@ -62,51 +65,51 @@ class Look(NamedTuple):
     pictures: dict[str, str]
 
 
-def looks(report: Report, thumbnails: Thumbnails) -> list[Look]:
-    """Return a look at each task that has samples."""
+def task_galleries(report: Report, thumbnails: Thumbnails) -> list[TaskGalleries]:
+    """Return the galleries of each task that has samples."""
     records = {(r.model, r.task): r for r in report.records if report.has_samples(r)}
     rows = [
         (row, mine)
         for row in report.comparison.rows
         if (mine := {m: records[m, row.task] for m in report.models if (m, row.task) in records})
     ]
-    items = min(MAX_ITEMS, max(MIN_ITEMS, thumbnails.most // max(1, len(rows))))
-    models = max(MIN_MODELS, MAX_ANSWERS // (items * max(1, len(rows))))
-    found = [_look(report, row, mine, thumbnails, _Most(models, items)) for row, mine in rows]
+    items = min(MAX_ITEMS_IN_GALLERY, max(MIN_ITEMS_IN_GALLERY, thumbnails.max_images // max(1, len(rows))))
+    models = max(MIN_MODELS_IN_GALLERY, MAX_ANSWERS_ON_PAGE // (items * max(1, len(rows))))
+    found = [_task_galleries(report, row, mine, thumbnails, _Limits(models, items)) for row, mine in rows]
     _add_neighbours(found, thumbnails)
-    return [look for look, _ in found if look.tables or look.galleries]
+    return [task for task, _ in found if task.tables or task.galleries]
 
 
-class _Most(NamedTuple):
+class _Limits(NamedTuple):
     models: int
     items: int
 
 
-def _look(
-    report: Report, row: Row, records: Mapping[str, Record], thumbnails: Thumbnails, most: _Most
-) -> tuple[Look, Path | None]:
-    """Return a look at a task, and the file of its thumbnails."""
+def _task_galleries(
+    report: Report, row: Row, records: Mapping[str, Record], thumbnails: Thumbnails, limits: _Limits
+) -> tuple[TaskGalleries, Path | None]:
+    """Return the galleries of a task, and the file of its thumbnails."""
     file = next((file for r in records.values() if (file := report.thumbnails(r))), None)
     kind, roles = find(row.evaluator), roles_of(report, row, records)
-    models = order(report, row, roles, records)[: most.models]
-    whole = {model: report.samples(records[model]) for model in models[:MODELS_IN_BREAKDOWNS]}
+    models = order(report, row, roles, records)[: limits.models]
+    whole = {model: report.samples(records[model]) for model in models[:MAX_MODELS_IN_BREAKDOWNS]}
     images = galleries.pool(whole[models[0]], thumbnails.ids(file))
     samples = {model: report.samples(records[model], images=images) for model in models}
-    shown = galleries.galleries(kind, samples, thumbnails.ids(file), most.items)
+    shown = galleries.galleries(kind, samples, thumbnails.ids(file), limits.items)
     items = [item for found in shown for item in found.examples]
     pictures = {item.picture: key for item in items if (key := thumbnails.add(file, item.picture))}
     made = tuple(galleries.breakdowns(kind, row.task, whole))
-    return Look(row.task, tuple(models), roles, made, tuple(shown), pictures), file
+    return TaskGalleries(row.task, tuple(models), roles, made, tuple(shown), pictures), file
 
 
-def _add_neighbours(found: Sequence[tuple[Look, Path | None]], thumbnails: Thumbnails) -> None:
-    """Give the places that are left to the images that models took for the right ones, nearest first."""
+def _add_neighbours(found: Sequence[tuple[TaskGalleries, Path | None]], thumbnails: Thumbnails) -> None:
+    """Use the remaining thumbnails for the wrong images that models ranked first."""
     for turn in range(MAX_CHOICES):
-        for look, file in found:
-            for item in (item for part in look.galleries for item in part.examples):
+        for task, file in found:
+            for item in (item for part in task.galleries for item in part.examples):
                 for name in _neighbours(item, turn):
-                    if name not in look.pictures and (key := thumbnails.add(file, name)):
-                        look.pictures[name] = key
+                    if name not in task.pictures and (key := thumbnails.add(file, name)):
+                        task.pictures[name] = key
 
 
 def _neighbours(item: Item, turn: int) -> list[str]:
@@ -114,9 +117,9 @@ def _neighbours(item: Item, turn: int) -> list[str]:
 
 
 def roles_of(report: Report, row: Row, records: Mapping[str, Record]) -> dict[str, str]:
-    """Return what some of the models with samples are on a task, from three models on: {model: best}.
+    """Return the roles of models with samples on a task, for three or more models: {model: best}.
 
-    Most unlike the best is the one that does better than the best on most samples.
+    Most different from the best is the model that beats the best one on the most samples.
     """
     ranked = [model for model in _ranked(report, row, records) if _value(report, row, model) > -math.inf]
     if len(ranked) < 3:
@@ -124,14 +127,14 @@ def roles_of(report: Report, row: Row, records: Mapping[str, Record]) -> dict[st
     kind, (best, *between, worst) = find(row.evaluator), ranked
     samples = report.evidence.samples(records[best])
     better = {model: _better(kind, report.evidence.samples(records[model]), samples) for model in between}
-    unlike = max(between, key=lambda model: better[model])
-    return {best: BEST, **({unlike: UNLIKE} if better[unlike] else {}), worst: WORST}
+    different = max(between, key=lambda model: better[model])
+    return {best: BEST, **({different: DIFFERENT} if better[different] else {}), worst: WORST}
 
 
 def order(report: Report, row: Row, found: Mapping[str, str], records: Mapping[str, Record]) -> list[str]:
-    """Return the models with samples, those to look at first; found: their roles.
+    """Return the models with samples in display order; found: their roles.
 
-    Those of few models, and of a report with a baseline, begin with its pair.
+    With few models or a baseline, the report's pair comes first.
     """
     few = len(report.models) <= MAX_MODELS_IN_REPORT_ORDER
     first = report.pair if few or report.baseline else ()
@@ -144,7 +147,7 @@ def _ranked(report: Report, row: Row, records: Iterable[str]) -> list[str]:
 
 
 def _value(report: Report, row: Row, model: str) -> float:
-    """Return a model's number on a task, more is better; -inf where it has none."""
+    """Return a model's number on a task, higher is better; -inf if it has none."""
     estimate = row.cells[report.models.index(model)].estimate
     if estimate is None or estimate.value is None:
         return -math.inf
@@ -152,7 +155,7 @@ def _value(report: Report, row: Row, model: str) -> float:
 
 
 def _better(kind: type[Kind], one: pd.DataFrame, best: pd.DataFrame) -> float:
-    """Return the share of samples on which one does better than the best; 0 where they are not the same samples."""
+    """Return the share of samples on which one model beats the best; 0 if the samples differ."""
     if not np.array_equal(one["id"], best["id"]):
         return 0.0
     mine, theirs = galleries.outcomes(kind, one), galleries.outcomes(kind, best)
@@ -160,28 +163,28 @@ def _better(kind: type[Kind], one: pd.DataFrame, best: pd.DataFrame) -> float:
 
 
 class Thumbnails:
-    """Collects images under short keys; an image that is there costs nothing, one beyond the limits is left out.
+    """The page's thumbnails under short keys; equal images are stored once, images beyond the limits are left out.
 
-    most: how many images; 0 for none.
+    max_images: 0 for none.
     """
 
-    def __init__(self, most: int = MAX_IMAGES, most_bytes: int = MAX_IMAGE_BYTES) -> None:
-        self.most, self._left = most, most_bytes
+    def __init__(self, max_images: int = MAX_THUMBNAILS, max_bytes: int = MAX_THUMBNAIL_BYTES) -> None:
+        self.max_images, self._left = max_images, max_bytes
         self._keys: dict[str, str] = {}
         self._images: dict[str, bytes] = {}
         self._files: dict[Path, dict[str, bytes]] = {}
 
     def ids(self, file: Path | None) -> frozenset[str]:
-        """Return the example ids that a thumbnails file holds."""
+        """Return the example ids in a thumbnails file."""
         return frozenset(self._read(file))
 
     def add(self, file: Path | None, example: str) -> str:
-        """Return the key of an example's image, '' where there is none or the thumbnails is full."""
+        """Return the key of an example's image, '' if there is none or a limit is reached."""
         data = self._read(file).get(example)
-        if data is None or not self.most:
+        if data is None or not self.max_images:
             return ""
         name = hashlib.sha256(data).hexdigest()
-        if name not in self._keys and len(self._keys) < self.most:
+        if name not in self._keys and len(self._keys) < self.max_images:
             small = _small(data)
             if small and len(small) <= self._left:
                 self._left -= len(small)
@@ -194,7 +197,7 @@ class Thumbnails:
         return {key: f"data:image/jpeg;base64,{base64.b64encode(data).decode()}" for key, data in self._images.items()}
 
     def _read(self, file: Path | None) -> dict[str, bytes]:
-        if file is None or not self.most:
+        if file is None or not self.max_images:
             return {}
         if file not in self._files:
             self._files[file] = read_thumbnails(file)

@@ -1,8 +1,7 @@
-"""What figures are drawn from: a colour and a mark per model, numbers with intervals, lines of them.
+"""The data of figures: a colour and a mark per model, numbers with intervals, and series of them.
 
-Hues are those of Okabe and Ito, which colour-blind readers can tell apart, darkened to a contrast of 4.5 on white and
-lightened to as much on a dark page. Beyond them the marks differ. All values can travel between
-processes and be hashed.
+Hues are those of Okabe and Ito, which colour-blind readers can distinguish, darkened to a contrast of 4.5 on white and
+lightened to as much on dark. More models than colours differ by marks. All values can be pickled and hashed.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ MARKS = ("o", "D", "s", "^", "v", "P")
 
 
 class Style(NamedTuple):
-    """Of one model: the number of its colour, and its mark (matplotlib's letter)."""
+    """A model's style: the index of its colour, and its mark (a matplotlib marker)."""
 
     colour: int
     mark: str
@@ -30,7 +29,7 @@ class Style(NamedTuple):
 
 
 def styles(models: Iterable[str]) -> dict[str, Style]:
-    """Return a Style per model, by order; a published model has the colour of the measured one, and another mark."""
+    """Return a Style per model; a published model has the colour of the measured one, with another mark."""
     models = list(dict.fromkeys(models))
     order = {name: i for i, name in enumerate(dict.fromkeys(map(plain, models)))}
     seen: dict[str, int] = {}
@@ -43,13 +42,13 @@ def styles(models: Iterable[str]) -> dict[str, Style]:
 
 
 def css(palette: Mapping[str, Style]) -> str:
-    """Return the page's variables: ``--c0`` … with both themes' values."""
+    """Return the CSS variables ``--c0`` … with light and dark values."""
     used = sorted({style.colour for style in palette.values()})
     return " ".join(f"--c{i}: light-dark({LIGHT[i]}, {DARK[i]});" for i in used)
 
 
 def themed(svg: str) -> str:
-    """Return a figure's SVG with its fixed colours replaced by the page's variables."""
+    """Replace an SVG's fixed colours by the page's CSS variables."""
     for i, colour in enumerate(LIGHT):
         svg = svg.replace(colour.lower(), f"var(--c{i})")
     for colour, name in ((INK, "ink"), (MUTED, "muted"), (RULE, "rule")):
@@ -58,7 +57,7 @@ def themed(svg: str) -> str:
 
 
 class Score(NamedTuple):
-    """In points; low and high are None where no interval is known."""
+    """A number with its interval, in points; low and high are None if unknown."""
 
     value: float
     low: float | None
@@ -66,7 +65,7 @@ class Score(NamedTuple):
 
 
 class Point(NamedTuple):
-    """A model at its cost (x) and quality (y, points). front: no other is as good for as little."""
+    """A model at its cost (x) and quality (y, points). front: whether it is on the Pareto front."""
 
     model: str
     x: float
@@ -76,7 +75,7 @@ class Point(NamedTuple):
 
 
 class Series(NamedTuple):
-    """A line of a small multiple or of a curve: x in its unit, y in points. best: the x that is ringed."""
+    """A line of a panel or curve: x in its unit, y in points. best: index of the point to ring."""
 
     name: str
     xs: tuple[float, ...]

@@ -1,4 +1,4 @@
-"""Reports over HTTP for a team: read-only, nothing outside the folder, and only this machine unless asked."""
+"""Serve reports over HTTP: read-only, only files in the folder, only to this machine by default."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ HEADERS = {
     "Cache-Control": "no-cache",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-QUIET = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
-"""The policy of everything but reports, whose own policy stands in the page."""
+STATIC_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:"
+"""Content security policy of everything but reports, whose pages have their own."""
 
 TYPES = {".md": "text/plain; charset=utf-8", ".csv": "text/csv; charset=utf-8", ".tex": "text/plain; charset=utf-8"}
 
@@ -41,7 +41,7 @@ class Found(NamedTuple):
 
 
 class Server(ThreadingHTTPServer):
-    """Listens where it is told, on IPv4 or IPv6."""
+    """An HTTP server on an IPv4 or IPv6 address."""
 
     def __init__(self, address: tuple[str, int], handler: Callable[..., SimpleHTTPRequestHandler]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
@@ -55,7 +55,10 @@ class Server(ThreadingHTTPServer):
 
 
 def server(folder: Path, *, host: str = "127.0.0.1", port: int = 8000) -> Server:
-    """Return a server of the reports in a folder; port 0 takes a free one. ResultsError, UsageError."""
+    """Return a server of the reports in a folder; port 0 picks a free one.
+
+    Raises ResultsError if there is no such folder, UsageError if the port cannot be used.
+    """
     root = folder.resolve()
     if not root.is_dir():
         raise ResultsError(str(folder), "no such folder", fix="`cocabench report` writes reports")
@@ -66,14 +69,14 @@ def server(folder: Path, *, host: str = "127.0.0.1", port: int = 8000) -> Server
 
 
 def reports(root: Path) -> Iterator[Found]:
-    """Yield the reports of a folder and of its folders, by name."""
+    """Yield the reports in a folder and its subfolders, sorted by name."""
     for page in sorted([*root.glob("index.html"), *root.glob("*/index.html"), *root.glob("*/*/index.html")]):
         if inside(root, page) is not None:
             name = page.parent.relative_to(root).as_posix()
-            yield Found("index.html" if name == "." else f"{name}/", *_told(page, name))
+            yield Found("index.html" if name == "." else f"{name}/", *_title_and_headline(page, name))
 
 
-def _told(page: Path, name: str) -> tuple[str, str]:
+def _title_and_headline(page: Path, name: str) -> tuple[str, str]:
     try:
         data = json.loads(read_text(page.with_name("data.json")))
         return str(data["title"]), str(data["headline"]["sentence"])
@@ -82,7 +85,7 @@ def _told(page: Path, name: str) -> tuple[str, str]:
 
 
 def inside(root: Path, path: Path) -> Path | None:
-    """Return where a path leads if that is in root and no part of it is hidden, else None; links are followed."""
+    """Return the resolved path if it is inside root and not hidden, else None."""
     try:
         real = path.resolve(strict=True)
     except (OSError, ValueError, RuntimeError):
@@ -93,14 +96,14 @@ def inside(root: Path, path: Path) -> Path | None:
 
 
 class Handler(SimpleHTTPRequestHandler):
-    """GET and HEAD of files in the folder; a folder without index.html is not listed, the root shows its reports."""
+    """Serves GET and HEAD of files in the folder; the root lists the reports, other folders are not listed."""
 
     server_version, sys_version = f"cocabench/{__version__}", ""
 
     def send_head(self) -> io.BytesIO | None:
         root, wanted = Path(self.directory), unquote(urlsplit(self.path).path, errors="replace")
         found = inside(root, root / wanted.lstrip("/"))
-        if not self._asked_by_name():
+        if not self._host_allowed():
             self.send_error(HTTPStatus.MISDIRECTED_REQUEST)
         elif found is None or "\\" in wanted or ".." in wanted.split("/"):
             self.send_error(HTTPStatus.NOT_FOUND)
@@ -113,14 +116,14 @@ class Handler(SimpleHTTPRequestHandler):
     def _content(self, root: Path, found: Path) -> io.BytesIO | None:
         page = inside(root, found / "index.html") if found.is_dir() else found
         if page is not None and page.is_file():
-            return self._send(page.read_bytes(), _type(self, page), quiet=page.suffix != ".html")
+            return self._send(page.read_bytes(), _type(self, page), static=page.suffix != ".html")
         if found == root:
             return self._overview(root)
         self.send_error(HTTPStatus.NOT_FOUND)
         return None
 
-    def _asked_by_name(self) -> bool:
-        """Return whether the Host is this machine's, where only it is served: no other site's page reads along."""
+    def _host_allowed(self) -> bool:
+        """Return whether the Host header is allowed: on loopback only this machine's names, against DNS rebinding."""
         assert isinstance(self.server, Server)
         address, _ = self.server.where
         if not ipaddress.ip_address(address).is_loopback:
@@ -130,7 +133,7 @@ class Handler(SimpleHTTPRequestHandler):
 
     def _overview(self, root: Path) -> io.BytesIO:
         text = environment().get_template("overview.html").render(reports=list(reports(root)), version=__version__)
-        return self._send(text.encode(), "text/html; charset=utf-8", quiet=True)
+        return self._send(text.encode(), "text/html; charset=utf-8", static=True)
 
     def _moved(self) -> None:
         self.send_response(HTTPStatus.MOVED_PERMANENTLY)
@@ -141,12 +144,12 @@ class Handler(SimpleHTTPRequestHandler):
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002 — the base class's name
         logging.getLogger(__name__).info(format, *args)
 
-    def _send(self, content: bytes, kind: str, *, quiet: bool) -> io.BytesIO:
+    def _send(self, content: bytes, kind: str, *, static: bool) -> io.BytesIO:
         self.send_response(HTTPStatus.OK)
         self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(content)))
-        if quiet:
-            self.send_header("Content-Security-Policy", QUIET)
+        if static:
+            self.send_header("Content-Security-Policy", STATIC_POLICY)
         self.end_headers()
         return io.BytesIO(content)
 

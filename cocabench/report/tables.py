@@ -1,4 +1,4 @@
-"""A Comparison as text: Markdown for people, CSV for spreadsheets."""
+"""Comparisons as Markdown and CSV."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from cocabench.results.difference import Difference
 
 
 def header(comparison: Comparison) -> list[str]:
-    """Return the columns of the table, unescaped: task, metric, the models; of two their difference and its finding."""
+    """Return the columns, unescaped: task, metric, the models; for two models their difference and the finding."""
     two = ["difference (first − second)", "finding"] if len(comparison.models) == 2 else []
     return ["task", "metric", *comparison.models, *two]
 
 
 def to_markdown(comparison: Comparison) -> str:
-    """Return the table and its notes: best in bold, fractions and scores times 100."""
+    """Return the table with its notes: best in bold, fractions and scores times 100."""
     footnotes = Footnotes()
     text = body(comparison, footnotes)
     after = footnotes.markdown() + left_out(comparison)
@@ -25,12 +25,12 @@ def to_markdown(comparison: Comparison) -> str:
 
 
 def left_out(comparison: Comparison) -> str:
-    """Return a Markdown line for each Record that another one of the same model and task displaced."""
+    """Return a Markdown line per Record that was left out for another of the same model and task."""
     return "".join(f"Left out: {escape(phrase)}  \n" for phrase in comparison.left_out)
 
 
 def body(comparison: Comparison, footnotes: Footnotes) -> str:
-    """Return the table alone; its notes are added to footnotes."""
+    """Return the table without notes, which are added to footnotes."""
     two = len(comparison.models) == 2
     lines = [
         [escape(row.task), escape(row.metric)]
@@ -55,7 +55,7 @@ COLUMNS = (
 
 
 def to_csv(comparison: Comparison) -> str:
-    """Return the table as CSV: a line per task, metric and model; value, low, high and difference in points."""
+    """Return the table as CSV: a row per task, metric and model; value, low, high and difference in points."""
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     writer.writerow(COLUMNS)
@@ -64,7 +64,7 @@ def to_csv(comparison: Comparison) -> str:
 
 
 def lines(comparison: Comparison) -> list[dict[str, object]]:
-    """Return the table as {column: value}, one per task, metric and model."""
+    """Return the rows of the CSV as {column: value}."""
     return [
         dict(zip(COLUMNS, [row.task, row.metric, model, *_csv_cell(row, cell), *_csv_difference(gap)], strict=True))
         for row in comparison.rows

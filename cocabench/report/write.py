@@ -1,4 +1,4 @@
-"""A report on disk: index.html, tables, figures and data.json, from Records and published numbers alone."""
+"""Write a report: index.html, tables, figures and data.json, from Records and published numbers."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from cocabench.report.headline import headline
 from cocabench.report.leaderboard import ALL
 from cocabench.report.pair import pairs
 from cocabench.report.plots import Plot, draw_all, inline, plots
-from cocabench.report.samples import Thumbnails, looks
+from cocabench.report.samples import Thumbnails, task_galleries
 from cocabench.report.series import styles
 from cocabench.results.store import write_atomically
 
@@ -33,9 +33,8 @@ def write_report(
 ) -> list[Path]:
     """Write a report to the folder output and return its files, index.html first.
 
-    published: models NAME:TAG whose published numbers stand beside the measured ones, or alone. baseline: the models
-    that the others are held against. models: only these, in this order; the figures show the first two.
-    images: with thumbnails of the samples.
+    published: models NAME:TAG whose published numbers to include. baseline: models to compare the others with.
+    models: show only these, in this order; Figure 1 shows the first two. images: include thumbnails of samples.
     """
     report = gather(results, published=published, baseline=baseline, models=models, title=title)
     palette, spent, held = styles(report.models), costs.costs(report), pairs(report)
@@ -43,8 +42,8 @@ def write_report(
     figures = plots(report, held[0] if held else None, spent, palette)
     drawn = draw_all(figures, output / "figures")
     shown = {plot.name: (plot, inline(plot, output / "figures")) for plot in figures if plot.inline}
-    pictures = Thumbnails() if images else Thumbnails(most=0)
-    text = page.render(report, found, shown, palette, held, looks(report, pictures), pictures.urls())
+    pictures = Thumbnails() if images else Thumbnails(max_images=0)
+    text = page.render(report, found, shown, palette, held, task_galleries(report, pictures), pictures.urls())
     return [
         _write(output / "index.html", text),
         _write(output / "data.json", _data(report, figures)),
@@ -59,7 +58,7 @@ def _write(path: Path, text: str) -> Path:
 
 
 def _write_tables(report: Report, found: Mapping[str, Table], folder: Path) -> list[Path]:
-    """Write every table in three formats, and every number of the report in one long CSV."""
+    """Write every table in three formats, and all numbers in numbers.csv."""
     writers = {".md": grid.to_markdown, ".csv": grid.to_csv, ".tex": grid.to_latex}
     written = [
         _write(folder / f"{name}{suffix}", writer(_printed(table)))
@@ -70,13 +69,13 @@ def _write_tables(report: Report, found: Mapping[str, Table], folder: Path) -> l
 
 
 def _printed(table: Table) -> Table:
-    """Return a table without the lines that the page shows for single groups."""
+    """Return a table without the rows that the page shows for single groups."""
     return replace(table, lines=tuple(line for line in table.lines if not line.tags or ALL in line.tags))
 
 
 def _data(report: Report, figures: Sequence[Plot]) -> str:
-    """Return everything that the page says as JSON: Records whole, the tested differences, what the figures show."""
-    told: dict[str, Any] = {
+    """Return the content of the page as JSON: Records, tested differences, and figures."""
+    content: dict[str, Any] = {
         "title": report.title,
         "headline": headline(report.comparison)._asdict(),
         "models": report.models,
@@ -84,7 +83,7 @@ def _data(report: Report, figures: Sequence[Plot]) -> str:
         "records": [r.model_dump(mode="json") for r in report.by_key.values()],
         "figures": {plot.name: {"title": plot.title, "shows": plot.alt} for plot in figures},
     }
-    return json.dumps(told, ensure_ascii=False, indent=1, default=_jsonable) + "\n"
+    return json.dumps(content, ensure_ascii=False, indent=1, default=_jsonable) + "\n"
 
 
 def _jsonable(value: Any) -> Any:

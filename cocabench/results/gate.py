@@ -42,7 +42,7 @@ from typing import Annotated
 from pydantic import Field, StrictBool, ValidationError
 
 from cocabench.core.errors import SpecError
-from cocabench.core.formatting import COSTS, decimals, number, points
+from cocabench.core.formatting import COST_UNITS, decimals, number, points
 from cocabench.core.types import Estimate, MetricInfo, Record, Status, Verdict
 from cocabench.metrics import paired
 from cocabench.metrics.base import Paired
@@ -296,7 +296,7 @@ def _verdict(tested: Tested, p_values: tuple[float, float] | None, family: int) 
         p_drop=p_drop,
         p_gain=p_gain,
         detectable=detectable,
-        unchanged=test.changed == 0 if test else gap == 0 and info.unit in COSTS,
+        unchanged=test.changed == 0 if test else gap == 0 and info.unit in COST_UNITS,
     )
     exit_code = {Status.REGRESSED: 1, Status.CANNOT_TELL: check.limits.cannot_tell}.get(status, 0)
     return replace(

@@ -1,1 +1,1 @@
-"""Plan, execute and measure: models and tasks in, Records out."""
+"""Plan and run evaluations: from models and tasks to Records."""

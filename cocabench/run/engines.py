@@ -1,4 +1,4 @@
-"""Who runs the cells of a plan. An engine sees that each is finished; what a cell is, it leaves to ``run_cell``."""
+"""Engines run the cells of a plan; each cell is run by ``run_cell``."""
 
 from __future__ import annotations
 
@@ -15,20 +15,20 @@ from cocabench.run.plan import Plan, Planner
 
 
 class Engine(Protocol):
-    """Runs the cells of a plan, wherever. tests/run/contract.py holds every engine to this:
+    """Runs the cells of a plan. tests/run/contract.py checks for every engine:
 
-    Records (but for timing, environment and time of creation) and samples equal those of one process by bits. A
-    worker that is lost costs its unfinished work alone. Other data or weights elsewhere are one error that names them.
-    Ctrl-C ends all within seconds, and what is finished is kept.
+    Records (except timing, environment and time of creation) and samples equal those of one process to the bit. A lost
+    worker loses its unfinished work only. Different data or weights on another machine are one error that names them.
+    Ctrl-C stops everything within seconds and keeps finished results.
     """
 
     def run(self, plan: Plan, cache: Cache, sink: Sink, observer: Observer) -> Iterator[Outcome]:
-        """Yield the Outcome of each step of each cell as it is known; its Record is in the sink by then."""
+        """Yield the Outcome of each step when it is finished and its Record is in the sink."""
 
 
 @dataclass(frozen=True)
 class InProcess:
-    """Runs the cells in this process, one after the other. planner: the one that made the plan."""
+    """Runs the cells one after the other in this process. planner: the Planner of the plan."""
 
     planner: Planner
     hardware: Hardware

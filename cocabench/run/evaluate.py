@@ -1,4 +1,4 @@
-"""cocabench.evaluate and cocabench.prepare: a run from Python, of a model string or of a network in memory."""
+"""cocabench.evaluate and cocabench.prepare: evaluate a model string or a network in memory from Python."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from cocabench.specs.registry import Task, find_tasks, one_model
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task with its data found and parsed, for any number of evaluations. len() is its number of examples."""
+    """A task with its data located and parsed, for repeated evaluation. len() is the number of examples."""
 
     task: Task = field(repr=False)
     found: Mapping[str, Dataset] = field(repr=False)
@@ -46,12 +46,12 @@ def prepare(
     seed: int = 0,
     download: bool = False,
 ) -> list[Prepared]:
-    """Find and parse the data of tasks once, so that evaluations in a training loop need not. Decodes no image.
+    """Locate and parse the data of tasks once, for use in a training loop. Decodes no image.
 
-    tasks: names, groups, or paths of TOML files, as after ``cocabench run --tasks``. data_root: the folder of the data
-    sets. limit: a random subset of so many images, drawn by seed. download: let data sets be downloaded.
+    tasks: names, groups, or paths of TOML files, as for ``cocabench run --tasks``. data_root: the folder of the data
+    sets. limit: use a random subset of this many images, drawn with seed. download: allow downloads of data sets.
 
-    UsageError for an unknown task, SpecError for a wrong file, DataError where data are missing or wrong.
+    Raises UsageError for an unknown task, SpecError for an invalid file, DataError for missing or invalid data.
 
     >>> import cocabench
     >>> tasks = cocabench.prepare("emoji_retrieval", limit=50)
@@ -63,7 +63,7 @@ def prepare(
     made = {task.name: _prepared(task, settings) for task in (find_tasks(names) if names else ())}
     made |= {item.name: item for item in given if isinstance(item, Prepared)}
     if not made:
-        raise UsageError("tasks", "no task named", fix="see `cocabench list tasks`")
+        raise UsageError("tasks", "no tasks given", fix="see `cocabench list tasks`")
     return list(made.values())
 
 
@@ -90,21 +90,21 @@ def evaluate(
     seed: int = 0,
     progress: Progress = silent,
 ) -> Results:
-    """Measure a model on tasks and return its Results: a Record for each task, with the samples behind it.
+    """Evaluate a model on tasks and return the Results: a Record per task, with its samples.
 
-    model: a model string as after ``cocabench run --model``, or an open_clip network in memory with its own preprocess
-    (a PIL image to a tensor (3, h, w)) and tokenizer (a list of n texts to int64 (n, context_length)). A network stays
-    as it is: its modes, device and dtype, and torch's random state; it is evaluated where it lies, and a hash of its
-    weights identifies it. DistributedDataParallel and torch.compile are unwrapped: call it on one rank.
-    tasks: names, groups, paths of TOML files, or what ``prepare`` returned. data_root: the folder of the data sets.
-    name: what a network is called in the Records. output: a results folder to keep the Records in; finished ones that
-    lie there are not measured again. Without it nothing is stored. cache: a folder, or a cache object, that keeps
-    features beyond this call. device, precision, batch_size: as the flags of ``cocabench run``. workers: processes
-    that decode images, started as Python is set to start processes; None: chosen here. limit, seed: a random subset of
-    so many images, of the tasks that are not prepared. progress: called with (stage, done, total).
+    model: a model string as for ``cocabench run --model``, or an open_clip network in memory with its preprocess (maps
+    a PIL image to a tensor (3, h, w)) and tokenizer (maps a list of n texts to int64 (n, context_length)). A network is
+    evaluated on its device and not changed: neither its modes and dtype nor torch's random state; a hash of its weights
+    identifies it. DistributedDataParallel and torch.compile are unwrapped: call it on one rank.
+    tasks: names, groups, paths of TOML files, or the result of ``prepare``. data_root: the folder of the data sets.
+    name: the network's name in the Records. output: a results folder for the Records; finished results in it are not
+    measured again. By default nothing is stored. cache: a folder or cache object that keeps features between calls.
+    device, precision, batch_size: as for ``cocabench run``. workers: processes that decode images, started by Python's
+    configured start method; None: chosen automatically. limit, seed: evaluate a random subset of this many images, for
+    tasks that are not prepared. progress: called with (stage, done, total).
 
-    The first error ends the call: UsageError, DataError and ModelError for what was asked, NumericsError for NaN.
-    Results that were finished before are in output.
+    The first error is raised: UsageError, DataError or ModelError for invalid arguments, NumericsError for NaN.
+    Results finished before it are in output.
 
     >>> import cocabench
     >>> results = cocabench.evaluate("demo/clip", ["emoji_retrieval"], limit=50)
@@ -142,7 +142,7 @@ def _source(model: str | Any, preprocess: Any, tokenizer: Any, name: str) -> Sou
 def _measured(
     plan: Plan, planner: Planner, hardware: Hardware, cache: Cache, sink: Sink, progress: Progress
 ) -> Iterator[Record]:
-    """Run the plan in this process and yield its Records; the first error is raised."""
+    """Run the plan in this process and yield its Records; raise the first error."""
     runner = Runner(lambda source: source.load(hardware), cache, sink, Unobserved(progress), planner, hardware)
     for cell in plan.cells:
         for outcome in runner.run(cell):
@@ -154,7 +154,7 @@ def _measured(
 
 @dataclass
 class Memory:
-    """A Sink that keeps samples in this process, and no pictures."""
+    """A Sink that keeps samples in memory, and no thumbnails."""
 
     samples: list[Samples] = field(default_factory=list)
 
@@ -170,7 +170,7 @@ class Memory:
         return record
 
     def put_record(self, record: Record) -> None:
-        raise AssertionError("nothing was stored before, so no Record is made anew")
+        raise AssertionError("nothing was stored before, so no Record is recomputed")
 
     def thumbnails(self, fingerprint: str) -> Mapping[str, bytes]:
         return {}
@@ -180,7 +180,7 @@ class Memory:
 
 
 def _device(source: Source, device: str | None) -> str:
-    """Return where to compute: where a network lies, unless the caller says."""
+    """Return the device: the caller's, or else the network's."""
     if device is not None:
         return device
     net = getattr(source, "net", None)
@@ -188,11 +188,11 @@ def _device(source: Source, device: str | None) -> str:
 
 
 def _plan(planner: Planner, source: Source, prepared: Sequence[Prepared]) -> Plan:
-    """Plan one model; what cannot run is an error before anything is loaded."""
+    """Plan one model; raise an error for tasks that cannot run, before anything is loaded."""
     own = planner.settings
     for item in prepared:
         if own.limit not in (None, item.settings.limit):
-            raise UsageError(item.name, f"prepared with limit={item.settings.limit}", wanted=f"limit={own.limit} there")
+            raise UsageError(item.name, f"prepared with limit={item.settings.limit}", wanted=f"limit={own.limit}")
         known = data_of(item.task, item.settings, own.precision, planner.machine, found=item.found, modes=item.modes)
         planner.know(item.task, known)
     plan = planner.plan([source], [item.task for item in prepared])
@@ -209,13 +209,13 @@ def _plan(planner: Planner, source: Source, prepared: Sequence[Prepared]) -> Pla
 
 @contextmanager
 def _opened(cache: Cache | str | Path | None) -> Iterator[Cache]:
-    """Give the cache that a caller means: none beyond this call, a folder's, or an object as it is."""
+    """Yield the cache: in memory by default, in a folder, or the given object."""
     if isinstance(cache, str | Path):
-        with open_cache(spaces_folder(Path(cache)), _untold) as opened:
+        with open_cache(spaces_folder(Path(cache)), _ignore) as opened:
             yield opened
     else:
         yield MemoryCache() if cache is None else cache
 
 
-def _untold(note: Note) -> None:
-    """The cache's notes stand in the Records."""
+def _ignore(note: Note) -> None:
+    """Ignore a note; the Records have the cache's notes."""

@@ -1,4 +1,4 @@
-"""Run cells: models and tasks in, Records out. Prints nothing; an Observer is told what happens."""
+"""Run cells of a plan. Prints nothing; an Observer is notified."""
 
 from __future__ import annotations
 
@@ -19,25 +19,25 @@ from cocabench.run.plan import Cell, Job, Planner, State, Step, differences, ide
 from cocabench.run.prepare import Settings
 
 Load = Callable[[Source], Model]
-"""Loads a source where an engine wants it: in this process, on another device, on several."""
+"""Loads a source, on the device that the engine chooses."""
 
 
 class Observer(Protocol):
-    """Is told how a run goes on."""
+    """Is notified of the progress of a run."""
 
     def note(self, text: str) -> None:
-        """Something that the user should know and that changes no number."""
+        """Report something to the user that changes no number."""
 
     def loading(self, model: str) -> None: ...
 
     def started(self, model: str, step: Step) -> Progress:
-        """A step begins; what is returned is told of its progress."""
+        """Report that a step starts, and return a Progress for it."""
 
     def finished(self, outcome: Outcome) -> None: ...
 
 
 class Unobserved:
-    """An Observer that shows nothing."""
+    """An Observer that does nothing."""
 
     def __init__(self, progress: Progress = silent) -> None:
         self.progress = progress
@@ -56,16 +56,16 @@ class Unobserved:
 
 
 class Sink(Protocol):
-    """Where results go: a ``Store``, or memory."""
+    """A destination of results: a ``Store``, or memory."""
 
     def put(self, record: Record, samples: Samples) -> Record:
-        """Keep a Record with its samples, both or neither, and return it as it is kept."""
+        """Store a Record with its samples, both or neither, and return the stored Record."""
 
     def put_record(self, record: Record) -> Any:
-        """Keep a Record whose samples are there."""
+        """Store a Record whose samples are already stored."""
 
     def thumbnails(self, fingerprint: str) -> Mapping[str, bytes]:
-        """Return the {example id: JPEG} that are kept of a data set."""
+        """Return the stored thumbnails of a data set: {example id: JPEG}."""
 
     def put_thumbnails(self, fingerprint: str, images: Mapping[str, bytes]) -> None:
         """Add to what is kept of a data set."""
@@ -73,9 +73,9 @@ class Sink(Protocol):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a step: a Record, an error, or neither where the task is not applicable. Plain, so it travels.
+    """The outcome of a step: a Record, an error, or neither if the task is not applicable. Picklable.
 
-    step: as it was planned when it ran: its state is done where an earlier run had made the Record.
+    step: as planned when it ran; its state is done if the Record is from an earlier run.
     """
 
     model: str
@@ -94,12 +94,12 @@ def run_cell(
     observer: Observer | None = None,
     planner: Planner | None = None,
 ) -> Iterator[Outcome]:
-    """Run the steps of a cell that have no Record yet, and yield each Outcome as it is known.
+    """Run the steps of a cell that have no Record yet, and yield each Outcome when it is known.
 
-    The cell is planned again, so that it may run any number of times, in any process. What is other than in the plan
-    (data, weights, packages) is an error that names it. An error ends its step and no other. What was finished before
-    an interruption is in the sink; features and captions of an unfinished step are in the cache.
-    planner: one that has planned before knows the data and need not read them again.
+    The cell is planned again, so that it can run repeatedly and in any process. Differences from the plan (data,
+    weights, packages) are an error that names them. An error ends its own step only. After an interruption, finished
+    results are in the sink, and features and captions of the unfinished step in the cache.
+    planner: a Planner that has already read the data saves reading them again.
     """
     hardware = settings.hardware()
     yield from Runner(
@@ -108,13 +108,13 @@ def run_cell(
 
 
 def planner_for(settings: Settings, hardware: Hardware, *, download: bool = True) -> Planner:
-    """Return a Planner for this machine. download: whether weights that are not on it are fetched."""
+    """Return a Planner for this machine. download: whether to fetch missing weights."""
     return Planner(replace(settings, precision=hardware.precision), machine_of(hardware.device), download)
 
 
 @dataclass(frozen=True)
 class Runner:
-    """Runs cells one after the other in this process. extra: models that kinds want beside the measured one."""
+    """Runs cells one after the other in this process. extra: loaded extra models of kinds."""
 
     load: Load
     cache: Cache
@@ -148,7 +148,7 @@ class Runner:
             yield outcome
 
     def _here(self, cell: Cell, planned: Step) -> tuple[Step, Job | CocabenchError]:
-        """Return a step as it is on this machine, and its job or why there is none."""
+        """Return a step as planned on this machine, with its job or an error."""
         try:
             job = self.planner.job(cell.model, planned)
             step = self.planner.step(planned, job)
@@ -157,12 +157,15 @@ class Runner:
         except Exception as error:  # noqa: BLE001 — one task's surprise must not lose the others' results
             return planned, surprise(planned.task, error)
         if other := differences(cell, planned, step, job):
-            where, fix = f"{cell.model} on {planned.task}", "mend this machine, or plan again with `--dry-run --json`"
-            return planned, CocabenchError(where, f"other {', '.join(other)} here than in the plan", fix=fix)
+            where = f"{cell.model} on {planned.task}"
+            fix = "use the same data and versions, or plan again with `--dry-run --json`"
+            return planned, CocabenchError(
+                where, f"{', '.join(other)} {'differs' if len(other) == 1 else 'differ'} from the plan", fix=fix
+            )
         return step, job
 
     def _settled(self, step: Step, job: Job) -> Outcome:
-        """Return the Outcome of a step that needs no work; metrics that its Record lacks are computed from samples."""
+        """Return the Outcome of a step that need not run; metrics missing from its Record are computed from samples."""
         record = job.record
         try:
             if record is not None and self.settings.output is not None and job.renew:
@@ -179,7 +182,7 @@ class Runner:
             model = self.load(job.source)
         except CocabenchError as error:
             return error
-        except Exception as error:  # noqa: BLE001 — one model's surprise must not lose the others' results
+        except Exception as error:  # noqa: BLE001 — an unexpected error of one model must not stop the others
             return surprise(job.source.id, error)
         return Cached(model, self.cache, job.signature.model, self.hardware.device.type)
 
@@ -195,14 +198,14 @@ class Runner:
             record = self.sink.put(record, samples)
         except CocabenchError as error:
             return Outcome(job.source.id, step, error=error)
-        except Exception as error:  # noqa: BLE001 — one task's surprise must not lose the others' results
+        except Exception as error:  # noqa: BLE001 — an unexpected error of one task must not stop the others
             return Outcome(job.source.id, step, error=surprise(job.task.name, error))
         return Outcome(job.source.id, step, record)
 
     def _beside(self, job: Job) -> dict[str, Model]:
-        """Return the kind's extra models, on this run's hardware; the next job finds them loaded.
+        """Return the kind's extra models, loaded on this run's hardware and kept for the next job.
 
-        The run's cache keeps their image features, but no texts: a score must not depend on the models before.
+        The cache holds their image features but no texts: a score must not depend on the models that ran before.
         """
         assert job.data, "a ready job has data"
         wanted = {source.id: source for source in job.data.beside.values()}
@@ -216,12 +219,12 @@ class Runner:
         return {key: self.extra[source.id] for key, source in job.data.beside.items()}
 
     def _with_thumbnails(self, job: Job, record: Record, samples: Samples) -> Record:
-        """Keep pictures for reports, and return the Record; it says so where that could not be."""
+        """Store thumbnails for reports, and return the Record, with a note if that failed."""
         try:
             self._keep_thumbnails(job, samples)
         except ResultsError as error:
-            said = Note("no_pictures", f"no pictures for reports: {error}")
-            return record.model_copy(update={"notes": (*record.notes, said)})
+            note = Note("no_pictures", f"no pictures for reports: {error}")
+            return record.model_copy(update={"notes": (*record.notes, note)})
         return record
 
     def _keep_thumbnails(self, job: Job, samples: Samples) -> None:

@@ -1,4 +1,4 @@
-"""What a run as published would have in its signature: the shipped task's protocol, and the tag's own construction."""
+"""The signature that a run as published would have: the shipped task's protocol and the tag's architecture."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from cocabench.specs.spec import WeightsKind, parse_model
 
 
 def expected(record: Record) -> Expected:
-    """Return what is known of a Record's task and model, empty where they are not cocabench's and open_clip's."""
+    """Return what is expected for a Record's task and model; empty unless they are cocabench's and open_clip's."""
     return Expected(_protocol(record.task), _model(record.model))
 
 
 def _protocol(name: str) -> Table:
-    """Return the parts of a shipped task's protocol that its file alone decides, and the standard counts."""
+    """Return the parts of a shipped task's protocol that depend on its file only, and the standard counts."""
     task = all_tasks().get(name)
     if task is None:
         return {}
     counts: Table = {key: value for key, value in task.spec.expect if value is not None and key in ("images", "texts")}
     try:
         protocol = task.kind.protocol(Dataset(name, "", ()), Machine())
-    except CocabenchError:  # its class names come from the data
+    except CocabenchError:  # its class names are read from the data
         protocol = {}
     compared = {key: protocol[key] for key, part in type(task.kind).parts.items() if part.differs and key in protocol}
     return {**compared, "data": dict(counts)}

@@ -1,4 +1,4 @@
-"""Measure one job: a model on a task's data, into a Record and its samples."""
+"""Measure one job: a model on a task's data."""
 
 from __future__ import annotations
 
@@ -34,9 +34,9 @@ def measure(
     assert job.data, "a ready job has data"
     assert job.signature, "a ready job has a signature"
     kind, dataset, spec, metrics = job.task.kind, job.data.dataset, job.task.spec, job.data.metrics
-    told: list[Note] = []
+    notes: list[Note] = []
     machine = machine_of(hardware.device)._replace(java=settings.java)
-    context = Context(progress, told.append, beside or {}, job.data.further, machine, cache)
+    context = Context(progress, notes.append, beside or {}, job.data.further, machine, cache)
     start = time.perf_counter()
     samples = stack(kind.score(model, dataset, context))
     seconds = time.perf_counter() - start
@@ -52,7 +52,7 @@ def measure(
         definitions={name: metric.info for name, metric in metrics.items()},
         skipped_metrics=dict(job.data.missing),
         skipped_images=tuple(sorted({e.id for e in dataset.examples} - set(samples["image_id"]))),
-        notes=(*model.notes, *job.data.departures, *dataset.notes, *of_kind, *dict.fromkeys(told)),
+        notes=(*model.notes, *job.data.notes, *dataset.notes, *of_kind, *dict.fromkeys(notes)),
         timing={"seconds": round(seconds, 3)},
         parameters=dict(model.parameters),
         environment={**environment(hardware), INTERVAL_SEED: str(settings.seed)},
@@ -62,9 +62,9 @@ def measure(
 
 
 def renewed(job: Job, settings: Settings, samples: Samples) -> Record:
-    """Return a job's stored Record with every metric that its samples hold computed anew (another K).
+    """Return a job's stored Record with all metrics recomputed from its samples, for example for another K.
 
-    Metrics that it has are kept although this machine could not measure them.
+    Its metrics are kept even if this machine could not measure them.
     """
     assert job.data, "a finished job has data"
     assert job.record, "a finished job has a Record"
@@ -80,12 +80,12 @@ def renewed(job: Job, settings: Settings, samples: Samples) -> Record:
 
 
 def machine_of(device: torch.device) -> Machine:
-    """Return what a run on a device computes on, for kinds, which know no torch."""
+    """Return the Machine of a device, for kinds, which do not import torch."""
     return Machine(machine_name(device), torch.get_num_threads(), device.type)
 
 
 def environment(hardware: Hardware) -> dict[str, str]:
-    """Return versions and hardware: kept for the reader, never compared."""
+    """Return versions and hardware, for information; they are never compared."""
     packages = ("torch", "torchvision", "pillow", "open_clip_torch", "numpy", "pycocoevalcap", "transformers")
     versions = {name: _version(name) for name in packages}
     cuda = hardware.device.type == "cuda"
@@ -96,7 +96,7 @@ def environment(hardware: Hardware) -> dict[str, str]:
 
 
 def _driver() -> str:
-    """Return the version line of the NVIDIA driver, where Linux tells it."""
+    """Return the version line of the NVIDIA driver on Linux."""
     path = Path("/proc/driver/nvidia/version")
     return path.read_text(encoding="utf-8").partition("\n")[0] if path.is_file() else "unknown"
 

@@ -1,8 +1,7 @@
-"""What a run will do: cells, each one model on the tasks that share its loading, with what is already done.
+"""Plans of runs: cells of one model and its tasks, with the steps that are already done.
 
-A Plan is plain data: it can be written as JSON and run elsewhere, cell by cell. A Planner makes it, and finds for a
-step of it what this machine has: the Job. A cell may be planned, and run, any number of times: a Record is found again
-by its signature.
+A Plan is plain data: it can be written as JSON and run elsewhere, cell by cell. A Planner makes plans, and turns a step
+into a Job on this machine. Cells can be planned and run repeatedly: existing Records are found by their signature.
 """
 
 from __future__ import annotations
@@ -29,10 +28,10 @@ from cocabench.specs.registry import FailedSource, Task, all_tasks, model_source
 from cocabench.specs.spec import parse_model
 
 INTERVAL_SEED = "interval_seed"
-"""Where a Record's environment holds --seed. It moves no value: the ends of resampled intervals alone, and --limit's
-subset, whose hash is in the signature."""
+"""The key of --seed in a Record's environment. The seed changes no value, only the ends of bootstrap intervals and the
+subset of --limit, whose hash is in the signature."""
 
-WORDS: Mapping[Ability, str] = {
+ABILITY_VERBS: Mapping[Ability, str] = {
     "caption": "caption",
     "encode": "encode images and texts",
     "profile": "be profiled",
@@ -41,7 +40,7 @@ WORDS: Mapping[Ability, str] = {
 
 
 DECODING: frozenset[Ability] = frozenset({"caption", "score_captions"})
-"""Who does these encodes images on the way."""
+"""Abilities that encode images as a by-product."""
 
 
 class State(StrEnum):
@@ -55,9 +54,9 @@ class State(StrEnum):
 class Step:
     """One task of a cell, as plain data.
 
-    task: its name. file: the absolute path of its task file, '' for a task that cocabench or a plugin ships. params:
-    those that were set over the file's. record: where its Record lies below the results folder, '' while that is not
-    known. parts: a hash of each part of the protocol. work: images, texts and captions to make, as an estimate.
+    task: its name. file: the absolute path of the task file, '' for a task shipped by cocabench or a plugin. params:
+    overrides of the file's params. record: the path of the Record in the results folder, '' if unknown yet. parts: a
+    hash of each part of the protocol. work: estimated numbers of images, texts and captions.
     """
 
     task: str
@@ -81,13 +80,13 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run does, with the settings that every cell needs."""
+    """The cells of a run, and its settings."""
 
     settings: Settings
     cells: tuple[Cell, ...]
 
     def to_json(self) -> str:
-        """Return the plan as JSON, its paths absolute, so that it can be run from any folder."""
+        """Return the plan as JSON with absolute paths, so that it can be run from any folder."""
         own = self.settings
         output, cache = (None if path is None else _absolute(path) for path in (own.output, own.cache))
         java = _absolute(own.java) if own.java and own.java.exists() else own.java  # else a command's name
@@ -96,7 +95,7 @@ class Plan:
 
     @classmethod
     def read(cls, path: Path) -> Plan:
-        """Return the plan in a file; UsageError where there is none."""
+        """Read a plan from a file; UsageError if it cannot be read."""
         try:
             return _PLANS.validate_json(path.read_bytes())
         except OSError as error:
@@ -108,7 +107,7 @@ class Plan:
 
 
 _PLANS = TypeAdapter(Plan)
-_A_PLAN = "what `cocabench run … --dry-run --json` prints"
+_A_PLAN = "the output of `cocabench run … --dry-run --json`"
 
 
 def _absolute(path: Path) -> Path:
@@ -117,9 +116,9 @@ def _absolute(path: Path) -> Path:
 
 @dataclass(frozen=True)
 class Job:
-    """One model on one task, as this machine has them. signature is None where it cannot be known yet.
+    """One model on one task on this machine. signature: None if it cannot be known yet.
 
-    renew: the record lacks a metric, or has another primary one; execution makes it anew from its samples.
+    renew: the Record lacks a metric or has another primary metric; it is then recomputed from its samples.
     """
 
     source: Source
@@ -138,10 +137,10 @@ T = TypeVar("T")
 
 @dataclass
 class Planner:
-    """Plans cells, and keeps what they share: tasks, their data, sources and the hashes of their weights.
+    """Plans cells, and caches what they share: tasks, data, sources and hashes of weights.
 
-    settings: with a precision that is not auto. machine: what kinds are told of it. download: whether weights that are
-    not on this machine are fetched. sources, tasks, data: what is known already, by model, and by task (``_key``).
+    settings: with a precision other than auto. machine: passed to kinds. download: whether to fetch missing weights.
+    sources, tasks, data: what is known already, by model, and by task (``_key``).
     """
 
     settings: Settings
@@ -155,11 +154,11 @@ class Planner:
     def plan(
         self, sources: Iterable[Source], tasks: Iterable[Task], params: Mapping[str, JsonValue] | None = None
     ) -> Plan:
-        """Return a cell for each model, with a step for each task. No metric is computed here.
+        """Return a cell per model, with a step per task. Computes no metric.
 
-        params: set over the task files' for the kinds that have such. Tasks keep their order, but captioning comes
-        before others on the same images: it must encode them in any case, and the others find the features in the
-        cache. A task or model that cannot run fails its steps alone.
+        params: override the task files' params, for kinds that have them. Tasks keep their order, except that
+        captioning runs before other tasks on the same images: it encodes them anyway, and the others use the cached
+        features. A task or model that cannot run fails its own steps only.
         """
         models = list(sources)
         self.sources |= {source.id: source for source in models}
@@ -167,15 +166,15 @@ class Planner:
         return Plan(self.settings, tuple(self._cell(source, steps) for source in models))
 
     def job(self, model: str, step: Step) -> Job:
-        """Return what a step is here and now. UsageError or ModelError where its task or model is unknown here."""
+        """Return the Job of a step. UsageError or ModelError if its task or model is unknown on this machine."""
         return self._job(self._source(model), self._task(step), self._data(step))
 
     def know(self, task: Task, data: Data) -> None:
-        """Keep a task's data that were prepared before."""
+        """Store a task's prepared data."""
         self.data[_key(self._add(task, {}))] = data
 
     def step(self, step: Step, job: Job) -> Step:
-        """Return a step as it is here and now."""
+        """Return the step with its current state on this machine."""
         record = self.record_path(job)
         return replace(
             step,
@@ -192,7 +191,7 @@ class Planner:
         return Store(Path()).path(job.source.id, job.task.name, job.signature).as_posix()
 
     def unavailable(self, plan: Plan) -> dict[str, str]:
-        """Return the metrics of a plan that cannot run on this machine, and why."""
+        """Return {metric: reason} for the metrics of a plan that are unavailable on this machine."""
         steps = {_key(s): s for cell in plan.cells for s in cell.steps if s.state in (State.READY, State.DONE)}
         found = [_or_error(step.task, partial(self._data, step)) for step in steps.values()]
         return {name: why for data in found if isinstance(data, Data) for name, why in data.missing.items()}
@@ -221,7 +220,7 @@ class Planner:
             )
             self.sources |= {source.id: source for source in found}
         if model not in self.sources:
-            raise UsageError(f"model {model}", "no such model here", wanted=f"one of {', '.join(self.sources)}")
+            raise UsageError(f"model {model}", "no such model", wanted=f"one of {', '.join(self.sources)}")
         return self.sources[model]
 
     def _task(self, step: Step) -> Task:
@@ -241,7 +240,7 @@ class Planner:
 
     @cached_property
     def _cache(self) -> Cache | None:
-        """Where the hashes of weights and the modes of images are remembered."""
+        """The cache for hashes of weights and modes of images."""
         return DiskCache(self.settings.cache, size_limit()) if self.settings.cache else None
 
     @cached_property
@@ -258,7 +257,7 @@ class Planner:
         return self.data[key]
 
     def _identity(self, source: Source) -> dict[str, JsonValue] | CocabenchError | None:
-        """Return the model part of the signature; None while the weights are not on this machine."""
+        """Return the model part of the signature; None if the weights are not on this machine."""
         if source.id not in self.identities:
             own = self.settings
             self.identities[source.id] = _or_error(
@@ -268,11 +267,11 @@ class Planner:
         return self.identities[source.id]
 
     def _captioned(self, step: Step) -> set[str]:
-        """Return the images that a task reads which captions them, or scores captions; none for another task."""
+        """Return the images of a task that captions them or scores captions; none for other tasks."""
         return _images(self._data(step)) if self._task(step).kind.needs() & DECODING else set()
 
     def _read(self, step: Step) -> set[str]:
-        """Return the images that another task reads; none for one that captions."""
+        """Return the images of a task that does not decode; none for one that does."""
         return _images(self._data(step)) if not self._task(step).kind.needs() & DECODING else set()
 
     def _job(self, source: Source, task: Task, data: Data | CocabenchError) -> Job:
@@ -280,14 +279,14 @@ class Planner:
         if isinstance(source, FailedSource):
             return _failed(job, source.error)
         if lacking := task.kind.needs() - source.abilities:
-            return replace(job, state=State.NOT_APPLICABLE, reason=f"the model cannot {WORDS[min(lacking)]}")
+            return replace(job, state=State.NOT_APPLICABLE, reason=f"the model cannot {ABILITY_VERBS[min(lacking)]}")
         if isinstance(data, CocabenchError):
             return _failed(job, data)
         identity = self._identity(source)
         if isinstance(identity, CocabenchError):
             return _failed(job, identity)
         if identity is None:
-            return replace(job, data=data, reason="weights to be downloaded")
+            return replace(job, data=data, reason="weights will be downloaded")
         job = replace(job, data=data, signature=Signature(protocol=data.protocol, model=identity))
         try:
             record = None if self.settings.fresh else finished(job, self.settings)
@@ -307,7 +306,7 @@ def _failed(job: Job, error: CocabenchError) -> Job:
 
 
 def _or_error(where: str, find: Callable[[], T]) -> T | CocabenchError:
-    """Return what is found, or why nothing is: one task's or model's surprise must not lose the others' results."""
+    """Return the result, or the error: an unexpected error of one task or model must not stop the others."""
     try:
         return find()
     except CocabenchError as error:
@@ -317,17 +316,17 @@ def _or_error(where: str, find: Callable[[], T]) -> T | CocabenchError:
 
 
 def surprise(where: str, error: Exception) -> CocabenchError:
-    """Return an error that nobody foresaw as one of ours; its traceback goes to the log."""
-    logging.getLogger(__name__).critical("unforeseen error in %s", where, exc_info=error)
-    told = CocabenchError(where, f"{type(error).__name__}: {error}", fix="this is a bug; please report the traceback")
-    told.__cause__ = error
-    return told
+    """Wrap an unexpected exception in a CocabenchError; log its traceback."""
+    logging.getLogger(__name__).critical("unexpected error in %s", where, exc_info=error)
+    wrapped = CocabenchError(where, f"{type(error).__name__}: {error}", fix="this is a bug; report the traceback")
+    wrapped.__cause__ = error
+    return wrapped
 
 
 def _captions_first(
     steps: Sequence[Step], captioned: Callable[[Step], set[str]], read: Callable[[Step], set[str]]
 ) -> list[Step]:
-    """Put each captioning task before the first other one that reads an image of its own."""
+    """Move each captioning task before the first other task that reads one of its images."""
     ordered: list[Step] = []
     for step in steps:
         own = captioned(step)
@@ -341,7 +340,7 @@ def _images(data: Data | CocabenchError) -> set[str]:
 
 
 def _work(job: Job) -> dict[str, int]:
-    """Return how many images a job reads, and how many texts and captions it makes of them."""
+    """Return the estimated numbers of images, texts and captions of a job."""
     return job.task.kind.work(job.data.dataset) if job.data else {}
 
 
@@ -350,10 +349,10 @@ def _hashes(table: Mapping[str, JsonValue]) -> dict[str, str]:
 
 
 def identity_of(source: Source, precision: str, compiled: bool, cache: Cache | None = None) -> dict[str, JsonValue]:
-    """Return what of a model, and of how it runs, can move a number.
+    """Return the model part of a signature: everything about the model and how it runs that can change a number.
 
-    The weights file is hashed, unless the cache knows the file. compile and the version of features are in it where
-    they are set only, so that signatures without them stay.
+    The weights file is hashed unless the cache knows the file. compile and features_version are included only if set,
+    so that older signatures stay valid.
     """
     packages: dict[str, JsonValue] = {name: metadata.version(name) for name in source.packages}
     version = source.features_version
@@ -369,10 +368,10 @@ def identity_of(source: Source, precision: str, compiled: bool, cache: Cache | N
 
 
 def finished(job: Job, settings: Settings) -> Record | None:
-    """Return the stored Record of a job, or None where it must run.
+    """Return the stored Record of a job, or None if the job must run.
 
-    A Record with skipped images is not that of a run that may skip none. Metrics that it lacks (another K) can be
-    computed from its samples; None where these do not hold what such a metric reads.
+    A Record with skipped images does not count for a run that may not skip any. Metrics that it lacks, such as another
+    K, must be computable from its samples.
     """
     assert job.data, "called for jobs with data"
     assert job.signature, "called for jobs with a signature"
@@ -391,7 +390,7 @@ def finished(job: Job, settings: Settings) -> Record | None:
 
 
 def _lacking(job: Job, record: Record) -> set[str]:
-    """Return the metrics of a job that a stored Record lacks, has in another version, or names another primary for."""
+    """Return the metrics that a Record lacks or has in another version, and the primary metric if it differs."""
     assert job.data, "called for jobs with data"
     stored = {name: record.definitions[name].version for name in record.metrics if name in record.definitions}
     other = {job.task.spec.primary} - {record.primary}
@@ -399,7 +398,7 @@ def _lacking(job: Job, record: Record) -> set[str]:
 
 
 def differences(cell: Cell, step: Step, here: Step, job: Job) -> list[str]:
-    """Return what of a step is other here than in the plan (``data``, ``weights`` …); empty where all is the same."""
+    """Return the parts of a step that differ from the plan (``data``, ``weights`` …); empty if none do."""
     if not (step.record and here.record) or step.record == here.record:
         return []
     assert job.signature, "a step with a Record's path has a signature"

@@ -1,4 +1,4 @@
-"""The settings of a run, and a task's data as they will be measured. No image is decoded, no model loaded."""
+"""The settings of a run, and the preparation of a task's data. Decodes no image, loads no model."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ if TYPE_CHECKING:
 
 HERE = Machine()
 EXTRA_DATA = "extra_data"
-"""Where a protocol holds the fingerprints of a kind's further splits."""
+"""The protocol's key for the fingerprints of a kind's further splits."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What to measure, how to compute, and where to keep it. Plain values: a plan carries them to other processes.
+    """The settings of a run. Plain values, since plans pass them to other processes.
 
-    output: None keeps no results. cache: the folder of the cache's spaces; None keeps them for one run only.
-    device, precision, batch_size, workers, compile: as ``models.hardware.hardware`` takes them. quick_gelu,
-    preprocess: for every checkpoint file; None: as its architecture says, '': open_clip's default. java: of the caption
-    metrics; None: the first suitable one.
+    output: None stores no results. cache: the folder of the cache's spaces; None caches for one run only. device,
+    precision, batch_size, workers, compile: as for ``models.hardware.hardware``. quick_gelu, preprocess: for all
+    checkpoint files; None: as their architecture says, '': open_clip's default. java: for caption metrics; None: the
+    first suitable one.
     """
 
     data_root: Path = Path("data")
@@ -54,7 +54,7 @@ class Settings:
     java: Path | None = None
 
     def hardware(self) -> Hardware:
-        """Return where and how to compute on this machine; UsageError for a device that is not here."""
+        """Return the Hardware; UsageError for a device that this machine does not have."""
         from cocabench.models.hardware import hardware
 
         return hardware(
@@ -69,17 +69,17 @@ class Settings:
 
 @dataclass(frozen=True)
 class Data:
-    """A task's data as they will be used, and what is measured on them.
+    """A task's prepared data, and what to measure on them.
 
-    protocol: that part of the signature. departures: from the standard protocol. metrics: those that can run here, by
-    name; missing: why the others cannot. further: the kind's extra data. beside: the sources of its extra models that
-    are here. found: the data sets as loaded, by split ('' for the task's own), before a limit. modes: how many images
-    are in which of Pillow's modes.
+    protocol: the protocol part of the signature. notes: deviations from the standard protocol. metrics: the
+    available ones by name; missing: reasons why others are unavailable. further: the kind's extra data. beside: the
+    sources of its available extra models. found: the data sets as loaded, by split ('' for the task's own),
+    before a limit. modes: the number of images in each of Pillow's modes.
     """
 
     dataset: Dataset
     protocol: dict[str, JsonValue]
-    departures: tuple[Note, ...] = ()
+    notes: tuple[Note, ...] = ()
     metrics: Mapping[str, Metric] = field(default_factory=dict)
     missing: Mapping[str, str] = field(default_factory=dict)
     further: Mapping[str, Dataset] = field(default_factory=dict)
@@ -102,9 +102,9 @@ def prepare(
     modes: Mapping[str, int] | None = None,
     cache: Cache | None = None,
 ) -> Data:
-    """Find a task's data and say how they will be measured. Reads the heads of images that the cache does not know.
+    """Locate and parse a task's data. Reads the headers of images that are not cached.
 
-    precision: of the run. found, modes: of an earlier ``prepare`` of the task, which saves reading its files again.
+    precision: of the run. found, modes: of an earlier call, which saves reading the files again.
     """
     kind = task.kind
     whole = (found or {}).get("") or _built(task, task.loader, settings)
@@ -114,20 +114,20 @@ def prepare(
     }
     loaded = {"": whole, **{split: further[key] for key, split in kind.extra_data().items()}}
     counts: dict[str, JsonValue] = {**fingerprint(whole), **kind.counts(whole)}
-    departures = [
-        *_departures(counts, dict(task.spec.expect)),
+    notes = [
+        *_not_standard(counts, dict(task.spec.expect)),
         *(
             said
             for key, data in further.items()
-            for said in _departures(fingerprint(data), task.spec.expected(key), key)
+            for said in _not_standard(fingerprint(data), task.spec.expected(key), key)
         ),
     ]
     dataset = limited(whole, settings.limit, settings.seed) if settings.limit else whole
     check_primary(task, dataset)
     images = [image for data in (dataset, *further.values()) for e in data.examples for image in e.images]
     modes = modes_of(images, cache) if modes is None else modes
-    pixels, told = _pixels(modes, images)
-    dataset = replace(dataset, notes=(*dataset.notes, *told)) if told else dataset
+    pixels, notes_on_modes = _pixels(modes, images)
+    dataset = replace(dataset, notes=(*dataset.notes, *notes_on_modes)) if notes_on_modes else dataset
     beside = {key: ExtraModel.of(name, precision) for key, name in kind.extra_models().items()}
     protocol: dict[str, JsonValue] = {
         "task": task.name,
@@ -135,7 +135,7 @@ def prepare(
         "evaluator": task.spec.evaluator,
         "metrics": kind.version,
         "data": fingerprint(dataset),
-        "standard": not departures,
+        "standard": not notes,
         **({"limit": len(dataset)} if dataset.whole else {}),
         **({"pixels": pixels} if pixels else {}),
         **kind.protocol(dataset, machine),
@@ -148,7 +148,7 @@ def prepare(
     return Data(
         dataset,
         protocol,
-        tuple(departures),
+        tuple(notes),
         {m.name: m for m in metrics if m.plain not in missing},
         missing,
         further,
@@ -180,22 +180,22 @@ def _built(task: Task, loader: Loader, settings: Settings) -> Dataset:
     root = settings.data_root.expanduser().resolve()
     found = readable(loader.build(root, download=settings.download))
     if not len(found):
-        raise DataError(task.name, f"no images in {root}", wanted="one at least")
+        raise DataError(task.name, f"no images in {root}", wanted="at least one")
     return found
 
 
-def _departures(found: Mapping[str, JsonValue], wanted: Mapping[str, object], split: str = "") -> Iterator[Note]:
+def _not_standard(found: Mapping[str, JsonValue], wanted: Mapping[str, object], split: str = "") -> Iterator[Note]:
     of = f" in {split}" if split else ""
     for name, count in wanted.items():
         if count is not None and not isinstance(count, dict) and found[name] != count:
-            text = f"not the standard protocol: {found[name]} {name}{of}, the standard protocol has {count}"
+            text = f"not the standard protocol: {found[name]} {name}{of}, standard: {count}"
             yield Note("not_standard", text)
 
 
 class ExtraModel(NamedTuple):
-    """A model beside the measured one. plan: None where it cannot be used now, problem then says why.
+    """An extra model of a kind. plan: None if it is unavailable; problem then says why.
 
-    identity: what of it can move a number, for the signature; its name (a path) cannot.
+    identity: everything about it that can change a number, for the signature; not its name (a path).
     """
 
     plan: Source | None
@@ -204,7 +204,7 @@ class ExtraModel(NamedTuple):
 
     @classmethod
     def of(cls, name: str, precision: str) -> ExtraModel:
-        """Return what is known of a model string. Nothing is loaded."""
+        """Return the ExtraModel of a model string. Loads nothing."""
         absent: dict[str, JsonValue] = {"weights": "not at hand"}
         try:
             found = one_model(name)
@@ -213,7 +213,7 @@ class ExtraModel(NamedTuple):
         if isinstance(found, FailedSource):
             return cls(None, str(found.error), absent)
         if not found.available:
-            problem = f"the weights of {name} are not here; run `cocabench setup clipscore {name}`"
+            problem = f"the weights of {name} are not cached; run `cocabench setup clipscore {name}`"
             return cls(None, problem, absent)
         identity = {key: value for key, value in found.signature().items() if key != "id"}
         return cls(found, "", identity | ({} if precision == "fp32" else {"precision": precision}))

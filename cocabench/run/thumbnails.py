@@ -1,5 +1,5 @@
-"""Small pictures for reports, which read no data set: 256 per data set, the same for every model, and what models
-took for a few of them."""
+"""Thumbnails for reports, which do not read data sets: 256 images per data set, the same for every model, and the
+nearest wrong images of a few of them."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from cocabench.core.types import Example
 from cocabench.data.images import eight_bit
 from cocabench.kinds.base import Kind
 
-LARGEST_SIDE, GAP = 256, 8
-MOST = 256
+MAX_SIDE_PIXELS, GAP_PIXELS = 256, 8
+MAX_IMAGES = 256
 
-LOOKED_AT = 24
-"""Images of which the wrong images nearest to their first caption are kept too: at most 5 for each model."""
+IMAGES_WITH_NEIGHBOURS = 24
+"""Of this many images, the wrong images nearest to the first caption are stored too: at most 5 per model."""
 
 
 def chosen(examples: Iterable[Example]) -> list[Example]:
-    """Return the examples whose ids hash lowest: a choice that no order, limit or model changes."""
-    return sorted(examples, key=lambda e: hashlib.sha256(e.id.encode()).digest())[:MOST]
+    """Return the examples whose ids hash lowest, independently of order, limit and model."""
+    return sorted(examples, key=lambda e: hashlib.sha256(e.id.encode()).digest())[:MAX_IMAGES]
 
 
 def wanted(examples: Sequence[Example], samples: pd.DataFrame, kind: type[Kind]) -> list[Example]:
-    """Return the chosen examples, then the neighbours that samples name in columns of image ids."""
+    """Return the chosen examples, then the neighbours in the samples' columns of image ids."""
     first = chosen(examples)
     columns = [column.name for column in kind.samples if column.type == "image_ids" and column.name in samples]
-    ids = [example.id for example in first[:LOOKED_AT]]
+    ids = [example.id for example in first[:IMAGES_WITH_NEIGHBOURS]]
     names = {name for column in columns for name in _neighbours(ids, samples, column)}
     seen = {example.id for example in first}
     return [*first, *(example for example in examples if example.id in names and example.id not in seen)]
@@ -42,7 +42,7 @@ def _neighbours(ids: Sequence[str], samples: pd.DataFrame, column: str) -> set[s
 
 
 def jpeg(example: Example) -> bytes | None:
-    """Return the images on white, side by side, each at most 256 px a side, as JPEG; None where one cannot be read."""
+    """Return the images side by side on white, each at most 256 pixels a side, as JPEG; None if one cannot be read."""
     from PIL import Image
 
     try:
@@ -50,9 +50,9 @@ def jpeg(example: Example) -> bytes | None:
     except BadImageError:
         return None
     for image in images:
-        image.thumbnail((LARGEST_SIDE, LARGEST_SIDE))
-    edges = [sum(image.width for image in images[:k]) + k * GAP for k in range(len(images) + 1)]
-    flat = Image.new("RGBA", (edges[-1] - GAP, max(image.height for image in images)), "white")
+        image.thumbnail((MAX_SIDE_PIXELS, MAX_SIDE_PIXELS))
+    edges = [sum(image.width for image in images[:k]) + k * GAP_PIXELS for k in range(len(images) + 1)]
+    flat = Image.new("RGBA", (edges[-1] - GAP_PIXELS, max(image.height for image in images)), "white")
     for image, left in zip(images, edges, strict=False):
         flat.alpha_composite(image, (left, 0))
     buffer = io.BytesIO()

@@ -1,1 +1,1 @@
-"""What users write, parsed and found: task files, model strings, entry points."""
+"""Task files, model strings and entry points: parsing and lookup."""

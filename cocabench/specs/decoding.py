@@ -1,6 +1,6 @@
-"""How captions are decoded: the options, what they mean, and their defaults, which stand here alone. No torch.
+"""Decoding options of captioning: names, meanings and the only definition of their defaults. No torch.
 
-A task file's [params], the flags of ``run`` and ``caption``, a Record's signature and `generate` all use these names.
+Task files ([params]), the flags of ``run`` and ``caption``, signatures and `generate` all use these names.
 """
 
 from __future__ import annotations
@@ -16,17 +16,17 @@ Decoding = Literal["legacy", "logprob"]
 Positive = Annotated[int, Field(ge=1, strict=True)]
 
 MAX_SEQ_LEN: Final = 77
-"""Sampling shows a model at most so many last tokens: the context of CLIP's text tower."""
+"""In sampling, the model sees at most this many last tokens: the context of CLIP's text tower."""
 
 
 class DecodingOptions(Spec):
-    """Every option that can move a caption; names and defaults are those of open_clip's `CoCa.generate`.
+    """All options that can change a caption; names and defaults are those of open_clip's `CoCa.generate`.
 
     decoding: how beams are scored. `legacy` is open_clip_torch 3.3.0 with transformers 4.49: sums of raw logits.
         `logprob` is textbook beam search: sums of log-probabilities, optionally diverse. Sampling ignores it.
     generation_type: beam_search; greedy (argmax); top_k and top_p (seeded sampling).
-    num_beams, num_beam_groups: beams in all (1 is greedy), and the number of groups they are split into.
-    seq_len: longest caption in tokens, start and end token included. min_seq_len: no end token before this length.
+    num_beams, num_beam_groups: total number of beams (1 is greedy), and number of groups.
+    seq_len: longest caption in tokens, including start and end token. min_seq_len: no end token before this length.
     top_k, top_p, temperature, seed: sampling only. repetition_penalty: > 1 makes repeated tokens less likely.
     diversity_penalty: `logprob` only; what a token loses for each earlier group that chose it at the same step
         (Vijayakumar et al. 2018, Hamming diversity). length_penalty: `logprob` only; scores are divided by
@@ -50,17 +50,17 @@ class DecodingOptions(Spec):
 
 DEFAULTS: Final = DecodingOptions()
 OPTIONS: Final = tuple(DecodingOptions.model_fields)
-"""In the order in which signatures hold them."""
+"""Names of the options, in the order of signatures."""
 
 MEANINGS: Final = {
-    "decoding": "beam scores: legacy are open_clip's raw logits, logprob log-probabilities",
+    "decoding": "beam scores: legacy (open_clip's raw logits) or logprob (log-probabilities)",
     "generation_type": "how captions are generated",
     "num_beams": "beams",
     "num_beam_groups": "groups of beams",
     "seq_len": "longest caption, in tokens",
     "min_seq_len": "shortest caption, in tokens",
 }
-"""What an option says where its name does not, for signatures in words."""
+"""Descriptions of options, for `cocabench show`."""
 
 _BEAMS = ("decoding", "num_beams", "num_beam_groups", "diversity_penalty", "length_penalty")
 UNREAD: Final = {
@@ -69,11 +69,11 @@ UNREAD: Final = {
     "top_k": (*_BEAMS, "top_p"),
     "top_p": (*_BEAMS, "top_k"),
 }
-"""Options that a way of generating does not read: they move no number and are no part of a signature."""
+"""Options that a generation type ignores; they are not in signatures."""
 
 
 def groups_for(num_beams: int | None) -> int | None:
-    """Return the groups of so many beams where nobody says how many: the default's for its beams, else one."""
+    """Return the default number of groups for num_beams: the default's for the default beams, else one."""
     if num_beams is None:
         return None
     return DEFAULTS.num_beam_groups if num_beams == DEFAULTS.num_beams else 1

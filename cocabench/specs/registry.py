@@ -1,6 +1,6 @@
-"""Finds things by name: task files on disk; kinds of tasks, loaders and model libraries by entry point.
+"""Lookup by name: task files on disk; kinds of task, loaders and model libraries by entry point.
 
-A plugin package adds any of them through the entry point groups ``cocabench.kinds``, ``cocabench.datasets``,
+A plugin package adds them through the entry point groups ``cocabench.kinds``, ``cocabench.datasets``,
 ``cocabench.models``, and a folder of task files through ``cocabench.tasks`` (a package that holds *.toml).
 """
 
@@ -30,15 +30,15 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Loader(Protocol):
-    """A class whose fields are the keys of a task file's [data] table."""
+    """A loader: a class whose fields are the keys of a task file's [data] table."""
 
     def build(self, root: Path, *, download: bool = False) -> Dataset:
-        """Return the data set below root. MissingDataError where its files are not; images stay unread."""
+        """Return the data set in root without reading images; MissingDataError if its files are missing."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """A task file with its kind and loader made and checked."""
+    """A parsed and validated task file, with its kind and loader."""
 
     spec: TaskSpec
     kind: Kind
@@ -50,7 +50,7 @@ class Task:
         return self.spec.name
 
     def with_params(self, params: Mapping[str, Any]) -> Task:
-        """Return the task with those of params changed that its kind has; the signature tells."""
+        """Return the task with the given params replaced, as far as its kind has them."""
         own = {key: value for key, value in params.items() if key in type(self.kind).model_fields}
         if not own:
             return self
@@ -58,43 +58,43 @@ class Task:
         return replace(self, kind=type(self.kind).model_validate(table | own))
 
     def with_split(self, split: str) -> Loader:
-        """Return the task's loader for another split of its data; SpecError where it has no splits."""
+        """Return the task's loader for another split; SpecError if it has no splits."""
         loader = cast(BaseModel, self.loader)
         if "split" not in type(loader).model_fields:
             raise SpecError(
-                str(self.path), [f"data.loader: {self.spec.loader!r} has no split, and {split!r} is needed"]
+                str(self.path), [f"data.loader: {self.spec.loader!r} has no splits; the split {split!r} is needed"]
             )
         table = loader.model_dump(by_alias=True, exclude_unset=True)
         return cast(Loader, type(loader).model_validate(table | {"split": split}))
 
 
-SAID = {"kinds": "evaluator", "datasets": "loader", "models": "model plugin"}
-"""What the members of an entry point group ``cocabench.…`` are called in task files and on the command line."""
+GROUP_NOUNS = {"kinds": "evaluator", "datasets": "loader", "models": "model plugin"}
+"""The names of members of the entry point groups ``cocabench.…``, for messages."""
 
 OLD_KINDS = "evaluators"
-"""What the first edition called the group ``kinds``."""
+"""The name of the group ``kinds`` in version 0.1."""
 
 
 def entry(group: Literal["kinds", "datasets", "models"], name: str) -> Any:
-    """Return the object that an entry point of a group names; UnknownNameError with the closest names if none does."""
+    """Load the entry point of that name; UnknownNameError with the closest names if there is none."""
     points = entry_points(group, tuple(sys.path))
     if name not in points.names:
         if group == "kinds" and name in (old := entry_points(OLD_KINDS, tuple(sys.path))).names:
             got = f"{old[name].value} is declared in the entry point group cocabench.{OLD_KINDS}"
-            fix = "rename the group there and install it again"
+            fix = "rename the group in that package and reinstall it"
             raise UsageError(f"evaluator {name}", got, wanted="cocabench.kinds", fix=fix)
-        raise UnknownNameError(SAID[group], name, sorted(points.names))
+        raise UnknownNameError(GROUP_NOUNS[group], name, sorted(points.names))
     return points[name].load()
 
 
 @cache
 def entry_points(group: str, path: tuple[str, ...]) -> metadata.EntryPoints:
-    """Return what the packages on sys.path (path) declare: to ask them takes 5 ms, and every task file asks twice."""
+    """Return the entry points of a group for a sys.path; cached, since every task file asks twice and it takes 5 ms."""
     return metadata.entry_points(group=f"cocabench.{group}")
 
 
 def task_folders() -> list[Path]:
-    """Return the wheel's or the checkout's task folder, then the plugins'."""
+    """Return the task folder of the wheel or checkout, then those of plugins."""
     package = Path(str(resources.files("cocabench")))
     shipped = next(p for p in (package / "_tasks", package.parent / "tasks") if p.is_dir())
     plugins = (Path(str(resources.files(point.value))) for point in entry_points("tasks", tuple(sys.path)))
@@ -102,7 +102,7 @@ def task_folders() -> list[Path]:
 
 
 def read_tasks(path: Path) -> list[Task]:
-    """Return the tasks of a file: one, or one for each of its variants. SpecError with everything that is wrong."""
+    """Return the tasks of a file: one, or one per variant. SpecError with all problems of the file."""
     tables = task_tables(path)
     found: list[list[str]] = [[] for _ in tables]
     tasks = [_task(table, path, lines) for table, lines in zip(tables, found, strict=True)]
@@ -110,12 +110,12 @@ def read_tasks(path: Path) -> list[Task]:
         raise SpecError(str(path), wrong)
     made = [task for task in tasks if task]
     if repeated := sorted(name for name, n in Counter(task.name for task in made).items() if n > 1):
-        raise SpecError(str(path), [f"name: {name!r} is the name of several variants" for name in repeated])
+        raise SpecError(str(path), [f"name: several variants are named {name!r}" for name in repeated])
     return made
 
 
 def _task(table: dict[str, Any], path: Path, found: list[str]) -> Task | None:
-    """Return a table's task; None where something is wrong with it, which found then says."""
+    """Return a table's task; None if it has problems, which are added to found."""
     spec = _checked(TaskSpec, table, "", found)
     data = table.get("data", {}) if isinstance(table.get("data", {}), dict) else {}
     data = {key: _relative(value, path) for key, value in data.items()}
@@ -131,7 +131,7 @@ def _task(table: dict[str, Any], path: Path, found: list[str]) -> Task | None:
 
 
 def _unknown_counts(expect: Expect, kind: Kind) -> list[str]:
-    """Return a line per key of [expect] that is neither a count of the kind nor one of its further splits."""
+    """Return a line per unknown key of [expect]."""
     known = {"": ("images", "texts", *kind.counted), **dict.fromkeys(kind.extra_data(), ("images", "texts"))}
     tables: dict[str, Mapping[str, object]] = {"": dict(expect)}
     tables |= {key: value for key, value in expect if isinstance(value, dict)}
@@ -145,14 +145,14 @@ def _unknown_counts(expect: Expect, kind: Kind) -> list[str]:
 
 
 def _by_variant(found: Sequence[Sequence[str]]) -> list[str]:
-    """Return what is wrong with a file's tables: first what is wrong with all, then the others by their variant."""
+    """Return the problems of a file's tables: those common to all first, then those of single variants."""
     shared = [line for line in found[0] if all(line in lines for lines in found)]
     own = [f"variants.{k}: {line}" for k, lines in enumerate(found) for line in lines if line not in shared]
     return [*dict.fromkeys(shared + own)]
 
 
 def _relative(value: Any, path: Path) -> Any:
-    """A path that starts with ./ or ../ is relative to its task file."""
+    """Resolve a path that starts with ./ or ../ relative to its task file."""
     return str((path.parent / value).resolve()) if isinstance(value, str) and value.startswith(("./", "../")) else value
 
 
@@ -169,7 +169,7 @@ def _checked(model: type[BaseModel], table: dict[str, Any], prefix: str, found: 
 def _made(
     group: Literal["kinds", "datasets"], name: Any, prefix: str, key: str, table: dict[str, Any], found: list[str]
 ) -> BaseModel | None:
-    """Make the kind or loader that the file names from its table, collecting what is wrong."""
+    """Create the kind or loader of a task file from its table, collecting problems in found."""
     if not isinstance(name, str):
         found.append(f"{key}: missing" if name is None else f"{key}: got {name!r}; wanted a name")
         return None
@@ -181,7 +181,7 @@ def _made(
 
 
 def all_tasks() -> dict[str, Task]:
-    """Return every task by name, sorted by folder and name. Two files with one name are an error that names both."""
+    """Return all tasks by name, sorted by folder and name. Two files with one task name are an error."""
     tasks: dict[str, Task] = {}
     for folder in task_folders():
         found = [task for path in sorted(folder.rglob("*.toml")) for task in read_tasks(path)]
@@ -191,30 +191,30 @@ def all_tasks() -> dict[str, Task]:
 
 
 def check_primary(task: Task, dataset: Dataset | None = None) -> None:
-    """SpecError where a task's primary metric is none of those that it has on a data set, None: on any."""
+    """Raise SpecError if a task's primary metric is not among its metrics on the data set (None: on any)."""
     try:
         names = [metric.name for metric in task.kind.metrics(dataset)]
     except CocabenchError:
         if dataset is None:
-            return  # class names or prompts that go with its own data only, or are not there: told with the data
+            return  # class names or prompts depend on the data: checked with the data
         raise
     primary = task.spec.primary
     if (primary if dataset else primary.partition("[")[0]) not in names:
         close = difflib.get_close_matches(primary, names, n=1)
         guess = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
-        raise SpecError(str(task.path), [f"primary: {primary!r} is none of the metrics; {guess}"])
+        raise SpecError(str(task.path), [f"primary: {primary!r} is not among the metrics; {guess}"])
 
 
 def _add(tasks: dict[str, Task], task: Task) -> None:
     if (other := tasks.get(task.name)) is not None and other.path != task.path:
-        raise SpecError(str(task.path), [f"name: {task.name!r} is already the name of {other.path}"])
+        raise SpecError(str(task.path), [f"name: {task.name!r} is already used by {other.path}"])
     tasks[task.name] = task
 
 
 def find_tasks(wanted: Iterable[str]) -> list[Task]:
-    """Return the tasks that names, groups and paths of TOML files mean, each once, in the order asked for.
+    """Return the tasks for names, groups and paths of TOML files, without repetition, in the given order.
 
-    UsageError for unknown names; SpecError for a file that is wrong, its primary metric included.
+    Raises UsageError for unknown names, SpecError for invalid files and primary metrics.
     """
     tasks = all_tasks()
     chosen: dict[str, Task] = {}
@@ -250,7 +250,7 @@ def _matching(item: str, tasks: dict[str, Task]) -> list[Task]:
 
 @dataclass(frozen=True)
 class FailedSource:
-    """A model that cannot be used; its error is told with its tasks, and the other models go on."""
+    """A model that cannot be used; its tasks fail with its error, other models are not affected."""
 
     id: str
     error: ModelError
@@ -268,7 +268,7 @@ class FailedSource:
 
 
 class ModelLibrary(Protocol):
-    """What an entry point of the group cocabench.models names."""
+    """The function behind an entry point of the group cocabench.models."""
 
     def __call__(self, spec: ModelSpec, *, download: bool) -> list[Source]: ...
 
@@ -276,10 +276,10 @@ class ModelLibrary(Protocol):
 def model_sources(
     specs: Iterable[ModelSpec], *, quick_gelu: bool | None = None, preprocess: str = "", download: bool = True
 ) -> list[Source]:
-    """Return what model strings stand for. download=False leaves unfetched weights out: such are not ``available``.
+    """Return the Sources of model strings. With download=False, sources without local weights are not ``available``.
 
-    A name that does not exist is an error at once; a model that cannot be used is a FailedSource. quick_gelu,
-    preprocess: what --quick-gelu and --preprocess say to every spec.
+    An unknown name raises an error; a model that cannot be used becomes a FailedSource. quick_gelu, preprocess: the
+    values of --quick-gelu and --preprocess, for all models.
     """
     found: list[Source] = []
     for spec in specs:
@@ -292,7 +292,7 @@ def model_sources(
 
 
 def one_model(name: str, *, download: bool = False) -> Source:
-    """Return what a model string stands for; UsageError where it is not one model. Nothing is loaded."""
+    """Return the Source of a model string; UsageError if it matches several models. Loads nothing."""
     found = model_sources(parse_models(name), download=download)
     if len(found) != 1:
         raise UsageError(f"model {name}", f"{len(found)} models", wanted="one")

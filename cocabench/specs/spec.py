@@ -1,18 +1,18 @@
-"""What users write, parsed: task files (TOML) and model strings. No torch, no data.
+"""Parsing of task files (TOML) and model strings. No torch, no data.
 
-The model grammar, in order of what is tried:
+The grammar of model strings, in order of precedence:
 
     demo | demo/NAME                 the checkpoints that come with cocabench
-    hf-hub:ORG/REPO                  a repository on the hub
+    hf-hub:ORG/REPO                  a Hugging Face Hub repository
     local-dir:DIR | DIR              a folder with open_clip_config.json and weights
     PLUGIN::ANYTHING                 a model of a plugin (entry point group cocabench.models)
     NAME                             an open_clip architecture with cocabench's default tag for it
     NAME:TAG                         … with an open_clip pretrained tag (case and - or _ do not matter)
     NAME:FILE                        … with a checkpoint file; a glob makes one model per file
-    NAME:random@SEED                 … with reproducible random weights, labelled so everywhere
+    NAME:random@SEED                 … with reproducible random weights, labelled as such
 
-NAME may also be the path of an architecture's JSON file. Commas separate models; a string with a comma in it is
-quoted ('ViT-B-32:"/runs/a,b.pt"') or backslashed (\\,). The first colon after NAME separates, so paths may hold more.
+NAME may also be the path of an architecture's JSON file. Commas separate models; a string with a comma is quoted
+('ViT-B-32:"/runs/a,b.pt"') or escaped with a backslash (\\,). Only the first colon after NAME is a separator.
 """
 
 from __future__ import annotations
@@ -36,15 +36,15 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@+/-]*
 
 
 class Spec(BaseModel):
-    """A table of a TOML file: frozen, and an unknown key is an error."""
+    """A table of a TOML file: frozen; unknown keys are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Expect(Spec):
-    """The protocol guard: the counts of the standard protocol. Other counts are labelled as not standard.
+    """The counts of the standard protocol ([expect]); results with other counts are labelled as not standard.
 
-    Beside images and texts stand what the kind counts (classes), and a table for each of its further splits.
+    Besides images and texts it may hold counts of the kind (classes), and a table per further split.
     """
 
     model_config = ConfigDict(extra="allow")
@@ -55,7 +55,7 @@ class Expect(Spec):
 
 
 class TaskSpec(Spec):
-    """A parsed task file. The keys of data (without loader) and params are checked by loader and evaluator."""
+    """A parsed task file. The loader validates the keys of data, the kind those of params."""
 
     name: Name
     version: Annotated[int, Field(ge=1, strict=True)]
@@ -72,13 +72,13 @@ class TaskSpec(Spec):
         return str(self.data.get("loader", ""))
 
     def expected(self, split: str) -> dict[str, int]:
-        """Return the counts that [expect.SPLIT] asks for."""
+        """Return the counts of [expect.SPLIT]."""
         found = dict(self.expect).get(split)
         return found if isinstance(found, dict) else {}
 
 
 def read_toml(path: Path) -> dict[str, Any]:
-    """Return a TOML file's table; SpecError where it cannot be read or is no TOML."""
+    """Return a TOML file's table; SpecError if it cannot be read or is not TOML."""
     try:
         return tomllib.loads(read_text(path))
     except FileNotFoundError:
@@ -90,11 +90,11 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def task_tables(path: Path) -> list[dict[str, Any]]:
-    """Return the tables of a file's tasks: its only one, or one for each of its [[variants]].
+    """Return the tables of a file's tasks: one, or one per [[variants]] table.
 
-    The variants are tables with the same keys. In the texts of the rest of the file ``{key}`` stands for a variant's
-    value (``{key:,}``: a number with its thousands separated); a text that is nothing but ``{key}`` becomes the value
-    itself, so that a number stays one. Other braces are left alone.
+    All variants have the same keys. In strings of the rest of the file, ``{key}`` is replaced by the variant's value
+    (``{key:,}``: a number with thousands separators); a string that is exactly ``{key}`` becomes the value itself and
+    keeps its type. Other braces are unchanged.
     """
     table = read_toml(path)
     if "variants" not in table:
@@ -108,12 +108,14 @@ def task_tables(path: Path) -> list[dict[str, Any]]:
     except ValueError as error:
         raise SpecError(str(path), [f"variants: {error}"]) from None
     if idle := sorted(variants[0].keys() - used):
-        raise SpecError(str(path), [f"variants.{key}: unused; write {{{key}}} where its value belongs" for key in idle])
+        raise SpecError(
+            str(path), [f"variants.{key}: unused; write {{{key}}} where to insert its value" for key in idle]
+        )
     return tables
 
 
 def _wrong_variants(variants: Any) -> list[str]:
-    """Return a line per thing that is wrong with a file's variants."""
+    """Return the problems of a file's variants, one per line."""
     if not isinstance(variants, list) or not variants or not all(isinstance(one, dict) for one in variants):
         return ["variants: wanted a list of tables, such as [[variants]]"]
     keys = dict.fromkeys(key for one in variants for key in one)
@@ -122,7 +124,7 @@ def _wrong_variants(variants: Any) -> list[str]:
 
 
 def _filled(value: Any, variant: dict[str, Any], used: set[str]) -> Any:
-    """Return the value with a variant's values in place of ``{key}``, and note the keys that occur."""
+    """Return the value with ``{key}`` replaced by a variant's values, and add the keys found to used."""
     if isinstance(value, dict):
         return {key: _filled(item, variant, used) for key, item in value.items()}
     if isinstance(value, list):
@@ -143,11 +145,13 @@ _PLACEHOLDER = re.compile(r"\{(?P<key>[\w-]+)(?::(?P<format>,))?\}")
 
 
 def problems(error: ValidationError, fields: list[str], prefix: str = "") -> list[str]:
-    """Return a line per thing that pydantic found wrong, with a guess for each unknown key."""
+    """Return pydantic's errors, one per line, with a suggestion for each unknown key."""
     lines = []
     for item in error.errors():
         where = prefix + ".".join(str(part) for part in item["loc"])
-        if item["type"] == "extra_forbidden":
+        if not item["loc"]:
+            lines.append(prefix + wanted(item))
+        elif item["type"] == "extra_forbidden":
             lines.append(f"{where}: unknown key; {guess(str(item['loc'][-1]), fields)}")
         elif item["type"] == "missing":
             lines.append(f"{where}: missing")
@@ -157,7 +161,7 @@ def problems(error: ValidationError, fields: list[str], prefix: str = "") -> lis
 
 
 def guess(name: str, known: Sequence[str]) -> str:
-    """Return ``did you mean 'ks'?``, or a list of what is known."""
+    """Return ``did you mean 'ks'?``, or the list of known names."""
     import difflib
 
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
@@ -177,13 +181,13 @@ _WANTED = {
     "less_than": "less than {lt:g}",
     "literal_error": "{expected}",
     "enum": "{expected}",
-    "string_pattern_mismatch": "what matches {pattern}",
+    "string_pattern_mismatch": "text that matches {pattern}",
 }
-"""What pydantic's kinds of error ask for, in our words."""
+"""The wanted value for pydantic's error types."""
 
 
 def wanted(item: ErrorDetails) -> str:
-    """Return ``wanted a whole number`` for what pydantic found wrong with a value; its own words where we have none."""
+    """Return ``wanted a whole number`` for a pydantic error, or its own message if we have none."""
     if item["type"] in _WANTED:
         return "wanted " + _WANTED[item["type"]].format(**item.get("ctx", {}))
     said = item["msg"].removeprefix("Value error, ")
@@ -204,10 +208,10 @@ class WeightsKind(StrEnum):
 class ModelSpec:
     """A parsed model string.
 
-    text: as typed (a glob: one of its files). kind: where the weights come from. name: an open_clip architecture, the
-    path of an architecture's JSON, a folder, a hub repository or a plugin. weights: a tag ('' for the default), a
-    file, a seed, or what follows a plugin's name. quick_gelu: what --quick-gelu says of the activation, None: nothing.
-    preprocess: the tag that --preprocess names, '' for none.
+    text: as typed (for a glob: with one of its files). kind: where the weights come from. name: an open_clip
+    architecture, the path of an architecture's JSON, a folder, a hub repository or a plugin. weights: a tag ('' for the
+    default), a file, a seed, or the text after a plugin's name. quick_gelu: the value of --quick-gelu, None if unset.
+    preprocess: the tag of --preprocess, '' for none.
     """
 
     text: str
@@ -224,7 +228,7 @@ _PATH_START = ("/", "./", "../", "~")
 
 
 def split_models(text: str) -> list[str]:
-    """Split at commas that are neither quoted nor backslashed; quotes and backslashes before commas are removed."""
+    """Split at commas that are not quoted or escaped, and remove these quotes and backslashes."""
     if "," in text and Path(text).expanduser().exists():
         return [text]
     quoted = r"""(?:(?<![^,:\s])(?:"[^"]*"|'[^']*')(?![^,]))"""
@@ -234,10 +238,10 @@ def split_models(text: str) -> list[str]:
 
 
 def parse_models(text: str) -> list[ModelSpec]:
-    """Parse what follows --model; globs become one ModelSpec per file, in natural order; repeated models count once."""
+    """Parse the value of --model; globs become one ModelSpec per file, in natural order; duplicates are removed."""
     specs = [spec for item in split_models(text) for spec in _expand(parse_model(item))]
     if not specs:
-        raise UsageError("--model", "no model named", fix="see `cocabench list models`")
+        raise UsageError("--model", "no model given", fix="see `cocabench list models`")
     return list(dict.fromkeys(specs))
 
 
@@ -255,21 +259,21 @@ def parse_model(text: str) -> ModelSpec:
     if (match := re.match(r"^(.*?\.json)(?::(.*))?$", text)) and not match[1].endswith(_SHARDS):
         return _weights(text, match[1], match[2])
     if text.startswith(_PATH_START) or (text.endswith(_WEIGHT_SUFFIXES) and ":" not in text):
-        fix = "write NAME:FILE with the architecture's name, for example ViT-B-32:" + text
+        fix = "write NAME:FILE with the name of the architecture, for example ViT-B-32:" + text
         raise UsageError(f"--model {text}", "neither a folder nor an architecture", fix=fix)
     name, colon, weights = text.partition(":")
     return _weights(text, name, weights if colon else None)
 
 
 def _is_model_folder(text: str) -> bool:
-    """A folder that merely has an architecture's name does not hide the architecture."""
+    """Return whether text is a model folder; a folder that only shares an architecture's name is not."""
     path = Path(text).expanduser()
     return path.is_dir() and ("/" in text or (path / "open_clip_config.json").is_file())
 
 
 def _named(text: str, kind: WeightsKind, name: str, prefix: str) -> ModelSpec:
     if not name:
-        raise UsageError(f"--model {text}", f"nothing after {prefix!r}")
+        raise UsageError(f"--model {text}", f"no name after {prefix!r}")
     return ModelSpec(text, kind, name)
 
 
@@ -291,7 +295,7 @@ def _weights(text: str, name: str, weights: str | None) -> ModelSpec:
 
 
 def _expand(spec: ModelSpec) -> Iterator[ModelSpec]:
-    """Yield one spec per file of a glob. A file that exists under the literal name wins over the pattern."""
+    """Yield one spec per file of a glob; an existing file with the literal name takes precedence."""
     path = Path(spec.weights).expanduser()
     if spec.kind is not WeightsKind.FILE or not glob.has_magic(spec.weights) or path.exists():
         yield spec

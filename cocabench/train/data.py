@@ -120,7 +120,7 @@ def write_shards(
 
     Each caption is a sample with its image. Samples are shuffled, because the trainer draws from a buffer of a few
     thousand neighbours and captions of one image would be each other's negatives. The folder appears when it is whole;
-    until then it is FOLDER.partial, in which an interrupted export goes on.
+    until then it is FOLDER.partial, in which an interrupted export continues.
     """
     if folder.exists():
         raise UsageError(str(folder), "already exists", fix="choose another --output, or remove it")

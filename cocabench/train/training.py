@@ -140,7 +140,11 @@ def _tag(recipe: Recipe) -> str:
     """Return a published tag that is not downloaded yet; open_clip's trainer fetches it by itself."""
     spec = parse_model(recipe.model)
     if not spec.weights:
-        raise ModelError(f"model {recipe.model}", "its weights are not here", fix="give NAME:TAG or NAME:FILE")
+        raise ModelError(
+            f"model {recipe.model}",
+            "its weights are not cached and were not downloaded",
+            fix="use NAME:TAG or NAME:FILE",
+        )
     return spec.weights
 
 
@@ -207,7 +211,7 @@ def shortage(plan: Blueprint, flags: dict[str, Any], device: str, processes: int
     if not flags["grad_checkpointing"]:
         fix += "; --set grad_checkpointing=true takes less and is slower"
     got = f"about {needed.total(batch, accum) / GIB:.1f} GiB needed for batch_size {batch}, {room / GIB:.1f} GiB free"
-    return UsageError(f"memory of {device}", got, fix=f"{fix}; --no-memory-check goes on all the same")
+    return UsageError(f"memory of {device}", got, fix=f"{fix}; --no-memory-check continues anyway")
 
 
 def check_folder(training: Training, *, resume: bool) -> None:

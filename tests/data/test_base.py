@@ -38,7 +38,7 @@ def test_fingerprint_counts() -> None:
 
 
 @pytest.mark.parametrize("examples", CHANGES.values(), ids=CHANGES)
-def test_whatever_could_move_a_number_moves_the_hash(examples: tuple[Example, ...]) -> None:
+def test_fingerprint_changes_with_anything_that_can_move_a_number(examples: tuple[Example, ...]) -> None:
     assert fingerprint(dataset(*examples))["hash"] != fingerprint(dataset(A, B))["hash"]
 
 

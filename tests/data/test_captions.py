@@ -137,7 +137,7 @@ TOKENS = "2_b.jpg#1\tsecond\r\n2_b.jpg.1#0\tfirst , with\u2028odd space\r\n1_a.j
 
 
 class TestFlickr8k:
-    def test_the_malformed_key_is_survived_and_told(self, tmp_path: Path) -> None:
+    def test_a_malformed_key_is_read_with_a_note(self, tmp_path: Path) -> None:
         write(tmp_path / "f/Flickr8k_text/Flickr8k.token.txt", "\ufeff" + TOKENS)
         write(tmp_path / "f/Flickr8k_text/Flickr_8k.devImages.txt", "2_b.jpg\r\n")
         draw(*(tmp_path / "f/Flicker8k_Dataset" / name for name in ("1_a.jpg", "2_b.jpg")))

@@ -26,7 +26,7 @@ def test_an_image_folder_with_its_class_names_and_templates(tmp_path: Path) -> N
     assert image.size == (8, 6)
 
 
-def test_a_broken_image_is_told_when_it_is_asked_for(tmp_path: Path) -> None:
+def test_a_broken_image_is_an_error_when_it_is_opened(tmp_path: Path) -> None:
     draw(*(tmp_path / "fer2013/test" / f"{k}_{name}" / "1.jpg" for k, name in enumerate(FACES)))
     write(tmp_path / f"fer2013/test/0_{FACES[0]}/1.jpg", "<html>")
     data = ClipBenchmark(path="fer2013", dataset="fer2013").build(tmp_path)
@@ -87,7 +87,7 @@ class TestNothingIsFetchedUnasked:
             ClipBenchmark(path="set", dataset=dataset).build(tmp_path)
         assert list((tmp_path / "set").rglob("*")) == []
 
-    def test_every_way_out_is_closed_and_opens_again(self) -> None:
+    def test_network_access_is_blocked_during_building_only(self) -> None:
         error = MissingDataError("here", "not there")
         ways = (
             lambda: subprocess.call("true"),
@@ -101,7 +101,7 @@ class TestNothingIsFetchedUnasked:
                 way()
         assert subprocess.call("true") == 0
 
-    def test_with_download_it_may(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def test_download_permits_network_access(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         called: list[str] = []
         monkeypatch.setattr(subprocess, "call", lambda command, **_: called.append(command))
         with pytest.raises(MissingDataError, match="incomplete"):

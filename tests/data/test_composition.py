@@ -1,4 +1,4 @@
-"""Loaders of captions with negatives, and of images to be told apart: SugarCrepe, Winoground, tables of one's own."""
+"""Loaders of captions with negatives, and of several images per item: SugarCrepe, Winoground, user tables."""
 
 import json
 from functools import partial
@@ -62,7 +62,7 @@ class TestSugarCrepe:
             self.loader.build(tmp_path)
 
     @pytest.mark.parametrize("content", [[1], {"0": {"filename": "1.jpg", "caption": "a"}}, {"0": 3}])
-    def test_another_file_is_told(self, tmp_path: Path, content: Any) -> None:
+    def test_an_invalid_file_is_an_error(self, tmp_path: Path, content: Any) -> None:
         crepes(tmp_path)
         write_json(tmp_path / "sugar_crepe/add_att.json", content)
         with pytest.raises(DataError, match="not one of SugarCrepe's files"):
@@ -157,7 +157,7 @@ class TestWinoground:
             self.loader.build(tmp_path)
 
     @pytest.mark.parametrize("lost", ["image_1", "caption_1", "image_0"])
-    def test_an_item_that_is_not_whole_is_told(self, tmp_path: Path, lost: str) -> None:
+    def test_an_incomplete_item_is_an_error(self, tmp_path: Path, lost: str) -> None:
         as_jsonl(tmp_path / "winoground")
         rows = [ROWS[0], {key: value for key, value in ROWS[1].items() if key != lost}]
         write(tmp_path / "winoground/examples.jsonl", "\n".join(map(json.dumps, rows)))
@@ -165,12 +165,12 @@ class TestWinoground:
             self.loader.build(tmp_path)
 
     @pytest.mark.parametrize("name", ["0.parquet", "deep/x.arrow"])
-    def test_a_broken_table_is_told(self, tmp_path: Path, name: str) -> None:
+    def test_a_broken_table_is_an_error(self, tmp_path: Path, name: str) -> None:
         write(tmp_path / "winoground" / name, "<html>")
         with pytest.raises(DataError, match=f"{name}: not readable"):
             self.loader.build(tmp_path)
 
-    def test_a_column_without_images_is_told(self, tmp_path: Path) -> None:
+    def test_a_column_without_images_is_an_error(self, tmp_path: Path) -> None:
         (tmp_path / "winoground").mkdir()
         pq.write_table(pa.Table.from_pylist(ROWS), tmp_path / "winoground/0.parquet")
         with pytest.raises(DataError, match="a str; wanted an encoded image"):
@@ -202,7 +202,7 @@ class TestTables:
             ({"filepath": "1.png", "title": ["a", "b"], "not": "c"}, "several captions of 1.png; wanted one beside"),
         ],
     )
-    def test_a_row_without_is_told(self, tmp_path: Path, row: dict[str, Any], message: str) -> None:
+    def test_a_row_without_negatives_is_an_error(self, tmp_path: Path, row: dict[str, Any], message: str) -> None:
         write(tmp_path / "t.jsonl", json.dumps(row))
         draw(tmp_path / "1.png")
         with pytest.raises(DataError, match=message):

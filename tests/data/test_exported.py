@@ -41,9 +41,7 @@ def test_a_webdataset_is_found_under_the_names_that_it_goes_by(
     assert (dataset.name, dataset.classes) == ("pets", ("Abyssinian", "American Bulldog"))
 
 
-def test_the_tasks_prompts_are_the_same_from_both_and_another_count_is_told(
-    tasks: dict[str, Task], tmp_path: Path
-) -> None:
+def test_prompts_equal_in_both_forms_and_other_counts_give_a_note(tasks: dict[str, Task], tmp_path: Path) -> None:
     shards(tmp_path / "wds_vtab-pets")
     task = tasks["pets"]
     data = prepare(task, Settings(data_root=tmp_path))
@@ -51,9 +49,9 @@ def test_the_tasks_prompts_are_the_same_from_both_and_another_count_is_told(
         "Abyssinian",
         (templates("pets")[0].replace("{c}", "Abyssinian"),),  # type: ignore[index]
     )
-    assert tuple(note.text.partition(": ")[2] for note in data.departures) == (
-        "2 images, the standard protocol has 3669",
-        "2 classes, the standard protocol has 37",
+    assert tuple(note.text.partition(": ")[2] for note in data.notes) == (
+        "2 images, standard: 3669",
+        "2 classes, standard: 37",
     )
 
 
@@ -74,14 +72,14 @@ def test_a_set_of_vtab_alone_is_read_or_told_to_be_missing(tasks: dict[str, Task
     assert loader.build(tmp_path).classes == ("near", "far")
 
 
-def test_a_missing_set_is_told_with_both_forms(tasks: dict[str, Task], tmp_path: Path) -> None:
+def test_a_missing_set_is_an_error_that_names_both_forms(tasks: dict[str, Task], tmp_path: Path) -> None:
     with pytest.raises(
         MissingDataError, match=r"holds pets \(images\.tar\.gz .*or CLIP_benchmark's webdataset wds_vtab"
     ):
         tasks["pets"].loader.build(tmp_path)
 
 
-def test_a_lost_shard_is_told(tasks: dict[str, Task], tmp_path: Path) -> None:
+def test_a_missing_shard_is_an_error(tasks: dict[str, Task], tmp_path: Path) -> None:
     shards(tmp_path / "wds_cars")
     (tmp_path / "wds_cars/test/0.tar").unlink()
     with pytest.raises(MissingDataError, match=r"1 of 2 shards \(nshards\.txt\); missing: 0\.tar"):

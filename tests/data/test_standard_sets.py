@@ -89,7 +89,7 @@ def test_a_root_that_several_sets_share(name: str, written: Written, tmp_path: P
     assert found.classes == own.classes
 
 
-def test_a_lost_image_is_told_at_once(written: Written, tmp_path: Path) -> None:
+def test_a_missing_image_is_an_error_at_once(written: Written, tmp_path: Path) -> None:
     task, _ = written("food101")
     (tmp_path / "food101/food-101/images/apple_pie/1.jpg").unlink()
     with pytest.raises(MissingDataError, match=r"apple_pie: 1 of 3 images missing: 1\.jpg"):

@@ -171,5 +171,5 @@ def test_a_table_that_git_lfs_did_not_fetch(tmp_path: Path) -> None:
 
 def test_text_that_is_not_utf8(tmp_path: Path) -> None:
     write(tmp_path / "t.csv", "filepath,title\n1.png,caf\xe9\n".encode("latin-1"))
-    with pytest.raises(DataError, match=r"no UTF-8 text \(byte 24\)"):
+    with pytest.raises(DataError, match=r"not UTF-8 text \(byte 24\)"):
         Csv(path="t.csv").build(tmp_path)

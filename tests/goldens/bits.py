@@ -258,11 +258,11 @@ def environment() -> dict[str, str]:
     """Return what bits hang on besides the code."""
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
-    told = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
+    cpu = {key.strip(): value.strip() for key, _, value in (line.partition(":") for line in reversed(lines))}
     kind = ("model name", "cpu family", "model", "cache size")
-    vectors = sorted(flag for flag in told.get("flags", "").split() if flag.startswith(("avx", "amx", "fma")))
+    vectors = sorted(flag for flag in cpu.get("flags", "").split() if flag.startswith(("avx", "amx", "fma")))
     return {
-        "processor": " ".join([platform.machine(), *(told.get(key, "") for key in kind)]),
+        "processor": " ".join([platform.machine(), *(cpu.get(key, "") for key in kind)]),
         "vectors": " ".join([torch.backends.cpu.get_cpu_capability(), *vectors]),
         **{name: _version(name) for name in PACKAGES},
         "threads": "1",
@@ -345,7 +345,7 @@ def read(stem: Path) -> Goldens:
 
 def differences(case: str, old: Values, new: Values, *, by_bits: bool, loose: bool = False) -> list[str]:
     """Return a line for each path where new differs from old. Arrays are arrays or Rows. loose: see `Case`."""
-    told = [
+    found = [
         f"{case}/{path}: only in the {'goldens' if path in old else 'new values'}" for path in old.keys() ^ new.keys()
     ]
     for path in (path for path in old if path in new):
@@ -356,8 +356,8 @@ def differences(case: str, old: Values, new: Values, *, by_bits: bool, loose: bo
             said = "" if before == after else _first_difference(before, after)
         else:
             said = ""
-        told += [f"{case}/{path}: {said}"] if said else []
-    return told
+        found += [f"{case}/{path}: {said}"] if said else []
+    return found
 
 
 def _rows_differ(old: Rows, new: Rows, *, by_bits: bool, tolerance: float) -> str:
@@ -399,11 +399,11 @@ def _first_difference(old: Any, new: Any) -> str:
 def compare(old: Goldens, new: Goldens) -> list[str]:
     """Return a line for each difference between two sets of goldens."""
     by_bits = old.environment == new.environment
-    told = [f"{case}: only in one of the two" for case in sorted(old.cases.keys() ^ new.cases.keys())]
+    found = [f"{case}: only in one of the two" for case in sorted(old.cases.keys() ^ new.cases.keys())]
     for case in (case for case in old.cases if case in new.cases):
         loose = case in CASES and CASES[case].loose
-        told += differences(case, old.cases[case], new.cases[case], by_bits=by_bits, loose=loose)
-    return told
+        found += differences(case, old.cases[case], new.cases[case], by_bits=by_bits, loose=loose)
+    return found
 
 
 # Commands
@@ -435,15 +435,15 @@ def against(checkout: Path) -> list[str]:
 def shake() -> list[str]:
     """Return the texts and tokens that change when weights move by 1e-6 of themselves: they hang on rounding."""
     cases = [case for case in CASES.values() if "captions" in case.name and not case.loose]
-    told = []
+    found = []
     with tempfile.TemporaryDirectory() as folder:
         still, moved = Inputs(Path(folder) / "still"), Inputs(Path(folder) / "moved", shaken=True)
         for case in cases:
             old, new = (compute(case, inputs) for inputs in (still, moved))
             if np.array_equal(old["scores"], new["scores"]):
                 raise SystemExit(f"{case.name}: its weights did not move")
-            told += differences(case.name, {"texts": old["texts"]}, {"texts": new["texts"]}, by_bits=True)
-    return told
+            found += differences(case.name, {"texts": old["texts"]}, {"texts": new["texts"]}, by_bits=True)
+    return found
 
 
 def main(arguments: list[str]) -> None:
@@ -454,15 +454,15 @@ def main(arguments: list[str]) -> None:
             make(Path(stem[0]) if stem else GOLDENS, whole=whole)
             return
         case ["compare", old, new]:
-            told = compare(read(Path(old)), read(Path(new)))
+            found = compare(read(Path(old)), read(Path(new)))
         case ["against", checkout]:
-            told = against(Path(checkout))
+            found = against(Path(checkout))
         case ["shake"]:
-            told = shake()
+            found = shake()
         case _:
             raise SystemExit(__doc__)
-    print("\n".join(told or ["equal"]))
-    raise SystemExit(bool(told))
+    print("\n".join(found or ["equal"]))
+    raise SystemExit(bool(found))
 
 
 if __name__ == "__main__":

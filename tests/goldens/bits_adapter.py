@@ -96,8 +96,8 @@ def loaded(model: str, *, cache: Path | None = None, precision: str = "fp32", ba
         yield own
 
 
-def _fail(told: object) -> None:
-    raise AssertionError(f"trouble with the cache: {told}")
+def _fail(note: object) -> None:
+    raise AssertionError(f"trouble with the cache: {note}")
 
 
 def _count(model: Any, computed: list[tuple[str, int]]) -> None:

@@ -65,7 +65,7 @@ def records(results: Path) -> dict[str, Any]:
     """Return {"records": {"MODEL TASK PROTOCOL": what a Record and the files beside it hold}}, and what they share:
     "units" {"KIND METRIC": those it has}, "models" {model: its signatures and numbers of parameters}, "thumbnails".
     """
-    told: dict[str, Any] = {}
+    found: dict[str, Any] = {}
     units: dict[str, Any] = {}
     models: dict[str, Any] = {}
     for path in record_files(results):
@@ -74,12 +74,12 @@ def records(results: Path) -> dict[str, Any]:
         kept_apart = models.setdefault(content["model"], [])
         if (model := _model(content)) not in kept_apart:
             kept_apart.append(model)
-        told[f"{content['model']} {content['task']} {protocol[:8]}"] = _record(content, path, results)
+        found[f"{content['model']} {content['task']} {protocol[:8]}"] = _record(content, path, results)
         for name, info in content["definitions"].items():
-            told_of = units.setdefault(f"{content['evaluator']} {name}", [])
-            if (unit := [info["unit"], info["higher_is_better"], info["kind"]]) not in told_of:
-                told_of.append(unit)
-    parts = {"records": told, "units": units, "models": models}
+            units_of = units.setdefault(f"{content['evaluator']} {name}", [])
+            if (unit := [info["unit"], info["higher_is_better"], info["kind"]]) not in units_of:
+                units_of.append(unit)
+    parts = {"records": found, "units": units, "models": models}
     return {name: dict(sorted(part.items())) for name, part in parts.items()} | _thumbnails(results)
 
 
@@ -132,12 +132,12 @@ def _record(content: dict[str, Any], path: Path, results: Path) -> dict[str, Any
 
 def _thumbnails(results: Path) -> dict[str, Any]:
     """Return of each file of thumbnails the ids, and of the pictures a hash."""
-    told = {}
+    found = {}
     for path in sorted((results / "thumbnails").glob("*.parquet")):
         frame = pd.read_parquet(path)
         pictures = digest([digest(jpeg) for jpeg in frame["jpeg"]])
-        told[path.stem] = {"count": len(frame), "ids": digest(list(frame["id"])), "pictures": pictures}
-    return {"thumbnails": told} if told else {}
+        found[path.stem] = {"count": len(frame), "ids": digest(list(frame["id"])), "pictures": pictures}
+    return {"thumbnails": found} if found else {}
 
 
 def _notes(content: dict[str, Any]) -> list[dict[str, str]]:
@@ -274,8 +274,8 @@ def steady(text: str, folder: Path | None = None) -> str:
     """Return what a command printed without times, versions, the hashes that hold versions, and the folder's name."""
     if folder:
         text = text.replace(str(folder.resolve()), "FOLDER").replace(str(folder), "FOLDER")
-    for pattern, told in VOLATILE.items():
-        text = re.sub(pattern, told, text)
+    for pattern, placeholder in VOLATILE.items():
+        text = re.sub(pattern, placeholder, text)
     return "".join(line.rstrip() + "\n" for line in text.splitlines())
 
 
@@ -345,8 +345,8 @@ def report(folder: Path, *, latex: bool) -> Golden:
     data["records"] = [f"{r['model']} {r['task']}" for r in data["records"]]
     numbers, lines = split(data)
     items, text = page(folder / "index.html")
-    for pattern, told in PAGE_VOLATILE.items():
-        text = re.sub(pattern, told, text)
+    for pattern, placeholder in PAGE_VOLATILE.items():
+        text = re.sub(pattern, placeholder, text)
     tables = [path for path in sorted((folder / "tables").iterdir()) if path.suffix != ".tex" or latex]
     numbers["files"] = sorted(str(p.relative_to(folder)) for p in folder.rglob("*") if p.is_file())
     numbers["galleries"] = items

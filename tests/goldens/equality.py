@@ -37,8 +37,8 @@ def _processor() -> str:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
     except OSError:
         return platform.processor() or platform.machine()
-    told = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
-    fields = {key.strip(): value.strip() for key, value in told.items()}
+    pairs = dict(line.split(":", 1) for line in reversed(lines) if ":" in line)
+    fields = {key.strip(): value.strip() for key, value in pairs.items()}
     wide = [flag for flag in ("avx2", "avx512f", "amx_tile") if flag in fields.get("flags", "").split()]
     named = (fields.get(key, "") for key in ("model name", "cpu family", "model", "stepping"))
     return " ".join([*named, *wide])
@@ -47,16 +47,16 @@ def _processor() -> str:
 def folders_differ(golden: Path, got: Path, *, scenes: Sequence[str] | None = None) -> list[str]:
     """Return a line for each difference of two folders of goldens, of these scenes or of all; empty where equal."""
     same = _read(golden / "environment.json") == _read(got / "environment.json")
-    told: list[str] = []
+    found: list[str] = []
     for name in _files(golden, got, scenes):
         here, there = golden / name, got / name
         if not (here.is_file() and there.is_file()):
-            told.append(f"{name}: {'only in the golden' if here.is_file() else 'not in the golden'}")
+            found.append(f"{name}: {'only in the golden' if here.is_file() else 'not in the golden'}")
         elif here.suffix == ".json":
-            told += [f"{name}: {line}" for line in differences(_read(here), _read(there), same_machine=same)]
+            found += [f"{name}: {line}" for line in differences(_read(here), _read(there), same_machine=same)]
         else:
-            told += texts_differ(name, here.read_text(encoding="utf-8"), there.read_text(encoding="utf-8"))
-    return told
+            found += texts_differ(name, here.read_text(encoding="utf-8"), there.read_text(encoding="utf-8"))
+    return found
 
 
 def _files(golden: Path, got: Path, scenes: Sequence[str] | None) -> list[str]:
@@ -124,14 +124,14 @@ def warnings_differ(golden: Any, got: Any, path: str) -> Iterator[str]:
 def texts_differ(name: str, golden: str, got: str, most: int = 60) -> list[str]:
     """Return ``name:line: golden '…', got '…'`` for each line that differs, at most so many."""
     left, right = golden.splitlines(), got.splitlines()
-    told: list[str] = []
+    found: list[str] = []
     for tag, a, b, c, d in difflib.SequenceMatcher(None, left, right, autojunk=False).get_opcodes():
         if tag != "equal":
             for k in range(max(b - a, d - c)):
                 old = repr(left[a + k]) if a + k < b else "nothing"
                 new = repr(right[c + k]) if c + k < d else "nothing"
-                told.append(f"{name}:{a + k + 1}: golden {old}, got {new}")
-    return told if len(told) <= most else [*told[:most], f"{name}: and {len(told) - most} more lines"]
+                found.append(f"{name}:{a + k + 1}: golden {old}, got {new}")
+    return found if len(found) <= most else [*found[:most], f"{name}: and {len(found) - most} more lines"]
 
 
 def _short(value: Any, most: int = 160) -> str:

@@ -35,7 +35,7 @@ class Scene(NamedTuple):
     quick: bool = False
 
 
-def told(outcome: Outcome, here: Path) -> str:
+def output_of(outcome: Outcome, here: Path) -> str:
     """Return what a command printed, with its exit code."""
     return f"exit code {outcome.code}\n{steady(outcome.out, here)}--- stderr\n{steady(outcome.err, here)}"
 
@@ -64,11 +64,12 @@ def compared(
     table, lines = captured.split(json.loads(call("compare", *results, *chosen, *whole, "--json").out))
     numbers: dict[str, Any] = {"table": [{k: v for k, v in row.items() if v is not None} for row in table]}
     text = "".join(
-        f"=== compare {' '.join(form)}\n{told(call('compare', *results, *chosen, *form), here)}\n" for form in forms
+        f"=== compare {' '.join(form)}\n{output_of(call('compare', *results, *chosen, *form), here)}\n"
+        for form in forms
     )
     for task in samples:
         words = ("compare", *results, *chosen, "--samples", task)
-        text += f"=== compare --samples {task}\n{told(call(*words), here)}\n"
+        text += f"=== compare --samples {task}\n{output_of(call(*words), here)}\n"
         outcome = call(*words, "--json")
         tree, more = captured.split(json.loads(outcome.out)) if outcome.code == 0 else (outcome.code, [])
         numbers[f"samples {task}"] = captured.shortened(tree, 12)
@@ -82,7 +83,7 @@ def gated(here: Path, baseline: Path, current: Path, *more: str) -> str:
     for file in files:
         file.unlink(missing_ok=True)
     words = ("gate", "--baseline", str(baseline), "--current", str(current), "--junit", str(files[0]), *more)
-    said = told(call(*words, env={"GITHUB_STEP_SUMMARY": str(files[1])}), here)
+    said = output_of(call(*words, env={"GITHUB_STEP_SUMMARY": str(files[1])}), here)
     if more:
         return said.replace(str(BASELINES), "BASELINES") + "\n"
     written = (f"--- {file.name}\n{steady(file.read_text(), here)}" for file in files if file.is_file())
@@ -96,7 +97,7 @@ def reported(here: Path, *words: str) -> Golden:
     assert outcome.code == 0, outcome.err
     numbers, found = captured.report(here / "report", latex="--title" in words)
     said = {f"report_{name}": text.replace(str(BASELINES), "BASELINES") for name, text in found.items()}
-    return Golden({"report": numbers}, {**said, "report": told(outcome, here)})
+    return Golden({"report": numbers}, {**said, "report": output_of(outcome, here)})
 
 
 def shown(here: Path, results: str, model: str = "", tasks: Sequence[str] = ()) -> str:
@@ -104,7 +105,7 @@ def shown(here: Path, results: str, model: str = "", tasks: Sequence[str] = ()) 
     files = captured.record_files(Path(results) / model)
     files = [file for file in files if not tasks or file.name[:-18] in tasks]
     return "".join(
-        f"=== {file.parent.name} {file.name[:-18]}\n{told(call('show', str(file)), here)}\n" for file in files
+        f"=== {file.parent.name} {file.name[:-18]}\n{output_of(call('show', str(file)), here)}\n" for file in files
     )
 
 
@@ -121,7 +122,7 @@ def demo(here: Path) -> Golden:
     ran = run_tasks(["demo"])
     held = gated(here, BASELINES, Path("results"), "--rules", str(RULES)) + gated(here, BASELINES, Path("results"))
     return joined(
-        Golden(captured.records(here / "results"), {"run": told(ran, here), "gate": held}),
+        Golden(captured.records(here / "results"), {"run": output_of(ran, here), "gate": held}),
         Golden(
             {},
             {
@@ -131,7 +132,7 @@ def demo(here: Path) -> Golden:
         ),
         compared(here, "results", samples=("emoji_activities", "emoji_retrieval", "emoji_pairs")),
         reported(here, "results", "--title", "The demo"),
-        Golden({}, {"export": told(call("export", "results"), here)}),
+        Golden({}, {"export": output_of(call("export", "results"), here)}),
     )
 
 
@@ -172,11 +173,11 @@ def gates(here: Path) -> Golden:
     pairs = ("clip", "coca"), ("coca", "clip"), ("coca", "other"), ("few", "bare"), ("few", "coca")
     asked = [*((a, b, ()) for a, b in pairs), ("coca", "clip", ("--rules", "rules.toml"))]
     text = "".join(f"=== gate {a} {b} {' '.join(more)}\n{gated(here, Path(a), Path(b), *more)}" for a, b, more in asked)
-    told_update = told(call("gate", "--baseline", "few", "--current", "clip", "--update"), here)
-    empty = told(call("gate", "--baseline", "nowhere", "--current", "clip"), here)
+    update = output_of(call("gate", "--baseline", "few", "--current", "clip", "--update"), here)
+    empty = output_of(call("gate", "--baseline", "nowhere", "--current", "clip"), here)
     return Golden(
         {"updated": sorted(captured.without_content(path) for path in Path("few").rglob("*") if path.is_file())},
-        {"gate": text, "update": told_update, "unusable": empty},
+        {"gate": text, "update": update, "unusable": empty},
     )
 
 
@@ -213,7 +214,11 @@ def loaders(here: Path) -> Golden:
     ran = run_tasks(whole)
     skipped = run_tasks(broken, "--skip-bad-images")
     refused = call("run", "--model", DEMO, "--tasks", ",".join(broken), "--data-root", "data", *FIXED, "--output", "x")
-    said = {"run": told(ran, here), "skip_bad_images": told(skipped, here), "bad_images": told(refused, here)}
+    said = {
+        "run": output_of(ran, here),
+        "skip_bad_images": output_of(skipped, here),
+        "bad_images": output_of(refused, here),
+    }
     return joined(
         Golden(captured.records(here / "results"), said),
         Golden(
@@ -240,7 +245,7 @@ def limited(here: Path) -> Golden:
     run_tasks(["emoji_captions"], *greedy, models="demo/coca", output="greedy")
     run_tasks(["emoji_captions"], *greedy, "--decoding", "legacy", models="demo/coca-captioner", output="greedy")
     return joined(
-        Golden(captured.records(here / "results"), {"run": told(ran, here)}),
+        Golden(captured.records(here / "results"), {"run": output_of(ran, here)}),
         Golden({"decoded": captured.records(here / "greedy")}, {}),
         compared(here, "results", samples=tasks, models=DEMO.replace("clip", "coca-captioner")),
         Golden({}, {"compare_all": compared(here, "results", forms=FORMS[:3]).words["compare"]}),
@@ -286,15 +291,15 @@ def quick(here: Path) -> Golden:
     sets.winoground(Path("data"))
     ran = run_tasks([sets.write_task(name, sets.TASKS[name]) for name in sets.QUICK], "--limit", "20")
     return joined(
-        Golden(captured.records(here / "results"), {"run": told(ran, here)}),
+        Golden(captured.records(here / "results"), {"run": output_of(ran, here)}),
         compared(here, "results", samples=("g_karpathy",), forms=[("--all-metrics",)]),
     )
 
 
 def lists(here: Path) -> Golden:
     """What needs no results: lists, and results of other programs there and back."""
-    said = {name: told(call("list", name), here) for name in ("metrics", "tasks")}
-    said["published"] = told(call("compare", "published:ViT-B-32:openai", "published:ViT-L-14:openai"), here)
+    said = {name: output_of(call("list", name), here) for name in ("metrics", "tasks")}
+    said["published"] = output_of(call("compare", "published:ViT-B-32:openai", "published:ViT-L-14:openai"), here)
     theirs: dict[str, tuple[str, str, dict[str, float]]] = {
         "a": (
             "wds/imagenet1k", "zeroshot_classification", {"acc1": 0.633, "acc5": 0.888, "mean_per_class_recall": 0.6334}
@@ -323,10 +328,10 @@ def lists(here: Path) -> Golden:
     now = log.stat().st_mtime
     for age, file in enumerate((log, *(Path(f"theirs/{name}.json") for name in "edacb"))):
         os.utime(file, (now - age, now - age))  # imported Records are dated by their files, and come in order of dates
-    said["import"] = told(call("import", "theirs", str(log), "--output", "imported"), here)
-    said["export"] = told(call("export", "imported"), here)
+    said["import"] = output_of(call("import", "theirs", str(log), "--output", "imported"), here)
+    said["export"] = output_of(call("export", "imported"), here)
     Path("back.csv").write_text(call("export", "imported").out)
-    said["import_back"] = told(call("import", "back.csv", "--output", "back"), here)
+    said["import_back"] = output_of(call("import", "back.csv", "--output", "back"), here)
     said["show"] = shown(here, "imported")
     found = {"imported": captured.records(here / "imported"), "back": captured.records(here / "back")}
     return joined(Golden(found, said), compared(here, "imported"))
@@ -348,7 +353,7 @@ def files(here: Path) -> Golden:
     caption = ("caption", "pictures", "--model", "demo/coca", "--device", "cpu", "--precision", "fp32")
     ways = [(), ("--decoding", "logprob", "--min-length", "2"), ("--generation-type", "greedy", "--prompt", "a")]
     ways += [("--generation-type", "top_p", "--top-p", "0.8", "--seed", "5"), ("--text", "a cat", "--text", "a dog")]
-    said = "".join(f"=== caption {' '.join(way)}\n{told(call(*caption, *way), here)}\n" for way in ways)
+    said = "".join(f"=== caption {' '.join(way)}\n{output_of(call(*caption, *way), here)}\n" for way in ways)
     Path("tiny.json").write_text(json.dumps(sets.TINY))
     tasks = [sets.write_task(name, sets.TASKS[name]) for name in ("folder", "wds_captions")]
     run_tasks(tasks, models="tiny.json:random@1,tiny.json:random@2", output="random")
@@ -356,8 +361,12 @@ def files(here: Path) -> Golden:
         params = {"metrics": metrics, **sets.BEAMS}
         task = sets.write_task("lists", sets.task(sets.CAPTION, "emoji", params, target="captions", group="activities"))
         run_tasks([task], "--limit", "30", models=model_name, output="lists")
-    texts = {"score": "\n".join(told(one, here) for one in scored[1:]), "caption": said, "show": shown(here, "random")}
-    texts["plan"] = told(call("run", "--model", DEMO, "--tasks", "demo,flickr8k", "--dry-run", *FIXED), here)
+    texts = {
+        "score": "\n".join(output_of(one, here) for one in scored[1:]),
+        "caption": said,
+        "show": shown(here, "random"),
+    }
+    texts["plan"] = output_of(call("run", "--model", DEMO, "--tasks", "demo,flickr8k", "--dry-run", *FIXED), here)
     texts["lists"] = compared(here, "lists", forms=FORMS[:2]).words["compare"]
     numbers = {"score": captured.split(json.loads(scored[0].out))[0], "random": captured.records(here / "random")}
     return joined(
@@ -368,7 +377,7 @@ def files(here: Path) -> Golden:
 def standard(here: Path) -> Golden:
     """Shipped tasks, with their class names and templates, on small files in the published formats."""
     ran = run_tasks(sets.write_standard(Path("data")), models="demo/clip")
-    return Golden(captured.records(here / "results"), {"run": told(ran, here)})
+    return Golden(captured.records(here / "results"), {"run": output_of(ran, here)})
 
 
 def published(here: Path) -> Golden:

@@ -1,4 +1,4 @@
-"""What every kind of task has for nothing, and how a wrong one is told."""
+"""What every kind of task provides by default, and the errors of invalid ones."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from cocabench.core.errors import CocabenchError
 from cocabench.core.types import Context, Dataset, Model, SampleScore
 from cocabench.kinds import every, find
 from cocabench.kinds.base import Kind
+from cocabench.kinds.classification import Classification
 from cocabench.kinds.shown import Choices, Column, Presentation, View
 from cocabench.kinds.testing import check_kind
 from cocabench.metrics.base import Metric
@@ -34,14 +35,16 @@ class Plain(Kind):
 
 
 def test_a_param_named_like_an_attribute_of_a_kind_is_a_type_error() -> None:
-    with pytest.raises(TypeError, match=r"Odd\.version: a param named like an attribute of Kind; .*alias='version'"):
+    with pytest.raises(
+        TypeError, match=r"Odd\.version: a param with the name of an attribute of Kind; .*alias='version'"
+    ):
 
         class Odd(Plain):
             version: int = 3  # type: ignore[misc]
 
 
 @pytest.mark.parametrize("kind", every(), ids=lambda kind: kind.name)
-def test_a_metrics_name_finds_its_function(kind: type[Kind]) -> None:
+def test_a_metric_is_found_by_its_name(kind: type[Kind]) -> None:
     assert kind.listed()
     for metric in kind.listed():
         found = kind.metric(metric.name)
@@ -72,7 +75,7 @@ def test_families_are_found_by_any_number_and_by_no_other_text() -> None:
 
 
 @pytest.mark.parametrize("name", EVERY)
-def test_value_and_paired_difference_agree(name: str) -> None:
+def test_paired_difference_equals_the_difference_of_values(name: str) -> None:
     metric, first, second = EVERY[name]
     rows = metric.rows(first), metric.rows(second)
     found = metric.statistic.compare(*rows, np.random.default_rng(0))
@@ -98,7 +101,7 @@ def test_two_kinds_of_one_name_are_an_error(tmp_path: Path, monkeypatch: pytest.
         find("same")
 
 
-def test_numbers_are_what_metrics_read_and_no_words() -> None:
+def test_numbers_keeps_columns_that_metrics_read_without_texts() -> None:
     have = ["id", "image_id", "caption", "references", "domain", "decoder_score", "bleu_4", "cider", "caption_same_as"]
     assert find("captioning").numbers(have) == ["id", "image_id", "domain", "cider", "caption_same_as"]
     assert find("classification").numbers(["id", "label", "n_above", "top5", "label_name"]) == [
@@ -108,7 +111,7 @@ def test_numbers_are_what_metrics_read_and_no_words() -> None:
     ]
 
 
-def test_check_kind_passes_a_right_kind() -> None:
+def test_check_kind_accepts_a_valid_kind() -> None:
     check_kind(Plain(), SAMPLES)
 
 
@@ -140,14 +143,20 @@ class Misshown(Plain):
     ("kind", "said"),
     [
         (Undeclared, "the column 'hit' is not declared"),
-        (Forgetful, "'right' reads 'weight', which its columns do not name"),
-        (Lost, "'right' is not found by its name"),
+        (Forgetful, "'right' reads 'weight', which is not in its columns"),
+        (Lost, "'right' is not among the declared metrics"),
         (Mistyped, "'hit' is declared as text, got 1"),
-        (Misshown, "'rihgt' is no metric"),
-        (Misshown, "'texts' is no column"),
+        (Misshown, "'rihgt' is not a metric"),
+        (Misshown, "'texts' is not a column"),
     ],
 )
-def test_check_kind_says_what_is_wrong(kind: type[Kind], said: str) -> None:
+def test_check_kind_lists_all_problems(kind: type[Kind], said: str) -> None:
     samples = SAMPLES.assign(weight=[0.5, 1.0]) if kind is Forgetful else SAMPLES
     with pytest.raises(AssertionError, match=said):
         check_kind(kind(), samples)
+
+
+def test_the_former_key_hard_still_sets_near_chance_expected() -> None:
+    kind = Classification.model_validate({"hard": True})
+    assert kind.near_chance_expected
+    assert kind.model_dump(by_alias=True, exclude_unset=True) == {"near_chance_expected": True}

@@ -1,4 +1,4 @@
-"""The captioning evaluator with a captioner that says what it is told: domains, limits, metrics that cannot run."""
+"""The captioning evaluator with a captioner that returns given captions: domains, limits, metrics that cannot run."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -44,7 +44,7 @@ class Parrot:
     def caption(
         self, images: Sequence[Any], options: Mapping[str, Any], *, prompts: str | None = None, progress: Any
     ) -> Captions:
-        self.told = {**options, **({"prompt": prompts} if prompts else {})}
+        self.options = {**options, **({"prompt": prompts} if prompts else {})}
         return Captions(self.sentences[: len(images)], [0.0] * len(images), np.arange(len(images)), self.truncated)
 
 
@@ -54,7 +54,7 @@ def data(domains: Sequence[str] = ("",) * 6) -> Dataset:
     return Dataset("toy", "test", examples)
 
 
-def told(evaluator: Captioning, dataset: Dataset, samples: Samples) -> list[str]:
+def notes_of(evaluator: Captioning, dataset: Dataset, samples: Samples) -> list[str]:
     return [note.text for note in evaluator.sample_notes(dataset, samples)]
 
 
@@ -94,7 +94,7 @@ def test_a_limited_run_keeps_the_document_frequencies_of_the_whole_set() -> None
     assert protocols[0] == protocols[1]
 
 
-def test_metrics_that_cannot_run_leave_the_captions(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unavailable_metrics_do_not_prevent_captioning(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caption_metrics, "unavailable", lambda names, **_: dict.fromkeys(names, "no Java"))
     evaluator = Captioning()
     samples = stack(evaluator.score(Parrot(SENTENCES), data(), Context()))  # type: ignore[arg-type]
@@ -108,13 +108,13 @@ def test_an_image_without_references_is_named() -> None:
         list(Captioning().score(Parrot(SENTENCES), dataset, Context()))  # type: ignore[arg-type]
 
 
-def test_a_model_that_says_the_same_of_every_image_is_flagged() -> None:
+def test_one_caption_for_all_images_gives_a_note() -> None:
     evaluator, dataset = Captioning(metrics=("BLEU@1",)), data()  # type: ignore[call-arg]
     same = stack(evaluator.score(Parrot(["a dog"] * 6), dataset, Context()))  # type: ignore[arg-type]
-    assert told(evaluator, dataset, same) == ["1 distinct captions for 6 images, most often 'a dog'"]
-    assert told(evaluator, dataset, stack(evaluator.score(Parrot(SENTENCES), dataset, Context()))) == []  # type: ignore[arg-type]
+    assert notes_of(evaluator, dataset, same) == ["1 distinct caption for 6 images, most often 'a dog'"]
+    assert notes_of(evaluator, dataset, stack(evaluator.score(Parrot(SENTENCES), dataset, Context()))) == []  # type: ignore[arg-type]
     blank = stack(evaluator.score(Parrot([*SENTENCES[:5], ""]), dataset, Context()))  # type: ignore[arg-type]
-    assert told(evaluator, dataset, blank) == ["1 of 6 captions are empty"]
+    assert notes_of(evaluator, dataset, blank) == ["1 of 6 captions is empty"]
 
 
 def test_health_is_measured_without_java(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,14 +125,14 @@ def test_health_is_measured_without_java(monkeypatch: pytest.MonkeyPatch) -> Non
     assert found["truncated_captions"] is None
 
 
-def test_a_captioner_tells_what_was_cut() -> None:
+def test_truncated_captions_are_recorded() -> None:
     cut = Parrot(SENTENCES)
     cut.truncated = [True] * 3 + [False] * 3
     evaluator = Captioning(metrics=())  # type: ignore[call-arg]
     samples = stack(evaluator.score(cut, data(), Context()))  # type: ignore[arg-type]
     values = {m.name: estimate(m, samples).value for m in evaluator.metrics(data())}
     assert values["truncated_captions"] == pytest.approx(0.5)
-    assert told(evaluator, data(), samples) == [
+    assert notes_of(evaluator, data(), samples) == [
         f"3 of 6 captions are cut at the length limit, for example {SENTENCES[0]!r}"
     ]
 
@@ -141,15 +141,13 @@ def test_a_prompt_reaches_the_captioner_and_the_signature() -> None:
     parrot, plain = Parrot(SENTENCES), Captioning(metrics=["CIDEr"])  # type: ignore[call-arg]
     prompted = Captioning(metrics=["CIDEr"], prompt="a photo of")  # type: ignore[call-arg]
     list(prompted.score(parrot, data(), Context()))  # type: ignore[arg-type]
-    assert parrot.told["prompt"] == "a photo of"
+    assert parrot.options["prompt"] == "a photo of"
     protocols = [kind.protocol(data(), Machine())["decoding"] for kind in (prompted, plain)]
     assert protocols[0] == {**protocols[1], "prompt": "a photo of"}  # type: ignore[dict-item]
 
 
 @pytest.mark.parametrize("names", [["CIDEr"], pytest.param(["METEOR"], marks=pytest.mark.slow)])
-def test_without_room_for_caption_scores_the_numbers_come_and_one_line_says_so(
-    tmp_path: Path, names: list[str]
-) -> None:
+def test_a_full_disk_gives_one_note_and_unchanged_caption_scores(tmp_path: Path, names: list[str]) -> None:
     sentences = [f"{sentence} (a #tag)" for sentence in SENTENCES[::-1]]  # these are tokenised by Java
     expected = scores(data(), sentences, *names)
     (tmp_path / "file").write_text("")

@@ -71,7 +71,9 @@ def original(name: str, dataset: Dataset, captions: list[str]) -> np.ndarray:
 
 
 @pytest.mark.parametrize("name", demo.MODELS)
-def test_equals_the_original_formula(name: str, drawings: Dataset, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_clipscore_equals_the_reference_implementation(
+    name: str, drawings: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
     captions = [example.texts[0] for example in drawings.examples[::-1]]
     found = score(drawings, captions, clipscore_model=f"demo/{name}")
     monkeypatch.chdir(demo.model_folder(name))  # where open_clip looks for the merges that the config names
@@ -101,20 +103,20 @@ def test_the_scorer_is_in_the_protocol_by_its_weights_and_a_precision_that_is_no
     assert scorer("demo/clip", "bf16").identity == {**parts[0], "precision": "bf16"}
 
 
-def test_what_cannot_score_is_said_beforehand() -> None:
+def test_an_unavailable_scorer_is_reported_before_the_run() -> None:
     assert scorer("demo/clip").problem == ""
     for name, why in (
         ("ViT-B-32:openai", "run `cocabench setup clipscore ViT-B-32:openai`"),
         ("ViT-B-33", "did you mean ViT-B-32"),
         ("demo", "2 models; wanted one"),
-        ("ViT-B-32:/nowhere.pt", "no file /nowhere.pt"),
+        ("ViT-B-32:/nowhere.pt", "no such file: /nowhere.pt"),
     ):
         found = scorer(name)
         assert found.plan is None
         assert why in found.problem
 
 
-def test_a_run_scores_with_its_own_hardware_and_skips_what_has_no_scorer(
+def test_clipscore_uses_the_runs_hardware_and_is_skipped_without_a_scorer(
     command: Command, tmp_path: Path, data: Path, models: Path
 ) -> None:
     """The scorer's features go through the run's cache, and its batches are the run's."""
@@ -137,8 +139,8 @@ def test_a_run_scores_with_its_own_hardware_and_skips_what_has_no_scorer(
         "--device",
         "cpu",
     ]
-    told = command(*given, "--batch-size", "5", "--quiet")
-    assert told.code == 0, told.err
+    result = command(*given, "--batch-size", "5", "--quiet")
+    assert result.code == 0, result.err
     by_task = {record.task: record for record in cocabench.load(out)}
     assert by_task["with"].metrics["CLIPScore"].n == 12
     assert "precision" not in by_task["with"].signature.protocol["scorer"]  # type: ignore[operator]
@@ -146,10 +148,10 @@ def test_a_run_scores_with_its_own_hardware_and_skips_what_has_no_scorer(
     assert "CLIPScore" not in by_task["without"].metrics
 
 
-def test_a_task_that_names_no_scorer_is_refused(tmp_path: Path) -> None:
+def test_clipscore_without_clipscore_model_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "t.toml").write_text(
         'name = "t"\nversion = 1\nevaluator = "captioning"\nsummary = "s"\nprimary = "CLIPScore"\n'
         '[data]\nloader = "emoji"\n[params]\nmetrics = ["CLIPScore"]\n'
     )
-    with pytest.raises(SpecError, match="clipscore_model: missing; CLIPScore needs one"):
+    with pytest.raises(SpecError, match=r"params\.clipscore_model: missing; CLIPScore needs a model"):
         read_tasks(tmp_path / "t.toml")

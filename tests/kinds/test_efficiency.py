@@ -33,13 +33,13 @@ TABLE_3 = {
 
 
 @pytest.mark.parametrize("model", TABLE_3)
-def test_parameters_are_the_blogs(model: str) -> None:
+def test_parameters_equal_those_of_the_coca_blog(model: str) -> None:
     found = parameters(blueprint(parse_model(f"{model}:random@0")))
     assert {tower: count / 1e6 for tower, count in found.items()} == pytest.approx(TABLE_3[model], abs=0.01)
 
 
 @pytest.mark.parametrize("model", ["ViT-B-32", "coca_ViT-B-32", "ViT-L-14", "coca_ViT-L-14", "RN50", "ViT-B-16-SigLIP"])
-def test_gflops_are_open_clips(model: str) -> None:
+def test_gflops_equal_open_clips_profile(model: str) -> None:
     """Published: docs/model_profile.csv of open_clip. From the config, without weights."""
     published = profile().query("model == @model and quantity == 'gflops' and source == 'open_clip'")
     wanted = published.set_index("tower").value
@@ -50,7 +50,7 @@ def test_gflops_are_open_clips(model: str) -> None:
     assert found["gflops"] == pytest.approx(sum(value for name, value in found.items() if name != "gflops"))
 
 
-def test_a_linear_layer_costs_what_the_hand_counts() -> None:
+def test_gflops_of_a_linear_layer_by_hand() -> None:
     """CLIP of one layer, width 32, 16 positions, MLP 4 times as wide, output 16; by hand for the text tower."""
     clip = random_network_of(CLIP)
     n, w, d = 16, 32, 16
@@ -65,13 +65,13 @@ def random_network_of(config: dict[str, object]) -> torch.nn.Module:
         return random_network(Path(folder), config)
 
 
-def test_counting_leaves_the_fast_path_as_it_was() -> None:
+def test_counting_operations_restores_the_fast_attention_path() -> None:
     before = torch.backends.mha.get_fastpath_enabled()
     gflops(random_network_of(CLIP))
     assert torch.backends.mha.get_fastpath_enabled() is before
 
 
-def test_a_training_step_changes_a_copy_and_learns() -> None:
+def test_a_training_step_trains_a_copy() -> None:
     net = random_network_of(COCA)
     before = {name: value.clone() for name, value in net.state_dict().items()}
     with training_step(net, 3, "fp32") as step:
@@ -80,14 +80,14 @@ def test_a_training_step_changes_a_copy_and_learns() -> None:
     assert not net.training
 
 
-def test_a_meta_copy_saves_for_the_backward_pass_about_what_the_network_does() -> None:
+def test_estimated_saved_activations_are_close_to_measured_ones() -> None:
     net = random_network_of(COCA)
     estimated = saved_bytes(shapes_of(net), 4)
     assert estimated == pytest.approx(saved_bytes(net, 4), rel=0.35)
     assert saved_bytes(shapes_of(net), 8) == pytest.approx(2 * estimated, rel=0.05)
 
 
-def test_time_and_memory_are_those_of_the_work() -> None:
+def test_time_and_memory_are_measured_for_the_work_only() -> None:
     cpu = torch.device("cpu")
     import time
 
@@ -103,7 +103,7 @@ def metric(name: str, samples: Samples) -> Estimate:
     return estimate(next(m for m in METRICS if m.name == name), samples)
 
 
-def test_a_time_is_the_median_and_its_interval_the_range_of_six_repeats() -> None:
+def test_times_are_medians_with_the_range_of_six_repeats_as_interval() -> None:
     def rows(values: list[float]) -> Samples:
         ids = [str(k) for k in range(len(values))]
         return Samples(
@@ -132,18 +132,18 @@ def test_costs_are_printed_with_three_digits(value: float, half: float, unit: st
     assert number(Estimate(value=value, low=value - half, high=value + half, n=6), info) == wanted
 
 
-def test_a_model_that_cannot_be_profiled_is_told() -> None:
+def test_an_unprofilable_model_gives_a_note() -> None:
     mute = Model("mute", lambda image: image, hardware(device="cpu"))
     with pytest.raises(ModelError, match="mute: a model that cannot be profiled"):
         list(Efficiency().score(mute, Synthetic().build(Path()), Context()))
 
 
-def test_the_task_runs_without_data_and_holds_a_coca_against_its_clip(
+def test_efficiency_runs_without_data_and_compares_coca_with_clip(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     given = ["run", "--model", "demo", "--tasks", "efficiency", "--output", tmp_path]
-    told = command(*given, "--quiet")
-    assert told.code == 0, told.err
+    result = command(*given, "--quiet")
+    assert result.code == 0, result.err
     results = {record.model: record for record in cocabench.load(tmp_path).records}
     coca, clip = results["demo/coca"], results["demo/clip"]
     names = {metric.name for metric in METRICS}
@@ -163,7 +163,7 @@ def test_the_task_runs_without_data_and_holds_a_coca_against_its_clip(
     speed, memory = sentences(cost)
     assert "0.6, the blog about 0.83" in speed, "both claims, the blog's as 20 % more cost"
     assert "says 1.4" in memory
-    assert speed in told.out
+    assert speed in result.out
     moved = clip.signature.model_copy(update={"protocol": {**protocol, "machine": "another"}})
     assert training_costs([coca, clip.model_copy(update={"signature": moved})]) == [], "not of two machines"
 
@@ -178,8 +178,8 @@ def test_a_gpu_trains_coca_l_14_slower_than_clip_l_14(command: Command, tmp_path
     if not torch.cuda.is_available():
         pytest.skip("needs a CUDA device")
     names = "coca_ViT-L-14:random@0,ViT-L-14:random@0"
-    told = command("run", "--model", names, "--tasks", "efficiency", "--output", tmp_path)
-    assert told.code == 0, told.err
+    result = command("run", "--model", names, "--tasks", "efficiency", "--output", tmp_path)
+    assert result.code == 0, result.err
     (cost,) = training_costs(cocabench.load(tmp_path).records)
     assert cost.speed is not None
     assert cost.memory is not None

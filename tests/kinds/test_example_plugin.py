@@ -24,17 +24,17 @@ def measured(example_plugin: None, command: Command, models: Path, data: Path, t
     names = f"{models / 'clip'},{models / 'coca'}"
     out = tmp_path / "results"
     given = ["run", "--model", names, "--tasks", tmp_path / "pairs.toml", "--data-root", data, "--output", out]
-    told = command(*given, "--quiet")
-    assert told.code == 0, told.err
+    result = command(*given, "--quiet")
+    assert result.code == 0, result.err
     return cocabench.load(out)
 
 
-def test_its_file_is_as_long_as_it_says() -> None:
+def test_the_example_plugin_has_the_stated_length() -> None:
     assert len((EXAMPLE / "cocabench_pair_choice" / "__init__.py").read_text().splitlines()) <= 50
 
 
 @pytest.mark.usefixtures("example_plugin")
-def test_it_is_listed_with_its_task_and_passes_its_own_test(command: Command) -> None:
+def test_the_example_plugin_is_listed_and_passes_check_kind(command: Command) -> None:
     assert [kind.name for kind in every()][-1] == "pair_choice", "after cocabench's own"
     assert "pair_accuracy" in command("list", "metrics").out
     assert "pair_choice/add_att" in command("list", "tasks").out
@@ -42,7 +42,7 @@ def test_it_is_listed_with_its_task_and_passes_its_own_test(command: Command) ->
     test["test_a_caption_is_right_where_it_scores_higher_and_a_tie_is_wrong"]()
 
 
-def test_it_gets_intervals_notes_paired_tests_galleries_and_verdicts(
+def test_the_example_plugin_gets_intervals_notes_tests_galleries_and_verdicts(
     measured: RecordSet, command: Command, tmp_path: Path
 ) -> None:
     clip, coca = measured.records
@@ -85,6 +85,6 @@ def measured_as(record: Record, results: RecordSet) -> RecordSet:
     return RecordSet((record,), (results.path(record),))
 
 
-def test_the_module_is_found_by_its_name_alone(example_plugin: None) -> None:
+def test_the_plugin_module_is_importable_by_name(example_plugin: None) -> None:
     module = importlib.import_module("cocabench_pair_choice")
     assert find("pair_choice") is module.PairChoice

@@ -116,7 +116,7 @@ def test_it_is_clip_benchmarks(model: OpenClip, kind: str) -> None:
 
 @pytest.mark.parametrize("scoring", ["likelihood", "likelihood_per_token"])
 @pytest.mark.parametrize("kind", DATA)
-def test_likelihoods_are_those_of_open_clips_full_forward_pass(coca: OpenClip, kind: str, scoring: str) -> None:
+def test_likelihoods_equal_open_clips_full_forward_pass(coca: OpenClip, kind: str, scoring: str) -> None:
     _, samples = measured(coca, DATA[kind], scoring)
     by_id = {example.id: example for example in DATA[kind].examples}
     for row in samples.iloc[:6].to_dict("records"):
@@ -135,15 +135,15 @@ def test_the_primary_may_be_any_metric_of_the_data(tmp_path: Path, data: Path, c
     """Before data are read all metrics are possible; image_acc is none of theirs where there is one image an item."""
     path = tmp_path / "other.toml"
     path.write_text((data / "choose.toml").read_text().replace('"acc"', '"image_acc"'))
-    told = command("run", "--model", "demo/clip", "--tasks", path, "--data-root", tmp_path, "--output", tmp_path)
-    assert "pairs.tsv" in told.err
-    assert "none of the metrics" not in told.err
-    told = command("run", "--model", "demo/clip", "--tasks", path, "--data-root", data, "--output", tmp_path)
-    assert "'image_acc' is none of the metrics" in told.err
+    result = command("run", "--model", "demo/clip", "--tasks", path, "--data-root", tmp_path, "--output", tmp_path)
+    assert "pairs.tsv" in result.err
+    assert "not among the metrics" not in result.err
+    result = command("run", "--model", "demo/clip", "--tasks", path, "--data-root", data, "--output", tmp_path)
+    assert "'image_acc' is not among the metrics" in result.err
     assert [m.name for m in ImageCaptionSelection().metrics(DATA["two images"])] == ["acc", "text_acc", "image_acc"]
 
 
-def test_sums_prefer_short_captions_and_means_do_not(coca: OpenClip) -> None:
+def test_summed_likelihood_prefers_short_captions_but_the_mean_does_not(coca: OpenClip) -> None:
     long, short = "a thing that is red and round and on a table", "a thing"
     data = Dataset("d", "test", [Example("0", picture("red"), (long,), negatives=((short,),))])
     total, mean = (measured(coca, data, kind)[1]["scores"][0] for kind in ("likelihood", "likelihood_per_token"))
@@ -179,11 +179,11 @@ class Known:
 
 
 @pytest.mark.parametrize("kind", DATA)
-def test_who_knows_is_right_and_who_does_not_is_at_the_bottom(kind: str) -> None:
+def test_an_oracle_scores_one_and_a_constant_model_zero(kind: str) -> None:
     data = DATA[kind]
     assert set(measured(Known(), data)[0].values()) == {1.0}
-    told, samples = measured(Known(knows=False), data)
-    assert set(told.values()) == {0.0}
+    result, samples = measured(Known(knows=False), data)
+    assert set(result.values()) == {0.0}
     assert all(row["selected"] != row["text"] for row in samples.to_dict("records"))
     said = near(data, samples)
     assert said[0].startswith(
@@ -205,12 +205,12 @@ def test_nan_likelihoods_are_an_error() -> None:
         measured(Known(), DATA["one image"], "likelihood")
 
 
-def test_what_is_no_choice_is_told_and_equal_captions_are_noted() -> None:
+def test_items_without_a_choice_are_errors_and_equal_captions_give_a_note() -> None:
     data, evaluator = DATA["one image"], ImageCaptionSelection()
     bare = replace(data, examples=[*data.examples[:3], Example("bare", picture("red"), ("a red thing",))])
-    with pytest.raises(DataError, match="nothing to choose in bare#0; wanted captions with negatives"):
+    with pytest.raises(DataError, match="bare#0 has only one candidate; wanted captions with negatives"):
         measured(Known(), bare)
-    with pytest.raises(DataError, match="nothing to choose in bare"):
+    with pytest.raises(DataError, match="bare has only one candidate"):
         list(evaluator.data_notes(replace(data, examples=[Example("bare", picture("red"))])))
     same = replace(data, examples=[Example("same", picture("red"), ("red",), negatives=(("red",),))])
     assert [note.code for note in evaluator.data_notes(same)] == ["equal_captions"]
@@ -219,7 +219,7 @@ def test_what_is_no_choice_is_told_and_equal_captions_are_noted() -> None:
 
 
 @pytest.mark.parametrize("evaluator", [Retrieval(), Captioning(metrics=())])  # type: ignore[call-arg]
-def test_other_evaluators_refuse_what_they_would_read_wrong(evaluator: Retrieval | Captioning) -> None:
+def test_retrieval_and_captioning_refuse_selection_data(evaluator: Retrieval | Captioning) -> None:
     with pytest.raises(DataError, match='several images in 0; wanted one; evaluator = "image_caption_selection"'):
         list(evaluator.score(Known(), DATA["two images"], Context()))  # type: ignore[arg-type]
 
@@ -230,7 +230,7 @@ def test_the_thumbnail_of_an_item_shows_all_its_images() -> None:
     found = thumbnails.jpeg(DATA["two images"].examples[0])
     assert found
     image = Image.open(io.BytesIO(found))
-    assert image.size == (16 + thumbnails.GAP + 16, 12)
+    assert image.size == (16 + thumbnails.GAP_PIXELS + 16, 12)
     left, right = (image.getpixel((x, 6)) for x in (4, 36))
     assert left[0] > 200 > 60 > left[1]  # type: ignore[index]
     assert right[1] > 200 > 60 > right[0]  # type: ignore[index]
@@ -257,7 +257,7 @@ def test_sugar_crepes_files_give_what_clip_benchmarks_own_loader_gives(model: Op
 
 def test_a_run_from_task_file_to_comparison(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
     tasks = f"{data / 'choose.toml'},{data / 'prefer.toml'}"
-    told = command(
+    result = command(
         "run",
         "--model",
         f"{models / 'clip'},{models / 'coca'}",
@@ -268,7 +268,7 @@ def test_a_run_from_task_file_to_comparison(command: Command, models: Path, data
         "--output",
         tmp_path,
     )
-    assert told.code == 0, told.err
+    assert result.code == 0, result.err
     results = cocabench.load(tmp_path)
     assert [(r.task, Path(r.model).name) for r in sorted(results, key=lambda r: (r.task, r.model))] == [
         ("choose", "clip"), ("choose", "coca"), ("prefer", "coca"),
@@ -284,7 +284,7 @@ def test_a_run_from_task_file_to_comparison(command: Command, models: Path, data
     samples = [results.samples(r) for r in sorted(results, key=lambda r: r.model) if r.task == "choose"]
     one, other = (frame.set_index("id") for frame in samples)
     differ = one[one["selected"] != other["selected"]].drop_duplicates("image_id")
-    assert not differ.index.str.endswith("#0").all(), "of an image the item that differs is told, not the first one"
+    assert not differ.index.str.endswith("#0").all(), "of an image the item that differs is result, not the first one"
     right = [frame.groupby("image_id")["text_right"].sum() for frame in (one, other)]
     told_of = differ[differ["image_id"].isin(right[0].index[right[0] != right[1]])]
     assert len(told_of)

@@ -28,12 +28,12 @@ def alarm(hits: np.ndarray, chance: float) -> list[str]:
         (0.0, 100, 0.1, True),
     ],
 )
-def test_it_rings_near_chance_and_not_above(share: float, n: int, chance: float, rings: bool) -> None:
+def test_near_chance_note_only_for_scores_near_chance(share: float, n: int, chance: float, rings: bool) -> None:
     hits = np.zeros(n)
     hits[: round(share * n)] = 1
     assert bool(alarm(hits, chance)) is rings
 
 
-def test_it_names_metric_value_and_chance() -> None:
+def test_near_chance_note_states_metric_value_and_chance() -> None:
     (said,) = alarm(np.zeros(10), 0.1)
     assert said.startswith("acc1 of 0 % is near chance (10 %)")

@@ -32,12 +32,12 @@ def test_every_metric_equals_scikit_learn() -> None:
     assert found["mean_per_class_recall"] == pytest.approx(balanced_accuracy_score(labels, logits.argmax(1)), abs=1e-12)
 
 
-def test_a_constant_classifier_gets_nothing() -> None:
+def test_a_constant_classifier_scores_zero() -> None:
     found = scored(features(0, 50), np.repeat(features(1, 1), 6, axis=0), np.arange(6), np.arange(50) % 6)
     assert found["acc1"] == found["acc5"] == 0
 
 
-def test_classes_of_equal_name_share_their_hits() -> None:
+def test_classes_with_equal_prompts_share_hits() -> None:
     images = features(0, 40)
     found = scored(images, images[:2], np.array([0, 1, 0]), np.repeat(0, 40)[:1].repeat(40))
     alone = scored(images, images[:2], np.array([0, 1]), np.repeat(0, 40))

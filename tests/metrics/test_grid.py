@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from cocabench.metrics.grid import STEPS, Grid, dots, error_bound, product
+from cocabench.metrics.grid import STEPS_PER_SCALE, Grid, dots, error_bound, product
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
@@ -11,7 +11,7 @@ def unit(rows: np.ndarray) -> np.ndarray:
 
 
 @pytest.mark.parametrize("scale", [1.0, 300.0, 0.001])
-def test_scores_are_exact(scale: float) -> None:
+def test_grid_products_are_exact(scale: float) -> None:
     rng = np.random.default_rng(0)
     rows = unit(rng.normal(size=(40, 512))) * np.float32(scale)
     grid = Grid(rows, "features")
@@ -24,20 +24,20 @@ def test_scores_are_exact(scale: float) -> None:
     assert (product(steps[:, order], steps[:, order]) == product(steps, steps)).all()
 
 
-def test_unit_rows_keep_their_scores_to_1e_7() -> None:
+def test_grid_rounding_changes_cosines_by_less_than_1e_7() -> None:
     rows = unit(np.random.default_rng(1).normal(size=(200, 512)))
     grid = Grid(rows, "features")
-    assert grid.step == 1 / STEPS
+    assert grid.step == 1 / STEPS_PER_SCALE
     real = rows.astype(np.float64) @ rows.astype(np.float64).T
     assert np.abs(product(grid[:], grid[:]) * grid.step**2 - real).max() < 1e-7
 
 
-def test_the_float32_product_lies_within_its_bound() -> None:
+def test_float32_product_is_within_error_bound() -> None:
     rows = unit(np.random.default_rng(2).normal(size=(300, 768)))
     grid = Grid(rows, "features")
     error = np.abs(grid[:] @ grid[:].T - product(grid[:], grid[:])).max()
     assert 0 < error < error_bound(grid, grid)
 
 
-def test_rows_of_zeros_are_fine() -> None:
+def test_grid_accepts_rows_of_zeros() -> None:
     assert (Grid(np.zeros((3, 4), np.float32), "features")[:] == 0).all()

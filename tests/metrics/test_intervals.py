@@ -16,7 +16,7 @@ def mean(sums: np.ndarray) -> np.ndarray:
     return np.asarray(sums[..., 0] / sums[..., 1])
 
 
-def test_a_proportion_gets_wilsons_interval_also_at_zero() -> None:
+def test_proportion_returns_wilsons_interval_also_at_zero() -> None:
     assert intervals.proportion(np.zeros(20)) == pytest.approx((0, 0.161125), abs=1e-6)
     low, high = intervals.proportion(np.repeat([1.0, 0.0], [30, 70]))
     assert (low, high) == pytest.approx((0.218948, 0.395849), abs=1e-6)
@@ -42,7 +42,7 @@ def test_an_interval_of_class_means_is_about_that_mean_also_where_a_class_has_on
     assert low < 0.5 < high
 
 
-def test_perfect_class_means_are_not_certain() -> None:
+def test_class_means_of_one_have_an_interval() -> None:
     low, high = intervals.of_class_means(np.ones(40), np.repeat(np.arange(4), 10))
     assert 0.8 < low < 0.95
     assert high == pytest.approx(1.0)

@@ -60,10 +60,10 @@ def small_integers(images: int, texts: int, captions: int, seed: int = 0) -> tup
 
 @pytest.mark.parametrize("side", [32, 64, 1024])
 @pytest.mark.parametrize(("images", "texts", "captions"), [(1, 1, 1), (13, 30, 40), (70, 300, 350), (200, 90, 210)])
-def test_equal_to_the_whole_matrix(
+def test_rank_both_ways_equals_ranking_the_whole_matrix(
     monkeypatch: pytest.MonkeyPatch, side: int, images: int, texts: int, captions: int
 ) -> None:
-    monkeypatch.setattr(tiles, "SIDE", side)
+    monkeypatch.setattr(tiles, "MAX_SIDE", side)
     data = small_integers(images, texts, captions)
     assert_equal(rank_both_ways(*data), data)
 
@@ -76,7 +76,7 @@ def test_any_number_of_wrong_neighbours(wrong: int) -> None:
 
 def test_ties_of_distinct_items_are_exact_wherever_they_stand(monkeypatch: pytest.MonkeyPatch) -> None:
     """Features of equal bits tie though their products stand in different tiles; unit rows, so that bits do matter."""
-    monkeypatch.setattr(tiles, "SIDE", 64)
+    monkeypatch.setattr(tiles, "MAX_SIDE", 64)
     rng = np.random.default_rng(1)
     images = unit(rng.normal(size=(150, 48)))
     images[[7, 60, 149]] = images[3]
@@ -92,8 +92,8 @@ def test_ties_of_distinct_items_are_exact_wherever_they_stand(monkeypatch: pytes
     assert len(set(holders)) == 4
 
 
-def test_a_collapsed_model_scores_at_the_bottom(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "SIDE", 32)
+def test_a_collapsed_model_ranks_last(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tiles, "MAX_SIDE", 32)
     rng = np.random.default_rng(2)
     one = unit(rng.normal(size=(1, 100)))
     found = rank_both_ways(one.repeat(77, axis=0), one.repeat(200, axis=0), np.arange(200) % 77, np.arange(200))
@@ -102,7 +102,7 @@ def test_a_collapsed_model_scores_at_the_bottom(monkeypatch: pytest.MonkeyPatch)
     assert (found.t2i.tied_negatives == 76).all()
 
 
-def test_a_text_of_two_images_is_one_item() -> None:
+def test_equal_texts_of_two_images_are_identical_items() -> None:
     images = np.eye(3, dtype=np.float32)
     texts = np.array([[0.9, 0.9, 0], [0, 0.8, 0.5], [0, 0, 0.7]], np.float32)
     found = rank_both_ways(images, texts, owner=np.array([0, 1, 1, 2]), items=np.array([0, 0, 1, 2]))
@@ -113,7 +113,7 @@ def test_a_text_of_two_images_is_one_item() -> None:
 
 
 def test_threads_and_memory_mapped_features_change_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(tiles, "SIDE", 64)
+    monkeypatch.setattr(tiles, "MAX_SIDE", 64)
     rng = np.random.default_rng(3)
     images, texts = unit(rng.normal(size=(300, 32))), unit(rng.normal(size=(500, 32)))
     owner, items = np.sort(np.concatenate([np.arange(300), rng.integers(0, 300, 250)])), rng.permutation(550) % 500

@@ -28,13 +28,13 @@ def test_mcnemar_by_hand() -> None:
 
 
 @pytest.mark.parametrize(("gained", "lost"), [(1, 9), (30, 12), (5, 5), (0, 7), (220, 260)])
-def test_mcnemar_is_statsmodels(gained: int, lost: int) -> None:
+def test_mcnemar_equals_statsmodels(gained: int, lost: int) -> None:
     referee = contingency_tables.mcnemar([[50, gained], [lost, 50]], exact=True)
     assert paired.of_means(hits(gained, lost, 1000), RNG(0)).p_value == pytest.approx(referee.pvalue)
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_holm_is_statsmodels(seed: int) -> None:
+def test_holm_equals_statsmodels(seed: int) -> None:
     p_values = RNG(seed).random(12) ** 4
     assert paired.holm(list(p_values)) == pytest.approx(multitest.multipletests(p_values, method="holm")[1])
 
@@ -83,7 +83,7 @@ def test_swapped_models_get_the_mirrored_answer() -> None:
     assert (one.higher, one.lower) == pytest.approx((other.lower, other.higher))
 
 
-def test_no_change_is_no_certainty() -> None:
+def test_equal_outcomes_still_have_an_interval() -> None:
     """Bonett and Price's interval for 0 of 100 discordant pairs is about ±2.7 points, not ±0."""
     found = paired.of_means(np.zeros(100), RNG(0))
     assert found.p_value == 1.0
@@ -111,7 +111,7 @@ def test_an_unpaired_test_agrees_with_its_interval() -> None:
     assert paired.of_independent(0.0, 0.0, 0.0).p_value == 1.0
 
 
-def test_few_changed_images_reach_no_small_p_value_so_more_must_change() -> None:
+def test_detectable_accounts_for_few_changed_images() -> None:
     """At 5 %, 5 images must change one way (2^-5 = 0.031): 6.7 on average do so in 80 of 100 cases."""
     none = paired.of_means(np.zeros(100), RNG(0))
     drop = paired.detectable(none.error, level=0.05, step=none.step)
@@ -119,7 +119,7 @@ def test_few_changed_images_reach_no_small_p_value_so_more_must_change() -> None
     assert stats.poisson.sf(4, 100 * drop) == pytest.approx(0.8)
 
 
-def test_numbers_that_no_redraw_moves_are_exact() -> None:
+def test_zero_error_gives_an_exact_test() -> None:
     """Operations of a network: any difference is one, and none is none."""
     same, less = (paired.of_draws(value, np.full(200, value)) for value in (0.0, -3.0))
     assert (same.p_value, less.p_value) == (1.0, 0.0)
@@ -149,7 +149,7 @@ def test_false_alarms_stay_below_their_level() -> None:
     assert np.mean(np.array(p_values) < 0.05) < 0.075
 
 
-def test_power_is_what_is_printed() -> None:
+def test_detectable_difference_is_found_with_stated_power() -> None:
     """A drop of just the detectable size is found in about 80 of 100."""
     n, discordant, rng = 2000, 0.2, RNG(0)
     drop = paired.detectable(np.sqrt(discordant / n), level=0.05)

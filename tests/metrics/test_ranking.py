@@ -56,12 +56,12 @@ def test_identical_items_are_told_from_other_ties() -> None:
     assert hits_at(ranks, 2)[0] == 0.5
 
 
-def test_highest_says_where_there_are_fewer() -> None:
+def test_highest_marks_missing_candidates() -> None:
     found = highest(np.array([[0.1, 0.9, 0.5]], np.float32), np.array([[True, False, True]]), 5)
     assert found.indices.tolist() == [[2, 0, -1]]
     assert np.isnan(found.scores[0, 2])
 
 
-def test_thousands_of_identical_items_overflow_nothing() -> None:
+def test_thousands_of_identical_items_do_not_overflow() -> None:
     ranks = Ranks(np.array([0]), np.array([2000]), np.array([2000]), np.array([1]))
     assert hits_at(ranks, 500)[0] == pytest.approx(500 / 2001)

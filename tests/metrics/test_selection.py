@@ -32,7 +32,7 @@ from cocabench.metrics.selection import chances, cosines, select
         ([[0.3, 0.2], [0.3, 0.4]], True, False),
     ],
 )
-def test_by_hand(scores: list[list[float]], text: bool, image: bool) -> None:
+def test_select_by_hand(scores: list[list[float]], text: bool, image: bool) -> None:
     found = select(np.array([scores]))
     assert (found.text.tolist(), found.image.tolist()) == ([text], [image])
 
@@ -72,7 +72,7 @@ def test_it_is_clip_benchmarks(images: int, texts: int) -> None:
     assert 0.1 < ours["text_acc"] < 0.99
 
 
-def test_a_collapsed_model_gets_nothing_here_and_everything_from_argmax() -> None:
+def test_a_collapsed_model_scores_zero_but_one_by_argmax() -> None:
     """All texts have one feature. The float32 product need not tie; the exact one does."""
     rng, n = np.random.default_rng(0), 50
     seen = unit(rng.normal(size=(n, 24)))
@@ -82,13 +82,13 @@ def test_a_collapsed_model_gets_nothing_here_and_everything_from_argmax() -> Non
     assert clip_benchmark(seen[:, None], read.reshape(n, 2, 24))["text_acc"] > 0.7
 
 
-def test_cosines_are_those_of_float64_whatever_the_chunks(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_cosines_equal_float64_for_any_chunk_size(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(1)
     seen, read = unit(rng.normal(size=(7, 16))), unit(rng.normal(size=(9, 16)))
     candidates = rng.integers(9, size=(7, 3))
     wanted = np.einsum("kd,kmd->km", seen.astype(float), read[candidates].astype(float))
     assert cosines(seen, read, candidates) == pytest.approx(wanted, abs=1e-7)
-    monkeypatch.setattr("cocabench.metrics.selection.CHUNK_ROWS", 6)
+    monkeypatch.setattr("cocabench.metrics.selection.CAPTIONS_PER_CHUNK", 6)
     assert cosines(seen, read, candidates) == pytest.approx(wanted, abs=1e-7)
 
 
@@ -98,7 +98,7 @@ def test_nan_is_an_error() -> None:
 
 
 @pytest.mark.parametrize(("images", "texts"), [(1, 2), (1, 5), (2, 2), (3, 2), (2, 4)])
-def test_chance_is_what_random_scores_get(images: int, texts: int) -> None:
+def test_chances_equal_the_mean_of_random_scores(images: int, texts: int) -> None:
     found = select(np.random.default_rng(0).random((40_000, images, texts)))
     means = {"text_acc": found.text.mean(), "image_acc": found.image.mean(), "acc": (found.text & found.image).mean()}
     known = chances(images, texts)

@@ -68,12 +68,12 @@ class Toy(Model):
 
 def test_unreadable_images_make_their_batch_smaller_and_positions_count_among_all() -> None:
     toy = Toy()
-    told: list[tuple[str, int, int]] = []
-    found = toy.encode_images([Grey(s) for s in (1, 13, 3, 4, 13, 6)], progress=lambda *step: told.append(step))
+    steps: list[tuple[str, int, int]] = []
+    found = toy.encode_images([Grey(s) for s in (1, 13, 3, 4, 13, 6)], progress=lambda *step: steps.append(step))
     assert found.kept.tolist() == [0, 2, 3, 5]
     assert toy.sizes == [3, 1]
     np.testing.assert_allclose(found.rows[0], np.array([1, 3]) / np.sqrt(10), rtol=1e-6)
-    assert told == [("images", 4, 6), ("images", 6, 6)]
+    assert steps == [("images", 4, 6), ("images", 6, 6)]
     raw = toy.encode_images([Grey(4)], normalize=False).rows
     assert raw.tolist() == [[4, 3]]
 
@@ -113,20 +113,20 @@ def test_prompts_and_prefixes_reach_their_own_images() -> None:
         toy.score_captions(images, [["x"]] * 6, prefixes=["a"])
 
 
-def test_no_image_that_can_be_read_gives_empty_arrays() -> None:
+def test_unreadable_images_only_give_empty_arrays() -> None:
     toy = Toy()
     assert toy.encode_images([Grey(13)]).rows.shape == (0, 0)
     assert toy.score_captions([Grey(13)], [["a", "b"]]).logprobs.shape == (0, 2)
     assert toy.caption([], {}).texts == []
 
 
-def test_a_model_says_what_it_lacks_in_one_line(tmp_path: Path) -> None:
+def test_a_missing_ability_is_a_one_line_error(tmp_path: Path) -> None:
     bare = Model("bare", shade, CPU)
     with pytest.raises(NotACaptionerError, match="bare: a model that cannot caption"):
         bare.caption([Grey(1)], {})
     with pytest.raises(NotACaptionerError, match="cannot score captions"):
         bare.score_captions([Grey(1)], [["a"]])
-    with pytest.raises(ModelError, match="does not give features before the projection"):
+    with pytest.raises(ModelError, match="a model without features before the projection"):
         bare.encode_images([Grey(1)], output="pooled")
     with pytest.raises(NumericsError, match="NaN or infinity in the features of 1 of 2"):
         Toy().encode_images([Grey(0), _Dark()], normalize=False)
@@ -140,7 +140,7 @@ class _Dark(Grey):
         return Image.new("RGB", (2, 2), "blue")
 
 
-def test_a_pass_leaves_the_global_random_numbers_alone() -> None:
+def test_encoding_does_not_change_global_random_state() -> None:
     before = torch.random.get_rng_state()
     Toy().encode_images([Grey(1)])
     assert torch.equal(torch.random.get_rng_state(), before)

@@ -54,7 +54,7 @@ def test_preprocessing_follows_the_tag() -> None:
         ("coca_ViT-L-14:laion2b_s13b_b90", UnknownNameError, "laion2b_s13b_b90k"),
         ("coca_base", UsageError, "no published weights"),
         ("convnext_xxlarge", UsageError, "laion2b_s34b_b82k_augreg"),
-        ("ViT-B-32:/nowhere/e.pt", ModelError, "no file"),
+        ("ViT-B-32:/nowhere/e.pt", ModelError, "no such file"),
         ("demo/cocoa", UnknownNameError, "did you mean coca"),
     ],
 )
@@ -66,7 +66,7 @@ def test_a_wrong_name_offers_the_right_ones(text: str, error: type[Exception], s
 @pytest.mark.parametrize(
     "name", ["coca_base", "coca_ViT-B-32", "coca_ViT-L-14", "coca_roberta-ViT-B-32", "ViT-B-32", "RN50"]
 )
-def test_all_of_open_clips_coca_configs_are_known(name: str) -> None:
+def test_all_coca_configs_of_open_clip_are_known(name: str) -> None:
     assert planned(f"{name}:random@0").captions == name.startswith("coca")
 
 
@@ -130,10 +130,10 @@ def broken(tmp_path: Path, kind: str) -> tuple[Path, str]:
     match kind:
         case "code":
             torch.save({"state_dict": net.state_dict(), "extra": Evil()}, path)
-            return path, "a pickle that wants to run .*print"
+            return path, "a pickle that would run .*print"
         case "system":
             torch.save({"state_dict": net.state_dict(), "extra": System()}, path)
-            return path, "a pickle that wants to run .*system"
+            return path, "a pickle that would run .*system"
         case "wider":
             torch.save(
                 random_network(tmp_path, {**CLIP, "text_cfg": {**CLIP["text_cfg"], "width": 64}}).state_dict(), path
@@ -141,7 +141,7 @@ def broken(tmp_path: Path, kind: str) -> tuple[Path, str]:
             return path, "another architecture.*is \\[.*the model's"
         case "plain pickle":
             path.write_bytes(pickle.dumps(Evil(), protocol=2))
-            return path, "pickle that wants to run|not readable"
+            return path, "pickle that would run|not readable"
         case "truncated":
             torch.save(net.state_dict(), path)
             path.write_bytes(path.read_bytes()[:1000])

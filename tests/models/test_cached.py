@@ -180,7 +180,7 @@ def test_only_what_is_new_is_computed_each_once(cache: Cache, images: list[FileI
     assert seen(texts) == ["ab", "a", "abc"]
 
 
-def test_empty_and_strange_texts(cache: Cache) -> None:
+def test_empty_and_non_ascii_texts_are_cached(cache: Cache) -> None:
     texts = ["", "\ud800", "é", "e\u0301"]
     assert model(cache).encode_texts(texts)[:, 0].tolist() == [0, 1, 1, 2]
     again = model(cache)
@@ -203,7 +203,9 @@ def test_empty_and_strange_texts(cache: Cache) -> None:
         {"device": "cuda"},
     ],
 )
-def test_whatever_moves_a_feature_makes_it_new(cache: Cache, images: list[FileImage], changed: dict[str, Any]) -> None:
+def test_changing_what_moves_a_feature_recomputes_it(
+    cache: Cache, images: list[FileImage], changed: dict[str, Any]
+) -> None:
     model(cache).encode_images(images)
     other = model(cache, **changed)
     other.encode_images(images)
@@ -220,7 +222,7 @@ def test_another_version_of_ours_makes_features_new(
     assert seen(other) == images
 
 
-def test_a_name_moves_nothing(cache: Cache, images: list[FileImage]) -> None:
+def test_renaming_a_model_keeps_its_cached_features(cache: Cache, images: list[FileImage]) -> None:
     model(cache).encode_images(images)
     other = model(cache, id="the same weights elsewhere")
     other.encode_images(images)
@@ -297,9 +299,7 @@ def test_every_source_is_known_by_its_content_and_what_is_done_to_it(cache: Cach
     assert seen(third) == []
 
 
-def test_an_image_that_cannot_be_read_is_the_models_to_tell(
-    cache: Cache, images: list[FileImage], tmp_path: Path
-) -> None:
+def test_unreadable_images_are_reported_by_the_model(cache: Cache, images: list[FileImage], tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_bytes(b"no image")
     sources = [FileImage(tmp_path / "gone.png"), images[0], FileImage(tmp_path / "bad.png"), images[1]]
     found = model(cache).encode_images(sources)
@@ -404,7 +404,7 @@ def test_a_file_overwritten_between_its_hash_and_its_decoding_is_kept_under_no_k
     rows = torn.encode_images(sources).rows if way == "encode_images" else torn.caption(sources, {}).features
     assert rows is not None
     assert rows.tolist() == [[0, 255, 0], [0, 0, 255]]
-    said = f"images that changed while they were read, whose features are not cached: 1, the first is {path}"
+    said = f"1 image changed while being read, so that features are not cached; for example {path}"
     assert torn.notes == [Note("changed_images", said)]
     path.write_bytes(before)
     again = model(cache)
@@ -459,7 +459,7 @@ def test_a_batch_with_an_unreadable_image_is_captioned_again(
     assert again.batches == [[0.0]]
 
 
-def test_nothing_of_the_model_is_hidden(cache: Cache) -> None:
+def test_cached_forwards_all_attributes_of_the_model(cache: Cache) -> None:
     wrapped = batched(cache)
     assert wrapped.batches is wrapped.model.batches
     assert wrapped.transform is _colours

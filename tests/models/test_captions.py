@@ -29,16 +29,16 @@ ROWS = torch.tensor([[8, 1, 2, 9, 0, 0], [8, 1, 2, 3, 4, 9], [8, 1, 2, 3, 4, 5],
         ("greedy", [False, True, True, False]),  # there it is forced, and a pad ends the caption
     ],
 )
-def test_a_caption_that_ran_into_the_limit_is_told(kind: str, cut: list[bool]) -> None:
+def test_captions_at_the_length_limit_are_marked_truncated(kind: str, cut: list[bool]) -> None:
     options = DecodeOptions(generation_type=kind, seq_len=6, min_seq_len=1)  # type: ignore[arg-type]
     assert truncated(ROWS, IDS, options) == cut
 
 
-def test_a_batch_that_ended_early_was_not_cut() -> None:
+def test_captions_that_ended_early_are_not_truncated() -> None:
     assert truncated(ROWS[2:], IDS, DecodeOptions(seq_len=7)) == [False, False]
 
 
-def test_the_right_name_is_likelier_than_others_and_a_wrong_image_is_not() -> None:
+def test_the_right_caption_is_more_likely_than_wrong_ones() -> None:
     """Classification by caption likelihood with the demo's CoCa; must-fail: images that are shuffled are at chance."""
     (task,) = find_tasks(["emoji_captions"])
     examples = task.loader.build(Path()).examples[::40]
@@ -76,7 +76,7 @@ def test_likelihoods_are_those_of_the_decoder_whatever_the_batches(monkeypatch: 
     with monkeypatch.context() as small:
         small.setattr(open_clip, "encoded_logprob", _for_two)
         np.testing.assert_allclose(model.score_captions(sources, own).logprobs, turned, rtol=1e-4)
-    assert model.notes == [("halved_batch", "out of memory at 5 likelihoods a batch; went on with 2")]
+    assert model.notes == [("halved_batch", "out of memory with 5 likelihoods per batch; continued with 2")]
     monkeypatch.setattr(open_clip, "CAPTIONS_PER_PASS", 3)
     np.testing.assert_allclose(model.score_captions(sources, [texts] * 5).logprobs, found.logprobs, rtol=1e-4)
 

@@ -26,11 +26,11 @@ def test_a_missing_compiler_is_one_line(
     command: Command, models: Path, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(compiled, "get_cpp_compiler", no_compiler)
-    told = command("run", "--model", models / "clip", "--tasks", data / "find.toml", "--compile", "--device", "cpu")
-    assert told.code == 2
-    assert told.err.count("\n") <= 2
-    assert "no C++ compiler found" in told.err.replace("\n", " ")
-    assert "Traceback" not in told.err
+    result = command("run", "--model", models / "clip", "--tasks", data / "find.toml", "--compile", "--device", "cpu")
+    assert result.code == 2
+    assert result.err.count("\n") <= 2
+    assert "no C++ compiler found" in result.err.replace("\n", " ")
+    assert "Traceback" not in result.err
 
 
 def test_a_gpu_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -44,7 +44,7 @@ def test_a_network_that_cannot_be_compiled_is_an_error_that_names_it(monkeypatch
         raise ValueError("no such kernel")
 
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=broken))
-    with pytest.raises(ModelError, match=r"some-model.*no such kernel.*leave --compile out"):
+    with pytest.raises(ModelError, match=r"some-model.*no such kernel.*omit --compile"):
         compiled.compiled(lambda x: x * 2, "some-model")(torch.ones(3))
 
 

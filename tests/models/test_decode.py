@@ -197,7 +197,7 @@ def test_one_prompt_row_continues_for_every_image(models: dict[str, Any]) -> Non
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("name", list(MODELS))
-def test_half_precision_stays_close(name: str, dtype: torch.dtype) -> None:
+def test_half_precision_scores_are_close_to_fp32(name: str, dtype: torch.dtype) -> None:
     """The first tokens are those of fp32 for most images; later ones may part ways at near ties."""
     ids, pixels = MODELS[name]["ids"], images(name)
     full = generate(build(name), pixels, seq_len=12, fixed_output_length=True, num_beams=2, num_beam_groups=1, **ids)

@@ -67,7 +67,7 @@ def test_several_texts_per_image(name: str) -> None:
 def test_small_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, pixels, texts = build("base"), images("base"), _texts("base", 6)
     whole = caption_logprob(model, pixels, texts, **_ends("base"))
-    monkeypatch.setattr(likelihood, "CHUNK", 1)
+    monkeypatch.setattr(likelihood, "LOGITS_PER_CHUNK", 1)
     torch.testing.assert_close(caption_logprob(model, pixels, texts, **_ends("base")).total, whole.total)
 
 
@@ -83,7 +83,7 @@ def test_counted_tokens(text: list[int], counted: list[int]) -> None:
     assert counted_tokens(torch.tensor([text]), end=9, pad=0).int().tolist() == [counted]
 
 
-def test_text_without_anything_to_count_is_zero_tokens_not_a_number() -> None:
+def test_a_text_without_counted_tokens_has_n_tokens_zero() -> None:
     found = caption_logprob(build("pooled"), images("pooled", 1), torch.tensor([[48, 0, 0]]), **_ends("pooled"))
     assert found.n_tokens.tolist() == [0]
     assert found.per_token.isnan().all()

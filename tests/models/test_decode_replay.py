@@ -47,7 +47,7 @@ def test_replayed_equals_recomputed(captures: list[None], name: str, number: int
     assert captures
 
 
-def test_images_that_finish_leave_and_a_new_shape_is_captured(captures: list[None]) -> None:
+def test_finished_images_leave_and_steps_are_recaptured(captures: list[None]) -> None:
     options = DecodeOptions(generation_type="top_k", top_k=9, temperature=2.0, seq_len=24, min_seq_len=0)
     pixels = images("pooled", 16)
     replayed, plain = _both(build("pooled"), pixels, options=options, **MODELS["pooled"]["ids"])
@@ -65,7 +65,7 @@ def test_a_sweep_between_replays(captures: list[None], monkeypatch: pytest.Monke
     assert len(captures) >= 6
 
 
-def test_state_that_is_not_in_tensors_would_be_noticed() -> None:
+def test_a_step_with_state_outside_tensors_fails_replay() -> None:
     """Must-fail: a number that Python counts is frozen at its capture, and a value that Python reads is refused."""
     count, total = [0], torch.zeros(1)
 

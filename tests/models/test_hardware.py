@@ -8,7 +8,7 @@ from tests.conftest import Command
 
 
 @pytest.mark.parametrize(("text", "device"), [("auto", "auto"), ("cpu ", "cpu"), ("2", "cuda:2"), ("cuda:1", "cuda:1")])
-def test_a_device_is_named_as_people_do(text: str, device: str) -> None:
+def test_device_names_are_parsed(text: str, device: str) -> None:
     assert one_device(text) == device
 
 
@@ -18,10 +18,10 @@ def test_several_devices_in_one_run_are_an_error(text: str, said: str) -> None:
         one_device(text)
 
 
-def test_torchrun_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_torchrun_is_refused_by_the_first_process_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="torchrun: several processes in one run; start a command for each device"):
+    with pytest.raises(UsageError, match="torchrun: several processes in one run; start one command per device"):
         one_device("auto")
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SystemExit) as silent:
@@ -31,10 +31,10 @@ def test_torchrun_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
     assert one_device("auto") == "auto"
 
 
-def test_the_command_says_so_in_one_line(command: Command) -> None:
-    told = command("run", "--model", "demo", "--tasks", "demo", "--devices", "cpu,cpu")
-    assert told.code == 2
-    assert told.err.strip() == (
-        "error --device cpu,cpu: 2 devices in one run; wanted one; start a command for each device, each with some of "
-        "the models, into the same results folder"
+def test_several_devices_are_refused_in_one_line(command: Command) -> None:
+    result = command("run", "--model", "demo", "--tasks", "demo", "--devices", "cpu,cpu")
+    assert result.code == 2
+    assert result.err.strip() == (
+        "error --device cpu,cpu: 2 devices in one run; wanted one; start one command per device, each with some of "
+        "the models and the same results folder"
     )

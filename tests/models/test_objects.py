@@ -38,7 +38,7 @@ def memory(loaded: OpenClip, net: Any) -> Any:
     return in_memory(net, loaded.transform, loaded.tokenizer)
 
 
-def test_it_gives_what_its_checkpoint_gives_to_the_bit(loaded: OpenClip, images: list[ImageSource]) -> None:
+def test_a_network_in_memory_equals_its_checkpoint_to_the_bit(loaded: OpenClip, images: list[ImageSource]) -> None:
     source = memory(loaded, loaded.net)
     model = source.load(CPU)
     assert (source.id, source.abilities, source.available) == ("CoCa", loaded.abilities, True)
@@ -47,7 +47,9 @@ def test_it_gives_what_its_checkpoint_gives_to_the_bit(loaded: OpenClip, images:
     assert model.caption(images, {"seq_len": 8}).texts == loaded.caption(images, {"seq_len": 8}).texts
 
 
-def test_a_training_goes_on_as_if_nothing_had_been(loaded: OpenClip, images: list[ImageSource], tmp_path: Path) -> None:
+def test_evaluation_does_not_change_a_running_training(
+    loaded: OpenClip, images: list[ImageSource], tmp_path: Path
+) -> None:
     net = random_network(tmp_path, COCA)
     net.train()
     net.visual.eval()  # a frozen tower
@@ -70,7 +72,7 @@ def test_a_training_goes_on_as_if_nothing_had_been(loaded: OpenClip, images: lis
     assert all(parameter.grad is None for parameter in net.parameters())
 
 
-def test_a_network_in_half_precision_as_a_whole_is_asked_in_its_own(
+def test_a_half_precision_network_runs_in_its_own_dtype(
     loaded: OpenClip, images: list[ImageSource], tmp_path: Path
 ) -> None:
     net = random_network(tmp_path, COCA)
@@ -84,7 +86,7 @@ def test_a_network_in_half_precision_as_a_whole_is_asked_in_its_own(
     assert {parameter.dtype for parameter in net.parameters()} == {torch.bfloat16}
 
 
-def test_the_digest_follows_one_bit_and_a_swap(tmp_path: Path) -> None:
+def test_state_digest_changes_with_one_bit_or_a_swap(tmp_path: Path) -> None:
     net = random_network(tmp_path, COCA)
     before = state_digest(net)
     weight = net.text_decoder.text_projection.data
@@ -96,7 +98,7 @@ def test_the_digest_follows_one_bit_and_a_swap(tmp_path: Path) -> None:
     assert state_digest(net) not in (before, changed)
 
 
-def test_wrappers_are_taken_off(loaded: OpenClip) -> None:
+def test_ddp_and_compile_wrappers_are_removed(loaded: OpenClip) -> None:
     class Compiled(torch.nn.Module):
         def __init__(self, inner: torch.nn.Module) -> None:
             super().__init__()
@@ -105,7 +107,7 @@ def test_wrappers_are_taken_off(loaded: OpenClip) -> None:
     assert unwrapped(torch.nn.DataParallel(Compiled(loaded.net))) is loaded.net
 
 
-def test_what_is_missing_is_one_line(loaded: OpenClip) -> None:
+def test_missing_arguments_are_one_line_errors(loaded: OpenClip) -> None:
     with pytest.raises(UsageError, match="model: an object of type Linear; wanted a model string"):
         in_memory(torch.nn.Linear(1, 1), None, None)
     with pytest.raises(UsageError, match="tokenizer: not given"):

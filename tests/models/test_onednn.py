@@ -19,7 +19,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_features_stay(tmp_path: Path, name: str) -> None:
+def test_onednn_features_equal_torchs(tmp_path: Path, name: str) -> None:
     net = random_network(tmp_path, NETWORKS[name])
     size = net.visual.image_size if isinstance(net.visual.image_size, int) else net.visual.image_size[0]
     pixels = torch.randn(3, 3, size, size, generator=torch.Generator().manual_seed(0))

@@ -30,7 +30,7 @@ def images(data: Path) -> list[ImageSource]:
 
 
 @pytest.mark.parametrize("config", [CLIP, COCA], ids=["clip", "coca"])
-def test_the_projection_of_the_pooled_ones_are_the_projected_ones(
+def test_projecting_pooled_features_gives_projected_features(
     config: dict[str, Any], images: list[ImageSource], tmp_path: Path
 ) -> None:
     model = load(tmp_path, config)
@@ -52,9 +52,7 @@ def test_the_projection_of_the_pooled_ones_are_the_projected_ones(
     np.testing.assert_allclose(np.linalg.norm(own, axis=1), 1, atol=1e-6)
 
 
-def test_a_timm_tower_gives_its_trunks_and_a_resnet_says_that_it_cannot(
-    images: list[ImageSource], tmp_path: Path
-) -> None:
+def test_pooled_features_of_timm_towers_and_the_error_of_resnets(images: list[ImageSource], tmp_path: Path) -> None:
     timm = {"timm_model_name": "resnet10t", "timm_pool": "avg", "timm_proj": "linear", "image_size": 64}
     model = load(tmp_path, {**CLIP, "vision_cfg": timm})
     pooled = model.encode_images(images[:2], output="pooled", normalize=False).rows
@@ -62,5 +60,5 @@ def test_a_timm_tower_gives_its_trunks_and_a_resnet_says_that_it_cannot(
         projected = model.net.visual.head(torch.from_numpy(pooled)).numpy()
     np.testing.assert_allclose(projected, model.encode_images(images[:2], normalize=False).rows, atol=1e-5)
     resnet = load(tmp_path, {**CLIP, "vision_cfg": {**VISION, "layers": [1, 1, 1, 1]}})
-    with pytest.raises(ModelError, match="does not give features before the projection; wanted projected ones"):
+    with pytest.raises(ModelError, match="a model without features before the projection; wanted projected ones"):
         resnet.encode_images(images[:2], output="pooled")

@@ -99,7 +99,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_it_loads_encodes_and_captions_without_a_hub(folder: Path) -> None:
+def test_roberta_coca_loads_encodes_and_captions_offline(folder: Path) -> None:
     (source,) = sources(parse_model(str(folder)))
     model = source.load(hardware(device="cpu"))
     assert special_ids(model.tokenizer, model.net) == (0, 2, 1)
@@ -112,7 +112,7 @@ def test_it_loads_encodes_and_captions_without_a_hub(folder: Path) -> None:
     assert torch.isfinite(torch.tensor(written.scores)).all()
 
 
-def test_its_operations_are_counted(folder: Path) -> None:
+def test_gflops_of_a_roberta_tower(folder: Path) -> None:
     from cocabench.models.profiling import gflops
 
     found = gflops(build_network(blueprint(parse_model(str(folder)))))
@@ -120,6 +120,6 @@ def test_its_operations_are_counted(folder: Path) -> None:
     assert set(found) == {"image_gflops", "text_gflops", "decoder_gflops", "gflops"}
 
 
-def test_its_bidirectional_tower_is_told_beside_every_number(folder: Path) -> None:
+def test_a_bidirectional_text_tower_gives_a_note(folder: Path) -> None:
     (source,) = sources(parse_model(str(folder)))
     assert [note.code for note in source.load(hardware(device="cpu")).notes] == ["not_causal"]

@@ -78,7 +78,7 @@ def test_features_are_open_clips_own_at_every_length(net: Any) -> None:
     assert (ours(net, token_ids) - reference(net, token_ids)).abs().max() <= 2e-5
 
 
-def test_texts_of_users_too(net: Any) -> None:
+def test_encode_tokens_equals_open_clip_for_arbitrary_texts(net: Any) -> None:
     tokenizer = SimpleTokenizer(context_length=context_of(net))
     texts = ["", "a", "a dog!", "a dog", "!", "<end_of_text> then more", "word " * 200, "Ünï çödé 犬", "a dog"]
     with torch.inference_mode():
@@ -90,12 +90,12 @@ def test_texts_of_users_too(net: Any) -> None:
 def test_small_batches_give_the_same(net: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     token_ids = tokens_of_every_length(context_of(net))
     whole = ours(net, token_ids)
-    monkeypatch.setattr(cut, "BATCH_TOKENS", 60)
-    monkeypatch.setattr(tree, "BATCH_NODES", 20)
+    monkeypatch.setattr(cut, "TOKENS_PER_BATCH", 60)
+    monkeypatch.setattr(tree, "NODES_PER_BATCH_ON_CPU", 20)
     assert (ours(net, token_ids) - whole).abs().max() <= 2e-6
 
 
-def test_which_towers_are_cut_short(net: Any) -> None:
+def test_which_text_towers_can_be_truncated(net: Any) -> None:
     kind = {"custom blocks": Cut, "last": Whole, "bidirectional": Whole}.get(net.name, Tree)
     assert type(text_encoder(net)) is kind
     parts, ids = tower(net), SimpleTokenizer(context_length=context_of(net))(["a dog", "a dog and a cat"])
@@ -104,7 +104,7 @@ def test_which_towers_are_cut_short(net: Any) -> None:
     assert parts is None or parts.lengths(ids).tolist() == expected.get(net.name, [4, 7])
 
 
-def test_a_cut_text_must_not_depend_on_what_is_behind(net: Any) -> None:
+def test_truncated_texts_do_not_depend_on_later_tokens(net: Any) -> None:
     """The must-fail case: what is cut off may change nothing, and what is kept must matter."""
     ids = SimpleTokenizer(context_length=context_of(net))(["a dog and a cat"])
     other = ids.clone()

@@ -45,7 +45,7 @@ def load(folder: Path) -> Any:
     return source.load(hardware(device="cpu", workers=0, batch_size=5))
 
 
-def test_features_are_the_networks_own(folder: Path, data: Path) -> None:
+def test_transformers_adapter_features_equal_the_networks(folder: Path, data: Path) -> None:
     model = load(folder)
     images: list[ImageSource] = [FileImage(path) for path in sorted((data / "images").iterdir())]
     texts = ["a picture of thing 3", "thing", "a picture of thing 3"]
@@ -62,13 +62,13 @@ def test_features_are_the_networks_own(folder: Path, data: Path) -> None:
 
 def test_a_run_names_the_plugins_own_packages(command: Command, folder: Path, data: Path, tmp_path: Path) -> None:
     given = ("--tasks", data / "find.toml", "--data-root", data, "--output", tmp_path, "--json")
-    told = command("run", "--model", f"transformers::{folder}", *given)
-    assert told.code == 0, told.err
-    (record,) = json.loads(told.out)
+    result = command("run", "--model", f"transformers::{folder}", *given)
+    assert result.code == 0, result.err
+    (record,) = json.loads(result.out)
     assert list(record["signature"]["model"]["packages"]) == ["pillow", "tokenizers", "torch", "transformers"]
     assert record["parameters"]["image_encoder"] > 0
     assert "done before" in command("run", "--model", f"transformers::{folder}", *given[:-1]).err
 
 
-def test_it_is_sixty_lines() -> None:
+def test_the_transformers_adapter_is_sixty_lines() -> None:
     assert len((EXAMPLE / "cocabench_pair_choice" / "transformers_clip.py").read_text().splitlines()) <= 60

@@ -31,7 +31,7 @@ def test_cls_tokens_and_keys_behind_padding() -> None:
 @pytest.mark.parametrize("block", [1, 3, 64])
 @pytest.mark.parametrize("cls", [False, True])
 def test_every_read_node_sees_its_own_text(monkeypatch: pytest.MonkeyPatch, block: int, cls: bool) -> None:
-    monkeypatch.setattr(tree, "BLOCK", block)
+    monkeypatch.setattr(tree, "QUERIES_PER_BLOCK", block)
     rng = np.random.default_rng(block)
     texts = np.unique(rng.integers(1, 3, (60, 12)), axis=0)
     lengths = rng.integers(1, 13, len(texts))

@@ -8,7 +8,7 @@ import pytest
 from cocabench.models.open_clip.weights import quiet
 
 
-def test_silence_is_for_one_thread_at_a_time_and_ends() -> None:
+def test_silencing_open_clip_affects_one_thread_and_ends() -> None:
     """Where two overlapped, the first to leave would restore, and the second restore the first one's silence."""
     before, handlers = logging.root.manager.disable, list(logging.root.handlers)
     entered, leave = threading.Event(), threading.Event()
@@ -28,7 +28,7 @@ def test_silence_is_for_one_thread_at_a_time_and_ends() -> None:
     assert (logging.root.manager.disable, logging.root.handlers) == (before, handlers)
 
 
-def test_an_unforeseen_error_is_told_while_another_thread_is_silent(
+def test_critical_errors_are_logged_while_open_clip_is_silenced(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from cocabench.run.plan import surprise
@@ -39,6 +39,6 @@ def test_an_unforeseen_error_is_told_while_another_thread_is_silent(
         logging.warning("noise")
         error = surprise("task", ZeroDivisionError("division by zero"))
     assert "this is a bug" in error.fix
-    told = capsys.readouterr().err
-    assert "ZeroDivisionError" in told
-    assert "noise" not in told
+    printed = capsys.readouterr().err
+    assert "ZeroDivisionError" in printed
+    assert "noise" not in printed

@@ -14,7 +14,7 @@ from cocabench.results.store import RecordSet, Store, load
 from tests.report.records import estimate, record
 
 NAMES = ("cat", "dog", "owl")
-TASKS = ("named", "found", "told")
+TASKS = ("named", "found", "captioned")
 DATA: dict[str, Any] = {"images": 12, "hash": "0"}
 
 
@@ -46,7 +46,7 @@ def _tasks(side: int, text: str, images: int) -> dict[str, tuple[str, str, list[
             "t2i_recall@5",
             [row for i in range(images) for row in _found(i, wrong[i], text, images)],
         ),
-        "told": ("captioning", "CIDEr", [_told(i, wrong[i], text) for i in range(images)]),
+        "captioned": ("captioning", "CIDEr", [_captioned(i, wrong[i], text) for i in range(images)]),
     }
 
 
@@ -82,7 +82,7 @@ def _found(i: int, wrong: bool, text: str, images: int) -> list[dict[str, Any]]:
     return [{"id": f"x{i}#0", "image_id": f"x{i}", **query}, {"id": f"x{i}", "image_id": f"x{i}", **image}]
 
 
-def _told(i: int, wrong: bool, text: str) -> dict[str, Any]:
+def _captioned(i: int, wrong: bool, text: str) -> dict[str, Any]:
     said = {
         "caption": f"a thing{text}" if wrong else f"a {NAMES[i % 3]}{text}",
         "references": [f"one {NAMES[i % 3]}{text}"],

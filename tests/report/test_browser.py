@@ -104,7 +104,7 @@ def column(page: Any, index: int) -> list[str]:
     return texts(page, f"#table-results tbody[data-part=classification] tr[data-tags] > :nth-child({index})")
 
 
-def test_a_head_sorts_and_says_so(opened: Opened, page_file: Path) -> None:
+def test_clicking_a_column_head_sorts_and_announces_the_order(opened: Opened, page_file: Path) -> None:
     page = opened(page_file)
     before = column(page, 1)
     head = page.locator("#table-results thead th").nth(2)
@@ -134,7 +134,7 @@ def test_a_group_and_a_text_filter_tasks_and_leaderboard(opened: Opened, page_fi
     assert page.locator("#table-results tr[data-tags]:visible").count() == 7
 
 
-def test_any_two_models_can_be_held_against_each_other(opened: Opened, page_file: Path) -> None:
+def test_any_two_models_can_be_compared(opened: Opened, page_file: Path) -> None:
     page = opened(page_file)
     assert "one" in page.locator("#scores caption").inner_text()
     page.select_option("#first", label="three")
@@ -145,33 +145,33 @@ def test_any_two_models_can_be_held_against_each_other(opened: Opened, page_file
     assert page.locator("#gaps tbody tr:first-child td.num").inner_text().startswith("+5.0")
     turned = [page.locator("#gaps tbody tr:first-child td.num").inner_text()]
     page.select_option("#first", label="two")
-    assert page.locator("#pair-said").inner_text() == "Choose two models."
+    assert page.locator("#pair-message").inner_text() == "Choose two different models."
     page.select_option("#second", label="three")
     turned.append(page.locator("#gaps tbody tr:first-child td.num").inner_text())
     assert turned[1].startswith("−5.0")
 
 
-def test_the_gallery_shows_pictures_and_what_two_models_disagree_on(opened: Opened, page_file: Path) -> None:
+def test_the_gallery_shows_pictures_and_filters_by_outcome(opened: Opened, page_file: Path) -> None:
     page = opened(page_file)
-    look = page.locator("details.look", has_text="named").first
-    look.locator("summary").click()
-    image = look.locator("img").first
+    task = page.locator("details.samples", has_text="named").first
+    task.locator("summary").click()
+    image = task.locator("img").first
     image.scroll_into_view_if_needed()
     assert image.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
     assert image.get_attribute("alt")
-    items = look.locator(".items > li:visible")
+    items = task.locator(".items > li:visible")
     everything = items.count()
-    look.locator("select.outcome").select_option("first")
+    task.locator("select.outcome").select_option("first")
     some = items.count()
     assert 0 < some < everything
     for values in (items.nth(i).get_attribute("data-values") for i in range(some)):
         assert values == "1.0 0.0"
-    look.locator("select.outcome").select_option("wrong")
+    task.locator("select.outcome").select_option("wrong")
     assert {items.nth(i).get_attribute("data-values") for i in range(items.count())} == {"0.0 0.0"}
-    assert "of" in look.locator("output").inner_text()
+    assert "of" in task.locator("output").inner_text()
 
 
-def test_a_number_says_how_it_was_made(opened: Opened, page_file: Path) -> None:
+def test_hovering_over_a_number_shows_how_it_was_measured(opened: Opened, page_file: Path) -> None:
     page = opened(page_file)
     number = page.locator("#table-results a.n").first
     number.focus()
@@ -190,9 +190,11 @@ def test_a_number_says_how_it_was_made(opened: Opened, page_file: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", [{"width": 1280, "height": 900}, PHONE], ids=["desktop", "phone"])
-def test_axe_finds_nothing_serious(opened: Opened, page_file: Path, scheme: str, size: dict[str, int]) -> None:
+def test_axe_finds_no_serious_accessibility_problem(
+    opened: Opened, page_file: Path, scheme: str, size: dict[str, int]
+) -> None:
     page = opened(page_file, color_scheme=scheme, viewport=size, reduced_motion="reduce")
-    page.locator("details.look > summary").first.click()
+    page.locator("details.samples > summary").first.click()
     page.locator("#methods details > summary").first.click()
     found = axe.Axe().run(page).response["violations"]
     bad = [
@@ -234,21 +236,21 @@ def test_markup_in_names_and_captions_is_text(opened: Opened, hostile_file: Path
     assert "owned" in page.locator("#tip").inner_text()
 
 
-def test_it_prints(opened: Opened, page_file: Path) -> None:
+def test_the_page_prints_with_collapsed_sections_open(opened: Opened, page_file: Path) -> None:
     page = opened(page_file)
     page.emulate_media(media="print")
     assert page.locator(".bar").is_hidden()
     assert page.pdf(format="A4")[:5] == b"%PDF-"
 
 
-def test_it_reads_without_script(opened: Opened, page_file: Path) -> None:
+def test_the_page_is_readable_without_script(opened: Opened, page_file: Path) -> None:
     page = opened(page_file, java_script_enabled=False)
     assert page.locator("#table-results td").first.is_visible()
     assert page.locator("#scores .mark").first.is_visible()
     assert page.locator("#theme").is_hidden()
 
 
-def test_of_many_models_any_two_are_drawn_and_said_to_be_untested(opened: Opened, tmp_path: Path) -> None:
+def test_untested_pairs_of_many_models_are_drawn_and_labelled(opened: Opened, tmp_path: Path) -> None:
     records = [record(f"m{i}", task, 0.3 + 0.05 * i) for i in range(7) for task in ("t1", "t2")]
     page = opened(write_report(records, tmp_path)[0])
     page.select_option("#first", label="m6")
@@ -271,7 +273,7 @@ def many_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_report([*records, *more], folder)[0]
 
 
-def test_of_many_models_the_best_are_shown_and_others_can_be_chosen(opened: Opened, many_file: Path) -> None:
+def test_the_best_of_many_models_are_shown_by_default_and_others_can_be_chosen(opened: Opened, many_file: Path) -> None:
     page = opened(many_file)
     heads = "#table-results thead th[data-col]:visible .model"
     assert page.locator(heads).count() == 8
@@ -292,7 +294,7 @@ def test_of_many_models_the_best_are_shown_and_others_can_be_chosen(opened: Open
     assert page.locator("#choice .panel").is_hidden()
 
 
-def test_the_overview_sorts_models_by_a_task(opened: Opened, many_file: Path) -> None:
+def test_the_heat_map_sorts_models_by_a_task(opened: Opened, many_file: Path) -> None:
     page = opened(many_file)
     page.locator("#table-heat thead th button").nth(1).click()
     values = [int(text) for text in texts(page, "#table-heat tbody td:nth-child(2)")]
@@ -301,7 +303,7 @@ def test_the_overview_sorts_models_by_a_task(opened: Opened, many_file: Path) ->
     assert "t1" in page.locator("#tip").inner_text()
 
 
-def test_names_on_a_phone_break_where_they_are_joined(opened: Opened, many_file: Path) -> None:
+def test_names_on_a_phone_wrap_at_separators(opened: Opened, many_file: Path) -> None:
     page = opened(many_file, viewport=PHONE)
     lines = """span => { const range = document.createRange(), found = [];
         const walker = document.createTreeWalker(span, NodeFilter.SHOW_TEXT);

@@ -37,7 +37,7 @@ def test_figures_are_drawn_again_only_where_their_data_changed(tmp_path: Path, m
     assert len(done) == 5
 
 
-def test_figures_that_are_no_more_are_removed(tmp_path: Path) -> None:
+def test_files_of_obsolete_figures_are_removed(tmp_path: Path) -> None:
     (tmp_path / "mine.png").write_bytes(b"mine")
     draw_all(drawn(0.5, 0.4)[:1], tmp_path)
     draw_all([], tmp_path)
@@ -72,18 +72,18 @@ def test_every_panel_shows_its_highest_mean() -> None:
         (99.9, 100.2, [99.9, 99.95, 100, 100.05, 100.1, 100.15, 100.2]),
     ],
 )
-def test_a_logarithmic_axis_has_round_numbers_and_never_one_alone(low: float, high: float, wanted: list[float]) -> None:
+def test_a_logarithmic_axis_has_at_least_two_round_ticks(low: float, high: float, wanted: list[float]) -> None:
     assert figures.ticks(low, high) == pytest.approx(wanted)
 
 
 @pytest.mark.parametrize("n", range(2, 40))
-def test_axes_of_every_length_have_three_to_nine_numbers_within(n: int) -> None:
+def test_axes_of_any_length_have_three_to_nine_ticks(n: int) -> None:
     found = figures.ticks(n, n * (1 + n / 7) ** 2)
     assert 3 <= len(found) <= 9
     assert n <= found[0] < found[-1] <= n * (1 + n / 7) ** 2
 
 
-def test_of_many_models_the_front_is_named_and_the_others_are_grey() -> None:
+def test_with_many_models_the_legend_names_the_front_and_others_are_grey() -> None:
     style = styles(["a"])["a"]
     points = [Point(str(i), float(i), Score(50.0 - i, None, None), i == 1, style) for i in range(1, 15)]
     figure = figures.pareto(points, "cost", "quality")
@@ -92,7 +92,7 @@ def test_of_many_models_the_front_is_named_and_the_others_are_grey() -> None:
     assert {line.get_color() for line in marks[1:]} == {style.light, MUTED}
 
 
-def test_figures_are_transparent_where_the_page_shows_through(tmp_path: Path) -> None:
+def test_svg_figures_are_transparent(tmp_path: Path) -> None:
     (plot, _) = drawn(0.5, 0.4)
     draw_all([plot], tmp_path)
     assert "#ffffff" not in (tmp_path / "figure1a.svg").read_text().lower()

@@ -22,17 +22,17 @@ def sentence(*records: Record) -> str:
     return headline(gather(records).comparison).sentence
 
 
-def test_the_headline_says_how_many_differences_are_real() -> None:
+def test_the_headline_counts_significant_differences() -> None:
     close = [record("a", f"t{i}", {"acc1": estimate(0.51, 0.05)}) for i in range(3)]
     close += [record("b", f"t{i}", {"acc1": estimate(0.50, 0.05)}) for i in range(3)]
-    assert sentence(*close) == "a is ahead of b on 3 of 3 tasks; none of the differences are more than chance explains."
+    assert sentence(*close) == "a scores better than b on 3 of 3 tasks; none of the differences are significant."
     far = [record("a", "t3", {"acc1": estimate(0.9, 0.02)}), record("b", "t3", {"acc1": estimate(0.3, 0.02)})]
-    assert "1 of the 4 differences is more than chance explains" in sentence(*close, *far)
+    assert "1 of the 4 differences is significant" in sentence(*close, *far)
 
 
-def test_the_headline_turns_ranks_round_and_names_the_second_where_it_leads() -> None:
+def test_the_headline_treats_lower_ranks_as_better_and_may_name_the_second_model() -> None:
     ranks = [record(m, "r", {"t2i_median_rank": estimate(v)}) for m, v in (("a", 9.0), ("b", 3.0))]
-    assert sentence(*ranks).startswith("b is ahead of a on 1 of 1 task; without samples or intervals")
+    assert sentence(*ranks).startswith("b scores better than a on 1 of 1 task; without samples or intervals")
 
 
 def test_the_headline_of_equal_bests_names_both() -> None:
@@ -56,7 +56,7 @@ def test_the_leaderboard_averages_shared_tasks_only_and_marks_ties() -> None:
     assert all(line.entries[1].best for line in lines)
 
 
-def test_groups_are_offered_where_they_divide_the_tasks() -> None:
+def test_groups_of_some_but_not_all_tasks_are_offered() -> None:
     records = [record("a", f"t{i}", 0.5, groups=("all", "odd") if i % 2 else ("all",)) for i in range(4)]
     rows = gather(records).comparison.rows
     assert leaderboard.groups(rows) == [leaderboard.ALL, "odd"]
@@ -67,17 +67,16 @@ def finetuned(value: float) -> list[Record]:
     return [record(tag, "imagenet1k", value), record(tag, "coco", {"CIDEr": estimate(1.1)}, evaluator="captioning")]
 
 
-def test_a_card_says_when_fine_tuning_lost_a_skill() -> None:
+def test_a_card_reports_a_skill_lost_in_fine_tuning() -> None:
     (card,) = cards.cards(gather(finetuned(0.0079)))
     assert [shown.task for shown in card.contrastive] == ["imagenet1k"]
     assert [shown.task for shown in card.generative] == ["coco"]
     assert card.verdicts == (
-        "Contrastive skill is lost: 0.8 on average over 1 shared task, against 63.3 of "
-        "coca_ViT-B-32:laion2b_s13b_b90k (published).",
+        "Contrastive skill is lost: mean 0.8 on 1 shared task, 63.3 for coca_ViT-B-32:laion2b_s13b_b90k (published).",
     )
 
 
-def test_likelihoods_of_given_captions_are_on_a_cards_generative_side() -> None:
+def test_caption_likelihoods_are_on_the_generative_side_of_a_card() -> None:
     kind = {"evaluator": "image_caption_selection"}
     found = [
         record("coca_x:y", way, 0.6, protocol={"task": way, "scoring": way}, **kind) for way in ("cosine", "likelihood")
@@ -92,17 +91,17 @@ def test_a_card_of_a_good_checkpoint_has_no_verdict_and_clip_has_no_card() -> No
     assert card.verdicts == ()
 
 
-def test_a_card_repeats_the_near_chance_warning() -> None:
+def test_a_card_repeats_the_near_chance_note() -> None:
     chance = record("coca_x:y", "t", 0.01, notes=(Note("near_chance", "acc1 of 1 % is near chance (1 %): check"),))
     (card,) = cards.cards(gather([chance]))
     assert card.verdicts == ("Contrastive skill is near chance on 1 of 1 task (t).",)
 
 
-def test_the_front_holds_what_nothing_cheaper_or_as_cheap_beats() -> None:
+def test_the_pareto_front_excludes_dominated_points() -> None:
     assert costs.front([(1, 50), (2, 60), (3, 55), (2, 40), (4, 60), (1, 50)]) == [0, 1, 5]
 
 
-def test_costs_come_from_records_the_profile_and_the_efficiency_task() -> None:
+def test_costs_are_read_from_records_the_profile_and_the_efficiency_task() -> None:
     measured = {"image_gflops": estimate(9.0), "text_gflops": estimate(6.0), "images_per_s": estimate(120.0)}
     records = [
         record("coca_ViT-L-14:a", "t", 0.5),
@@ -130,7 +129,7 @@ def test_epochs_become_curves_and_the_best_one_is_named() -> None:
     assert [e.full for e in table.lines[0].entries] == ["m:run", "t", "acc1", "epoch 2", "50.0 ± 1.0", "3 epochs"]
 
 
-def test_published_captioning_stands_apart() -> None:
+def test_published_captioning_is_a_part_of_its_own() -> None:
     mine = record("coca_mine", "nocaps_val", {"CIDEr": estimate(1.0)}, evaluator="captioning")
     (table,) = pivots.pivots(gather([mine]))
     parts = dict(table.parts())
@@ -141,7 +140,7 @@ def test_published_captioning_stands_apart() -> None:
     assert not any(entry.best for entry in table.entries())
 
 
-def test_a_metric_of_a_domain_stands_beside_the_metric_and_not_among_the_parts_of_spice() -> None:
+def test_a_metric_of_a_domain_is_shown_with_its_metric_not_with_spice() -> None:
     metrics = {name: estimate(0.5) for name in ("CIDEr", "CIDEr[in-domain]", "SPICE", "SPICE-color", "BLEU@4")}
     made = [record(m, "t", metrics, evaluator="captioning") for m in "ab"]
     main, parts = pivots.pivots(gather(made))
@@ -153,10 +152,10 @@ def test_the_headline_names_a_kind_by_its_title() -> None:
     made = [
         record(m, "t", {"acc": estimate(v)}, evaluator="image_caption_selection") for m, v in (("a", 0.5), ("b", 0.4))
     ]
-    assert headline(gather(made).comparison).details[0].startswith("Caption selection: a ahead on 1")
+    assert headline(gather(made).comparison).details[0].startswith("Caption selection: a scores better on 1")
 
 
-def test_pairs_of_few_models_are_all_tested_and_of_many_only_those_with_the_first() -> None:
+def test_all_pairs_of_few_models_are_tested_but_only_those_with_the_first_of_many() -> None:
     few = gather([record(m, "t", {"acc1": estimate(0.5, 0.1)}) for m in "abc"])
     assert [(p.first, p.second) for p in pairs(few)] == [("a", "b"), ("a", "c"), ("b", "c")]
     many = gather([record(m, "t", {"acc1": estimate(0.5, 0.1)}) for m in "abcdefg"], baseline=["d"])
@@ -164,7 +163,7 @@ def test_pairs_of_few_models_are_all_tested_and_of_many_only_those_with_the_firs
     assert len(pairs(many)) == 6
 
 
-def test_a_kind_of_task_that_the_report_does_not_know_has_a_table_of_its_own() -> None:
+def test_an_unknown_kind_of_task_has_a_table() -> None:
     metrics = {"group_score": estimate(0.3), "text_score": estimate(0.5)}
     records = [
         record(m, t, metrics, evaluator="pairs", primary="text_score") for m in "ab" for t in ("winoground", "sugar")
@@ -181,7 +180,7 @@ def test_a_kind_of_task_that_the_report_does_not_know_has_a_table_of_its_own() -
     assert [(part, len(lines)) for part, lines in grouped.parts()] == [("winoground", 2), ("sugar", 2)]
 
 
-def test_the_overview_colours_each_task_from_its_worst_to_its_best_whatever_its_direction() -> None:
+def test_the_heat_map_colours_from_worst_to_best_for_either_direction() -> None:
     records = [record(m, f"t{i}", (k + i) / 20) for k, m in enumerate("abcde") for i in range(3)]
     records += [record(m, "r", {"t2i_median_rank": estimate(10.0 + k)}) for k, m in enumerate("abcd")]
     shown = leaderboard.heat(gather(records), list("edcba"))
@@ -194,7 +193,7 @@ def test_the_overview_colours_each_task_from_its_worst_to_its_best_whatever_its_
     assert leaderboard.heat(gather(records[:6]), ["a", "b"]) is None
 
 
-def test_names_may_be_broken_after_what_joins_them_and_nowhere_else() -> None:
+def test_names_wrap_after_separators_only() -> None:
     assert breakable("coca_ViT-L:a/b<c") == "coca_<wbr>ViT-<wbr>L:<wbr>a/<wbr>b&lt;c"
     assert breakable("a--b - c_") == "a--<wbr>b - c_"
     assert parts("coca_x:laion2b_s13b") == ["coca_<wbr>x:", "laion2b_<wbr>s13b"]
@@ -217,7 +216,7 @@ def test_latex_escapes_everything() -> None:
     assert [line.count(" & ") for line in text.splitlines() if line.endswith(r"\\")] == [1, 1]
 
 
-def test_embedded_json_ends_no_script() -> None:
+def test_embedded_json_cannot_close_the_script_element() -> None:
     assert not set("<>&\u2028") & set(embedded({"a": "</script><!-- & \u2028"}))
 
 
@@ -238,7 +237,7 @@ def test_model_colours_have_contrast_for_text(colours: tuple[str, ...], page: st
     assert all(contrast(colour, page) >= 4.5 for colour in colours)
 
 
-def test_a_model_has_one_colour_measured_or_published_and_marks_differ() -> None:
+def test_measured_and_published_models_share_a_colour_with_different_marks() -> None:
     found = styles(["a", "b", "a (published)", *(f"m{i}" for i in range(10))])
     assert found["a"].colour == found["a (published)"].colour != found["b"].colour
     assert len(set(found.values())) == len(found)

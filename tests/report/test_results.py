@@ -22,7 +22,7 @@ def in_memory(results: Results) -> Results:
     return Results(results.records, (None,) * len(results), tuple(results.samples(r) for r in results))
 
 
-def test_it_is_a_sequence_of_records(stored: Results) -> None:
+def test_results_are_a_sequence_of_records(stored: Results) -> None:
     assert list(stored) == list(stored.records)
     assert stored[0] is stored.records[0]
     assert stored[-1] in stored
@@ -42,7 +42,7 @@ def test_samples_are_found_by_task_and_model_or_by_record(stored: Results) -> No
         stored.samples("nowhere")
 
 
-def test_saved_results_are_loaded_as_they_were_with_samples_and_pictures(stored: Results, tmp_path: Path) -> None:
+def test_saved_results_load_unchanged_with_samples_and_pictures(stored: Results, tmp_path: Path) -> None:
     for results, name in ((stored, "a"), (in_memory(stored), "b")):
         saved = results.save(tmp_path / name)
         loaded = cocabench.load(tmp_path / name)
@@ -53,7 +53,7 @@ def test_saved_results_are_loaded_as_they_were_with_samples_and_pictures(stored:
     assert list((tmp_path / "a" / "thumbnails").iterdir())
 
 
-def test_results_without_samples_are_saved_without(stored: Results, tmp_path: Path) -> None:
+def test_results_without_samples_can_be_saved(stored: Results, tmp_path: Path) -> None:
     for path in (tmp_path / "from").rglob("*.samples.parquet"):
         path.unlink()
     saved = stored.save(tmp_path / "to")

@@ -21,8 +21,8 @@ def address(tmp_path: Path) -> Iterator[tuple[str, int]]:
     (root / "mine" / "tables").mkdir(parents=True)
     (root / "mine" / "index.html").write_text("<title>mine</title>")
     (root / "mine" / "tables" / "results.csv").write_text("a,b\n")
-    told = {"title": "<b>mine</b>", "headline": {"sentence": "A is ahead."}}
-    (root / "mine" / "data.json").write_text(json.dumps(told))
+    data = {"title": "<b>mine</b>", "headline": {"sentence": "A is best."}}
+    (root / "mine" / "data.json").write_text(json.dumps(data))
     (root / ".hidden").write_text("hidden")
     secret.write_text("secret")
     (root / "link.txt").symlink_to(secret)
@@ -65,7 +65,7 @@ def test_the_root_shows_the_reports_and_no_files(address: tuple[str, int]) -> No
     status, text, headers = ask(address, "/")
     assert status == 200
     assert "&lt;b&gt;mine&lt;/b&gt;" in text
-    assert "A is ahead." in text
+    assert "A is best." in text
     assert "default-src 'none'" in headers["content-security-policy"]
     assert "link.txt" not in text
     assert "hidden" not in text
@@ -89,18 +89,18 @@ def test_the_root_shows_the_reports_and_no_files(address: tuple[str, int]) -> No
         "/nothing",
     ],
 )
-def test_nothing_outside_the_folder_is_served_and_nothing_is_listed(address: tuple[str, int], path: str) -> None:
+def test_files_outside_the_folder_and_listings_are_refused(address: tuple[str, int], path: str) -> None:
     status, text, _ = ask(address, path)
     assert status in (301, 404)
     assert "secret" not in text.replace(path, "")
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH"])
-def test_it_is_read_only(address: tuple[str, int], method: str) -> None:
+def test_the_server_is_read_only(address: tuple[str, int], method: str) -> None:
     assert ask(address, "/mine/", method=method)[0] == 501
 
 
-def test_another_site_s_name_for_this_machine_is_refused(address: tuple[str, int]) -> None:
+def test_a_foreign_host_header_is_refused(address: tuple[str, int]) -> None:
     assert ask(address, "/mine/", host="evil.example")[0] == 421
     assert ask(address, "/mine/", host=f"localhost:{address[1]}")[0] == 200
 
@@ -109,7 +109,7 @@ def test_only_this_machine_is_served_by_default(address: tuple[str, int]) -> Non
     assert address[0] == "127.0.0.1"
 
 
-def test_a_folder_that_is_not_there_and_a_port_that_is_taken(address: tuple[str, int], tmp_path: Path) -> None:
+def test_a_missing_folder_or_a_used_port_is_an_error(address: tuple[str, int], tmp_path: Path) -> None:
     with pytest.raises(ResultsError, match="no such folder"):
         server(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="another --port"):

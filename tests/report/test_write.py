@@ -83,7 +83,7 @@ def test_a_report_has_a_page_tables_drawn_figures_and_data(tmp_path: Path) -> No
     assert all(path.stat().st_size for path in paths)
     page = Page(paths[0].read_text(encoding="utf-8").replace("<wbr>", ""))
     assert page.texts["title"] == ["T <b>"]
-    assert page.texts["h1"][0].startswith("a|x and b are level on 3 tasks: each is ahead on 1; none of the")
+    assert page.texts["h1"][0].startswith("a|x and b each score better on 1 of 3 tasks; none of the")
     assert any("random weights" in text for text in page.texts["li"])
     data = json.loads((tmp_path / "data.json").read_text())
     assert [r["task"] for r in data["records"]] == ["t1", "t2", "r", "c", "t1", "t2", "r"]
@@ -99,7 +99,7 @@ def test_tables_have_every_metric_in_the_blogs_order(tmp_path: Path) -> None:
     assert "| a\\|x | 306.72 |" in (tmp_path / "tables/costs.md").read_text()
 
 
-def test_the_same_records_give_the_same_bytes_also_drawn(tmp_path: Path) -> None:
+def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         write_report(two_models(), tmp_path / folder)
     one, two = (
@@ -108,36 +108,36 @@ def test_the_same_records_give_the_same_bytes_also_drawn(tmp_path: Path) -> None
     assert one == two
 
 
-def test_chosen_models_come_in_the_order_asked(tmp_path: Path) -> None:
-    assert "b and a|x are level" in page_of(two_models(), tmp_path, models=["b", "a|x"])
+def test_models_are_shown_in_the_requested_order(tmp_path: Path) -> None:
+    assert "b and a|x each score better" in page_of(two_models(), tmp_path, models=["b", "a|x"])
     with pytest.raises(UnknownNameError, match="did you mean"):
         write_report(two_models(), tmp_path, models=["a|x", "bb"])
 
 
-def test_a_baseline_stands_last_and_is_what_others_are_held_against(tmp_path: Path) -> None:
+def test_the_baseline_is_shown_last_and_compared_with_the_others(tmp_path: Path) -> None:
     records = [record(m, "t", v) for m, v in (("old", 0.5), ("new", 0.7), ("newer", 0.8))]
     write_report(records, tmp_path, baseline=["old"])
     assert json.loads((tmp_path / "data.json").read_text())["models"] == ["new", "newer", "old"]
-    assert "new is ahead" in json.loads((tmp_path / "data.json").read_text())["figures"]["figure1a"]["shows"]
+    assert "new scores better" in json.loads((tmp_path / "data.json").read_text())["figures"]["figure1a"]["shows"]
 
 
-def test_published_numbers_alone_make_a_report(tmp_path: Path) -> None:
+def test_a_report_of_published_numbers_alone(tmp_path: Path) -> None:
     text = page_of([], tmp_path, published=[COCA, CLIP])
     data = json.loads((tmp_path / "data.json").read_text())
-    assert "ahead on 22 and behind on 13 of 35 tasks" in data["figures"]["figure1a"]["shows"]
+    assert "better on 22 and worse on 13 of 35 tasks" in data["figures"]["figure1a"]["shows"]
     assert "not the blog" in text
     assert "incomparable (published by LAION blog and by CLIP_benchmark)" in text
     assert "| 163.64 |" in (tmp_path / "tables/costs.md").read_text()
 
 
-def test_published_beside_measured_is_shown_and_not_subtracted(tmp_path: Path) -> None:
+def test_published_and_measured_numbers_are_shown_without_difference(tmp_path: Path) -> None:
     text = page_of([record(COCA, "imagenet1k", 0.75)], tmp_path, published=[COCA])
-    assert "share no task whose numbers can be compared" in text
+    assert "have no comparable task in common" in text
     assert "75.6" in text
     assert 'id="scores"' not in text
 
 
-def test_one_model_has_no_pair_and_nothing_is_an_error(tmp_path: Path) -> None:
+def test_one_model_has_no_pair_and_no_records_are_an_error(tmp_path: Path) -> None:
     text = page_of([record()], tmp_path)
     assert "a on 1 task." in text
     assert 'id="scores"' not in text
@@ -145,7 +145,7 @@ def test_one_model_has_no_pair_and_nothing_is_an_error(tmp_path: Path) -> None:
         write_report([], tmp_path)
 
 
-def test_three_models_name_the_one_that_is_best_most_often(tmp_path: Path) -> None:
+def test_the_headline_of_three_models_names_the_one_that_is_best_most_often(tmp_path: Path) -> None:
     records = [record(m, t, v) for m, v in (("a", 0.5), ("b", 0.7), ("c", 0.6)) for t in ("t1", "t2")]
     text = page_of(records, tmp_path)
     assert "b is best on 2 of 2 tasks." in text
@@ -153,7 +153,7 @@ def test_three_models_name_the_one_that_is_best_most_often(tmp_path: Path) -> No
     assert set(pairs) == {"0-1", "0-2", "1-2"}
 
 
-def test_names_that_are_markup_are_text_also_drawn(tmp_path: Path) -> None:
+def test_markup_in_names_is_escaped_in_page_and_figures(tmp_path: Path) -> None:
     records = [
         record(
             f"{HOSTILE}{i}",
@@ -175,7 +175,7 @@ def test_names_that_are_markup_are_text_also_drawn(tmp_path: Path) -> None:
         assert "<script" not in drawn.read_text()
 
 
-def test_only_the_page_s_own_script_may_run_and_nothing_is_fetched(tmp_path: Path) -> None:
+def test_only_the_pages_script_may_run_and_nothing_is_fetched(tmp_path: Path) -> None:
     page = Page(page_of(two_models(), tmp_path))
     (policy,) = [a["content"] or "" for tag, a in page.tags if a.get("http-equiv") == "Content-Security-Policy"]
     assert "default-src 'none'" in policy
@@ -191,7 +191,7 @@ def test_every_table_has_a_caption_and_scoped_heads(tmp_path: Path) -> None:
     assert all("scope" in attributes for tag, attributes in page.tags if tag == "th")
 
 
-def test_every_number_leads_to_its_signature(tmp_path: Path) -> None:
+def test_every_number_links_to_its_signature(tmp_path: Path) -> None:
     page = Page(page_of(two_models(), tmp_path))
     ids = {attributes.get("id") for _, attributes in page.tags}
     links = [a["href"] or "" for tag, a in page.tags if tag == "a" and (a.get("href") or "").startswith("#")]

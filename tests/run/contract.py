@@ -132,9 +132,9 @@ def other_data_or_weights_are_one_line_that_names_them(harness: Harness, scene: 
         with _edited(file, old, new):
             outcomes = scene.run(harness, coca)
         errors = [str(o.error) for o in outcomes if o.error]
-        assert errors, f"other {name} pass unnoticed"
+        assert errors, f"a change of {name} passes unnoticed"
         for text in errors:
-            named = re.search(r": other ([\w, ]+) here than in the plan; ", text)
+            named = re.search(r": ([\w, ]+) differs? from the plan; ", text)
             assert named, text
             assert name in named[1].split(", ")
             assert "\n" not in text
@@ -167,9 +167,9 @@ def ctrl_c_ends_within_seconds_and_keeps_what_is_finished(harness: Harness, scen
         with _reader_waits(_pipe(blocked), process):
             os.killpg(process.pid, signal.SIGINT)
         assert process.wait(SOON_S) == 130
-        told = _stderr(process)
-        assert "stopped" in told
-        assert "Traceback" not in told
+        printed = _stderr(process)
+        assert "stopped" in printed
+        assert "Traceback" not in printed
     assert [task for _, task in blocked.created()] == ["find", "name"]
     _unblock(blocked)
 

@@ -59,7 +59,7 @@ def files(folder: Path) -> set[str]:
 
 
 @pytest.mark.slow
-def test_a_run_killed_at_random_moments_ends_as_one_that_was_left_alone(tmp_path: Path) -> None:
+def test_a_repeatedly_killed_run_gives_the_results_of_an_uninterrupted_one(tmp_path: Path) -> None:
     calm, wild = tmp_path / "calm", tmp_path / "wild"
     seconds = finish(calm)
     moments = random.Random(0)

@@ -70,19 +70,19 @@ def test_one_failing_step_loses_no_other(harness: Harness, scene: Scene) -> None
 
 
 @pytest.mark.parametrize("harness", SLOW)
-def test_other_data_or_weights_are_one_line_that_names_them(harness: Harness, scene: Scene) -> None:
+def test_changed_data_or_weights_are_named_in_one_line(harness: Harness, scene: Scene) -> None:
     contract.other_data_or_weights_are_one_line_that_names_them(harness, scene)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("harness", ENGINES)
-def test_a_lost_worker_costs_its_unfinished_work_alone(harness: Harness, scene: Scene) -> None:
+def test_a_lost_worker_loses_its_unfinished_work_only(harness: Harness, scene: Scene) -> None:
     contract.a_lost_worker_costs_its_unfinished_work_alone(harness, scene)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("harness", ENGINES)
-def test_ctrl_c_ends_within_seconds_and_keeps_what_is_finished(harness: Harness, scene: Scene) -> None:
+def test_ctrl_c_ends_within_seconds_and_keeps_finished_results(harness: Harness, scene: Scene) -> None:
     contract.ctrl_c_ends_within_seconds_and_keeps_what_is_finished(harness, scene)
 
 
@@ -128,7 +128,7 @@ class TrustsItsOwnMachine(InProcess):
         (TrustsItsOwnMachine, contract.other_data_or_weights_are_one_line_that_names_them),
     ],
 )
-def test_a_faulty_engine_does_not_pass(faulty: type[InProcess], check: Check, scene: Scene) -> None:
+def test_the_contract_rejects_a_faulty_engine(faulty: type[InProcess], check: Check, scene: Scene) -> None:
     def make(planner: Planner, file: Path) -> InProcess:
         return faulty(planner, planner.settings.hardware())
 

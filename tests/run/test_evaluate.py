@@ -71,7 +71,7 @@ def test_a_network_in_memory_gives_the_numbers_of_its_checkpoint_and_is_left_as_
     loaded.net.eval()
 
 
-def test_the_hash_of_the_state_tells_steps_of_a_training_apart(loaded: OpenClip, data: Path, tmp_path: Path) -> None:
+def test_the_state_hash_distinguishes_training_steps(loaded: OpenClip, data: Path, tmp_path: Path) -> None:
     tasks = cocabench.prepare(files(data, "name"), data_root=data)
     first = in_memory(loaded, tasks, output=tmp_path)
     again = in_memory(loaded, tasks, output=tmp_path)
@@ -96,7 +96,7 @@ def test_prepared_tasks_are_not_parsed_again_and_keep_their_subset(
     results = cocabench.evaluate(str(models / "clip"), tasks)
     assert results[0].metrics == fresh[0].metrics
     assert results[0].signature == fresh[0].signature
-    with pytest.raises(UsageError, match="find: prepared with limit=5; wanted limit=7 there"):
+    with pytest.raises(UsageError, match="find: prepared with limit=5; wanted limit=7"):
         cocabench.evaluate(str(models / "clip"), tasks, limit=7)
 
 
@@ -117,7 +117,7 @@ def test_what_cannot_run_is_an_error_before_anything_is_loaded(models: Path, dat
         cocabench.evaluate(str(models / "clip"), files(data, "find", "tell"), data_root=data)
     with pytest.raises(UsageError, match="model demo: 2 models; wanted one"):
         cocabench.evaluate("demo", files(data, "find"))
-    with pytest.raises(UsageError, match="tasks: no task named"):
+    with pytest.raises(UsageError, match="tasks: no tasks given"):
         cocabench.evaluate(str(models / "clip"), [])
     with pytest.raises(UsageError, match="preprocess: not given"):
         cocabench.evaluate(loaded.net, files(data, "find"))
@@ -143,8 +143,8 @@ def test_the_public_names_are_there_without_torch() -> None:
         "assert cocabench.load.__module__ == 'cocabench.report.results'\n"
         "assert 'torch' not in sys.modules\n"
     )
-    told = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
+    process = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
 
 
 @pytest.mark.slow
@@ -157,6 +157,6 @@ def test_workers_need_no_main_guard_where_python_forks(models: Path, data: Path,
         f"model, tasks = {str(models / 'clip')!r}, {files(data, 'find')}\n"
         f"print(cocabench.evaluate(model, tasks, data_root={str(data)!r}, workers=1))\n"
     )
-    told = subprocess.run([sys.executable, script], check=False, capture_output=True, text=True)
-    assert told.returncode == 0, told.stderr
-    assert told.stdout.startswith("1 result\n")
+    process = subprocess.run([sys.executable, script], check=False, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert process.stdout.startswith("1 result\n")

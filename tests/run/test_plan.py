@@ -24,15 +24,13 @@ def words(models: Path, data: Path, output: Path, tasks: str = "find,name,tell")
     return ["run", "--model", both, "--tasks", files, "--data-root", str(data), "--output", str(output)]
 
 
-def test_a_plan_is_printed_as_json_and_run_cell_by_cell(
-    command: Command, models: Path, data: Path, tmp_path: Path
-) -> None:
-    told = command(*words(models, data, tmp_path / "r"), "--num-beams", 2, "--dry-run", "--json")
-    assert told.code == 0, told.err
+def test_a_json_plan_can_be_run_cell_by_cell(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    result = command(*words(models, data, tmp_path / "r"), "--num-beams", 2, "--dry-run", "--json")
+    assert result.code == 0, result.err
     file = tmp_path / "plan.json"
-    file.write_text(told.out)
+    file.write_text(result.out)
     plan = Plan.read(file)
-    assert json.loads(plan.to_json()) == json.loads(told.out)
+    assert json.loads(plan.to_json()) == json.loads(result.out)
     assert [cell.model for cell in plan.cells] == [str(models / "clip"), str(models / "coca")]
     assert [step.task for step in plan.cells[1].steps] == ["tell", "find", "name"], "captioning first"
     assert [step.work for step in plan.cells[1].steps] == [
@@ -42,9 +40,9 @@ def test_a_plan_is_printed_as_json_and_run_cell_by_cell(
     ]
     assert plan.cells[1].steps[0].params == {"num_beams": 2, "num_beam_groups": 1}
     assert not (tmp_path / "r").exists(), "nothing is run"
-    told = command("run", "--plan", file, "--cell", 1, "--json")
-    assert told.code == 0, told.err
-    assert [record["task"] for record in json.loads(told.out)] == ["tell", "find", "name"]
+    result = command("run", "--plan", file, "--cell", 1, "--json")
+    assert result.code == 0, result.err
+    assert [record["task"] for record in json.loads(result.out)] == ["tell", "find", "name"]
     stored = {str(path.relative_to(tmp_path / "r")) for path in (tmp_path / "r").glob("*/*-????????????.json")}
     assert stored == {step.record for step in plan.cells[1].steps}
     decoding = cocabench.load(tmp_path / "r")[0].signature.protocol["decoding"]
@@ -62,20 +60,20 @@ def test_a_plan_is_printed_as_json_and_run_cell_by_cell(
         (["--cell", "0", "--model", "m", "--tasks", "t"], "--cell: given without --plan; wanted --plan FILE"),
     ],
 )
-def test_a_wrong_plan_is_one_line_and_2(
+def test_an_invalid_plan_is_one_line_with_exit_code_2(
     command: Command, models: Path, data: Path, tmp_path: Path, more: list[str], said: str
 ) -> None:
     plan, other = tmp_path / "plan.json", tmp_path / "other.json"
     plan.write_text(command(*words(models, data, tmp_path / "r", "find"), "--dry-run", "--json").out)
     other.write_text('{"cells": []}')
     places = {"plan": plan, "other": other}
-    told = command("run", *(word.format(**places) for word in more))
-    assert told.code == 2
-    assert said.format(**places) in told.err
-    assert len(told.err.strip().splitlines()) == 1
+    result = command("run", *(word.format(**places) for word in more))
+    assert result.code == 2
+    assert said.format(**places) in result.err
+    assert len(result.err.strip().splitlines()) == 1
 
 
-def test_a_surprise_of_a_loader_ends_its_own_steps_alone(
+def test_an_unexpected_loader_error_fails_its_own_steps_only(
     models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     original = Tsv.build

@@ -316,7 +316,7 @@ def test_precision_and_packages_are_the_models(models: Path, data: Path, monkeyp
     assert protocol_differences(fp32, signature("fp32")) == []
 
 
-def test_compilation_is_in_a_signature_where_it_is_set_only(models: Path, data: Path) -> None:
+def test_compile_is_in_the_signature_only_if_set(models: Path, data: Path) -> None:
     plain, compiled = (
         planned(models / "clip", data / "name.toml", Settings(data_root=data, precision="fp32", compile=on))
         for on in (False, True)
@@ -333,7 +333,7 @@ def test_a_signature_is_the_same_on_every_machine() -> None:
     assert short(Signature(protocol=dict(reversed(fixed.protocol.items())), model=fixed.model)) == short(fixed)
 
 
-def test_of_imported_records_only_what_both_know_can_differ() -> None:
+def test_imported_records_differ_only_in_parts_known_to_both() -> None:
     ours = Signature(protocol={"data": {"images": 5}, "prompts": "x"}, model={})
     theirs = Signature(protocol={"data": {"images": 6}, "imported": "other"}, model={})
     assert known_differences(ours, theirs) == ["data.images: 5 against 6"]
@@ -365,7 +365,7 @@ def test_the_current_schema_has_examples() -> None:
     assert list((RECORDS / f"schema_{SCHEMA_VERSION}").glob("*.json")), "commit Records that this schema wrote"
 
 
-def test_what_a_plugin_adds_is_shown_as_it_is() -> None:
+def test_a_plugins_protocol_parts_are_shown_unchanged() -> None:
     made = record(protocol={"theirs": {"knob": 3}, "task": "t"})
     assert [(p.name, p.value, p.words) for p in explain(made).protocol] == [
         ("theirs.knob", "3", ""),

@@ -44,11 +44,11 @@ def test_a_model_string_means_what_the_grammar_says(text: str, expected: ModelSp
         ("/nowhere/model", "neither a folder nor an architecture"),
         ("epoch_5.pt", "ViT-B-32:epoch_5.pt"),
         ("arch.json", "random@0"),
-        ("hf-hub:", "nothing after"),
+        ("hf-hub:", "no name after"),
         ("ViT-B-32:/nowhere/*.pt", "no file matches"),
     ],
 )
-def test_a_model_string_that_means_nothing_says_what_to_write(text: str, said: str) -> None:
+def test_an_invalid_model_string_is_an_error_that_shows_the_right_form(text: str, said: str) -> None:
     with pytest.raises(UsageError, match=said.replace("*", r"\*")):
         parse_models(text)
 
@@ -105,9 +105,7 @@ def test_a_task_file_is_read(tmp_path: Path) -> None:
         ("[params]", "[params", "not readable as TOML"),
     ],
 )
-def test_what_is_wrong_with_a_task_file_is_named_with_file_and_key(
-    tmp_path: Path, old: str, new: str, said: str
-) -> None:
+def test_task_file_errors_name_file_and_key(tmp_path: Path, old: str, new: str, said: str) -> None:
     path = tmp_path / "x.toml"
     path.write_text(TASK.replace(old, new))
     with pytest.raises(SpecError, match=said) as caught:
@@ -115,7 +113,7 @@ def test_what_is_wrong_with_a_task_file_is_named_with_file_and_key(
     assert str(path) in str(caught.value)
 
 
-def test_all_errors_of_a_file_are_told_at_once(tmp_path: Path) -> None:
+def test_all_errors_of_a_file_are_listed_at_once(tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_text(TASK.replace("version = 1", "version = 0").replace("ks = [1]", "k = [1]").replace("path", "pth"))
     with pytest.raises(SpecError) as caught:
@@ -165,15 +163,13 @@ def test_a_file_with_variants_is_run_whole(tmp_path: Path) -> None:
         ("n = 20", "", [r"variants.1.n: missing"]),
         ("n = 20", 'n = "many"', [r"variants: Cannot specify ','"]),
         ("n = 20", "n = 2.5", [r"variants.1: expect.images: got 2.5; wanted a whole number"]),
-        ('set = "y"', 'set = "x"', ["name: 'x/r' is the name of several variants"]),
+        ('set = "y"', 'set = "x"', ["name: several variants are named 'x/r'"]),
         ("n = 1000", "n = 1000\nk = 1", ["variants.1.k: missing"]),
         ("images = ", "image = ", ["expect.image: unknown key; did you mean 'images'?"]),
         ('./{set}.csv"', './x.csv"\nsplit = "{sett}"', ["data.split: unknown key"]),
     ],
 )
-def test_what_is_wrong_with_variants_is_named_with_file_and_key(
-    tmp_path: Path, old: str, new: str, said: list[str]
-) -> None:
+def test_variant_errors_name_file_and_key(tmp_path: Path, old: str, new: str, said: list[str]) -> None:
     path = tmp_path / "v.toml"
     path.write_text(VARIANTS.replace(old, new))
     with pytest.raises(SpecError) as caught:

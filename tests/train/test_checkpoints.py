@@ -35,8 +35,10 @@ def whole(tmp_path: Path) -> bytes:
     return (tmp_path / "made.pt").read_bytes()
 
 
-def watched(folder: Path, told: Time, timeout: float | None = 30.0) -> list[str]:
-    return [path.name for path in arrivals(folder, timeout=timeout, interval=10, clock=told.clock, sleep=told.sleep)]
+def watched(folder: Path, result: Time, timeout: float | None = 30.0) -> list[str]:
+    return [
+        path.name for path in arrivals(folder, timeout=timeout, interval=10, clock=result.clock, sleep=result.sleep)
+    ]
 
 
 def test_epoch_2_comes_before_epoch_10_and_each_once(tmp_path: Path, whole: bytes) -> None:
@@ -100,9 +102,9 @@ def test_the_command_evaluates_on_arrival_and_names_the_best(
     trainer = threading.Thread(target=train)
     trainer.start()
     given = ["run", "--model", arch, "--watch", folder, "--tasks", data / "find.toml", "--data-root", data, "--quiet"]
-    told = command(*given, "--output", tmp_path / "results")
+    result = command(*given, "--output", tmp_path / "results")
     trainer.join()
-    assert told.code == 1, "epoch 3 is of another architecture"
-    assert "another architecture" in told.err
-    assert "best of 2 is epoch" in told.out, "both that could be read"
+    assert result.code == 1, "epoch 3 is of another architecture"
+    assert "another architecture" in result.err
+    assert "best of 2 is epoch" in result.out, "both that could be read"
     assert command("run", "--model", "a,b", "--watch", folder, "--tasks", data / "find.toml").code == 2

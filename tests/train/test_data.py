@@ -170,9 +170,9 @@ def test_unknown_keys_and_data_without_captions_are_errors(tmp_path: Path, data:
 
 def test_the_command_writes_what_the_loader_finds(command: Command, data: Path, tmp_path: Path) -> None:
     out = tmp_path / "train.csv"
-    told = command("data", "csv", "--from", "tsv", "--path", "captions.tsv", "--data-root", data, "--output", out)
-    assert told.code == 0, told.err
-    assert "24 captions of 12 images" in told.out
+    result = command("data", "csv", "--from", "tsv", "--path", "captions.tsv", "--data-root", data, "--output", out)
+    assert result.code == 0, result.err
+    assert "24 captions of 12 images" in result.out
     assert len(pd.read_csv(out)) == 24
     shards = ["data", "webdataset", "--from=tsv", "--path=captions.tsv", "--data-root", data, "--limit", 3]
     assert command(*shards, "--output", tmp_path / "s").code == 0
@@ -190,6 +190,6 @@ def test_the_command_writes_what_the_loader_finds(command: Command, data: Path, 
     ],
 )
 def test_what_is_wrong_is_told_in_a_line(command: Command, tmp_path: Path, words: tuple[str, ...], wanted: str) -> None:
-    told = command("data", "csv", *words, "--output", tmp_path / "t.csv")
-    assert told.code
-    assert wanted in told.err
+    result = command("data", "csv", *words, "--output", tmp_path / "t.csv")
+    assert result.code
+    assert wanted in result.err

@@ -75,8 +75,8 @@ def test_data_train_run_report(command: Command, root: Path, tmp_path: Path) -> 
         command("data", "csv", "--from", "tsv", "--path", "all.tsv", "--data-root", root, "--output", table).code == 0
     )
     settings = ("batch_size=8", "epochs=15", "save_frequency=5", "warmup=5", "lr=3e-3")
-    told = command("train", "coca-scratch", *given(root, table, run, *settings))
-    assert told.code == 0, told.err
+    result = command("train", "coca-scratch", *given(root, table, run, *settings))
+    assert result.code == 0, result.err
     assert losses(run)[-1] < 0.7 * losses(run)[0], "it learns"
     stored = load_file(run / "checkpoints/epoch_0.safetensors")
     fresh = build_network(blueprint(parse_model(f"{root}/tiny.json:random@0"))).state_dict()
@@ -88,14 +88,14 @@ def test_data_train_run_report(command: Command, root: Path, tmp_path: Path) -> 
 
     model = f"{run}/architecture.json:{run}/checkpoints/epoch_*"
     tasks = f"{root}/find.toml,{root}/tell.toml"
-    told = command("run", "--model", model, "--tasks", tasks, "--data-root", root, "--output", results, "--quiet")
-    assert told.code == 0, told.err
+    result = command("run", "--model", model, "--tasks", tasks, "--data-root", root, "--output", results, "--quiet")
+    assert result.code == 0, result.err
     frame = cocabench.load(results).frame()
     recall = frame[frame.metric == "t2i_recall@5"].set_index("model").value
     by_epoch = [recall[f"{run}/architecture.json:{run}/checkpoints/epoch_{k}.pt"] for k in (5, 10, 15, 20)]
     assert max(by_epoch) > 0.45 > recall[f"{run}/architecture.json:{run}/checkpoints/epoch_0.safetensors"]
-    told = command("report", results, "--output", tmp_path / "report")
-    assert told.code == 0, told.err
+    result = command("report", results, "--output", tmp_path / "report")
+    assert result.code == 0, result.err
     assert "epoch_20" in (tmp_path / "report/index.html").read_text()
 
 
@@ -108,15 +108,15 @@ def test_two_processes_on_a_cpu_give_a_checkpoint_that_evaluates(
     table, run = tmp_path / "train.csv", tmp_path / "runs/two"
     command("data", "csv", "--from", "tsv", "--path", "all.tsv", "--data-root", root, "--output", table)
     settings = ("batch_size=4", "epochs=1", "warmup=2", f"coca_contrastive_loss_weight={contrastive}", "lr=3e-3")
-    told = command("train", "coca-scratch", *given(root, table, run, *settings), "--nproc", 2)
-    assert told.code == 0, told.err
+    result = command("train", "coca-scratch", *given(root, table, run, *settings), "--nproc", 2)
+    assert result.code == 0, result.err
     assert "Device: cpu" in (run / "out.log").read_text()
     assert losses(run)[-1] < losses(run)[0]
     model = f"{run}/architecture.json:{run}/checkpoints/epoch_1.pt"
-    told = command(
+    result = command(
         "run", "--model", model, "--tasks", f"{root}/find.toml", "--data-root", root, "--json", "--output", run
     )
-    (record,) = json.loads(told.out)
+    (record,) = json.loads(result.out)
     assert record["metrics"]["t2i_recall@5"]["n"] == 24
 
 
@@ -127,9 +127,9 @@ def test_shards_and_accumulated_gradients(command: Command, root: Path, tmp_path
     made = ["data", "webdataset", "--from", "tsv", "--path", "all.tsv", "--data-root", root, "--samples", 16]
     assert command(*made, "--output", shards).code == 0
     settings = ("batch_size=4", "accum_freq=2", "epochs=2", "warmup=2", "lr=3e-3", "workers=1")
-    told = command("train", "coca-scratch", *given(root, shards, run, *settings))
-    assert told.code == 0, told.err
-    assert "48 samples an epoch, 12 steps of 8" in told.err
+    result = command("train", "coca-scratch", *given(root, shards, run, *settings))
+    assert result.code == 0, result.err
+    assert "48 samples an epoch, 12 steps of 8" in result.err
     assert losses(run)[-1] < losses(run)[0]
 
 
@@ -138,8 +138,8 @@ def test_a_named_clip_is_trained_by_open_clips_own_program(command: Command, roo
     made = ["data", "csv", "--from", "tsv", "--path", "all.tsv", "--data-root", root, "--limit", 4]
     assert command(*made, "--output", table).code == 0
     settings = ("model=ViT-S-32-alt:random@0", "batch_size=4", "epochs=1", "warmup=1")
-    told = command("train", "clip-scratch", *given(root, table, run, *settings))
-    assert told.code == 0, told.err
+    result = command("train", "clip-scratch", *given(root, table, run, *settings))
+    assert result.code == 0, result.err
     assert not (run / "architecture.json").exists()
     assert "epoch_1.pt" in {path.name for path in (run / "checkpoints").iterdir()}
     assert len(losses(run)) == 2
@@ -153,13 +153,15 @@ def test_a_model_folder_is_fine_tuned_with_its_own_tokenizer_and_preprocessing(
         "data", "csv", "--from", "emoji", "--target", "captions", "--limit", 8, "--images", tmp_path, "--output", table
     )
     settings = ("model=demo/coca", "batch_size=8", "warmup=1")
-    told = command("train", "coca-caption-finetune", *given(root, table, run, *settings))
-    assert told.code == 0, told.err
+    result = command("train", "coca-caption-finetune", *given(root, table, run, *settings))
+    assert result.code == 0, result.err
     assert losses(run)[0] < 4, "it starts from what demo/coca knows; at random the loss is 7 or more"
     assert "image_mean: [0.5, 0.5, 0.5]" in (run / "params.txt").read_text()
     model = f"{run}/architecture.json:{run}/checkpoints/epoch_1.pt"
-    told = command("run", "--model", model, "--tasks", "emoji_retrieval", "--limit", 9, "--output", tmp_path, "--quiet")
-    assert told.code == 0, told.err
+    result = command(
+        "run", "--model", model, "--tasks", "emoji_retrieval", "--limit", 9, "--output", tmp_path, "--quiet"
+    )
+    assert result.code == 0, result.err
 
 
 def test_a_roberta_is_trained_with_its_pad_id_and_labelled(command: Command, root: Path, tmp_path: Path) -> None:
@@ -168,9 +170,9 @@ def test_a_roberta_is_trained_with_its_pad_id_and_labelled(command: Command, roo
     command("data", "csv", "--from", "tsv", "--path", "all.tsv", "--data-root", root, "--output", table)
     vocabulary = [f"architecture.{part}.vocab_size={len(WORDS)}" for part in ("text_cfg", "multimodal_cfg")]
     settings = (f"model={folder}/open_clip_config.json:random@0", "batch_size=8", "epochs=1", "warmup=1", "lr=3e-3")
-    told = command("train", "coca-roberta", *given(root, table, run, *settings, *vocabulary))
-    assert told.code == 0, told.err
-    assert "not causal" in told.err
+    result = command("train", "coca-roberta", *given(root, table, run, *settings, *vocabulary))
+    assert result.code == 0, result.err
+    assert "not causal" in result.err
     assert losses(run)[-1] < losses(run)[0]
     assert json.loads((run / "architecture.json").read_text())["model_cfg"]["pad_id"] == 1
 
@@ -180,6 +182,6 @@ def test_a_trainer_that_fails_is_an_error_that_names_the_log(command: Command, r
     command("data", "csv", "--from", "tsv", "--path", "all.tsv", "--data-root", root, "--output", table)
     (tmp_path / "broken.png").write_bytes(b"no image")
     table.write_text(f"filepath\ttitle\n{tmp_path}/broken.png\tx\n")
-    told = command("train", "coca-scratch", *given(root, table, run, "batch_size=1", "epochs=1"))
-    assert told.code == 1
-    assert "open_clip_train: ended with code 1" in told.err
+    result = command("train", "coca-scratch", *given(root, table, run, "batch_size=1", "epochs=1"))
+    assert result.code == 1
+    assert "open_clip_train: ended with code 1" in result.err

@@ -41,9 +41,9 @@ def test_the_caption_loss_ignores_the_architectures_pad_id() -> None:
     loss = trainer.create_loss(arguments)
     logits = torch.randn(2, 4, 9, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([[3, 4, 1, 1], [5, 1, 1, 1]])
-    told = loss(None, None, logits, labels, torch.tensor(1.0), output_dict=True)["caption_loss"]
+    loss_value = loss(None, None, logits, labels, torch.tensor(1.0), output_dict=True)["caption_loss"]
     by_hand = torch.nn.functional.cross_entropy(logits[[0, 0, 1], [0, 1, 0]], torch.tensor([3, 4, 5]))
-    assert told.item() == pytest.approx(by_hand.item(), rel=1e-6)
+    assert loss_value.item() == pytest.approx(by_hand.item(), rel=1e-6)
 
 
 def test_idle_parameters_are_those_without_a_gradient_in_one_process(tmp_path: Path) -> None:

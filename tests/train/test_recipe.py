@@ -54,11 +54,11 @@ def test_the_fine_tune_is_that_of_open_clips_readme() -> None:
     readme = str(metadata.metadata("open_clip_torch").get_payload())
     blocks = re.findall(r"```bash\n(.*?)```", readme, re.DOTALL)
     block = next(b for b in blocks if "--coca-contrastive-loss-weight 0" in b and "--epochs" in b)
-    told = dict(re.findall(r"--([\w-]+) \"?([^\s\"]+)", block))
+    result = dict(re.findall(r"--([\w-]+) \"?([^\s\"]+)", block))
     finetune = find_recipe("coca-caption-finetune")
     for name in ("wd", "warmup", "lr", "batch_size", "epochs", *WEIGHTS):
-        assert finetune.trainer[name] == float(told[name.replace("_", "-")]), name
-    assert finetune.model.startswith(told["model"])
+        assert finetune.trainer[name] == float(result[name.replace("_", "-")]), name
+    assert finetune.model.startswith(result["model"])
 
 
 def test_what_recipes_call_open_clips_defaults_are_its_defaults() -> None:
@@ -248,10 +248,10 @@ def test_a_checkpoint_is_complete_when_its_end_is_there(tmp_path: Path) -> None:
 def test_a_dry_run_prints_the_commands_and_writes_nothing(command: Command, table: Path) -> None:
     run = table.parent / "run"
     given = ["train", "clip-scratch", "--set", f"train_data={table}", "--set", "batch_size=4", "--output", run]
-    told = command(*given, "--device", "cpu", "--dry-run")
-    assert told.code == 0, told.err
-    assert len(told.out.splitlines()) == 2
-    assert "20 samples an epoch" in told.err
+    result = command(*given, "--device", "cpu", "--dry-run")
+    assert result.code == 0, result.err
+    assert len(result.out.splitlines()) == 2
+    assert "20 samples an epoch" in result.err
     assert not run.exists()
     assert "clip-scratch" in command("train").out
     write(run / "out.log", "of an earlier run")

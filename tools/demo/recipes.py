@@ -53,7 +53,7 @@ RECIPES = {
     "clip": _SCRATCH,
     "coca-captioner": Settings(steps=400, rate=1.5e-3, named=1.0, caption_weight=1.0, contrastive_weight=0.0),
 }
-"""CoCa and CLIP have everything in common; the captioner goes on from the CoCa of the same seed."""
+"""CoCa and CLIP have everything in common; the captioner continues from the CoCa of the same seed."""
 
 
 def resolved(settings: Settings) -> Settings:

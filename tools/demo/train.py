@@ -229,7 +229,7 @@ class Trainer:
         self._runs = runs
 
     def run(self, name: str, settings: Settings) -> None:
-        """Train one model with one seed, unless that is done; coca-captioner goes on from RUNS/coca-SEED."""
+        """Train one model with one seed, unless that is done; coca-captioner continues from RUNS/coca-SEED."""
         settings = resolved(settings)
         folder = self._runs / f"{name}-{settings.seed}"
         if (folder / "log.json").is_file():

@@ -22,10 +22,10 @@ class OpenClipSource(Blueprint):
     """A Blueprint that can be loaded."""
 
     packages: ClassVar[tuple[str, ...]] = ("open_clip_torch", "pillow", "torch", "torchvision")
-    """Pillow and torchvision make the pixels."""
+    """Pillow and torchvision decode and transform images."""
 
     features_version: ClassVar[int] = 1
-    """Raise it when a change here, in the base or in the decoding of images changes a feature."""
+    """Raise it if a change in this library, the base class or image decoding changes a feature."""
 
     @property
     def abilities(self) -> frozenset[Ability]:
@@ -44,19 +44,19 @@ class OpenClipSource(Blueprint):
     def _notes(self, net: Any) -> list[Note]:
         found = [Note("random_weights", "random weights, not trained")] if self.seed is not None else []
         if self.captions and getattr(net.text, "attn_mask", None) is None:
-            said = "its text tower is not causal: in training the caption loss saw the words that it was to predict"
+            said = "the text tower is not causal: in training the caption loss saw the words to predict"
             found.append(Note("not_causal", said))
         return found
 
 
 def _compiled(name: str, net: Any) -> Callable[[Tensor], Tensor]:
-    from cocabench.models.compiled import compiled  # torch's compiler takes a second to import
+    from cocabench.models.compiled import compiled  # importing torch's compiler takes a second
 
     return compiled(net.encode_image, name)
 
 
 def sources(spec: ModelSpec, *, download: bool = True) -> list[OpenClipSource]:
-    """Return the Source of a spec, or those of the demo's CoCa and CLIP for ``demo``."""
+    """Return the Source of a spec; for ``demo``, those of the demo's CoCa and CLIP."""
     demo_names = demo.PAIR if spec.kind is WeightsKind.DEMO and not spec.name else ()
     specs = [replace(spec, text=f"demo/{name}", name=name) for name in demo_names] or [spec]
     plans = (with_preprocess(blueprint(one, download=download), spec) for one in specs)
@@ -68,9 +68,9 @@ def _source(drawn: Blueprint) -> OpenClipSource:
 
 
 def _with_quick_gelu(drawn: Blueprint, quick_gelu: bool | None) -> Blueprint:
-    """Follow --quick-gelu, which is for checkpoint files; a published tag knows its own activation without it."""
+    """Apply --quick-gelu, which is for checkpoint files; published tags have a known activation."""
     if quick_gelu is None or drawn.config.get("quick_gelu", False) == quick_gelu:
         return drawn
-    said = f"{drawn.id}: quick-GELU switched {'on' if quick_gelu else 'off'} by --quick-gelu"
+    said = f"{drawn.id}: quick-GELU turned {'on' if quick_gelu else 'off'} by --quick-gelu"
     config = {**drawn.config, "quick_gelu": quick_gelu}
     return replace(drawn, config=config, notes=(*drawn.notes, Note("model", said)))

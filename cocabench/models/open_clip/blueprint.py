@@ -1,6 +1,6 @@
-"""What a model string stands for: an architecture, its preprocessing, and the file of its weights. Nothing is loaded.
+"""Blueprints of models: architecture, preprocessing and weights file of a model string. Nothing is loaded.
 
-Every kind of string becomes one Blueprint, so that one builder makes every model.
+Every kind of model string becomes a Blueprint, so that there is one builder.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model")
 
 @dataclass(frozen=True)
 class Blueprint:
-    """All that is needed to build a model.
+    """Everything needed to build a model.
 
-    id: the canonical model string. config: open_clip's model_cfg, file paths in it absolute, none of which loads code.
-    preprocess: open_clip's PreprocessCfg fields. weights: a file, or None: random, or not fetched yet.
-    tokenizer: what open_clip.get_tokenizer takes, '' where it is made from config. notes: choices made for the user.
+    id: the canonical model string. config: open_clip's model_cfg, with absolute file paths, none of which loads code.
+    preprocess: open_clip's PreprocessCfg fields. weights: a file; None if random or not downloaded yet.
+    tokenizer: the argument of open_clip.get_tokenizer, '' to build it from config. notes: choices made for the user.
     """
 
     id: str
@@ -66,7 +66,7 @@ class Blueprint:
         return {"id": self.id, "weights": content, **self.construction()}
 
     def construction(self) -> dict[str, JsonValue]:
-        """Return the parts of the signature that say how the network is built, without its weights."""
+        """Return the parts of the signature about architecture and preprocessing, without weights."""
         return {
             "architecture": digest(_without_paths(self.config)),
             "quick_gelu": bool(self.config.get("quick_gelu", False)),
@@ -75,7 +75,7 @@ class Blueprint:
         }
 
     def _vocabulary(self) -> str:
-        """Return a hash of the tokenizer's files that the model brings, '' where it brings none."""
+        """Return a hash of the model's own tokenizer files, '' if it has none."""
         text = self.config["text_cfg"]
         if file := (text.get("tokenizer_kwargs") or {}).get("bpe_path"):
             return digest_file(Path(file))
@@ -87,7 +87,7 @@ class Blueprint:
 
 
 def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
-    """Return what one spec stands for."""
+    """Return the Blueprint of a spec."""
     match spec.kind:
         case WeightsKind.DEMO:
             if spec.name not in demo.MODELS:
@@ -102,7 +102,7 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
         case WeightsKind.FILE:
             path = Path(spec.weights).expanduser()
             if not path.is_file():
-                raise ModelError(f"--model {spec.text}", f"no file {path}", fix="check the path")
+                raise ModelError(f"--model {spec.text}", f"no such file: {path}", fix="check the path")
             return replace(_architecture(spec), weights=path)
         case WeightsKind.RANDOM:
             plan = _architecture(spec)
@@ -112,7 +112,7 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
 
 
 def _architecture(spec: ModelSpec) -> Blueprint:
-    """An open_clip architecture by name, or a user's own from a JSON file."""
+    """Return the Blueprint of an open_clip architecture by name, or of a JSON file."""
     if spec.name.endswith(".json"):
         path = Path(spec.name).expanduser()
         config, preprocess = _model_config(path)
@@ -122,16 +122,16 @@ def _architecture(spec: ModelSpec) -> Blueprint:
         if Path(spec.name).expanduser().is_dir():
             raise UsageError(
                 f"--model {spec.text}",
-                "a folder without open_clip_config.json",
+                "the folder has no open_clip_config.json",
                 wanted="a folder with config and weights",
             )
-        fix = "see `cocabench list models`, or give a folder or a .json of your own"
+        fix = "see `cocabench list models`, or use a folder or .json file"
         raise UnknownNameError("model", spec.name, open_clip.list_models(), fix=fix)
     return Blueprint(f"{name}{spec.text[len(spec.name) :]}", open_clip.get_model_config(name), tokenizer=name)
 
 
 def _tagged(spec: ModelSpec, *, download: bool) -> Blueprint:
-    """An architecture with a published tag. Its quick-GELU and preprocessing are the tag's: open_clip only warns."""
+    """Return the Blueprint of a published tag, with the tag's quick-GELU and preprocessing; open_clip only warns."""
     plan = _architecture(spec)
     tags = open_clip.list_pretrained_tags_by_model(plan.tokenizer)
     tag = spec.weights or _default_tag(plan.tokenizer, tags)
@@ -143,7 +143,7 @@ def _tagged(spec: ModelSpec, *, download: bool) -> Blueprint:
     quick_gelu = bool(known.get("quick_gelu", config.get("quick_gelu", False)))
     if bool(config.get("quick_gelu", False)) != quick_gelu:
         config = {**config, "quick_gelu": quick_gelu}
-        said = f"{plan.tokenizer}:{tag} was trained with{'' if quick_gelu else 'out'} quick-GELU; built so"
+        said = f"{plan.tokenizer}:{tag} was trained with{'' if quick_gelu else 'out'} quick-GELU; built accordingly"
         notes.append(Note("model", said))
     file = weights.fetch(f"{plan.tokenizer}:{tag}", known) if download else weights.cached(known)
     preprocess = {k: v for k, v in known.items() if k in weights.PREPROCESS_KEYS}
@@ -200,8 +200,8 @@ def _short(value: Any) -> str:
 def _default_tag(name: str, tags: list[str]) -> str:
     if tag := default_tag(name, tags):
         return tag
-    got = "no published weights" if not tags else "no default among its tags"
-    fix = f"give {name}:FILE or {name}:random@0" if not tags else f"give {name}:TAG with one of {', '.join(tags)}"
+    got = "no published weights" if not tags else "no default tag"
+    fix = f"use {name}:FILE or {name}:random@0" if not tags else f"use {name}:TAG with one of {', '.join(tags)}"
     raise UsageError(f"--model {name}", got, fix=fix)
 
 
@@ -236,7 +236,7 @@ def _model_config(path: Path, *, named: bool = False) -> tuple[Config, Config]:
 
 
 def _absolute(config: Config, base: Path) -> Config:
-    """Return config with the files it names beside itself made absolute (BPE merges, a text tower's folder)."""
+    """Return config with absolute paths of the files next to it (BPE merges, a text tower's folder)."""
     config = deepcopy(config)
     text, tokenizer = config["text_cfg"], config["text_cfg"].get("tokenizer_kwargs") or {}
     for table, keys in ((text, TEXT_PATHS), (tokenizer, ("bpe_path",))):
@@ -247,7 +247,7 @@ def _absolute(config: Config, base: Path) -> Config:
 
 
 def _without_paths(config: Mapping[str, Any]) -> JsonValue:
-    """Return config with absolute paths cut to their last part: where files lie does not move a number."""
+    """Return config with absolute paths cut to their last part: the location of files does not change numbers."""
     if isinstance(config, Mapping):
         return {key: _without_paths(value) for key, value in config.items()}
     return Path(config).name if isinstance(config, str) and config.startswith("/") else config
@@ -280,5 +280,5 @@ DEFAULT_TAGS: Final = {
 
 
 def default_tag(name: str, tags: Sequence[str]) -> str:
-    """Return the default among an architecture's published tags, '' where there is none."""
+    """Return the default of an architecture's published tags, '' if there is none."""
     return DEFAULT_TAGS.get(name, tags[0] if len(tags) == 1 else "")

@@ -1,4 +1,4 @@
-"""A Blueprint made into an open_clip network, its tokenizer and its image transform."""
+"""Build a Blueprint's open_clip network, tokenizer and image transform."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from cocabench.core.types import Note, unnoted
 from cocabench.models.loading import Transform
 from cocabench.models.open_clip.blueprint import Blueprint
 from cocabench.models.open_clip.config import Config, refuse_code
-from cocabench.models.open_clip.weights import ALONE, load_into, quiet
+from cocabench.models.open_clip.weights import OPEN_CLIP_LOCK, load_into, quiet
 
 
 class Tokenizer(Protocol):
@@ -34,9 +34,9 @@ class Tokenizer(Protocol):
 def build_network(plan: Blueprint, *, note: Callable[[Note], None] = unnoted) -> Any:
     """Return the network in eval mode, on the CPU, float32, with its weights or with reproducible random ones.
 
-    note: is told what must be known of the weights.
+    note: called with notes on the weights.
     """
-    with ALONE, torch.random.fork_rng(devices=[]):
+    with OPEN_CLIP_LOCK, torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed or 0)
         net = _architecture(plan)
         if plan.weights is None:
@@ -48,13 +48,13 @@ def build_network(plan: Blueprint, *, note: Callable[[Note], None] = unnoted) ->
 
 
 def meta_network(plan: Blueprint) -> Any:
-    """Return the network on torch's meta device: shapes without memory, for what its config alone tells."""
+    """Return the network on torch's meta device: shapes without memory."""
     with torch.device("meta"):
         return _architecture(plan, device="meta")
 
 
 def _architecture(plan: Blueprint, *, device: str = "cpu") -> Any:
-    """Let open_clip build from a folder's config: its one way in that takes any architecture without registering it."""
+    """Let open_clip build from a folder's config, which works for any architecture without registering it."""
     with temporary_folder("cocabench-model-") as folder, quiet(), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         config = {"model_cfg": plan.config, "preprocess_cfg": plan.preprocess}

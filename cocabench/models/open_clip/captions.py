@@ -1,4 +1,4 @@
-"""Between a tokenizer and the decoder: special ids, options cut to the model, and tokens as text."""
+"""From tokenizer to decoder and back: special ids, options limited by the model, and tokens as text."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from cocabench.specs.decoding import DEFAULTS
 
 
 class SpecialIds(NamedTuple):
-    """The ids under the names of generate's arguments."""
+    """The special ids, named like generate's arguments."""
 
     sot_token_id: int
     eos_token_id: int
@@ -25,7 +25,7 @@ class SpecialIds(NamedTuple):
 
 
 def special_ids(tokenizer: Any, net: Any) -> SpecialIds:
-    """Return the start, end and pad ids. They are the tokenizer's: 49406 and 49407 only for the standard one."""
+    """Return the tokenizer's start, end and pad ids; only the standard one has 49406 and 49407."""
     if isinstance(tokenizer, HFTokenizer):
         inner = tokenizer.tokenizer
         start = inner.bos_token_id if inner.bos_token_id is not None else inner.cls_token_id
@@ -35,9 +35,9 @@ def special_ids(tokenizer: Any, net: Any) -> SpecialIds:
 
 
 def decode_options(options: Mapping[str, Any], net: Any) -> DecodeOptions:
-    """Return the options, with seq_len cut to what the model's positions allow (upstream would raise).
+    """Return the options, with seq_len limited by the model's positions (open_clip raises an error).
 
-    One beam is a greedy search.
+    One beam means greedy search.
     """
     limit = context_limit(net)
     greedy = {"generation_type": "greedy"} if options.get("num_beams") == 1 else {}
@@ -55,15 +55,15 @@ def prompt_tokens(tokenizer: Any, prompt: str, ids: SpecialIds, options: DecodeO
     (row,) = tokenizer([prompt]).tolist()
     end = row.index(ids.eos_token_id, 1) if ids.eos_token_id in row[1:] else len(row)
     words = [token for token in row[:end] if token not in (ids.sot_token_id, ids.pad_token_id)]
-    longest = min(options.seq_len, len(row) - 1) - 2  # a prompt that fills the row may have been cut
+    longest = min(options.seq_len, len(row) - 1) - 2  # a prompt that fills the row may have been truncated
     if len(words) > longest:
         got = f"{len(words)} tokens" + (" or more" if end >= len(row) - 1 else "")
-        raise UsageError("prompt", got, wanted=f"at most {longest}, so that there is room for a caption")
+        raise UsageError("prompt", got, wanted=f"at most {longest}, to leave room for a caption")
     return torch.tensor([[ids.sot_token_id, *words]])
 
 
 class ContinuationTokens(NamedTuple):
-    """ids (n, context_length) of prefix and text, start and end token around them; and which of them count (n, …)."""
+    """ids (n, context_length) of prefix and text with start and end token, and which of them count (n, …)."""
 
     ids: torch.Tensor
     counted: torch.Tensor
@@ -91,16 +91,16 @@ def continuation_tokens(tokenizer: Any, continuations: Sequence[Continuation], i
 
 
 def _joined(prefix: list[int], row: list[int], ids: SpecialIds, length: int) -> list[int]:
-    longest = length - 3  # the start token, a word and the end token; a longer prefix may have been cut
+    longest = length - 3  # the start token, a word and the end token; a longer prefix may have been truncated
     if len(prefix) > longest:
         got = f"{len(prefix)} tokens or more"
-        raise UsageError("prefixes", got, wanted=f"at most {longest}, so that there is room for a text")
+        raise UsageError("prefixes", got, wanted=f"at most {longest}, to leave room for a text")
     words = [*prefix, *_words(row, ids)][: length - 2]
     return [ids.sot_token_id, *words, ids.eos_token_id] + [ids.pad_token_id] * (length - 2 - len(words))
 
 
 def _words(row: list[int], ids: SpecialIds) -> list[int]:
-    """Return a tokenizer's row without its start, its end and what stands behind it."""
+    """Return a tokenizer's row without start token, end token and padding."""
     end = row.index(ids.eos_token_id, 1) if ids.eos_token_id in row[1:] else len(row)
     while end > 1 and row[end - 1] == ids.pad_token_id and end == len(row):
         row, end = row[:-1], end - 1
@@ -110,15 +110,15 @@ def _words(row: list[int], ids: SpecialIds) -> list[int]:
 def caption_texts(tokenizer: Any, tokens: torch.Tensor, ids: SpecialIds) -> list[str]:
     """Return the words before the first end token of each row (b, length), start token removed.
 
-    A pad before the end is a word, as clip-benchmark reads it.
+    A pad token before the end counts as a word, as in clip-benchmark.
     """
     return [_text(tokenizer, row, ids) for row in tokens.tolist()]
 
 
 def truncated(tokens: torch.Tensor, ids: SpecialIds, options: DecodeOptions) -> list[bool]:
-    """Return for each row (b, length) whether its caption ran into seq_len before it ended.
+    """Return for each row (b, length) whether its caption was cut at seq_len.
 
-    Beam search leaves no end token there. Sampling forces one into the last place, and also ends with a pad.
+    Such captions have no end token after beam search; sampling forces one in the last position, or ends with a pad.
     """
     if tokens.shape[1] < options.seq_len:
         return [False] * len(tokens)

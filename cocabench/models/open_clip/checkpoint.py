@@ -194,7 +194,7 @@ def _resized(net: Any, state: State) -> Iterator[str]:
         resize_pos_embed(state, net)
         resize_text_pos_embed(state, net)
     except (AssertionError, AttributeError, RuntimeError):
-        return  # another architecture: told with what differs
+        return  # another architecture: reported with the differences
     for key, n in before.items():
         if n != len(state[key]):
             yield (

@@ -1,4 +1,4 @@
-"""open_clip checkpoints as Models: features of images and texts, and of a CoCa captions and their likelihoods."""
+"""open_clip checkpoints as Models: features of images and texts; for CoCa also captions and their likelihoods."""
 
 from __future__ import annotations
 
@@ -31,21 +31,21 @@ from cocabench.models.open_clip.onednn import Layers
 from cocabench.models.open_clip.text import encode_tokens
 
 CAPTIONS_PER_PASS = 512
-"""Captions whose likelihoods are computed at once: their activations, not the weights, fill the memory."""
+"""Captions scored per forward pass: their activations dominate the memory."""
 
 CONTRASTIVE: frozenset[Ability] = frozenset({"encode", "profile"})
 GENERATIVE: frozenset[Ability] = CONTRASTIVE | {"caption", "score_captions"}
 
 
 def abilities_of(net: Any) -> frozenset[Ability]:
-    """Return what a network can do: a CoCa has a decoder."""
+    """Return the abilities of a network; a CoCa has a decoder."""
     return GENERATIVE if hasattr(net, "text_decoder") else CONTRASTIVE
 
 
 class OpenClip(Model):
-    """A CLIP or CoCa of open_clip on its device. compiled: images to features, under --compile.
+    """A CLIP or CoCa of open_clip on its device. compiled: the compiled image encoder, with --compile.
 
-    The network may be in training: its modules are put into evaluation mode for each batch, and back.
+    The network may be in training mode: modules are set to evaluation mode for each batch, and back.
     """
 
     def __init__(
@@ -70,27 +70,27 @@ class OpenClip(Model):
 
     @contextmanager
     def computing(self) -> Iterator[None]:
-        """Compute in evaluation mode, by oneDNN's layers on a CPU in fp32."""
+        """Compute in evaluation mode, with oneDNN's layers in fp32 on a CPU."""
         with ExitStack() as stack:
             stack.enter_context(evaluating(self.net))
             stack.enter_context(self._layers())
             yield
 
     def encode_image_batch(self, pixels: Tensor) -> Tensor:
-        """Return what the network's encode_image gives; a CoCa's is normalised."""
+        """Return the network's encode_image; a CoCa's is normalized."""
         return (self.compiled or self.net.encode_image)(self._cast(pixels))
 
     def unnormalized_image_batch(self, pixels: Tensor) -> Tensor:
-        """Return the projected features as they leave the image tower."""
+        """Return the projected, unnormalized features of the image tower."""
         return torch.as_tensor(self.net.encode_image(self._cast(pixels), normalize=False))
 
     def pooled_image_batch(self, pixels: Tensor) -> Tensor:
-        """Return what stands before the projection: a CoCa's pooler after its ln_post. Not every tower has such."""
+        """Return the features before the projection: a CoCa's pooler after its ln_post. Not all towers have them."""
         pool = _pooling(self.net.visual)
         return super().pooled_image_batch(pixels) if pool is None else pool(self._cast(pixels))
 
     def encode_text_block(self, texts: list[str], progress: Progress) -> Tensor:
-        """Encode over the texts' common beginnings."""
+        """Encode texts, computing common prefixes once."""
 
         def run(encode: Callable[[Tensor], Tensor], token_ids: Tensor) -> Tensor:
             return torch.cat(self.run_batch("texts", lambda some: unit(encode(some)), token_ids))
@@ -98,7 +98,7 @@ class OpenClip(Model):
         return encode_tokens(self.net, self.tokenizer(texts), run=run, progress=progress)
 
     def captioner(self, options: Mapping[str, Any], prompts: Sequence[str]) -> WriteCaptions:
-        """Check the options and prompts. Images whose prompts have equally many tokens are captioned together."""
+        """Check options and prompts; images with prompts of equal length are captioned together."""
         if "caption" not in self.abilities:
             return super().captioner(options, prompts)
         ids, chosen = special_ids(self.tokenizer, self.net), decode_options(options, self.net)
@@ -144,19 +144,19 @@ class OpenClip(Model):
         return profiling.costs(self, work, progress)
 
     def _features(self, pooled: Tensor) -> Tensor | None:
-        """Return what encode_images makes of the image tower's output, to the bit; None under --compile.
+        """Return what encode_images computes from the image tower's output, to the bit; None with --compile.
 
-        A CoCa's encode_image normalises, and the base does so again: once instead of twice moves last bits.
+        A CoCa's encode_image normalizes, and the base class does so again; normalizing once would change last bits.
         """
         return None if self.compiled else unit(F.normalize(pooled, dim=-1))
 
     def _cast(self, pixels: Tensor) -> Tensor:
-        """Return pixels in the weights' type: a network of the user's may be in half precision as a whole."""
+        """Return pixels in the weights' dtype: a user's network may be entirely in half precision."""
         return pixels.to(self._dtype)
 
 
 def _pooling(visual: Any) -> Callable[[Tensor], Tensor] | None:
-    """Return the image tower up to its projection; None where the two are one piece (ResNets' attention pooling)."""
+    """Return the image tower up to its projection; None if they cannot be separated (ResNets' attention pooling)."""
     if isinstance(visual, VisionTransformer):
         return lambda pixels: visual._pool(visual.transformer(visual._embeds(pixels)))[0]
     if isinstance(visual, TimmModel) and not hasattr(visual.head, "pool"):

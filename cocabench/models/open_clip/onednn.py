@@ -1,4 +1,4 @@
-"""A network's linear layers by oneDNN: in fp32 on a CPU twice as fast as the BLAS that torch calls otherwise."""
+"""oneDNN for a network's linear layers: in fp32 on a CPU it is twice as fast as torch's default BLAS."""
 
 from __future__ import annotations
 
@@ -13,11 +13,11 @@ from cocabench.models.open_clip.decoding.towers import SelfBlock, linear
 
 
 class Layers:
-    """Lets the linear layers of a network in eval mode, fp32 and on the CPU run by oneDNN while it is entered.
+    """A context manager that runs a network's linear layers with oneDNN: in eval mode, fp32 and on the CPU.
 
-    Results move by 1e-7; the network is as it was afterwards (oneDNN's layers have no gradients, and operations in them
-    cannot be counted). Standard self-attention blocks are taken apart for it, since nn.MultiheadAttention is one piece
-    to torch. Their masked calls (text towers) stay as they are.
+    Results change by 1e-7. On exit the network is restored, since oneDNN's layers have no gradients and their
+    operations cannot be counted. Standard self-attention blocks are decomposed, since torch does not replace layers
+    inside nn.MultiheadAttention; their masked calls (text towers) are unchanged.
     """
 
     def __init__(self, net: nn.Module) -> None:
@@ -35,7 +35,7 @@ class Layers:
 
 
 def _by_onednn(module: Any) -> Callable[..., Tensor] | None:
-    if "forward" in vars(module):  # the user has set one, which must be run and must stay
+    if "forward" in vars(module):  # set by the user: it must be called and kept
         return None
     if type(module) is nn.Linear:
         return linear(module.weight, module.bias)

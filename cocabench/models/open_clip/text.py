@@ -1,9 +1,9 @@
-"""Texts to features, each distinct text once, and of texts that begin alike the beginning once.
+"""Text features: each distinct text is encoded once, and common prefixes are computed once.
 
-open_clip pads every text to the context length (77) and computes the padding. In a causal tower nothing behind the
-position that is read can change it: there a text is cut, and shares what it has in common with others, or,
-where the tower's blocks are not standard ones, is cut to the longest of its batch. Towers without a causal
-mask, that pool all positions or the last one, or that are not open_clip's own run at full length.
+open_clip pads every text to the context length (77) and computes the padding. In a causal tower nothing after the
+pooled position can change it: texts are truncated there and share the computation of common prefixes, or, if the
+tower's blocks are not standard ones, are truncated to the longest text of the batch. Towers without a causal mask,
+towers that pool all positions or the last one, and towers that are not open_clip's own run at full length.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from cocabench.core.types import Progress, silent
 from cocabench.models.open_clip.build import Tokenizer
 from cocabench.models.open_clip.tree import Tower, Tree, has_standard_blocks, tower
 
-BATCH_TOKENS = 256 * 77
-"""Token positions in a batch."""
+TOKENS_PER_BATCH = 256 * 77
+"""Token positions per batch."""
 
 
 class Cut:
@@ -29,17 +29,17 @@ class Cut:
         self._tower = tower
 
     def batches(self, token_ids: Tensor) -> Iterator[Tensor]:
-        """Yield rows (k,) of about one length, the longest first."""
+        """Yield rows (k,) of similar length, longest first."""
         lengths = self._tower.lengths(token_ids)
         order = lengths.argsort(descending=True, stable=True)
         start = 0
         while start < len(order):
-            rows = max(1, BATCH_TOKENS // int(lengths[order[start]]))
+            rows = max(1, TOKENS_PER_BATCH // int(lengths[order[start]]))
             yield order[start : start + rows]
             start += rows
 
     def __call__(self, token_ids: Tensor) -> Tensor:
-        """Return features (k, d), computing no position behind the longest text."""
+        """Return features (k, d), computing no position after the end of the longest text."""
         lengths = self._tower.lengths(token_ids)
         hidden = self._hidden(token_ids, int(lengths.max()))
         read = lengths - 1 if self._tower.pool != "cls" else torch.full_like(lengths, -1)
@@ -87,7 +87,7 @@ class Whole:
 
 
 def text_encoder(net: Any) -> TextEncoder:
-    """Return the fastest way to run the network's text tower that is exactly open_clip's."""
+    """Return the fastest exact way to run the network's text tower."""
     parts = tower(net)
     if parts is None:
         return Whole(net)
@@ -102,9 +102,9 @@ def encode_texts(net: Any, tokenizer: Tokenizer, texts: Sequence[str]) -> Tensor
 def encode_tokens(
     net: Any, token_ids: Tensor, *, run: Callable[[Encode, Tensor], Tensor] | None = None, progress: Progress = silent
 ) -> Tensor:
-    """Return ``net.encode_text(token_ids)`` (n, d) of padded token_ids (n, context_length), equal rows sharing bits.
+    """Return ``net.encode_text(token_ids)`` (n, d) of padded token_ids (n, context_length), equal rows bit-identical.
 
-    run: is handed the encoder and each batch of token_ids, and returns its features; None: just calls it.
+    run: called with the encoder and each batch of token_ids, returns its features; None: calls the encoder.
     """
     encode = text_encoder(net)
     distinct, inverse = token_ids.unique(dim=0, return_inverse=True)

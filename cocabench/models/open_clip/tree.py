@@ -1,9 +1,9 @@
 """Texts as a tree of their distinct prefixes, each node computed once.
 
-In a causal tower what stands at a position depends on the tokens up to it alone, so that texts which begin alike share
-everything up to where they part: ImageNet's 80,000 prompts have 0.33 million distinct prefixes, and 6.16 million
-positions when padded. Nodes are numbered as they are met going through the sorted texts, so that the nodes below a node
-follow it without a gap, and an ancestor is told from two numbers.
+In a causal tower a position depends only on the tokens up to it, so that texts with a common prefix share its
+computation: ImageNet's 80,000 prompts have 0.33 million distinct prefixes, but 6.16 million positions when padded.
+Nodes are numbered in the order of the sorted texts, so that the descendants of a node are the nodes directly after it,
+and two comparisons decide whether a node is an ancestor.
 
 Shapes: k texts of l positions, n nodes, b blocks of s queries with m keys.
 """
@@ -29,8 +29,8 @@ from cocabench.models.open_clip.decoding.towers import SelfBlock, additive, atte
 class Tower(NamedTuple):
     """A causal text tower.
 
-    text: the module that holds its parts (the network itself for a CLIP). pool: which position is read, cls where a CLS
-    token comes last. normalize: whether the network's encode_text returns unit rows (CoCa).
+    text: the module with its parts (the network itself for a CLIP). pool: the pooled position, cls if a CLS token is
+    appended. normalize: whether the network's encode_text returns unit rows (CoCa).
     """
 
     text: Any
@@ -47,13 +47,13 @@ class Tower(NamedTuple):
         return (token_ids if self.pool == "argmax" else token_ids.eq(self.eos_id).int()).argmax(dim=1) + 1
 
     def _until_first_pad(self, token_ids: Tensor) -> Tensor:
-        """CLS sees the pad behind the last token, and none behind that one."""
+        """The CLS token sees the pad after the last token, but no later ones."""
         positions = torch.arange(1, token_ids.shape[1] + 1, device=token_ids.device)
         last = (token_ids.ne(self.text.pad_id) * positions).amax(dim=1)
         return (last + 1).clamp(max=token_ids.shape[1])
 
     def features(self, hidden: Tensor) -> Tensor:
-        """Return features (k, d) from the last layer where it is read: (k, width)."""
+        """Return features (k, d) from the last layer at the pooled position: (k, width)."""
         pooled, projection = self.text.ln_final(hidden), self.text.text_projection
         if projection is not None:
             pooled = projection(pooled) if isinstance(projection, nn.Linear) else pooled @ projection
@@ -61,7 +61,7 @@ class Tower(NamedTuple):
 
 
 def tower(net: Any) -> Tower | None:
-    """Return the network's text tower, or None where it must run at full length."""
+    """Return the network's text tower, or None if it must run at full length."""
     text = net if isinstance(net, CLIP) else getattr(net, "text", None)
     if not isinstance(text, CLIP | TextTransformer) or text.attn_mask is None:
         return None
@@ -77,15 +77,15 @@ def tower(net: Any) -> Tower | None:
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
-BLOCK = 64
-"""Queries that share one gather of keys: themselves, and the path to the first of them."""
+QUERIES_PER_BLOCK = 64
+"""Queries that share one gather of keys: the queries themselves and the path to the first of them."""
 
 
 class Trie(NamedTuple):
-    """Nodes in order, and what each sees.
+    """Nodes in order, and their attention.
 
-    tokens (n,): -1 for a CLS token. positions (n,). read (k,): the node that is each text's feature. keys (b, m): nodes
-    that a block of queries may look at. visible (b, s, m): which of them a query does look at.
+    tokens (n,): -1 for a CLS token. positions (n,). read (k,): the pooled node of each text. keys (b, m): nodes that a
+    block of queries may attend to. visible (b, s, m): which of them a query does attend to.
     """
 
     tokens: Ints
@@ -98,8 +98,8 @@ class Trie(NamedTuple):
 def build_trie(token_ids: Ints, lengths: Ints, *, cls: bool, pad_id: int) -> Trie:
     """Return the trie of token_ids (k, l), each cut to its length (k,), at least 1; best in sorted order.
 
-    cls: a CLS token comes behind each text, at position l, and open_clip's legacy mask holds: a key is hidden from all
-    queries, itself among them, where the token before it is padding.
+    cls: a CLS token follows each text, at position l, with open_clip's legacy mask: a key is hidden from all queries,
+    including itself, if the token before it is padding.
     """
     paths = _Paths(token_ids, lengths, cls)
     tokens, positions = np.empty((2, paths.n), np.int64)
@@ -120,18 +120,18 @@ def build_trie(token_ids: Ints, lengths: Ints, *, cls: bool, pad_id: int) -> Tri
 
 
 def new_nodes(token_ids: Ints, lengths: Ints) -> Ints:
-    """Return how many nodes (k,) each text adds to those before it, CLS tokens aside."""
+    """Return the number of nodes (k,) that each text adds to those before it, without CLS tokens."""
     return lengths - _shared(token_ids, lengths)
 
 
 def _shared(token_ids: Ints, lengths: Ints) -> Ints:
-    """Return how many first tokens (k,) each text has in common with the text before it."""
+    """Return the length (k,) of the prefix that each text shares with the text before it."""
     alike = np.logical_and.accumulate(token_ids[1:] == token_ids[:-1], axis=1).sum(axis=1)
     return np.concatenate([[0], np.minimum(alike, np.minimum(lengths[1:], lengths[:-1]))])
 
 
 class _Paths:
-    """Which node each position of each text is: nodes (k, l), meaningless behind a text's end. leaves (k,): the CLS."""
+    """The node of each position of each text: nodes (k, l), undefined after its end. leaves (k,): the CLS tokens."""
 
     def __init__(self, token_ids: Ints, lengths: Ints, cls: bool) -> None:
         self.shared = _shared(token_ids, lengths)
@@ -145,32 +145,32 @@ class _Paths:
         self.nodes = np.maximum.accumulate(np.where(self.own, offsets, -1), axis=0)
 
     def ends(self) -> Ints:
-        """Return (k, l) the node behind the last one below the node of each text and position."""
+        """Return (k, l) the node after the last descendant of each text's and position's node."""
         parted = self.shared[:, None] <= np.arange(self.nodes.shape[1])
         at = np.where(parted, self.first[:, None], self.n)
         next_one = np.concatenate([at[1:], np.full((1, at.shape[1]), self.n)])
         return np.minimum.accumulate(next_one[::-1], axis=0)[::-1]
 
     def blocks(self) -> tuple[Ints, Ints, Mask]:
-        """Return queries (b, s), keys (b, m): the path to the first query, then the block; and which keys are there."""
-        starts = np.arange(0, self.n, BLOCK)
+        """Return queries (b, s), keys (b, m): the path to the first query, then the block; and which keys exist."""
+        starts = np.arange(0, self.n, QUERIES_PER_BLOCK)
         text = np.searchsorted(self.first, starts, side="right") - 1
         depth = self.shared[text] + starts - self.first[text]
-        block = starts[:, None] + np.arange(BLOCK)
+        block = starts[:, None] + np.arange(QUERIES_PER_BLOCK)
         above = np.arange(depth.max())
         keys = np.concatenate([self.nodes[text][:, above], block], axis=1)
         there = np.concatenate([above < depth[:, None], block < self.n], axis=1)
         return np.minimum(block, self.n - 1), np.where(there, keys, 0), there
 
 
-BATCH_NODES = 1024
-"""Nodes in a batch on a CPU, whose caches then hold the activations."""
-GPU_BATCH_NODES = 1 << 15
-"""Nodes in a batch elsewhere."""
+NODES_PER_BATCH_ON_CPU = 1024
+"""Small enough for the activations to stay in the CPU's caches."""
+NODES_PER_BATCH_ON_GPU = 1 << 15
+"""Nodes per batch on other devices."""
 
 
 def has_standard_blocks(tower: Tower) -> bool:
-    """Tell whether all blocks are open_clip's standard ones, which alone can be taken apart."""
+    """Return whether all blocks are open_clip's standard ones; only those can be decomposed."""
     return all(
         type(block) is ResidualAttentionBlock and type(block.attn) is nn.MultiheadAttention
         for block in tower.text.transformer.resblocks
@@ -184,10 +184,10 @@ class Tree:
         self._tower = tower
 
     def batches(self, token_ids: Tensor) -> Iterator[Tensor]:
-        """Yield runs of rows (k,), which are sorted, so that each has about as many nodes."""
+        """Yield runs of sorted rows (k,) with about equal numbers of nodes."""
         lengths = self._tower.lengths(token_ids).numpy()
         on_cpu = self._tower.text.positional_embedding.device.type == "cpu"
-        room = BATCH_NODES if on_cpu else GPU_BATCH_NODES
+        room = NODES_PER_BATCH_ON_CPU if on_cpu else NODES_PER_BATCH_ON_GPU
         cls = self._tower.pool == "cls"
         batch = np.cumsum(new_nodes(token_ids.numpy(), lengths) + cls) // room
         for rows in np.split(np.arange(len(batch)), np.flatnonzero(np.diff(batch)) + 1):
@@ -215,7 +215,7 @@ class Tree:
 
     @cached_property
     def _blocks(self) -> list[TreeBlock]:
-        """Made at the first batch: how a layer is computed depends on autocast."""
+        """Return the blocks; built at the first batch, since layers depend on autocast."""
         return [TreeBlock(block) for block in self._tower.text.transformer.resblocks]
 
 
@@ -223,9 +223,9 @@ class TreeBlock(SelfBlock):
     """A self-attention block over nodes."""
 
     def __call__(self, x: Tensor, keys: Tensor, mask: Tensor, read: Tensor | None) -> Tensor:  # type: ignore[override]
-        """Return nodes (n, width) after this block, or those in read (k,) alone.
+        """Return nodes (n, width) after this block, or only those in read (k,).
 
-        x: (n, width). keys: (b, m) nodes that s queries look at. mask: (b, 1, s, m) additive.
+        x: (n, width). keys: (b, m) nodes that s queries attend to. mask: (b, 1, s, m) additive.
         """
         q, k, v = self._qkv(self._block.ln_1(x)).chunk(3, dim=-1)
         blocks, size = mask.shape[0], mask.shape[2]

@@ -1,4 +1,4 @@
-"""Weight files: where they are found or fetched, and how they are read safely."""
+"""Weight files: finding, downloading and safely reading them."""
 
 from __future__ import annotations
 
@@ -38,16 +38,16 @@ _FOLDER_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 _NO_WEIGHTS = ("optimizer", "rng_state", "scaler", "scheduler", "training_args")
 """How files begin that trainers leave beside the weights."""
 
-ALONE = threading.RLock()
+OPEN_CLIP_LOCK = threading.RLock()
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Silence open_clip's warnings, which cocabench words itself, and keep them from setting up the root logger.
+    """Silence open_clip's warnings, which cocabench replaces by notes, and prevent it from configuring the root logger.
 
-    One thread at a time: logging, and the seed of random weights, are the process's. What is critical is still told.
+    One thread at a time: logging and the seed of random weights are global. Critical messages are still logged.
     """
-    with ALONE:
+    with OPEN_CLIP_LOCK:
         before, stand_in = logging.root.manager.disable, logging.lastResort or logging.NullHandler()
         own = not logging.root.handlers
         if own:
@@ -62,18 +62,20 @@ def quiet() -> Iterator[None]:
 
 
 def fetch(name: str, known: Mapping[str, Any]) -> Path:
-    """Return the file of a published tag, downloaded by open_clip unless it is in its cache."""
+    """Return the weights file of a published tag, downloaded by open_clip unless cached."""
     try:
         return Path(open_clip.download_pretrained(dict(known)))
     except _DOWNLOAD_ERRORS as error:
-        fix = "check the network, or give a local file as NAME:FILE"
+        fix = "check the network, or use a local file: NAME:FILE"
         raise ModelError(
-            f"--model {name}", f"weights not in the cache and not to be had ({checkpoint.first_line(error)})", fix=fix
+            f"--model {name}",
+            f"weights are not cached and the download failed ({checkpoint.first_line(error)})",
+            fix=fix,
         ) from None
 
 
 def cached(known: Mapping[str, Any]) -> Path | None:
-    """Return the file of a published tag if an earlier download left it, without touching the network."""
+    """Return the cached weights file of a published tag, without network access."""
     if hub := known.get("hf_hub"):
         repository, _, file = hub.rpartition("/")
         for name in dict.fromkeys((*((file,) if file else ()), *_HUB_FILES)):
@@ -92,23 +94,24 @@ def from_hub(repository: str) -> tuple[Path, Path]:
         config = Path(huggingface_hub.hf_hub_download(repository, "open_clip_config.json"))
         return config, Path(factory.download_pretrained_from_hf(repository))
     except _DOWNLOAD_ERRORS as error:
-        fix = "check the name and the network, or give a local folder"
+        fix = "check the name and the network, or use a local folder"
         raise ModelError(
-            f"--model hf-hub:{repository}", f"cannot be had ({checkpoint.first_line(error)})", fix=fix
+            f"--model hf-hub:{repository}", f"download failed ({checkpoint.first_line(error)})", fix=fix
         ) from None
 
 
 def cached_from_hub(repository: str) -> tuple[Path, Path | None]:
-    """Return the same as far as an earlier download left it; without touching the network."""
+    """Return the cached config and weights file of a hub repository, without network access."""
     config = huggingface_hub.try_to_load_from_cache(repository, "open_clip_config.json")
     if not isinstance(config, str):
-        raise ModelError(f"--model hf-hub:{repository}", "not downloaded yet", fix="a run without --dry-run fetches it")
+        where, fix = f"--model hf-hub:{repository}", "a run without --dry-run downloads it"
+        raise ModelError(where, "not downloaded yet", fix=fix)
     return Path(config), cached({"hf_hub": f"{repository}/"})
 
 
 def in_folder(folder: Path) -> Path:
-    """Return the weights of a model folder: the file that open_clip prefers by its name, an index of shards, or the
-    only one. ModelError where there is none, or several of which nothing tells the right one.
+    """Return the weights of a model folder: the file that open_clip prefers by name, an index of shards, or the only
+    file. ModelError if there is none, or several without a preferred one.
     """
     named = (folder / name for name in _FOLDER_FILES)
     if found := next((path for path in named if path.is_file()), None):
@@ -120,7 +123,7 @@ def in_folder(folder: Path) -> Path:
         candidates = list({tuple(checkpoint.files(path)): path for path in reversed(weights)}.values())[::-1]
     if not candidates:
         wanted = "open_clip_model.safetensors, or a .bin, .pth or .pt file"
-        raise ModelError(str(folder), "no weights in it", wanted=wanted)
+        raise ModelError(str(folder), "no weights file", wanted=wanted)
     if len(candidates) > 1:
         got = f"{len(candidates)} files with weights: {some((path.name for path in candidates), 8)}"
         raise ModelError(str(folder), got, fix="keep one, or call the right one open_clip_model" + candidates[0].suffix)
@@ -128,9 +131,9 @@ def in_folder(folder: Path) -> Path:
 
 
 def load_into(net: torch.nn.Module, path: Path) -> list[Note]:
-    """Load a checkpoint into a model, weights only, and return what must be known of it.
+    """Load a checkpoint into a model, weights only, and return notes on it.
 
-    Takes what ``checkpoint`` reads, and big_vision's .npz. A pickle that wants to run code is refused.
+    Accepts the formats of ``checkpoint``, and big_vision's .npz. Pickles that would run code are refused.
     """
     notes: list[Note] = []
     try:
@@ -154,8 +157,8 @@ def load_into(net: torch.nn.Module, path: Path) -> list[Note]:
 def _explained(error: Exception, path: Path) -> ModelError:
     text = str(error)
     if isinstance(error, pickle.UnpicklingError) and "unsupported" in text.lower():
-        fix = "save it again as torch.save(model.state_dict(), FILE) or as safetensors, if you trust it"
+        fix = "if you trust it, save it again with torch.save(model.state_dict(), FILE) or as safetensors"
         wanted = match[1] if (match := re.search(r"GLOBAL ([\w.]+)", text)) else "code"
-        return ModelError(str(path), f"a pickle that wants to run {wanted}", wanted="weights only", fix=fix)
+        return ModelError(str(path), f"a pickle that would run {wanted}", wanted="weights only", fix=fix)
     got = f"not readable as a checkpoint ({checkpoint.first_line(error)})"
     return ModelError(str(path), got, fix="it may be truncated: copy it again")

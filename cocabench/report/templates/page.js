@@ -6,7 +6,7 @@
   const points = (value, unit) => (unit === "fraction" || unit === "score" ? 100 * value : value);
   const signed = (value) => (Math.abs(value) < 0.05 ? "0.0" : (value > 0 ? "+" : "−") + Math.abs(value).toFixed(1));
 
-  // Themes: automatic, light, dark.
+  // Theme: automatic, light or dark.
   const themes = ["auto", "light", "dark"];
   const button = $("#theme");
   const setTheme = (theme) => {
@@ -20,7 +20,7 @@
   setTheme("auto");
   button.addEventListener("click", () => setTheme(themes[(themes.indexOf(button.dataset.now) + 1) % 3]));
 
-  // Sorting: every head becomes a button; within the parts of a table.
+  // Sorting: column heads become buttons; rows are sorted within each part of a table.
   const key = (cell) => {
     if (!cell) return null;
     if (cell.dataset.v !== undefined) return Number(cell.dataset.v);
@@ -56,7 +56,7 @@
     });
   }
 
-  // Filtering: a group and a text; the leaderboard shows the lines of the group, the overview its columns.
+  // Filtering tasks by group and text; the leaderboard shows the rows of the group, the heat map its columns.
   const group = $("#group");
   const find = $("#find");
   const count = $("#count");
@@ -74,16 +74,16 @@
     const shown = rows.filter((row) => !row.hidden).length;
     count.textContent = shown === rows.length ? `${rows.length} tasks` : `${shown} of ${rows.length} tasks`;
   };
-  const filterOverview = () => {
+  const filterHeat = () => {
     const hidden = $$("#table-heat thead th").map((head) => head.dataset.tags && !tagged(head, group.value));
     for (const row of $$("#table-heat tr")) [...row.cells].forEach((cell, i) => (cell.hidden = Boolean(hidden[i])));
   };
   if (group) group.addEventListener("change", filter);
-  if (group && $("#table-heat")) group.addEventListener("change", filterOverview);
+  if (group && $("#table-heat")) group.addEventListener("change", filterHeat);
   find.addEventListener("input", filter);
   filter();
 
-  // Which of many models are shown, everywhere but in the leaderboard and the overview.
+  // Choosing models; the leaderboard and the heat map always show all.
   const choice = $("#choice");
   const boxes = choice ? $$("fieldset input", choice) : [];
   const choose = (wanted) => {
@@ -115,7 +115,7 @@
     });
   }
 
-  // Figure 1 for two models of choice: the rows that are there are filled anew.
+  // Figure 1 for two chosen models: the existing rows are refilled.
   const percent = (value) => `${Math.max(0, Math.min(100, value)).toFixed(2)}%`;
   const place = (element, from, to) => {
     element.hidden = from === null || to === null;
@@ -127,7 +127,7 @@
   const named = (index) => names[index].cloneNode(true);
   const swatch = (index) => $("svg", names[index]).cloneNode(true);
   const broken = (text) => text.split(/(?<=[-_/:])(?=[^-_/:\s])/).flatMap((part, i) => (i ? [document.createElement("wbr"), part] : [part]));
-  const fitted = (table, wanted) => {
+  const withRows = (table, wanted) => {
     const body = table.tBodies[0];
     while (body.rows.length > wanted) body.lastElementChild.remove();
     while (body.rows.length < wanted) body.append(body.rows[0].cloneNode(true));
@@ -153,7 +153,7 @@
       $(`thead .${side}`, table).replaceChildren(swatch(sides[i]), label);
     });
     const sorted = [...rows].sort((a, b) => b[1][0] - a[1][0]);
-    fitted(table, sorted.length).forEach((row, y) => {
+    withRows(table, sorted.length).forEach((row, y) => {
       const [label, ...scores] = sorted[y];
       row.cells[0].replaceChildren(...broken(label));
       ["one", "two"].forEach((side, i) => {
@@ -168,8 +168,8 @@
       });
     });
   };
-  // What the test of two models found: 0 the first is better, 1 the second.
-  const [NOTHING, UNTESTED] = [2, 3];
+  // Findings: 0 first better, 1 second better.
+  const [NOT_SIGNIFICANT, UNTESTED] = [2, 3];
   const drawGaps = (rows, sides) => {
     const table = $("#gaps");
     head(table, sides);
@@ -177,25 +177,25 @@
     const [low, high] = [Math.min(0, ...ends), Math.max(0, ...ends)];
     const at = (value) => (value === null ? null : high === low ? 0 : (100 * (value - low)) / (high - low));
     const sorted = [...rows].sort((a, b) => b[3][0] - a[3][0]);
-    fitted(table, sorted.length).forEach((row, y) => {
+    withRows(table, sorted.length).forEach((row, y) => {
       const [label, , , gap, found, detail] = sorted[y];
       row.cells[0].replaceChildren(...broken(label));
       $(".zero", row).style.left = percent(at(0));
       place($(".fill", row), at(0), at(gap[0]));
       colour($(".fill", row), sides[gap[0] > 0 ? 0 : 1]);
       place($(".span", row), at(gap[1]), at(gap[2]));
-      $(".fill", row).classList.toggle("pale", found === NOTHING || found === UNTESTED);
+      $(".fill", row).classList.toggle("faded", found === NOT_SIGNIFICANT || found === UNTESTED);
       const said = document.createElement("span");
       said.className = "hidden";
       said.textContent = (data.findings[found] ?? "") + detail;
       row.cells[2].replaceChildren(signed(gap[0]), said);
     });
   };
-  const turned = ([label, a, b, [value, low, high], found, detail]) => {
-    const back = found < NOTHING ? 1 - found : found;
+  const swap = ([label, a, b, [value, low, high], found, detail]) => {
+    const back = found < NOT_SIGNIFICANT ? 1 - found : found;
     return [label, b, a, [-value, high === null ? null : -high, low === null ? null : -low], back, detail];
   };
-  // Two models that were not held against each other beforehand: their values alone, where one protocol made them.
+  // A pair that was not tested: its values, where the protocols are equal.
   const untested = (sides) => {
     const [mine, theirs] = sides.map((side) => {
       const records = Object.values(data.records).filter((record) => record.model === data.models[side].name);
@@ -218,19 +218,18 @@
       if (figure.alone) (alone[record.kind] ??= []).push(row);
     }
     const kind = Object.values(alone)[0];
-    const about = "values alone: these two were not tested against each other (cocabench report --models A,B tests two)";
+    const about = "values only: these two models were not tested (cocabench report --models A,B tests a pair)";
     return rows.length ? { rows: kind ?? rows, about } : undefined;
   };
   const drawPair = () => {
     const sides = [Number($("#first").value), Number($("#second").value)];
     const straight = data.pairs[sides.join("-")];
-    const turnedRound = data.pairs[[...sides].reverse().join("-")];
-    const found = sides[0] === sides[1] ? undefined : straight || turnedRound || untested(sides);
-    const said = $("#pair-said");
-    said.textContent = found ? "" : sides[0] === sides[1] ? "Choose two models." : "These two share no number that this page can compare.";
+    const swapped = data.pairs[[...sides].reverse().join("-")];
+    const found = sides[0] === sides[1] ? undefined : straight || swapped || untested(sides);
+    $("#pair-message").textContent = found ? "" : sides[0] === sides[1] ? "Choose two different models." : "These two models have no comparable number in common.";
     $(".pair").hidden = $("#pair-about").hidden = !found;
     if (!found) return;
-    const rows = found === turnedRound ? found.rows.map(turned) : found.rows;
+    const rows = found === swapped ? found.rows.map(swap) : found.rows;
     drawScores(rows, sides);
     drawGaps(rows, sides);
     $("#pair-about").textContent = `${found.about[0].toUpperCase()}${found.about.slice(1)}.`;
@@ -240,10 +239,10 @@
     $("#second").addEventListener("change", drawPair);
   }
 
-  // The gallery: images when a task is opened, and those items on which two models of choice differ.
+  // Galleries: load images when a task is opened; show the items on which two chosen models differ.
   const fill = (root) =>
     $$("img[data-image]", root).forEach((image) => (image.src = data.images[image.dataset.image]));
-  $$("details.look").forEach((look) => look.addEventListener("toggle", () => look.open && fill(look)));
+  $$("details.samples").forEach((task) => task.addEventListener("toggle", () => task.open && fill(task)));
   const outcomes = {
     all: () => true,
     first: (a, b) => a > b,
@@ -258,10 +257,10 @@
       const values = item.dataset.values.split(" ").map(Number);
       item.hidden = !outcomes[wanted](values[a], values[b]);
     }
-    const every = $("input.every", gallery);
-    if (every)
+    const showAll = $("input.all-models", gallery);
+    if (showAll)
       for (const answer of $$(".answer", gallery))
-        answer.hidden = !every.checked && answer.dataset.of !== a && answer.dataset.of !== b;
+        answer.hidden = !showAll.checked && answer.dataset.of !== a && answer.dataset.of !== b;
     $("output", gallery).textContent = `${items.filter((item) => !item.hidden).length} of ${items.length} shown`;
   };
   for (const gallery of $$(".gallery")) {
@@ -270,12 +269,12 @@
     pick(gallery);
   }
 
-  // How a number was made, on hover and on focus; Escape puts it away.
+  // Tooltips with a number's details, on hover and focus; Escape hides them.
   const tip = $("#tip");
   const others = (record, shown) => {
     const known = Object.entries(record.metrics).filter(([name, [value]]) => name !== shown && value !== null);
     const words = known.slice(0, 6).map(([name, [value, , , , unit]]) => `${name} ${points(value, unit).toFixed(1)}`);
-    return words.length ? `beside it: ${words.join(", ")}${known.length > 6 ? " …" : ""}` : "";
+    return words.length ? `also: ${words.join(", ")}${known.length > 6 ? " …" : ""}` : "";
   };
   const text = (link) => {
     const target = link.dataset.r || link.hash.slice(1);
@@ -293,7 +292,7 @@
       n ? `over ${n.toLocaleString("en")} images` : "",
       others(record, metric),
       `signature ${record.signature}, ${record.created}`,
-      ...record.warnings.map((warning) => `⚠ ${warning}`),
+      ...record.notes.map((note) => `Note: ${note}`),
     ];
     return lines.filter(Boolean).join("\n");
   };
@@ -319,7 +318,7 @@
     tip.style.top = `${below ? box.bottom + 6 : Math.max(4, box.top - tip.offsetHeight - 6)}px`;
     tip.style.left = `${Math.max(8, Math.min(box.left, innerWidth - tip.offsetWidth - 8))}px`;
   };
-  const link = (event) => (event.target instanceof Element ? event.target.closest("a.n, .warn a, td[data-r]") : null);
+  const link = (event) => (event.target instanceof Element ? event.target.closest("a.n, .note-mark a, td[data-r]") : null);
   document.addEventListener("pointerover", (event) => {
     const found = link(event);
     if (found && found !== owner) show(found);
@@ -330,11 +329,11 @@
   const scrolled = () => owner && (document.activeElement === owner ? move() : hide());
   document.addEventListener("scroll", scrolled, { passive: true, capture: true });
 
-  // On paper, what is folded is open.
-  let folded = [];
+  // Open collapsed sections for printing.
+  let collapsed = [];
   addEventListener("beforeprint", () => {
-    folded = $$("#methods details:not([open])");
-    folded.forEach((item) => (item.open = true));
+    collapsed = $$("#methods details:not([open])");
+    collapsed.forEach((item) => (item.open = true));
   });
-  addEventListener("afterprint", () => folded.forEach((item) => (item.open = false)));
+  addEventListener("afterprint", () => collapsed.forEach((item) => (item.open = false)));
 })();

@@ -1,1 +1,1 @@
-"""Captions and their likelihoods from an open_clip CoCa, without transformers; `generate` is the way in."""
+"""Captions and their likelihoods from an open_clip CoCa, without transformers; the main function is `generate`."""

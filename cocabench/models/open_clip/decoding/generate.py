@@ -1,14 +1,14 @@
 """Captions and caption likelihoods from an open_clip CoCa, exact and fast, without transformers.
 
 `generate` takes and returns what open_clip's `CoCa.generate` does. Its `legacy` beam search reproduces
-open_clip_torch 3.3.0 with transformers 4.49 token for token in fp32, quirks included:
+open_clip_torch 3.3.0 with transformers 4.49 token for token in fp32, including its quirks:
 
 - beams are scored by sums of raw logits, divided by the generated length, start and end token counted;
-- a text tower with a CLS token hides the key after every pad id, also after one that was generated as a word.
+- a text tower with a CLS token hides the key after every pad id, also after a generated one.
 
 It is faster because each step feeds one token per beam: keys and values are cached, the image is encoded once, its
-cross-attention keys are computed once and not per beam, beam groups that cannot differ are computed once, and
-finished images leave the batch.
+cross-attention keys are computed once instead of per beam, equal beam groups are computed once, and finished images
+leave the batch.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Generated(NamedTuple):
     """tokens: (b, length) ids with start and end token, then pads. scores: (b,) float32, higher is better.
 
     A score is a sum over the caption divided by its length: of raw logits in legacy beam search (any sign, not a
-    probability), of log-probabilities otherwise. Scores of different modes do not compare.
+    probability), of log-probabilities otherwise. Scores of different modes are not comparable.
     """
 
     tokens: Tensor
@@ -125,8 +125,8 @@ def generate_scored(
     """Return captions and their scores.
 
     images: (b, 3, height, width), on the model's device and in its dtype.
-    text: first tokens of the captions, (b, p), or (p,) for all images alike; by default the start token. Upstream
-        ignores it in beam search; here beams continue it, so it must not end with an end or pad token there.
+    text: first tokens of the captions, (b, p), or (p,) for all images; by default the start token. open_clip ignores
+        it in beam search; here beams continue it, so it must not end with an end or pad token there.
     fixed_output_length: pad to seq_len instead of to the longest caption.
     stepping: how a step is computed; the result is the same. "cached", "cuda_graphs" (a cached step is captured and
         replayed; on CUDA only), or "recomputed" (every prefix anew, as text towers that are not causal always are).
@@ -160,7 +160,7 @@ def generate_encoded(
     fixed_output_length: bool = False,
     stepping: Stepping = "cached",
 ) -> Generated:
-    """Return what `generate_scored` does, of images that the image tower has seen: its tokens (b, tokens, width)."""
+    """Do as `generate_scored` for encoded images: the image tower's tokens (b, tokens, width)."""
     options = options or DecodeOptions()
     tokens = special_tokens(model, sot_token_id, eos_token_id, pad_token_id)
     prompt = _prompt(text, image_embs, tokens)
@@ -186,7 +186,7 @@ def caption_logprob(
     eos_token_id: int | Tensor | None = None,
     pad_token_id: int | Tensor | None = None,
 ) -> CaptionLogprob:
-    """Return log p(text | image), in all and per token.
+    """Return log p(text | image), in total and per token.
 
     texts: (b, p) one text per image, or (b, m, p) several; ids from the start token on, as the tokenizer pads them.
     """
@@ -205,7 +205,7 @@ def encoded_logprob(
     eos_token_id: int | Tensor | None = None,
     pad_token_id: int | Tensor | None = None,
 ) -> CaptionLogprob:
-    """Return what `caption_logprob` does, of images that the image tower has seen: its tokens (b, tokens, width)."""
+    """Do as `caption_logprob` for encoded images: the image tower's tokens (b, tokens, width)."""
     tokens = special_tokens(model, None, eos_token_id, pad_token_id)
     if texts.ndim not in (2, 3) or len(texts) != len(image_embs) or texts.shape[-1] < 2:
         wanted = f"({len(image_embs)}, length >= 2) or ({len(image_embs)}, n, length >= 2)"
@@ -225,7 +225,7 @@ def _prompt(text: Tensor | None, images: Tensor, tokens: SpecialTokens) -> Tenso
 
 
 def _check_fits(model: Any, prompt: Tensor, options: DecodeOptions, tokens: SpecialTokens) -> None:
-    """Raise ValueError where upstream would fail inside the towers, or never find an end."""
+    """Raise ValueError for inputs with which the towers would fail or captions never end."""
     vocabulary = int(model.text_decoder.text_projection.shape[1])
     if not 0 <= tokens.end < vocabulary:
         raise ValueError(
@@ -235,7 +235,7 @@ def _check_fits(model: Any, prompt: Tensor, options: DecodeOptions, tokens: Spec
     if beams and length >= options.seq_len:
         raise ValueError(f"text: got {length} tokens, wanted fewer than seq_len ({options.seq_len}) in beam search")
     if beams and bool(((prompt[:, -1] == tokens.end) | (prompt[:, -1] == tokens.pad)).any()):
-        raise ValueError("text: got a prompt that ends with the end or pad token, wanted one to be continued")
+        raise ValueError("text: got a prompt that ends with the end or pad token, wanted one that can be continued")
     shown = _longest_input(prompt, options)
     shown = shown if beams else min(shown, options.max_seq_len)
     if shown > context_limit(model):
@@ -243,12 +243,12 @@ def _check_fits(model: Any, prompt: Tensor, options: DecodeOptions, tokens: Spec
 
 
 def _longest_input(prompt: Tensor, options: DecodeOptions) -> int:
-    """The last token of a caption is generated, but never fed."""
+    """Return the longest input; the last token of a caption is generated but never fed."""
     return max(prompt.shape[1], options.seq_len - 1)
 
 
 def _steps(model: Any, image_embs: Tensor, prompt: Tensor, options: DecodeOptions, stepping: Stepping) -> Steps:
-    """Prepare the model. Where sampling slides its window over a longer caption, positions shift and no cache holds."""
+    """Return the stepper; no cache if sampling's window slides over a longer caption, since positions shift then."""
     longest = _longest_input(prompt, options)
     window = longest if options.generation_type == "beam_search" else options.max_seq_len
     return prepare(model, image_embs, window=window, stepping=stepping if longest <= window else "recomputed")
@@ -267,7 +267,7 @@ def _assemble(
 
 @contextmanager
 def evaluating(model: Any) -> Iterator[None]:
-    """Switch dropout and batch statistics off, and put each submodule back into the mode that it was in."""
+    """Disable dropout and batch statistics; on exit restore each submodule's mode."""
     training = [module for module in model.modules() if module.training]
     for module in training:
         module.training = False

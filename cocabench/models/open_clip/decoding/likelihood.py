@@ -1,4 +1,4 @@
-"""How likely given captions are: for ranking captions by generation, and for perplexity.
+"""Log-probabilities of given captions, for ranking them and for perplexity.
 
 Shapes: b images, m captions per image, p tokens per caption, V vocabulary.
 """
@@ -12,7 +12,7 @@ from torch import Tensor
 from .steps import prefix_logits
 from .towers import ImageDecoder, TextTower, additive, causal, context_limit, is_causal
 
-CHUNK = 1 << 25  # logits held at once: 128 MiB in fp32
+LOGITS_PER_CHUNK = 1 << 25  # 128 MiB in fp32
 
 
 class CaptionLogprob(NamedTuple):
@@ -44,7 +44,7 @@ def logprobs(model: Any, image_embs: Tensor, texts: Tensor, *, end: int, pad: in
 
 
 def counted_tokens(texts: Tensor, end: int, pad: int) -> Tensor:
-    """Tell which tokens (..., p) belong to the caption: up to the first end token, else all but trailing pads."""
+    """Return which tokens (..., p) belong to the caption: up to the first end token, else all but trailing pads."""
     is_end = texts == end  # also where a tokenizer pads with its end token
     up_to_end = is_end.cumsum(-1) - is_end.long() == 0
     trailing = (texts != pad).flip(-1).cumsum(-1).flip(-1) == 0
@@ -52,20 +52,22 @@ def counted_tokens(texts: Tensor, end: int, pad: int) -> Tensor:
 
 
 def _causal(model: Any, image_embs: Tensor, texts: Tensor, longest: int) -> Iterator[Tensor]:
-    """One pass over whole captions: yields log-probabilities (b, m, some positions) in order."""
+    """Yield log-probabilities (b, m, some positions) in order, from one pass over whole captions."""
     tokens = texts[..., :longest].flatten(0, 1)
     tower, decoder = TextTower(model.text), ImageDecoder(model.text_decoder, image_embs)
     positions = torch.arange(longest, device=tokens.device)
     x = tower(tokens, positions, additive(tower.visible(tokens), tower.dtype), None)
     hidden = decoder(x, additive(causal(longest, x.device), x.dtype), None).unflatten(0, texts.shape[:2])
-    width = max(1, CHUNK // (hidden.shape[0] * hidden.shape[1] * model.text_decoder.text_projection.shape[1]))
+    width = max(
+        1, LOGITS_PER_CHUNK // (hidden.shape[0] * hidden.shape[1] * model.text_decoder.text_projection.shape[1])
+    )
     for begin in range(0, longest, width):
         end = min(begin + width, longest)
         yield _of_next(decoder.logits(hidden[:, :, begin:end]), texts[..., begin + 1 : end + 1])
 
 
 def _recomputed(model: Any, image_embs: Tensor, texts: Tensor, longest: int) -> Iterator[Tensor]:
-    """One pass per prefix: in a bidirectional tower a token must not see the ones that it is to predict."""
+    """Yield log-probabilities from one pass per prefix: in a bidirectional tower a prefix must not see later tokens."""
     decoder = ImageDecoder(model.text_decoder, image_embs)
     for length in range(1, longest + 1):
         logits = prefix_logits(model, decoder, texts[..., :length])
@@ -73,5 +75,5 @@ def _recomputed(model: Any, image_embs: Tensor, texts: Tensor, longest: int) -> 
 
 
 def _of_next(logits: Tensor, targets: Tensor) -> Tensor:
-    """Log-probability of each target: (..., V), (...) -> (...)."""
+    """Return the log-probability of each target: (..., V), (...) -> (...)."""
     return logits.float().log_softmax(-1).gather(-1, targets[..., None])[..., 0]

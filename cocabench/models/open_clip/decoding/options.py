@@ -1,4 +1,4 @@
-"""What a caption depends on besides the model and the image: decoding options and special tokens."""
+"""Decoding options and special tokens."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple, get_args
@@ -10,9 +10,9 @@ from cocabench.specs.decoding import DEFAULTS, MAX_SEQ_LEN, Decoding, Generation
 
 @dataclass(frozen=True, kw_only=True)
 class DecodeOptions:
-    """The options of `specs.decoding`, checked against each other: what beams and sampling can do.
+    """The options of `specs.decoding`, checked for consistency.
 
-    num_beams: 2 or more. max_seq_len: sampling shows the model at most this many last tokens.
+    num_beams: 2 or more. max_seq_len: in sampling, the model sees at most this many last tokens.
     """
 
     generation_type: GenerationType = DEFAULTS.generation_type
@@ -63,7 +63,7 @@ class DecodeOptions:
 
     @property
     def searched_groups(self) -> int:
-        """Groups that must be computed: without a diversity penalty all groups are copies of the first."""
+        """The number of groups to compute: one without a diversity penalty, since all groups are equal then."""
         return self.num_beam_groups if self.diversity_penalty > 0 else 1
 
     @property
@@ -81,7 +81,7 @@ class SpecialTokens(NamedTuple):
 
 
 def special_tokens(model: Any, sot: Any = None, eos: Any = None, pad: Any = None) -> SpecialTokens:
-    """Return upstream's defaults (49406, 49407, `model.pad_id`) where an id is None; one-element tensors are taken."""
+    """Return the tokens, with open_clip's defaults (49406, 49407, `model.pad_id`) for None; ids may be tensors."""
     start = 49406 if sot is None else int(sot)
     end = 49407 if eos is None else int(eos)
     return SpecialTokens(start, end, int(model.pad_id) if pad is None else int(pad))

@@ -1,8 +1,8 @@
 """Beam search (legacy, textbook, diverse), greedy decoding and seeded sampling, as open_clip's `CoCa.generate` has it.
 
-Beams are kept in the books of transformers 4.49's BeamSearchScorer, on Python numbers: one transfer per step and group,
-and sums that equal the reference's to the bit. Functions on next-token logits (r, V) follow transformers 4.49's
-processors of the same names.
+Beams are tracked as in transformers 4.49's BeamSearchScorer, with Python numbers: one transfer per step and group, and
+sums that equal the reference's to the bit. Functions on next-token logits (r, V) follow transformers 4.49's processors
+of the same names.
 
 Shapes: b images, a of them unfinished, g beams per group, n = groups * g beams, V vocabulary.
 """
@@ -18,13 +18,15 @@ from torch import Tensor
 from cocabench.models.open_clip.decoding.options import DecodeOptions, SpecialTokens
 from cocabench.models.open_clip.decoding.steps import Steps
 
-IMPOSSIBLE = -1e9  # transformers' score of the beams that are copies at the first step
+COPY_SCORE = -1e9  # transformers' score of beams that are copies in the first step
 
-DROP = 1 / 8  # finished images leave once they are this part of the batch: leaving copies what the others keep
+MIN_FINISHED_FRACTION = (
+    1 / 8
+)  # finished images leave the batch from this fraction on, since leaving copies the state of the others
 
 
 class Caption(NamedTuple):
-    """A finished caption: tokens with the start and without the end token; score = sum / length ** length_penalty."""
+    """A finished caption: tokens with start token, without end token; score = sum / length ** length_penalty."""
 
     score: float
     tokens: list[int]
@@ -81,7 +83,7 @@ class Group:
             self.worst = ranked[1][0]
 
     def close(self) -> None:
-        """At the length limit, count the open beams as finished."""
+        """Finish all open beams, at the length limit."""
         if not self.done:
             for tokens, score in zip(list(self.beams), self.scores, strict=True):
                 self.finish(tokens, score, len(tokens))
@@ -102,7 +104,7 @@ def beam_search(steps: Steps, prompt: Tensor, options: DecodeOptions, tokens: Sp
         going = [i for i, groups in enumerate(searched) if not all(group.done for group in groups)]
         if not going or length == options.seq_len:
             break
-        if len(searched) - len(going) >= DROP * len(searched):
+        if len(searched) - len(going) >= MIN_FINISHED_FRACTION * len(searched):
             searched = [searched[i] for i in going]
             steps.keep(torch.tensor(going, device=prompt.device))
         first = length == prompt.shape[1] + 1
@@ -112,19 +114,19 @@ def beam_search(steps: Steps, prompt: Tensor, options: DecodeOptions, tokens: Sp
 
 def _start(prompt: list[int], options: DecodeOptions) -> list[Group]:
     size = options.group_size
-    scores = [0.0] + [IMPOSSIBLE] * (size - 1)
+    scores = [0.0] + [COPY_SCORE] * (size - 1)
     return [Group([prompt] * size, scores, options.length_penalty) for _ in range(options.searched_groups)]
 
 
 def _best(groups: list[Group]) -> Caption:
-    """The last of the best over all groups, as a stable sort followed by a pop gives it."""
+    """Return the last of the best captions of all groups, as a stable sort followed by pop does."""
     for group in groups:
         group.close()
     return sorted((c for group in groups for c in group.finished), key=lambda c: c.score)[-1]
 
 
 def _processed(logits: Tensor, images: list[list[Group]], options: DecodeOptions, tokens: SpecialTokens) -> Tensor:
-    """Return what is added to the beams' scores: raw logits, or log-probabilities in fp32; (b, n, V)."""
+    """Return the summands of the beam scores: raw logits, or log-probabilities in fp32; (b, n, V)."""
     flat = logits.flatten(0, 1)
     if options.decoding == "logprob":
         flat = flat.to(_sum_dtype(flat)).log_softmax(-1)
@@ -137,7 +139,7 @@ def _processed(logits: Tensor, images: list[list[Group]], options: DecodeOptions
 
 
 def _step(images: list[list[Group]], values: Tensor, options: DecodeOptions, tokens: SpecialTokens) -> None:
-    """Advance every group of every image; later groups see what earlier ones chose, if diversity is asked for."""
+    """Advance all groups of all images; with a diversity penalty, later groups see the choices of earlier ones."""
     size = options.group_size
     scores = [[group.scores for group in groups] for groups in images]
     sums = torch.tensor(scores, device=values.device, dtype=_sum_dtype(values))
@@ -151,7 +153,7 @@ def _step(images: list[list[Group]], values: Tensor, options: DecodeOptions, tok
 
 
 def _sum_dtype(values: Tensor) -> torch.dtype:
-    """Beam scores are float32, also for half-precision models (as upstream's are); float64 for float64 models."""
+    """Return the dtype of beam scores: float32, also for half precision as in open_clip; float64 for float64 models."""
     return torch.promote_types(values.dtype, torch.float32)
 
 
@@ -173,9 +175,9 @@ def _candidates(scores: Tensor, count: int) -> list[Candidates]:
 
 
 def _next_inputs(images: list[list[Group]], size: int, first: bool, device: torch.device) -> tuple[Tensor, Tensor]:
-    """Return the newest tokens and, as beam numbers over all groups, their parents; (b, n) each.
+    """Return the newest tokens and their parents as beam numbers over all groups; (b, n) each.
 
-    Before the first step there is one caption per image, the prompt, and it is everyone's parent.
+    Before the first step there is one caption per image, the prompt, which is the parent of all.
     """
     tokens = [[beam[-1] for group in groups for beam in group.beams] for groups in images]
     if first:
@@ -193,7 +195,7 @@ def sample(
 
     A caption ends with the end token or with a generated pad; at seq_len the end token is forced. Score: the sum of
     the generated tokens' log-probabilities under the unfiltered model, divided by the caption's length.
-    Random numbers are drawn in upstream's order, so a seed gives what it gives there after `torch.manual_seed`.
+    Random numbers are drawn in open_clip's order, so a seed gives the same captions as `torch.manual_seed` there.
     """
     generator = torch.Generator(prompt.device).manual_seed(options.seed)
     captions, totals = prompt, torch.zeros(len(prompt), device=prompt.device)

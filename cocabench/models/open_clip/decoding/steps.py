@@ -1,4 +1,4 @@
-"""Next-token logits for growing captions: cached where the text tower is causal, recomputed where it is not.
+"""Next-token logits of growing captions: cached for causal text towers, recomputed for others.
 
 On CUDA, where launching kernels costs more than the kernels, cached steps can be captured once per shape and replayed.
 
@@ -20,10 +20,10 @@ from cocabench.models.open_clip.decoding.towers import Cache, ImageDecoder, Text
 class CachedSteps:
     """Feeds only the newest tokens. All captions of an image share one pool of keys and values.
 
-    A caption sees the entries of its own ancestors: `lineage` (b, n, capacity) marks them, so a reordering of beams
-    moves this mask and no keys. `text_lineage` also leaves out keys that the text tower hides (see `hidden_keys`).
-    Whenever the pool is full, a sweep drops the entries that no caption descends from any more, and makes room for
-    `room` steps; between sweeps all shapes stay, and all state is in tensors that are written in place.
+    A caption attends to the entries of its ancestors: `lineage` (b, n, capacity) marks them, so reordering beams moves
+    this mask and no keys. `text_lineage` also excludes keys that the text tower hides (see `hidden_keys`). When the
+    pool is full, a sweep drops the entries without descendants and makes room for `room` steps; between sweeps shapes
+    are constant, and all state is in tensors that are written in place.
     """
 
     def __init__(self, model: Any, image_embs: Tensor, *, room: int) -> None:
@@ -46,7 +46,7 @@ class CachedSteps:
         return self.step(tokens, parents)
 
     def make_room(self, captions: int) -> bool:
-        """Prepare for one step with this many captions per image; tell whether shapes and buffers are new."""
+        """Prepare for one step with this many captions per image; return whether shapes and buffers are new."""
         full = self._left == 0
         if full:
             self._sweep(captions)
@@ -75,7 +75,7 @@ class CachedSteps:
             self._last = self._last[images]
 
     def _sweep(self, captions: int) -> None:
-        """Keep the entries that some caption still sees; where an image has fewer than others, some dead ones too."""
+        """Keep the entries that some caption attends to; images with fewer entries keep some unused ones."""
         alive = self._lineage.any(dim=1)
         order = alive.sort(dim=1, descending=True, stable=True).indices[:, : int(alive.sum(1).max())]
         self._lineage = self._lineage.expand(-1, captions, -1)
@@ -104,9 +104,11 @@ def of_parents(lineage: Tensor, parents: Tensor) -> Tensor:
 
 
 Step = Callable[[], Tensor]
-"""Reads and writes tensors that stay where they are, and returns logits, which may be overwritten by the next call."""
+"""Works in place on fixed tensors, and returns logits, which the next call may overwrite."""
 
-LEAVE = 1 / 2  # finished images leave once they are this part of the batch: every new shape is captured anew
+MIN_FINISHED_FRACTION = (
+    1 / 2
+)  # finished images leave the batch from this fraction on, since every new shape is captured again
 
 
 class ReplayedSteps:
@@ -117,7 +119,7 @@ class ReplayedSteps:
 
     def __init__(self, steps: CachedSteps, capture: Callable[[Step], Step]) -> None:
         self._steps, self._capture = steps, capture
-        self._rows: Tensor | None = None  # where the images still asked for are among the images of the steps
+        self._rows: Tensor | None = None  # positions of the remaining images among the images of the steps
         self._tokens = self._parents = torch.empty(0, 0)
 
     def start(self, prefix: Tensor) -> Tensor:
@@ -136,7 +138,7 @@ class ReplayedSteps:
         if self._rows is None:
             return self._steps.keep(images)
         self._rows = self._rows[images]
-        if len(self._rows) <= (1 - LEAVE) * self._steps.images:
+        if len(self._rows) <= (1 - MIN_FINISHED_FRACTION) * self._steps.images:
             self._steps.keep(self._rows)
             self._rows = torch.arange(len(images), device=images.device)
         return None
@@ -170,7 +172,7 @@ def capture_cuda_graph(step: Step) -> Step:
 
 
 class Steps(Protocol):
-    """What beam search and sampling ask of a model."""
+    """The interface that beam search and sampling use."""
 
     def start(self, prefix: Tensor) -> Tensor:
         """Begin one caption per image with these tokens (b, p); return the next token's logits (b, 1, V)."""
@@ -184,13 +186,13 @@ class Steps(Protocol):
 
 Stepping = Literal["cached", "cuda_graphs", "recomputed"]
 
-SWEEP = 8  # steps between two sweeps of the cache
+STEPS_PER_SWEEP = 8  # steps between two sweeps of the pool
 
 
 def prepare(model: Any, image_embs: Tensor, *, window: int, stepping: Stepping) -> Steps:
-    """Return the stepper of encoded images (b, tokens, width).
+    """Return the stepper for encoded images (b, tokens, width).
 
-    window: the model is shown at most this many last tokens of a caption; only if recomputed may one outgrow it.
+    window: the model sees at most this many last tokens of a caption; only recomputed captions may be longer.
     """
     if stepping not in get_args(Stepping):
         raise ValueError(f"stepping: got {stepping!r}, wanted one of {', '.join(get_args(Stepping))}")
@@ -198,11 +200,11 @@ def prepare(model: Any, image_embs: Tensor, *, window: int, stepping: Stepping) 
         return PrefixSteps(model, image_embs, window)
     if stepping == "cuda_graphs":
         return ReplayedSteps(CachedSteps(model, image_embs, room=window), capture_cuda_graph)
-    return CachedSteps(model, image_embs, room=SWEEP)
+    return CachedSteps(model, image_embs, room=STEPS_PER_SWEEP)
 
 
 class PrefixSteps:
-    """Feeds every caption whole at each step: right for any text tower; only the image's keys and values are kept."""
+    """Feeds whole captions at each step: correct for any text tower; only the image's keys and values are cached."""
 
     def __init__(self, model: Any, image_embs: Tensor, window: int) -> None:
         self._model = model

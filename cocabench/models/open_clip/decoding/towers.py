@@ -1,6 +1,6 @@
 """The two towers a caption passes through, rebuilt on cached blocks: text tower, then image-conditioned decoder.
 
-open_clip's residual attention blocks are taken apart for it, so that keys and values can be kept between steps.
+open_clip's residual attention blocks are decomposed, so that keys and values can be kept between steps.
 
 Shapes: b images, r rows (a multiple of b, an image's rows next to each other), n positions, h heads, e = width / h,
 k keys, V vocabulary. Of a cache: n new entries per row, c capacity, m kept entries.
@@ -20,16 +20,16 @@ from torch.nn import functional as F
 Linear = Callable[[Tensor], Tensor]
 
 Write = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
-"""Keeps new keys and values (r, n, width) and returns all there are (r, k, width)."""
+"""Stores new keys and values (r, n, width) and returns all of them (r, k, width)."""
 
 
 def linear(weight: Tensor, bias: Tensor | None) -> Linear:
     """Return x -> x @ weight.T + bias.
 
-    In fp32 on CPU oneDNN computes it: for 3 to 100 rows it is 1.5 to 2 times faster than the BLAS behind `F.linear`.
-    It is given the weights as they lie. A packed copy, as torch's inductor makes it, would save a further third of a
-    step's linear layers, but packing costs as much as it saves in 30 steps, and half of the model's memory again.
-    Under autocast the weights are cast here, once, and not at each step.
+    In fp32 on a CPU it uses oneDNN: for 3 to 100 rows it is 1.5 to 2 times faster than the BLAS behind `F.linear`.
+    The weights are not packed: a packed copy, as torch's inductor makes it, would save a third of a step's linear
+    layers, but packing costs as much as it saves in 30 steps, and half of the model's memory. Under autocast the
+    weights are cast here, once, instead of at each step.
     """
     device = weight.device.type
     if torch.is_autocast_enabled(device):
@@ -56,7 +56,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 
 
 class Block:
-    """What self- and cross-attention blocks share: the query side, the output projection and the MLP."""
+    """The common parts of self- and cross-attention blocks: query side, output projection and MLP."""
 
     def __init__(self, block: Any) -> None:
         self._block = block
@@ -85,7 +85,7 @@ class SelfBlock(Block):
         self._qkv = linear(block.attn.in_proj_weight, block.attn.in_proj_bias)
 
     def __call__(self, x: Tensor, mask: Tensor | None, write: Write | None) -> Tensor:
-        """x: (r, n, width); mask: (r or 1, 1, n, k) additive; write: see `Write`. None: all is seen, nothing kept."""
+        """x: (r, n, width); mask: (r or 1, 1, n, k) additive; write: see `Write`. None: no mask, nothing stored."""
         q, k, v = self._qkv(self._block.ln_1(x)).chunk(3, dim=-1)
         if write is not None:
             k, v = write(k, v)
@@ -121,7 +121,7 @@ class Cache:
     """The keys and values of every layer of a tower: a pool of entries per row, written in place.
 
     Shapes change in `select` only, so that the steps between two of them can be captured and replayed.
-    slots: (n,) where the next n entries go; whoever writes moves it on.
+    slots: (n,) positions of the next n entries; the writer advances it.
     """
 
     def __init__(self, layers: int, slots: Tensor) -> None:
@@ -131,7 +131,7 @@ class Cache:
     def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put entries k, v (r, n, width) into the slots; return the layer's pool: (r, c, width) each.
 
-        What is written first is all that the pool has room for, until `select` makes more.
+        The first write determines the pool's capacity, until `select` extends it.
         """
         pool = self._pools[layer]
         if pool is None:
@@ -142,7 +142,7 @@ class Cache:
         return pool[0], pool[1]
 
     def select(self, rows: Tensor, entries: Tensor, room: int) -> None:
-        """Keep these rows (s,) and of each these entries (s, m), in this order; make room for more to come."""
+        """Keep these rows (s,), and of each row these entries (s, m), in this order; add room for further entries."""
         for layer, pool in enumerate(self._pools):
             if pool is not None:
                 self._pools[layer] = _selected(pool, rows, entries, room)
@@ -151,7 +151,7 @@ class Cache:
 def _selected(pool: Tensor, rows: Tensor, entries: Tensor, room: int) -> Tensor:
     _, _, capacity, width = pool.shape
     kept = (rows[:, None] * capacity + entries).flatten()
-    # Zeros, since what is masked still enters attention with weight 0, and 0 * NaN is NaN.
+    # Zeros, since masked entries have weight 0 in attention, and 0 * NaN is NaN.
     found = pool.new_zeros(2, len(rows), entries.shape[1] + room, width)
     for new, old in zip(found, pool, strict=True):
         new[:, : entries.shape[1]] = old.flatten(0, 1)[kept].unflatten(0, entries.shape)
@@ -159,7 +159,7 @@ def _selected(pool: Tensor, rows: Tensor, entries: Tensor, room: int) -> Tensor:
 
 
 def is_causal(text: nn.Module) -> bool:
-    """Tell whether this text tower can be cached: open_clip's own, causal, with standard attention blocks."""
+    """Return whether this text tower can be cached: open_clip's own, causal, with standard attention blocks."""
     if not isinstance(text, TextTransformer) or text.attn_mask is None:
         return False
     return all(
@@ -188,7 +188,7 @@ def _writer(cache: Cache | None, layer: int) -> Write | None:
 
 
 class TextTower:
-    """open_clip's causal text tower without its CLS token, which comes last and so touches no other position."""
+    """open_clip's causal text tower without its CLS token, which is last and thus affects no other position."""
 
     def __init__(self, text: Any) -> None:
         self._text = text
@@ -197,10 +197,10 @@ class TextTower:
         self.dtype: torch.dtype = text.transformer.get_cast_dtype()
 
     def hidden_keys(self, tokens: Tensor, previous: Tensor) -> Tensor:
-        """Tell which tokens are hidden as keys from all queries, themselves included; previous: the tokens before.
+        """Return which tokens are hidden as keys from all queries, including themselves; previous: the tokens before.
 
-        A tower with a CLS token builds its padding mask shifted by one (`correct_cls_mask=False`), so that the key
-        *after* a pad is hidden; since the causal mask is on top of it, this matters where a pad is not last.
+        A tower with a CLS token has its padding mask shifted by one (`correct_cls_mask=False`), so that the key *after*
+        a pad is hidden; because of the causal mask this matters only for pads that are not last.
         """
         if self._text.cls_emb is None:
             return torch.zeros_like(tokens, dtype=torch.bool)

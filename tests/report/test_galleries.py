@@ -14,7 +14,7 @@ from cocabench.report import galleries, pivots
 from cocabench.report.content import gather
 from cocabench.report.galleries import Choice
 from cocabench.report.grid import Table
-from cocabench.report.samples import BEST, UNLIKE, WORST, Thumbnails, looks, order, roles_of
+from cocabench.report.samples import BEST, DIFFERENT, WORST, Thumbnails, order, roles_of, task_galleries
 from cocabench.report.write import write_report
 from cocabench.results.store import RecordSet, Store, load
 from tests.report.pictured import results
@@ -71,7 +71,7 @@ def test_the_histogram_holds_every_query_once(found: RecordSet) -> None:
 
 
 def test_the_gallery_shows_disagreement_first_and_each_image_once(found: RecordSet) -> None:
-    (shown,) = galleries.galleries(CLASSIFICATION, samples(found, "named"), frozenset(), most=6)
+    (shown,) = galleries.galleries(CLASSIFICATION, samples(found, "named"), frozenset(), max_items=6)
     values = [tuple(answer.value for answer in item.answers) for item in shown.examples]
     assert set(values[:2]) == {(0, 1), (1, 0)}
     assert len({item.picture for item in shown.examples}) == 6
@@ -80,7 +80,7 @@ def test_the_gallery_shows_disagreement_first_and_each_image_once(found: RecordS
 
 
 def test_retrieval_has_both_directions_with_neighbours(found: RecordSet) -> None:
-    t2i, i2t = galleries.galleries(RETRIEVAL, samples(found, "found"), frozenset(), most=4)
+    t2i, i2t = galleries.galleries(RETRIEVAL, samples(found, "found"), frozenset(), max_items=4)
     item = t2i.examples[0]
     assert t2i.view.query
     assert t2i.pictured
@@ -97,7 +97,7 @@ def test_items_show_their_captions_with_the_scores_by_each_image() -> None:
         "one": pd.DataFrame({**rows, "image_right": [0, 1], "scores": [[0.9, 0.1, 0.2, 0.8], [0.1, 0.2, 0.3, 0.4]]}),
         "two": pd.DataFrame({**rows, "scores": [[0.9, 0.1], [0.2, 0.3]]}),
     }
-    (shown,) = galleries.galleries(find("image_caption_selection"), frames, frozenset(), most=4)
+    (shown,) = galleries.galleries(find("image_caption_selection"), frames, frozenset(), max_items=4)
     answers = {item.picture: item.answers for item in shown.examples}
     assert [(a.value, a.words) for a in answers["0"]] == [(0, "wrong"), (1, "right")]
     assert [(c.text, c.score, c.right) for c in answers["0"][0].choices] == [
@@ -111,7 +111,7 @@ def test_items_show_their_captions_with_the_scores_by_each_image() -> None:
 
 
 def test_captions_come_with_references_and_scores(found: RecordSet) -> None:
-    (shown,) = galleries.galleries(find("captioning"), samples(found, "told"), frozenset(), most=12)
+    (shown,) = galleries.galleries(find("captioning"), samples(found, "captioned"), frozenset(), max_items=12)
     item = next(item for item in shown.examples if item.picture == "x1")
     assert item.truth == ("one dog",)
     assert item.answers[0].choices[0].text == "a dog"
@@ -124,14 +124,14 @@ def test_images_with_thumbnails_are_preferred(found: RecordSet) -> None:
     assert set(galleries.pool(frame, frozenset({"elsewhere"}))) == {f"x{i}" for i in range(12)}
 
 
-def test_of_many_models_the_best_the_most_unlike_and_the_worst_come_first(tmp_path: Path) -> None:
+def test_with_many_models_the_best_the_most_different_and_the_worst_come_first(tmp_path: Path) -> None:
     """Model i is wrong on every (i + 2)-th image; the Records say that the first is the best and the last the worst."""
     found = results(tmp_path, models=tuple("abcdef"), images=60)
     report = gather(found)
     row = next(row for row in report.comparison.rows if row.task == "named")
     records = {r.model: r for r in report.records if r.task == "named"}
     roles = roles_of(report, row, records)
-    assert roles == {"a": BEST, "d": UNLIKE, "f": WORST}
+    assert roles == {"a": BEST, "d": DIFFERENT, "f": WORST}
     right = {m: {i for i in range(60) if i % (k + 2)} for k, m in enumerate("abcdef")}
     gained = {m: len(right[m] - right["a"]) for m in "bcde"}
     assert max(gained.values()) == gained["d"]
@@ -190,14 +190,14 @@ def test_a_kind_of_a_plugin_has_a_table_a_gallery_and_breakdowns(
     report = gather(load(tmp_path / "results"))
     (table,) = pivots.pivots(report)
     assert table.columns == ("task", "model", "right", "sure")
-    (look,) = looks(report, Thumbnails())
-    regions, sure = look.tables
+    (task,) = task_galleries(report, Thumbnails())
+    regions, sure = task.tables
     assert (regions.name, regions.columns) == ("quiz-regions", ("region", "images", "one", "two"))
     assert [[e.text for e in line.entries] for line in sure.lines] == [
         ["up to 0.5", "50.0", "50.0"],
         ["above", "50.0", "50.0"],
     ]
-    (shown,) = look.galleries
+    (shown,) = task.galleries
     assert (shown.graded, shown.single, shown.pictured) == (False, False, False)
     item = shown.examples[0]
     assert item.title == "why?"
@@ -209,44 +209,42 @@ def test_a_kind_of_a_plugin_has_a_table_a_gallery_and_breakdowns(
     assert "A right, B wrong" in page
 
 
-def test_a_page_of_many_tasks_has_no_more_answers_than_it_can_carry(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_page_with_many_tasks_limits_the_number_of_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     report = gather(results(tmp_path, models=tuple(f"m{i}" for i in range(12))))
-    assert {len(look.models) for look in looks(report, Thumbnails())} == {12}
-    monkeypatch.setattr("cocabench.report.samples.MAX_ANSWERS", 10)
-    shown = looks(report, Thumbnails())
-    assert {len(look.models) for look in shown} == {8}
-    assert all(len(item.answers) == 8 for look in shown for part in look.galleries for item in part.examples)
-    assert all(len(table.columns) <= 6 for look in shown for table in look.tables)
+    assert {len(task.models) for task in task_galleries(report, Thumbnails())} == {12}
+    monkeypatch.setattr("cocabench.report.samples.MAX_ANSWERS_ON_PAGE", 10)
+    shown = task_galleries(report, Thumbnails())
+    assert {len(task.models) for task in shown} == {8}
+    assert all(len(item.answers) == 8 for task in shown for part in task.galleries for item in part.examples)
+    assert all(len(table.columns) <= 6 for task in shown for table in task.tables)
 
 
-def test_samples_of_some_images_are_those_of_all_that_are_theirs(found: RecordSet) -> None:
+def test_samples_can_be_read_for_some_images(found: RecordSet) -> None:
     report = gather(found)
     made = next(r for r in report.records if r.task == "found")
     some, every = report.samples(made, images=["x1", "x5"]), report.samples(made)
     pd.testing.assert_frame_equal(some, every[every["image_id"].isin(["x1", "x5"])].reset_index(drop=True))
 
 
-def test_an_album_holds_each_image_once_and_keeps_its_limits(found: RecordSet) -> None:
+def test_thumbnails_are_stored_once_and_within_limits(found: RecordSet) -> None:
     file = gather(found).thumbnails(found.records[0])
-    album = Thumbnails(most=2)
-    assert [album.add(file, name) for name in ("x0", "x1", "x0", "x2", "none")] == ["i0", "i1", "i0", "", ""]
-    assert all(url.startswith("data:image/jpeg;base64,") for url in album.urls().values())
-    assert Thumbnails(most_bytes=10).add(file, "x0") == ""
-    assert Thumbnails(most=0).add(file, "x0") == ""
+    thumbnails = Thumbnails(max_images=2)
+    assert [thumbnails.add(file, name) for name in ("x0", "x1", "x0", "x2", "none")] == ["i0", "i1", "i0", "", ""]
+    assert all(url.startswith("data:image/jpeg;base64,") for url in thumbnails.urls().values())
+    assert Thumbnails(max_bytes=10).add(file, "x0") == ""
+    assert Thumbnails(max_images=0).add(file, "x0") == ""
 
 
-def test_a_report_looks_at_every_task_that_has_samples(found: RecordSet) -> None:
-    report, album = gather(found), Thumbnails()
-    shown = looks(report, album)
-    assert [look.task for look in shown] == ["named", "found", "told"]
-    assert all(look.models == ("one", "two") for look in shown)
-    assert len(album.urls()) == 12
-    assert not looks(gather(found.records), Thumbnails())
+def test_a_report_has_galleries_for_every_task_with_samples(found: RecordSet) -> None:
+    report, thumbnails = gather(found), Thumbnails()
+    shown = task_galleries(report, thumbnails)
+    assert [task.task for task in shown] == ["named", "found", "captioned"]
+    assert all(task.models == ("one", "two") for task in shown)
+    assert len(thumbnails.urls()) == 12
+    assert not task_galleries(gather(found.records), Thumbnails())
 
 
-def test_thumbnails_hold_what_retrieval_took_for_the_first_images() -> None:
+def test_thumbnails_include_the_nearest_wrong_images_of_retrieval() -> None:
     from cocabench.core.types import Example
     from cocabench.run import thumbnails
 
