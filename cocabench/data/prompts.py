@@ -52,22 +52,22 @@ def places(own: Sequence[str], names: Sequence[str], where: str) -> tuple[int, .
 
     By name where each of them is one of the names, letter case and _ or - for a space aside; by number where they are
     numbers from 0 on; else one by one in their order. DataError where there are more or fewer of them then, or where
-    those that are among the names stand in another order.
+    one that is among the names does not stand in its place.
     """
-    plain = [_plain(name) for name in names]
-    counts, index = Counter(plain), {name: k for k, name in enumerate(plain)}
-    found = [index[name] if counts[name := _plain(one)] == 1 else None for one in own]
-    by_name = tuple(k for k in found if k is not None)
-    if len(by_name) == len(own):
-        return by_name
+    plain, own_plain = [_plain(name) for name in names], [_plain(name) for name in own]
+    there, here = Counter(plain), Counter(own_plain)
+    if all(there[name] == here[name] == 1 for name in own_plain):
+        return tuple(map(plain.index, own_plain))
     if "0" in own and all(name.isdecimal() and int(name) < len(names) for name in own):
         return tuple(map(int, own))
-    lost = some(repr(one) for one, k in zip(own, found, strict=True) if k is None)
-    fix = "name them alike"
+    lost = some(repr(one) for one, name in zip(own, own_plain, strict=True) if name not in there)
+    without, fix = f", without {lost}" if lost else "", "name them alike, each once"
     if len(own) != len(names):
-        raise DataError(where, f"{len(own)} classes in the data, {len(names)} class names, without {lost}", fix=fix)
-    if moved := [one for i, (one, k) in enumerate(zip(own, found, strict=True)) if k not in (None, i)]:
-        got = f"classes in another order than the class names ({some(map(repr, moved))}), which lack {lost}"
+        raise DataError(where, f"{len(own)} classes in the data, {len(names)} class names{without}", fix=fix)
+    if moved := [
+        one for one, name, other in zip(own, own_plain, plain, strict=True) if name in there and name != other
+    ]:
+        got = f"classes in another order than the class names ({some(map(repr, moved))}){without}"
         raise DataError(where, got, fix=fix)
     return tuple(range(len(names)))
 

@@ -80,15 +80,15 @@ def modes(images: Sequence[ImageSource], cache: Cache | None) -> Mapping[str, in
     tell = [isinstance(source, ModedSource) for source in images]
     silent = [source for source, able in zip(images, tell, strict=True) if not able]
     chosen = [source for source, able in zip(images, tell, strict=True) if able]
-    marked = [(source, mark) for source in chosen if (mark := stamp(source))]
-    found = Counter(_modes([source for source in chosen if not stamp(source)]))
+    stamps = [stamp(source) for source in chosen]
+    marked = [source for source, mark in zip(chosen, stamps, strict=True) if mark]
+    found = Counter(_modes([source for source, mark in zip(chosen, stamps, strict=True) if not mark]))
     if cache is not None and marked:
-        key = of_bytes("\n".join(mark for _, mark in marked).encode("utf-8", "surrogateescape"))
-        sources = [source for source, _ in marked]
-        (text,) = get_or_compute(cache, MODES, [key], lambda _: [json.dumps(_modes(sources)).encode()], label="modes")
+        key = of_bytes("\n".join(filter(None, stamps)).encode("utf-8", "surrogateescape"))
+        (text,) = get_or_compute(cache, MODES, [key], lambda _: [json.dumps(_modes(marked)).encode()], label="modes")
         found.update(json.loads(text))
     else:
-        found.update(_modes([source for source, _ in marked]))
+        found.update(_modes(marked))
     found.update(mode(silent[k]) for k in sorted({0, len(silent) // 2, len(silent) - 1}) if silent)
     return found
 
