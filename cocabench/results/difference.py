@@ -236,7 +236,8 @@ def independent(a: Estimate, b: Estimate, *, shares: bool = False) -> Paired | N
     low = gap - math.hypot(a.value - a.low, b.high - b.value)
     high = gap + math.hypot(a.high - a.value, b.value - b.low)
     found = paired.of_independent(gap, low, high)
-    if not shares or a.low == a.high or b.low == b.high:
+    sides = (a.value, a.low, a.high), (b.value, b.low, b.high)
+    if not shares or not all(0 <= value <= 1 and 0 < high - low < 1 for value, low, high in sides):
         return found
     sizes = size_of(a.value, a.low, a.high), size_of(b.value, b.low, b.high)
     return found._replace(shares=((a.value, sizes[0]), (b.value, sizes[1])))
