@@ -1,4 +1,4 @@
-"""gate --update: the new baseline is whole, small, and can be paired with; an interruption leaves the old one."""
+"""gate --update: the new baseline is complete, small and can be paired; a failed update keeps the old one."""
 
 from __future__ import annotations
 
@@ -82,10 +82,10 @@ def test_gate_update_prints_the_verdicts_and_replaces_the_baseline(command: Comm
     first = command("gate", "--baseline", base, "--current", new, "--update")
     assert (first.code, "added: m on pets" in first.out) == (0, True)
     classified(tmp_path / "worse", "m", right(30, 100))
-    told = command("gate", "--baseline", base, "--current", tmp_path / "worse", "--update")
-    assert told.code == 0
-    assert "regressed" in told.out
-    assert "replaced: m on pets" in told.out
+    result = command("gate", "--baseline", base, "--current", tmp_path / "worse", "--update")
+    assert result.code == 0
+    assert "regressed" in result.out
+    assert "replaced: m on pets" in result.out
     assert read(base).records[0].metrics["acc1"].value == pytest.approx(0.3)
     assert pd.read_parquet(next(base.rglob("*.parquet")))["n_above"].sum() == 70
     refused = command("gate", "--baseline", "published:ViT-B-32:openai", "--current", new, "--update")
