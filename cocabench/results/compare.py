@@ -332,8 +332,8 @@ def tallies(comparison: Comparison) -> tuple[Tally, ...]:
 class Average:
     """The mean of the primary metrics of a group's tasks, in points, over the tasks that all models have.
 
-    values: one per model. differences: first minus each, None for the first; tested if the samples show which images
-    the tasks share. Findings are not corrected for several means.
+    values: one per model. differences: first minus each, None for the first, tested if it is known which images the
+    tasks share; their findings are not corrected for several means.
     """
 
     group: str
@@ -364,7 +364,7 @@ def averages(comparison: Comparison) -> tuple[Average, ...]:
 
 
 def _mean(comparison: Comparison, rows: Sequence[Row], model: int) -> Difference | None:
-    """Return the mean of a model's differences, tested if it is known which images the tasks share."""
+    """Return the mean of a model's differences, tested where it is known which images the tasks share."""
     gaps = [gap for row in rows if (gap := row.differences[model])]
     if len(gaps) < len(rows):
         return None

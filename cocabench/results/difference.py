@@ -50,7 +50,7 @@ class Evidence:
     def paired(self, first: Record, second: Record, metric: str, *, seed: int = 0) -> Paired:
         """Return the paired test of first minus second; UnpairedError with the reason if there is none.
 
-        WithheldError if there are too few images for a test.
+        WithheldError if there are too few images for any test.
         """
         declared = self.declared(first, metric)
         found = compare_ordered(declared, self.samples(first), self.samples(second), seed=seed)
@@ -160,7 +160,7 @@ class Difference:
     p_value: two-sided, uncorrected. adjusted: Holm-corrected over the primary metrics of the table, None for other
     metrics. detectable: the smallest true difference, in points, that such a test finds in 80 of 100 cases.
     changed: number of images on which the two differ, None if unknown. unpaired: why the samples could not be paired,
-    or why there is no test, '' for a paired test. finding: by adjusted, or by p_value if that is None. error: its
+    or why there is no test, '' for a paired test. finding: by adjusted, or by p_value if that is None. error: the
     standard error, None if unknown. test: on the metric's own scale. places: decimals to print, more for small costs.
     """
 
@@ -236,7 +236,8 @@ def independent(a: Estimate, b: Estimate, *, shares: bool = False) -> Paired | N
     low = gap - math.hypot(a.value - a.low, b.high - b.value)
     high = gap + math.hypot(a.high - a.value, b.value - b.low)
     found = paired.of_independent(gap, low, high)
-    if not shares or a.low == a.high or b.low == b.high:
+    sides = (a.value, a.low, a.high), (b.value, b.low, b.high)
+    if not shares or not all(0 <= value <= 1 and 0 < high - low < 1 for value, low, high in sides):
         return found
     sizes = size_of(a.value, a.low, a.high), size_of(b.value, b.low, b.high)
     return found._replace(shares=((a.value, sizes[0]), (b.value, sizes[1])))

@@ -120,7 +120,7 @@ class Store:
     def put_thumbnails(self, fingerprint: str, images: Mapping[str, bytes]) -> None:
         """Add {example id: JPEG} to what is kept of a data set."""
         path = self.thumbnails_path(fingerprint)
-        with _results_errors(path.parent), alone_in(path.parent):
+        with _told(path.parent), alone_in(path.parent):
             whole = self.thumbnails(fingerprint) | dict(images)
             frame = pd.DataFrame({"id": list(whole), "jpeg": list(whole.values())})
             write_atomically(path, lambda p: frame.to_parquet(p, index=False))
@@ -144,7 +144,7 @@ def samples_path(record_path: Path, record: Record | None = None) -> Path:
     if record is None:
         try:
             record = read_record(record_path)
-        except ResultsError:  # a broken Record has no samples; readers get an error
+        except ResultsError:  # a broken Record has no samples; reading it raises the error
             return record_path.with_suffix(SAMPLES)
     if record.samples_file:
         return record_path.with_name(record.samples_file)
@@ -206,18 +206,18 @@ def _written(path: Path, write: Callable[[Path], object], *, beside: Path | None
     the link stays. A device or pipe is written into.
     """
     if _is_stream(path):
-        with _results_errors(path), temporary_folder("cocabench-output-") as own:
+        with _told(path), temporary_folder("cocabench-output-") as own:
             write(whole := own / path.name)
             with whole.open("rb") as content, path.open("wb") as stream:
                 shutil.copyfileobj(content, stream)
         yield
         return
     path = path.resolve() if path.is_symlink() else path
-    with _results_errors(path.parent, fix="choose another --output"):
+    with _told(path.parent, fix="choose another --output"):
         path.parent.mkdir(parents=True, exist_ok=True)
         mine = temporary(beside or path)
     try:
-        with _results_errors(path):
+        with _told(path):
             write(mine.path)
             with mine.path.open("rb+") as file:
                 os.fsync(file)
@@ -238,7 +238,7 @@ def _is_stream(path: Path) -> bool:
 
 
 @contextmanager
-def _results_errors(path: Path, fix: str = "free space, or another --output") -> Iterator[None]:
+def _told(path: Path, fix: str = "free space, or another --output") -> Iterator[None]:
     """Raise what the system refuses as a ResultsError."""
     try:
         yield

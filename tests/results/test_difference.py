@@ -129,3 +129,11 @@ def _captioned(folder: Path, frame: pd.DataFrame, *, samples: bool) -> None:
         store.put(record, frame)
     else:
         store.put_record(record)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 1.05])
+def test_independent_shares_at_the_ends_and_beyond_have_a_detectable_difference(value: float) -> None:
+    side = Estimate(value=value, low=value - 0.05, high=value + 0.05, n=93)
+    found = independent(side, side, shares=True)
+    assert found is not None
+    assert 0 < power.detectable(found, level=0.05) < 1
