@@ -37,6 +37,7 @@ EXTRA: dict[str, tuple[str, ...]] = {
     "captioning-cuda": ("captioning_cuda",),
     "captioning-curves": ("captioning_curves",),
     "decoding-fuzz": ("decoding_fuzz",),
+    "honesty": ("honesty",),
     "startup": ("versions", "startup"),
     "run-cached": ("versions", "run-cached"),
 }

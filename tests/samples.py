@@ -19,14 +19,17 @@ NAMES = ("cat", "dog")
 _SECONDS = itertools.count()
 
 
-def outcomes(hits: Sequence[bool] | np.ndarray) -> pd.DataFrame:
-    """Return the samples of a two-class task: image i is a cat, and is taken for a dog where it is no hit."""
+def outcomes(hits: Sequence[bool] | np.ndarray, ids: str = "") -> pd.DataFrame:
+    """Return the samples of a two-class task: image i is a cat, and is taken for a dog where it is no hit.
+
+    ids: what their names begin with.
+    """
     hits = np.asarray(hits, bool)
-    ids = [f"{i:05}" for i in range(len(hits))]
+    names = [f"{ids}{i:05}" for i in range(len(hits))]
     return pd.DataFrame(
         {
-            "id": ids,
-            "image_id": ids,
+            "id": names,
+            "image_id": names,
             "label": 0,
             "n_above": (~hits).astype(int),
             "tied_negatives": 0,
@@ -46,10 +49,11 @@ def classified(
     *,
     protocol: dict[str, Any] | None = None,
     samples: bool = True,
+    ids: str = "",
     **fields: Any,
 ) -> Record:
     """Write the Record of a classification, with its samples, to a results folder and return it."""
-    frame = outcomes(hits)
+    frame = outcomes(hits, ids)
     metric = ACC1
     record = Record(
         task=task,

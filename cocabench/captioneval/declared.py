@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -61,25 +61,18 @@ def declared(names: Sequence[str]) -> tuple[Metric, ...]:
     return tuple(_METRICS[name] for name in dict.fromkeys(wanted))
 
 
-def _of_sums(
-    name: str, summary: str, columns: Sequence[str], read: Callable[[Samples], Array], value: Callable[[Array], Array]
-) -> Metric:
-    """A function of summed statistics: read(samples) is (rows, k), value maps (..., k) sums to (...)."""
-    return Metric(name, summary, Sums(read, value), tuple(columns))
-
-
 def _bleu(order: int) -> Metric:
     summary = (
         f"BLEU with n-grams up to {order}: clipped precision times brevity penalty, of summed counts, "
         "0-1 (Papineni et al. 2002)"
     )
-    return _of_sums(
-        f"BLEU@{order}",
-        summary,
-        overlap.BLEU_COLUMNS,
+    statistic = Sums(
         partial(_columns, overlap.BLEU_COLUMNS),
         partial(_bleu_value, order),
+        root=order,
+        unseen=partial(overlap.bleu_if_seen, order),
     )
+    return Metric(f"BLEU@{order}", summary, statistic, overlap.BLEU_COLUMNS)
 
 
 def _bleu_value(order: int, sums: Array) -> Array:
@@ -110,13 +103,12 @@ _METRICS = {
     metric.name: metric
     for metric in (
         *(_bleu(order) for order in range(1, 5)),
-        _of_sums(
+        Metric(
             "METEOR",
             "METEOR 1.5: words aligned by form, stem, synonym and paraphrase; F-mean less a penalty for order, "
             "of summed counts, 0-1; nothing aligned is 0 (Denkowski and Lavie 2014)",
+            Sums(_meteor_segments, meteor.value),
             meteor.COLUMNS,
-            _meteor_segments,
-            meteor.value,
         ),
         _mean(
             "ROUGE-L",

@@ -79,6 +79,14 @@ def bleu_value(sums: Array, order: int) -> Array:
         return np.asarray(precision * np.exp(np.minimum(0.0, 1 - 1 / ratio)))
 
 
+def bleu_if_seen(order: int, sums: Array, events: float) -> float:
+    """Return BLEU@order of summed statistics (10,) if of each order without a match so many n-grams had matched."""
+    sums = sums.copy()
+    match, guess = sums[:order], sums[ORDERS : ORDERS + order]
+    match[match == 0] = np.minimum(events, guess)[match == 0]
+    return float(bleu_value(sums, order))
+
+
 def bleu_statistics(candidates: Sequence[str], references: Groups) -> dict[str, NDArray[np.generic]]:
     """Return BLEU_COLUMNS as integers and ``bleu_1`` … ``bleu_4`` for every image."""
     n = len(candidates)

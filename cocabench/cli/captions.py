@@ -27,6 +27,7 @@ from cocabench.specs.decoding import DEFAULTS, OPTIONS, UNREAD
 
 if TYPE_CHECKING:
     from cocabench.core.types import Model as LoadedModel
+    from cocabench.core.types import Note
     from cocabench.metrics.base import Samples
     from cocabench.results.caption_files import Pairs
 
@@ -282,20 +283,18 @@ def _samples(pairs: Pairs, columns: Mapping[str, Any]) -> Samples:
 
 def _print_scores_as_json(names: Sequence[str], samples: Samples, skipped: Mapping[str, str]) -> None:
     from cocabench import captioneval
-    from cocabench.captioneval import health
     from cocabench.metrics.base import estimate
 
     def values(wanted: Sequence[str]) -> dict[str, Any]:
         return {m.name: estimate(m, samples).model_dump() for m in captioneval.declared(wanted)}
 
-    remarks = [note.text for note in health.notes(samples)]
+    remarks = [note.text for note in _notes(names, samples)]
     scores = {"metrics": values(names), "health": values(captioneval.HEALTH)}
     print_json({**scores, "skipped": skipped, "remarks": remarks})
 
 
 def _print_scores(names: Sequence[str], samples: Samples, skipped: Mapping[str, str]) -> None:
     from cocabench import captioneval
-    from cocabench.captioneval import health
     from cocabench.core.formatting import number
     from cocabench.metrics.base import estimate
 
@@ -306,10 +305,18 @@ def _print_scores(names: Sequence[str], samples: Samples, skipped: Mapping[str, 
             if (found := estimate(metric, samples)).n or metric.role == "quality"
         ]
         print_table([title, "value"], rows, numbers_from=1)
-    for note in health.notes(samples):
+    for note in _notes(names, samples):
         labelled("note", note.text, console=out)
     for phrase in by_reason(skipped):
         labelled("skipped", phrase, console=out)
+
+
+def _notes(names: Sequence[str], samples: Samples) -> list[Note]:
+    from cocabench import captioneval
+    from cocabench.captioneval import health
+    from cocabench.kinds.base import withheld
+
+    return [*withheld(captioneval.declared(names), samples), *health.notes(samples)]
 
 
 def _metric_names(text: str, known: Sequence[str]) -> list[str]:

@@ -117,6 +117,10 @@ class UnpairedError(ResultsError):
     pass
 
 
+class WithheldError(ResultsError):
+    pass
+
+
 def unreadable(error: OSError | ValueError) -> str:
     """Return in plain English why a text or JSON file could not be read."""
     if isinstance(error, IsADirectoryError):

@@ -19,6 +19,10 @@ CODES: Mapping[str, Code] = {
         "A score is not significantly better than chance.",
         "Check data, prompts, tokenizer and weights: a broken run is more likely than a bad model.",
     ),
+    "interval_withheld": Code(
+        "A number has no interval: of so few images no method tells how far it may be off.",
+        "Measure more images before comparing it.",
+    ),
     "empty_captions": Code("Some captions are empty.", "Look at the report's samples; check weights and tokenizer."),
     "few_distinct_captions": Code(
         "Many images have the same caption.", "Look at the report's samples; the decoder may ignore the image."

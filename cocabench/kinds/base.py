@@ -183,9 +183,19 @@ def notes_of(kind: Kind, data: Dataset, samples: Samples, metrics: Iterable[Metr
     """Return the notes on a kind's numbers: on the data, on scores near chance, and on the samples."""
     read = set(samples["image_id"])
     seen = replace(data, examples=[example for example in data.examples if example.id in read])
-    chances = kind.chance(seen)
-    near = [note for m in metrics if m.name in chances for note in near_chance(m, samples, chances[m.name])]
-    return [*kind.data_notes(data), *near, *kind.sample_notes(data, samples)]
+    chances, measured = kind.chance(seen), list(metrics)
+    near = [note for m in measured if m.name in chances for note in near_chance(m, samples, chances[m.name])]
+    return [*kind.data_notes(data), *near, *withheld(measured, samples), *kind.sample_notes(data, samples)]
+
+
+def withheld(metrics: Iterable[Metric], samples: Samples) -> list[Note]:
+    """Return a note for each reason why metrics of quality have no interval."""
+    reasons: dict[str, list[str]] = {}
+    for metric in metrics:
+        rows = metric.rows(samples)
+        if metric.role == "quality" and len(rows) and (reason := metric.statistic.withheld(rows)):
+            reasons.setdefault(reason, []).append(metric.name)
+    return [Note("interval_withheld", f"no interval for {', '.join(names)}: {why}") for why, names in reasons.items()]
 
 
 def near_chance(metric: Metric, samples: Samples, chance: Chance) -> list[Note]:

@@ -31,12 +31,13 @@ from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.classification import (
     class_labels,
     class_weights,
-    map_of_rows,
+    few_positives,
+    map_of,
     ranked_classes,
     ranks_of,
 )
 from cocabench.metrics.ranking import Floats, Ints, Ranks, hits_at
-from cocabench.metrics.statistics import Hits, Redrawn
+from cocabench.metrics.statistics import Hits, Smooth
 
 DEFAULT_TEMPLATES = "imagenet1k"
 MIN_CLASSES_FOR_ACC5 = 5
@@ -63,7 +64,7 @@ MEAN_PER_CLASS_RECALL = Metric(
 MEAN_AVERAGE_PRECISION = Metric(
     "mean_average_precision",
     "Mean over classes of average precision; a class without positives counts as 0, as in clip-benchmark.",
-    Redrawn(map_of_rows, share=True),
+    Smooth(map_of, few_positives),
     ("class_scores", "labels"),
 )
 

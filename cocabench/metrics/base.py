@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol
+from typing import ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
 import pandas as pd
@@ -35,7 +35,10 @@ class Paired(NamedTuple):
 
     higher, lower: one-sided p-values, small where the first is higher or lower. error: the standard error of the
     difference, NaN where nothing tells. changed: images on which the two differ, None where that is not known. step:
-    what one changed image moves the metric, on average; 0 where that is not known.
+    what one changed image moves the metric, on average; 0 where that is not known. growth: how many more images differ
+    for each that the worse of the two loses (``metrics.power``). of: how many images there are where each that differs
+    moves the metric by step, so that the test is McNemar's; else 0. shares: of two independent shares, each one's value
+    and the sample size that gives its interval.
     """
 
     value: float
@@ -46,6 +49,9 @@ class Paired(NamedTuple):
     error: float
     changed: int | None = None
     step: float = 0.0
+    growth: float = 0.0
+    of: int = 0
+    shares: tuple[tuple[float, float], ...] = ()
 
     @property
     def p_value(self) -> float:
@@ -56,8 +62,14 @@ class Paired(NamedTuple):
 class Statistic(Protocol):
     """How a number follows from its rows; ``metrics.statistics`` has the six that there are.
 
-    Rows of one image are redrawn together. Arrays are float64.
+    Rows of one image depend on each other. Arrays are float64. fewest: with fewer images, interval and test are
+    withheld, for no method holds its level there.
     """
+
+    fewest: ClassVar[int]
+
+    def withheld(self, rows: Samples) -> str:
+        """Return why rows give no interval, '' where they do."""
 
     def value(self, rows: Samples) -> float:
         """Return the number; NaN where it is undefined."""
@@ -73,6 +85,12 @@ class Statistic(Protocol):
 
     def per_image(self, rows: Samples) -> NDArray[np.float64] | None:
         """Return (images,) each image's own value in order of first appearance, None where it has none."""
+
+    def influence(self, rows: Samples) -> NDArray[np.float64] | None:
+        """Return (images,) how each image moves the number, in order of first appearance; None where unknown.
+
+        They sum to 0, and the sum of their squares is the number's variance (the infinitesimal jackknife).
+        """
 
 
 Role = Literal["quality", "health", "cost"]
@@ -155,11 +173,15 @@ def stack(scores: Iterable[SampleScore]) -> Samples:
 
 
 def estimate(metric: Metric, samples: Samples, *, seed: int = 0) -> Estimate:
-    """Return the metric with its interval. Undefined (no rows, or NaN) is value None with n = 0, never 0."""
+    """Return the metric with its interval, which may be withheld (``Statistic.withheld``).
+
+    Undefined (no rows, or NaN) is value None with n = 0, never 0.
+    """
     rows = metric.rows(samples)
     if rows.empty or np.isnan(value := metric.statistic.value(rows)):
         return Estimate(value=None, low=None, high=None, n=0)
-    low, high = metric.statistic.interval(rows, np.random.default_rng(seed))
+    withheld = metric.statistic.withheld(rows)
+    low, high = UNKNOWN if withheld else metric.statistic.interval(rows, np.random.default_rng(seed))
     return Estimate(value=value, low=low, high=high, n=rows["image_id"].nunique())
 
 

@@ -1,7 +1,7 @@
 """Two models on the same images: is the difference more than chance? Pure functions of per-image numbers.
 
-The null hypothesis is that the two models may be exchanged on every image, so that each image's difference could as
-well have had the other sign. Where all differences have one size (a hit more or a hit less) that test is McNemar's.
+Where all differences have one size (a hit more or a hit less) the test is McNemar's. Which method holds its level is
+simulated: ``benchmarks/honesty.py`` has every figure.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from cocabench.metrics.base import Paired
-from cocabench.metrics.intervals import CONFIDENCE, RESAMPLES, bootstrap_sums, percentiles
+from cocabench.metrics.intervals import CONFIDENCE, of_mean, skew, unskewed, variance
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 EXACT = 13
 """Up to this many changed images all 2^13 = 8,192 sign patterns are tried; beyond, RESAMPLES random ones."""
+RESAMPLES = 10_000
 
-POWER = 0.8
 _Z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 
 CHUNK = 1 << 20
@@ -88,39 +88,93 @@ def _tail(draws: Array, observed: float, slack: float, *, exact: bool) -> OneSid
     return OneSided((one + high) / (one + len(draws)), (one + low) / (one + len(draws)))
 
 
-def of_means(differences: Array, rng: np.random.Generator, *, strata: Ints | None = None) -> Paired:
-    """Compare by per-image differences (n,) whose sum is the difference of the metric.
+def studentised(value: float, influence: Array) -> OneSided:
+    """Return the larger of two p-values on each side: Student's, and that of Hall's transform for skewed values.
 
-    strata: (n,) what is fixed while images vary, such as their class; within one of a single image the variance is
-    taken about the mean of all. Two images are added to the variance, one that each of the two wins by the largest
-    size seen (Bonett and Price 2012, for hits), so that no interval is empty.
+    value: the number that is 0 under the null. influence: (n,) how each image moves it, n >= 2.
     """
-    n, value, sizes = len(differences), float(differences.sum()), np.abs(differences[differences != 0])
-    largest = float(sizes.max(initial=0.0)) or 1 / n
-    error = math.sqrt(_variance(differences, strata) + 2 * largest**2)
-    reach = _Z * error
-    tests = sign_flip(differences, rng)
-    step = float(sizes.mean()) if len(sizes) else 1 / n
-    return Paired(value, value - reach, value + reach, *tests, error, len(sizes), step)
+    error = math.sqrt(variance(influence))
+    if error == 0:
+        return _normal(value, 0.0)
+    t, n = value / error, len(influence)
+    ends = np.array([t, unskewed(t, skew(influence))])
+    return OneSided(*(float(stats.t.sf(side * ends, n - 1).max()) for side in (1, -1)))
 
 
-def _variance(differences: Array, strata: Ints | None) -> float:
-    """Return the variance of the sum of differences."""
-    groups = np.zeros(len(differences), np.int64) if strata is None else strata
+def of_means(differences: Array, rng: np.random.Generator, *, growth: float = 0.0) -> Paired:
+    """Compare by per-image differences (n,) whose sum is the difference of the metric; growth as in Paired.
+
+    Differences of one size get McNemar's test; of others, the larger p-value of random signs, which is right for few
+    changed images, and of the studentised mean, which is for skewed differences. Two images are added to the variance,
+    one that each of the two wins by the largest size seen (Bonett and Price 2012, for hits), so that no interval is
+    empty.
+    """
+    n, value = len(differences), float(differences.sum())
+    sizes = np.abs(differences[differences != 0])
+    largest, step = (float(sizes.max()), float(sizes.mean())) if len(sizes) else (1 / n, 1 / n)
+    centred = differences - value / n
+    tests, alike = sign_flip(differences, rng), np.allclose(sizes, largest, rtol=1e-9, atol=0)
+    error = math.sqrt(_variance(differences, np.zeros(n, np.int64)) + 2 * largest**2)
+    low, high = value - _Z * error, value + _Z * error
+    if not alike:
+        skewed, ends = studentised(value, centred), of_mean(value, centred)
+        tests = OneSided(max(tests.higher, skewed.higher), max(tests.lower, skewed.lower))
+        low, high = min(low, ends.low), max(high, ends.high)
+    return Paired(value, low, high, *tests, error, len(sizes), step, growth, n if alike else 0)
+
+
+def of_classes(differences: Array, classes: Ints, weights: Array, *, growth: float = 0.0) -> Paired:
+    """Compare by per-image differences (n,) of weighted hits; classes are fixed while images vary within them.
+
+    classes: (n,) each image's; in one of a single image the variance is taken about the mean of all. weights: (n,) the
+    most that an image can move the metric: two images of the smallest class are added to the variance, for three that
+    did not change say little. Random signs would see no class in which the one model is better, and the other in the
+    next; where all classes are of one size that does no harm, and the test is McNemar's.
+    """
+    changed = np.abs(differences[differences != 0])
+    step = float(changed.mean()) if len(changed) else 1 / len(differences)
+    error = math.sqrt(_variance(differences, classes) + 2 * float(weights.max()) ** 2)
+    found = of_error(float(differences.sum()), error)._replace(changed=len(changed), step=step, growth=growth)
+    alike = np.allclose(weights, weights[0], rtol=1e-9) and np.allclose(changed, step, rtol=1e-9, atol=0)
+    if not alike:
+        return found
+    tests = mcnemar(int((differences > 0).sum()), int((differences < 0).sum()))
+    return found._replace(higher=tests.higher, lower=tests.lower, of=len(differences))
+
+
+def _variance(differences: Array, groups: Ints) -> float:
+    """Return the variance of the sum of differences, within groups."""
     _, codes, counts = np.unique(groups, return_inverse=True, return_counts=True)
     centres = np.where(counts > 1, np.bincount(codes, differences) / counts, differences.mean())
     unbiased = np.where(counts > 1, counts / np.maximum(counts - 1, 1), 1.0)
     return float((unbiased[codes] * (differences - centres[codes]) ** 2).sum())
 
 
-def of_sums(first: Array, second: Array, value: Callable[[Array], Array], rng: np.random.Generator) -> Paired:
-    """Compare a function of summed statistics: the interval from images redrawn for both at once, the test by swap."""
-    k, both = first.shape[1], np.hstack([first, second])
-    draws = bootstrap_sums(both, lambda sums: value(sums[..., :k]) - value(sums[..., k:]), rng)
+def of_influence(value: float, influence: Array) -> Paired:
+    """Compare by a difference and how each image moves it (n,), n >= 2: the studentised test, and its interval."""
+    error, changed = math.sqrt(variance(influence)), int(np.count_nonzero(influence))
+    return Paired(value, *of_mean(value, influence), *studentised(value, influence), error or math.nan, changed)
+
+
+def of_sums(
+    first: Array, second: Array, value: Callable[[Array], Array], influence: Array, rng: np.random.Generator
+) -> Paired:
+    """Compare a function of summed statistics: the interval by influence values (images,), the test by swap."""
     observed = float(value(first.sum(axis=0)) - value(second.sum(axis=0)))
-    changed = int((first != second).any(axis=1).sum())
-    tests = swap(first, second, value, rng)
-    return Paired(observed, *percentiles(draws), *tests, float(draws.std(ddof=1)) or math.nan, changed)
+    tests, changed = swap(first, second, value, rng), int((first != second).any(axis=1).sum())
+    found = of_influence(observed, influence)
+    return found._replace(higher=tests.higher, lower=tests.lower, changed=changed)
+
+
+def of_tasks(parts: Sequence[tuple[NDArray[np.generic], Array, float]], rng: np.random.Generator) -> Paired:
+    """Compare the mean over tasks: of each its images (n,), their differences (n,) that sum to its own, its growth.
+
+    An image that several tasks share counts once, with all that it does to them.
+    """
+    images = np.concatenate([image for image, _, _ in parts])
+    gaps = np.concatenate([gap for _, gap, _ in parts]) / len(parts)
+    joint = np.bincount(np.unique(images, return_inverse=True)[1], gaps).astype(np.float64)
+    return of_means(joint, rng, growth=float(np.mean([growth for _, _, growth in parts])))
 
 
 def of_draws(value: float, draws: Array) -> Paired:
@@ -160,18 +214,3 @@ def holm(p_values: Sequence[float]) -> list[float]:
     adjusted = np.empty(len(order))
     adjusted[order] = np.minimum(1.0, np.maximum.accumulate(steps))
     return [float(p) for p in adjusted]
-
-
-def detectable(error: float, *, level: float, power: float = POWER, step: float = 0.0) -> float:
-    """Return the smallest true difference that a one-sided test at level finds with that power; NaN if error is.
-
-    step: as in Paired. However equal two models are, k changed images reach no smaller p-value than 2^-k: the
-    difference must be large enough for k images to change with that power (a Poisson number of them).
-    """
-    needed = float(special.gammaincinv(math.ceil(-math.log2(level)), power))
-    return max(float(special.ndtri(power) - special.ndtri(level)) * error, step * needed)
-
-
-def power_of(difference: float, error: float, *, level: float) -> float:
-    """Return how likely a one-sided test at level finds a true difference of that size: detectable's inverse."""
-    return float(stats.norm.sf(stats.norm.isf(level) - abs(difference) / error))

@@ -1,18 +1,20 @@
 """The six statistics: how a metric's value, interval and paired test follow from its rows.
 
-Mean and Hits are means over rows, Sums a function of summed columns, Median and Redrawn are computed anew over redrawn
-images, Whole is a figure of all rows together.
+Mean and Hits are means over rows, Sums a function of summed columns, Smooth any other number that comes with its
+influence values, Median is computed anew over redrawn images, Whole is a figure of all rows together.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cocabench.core.errors import UnpairedError
+from cocabench.core.errors import UnpairedError, WithheldError
 from cocabench.metrics import intervals, paired
 from cocabench.metrics.base import UNKNOWN, Interval, Metric, Paired, Samples, image_sums
 
@@ -24,13 +26,35 @@ SAME = 1e-9
 """Smaller differences of an image are rounding between machines."""
 
 
+class Common:
+    """What a statistic is where it says nothing else: tested at any size, without values of rows or images."""
+
+    fewest: ClassVar[int] = 1
+
+    def withheld(self, rows: Samples) -> str:
+        """Return why rows give no interval, '' where they do."""
+        n = rows["image_id"].nunique()
+        return f"n={n}, {self.fewest} images are the fewest that tell" if n < self.fewest else ""
+
+    def per_row(self, rows: Samples) -> Array | None:
+        return None
+
+    def per_image(self, rows: Samples) -> Array | None:
+        return None
+
+    def influence(self, rows: Samples) -> Array | None:
+        return None
+
+
 @dataclass(frozen=True)
-class Mean:
-    """A mean of values, a column's name or a function of rows that returns (rows,). Interval: bootstrap over images.
+class Mean(Common):
+    """A mean of values, a column's name or a function of rows that returns (rows,). Interval: studentised.
 
     groups, if given: (rows,) the group of each row, the data's alone: the mean of the groups' means, each of which
     counts alike. fixed: groups are classes within which images vary, not what images are drawn with.
     """
+
+    fewest: ClassVar[int] = intervals.MIN_IMAGES
 
     values: str | Read
     groups: Callable[[Samples], Ints] | None = None
@@ -56,51 +80,97 @@ class Mean:
         return np.asarray(1 / (len(counts) * counts[codes]), np.float64)
 
     def interval(self, rows: Samples, rng: np.random.Generator) -> Interval:
-        weights = np.ones(len(rows)) if self.groups is None else self.weights(rows)
-        sums = image_sums(rows, np.column_stack([weights * self.per_row(rows), weights]))
-        return intervals.of_sums(sums, lambda s: s[..., 0] / s[..., 1], rng)
+        values = self.per_row(rows)
+        low, high = intervals.of_mean(self.value(rows), self.influence(rows))
+        return Interval(max(low, float(values.min())), min(high, float(values.max())))
+
+    def influence(self, rows: Samples) -> Array:
+        values, codes = self.per_row(rows), np.zeros(len(rows), np.int64)
+        if self.groups is not None:
+            codes = np.unique(self.groups(rows), return_inverse=True)[1]
+        centres = np.bincount(codes, values) / np.bincount(codes)
+        return image_sums(rows, (self.weights(rows) * (values - centres[codes]))[:, None])[:, 0]
 
     def per_image(self, rows: Samples) -> Array:
         weights = self.weights(rows)
         sums = image_sums(rows, np.column_stack([weights * self.per_row(rows), weights]))
         return np.asarray(sums[:, 0] / sums[:, 1], np.float64)
 
-    def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
+    def differences(self, first: Samples, second: Samples) -> Array:
+        """Return (images,) what each image adds to first minus second; rounding between machines is 0."""
         gaps = self.weights(first) * (self.per_row(first) - self.per_row(second))
-        differences = image_sums(first, gaps[:, None])[:, 0]
-        differences[np.abs(differences) * len(differences) < SAME] = 0.0
-        classes = self.groups(first) if self.groups is not None and self.fixed else None
-        strata = None if classes is None else classes[~first["image_id"].duplicated().to_numpy()]
-        return paired.of_means(differences, rng, strata=strata)
+        found = image_sums(first, gaps[:, None])[:, 0]
+        found[np.abs(found) * len(found) < SAME] = 0.0
+        return found
+
+    def growth(self, first: Samples, second: Samples) -> float:
+        return 0.0
+
+    def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
+        differences, growth = self.differences(first, second), self.growth(first, second)
+        if self.groups is None or not self.fixed:
+            return paired.of_means(differences, rng, growth=growth)
+        once = ~first["image_id"].duplicated().to_numpy()
+        weights = image_sums(first, self.weights(first)[:, None])[:, 0]
+        return paired.of_classes(differences, self.groups(first)[once], weights, growth=growth)
 
 
 @dataclass(frozen=True)
 class Hits(Mean):
     """A share of hits, 0 to 1 each. Interval: Wilson's; by the variance between images, or within fixed groups."""
 
+    fewest: ClassVar[int] = 1
+
     def interval(self, rows: Samples, rng: np.random.Generator) -> Interval:
-        hits, weights = self.per_row(rows), self.weights(rows)
+        hits = self.per_row(rows)
         if self.groups is not None and self.fixed:
             return intervals.of_class_means(hits, self.groups(rows))
         if len(hits) == rows["image_id"].nunique() and np.isin(hits, (0.0, 1.0)).all():
             return intervals.proportion(hits)
-        share = float(weights @ hits)
-        deviations = image_sums(rows, (weights * (hits - share))[:, None])[:, 0]
-        return intervals.of_hits(deviations, share, len(hits))
+        return intervals.of_hits(float(self.weights(rows) @ hits), self.influence(rows), len(hits))
+
+    def growth(self, first: Samples, second: Samples) -> float:
+        """Return how many more images differ for each that the worse loses: lost at random of those that it has right.
+
+        Of a share p, q differ, half of them won by it; of p - q/2 that both have right, each that is lost is one more,
+        of q/2 one less.
+        """
+        level = (self.value(first) + self.value(second)) / 2
+        share = np.count_nonzero(self.differences(first, second)) / first["image_id"].nunique()
+        return max(0.0, 1 - share / level) if level > 0 else 0.0
 
 
 @dataclass(frozen=True)
-class Sums:
-    """A function of summed statistics: read(rows) is (rows, k), of maps (..., k) sums to (...). (BLEU, METEOR.)"""
+class Sums(Common):
+    """A function of summed statistics: read(rows) is (rows, k), of maps (..., k) sums to (...). (BLEU, METEOR.)
+
+    Numbers are rates of counted events: root and unseen as in ``intervals.of_counts``; unseen: (k,) sums, and the
+    events that may have been missed, to the number.
+    """
+
+    fewest: ClassVar[int] = intervals.MIN_IMAGES
 
     read: Read
     of: Callable[[Array], Array]
+    root: int = 1
+    unseen: Callable[[Array, float], float] | None = None
+
+    def withheld(self, rows: Samples) -> str:
+        reason, n = super().withheld(rows), rows["image_id"].nunique()
+        if reason or n >= intervals.MIN_IMAGES_FOR_RARE_EVENTS or n < 2:
+            return reason
+        sums = self.read(rows).sum(axis=0)
+        value = float(self.of(sums))
+        seen = self.unseen is None or self.unseen(sums, 1.0) <= value * (1 + 1e-9)
+        events = intervals.events_of(value, self.influence(rows), self.root) if seen else 0.0
+        return "" if events >= intervals.MIN_EVENTS else f"n={n}, too few matches tell"
 
     def value(self, rows: Samples) -> float:
         return float(self.of(self.read(rows).sum(axis=0)))
 
     def interval(self, rows: Samples, rng: np.random.Generator) -> Interval:
-        return intervals.of_sums(image_sums(rows, self.read(rows)), self.of, rng)
+        unseen = partial(self.unseen, self.read(rows).sum(axis=0)) if self.unseen else None
+        return intervals.of_counts(self.value(rows), self.influence(rows), root=self.root, unseen=unseen)
 
     def per_row(self, rows: Samples) -> Array:
         return self.of(self.read(rows))
@@ -108,45 +178,53 @@ class Sums:
     def per_image(self, rows: Samples) -> Array:
         return self.of(image_sums(rows, self.read(rows)))
 
+    def influence(self, rows: Samples) -> Array:
+        return self._influence(image_sums(rows, self.read(rows)))
+
+    def _influence(self, sums: Array) -> Array:
+        """Return (images,) by the slopes at the sums (images, k), each from a thousandth more and less."""
+        total = sums.sum(axis=0)
+        change = np.diag(total * 2.0**-10)
+        slopes = self.of(total + change) - self.of(total - change)
+        moved = sums @ np.divide(slopes, 2 * change.diagonal(), out=np.zeros(len(total)), where=total != 0)
+        return np.asarray(moved - moved.mean(), np.float64)
+
     def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
         one, other = image_sums(first, self.read(first)), image_sums(second, self.read(second))
-        return paired.of_sums(one, other, self.of, rng)
+        return paired.of_sums(one, other, self.of, self._influence(one) - self._influence(other), rng)
 
 
 @dataclass(frozen=True)
-class Redrawn:
-    """Any other number: prepare(rows) reads them once and returns row numbers, with repeats -> the number.
+class Smooth(Common):
+    """Any other number in 0-1 with known influence values: of(rows) is the number, and (rows,) how each row moves it.
 
-    share: it is in 0-1, and its interval is that of a share of the same variance; else percentiles.
+    enough: says why the rows give no interval, '' where they do.
     """
 
-    prepare: Callable[[Samples], Callable[[Ints], float]]
-    share: bool = False
+    fewest: ClassVar[int] = intervals.MIN_IMAGES
+
+    of: Callable[[Samples], tuple[float, Array]]
+    enough: Callable[[Samples], str] = lambda rows: ""
+
+    def withheld(self, rows: Samples) -> str:
+        return super().withheld(rows) or self.enough(rows)
 
     def value(self, rows: Samples) -> float:
-        return self.prepare(rows)(np.arange(len(rows)))
+        return self.of(rows)[0]
 
     def interval(self, rows: Samples, rng: np.random.Generator) -> Interval:
-        draws = intervals.image_draws(rows, self.prepare(rows), rng)
-        if draws is None:
-            return UNKNOWN
-        if self.share:
-            variance = float(draws.var(ddof=1))
-            return intervals.of_proportion_like(self.value(rows), variance, rows["image_id"].nunique())
-        return intervals.percentiles(draws)
+        return intervals.of_share(self.value(rows), self.influence(rows))
 
-    def per_row(self, rows: Samples) -> Array | None:
-        return None
-
-    def per_image(self, rows: Samples) -> Array | None:
-        return None
+    def influence(self, rows: Samples) -> Array:
+        return image_sums(rows, self.of(rows)[1][:, None])[:, 0]
 
     def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
-        return _redrawn_together(first, self.prepare(first), self.prepare(second), rng)
+        gap = self.value(first) - self.value(second)
+        return paired.of_influence(gap, self.influence(first) - self.influence(second))
 
 
 @dataclass(frozen=True)
-class Median:
+class Median(Common):
     """The median of values, as of Mean. Interval: percentiles over redrawn images."""
 
     values: Read
@@ -160,9 +238,6 @@ class Median:
 
     def per_row(self, rows: Samples) -> Array:
         return self.values(rows)
-
-    def per_image(self, rows: Samples) -> Array | None:
-        return None
 
     def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
         return _redrawn_together(first, self._prepared(first), self._prepared(second), rng)
@@ -178,7 +253,7 @@ def no_interval(rows: Samples) -> Interval:
 
 
 @dataclass(frozen=True)
-class Whole:
+class Whole(Common):
     """A figure of all rows together (a vocabulary, the peak of memory): no interval but a given one."""
 
     of: Callable[[Samples], float]
@@ -189,12 +264,6 @@ class Whole:
 
     def interval(self, rows: Samples, rng: np.random.Generator) -> Interval:
         return self.spread(rows)
-
-    def per_row(self, rows: Samples) -> Array | None:
-        return None
-
-    def per_image(self, rows: Samples) -> Array | None:
-        return None
 
     def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
         return _redrawn_together(
@@ -214,14 +283,44 @@ def _redrawn_together(
 
 
 def compare(metric: Metric, first: Samples, second: Samples, *, seed: int = 0) -> Paired:
-    """Return first minus second of a metric over the same samples, whatever their order; UnpairedError as aligned."""
+    """Return first minus second of a metric over the same samples, whatever their order; UnpairedError as aligned.
+
+    WithheldError where images are too few.
+    """
     return compare_ordered(metric, ordered(first), ordered(second), seed=seed)
 
 
 def compare_ordered(metric: Metric, first: Samples, second: Samples, *, seed: int = 0) -> Paired:
     """Do as compare for samples that are in order already."""
     one, other = _same_rows(metric, first, second)
+    if (n := one["image_id"].nunique()) < metric.statistic.fewest:
+        raise WithheldError("", f"too few images to test (n={n})")
     return metric.statistic.compare(one, other, np.random.default_rng(seed))
+
+
+class Moved(NamedTuple):
+    """How far each image moves first minus second: names (n,) as in the samples, and gaps (n,) that sum to it.
+
+    growth: as in Paired.
+    """
+
+    images: NDArray[np.generic]
+    gaps: Array
+    growth: float
+
+
+def moved(metric: Metric, first: Samples, second: Samples) -> Moved:
+    """Return what of a difference is each image's, of samples in order; UnpairedError as aligned, or where unknown."""
+    one, other = _same_rows(metric, first, second)
+    statistic = metric.statistic
+    influence = statistic.influence(one), statistic.influence(other)
+    if influence[0] is None or influence[1] is None:
+        raise UnpairedError(metric.name, "it is not known how far each image moves it")
+    gaps = influence[0] - influence[1]
+    gaps += (statistic.value(one) - statistic.value(other)) / len(gaps)
+    gaps[np.abs(gaps) * len(gaps) < SAME] = 0.0
+    growth = statistic.growth(one, other) if isinstance(statistic, Mean) else 0.0
+    return Moved(one["image_id"].unique(), gaps, growth)
 
 
 def ordered(samples: Samples) -> Samples:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -104,7 +104,7 @@ def gather(
     tested = compare_models(records, models=names, evidence=evidence)
     few = len(names) <= MAX_MODELS_TESTED_PAIRWISE
     everything = compare_models(records, models=names, all_metrics=True, evidence=evidence if few else Evidence())
-    comparison = Comparison(tested.models, tested.rows, left_out)
+    comparison = replace(tested, left_out=left_out)
     kept = tuple(r for r in records if r.model in tested.models)
     return Report(title, kept, costs, comparison, everything, found, evidence, tuple(baseline))
 

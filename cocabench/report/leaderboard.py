@@ -169,8 +169,8 @@ def means(report: Report) -> Table | None:
         caption="Means over groups of tasks",
         columns=("group", "tasks", *report.models, *(("difference", "finding") if two else ())),
         lines=tuple(_average(average, two=two) for average in found),
-        about="Means are over the tasks that all models have run under one protocol. Intervals of differences assume "
-        "independent tasks; findings are not corrected for testing several groups.",
+        about="Means are over the tasks that all models have run under one protocol. An image that several tasks share "
+        "counts once; findings are not corrected for testing several groups.",
     )
 
 

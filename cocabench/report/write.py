@@ -18,6 +18,7 @@ from cocabench.report.pair import pairs
 from cocabench.report.plots import Plot, draw_all, inline, plots
 from cocabench.report.samples import Thumbnails, task_galleries
 from cocabench.report.series import styles
+from cocabench.results.compare import Row
 from cocabench.results.store import write_atomically
 
 
@@ -79,11 +80,19 @@ def _data(report: Report, figures: Sequence[Plot]) -> str:
         "title": report.title,
         "headline": headline(report.comparison)._asdict(),
         "models": report.models,
-        "rows": [asdict(row) for row in report.comparison.rows],
+        "rows": [_row(row) for row in report.comparison.rows],
         "records": [r.model_dump(mode="json") for r in report.by_key.values()],
         "figures": {plot.name: {"title": plot.title, "shows": plot.alt} for plot in figures},
     }
     return json.dumps(content, ensure_ascii=False, indent=1, default=_jsonable) + "\n"
+
+
+def _row(row: Row) -> dict[str, Any]:
+    """Return a row as it is in points; the tests on the metrics' own scales are left out."""
+    content = asdict(row)
+    for gap in filter(None, content["differences"]):
+        del gap["test"]
+    return content
 
 
 def _jsonable(value: Any) -> Any:

@@ -9,23 +9,23 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import pandas as pd
 
-from cocabench.core.errors import UnknownNameError, UsageError
+from cocabench.core.errors import UnknownNameError, UnpairedError, UsageError
 from cocabench.core.formatting import number, points
 from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.kinds import find
-from cocabench.metrics import paired
+from cocabench.metrics.power import POWER
 from cocabench.results.difference import (
     LEVEL,
-    NO_INTERVAL,
     Difference,
     Evidence,
     Finding,
     difference,
+    in_points,
     with_finding,
     with_findings,
 )
@@ -34,10 +34,7 @@ from cocabench.results.store import RecordSet
 
 INTERVALS = "± is half of a 95 % interval over images, rounded up; n counts images."
 TIMES_100 = " Scores are times 100."
-MEANS = (
-    "Means over tasks: intervals and p take the tasks as independent (tasks on the same images are not), "
-    "and p is not corrected for several means."
-)
+MEANS = "Means over tasks: an image that several tasks share counts once; p is not corrected for several means."
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +102,16 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The table: a row per task (and metric), a cell per model. left_out: Records that lost against another."""
+    """The table: a row per task (and metric), a cell per model. left_out: Records that lost against another.
+
+    records: by model and task. evidence: their samples, on which the differences were tested.
+    """
 
     models: tuple[str, ...]
     rows: tuple[Row, ...]
     left_out: tuple[str, ...] = ()
+    records: Mapping[tuple[str, str], Record] = field(default_factory=dict)
+    evidence: Evidence = field(default_factory=Evidence, compare=False)
 
 
 def compare_models(
@@ -135,7 +137,7 @@ def compare_models(
     names = tuple(models) or known
     tables = [{r.task: r for r in chosen if r.model == name} for name in names]
     rows = _rows(tables, _tasks(r for r in chosen if r.model in names), all_metrics, evidence)
-    return Comparison(names, rows, left_out)
+    return Comparison(names, rows, left_out, {(r.model, r.task): r for r in chosen}, evidence)
 
 
 def compare(a: RecordSet | str | Path, b: RecordSet | str | Path, *, all_metrics: bool = False) -> pd.DataFrame:
@@ -329,8 +331,8 @@ def tallies(comparison: Comparison) -> tuple[Tally, ...]:
 class Average:
     """The mean of the primary metrics of a group's tasks, in points, over the tasks that all models have.
 
-    values: one per model. differences: first minus each, None for the first; their intervals assume independent tasks,
-    and their findings hold one by one, not together.
+    values: one per model. differences: first minus each, None for the first, tested where the samples tell which images
+    the tasks share; their findings hold one by one, not together.
     """
 
     group: str
@@ -351,30 +353,30 @@ def averages(comparison: Comparison) -> tuple[Average, ...]:
         tasks = tuple(row.task for row in rows)
         if len(rows) > 1 and tasks not in found and len({(r.info.unit, r.info.higher_is_better) for r in rows}) == 1:
             values = ([points(c.estimate.value or 0.0, row.info) for c in row.cells if c.estimate] for row in rows)
-            gaps = zip(*(row.differences for row in rows), strict=True)
             found[tasks] = Average(
                 name,
                 tasks,
                 tuple(math.fsum(column) / len(rows) for column in zip(*values, strict=True)),
-                tuple(_mean([gap for gap in column if gap], rows) for column in gaps),
+                tuple(_mean(comparison, rows, i) for i in range(len(comparison.models))),
             )
     return tuple(found.values())
 
 
-def _mean(gaps: Sequence[Difference], rows: Sequence[Row]) -> Difference | None:
-    """Return the mean of a model's differences, with an interval where every one of them has a standard error."""
+def _mean(comparison: Comparison, rows: Sequence[Row], model: int) -> Difference | None:
+    """Return the mean of a model's differences, tested where it is known which images the tasks share."""
+    gaps = [gap for row in rows if (gap := row.differences[model])]
     if len(gaps) < len(rows):
         return None
-    value = math.fsum(gap.value for gap in gaps) / len(gaps)
-    unpaired = next((gap.unpaired for gap in gaps if gap.unpaired), "")
-    errors = [gap.error for gap in gaps if gap.error is not None]
-    if len(errors) < len(gaps):
-        return Difference(value, unpaired=unpaired or NO_INTERVAL)
-    test = paired.of_error(value, math.hypot(*errors) / len(gaps))
-    found = Difference(
-        value, test.low, test.high, p_value=test.p_value, unpaired=unpaired, error=test.error, places=gaps[0].places
-    )
-    return with_finding(found, rows[0].info)
+    first, other = comparison.models[0], comparison.models[model]
+    records, unpaired = comparison.records, next((gap.unpaired for gap in gaps if gap.unpaired), "")
+    pairs = [(records[first, row.task], records[other, row.task], row.metric) for row in rows]
+    try:
+        found = None if unpaired else comparison.evidence.mean(pairs)
+    except UnpairedError as reason:
+        found, unpaired = None, str(reason)
+    if found is None:
+        return Difference(math.fsum(gap.value for gap in gaps) / len(gaps), unpaired=unpaired, places=gaps[0].places)
+    return with_finding(in_points(found, rows[0].info, places=gaps[0].places), rows[0].info)
 
 
 def legend(comparison: Comparison) -> tuple[str, ...]:
@@ -399,8 +401,7 @@ def _legend_of_tests(rows: Sequence[Row]) -> list[str]:
     apart = ("other metrics " if family else "") + "one by one" if not all(primary for primary, _ in gaps) else ""
     said = [f"Better: p < {LEVEL:g}, two-sided, {'; '.join(part for part in (together, apart) if part)}."]
     if any(gap.detectable is not None for _, gap in gaps):
-        power = f"{100 * paired.POWER:.0f} of 100"
-        said.append(f"“x would show”: a true difference of x points is found in {power} such tests.")
+        said.append(f"“x would show”: a true difference of x points is found in {100 * POWER:.0f} of 100 such tests.")
     if reasons := list(dict.fromkeys(gap.unpaired for _, gap in gaps if gap.unpaired)):
         said.append(f"unpaired: wider than on the same samples ({first_reasons(reasons, 1)}).")
     return said

@@ -13,13 +13,14 @@ import numpy as np
 import pandas as pd
 from pandas.util import hash_array
 
-from cocabench.core.errors import UnpairedError
+from cocabench.core.errors import UnpairedError, WithheldError
 from cocabench.core.formatting import decimals, p_text, points, rounded_up, signed
 from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.kinds import find
-from cocabench.metrics import paired
+from cocabench.metrics import paired, power
 from cocabench.metrics.base import Metric, Paired
-from cocabench.metrics.statistics import compare_ordered, ordered
+from cocabench.metrics.intervals import size_of
+from cocabench.metrics.statistics import Hits, Moved, compare_ordered, moved, ordered
 from cocabench.results.records import imported_by, published_by
 from cocabench.results.store import RecordSet, read_numbers, read_samples, samples_path
 
@@ -47,10 +48,32 @@ class Evidence:
         self._numbers_held = 0
 
     def paired(self, first: Record, second: Record, metric: str, *, seed: int = 0) -> Paired:
-        """Return first minus second of a metric on their samples. UnpairedError says why there is no such test."""
+        """Return first minus second of a metric on their samples. UnpairedError says why there is no such test.
+
+        WithheldError where images are too few for any.
+        """
         declared = self.declared(first, metric)
         found = compare_ordered(declared, self.samples(first), self.samples(second), seed=seed)
-        _check_edited(first, second, metric, found)
+        _check_edited(first, second, metric, found.value)
+        return found
+
+    def mean(self, pairs: Sequence[tuple[Record, Record, str]], *, seed: int = 0) -> Paired:
+        """Return the mean over tasks of first minus second of a metric; an image that several tasks share counts once.
+
+        Images are the same where their ids are. UnpairedError where a task has no samples, or where two tasks read the
+        same pictures under other ids: which images they share is unknown then.
+        """
+        parts = [self._moved(*pair) for pair in pairs]
+        for i, (one, _, _) in enumerate(pairs):
+            for k, (other, _, _) in enumerate(pairs[:i]):
+                same = one.pictures and one.pictures == other.pictures
+                if same and not np.isin(parts[i].images, parts[k].images).any():
+                    raise UnpairedError("", f"{one.task} and {other.task} have the same images under other ids")
+        return paired.of_tasks(parts, np.random.default_rng(seed))
+
+    def _moved(self, first: Record, second: Record, metric: str) -> Moved:
+        found = moved(self.declared(first, metric), self.samples(first), self.samples(second))
+        _check_edited(first, second, metric, float(found.gaps.sum()))
         return found
 
     def declared(self, record: Record, metric: str) -> Metric:
@@ -100,11 +123,11 @@ def _name(record: Record) -> tuple[str, str, str]:
     return record.model, record.task, record.created
 
 
-def _check_edited(first: Record, second: Record, metric: str, found: Paired) -> None:
+def _check_edited(first: Record, second: Record, metric: str, found: float) -> None:
     """Raise UnpairedError where the samples' difference is not that of the Records, as after an edit of one of them."""
     a, b = (held.value if (held := r.metrics.get(metric)) else None for r in (first, second))
-    if a is not None and b is not None and not math.isclose(a - b, found.value, rel_tol=1e-6, abs_tol=1e-6):
-        values = f"{a - b:.6g} by the Records, {found.value:.6g} by their samples"
+    if a is not None and b is not None and not math.isclose(a - b, found, rel_tol=1e-6, abs_tol=1e-6):
+        values = f"{a - b:.6g} by the Records, {found:.6g} by their samples"
         raise UnpairedError("", f"one of {first.model} and {second.model} on {first.task} was edited ({values})")
 
 
@@ -137,8 +160,9 @@ class Difference:
     p_value: two-sided, of this test alone. adjusted: after Holm over the primary metrics of the table, None for other
     metrics. detectable: the smallest true difference, in points, that such a test finds in 80 of 100 cases.
     changed: images on which the two differ, None where that is not known. unpaired: why the samples could not be
-    paired, '' for a paired test. finding: by adjusted, or by p_value alone where that is None. error, step: as in
-    ``metrics.base.Paired``, in points. places: decimals to print, more for small costs.
+    paired, or why there is no test, '' for a paired test. finding: by adjusted, or by p_value alone where that is None.
+    error: its standard error, None where nothing tells. test: on the metric's own scale. places: decimals to print,
+    more for small costs.
     """
 
     value: float
@@ -151,7 +175,7 @@ class Difference:
     unpaired: str = ""
     finding: Finding = Finding.UNTESTED
     error: float | None = None
-    step: float = 0.0
+    test: Paired | None = None
     places: int = 1
 
     @property
@@ -197,18 +221,23 @@ def up(value: float, places: int) -> str:
     return f"{rounded_up(value, places):.{places}f}"
 
 
-def independent(a: Estimate, b: Estimate) -> Paired | None:
+def independent(a: Estimate, b: Estimate, *, shares: bool = False) -> Paired | None:
     """Return the test of a minus b as of two independent samples; None where one has no interval.
 
     The interval is Newcombe's "square-and-add" (Statistics in Medicine 17, 1998, method 10): it needs nothing but the
     two intervals, and stays right near 0 and 1. It is wider than the truth where both models saw the same images.
+    shares: a and b are shares of hits, whose variance changes with the drop that the test is to find.
     """
     if a.value is None or a.low is None or a.high is None or b.value is None or b.low is None or b.high is None:
         return None
     gap = a.value - b.value
     low = gap - math.hypot(a.value - a.low, b.high - b.value)
     high = gap + math.hypot(a.high - a.value, b.value - b.low)
-    return paired.of_independent(gap, low, high)
+    found = paired.of_independent(gap, low, high)
+    if not shares or a.low == a.high or b.low == b.high:
+        return found
+    sizes = size_of(a.value, a.low, a.high), size_of(b.value, b.low, b.high)
+    return found._replace(shares=((a.value, sizes[0]), (b.value, sizes[1])))
 
 
 def paired_or_independent(a: Record, b: Record, metric: str, evidence: Evidence) -> tuple[Paired | None, str]:
@@ -218,8 +247,13 @@ def paired_or_independent(a: Record, b: Record, metric: str, evidence: Evidence)
     """
     try:
         return evidence.paired(a, b, metric), ""
+    except WithheldError as reason:
+        return None, str(reason)
     except UnpairedError as reason:
-        test = independent(a.metrics[metric], b.metrics[metric])
+        one, other, declared = a.metrics[metric], b.metrics[metric], find(a.evaluator).metric(metric)
+        if declared and 0 < (n := min(one.n, other.n)) < declared.statistic.fewest:
+            return None, f"too few images to test (n={n})"
+        test = independent(one, other, shares=declared is not None and isinstance(declared.statistic, Hits))
         return test, str(reason) if test else NO_INTERVAL
 
 
@@ -232,7 +266,12 @@ def difference(a: Record, b: Record, metric: str, info: MetricInfo, evidence: Ev
     places = decimals(points(max(abs(one), abs(other)), info), info)
     if test is None:
         return Difference(points(one - other, info), unpaired=unpaired, places=places)
-    value, low, high, error, step = (points(number, info) for number in (*test[:3], test.error, test.step))
+    return in_points(test, info, unpaired=unpaired, places=places)
+
+
+def in_points(test: Paired, info: MetricInfo, *, unpaired: str = "", places: int = 1) -> Difference:
+    """Return a test as a difference without a finding."""
+    value, low, high, error = (points(number, info) for number in (*test[:3], test.error))
     return Difference(
         value,
         low,
@@ -240,8 +279,8 @@ def difference(a: Record, b: Record, metric: str, info: MetricInfo, evidence: Ev
         p_value=test.p_value,
         changed=test.changed,
         unpaired=unpaired,
-        step=step,
         error=None if math.isnan(error) else error,
+        test=test,
         places=places,
     )
 
@@ -256,9 +295,8 @@ def with_finding(found: Difference, info: MetricInfo, *, adjusted: float | None 
         return found
     first = (found.value > 0) == info.higher_is_better
     finding = Finding.NOTHING if p_value >= LEVEL else Finding.FIRST if first else Finding.SECOND
-    detectable = (
-        None if found.error is None else paired.detectable(found.error, level=LEVEL / 2 / family, step=found.step)
-    )
+    least = power.detectable(found.test, level=LEVEL / 2 / family) if found.test else math.nan
+    detectable = None if math.isnan(least) else points(least, info)
     return replace(found, adjusted=adjusted, finding=finding, detectable=detectable)
 
 

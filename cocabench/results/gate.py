@@ -44,7 +44,7 @@ from pydantic import Field, StrictBool, ValidationError
 from cocabench.core.errors import SpecError
 from cocabench.core.formatting import COST_UNITS, decimals, number, points
 from cocabench.core.types import Estimate, MetricInfo, Record, Status, Verdict
-from cocabench.metrics import paired
+from cocabench.metrics import paired, power
 from cocabench.metrics.base import Paired
 from cocabench.results.difference import Evidence, paired_or_independent
 from cocabench.results.published import SUFFIX
@@ -318,7 +318,7 @@ def _detectable(tested: Tested, family: int) -> float | None:
     if tested.test is None or math.isnan(tested.test.error):
         return None
     level = (1 - tested.check.limits.confidence) / family
-    return points(paired.detectable(tested.test.error, level=level, step=tested.test.step), tested.check.info)
+    return points(power.detectable(tested.test, level=level), tested.check.info)
 
 
 def status_of(

@@ -9,7 +9,7 @@ from junitparser import Error, Failure, JUnitXml, Skipped, TestCase, TestSuite
 
 from cocabench.core.formatting import escape, p_text, plural, table
 from cocabench.core.types import Status, Verdict
-from cocabench.metrics.paired import POWER
+from cocabench.metrics.power import POWER
 from cocabench.results.compare import of_kinds
 from cocabench.results.difference import up, with_interval
 from cocabench.results.records import first_reasons

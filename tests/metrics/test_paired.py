@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats import contingency_tables, multitest
 
-from cocabench.metrics import paired
+from cocabench.metrics import paired, power
 
 RNG = np.random.default_rng
 
@@ -68,9 +68,10 @@ def test_swapping_a_mean_is_the_sign_flip_of_its_differences() -> None:
     assert swapped == pytest.approx(paired.sign_flip((first - second)[:, 0] / 12, RNG(0)))
 
 
-def test_a_bootstrap_of_sums_agrees_with_the_closed_form() -> None:
+def test_sums_that_are_a_mean_agree_with_the_mean() -> None:
     first, second = (np.column_stack([RNG(i).random(400), np.ones(400)]) for i in (0, 1))
-    found = paired.of_sums(first, second, ratio, RNG(2))
+    influence = np.subtract(*((side[:, 0] - side[:, 0].mean()) / 400 for side in (first, second)))
+    found = paired.of_sums(first, second, ratio, influence, RNG(2))
     closed = paired.of_means((first - second)[:, 0] / 400, RNG(2))
     assert found[:3] == pytest.approx(closed[:3], abs=2e-3)
     assert found.error == pytest.approx(closed.error, rel=0.03)
@@ -93,9 +94,10 @@ def test_equal_outcomes_still_have_an_interval() -> None:
 def test_class_means_vary_within_classes_only() -> None:
     """Two classes that moved in opposite directions, every image alike: no variance but that of the added two."""
     differences, classes = np.repeat([0.01, -0.01], 50), np.repeat([0, 1], 50)
-    assert paired.of_means(differences, RNG(0), strata=classes).error == pytest.approx(np.sqrt(2) * 0.01)
+    weights = np.full(100, 0.01)
+    assert paired.of_classes(differences, classes, weights).error == pytest.approx(np.sqrt(2) * 0.01)
     assert paired.of_means(differences, RNG(0)).error > 0.1
-    single = paired.of_means(differences, RNG(0), strata=np.arange(100))
+    single = paired.of_classes(differences, np.arange(100), weights)
     assert single.error == pytest.approx(np.sqrt(100 * 0.01**2 + 2 * 0.01**2))
 
 
@@ -114,22 +116,59 @@ def test_an_unpaired_test_agrees_with_its_interval() -> None:
 def test_detectable_accounts_for_few_changed_images() -> None:
     """At 5 %, 5 images must change one way (2^-5 = 0.031): 6.7 on average do so in 80 of 100 cases."""
     none = paired.of_means(np.zeros(100), RNG(0))
-    drop = paired.detectable(none.error, level=0.05, step=none.step)
-    assert drop == pytest.approx(0.0672, abs=1e-4)
-    assert stats.poisson.sf(4, 100 * drop) == pytest.approx(0.8)
+    drop = power.detectable(none, level=0.05)
+    assert stats.binom.sf(4, 100, drop) == pytest.approx(0.8, abs=1e-3)
 
 
 def test_zero_error_gives_an_exact_test() -> None:
     """Operations of a network: any difference is one, and none is none."""
     same, less = (paired.of_draws(value, np.full(200, value)) for value in (0.0, -3.0))
     assert (same.p_value, less.p_value) == (1.0, 0.0)
-    assert paired.detectable(same.error, level=0.05) == 0.0
+    assert power.detectable(same, level=0.05) == 0.0
 
 
-def test_detectable_and_power_are_inverse() -> None:
-    gap = paired.detectable(0.01, level=0.05)
-    assert gap == pytest.approx(0.01 * (1.6449 + 0.8416), abs=1e-5)
-    assert paired.power_of(gap, 0.01, level=0.05) == pytest.approx(paired.POWER)
+def test_what_a_normal_test_detects() -> None:
+    test = paired.of_error(0.0, 0.01)
+    assert power.detectable(test, level=0.05) == pytest.approx(0.01 * (1.6449 + 0.8416), abs=1e-5)
+
+
+def test_what_differs_more_with_a_drop_counts() -> None:
+    """Of 1,000 images 40 differ, and each that is lost differs besides: (40 + m) differ where m more are lost."""
+    test = paired.of_means(hits(20, 20, 1000), RNG(0), growth=1.0)
+    more = power.detectable(test, level=0.05) * 1000
+    assert power.power_of_mcnemar(more, 40, 1.0, 1000, level=0.05) == pytest.approx(0.8, abs=1e-3)
+    assert more > (1.645 + 0.842) * np.sqrt(40)
+
+
+@pytest.mark.parametrize("changed", [power.MAX_CHANGED_SUMMED, 1000])
+def test_the_normal_limit_of_mcnemars_power_goes_on_from_the_exact_one(changed: int) -> None:
+    test = paired.of_means(hits(changed // 2, changed // 2, 10_000), RNG(0), growth=0.9)
+    more = power.detectable(test, level=0.01) * 10_000
+    assert power.power_of_mcnemar(more, changed, 0.9, 10_000, level=0.01) == pytest.approx(0.8, abs=0.005)
+
+
+def test_opposed_changes_of_very_unequal_classes_tell_nothing() -> None:
+    """Three images of a class did not change, all of another did: random signs would be sure."""
+    differences = np.r_[np.zeros(3), np.full(400, -1 / 2000), np.zeros(600)]
+    classes, weights = np.repeat([0, 1], [3, 1000]), np.repeat([1 / 6, 1 / 2000], [3, 1000])
+    assert paired.sign_flip(differences, RNG(0)).lower < 1e-9
+    assert paired.of_classes(differences, classes, weights).lower > 0.05
+
+
+def test_skewed_differences_are_judged_by_the_more_careful_test() -> None:
+    differences = (RNG(0).exponential(1, 50) - 1.35) / 50
+    flipped, found = paired.sign_flip(differences, RNG(1)), paired.of_means(differences, RNG(1))
+    assert found.lower > flipped.lower
+    assert found.higher >= flipped.higher
+
+
+def test_an_image_that_tasks_share_counts_once() -> None:
+    """Twice the same task is the task; two tasks of other images are a longer one."""
+    gaps, images = RNG(0).choice([-1.0, 0.0, 1.0], 200) / 200, np.arange(200)
+    one, both = paired.of_means(gaps, RNG(1)), paired.of_tasks([(images, gaps, 0.0)] * 2, RNG(1))
+    assert both[:10] == pytest.approx(one[:10])
+    apart = paired.of_tasks([(images, gaps, 0.0), (images + 200, gaps, 0.0)], RNG(1))
+    assert apart[:10] == pytest.approx(paired.of_means(np.r_[gaps, gaps] / 2, RNG(1))[:10])
 
 
 @pytest.mark.parametrize("discordant", [0.02, 0.2])
@@ -147,12 +186,3 @@ def test_false_alarms_stay_below_their_level() -> None:
     together = rng.choice([-5.0, 0.0, 5.0], p=[0.1, 0.8, 0.1], size=(400, 300)) / 1500
     p_values = [paired.sign_flip(d, rng).lower for d in together]
     assert np.mean(np.array(p_values) < 0.05) < 0.075
-
-
-def test_detectable_difference_is_found_with_stated_power() -> None:
-    """A drop of just the detectable size is found in about 80 of 100."""
-    n, discordant, rng = 2000, 0.2, RNG(0)
-    drop = paired.detectable(np.sqrt(discordant / n), level=0.05)
-    draws = rng.multinomial(n, [(discordant - drop) / 2, (discordant + drop) / 2, 1 - discordant], size=2000)
-    found = np.mean([paired.mcnemar(int(g), int(lost)).lower < 0.05 for g, lost, _ in draws])
-    assert 0.76 < found < 0.84

@@ -7,6 +7,7 @@ import io
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import cocabench
@@ -176,9 +177,32 @@ def test_average_and_its_error_equal_a_calculation_by_hand(tmp_path: Path) -> No
     assert (mean.tasks, mean.values) == (("t1", "t2"), pytest.approx((70, 50)))
     gap = mean.differences[1]
     assert gap is not None
-    errors = [row.difference.error for row in comparison.rows if row.difference]
-    assert (gap.value, gap.error) == (pytest.approx(20), pytest.approx(math.hypot(*map(float, errors)) / 2))
+    assert gap.value == pytest.approx(20)
+    assert gap.test is not None
+    joint = np.repeat([1.0, 0.5, 0.0], [10, 20, 70])  # both tasks are on the same 100 images: 10 are better in both
+    assert gap.test.error == pytest.approx(math.sqrt(100 * joint.var(ddof=1) + 2) / 100)
     assert gap.finding is Finding.FIRST
+
+
+def test_mean_of_tasks_with_the_same_pictures_under_other_ids_is_not_tested(tmp_path: Path) -> None:
+    for model, hits in (("a", 60), ("b", 50)):
+        classified(tmp_path, model, right(hits, 100), "t1", groups=("g",), pictures="p")
+        classified(tmp_path, model, right(hits, 100), "t2", groups=("g",), pictures="p", ids="x")
+    (mean,) = averages(compare_models(read(tmp_path)))
+    gap = mean.differences[1]
+    assert gap is not None
+    assert (gap.value, gap.p_value, gap.low) == (pytest.approx(10), None, None)
+    assert gap.unpaired == "t2 and t1 have the same images under other ids"
+
+
+def test_mean_over_a_task_without_samples_is_not_tested(tmp_path: Path) -> None:
+    for model, hits in (("a", 60), ("b", 50)):
+        classified(tmp_path, model, right(hits, 100), "t1", groups=("g",))
+        classified(tmp_path, model, right(hits, 100), "t2", groups=("g",), samples=False)
+    (mean,) = averages(compare_models(read(tmp_path)))
+    gap = mean.differences[1]
+    assert gap is not None
+    assert (gap.value, gap.p_value, gap.unpaired) == (pytest.approx(10), None, "no samples of a on t2")
 
 
 def test_averages_need_shared_tasks_of_one_unit() -> None:

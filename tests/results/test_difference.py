@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from cocabench.captioneval import declared
 from cocabench.core.errors import UnpairedError
-from cocabench.core.types import Record
-from cocabench.metrics import statistics
-from cocabench.metrics.base import estimate
+from cocabench.core.types import Estimate, Record, Signature, Status
+from cocabench.metrics import intervals, power, statistics
+from cocabench.metrics.base import Paired, estimate
 from cocabench.results import difference
-from cocabench.results.difference import Evidence
+from cocabench.results.compare import compare_models
+from cocabench.results.difference import Evidence, Finding, independent
+from cocabench.results.gate import Rules, gate
 from cocabench.results.records import read
 from cocabench.results.store import Store
 from tests.metrics.frames import EVERY
@@ -68,3 +71,59 @@ def _with(frame: pd.DataFrame, folder: Path, model: str, metric: str = "") -> Re
     if metric:
         record = record.model_copy(update={"metrics": {metric: estimate(EVERY[metric][0], frame)}})
     return Store(folder).put(record, frame)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.5, 0.95])
+def test_power_of_two_independent_shares_is_what_is_printed(share: float) -> None:
+    rng, n = np.random.default_rng(0), 300
+
+    def test(below: float) -> Paired:
+        sides = rng.binomial(n, share, 1)[0] / n, rng.binomial(n, share - below, 1)[0] / n
+        return independent(*(Estimate(value=v, **_wilson(v, n), n=n) for v in sides), shares=True)
+
+    equal = test(0.0)
+    exact = equal._replace(shares=((share, float(n)), (share, float(n))))
+    drop = power.detectable(exact, level=0.05)
+    if drop > share:  # it is a gain that would be found
+        share, drop = share + drop, drop
+    found = np.mean([test(drop).higher <= 0.05 for _ in range(1000)])
+    assert 0.76 < found < 0.84
+
+
+def _wilson(share: float, n: int) -> dict[str, float]:
+    return intervals.of_proportion_like(share, share * (1 - share) / n, n)._asdict()
+
+
+def test_too_few_images_of_a_score_are_not_tested_paired_or_not(tmp_path: Path) -> None:
+    """Not even where Records of an older version hold intervals; and the gate cannot tell."""
+    for folder, value in (("old", 1.0), ("new", 0.2)):
+        for samples in (True, False):
+            frame = pd.DataFrame({"id": range(20), "image_id": range(20), "cider": value + np.arange(20) / 20})
+            _captioned(tmp_path / f"{folder}{samples}", frame.astype({"id": str, "image_id": str}), samples=samples)
+    for samples in (True, False):
+        (verdict,) = gate(read(tmp_path / f"old{samples}"), read(tmp_path / f"new{samples}"), Rules())
+        assert (verdict.status, verdict.p_value, verdict.exit_code) == (Status.CANNOT_TELL, None, 0)
+        assert verdict.unpaired == "too few images to test (n=20)"
+        (row,) = compare_models(read(tmp_path / f"old{samples}", tmp_path / f"new{samples}")).rows
+        assert row.difference is not None
+        assert (row.difference.finding, row.difference.low) == (Finding.UNTESTED, None)
+
+
+def _captioned(folder: Path, frame: pd.DataFrame, *, samples: bool) -> None:
+    (cider,) = declared(["CIDEr"])
+    value = float(frame["cider"].mean())
+    record = Record(
+        task="captions",
+        model="m",
+        evaluator="captioning",
+        primary="CIDEr",
+        signature=Signature(protocol={"task": "captions"}, model={"id": "m"}),
+        metrics={"CIDEr": Estimate(value=value, low=value - 0.1, high=value + 0.1, n=20)},
+        definitions={"CIDEr": cider.info},
+        created="2025-01-01T00:00:00Z",
+    )
+    store = Store(folder)
+    if samples:
+        store.put(record, frame)
+    else:
+        store.put_record(record)

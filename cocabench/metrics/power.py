@@ -1,0 +1,87 @@
+"""What a test could have found: the smallest true difference that it finds in 80 of 100 cases."""
+
+from __future__ import annotations
+
+import math
+from functools import lru_cache
+
+import numpy as np
+from scipy import optimize, special, stats
+
+from cocabench.metrics import intervals
+from cocabench.metrics.base import Paired
+
+POWER = 0.8
+MAX_CHANGED_SUMMED = 300
+"""Up to this many images McNemar's power is summed exactly; beyond, the normal limit is as good and faster."""
+
+
+def detectable(test: Paired, *, level: float, power: float = POWER) -> float:
+    """Return the smallest true difference that such a test, one-sided at level, finds with that power.
+
+    On the metric's own scale; NaN where the error is. A true difference comes from images that the worse model loses
+    besides those that differ already (``Paired.growth``), so that the variance grows with it. However equal two models
+    are, k changed images reach no smaller p-value than 2^-k: enough of them must change.
+    """
+    if test.shares:
+        (first, size), (second, other) = test.shares
+        return _share((first + second) / 2, size, other, level, power)
+    if test.of:
+        return _images(test.changed or 0, round(test.growth, 2), test.of, level, power) * test.step
+    if math.isnan(test.error):
+        return math.nan
+    reach, growth = float(special.ndtri(power) - special.ndtri(level)), test.growth * test.step
+    grown = (reach**2 * growth + math.sqrt(reach**4 * growth**2 + 4 * reach**2 * test.error**2)) / 2
+    needed = float(special.gammaincinv(math.ceil(-math.log2(level)), power))
+    return max(grown, test.step * needed)
+
+
+def _share(value: float, size: float, other: float, level: float, power: float) -> float:
+    """Return how far the second of two independent shares must be below value for Newcombe's test, or else above."""
+    reach, back, z = -float(special.ndtri(level)), float(special.ndtri(power)), float(stats.norm.isf(intervals.TAIL))
+    for start in (value, 1 - value):
+        low, _ = intervals.of_proportion_like(start, start * (1 - start) / size, math.ceil(size))
+
+        def lacking(drop: float, start: float = start, low: float = low) -> float:
+            left = start - drop
+            spread = left * (1 - left) / other
+            _, high = intervals.of_proportion_like(left, spread, math.ceil(other))
+            return (
+                drop
+                - reach * math.hypot(start - low, high - left) / z
+                - back * math.hypot(math.sqrt(start * (1 - start) / size), math.sqrt(spread))
+            )
+
+        if lacking(start) > 0:
+            return float(optimize.brentq(lacking, 0, start))
+    return 1.0
+
+
+@lru_cache(maxsize=1 << 14)
+def _images(changed: int, growth: float, n: int, level: float, power: float) -> float:
+    """Return by how many of n images the losses must exceed the gains, on average, for McNemar's test."""
+    reach, back = -float(special.ndtri(level)), float(special.ndtri(power))
+
+    def short(more: float) -> float:
+        return power_of_mcnemar(more, changed, growth, n, level=level) - power
+
+    if changed <= MAX_CHANGED_SUMMED:
+        return float(optimize.brentq(short, 1e-6, n, xtol=1e-3)) if short(n) > 0 else float(n)
+
+    def lacking(more: float) -> float:
+        differ = max(changed + growth * more, more)
+        return more - 1 - reach * math.sqrt(differ) - back * math.sqrt(differ - more**2 / n)
+
+    return float(optimize.brentq(lacking, 0, n, xtol=1e-3)) if lacking(n) > 0 else float(n)
+
+
+def power_of_mcnemar(more: float, changed: float, growth: float, n: int, *, level: float) -> float:
+    """Return how likely McNemar's exact one-sided test at level finds that of n images more are lost than gained.
+
+    changed: how many differ where nothing is lost or gained, growth: how many more do for each that is lost.
+    """
+    differ = min(float(n), max(changed + growth * more, more))
+    spread = 8 * math.sqrt(differ) + 12
+    counts = np.arange(max(0, math.floor(differ - spread)), min(n, math.ceil(differ + spread)) + 1)
+    found = stats.binom.sf(stats.binom.isf(level, counts, 0.5), counts, min(1.0, (1 + more / differ) / 2))
+    return float(stats.binom.pmf(counts, n, differ / n) @ np.where(counts > 0, found, 0.0))
