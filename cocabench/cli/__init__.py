@@ -12,19 +12,19 @@ import typer
 from cocabench.cli import captions, compare, machine, results, run, train
 from cocabench.cli.console import escape_what_streams_cannot_hold, labelled
 from cocabench.cli.options import current_name, flag
-from cocabench.cli.usage import Commands, in_words, of_stdout
+from cocabench.cli.usage import Commands, as_usage_error, of_stdout
 from cocabench.core import __version__
 from cocabench.core.errors import CocabenchError, IgnoredRecordWarning
 
 app = typer.Typer(
     cls=Commands,
-    help="Benchmarks for CoCa and CLIP checkpoints.",
+    help="Benchmark CoCa and CLIP checkpoints.\n\nExample: cocabench run --model demo --tasks demo",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-MEASURE, RESULTS, TRAINING, MACHINE = "Measure", "Results", "Training", "What there is, and this machine"
+EVALUATION, RESULTS, TRAINING, MACHINE = "Evaluation", "Results", "Training", "Names and this machine"
 COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
-    MEASURE: {"run": run.run, "caption": captions.caption, "score": captions.score},
+    EVALUATION: {"run": run.run, "caption": captions.caption, "score": captions.score},
     RESULTS: {
         "compare": compare.compare,
         "report": results.report,
@@ -53,7 +53,7 @@ def _version(asked: bool) -> None:
 
 @app.callback()
 def _options(
-    version: Annotated[bool, flag("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[bool, flag("--version", "Print the version.", callback=_version, is_eager=True)] = False,
 ) -> None:
     pass
 
@@ -76,13 +76,13 @@ def main() -> None:
     except CocabenchError as error:
         _fail(error)
     except typer.TyperException as error:
-        if (known := in_words(error)) is not None:
+        if (known := as_usage_error(error)) is not None:
             _fail(known)
         sys.exit(error.exit_code)
 
 
 def _note(otherwise: Callable[..., None]) -> Callable[..., None]:
-    """Return what shows a warning: ours as a note of one line, others as Python does."""
+    """Return a function that prints our warnings as a note of one line, and others as Python does."""
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if issubclass(category, IgnoredRecordWarning):

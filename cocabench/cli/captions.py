@@ -1,4 +1,4 @@
-"""cocabench caption and score: captions for one's own images, how likely given ones are, and scores of captions."""
+"""cocabench caption and score: write captions, score their likelihood, compute caption metrics."""
 
 from __future__ import annotations
 
@@ -42,41 +42,40 @@ class GenerationType(StrEnum):
 
 
 Model = Annotated[
-    str,
-    o.option("--model", metavar="MODEL", autocompletion=names.models, help="A CoCa: NAME:TAG, NAME:FILE, a folder."),
+    str, o.option("MODEL", "A CoCa: NAME:TAG, NAME:FILE, a folder.", "--model", autocompletion=names.models)
 ]
-Prompt = Annotated[str, o.option(metavar="TEXT", help="The first words of every caption.")]
+Prompt = Annotated[str, o.option("TEXT", "First words of every caption.")]
 Texts = Annotated[
-    list[str] | None,
-    o.option(
-        "--text", metavar="TEXT", help="Write nothing; tell how likely this caption is. Several: the likeliest first."
-    ),
+    list[str] | None, o.option("TEXT", "Score the likelihood of this caption instead; may be repeated.", "--text")
 ]
 Generation = Annotated[
-    GenerationType,
-    o.option("--generation-type", metavar="KIND", panel=o.CAPTIONS, help=f"{', '.join(GenerationType)}."),
+    GenerationType, o.option("KIND", f"{', '.join(GenerationType)}.", "--generation-type", panel=o.CAPTIONS)
 ]
 BEAM_SEARCH = GenerationType(DEFAULTS.generation_type)
 Repetition = Annotated[
     float | None, o.decoder_option("repetition_penalty", "X", "Above 1 makes repeated words less likely.")
 ]
 Diversity = Annotated[
-    float | None, o.decoder_option("diversity_penalty", "X", "Between groups of beams.", panel=o.LOGPROB)
+    float | None,
+    o.decoder_option("diversity_penalty", "X", "Penalty for tokens that other groups chose.", panel=o.LOGPROB),
 ]
 Length = Annotated[
     float | None, o.decoder_option("length_penalty", "X", "Above 1 favours long captions.", panel=o.LOGPROB)
 ]
-TopK = Annotated[int | None, o.decoder_option("top_k", "K", "Among this many likeliest tokens.", panel=o.SAMPLING)]
-TopP = Annotated[
-    float | None, o.decoder_option("top_p", "P", "Among the likeliest of this probability.", panel=o.SAMPLING)
+TopK = Annotated[
+    int | None, o.decoder_option("top_k", "K", "Sample among this many most likely tokens.", panel=o.SAMPLING)
 ]
-Temperature = Annotated[float | None, o.decoder_option("temperature", "X", "Of sampling.", panel=o.SAMPLING)]
-Seed = Annotated[int | None, o.decoder_option("seed", "N", "Of sampling.", panel=o.SAMPLING)]
+TopP = Annotated[
+    float | None,
+    o.decoder_option("top_p", "P", "Sample among the most likely tokens of this total probability.", panel=o.SAMPLING),
+]
+Temperature = Annotated[float | None, o.decoder_option("temperature", "X", "Sampling temperature.", panel=o.SAMPLING)]
+Seed = Annotated[int | None, o.decoder_option("seed", "N", "Sampling seed.", panel=o.SAMPLING)]
 
 
 def caption(
     context: typer.Context,
-    images: Annotated[list[Path], typer.Argument(help="Image files or folders of them.", metavar="IMAGE…")],
+    images: Annotated[list[Path], typer.Argument(help="Image files or folders of them.", metavar="IMAGE")],
     model: Model,
     prompt: Prompt = "",
     text: Texts = None,
@@ -98,11 +97,14 @@ def caption(
     seed: Seed = None,
     as_json: o.Json = False,
 ) -> None:
-    """Caption images with a CoCa."""
+    """Caption images with a CoCa, or score the likelihood of given captions.
+
+    Example: cocabench caption --model coca_ViT-L-14 photo.jpg
+    """
     from cocabench.cli.execution import bar
 
     if text and prompt:
-        raise UsageError("--prompt", "given with --text", wanted="one of the two: --text writes nothing")
+        raise UsageError("--prompt", "given with --text", wanted="one of the two")
     options = o.decoding(context.params, OPTIONS)
     _check_read(options)
     files = _image_files(images)
@@ -122,7 +124,7 @@ def caption(
 
 
 def _check_read(options: Mapping[str, Any]) -> None:
-    """UsageError for an option that was given and that this kind of generation does not read."""
+    """Raise UsageError for a given option that this type of generation ignores."""
     kind = options["generation_type"]
     for name in UNREAD[kind]:
         if name in options:
@@ -142,7 +144,7 @@ def _load(model: str, ability: Ability, device: str, precision: o.Precision, ski
     for note in sources[0].notes:
         labelled("note", note.text)
     if ability not in sources[0].abilities:
-        can = "caption" if ability == "caption" else "say how likely a caption is"
+        can = "caption" if ability == "caption" else "score captions"
         raise NotACaptionerError(f"--model {model}", f"a model that cannot {can}", wanted="a CoCa")
     return sources[0].load(hardware(device=device, precision=precision.value, skip_bad_images=skip_bad_images))
 
@@ -162,7 +164,7 @@ def _captions(
 def _likelihoods(
     model: LoadedModel, files: Sequence[Path], texts: Sequence[str], progress: Progress
 ) -> list[dict[str, Any]]:
-    """Return a row per image and text, an image's likeliest text first."""
+    """Return a row per image and text, an image's most likely text first."""
     from cocabench.data.images import FileImage
 
     found = model.score_captions([FileImage(path) for path in files], [texts] * len(files), progress=progress)
@@ -179,7 +181,7 @@ def _print_skipped(files: Sequence[Path], read: set[str]) -> None:
     from cocabench.data.files import some
 
     if bad := [file for file in files if str(file) not in read]:
-        labelled("left out", f"{some(bad)}: not readable as images")
+        labelled("skipped", f"{some(bad)}: not readable as images")
 
 
 def _image_files(paths: list[Path]) -> list[Path]:
@@ -198,46 +200,46 @@ def _image_files(paths: list[Path]) -> list[Path]:
 
 
 def score(
-    candidates: Annotated[
-        Path, o.option(metavar="FILE", help="{id: caption}, a COCO result file, or a captioning Record.")
-    ],
+    candidates: Annotated[Path, o.option("FILE", "{id: caption}, a COCO result file, or a captioning Record.")],
     references: Annotated[
-        Path | None,
-        o.option(metavar="FILE", help="{id: \\[captions]} or a COCO annotation file.", show_default="the Record's own"),
+        Path | None, o.option("FILE", "{id: \\[captions]} or a COCO annotation file.", show_default="the Record's own")
     ] = None,
     metrics: Annotated[
         str,
         o.option(
-            metavar="METRIC",
+            "METRIC",
+            "bleu, meteor, rouge, cider, spice; comma-separated.",
             autocompletion=names.caption_metrics,
-            help="bleu, meteor, rouge, cider, spice; comma-separated.",
             show_default="all that can run",
         ),
     ] = "",
     clipscore: Annotated[
         str,
         o.option(
-            metavar="MODEL",
+            "MODEL",
+            "Also compute CLIPScore and RefCLIPScore with this model.",
             panel=SCORER,
             autocompletion=names.models,
-            help="Also CLIPScore and RefCLIPScore, with this model.",
         ),
     ] = "",
-    images: Annotated[Path | None, o.option(metavar="DIR", panel=SCORER, help="The folder of the images.")] = None,
-    device: Annotated[str, o.option(metavar="DEVICE", panel=SCORER, help="auto, cpu, cuda …")] = "auto",
+    images: Annotated[Path | None, o.option("DIR", "Folder of the images.", panel=SCORER)] = None,
+    device: Annotated[str, o.option("DEVICE", "auto, cpu, cuda …", panel=SCORER)] = "auto",
     skip_bad_images: o.SkipBadImages = False,
     java: o.Java = None,
     require_metrics: o.RequireMetrics = False,
     as_json: o.Json = False,
 ) -> None:
-    """Score captions against references. A model is needed for CLIPScore alone."""
+    """Compute caption metrics for captions in files or a Record. Only CLIPScore needs a model.
+
+    Example: cocabench score --candidates captions.json --references references.json
+    """
     from cocabench import captioneval
     from cocabench.results.caption_files import read_pairs
 
     wanted, by_model = _chosen_metrics(metrics, clipscore)
     if bool(clipscore) != (images is not None):
         given, lacking = ("--clipscore", "--images DIR") if clipscore else ("--images", "--clipscore MODEL")
-        raise UsageError(given, f"without {lacking}", fix="give both or neither")
+        raise UsageError(given, f"given without {lacking}", fix="give both or neither")
     pairs = read_pairs(candidates, references)
     skipped = captioneval.unavailable([metric.name for metric in captioneval.declared(wanted)], java=java)
     if skipped and require_metrics:
@@ -249,7 +251,7 @@ def score(
 
 
 def _chosen_metrics(metrics: str, clipscore: str) -> tuple[list[str], list[str]]:
-    """Return the metrics that are computed from texts alone, and those that need the model."""
+    """Return the metrics that need only texts, and those that need the model."""
     from cocabench.captioneval import MODEL_BASED, NAMES
 
     asked = _metric_names(metrics, NAMES + MODEL_BASED) if metrics else list(NAMES)
@@ -288,9 +290,8 @@ def _print_scores_as_json(names: Sequence[str], samples: Samples, skipped: Mappi
     def values(wanted: Sequence[str]) -> dict[str, Any]:
         return {m.name: estimate(m, samples).model_dump() for m in captioneval.declared(wanted)}
 
-    remarks = [note.text for note in _notes(names, samples)]
     scores = {"metrics": values(names), "health": values(captioneval.HEALTH)}
-    print_json({**scores, "skipped": skipped, "remarks": remarks})
+    print_json({**scores, "skipped": skipped, "notes": [note.text for note in _notes(names, samples)]})
 
 
 def _print_scores(names: Sequence[str], samples: Samples, skipped: Mapping[str, str]) -> None:
@@ -320,7 +321,7 @@ def _notes(names: Sequence[str], samples: Samples) -> list[Note]:
 
 
 def _metric_names(text: str, known: Sequence[str]) -> list[str]:
-    """Return the metrics that names, in any case and with families (bleu) for their members, mean."""
+    """Parse metric names: case is ignored, a family (bleu) means all its members."""
     chosen: list[str] = []
     for word in o.names_of(text.lower()):
         members = [
@@ -329,6 +330,6 @@ def _metric_names(text: str, known: Sequence[str]) -> list[str]:
             if word in (name.lower(), name.lower().partition("@")[0], name.lower().partition("-")[0])
         ]
         if not members:
-            raise UnknownNameError("metric", word, known, fix="bleu, meteor, rouge, cider, spice … are known")
+            raise UnknownNameError("metric", word, known, fix="known are bleu, meteor, rouge, cider, spice …")
         chosen += [name for name in members if name not in chosen]
     return chosen

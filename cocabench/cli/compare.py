@@ -1,4 +1,4 @@
-"""cocabench compare and gate: results beside others, and judged against a baseline. They need no model."""
+"""cocabench compare and gate: compare models, and check results against a baseline. They load no model."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ if TYPE_CHECKING:
     from cocabench.results.gate import Rules
     from cocabench.results.store import RecordSet
 
-IMAGES = "The images behind a difference"
+IMAGES = "Images behind a difference"
 MAX_IMAGES_LISTED = 12
-"""Each way, where not all are asked for."""
+"""Each way, without --all-samples."""
 
 DEFAULT_RULES = Path("results/gates.toml")
 COLOURS = {"regressed": "red", "missing": "red", "incomparable": "red", "cannot tell": "yellow", "improved": "green"}
@@ -38,37 +38,37 @@ class Form(StrEnum):
 
 
 OnlyModels = Annotated[
-    str,
-    option(metavar="MODEL", autocompletion=names.stored_models, help="Only these, in this order, comma-separated."),
+    str, option("MODEL", "Only these models, in this order, comma-separated.", autocompletion=names.stored_models)
 ]
-AllMetrics = Annotated[bool, flag("--all-metrics", help="Every metric, not the primary one of each task.")]
+AllMetrics = Annotated[bool, flag("--all-metrics", "All metrics, not only the primary one of each task.")]
 Samples = Annotated[
     str,
     option(
-        metavar="TASK",
+        "TASK",
+        "List the images of this task on which two models differ.",
         panel=IMAGES,
         autocompletion=names.stored_tasks,
-        help="List the images of this task on which two models differ.",
     ),
 ]
 Metric = Annotated[
     str,
     option(
-        metavar="METRIC",
+        "METRIC",
+        "Compare images by this metric.",
         panel=IMAGES,
         autocompletion=names.stored_metrics,
-        help="By this metric.",
         show_default="the primary one",
     ),
 ]
-AllSamples = Annotated[bool, flag("--all-samples", panel=IMAGES, help=f"More than {MAX_IMAGES_LISTED} each way.")]
-FormOption = Annotated[Form, option("--format", metavar="FORM", panel=PRINTED, help=f"{', '.join(Form)}.")]
+AllSamples = Annotated[
+    bool, flag("--all-samples", f"List all images, not only {MAX_IMAGES_LISTED} each way.", panel=IMAGES)
+]
+FormOption = Annotated[Form, option("FORM", f"{', '.join(Form)}.", "--format", panel=PRINTED)]
 
 
 def compare(
     results: Annotated[
-        list[str],
-        typer.Argument(help="Results folders, Record files, or published:NAME:TAG.", metavar="RESULTS…"),
+        list[str], typer.Argument(help="Results folders, Record files, or published:NAME:TAG.", metavar="RESULTS")
     ],
     models: OnlyModels = "",
     all_metrics: AllMetrics = False,
@@ -78,7 +78,10 @@ def compare(
     form: FormOption = Form.TABLE,
     as_json: Json = False,
 ) -> None:
-    """Compare results: tasks and models in a table, paired differences from the first model, what they show."""
+    """Compare models: a table of tasks with paired tests of the differences from the first model.
+
+    Example: cocabench compare results/ --models coca_ViT-L-14,ViT-L-14
+    """
     from cocabench.report import tables
     from cocabench.results.compare import compare_models, ranked
     from cocabench.results.records import read
@@ -125,9 +128,9 @@ def _changes(results: RecordSet, task: str, models: list[str], metric: str) -> C
 
 
 def _print_changes(found: Changes, most: int | None) -> None:
-    """Print ``B broke 12 of 270 images …`` with the images, then what B mended."""
-    for verb, listed in (("broke", found.broken), ("mended", found.mended)):
-        head = f"{found.models[1]} {verb} {len(listed)} of {found.images} images"
+    """Print the images on which the second model is worse, then those on which it is better."""
+    for word, listed in (("worse", found.worse), ("better", found.better)):
+        head = f"{found.models[1]} is {word} on {len(listed)} of {found.images} images"
         say(Text.assemble((head, "bold"), f" ({found.task}, {found.metric})"))
         if listed:
             _print_listed(found, listed[:most])
@@ -136,12 +139,12 @@ def _print_changes(found: Changes, most: int | None) -> None:
 
 
 def _print_listed(found: Changes, listed: Sequence[Change]) -> None:
-    """Print a row per image, without the columns that are empty (what is said, in retrieval)."""
+    """Print a row per image, without empty columns (answers in retrieval)."""
     from cocabench.core.formatting import points
 
-    columns = ["image", *found.models, "truth", *(f"{name} says" for name in found.models)]
+    columns = ["image", *found.models, "truth", *(f"answer of {name}" for name in found.models)]
     rows = [
-        [one.image_id, *(f"{points(v, found.info):.1f}" for v in (one.first, one.second)), one.truth, *one.said]
+        [one.image_id, *(f"{points(v, found.info):.1f}" for v in (one.first, one.second)), one.truth, *one.answers]
         for one in listed
     ]
     kept = [i for i in range(len(columns)) if any(row[i] for row in rows)]
@@ -149,20 +152,21 @@ def _print_listed(found: Changes, listed: Sequence[Change]) -> None:
 
 
 def gate(
-    baseline: Annotated[str, option(metavar="RESULTS", help="The results to hold: a folder, or published:NAME:TAG.")],
-    current: Annotated[Path, option(metavar="DIR", help="The results to judge.")],
+    baseline: Annotated[str, option("RESULTS", "Baseline results: a folder, or published:NAME:TAG.")],
+    current: Annotated[Path, option("DIR", "Results to check.")],
     rules: Annotated[
         Path | None,
-        option(
-            metavar="FILE", help="Tolerances, in TOML.", show_default="results/gates.toml if there, else 0.2 points"
-        ),
+        option("FILE", "Tolerances in TOML.", show_default="results/gates.toml if it exists, else 0.2 points"),
     ] = None,
-    junit: Annotated[Path | None, option(metavar="FILE", help="Write a JUnit XML file.")] = None,
+    junit: Annotated[Path | None, option("FILE", "Write a JUnit XML file.")] = None,
     update: Annotated[
-        bool, flag("--update", help="Show the differences, then make the current results the baseline.")
+        bool, flag("--update", "Print the differences, then make the current results the baseline.")
     ] = False,
 ) -> None:
-    """Judge results against a baseline. Exit code 0: held; 1: regressed or missing; 2: unusable or incomparable."""
+    """Check results against a baseline. Exit codes: 0 passed, 1 regressed or missing, 2 incomparable or an error.
+
+    Example: cocabench gate --baseline results/baselines --current results
+    """
     from cocabench.results import gate as gating
     from cocabench.results.baseline import recover
     from cocabench.results.records import read
@@ -214,4 +218,4 @@ def _update(baseline: str, held: RecordSet | None, now: RecordSet) -> None:
     for line in change.lines():
         say(line)
     write(Path(baseline), change, held, now)
-    err.print(f"{baseline} is the new baseline: {len(change.new)} Records written, {len(change.kept)} kept")
+    err.print(f"updated the baseline {baseline}: {len(change.new)} Records written, {len(change.kept)} kept")

@@ -1,4 +1,4 @@
-"""Two consoles: results go to stdout, everything else to stderr. Text is printed as it is; rich's Text is styled."""
+"""Two consoles: results go to stdout, everything else to stderr. Strings are printed without markup."""
 
 from __future__ import annotations
 
@@ -43,17 +43,17 @@ err = _console(sys.stderr, stderr=True)
 
 
 def say(text: str | Text, *, style: str = "") -> None:
-    """Print a line of results on stdout, without a line break of our own."""
+    """Print a line of results on stdout, without wrapping."""
     out.print(Text(text, style) if isinstance(text, str) else text, soft_wrap=True)
 
 
 def dim(text: str) -> None:
-    """Print a sentence that goes with a table."""
+    """Print a sentence below a table."""
     say(text, style="dim")
 
 
 def labelled(label: str, text: str, *, colour: str = "yellow", console: Console = err) -> None:
-    """Print a line behind a coloured word: ``note …``, ``skipped …``, ``error …``."""
+    """Print a line that starts with a coloured label: ``note …``, ``skipped …``, ``error …``."""
     console.print(Text.assemble((label, colour), f" {text}"), soft_wrap=True)
 
 
@@ -86,9 +86,9 @@ def by_reason(missing: Mapping[str, str]) -> list[str]:
 def print_table(
     header: Sequence[str], rows: Sequence[Sequence[str | Text]], *, numbers_from: int | None = None
 ) -> None:
-    """Print a table on stdout, columns from numbers_from on aligned right. No word is broken.
+    """Print a table on stdout; columns from numbers_from on are right-aligned. No word is broken.
 
-    Where the terminal is too narrow for that, each row becomes lines of whole cells.
+    If the terminal is too narrow, each row is printed as lines of whole cells.
     """
     heads = [Text(name, "bold") for name in header]
     cells = [[Text(cell) if isinstance(cell, str) else cell for cell in row] for row in rows]
@@ -110,24 +110,31 @@ def print_table(
 
 
 def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:
-    """Return a width per column, no less than its longest word; the widest is narrowed first. Empty: no room."""
-    widths = [max(map(cell_len, column)) for column in columns]
-    least = [max(cell_len(word) for text in column for word in (text.split() or [""])) for column in columns]
-    if sum(least) > room:
+    """Return a width per column, no less than its longest word; empty if there is no room for that.
+
+    columns: each its heading and its cells. Headings wrap first, then the widest columns.
+    """
+    words = [max(cell_len(word) for text in column for word in (text.split() or [""])) for column in columns]
+    if sum(words) > room:
         return []
+    widths = [max(map(cell_len, column)) for column in columns]
+    cells = [max(map(cell_len, column[1:]), default=0) for column in columns]
     while sum(widths) > room:
-        widths[max(range(len(widths)), key=lambda i: widths[i] if widths[i] > least[i] else -1)] -= 1
+        narrow = max(range(len(widths)), key=lambda i: (widths[i] > words[i], widths[i] > cells[i], widths[i]))
+        widths[narrow] -= 1
     return widths
 
 
 def _print_flowing(row: Sequence[Text]) -> None:
-    """Print a row's cells one after another, on as many lines as whole cells need; the later lines are indented."""
+    """Print a row's cells one after another, on as many lines as they need; the later lines are indented."""
+    indent = "    "
     lines, room = [[row[0]]], out.width - row[0].cell_len
-    for cell in filter(None, row[1:]):
-        if cell.cell_len + 2 > room:
+    pieces = [piece for cell in row[1:] if cell for piece in cell.wrap(out, out.width - len(indent))]
+    for piece in pieces:
+        if piece.cell_len + 2 > room:
             lines.append([])
-            room = out.width - 2
-        lines[-1].append(cell)
-        room -= cell.cell_len + 2
+            room = out.width - len(indent) + 2
+        lines[-1].append(piece)
+        room -= piece.cell_len + 2
     for i, cells in enumerate(lines):
-        out.print(Text("    " if i else "") + Text("  ").join(cells), soft_wrap=True)
+        out.print(Text(indent if i else "") + Text("  ").join(cells), soft_wrap=True)

@@ -1,4 +1,4 @@
-"""A plan on the terminal: what it would do, its progress, and what came of it."""
+"""Plans on the terminal: print one, or execute it with progress, summary and errors."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from cocabench.run.plan import DECODING, Cell, Plan, Planner, State, Step
 
 
 def unavailable_metrics(plan: Plan, planner: Planner, quiet: bool) -> dict[str, str]:
-    """Return which metrics cannot run and why, and print it before anything runs."""
+    """Return the metrics that cannot run with the reasons, and print them."""
     missing = planner.unavailable(plan)
     for phrase in by_reason(missing) if not quiet else ():
         labelled("skipped", phrase)
@@ -37,25 +37,25 @@ def unavailable_metrics(plan: Plan, planner: Planner, quiet: bool) -> dict[str, 
 
 
 def print_plan(plan: Plan, planner: Planner, machine: Hardware) -> None:
-    """Print what a run would do, with the number of images whose features are cached."""
+    """Print the steps of a plan, with the number of images whose features are cached."""
     steps = [(cell, step) for cell in plan.cells for step in cell.steps]
     held = [_cached(cell, step, planner, machine) if step.state == State.READY else 0 for cell, step in steps]
     rows = [
-        [cell.model, step.task, str(step.state), str(step.work.get("images", "")), str(kept or "")]
-        for (cell, step), kept in zip(steps, held, strict=True)
+        [cell.model, step.task, str(step.state), str(step.work.get("images", "")), str(cached or "")]
+        for (cell, step), cached in zip(steps, held, strict=True)
     ]
-    print_table(["model", "task", "state", "images", "kept"], rows)
+    print_table(["model", "task", "state", "images", "cached"], rows)
     explained = [step for _, step in steps if step.reason and step.state != State.NOT_APPLICABLE]
     for reason in dict.fromkeys(f"{step.task}: {step.reason}" for step in explained):
         say(reason)
     ready = [step for _, step in steps if step.state == State.READY]
     images = sum(step.work.get("images", 0) for step in ready)
-    kept = f", {sum(held):,} of them known from earlier runs" if any(held) else ""
-    say(f"{len(ready)} of {len(steps)} to run, {images:,} images to process{kept}")
+    cached = f", {sum(held):,} of them cached" if any(held) else ""
+    say(f"{len(ready)} of {len(steps)} to run, {images:,} images to process{cached}")
 
 
 def _cached(cell: Cell, step: Step, planner: Planner, machine: Hardware) -> int:
-    """Return how many images of a ready step the cache holds features of; captioning reads its images in any case."""
+    """Return the number of images of a ready step with cached features; 0 for captioning, which reads all images."""
     job = planner.job(cell.model, step)
     folder = planner.settings.cache
     if not (job.data and job.signature and folder) or job.task.kind.needs() & DECODING:
@@ -65,9 +65,9 @@ def _cached(cell: Cell, step: Step, planner: Planner, machine: Hardware) -> int:
 
 
 def execute(plan: Plan, planner: Planner, machine: Hardware, *, show: bool, as_json: bool) -> None:
-    """Run a plan, print the summary, say what failed.
+    """Run a plan, print the summary and the errors.
 
-    Exits with 1 where a step failed, 2 where none could be started, and 130 when interrupted.
+    Exits with 1 if a step failed, 2 if none could be started, and 130 if interrupted.
     """
     settings = planner.settings
     assert settings.output, "the command line stores its results"
@@ -84,8 +84,8 @@ def execute(plan: Plan, planner: Planner, machine: Hardware, *, show: bool, as_j
     except KeyboardInterrupt:
         done = sum(outcome.record is not None for outcome in outcomes)
         total = sum(len(cell.steps) for cell in plan.cells)
-        kept = f"{done} of {total} results are saved in {settings.output}; rerun to resume"
-        err.print(f"\nstopped; {kept}", soft_wrap=True, markup=False)
+        saved = f"{done} of {total} results are saved in {settings.output}; rerun to resume"
+        err.print(f"\nstopped; {saved}", soft_wrap=True, markup=False)
         raise typer.Exit(130) from None
     _print_summary([outcome.record for outcome in outcomes if outcome.record is not None], store, as_json)
     if code := _print_failures(outcomes):
@@ -93,7 +93,7 @@ def execute(plan: Plan, planner: Planner, machine: Hardware, *, show: bool, as_j
 
 
 def _print_failures(outcomes: Sequence[Outcome]) -> int:
-    """Print each error once, with the models and tasks that it ended; return the exit code."""
+    """Print each error once, with the failed models and tasks; return the exit code."""
     ended: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         if outcome.error is not None:
@@ -125,13 +125,13 @@ def print_best(records: Iterable[Record]) -> None:
     """Print the best epoch of each run, task and metric of quality, with its interval."""
     for best in best_epochs(records):
         if best.info.kind == "quality":
-            epoch = f"{best.epoch.unit} {best.epoch.number} of {best.n_epochs}"
-            value = f"best at {epoch}: {number(best.estimate, best.info)}"
-            say(f"{best.epoch.run}, {best.task}, {best.metric}: {value}")
+            epoch = f"best of {best.n_epochs} is {best.epoch.unit} {best.epoch.number}"
+            value = number(best.estimate, best.info)
+            say(f"{best.epoch.run}, {best.task}, {best.metric}: {epoch} with {value}")
 
 
 class Quiet(Unobserved):
-    """An Observer that shows nothing but notes."""
+    """An Observer that prints notes only."""
 
     def __enter__(self) -> Self:
         return self
@@ -179,13 +179,13 @@ class Bars(Quiet):
 
 @contextmanager
 def bar(name: str) -> Iterator[Report]:
-    """Show one bar for work that is no step of a run."""
+    """Show a progress bar for work outside a run."""
     with Bars() as shown:
         yield _Bar(shown.bars, name)
 
 
 class _Bar:
-    """Moves one bar through the stages of a step."""
+    """A progress bar for the stages of a step."""
 
     def __init__(self, progress: Progress, name: str) -> None:
         self.progress, self.name, self.stage = progress, name, ""
@@ -209,5 +209,5 @@ def _line(outcome: Outcome) -> Text:
         return Text(f"  – {name}  not applicable: {outcome.step.reason}", "dim")
     known = record.primary in record.metrics
     value = number(record.metrics[record.primary], record.definitions[record.primary]) if known else "no score"
-    tail = "(done before)" if outcome.step.state is State.DONE else f"{record.timing.get('seconds', 0):.0f} s"
+    tail = "(already done)" if outcome.step.state is State.DONE else f"{record.timing.get('seconds', 0):.0f} s"
     return Text.assemble("  ", ("✓", "green"), f" {name}  {record.primary} {value}  ", (tail, "dim"))

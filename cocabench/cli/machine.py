@@ -1,4 +1,4 @@
-"""cocabench list, doctor, setup and cache: what there is, what works on this machine, and what it keeps."""
+"""cocabench list, doctor, setup and cache: names, checks of this machine, downloads, and the cache."""
 
 from __future__ import annotations
 
@@ -19,13 +19,24 @@ from cocabench.cli.options import Cache, DataRoot, Java, Json, flag, option
 from cocabench.cli.usage import Commands
 from cocabench.core.errors import CocabenchError, ResultsError
 
-lists = typer.Typer(cls=Commands, help="List tasks, models and metrics.", no_args_is_help=True)
-setup = typer.Typer(cls=Commands, help="Fetch what a metric needs beyond pip's packages.", no_args_is_help=True)
-cache = typer.Typer(cls=Commands, help="What runs cache: features, captions, scores.", no_args_is_help=True)
+lists = typer.Typer(
+    cls=Commands,
+    help="List tasks, models and metrics.\n\nExample: cocabench list tasks retrieval",
+    no_args_is_help=True,
+)
+setup = typer.Typer(
+    cls=Commands,
+    help="Download what a metric needs beyond pip's packages.\n\nExample: cocabench setup spice",
+    no_args_is_help=True,
+)
+cache = typer.Typer(
+    cls=Commands,
+    help="Show or clear the cache of features, captions and scores.\n\nExample: cocabench cache info",
+    no_args_is_help=True,
+)
 
 Wanted = Annotated[
-    list[str] | None,
-    typer.Argument(metavar="NAME…", autocompletion=names.tasks, help="Only these tasks and groups."),
+    list[str] | None, typer.Argument(metavar="NAME", autocompletion=names.tasks, help="Only these tasks and groups.")
 ]
 
 
@@ -38,7 +49,10 @@ def _show(header: list[str], rows: list[list[str]], as_json: bool) -> None:
 
 @lists.command()
 def tasks(wanted: Wanted = None, as_json: Json = False) -> None:
-    """The tasks that --tasks takes, with their groups."""
+    """List the tasks for --tasks, with their groups.
+
+    Example: cocabench list tasks vtab+
+    """
     from cocabench.specs.registry import all_tasks, find_tasks
 
     specs = [task.spec for task in (find_tasks(wanted) if wanted else all_tasks().values())]
@@ -48,7 +62,10 @@ def tasks(wanted: Wanted = None, as_json: Json = False) -> None:
 
 @lists.command()
 def models(as_json: Json = False) -> None:
-    """The architectures that --model takes, with the default tag and the other published ones."""
+    """List the architectures for --model, with the default tag and all published tags.
+
+    Example: cocabench list models
+    """
     import open_clip
 
     from cocabench.demo import MODELS
@@ -63,7 +80,10 @@ def models(as_json: Json = False) -> None:
 
 @lists.command()
 def metrics(as_json: Json = False) -> None:
-    """The metrics, with what they mean."""
+    """List the metrics and their definitions.
+
+    Example: cocabench list metrics
+    """
     from cocabench.kinds import every
 
     known = [metric for kind in every() for metric in kind.listed()]
@@ -72,7 +92,7 @@ def metrics(as_json: Json = False) -> None:
 
 
 class Check(NamedTuple):
-    """One thing looked at. ok None: neither good nor bad."""
+    """The result of one check. ok: None if it is neither good nor bad."""
 
     name: str
     ok: bool | None
@@ -80,12 +100,15 @@ class Check(NamedTuple):
 
 
 def doctor(
-    gpu: Annotated[bool, flag("--gpu", help="Also a smoke test on the GPU, about a minute.")] = False,
+    gpu: Annotated[bool, flag("--gpu", "Also run a smoke test on the GPU, about a minute.")] = False,
     data_root: DataRoot = Path("data"),
     java: Java = None,
     as_json: Json = False,
 ) -> None:
-    """Show what works on this machine, each with its remedy. Exit code 1 where something needed is broken."""
+    """Check this machine: packages, devices, caption metrics, data. Exit code 1 if something required is broken.
+
+    Example: cocabench doctor --data-root /data
+    """
     checks = [*_software(), *_hardware(), *_caption_metrics(java), *_data(data_root), *(_smoke() if gpu else ())]
     if as_json:
         print_json([check._asdict() for check in checks])
@@ -102,7 +125,7 @@ def _software() -> Iterator[Check]:
         try:
             yield Check(package, True, metadata.version(package))
         except metadata.PackageNotFoundError:
-            yield Check(package, False, f"absent; pip install {package}")
+            yield Check(package, False, f"not installed; run `pip install {package}`")
 
 
 def _hardware() -> Iterator[Check]:
@@ -123,7 +146,7 @@ def _caption_metrics(java: Path | None) -> Iterator[Check]:
     missing = captioneval.unavailable(captioneval.NAMES, java=java)
     for name in captioneval.NAMES:
         yield Check(name, None if name in missing else True, missing.get(name, "can run"))
-    yield Check(" and ".join(captioneval.MODEL_BASED), True, "can run with any model whose weights are here")
+    yield Check(" and ".join(captioneval.MODEL_BASED), True, "can run with any model whose weights are available")
 
 
 def _data(root: Path) -> Iterator[Check]:
@@ -159,12 +182,15 @@ def _smoke() -> Iterator[Check]:
 
 @setup.command()
 def spice(
-    corenlp: Annotated[Path | None, option(metavar="DIR", help="A folder that holds the CoreNLP 3.6.0 jars.")] = None,
+    corenlp: Annotated[Path | None, option("DIR", "Folder with the CoreNLP 3.6.0 jars.")] = None,
 ) -> None:
-    """Put SPICE's CoreNLP 3.6.0 jars into the cache: from a folder, by Maven, or from the Stanford site."""
+    """Install SPICE's CoreNLP 3.6.0 jars: from a folder, by Maven, or from the Stanford site.
+
+    Example: cocabench setup spice
+    """
     from cocabench.captioneval import corenlp as jars
 
-    say(f"SPICE can run; CoreNLP 3.6.0 lies in {jars.setup(corenlp)}")
+    say(f"SPICE can run with CoreNLP 3.6.0 in {jars.setup(corenlp)}")
 
 
 @setup.command()
@@ -174,11 +200,14 @@ def clipscore(
         typer.Argument(
             metavar="MODEL",
             autocompletion=names.models,
-            help="The scorer, as after --model: ViT-B-32:openai is the published one.",
+            help="Model that scores, as for --model; the published one is ViT-B-32:openai.",
         ),
     ],
 ) -> None:
-    """Fetch the weights of the model that CLIPScore scores with."""
+    """Download the weights of the model for CLIPScore.
+
+    Example: cocabench setup clipscore ViT-B-32:openai
+    """
     from cocabench.specs.registry import FailedSource, one_model
 
     source = one_model(model, download=True)
@@ -189,7 +218,10 @@ def clipscore(
 
 @cache.command()
 def info(cache: Cache = None, as_json: Json = False) -> None:
-    """Where the cache is, what it holds, and how large it is."""
+    """Show the folder, contents and size of the cache.
+
+    Example: cocabench cache info
+    """
     from cocabench.core.cache import DiskCache, size_limit, spaces_folder
 
     held = DiskCache(folder := spaces_folder(cache), size_limit()).usage()
@@ -206,7 +238,10 @@ def info(cache: Cache = None, as_json: Json = False) -> None:
 
 @cache.command()
 def clear(cache: Cache = None) -> None:
-    """Remove everything that is cached. Results stay, and what `cocabench setup` fetched."""
+    """Remove the cache. Results, and downloads of `cocabench setup`, are kept.
+
+    Example: cocabench cache clear
+    """
     from cocabench.core.cache import DiskCache, size_limit, spaces_folder
 
     folder = spaces_folder(cache)

@@ -1,4 +1,4 @@
-"""Names for shell completion. They come from files, for a shell waits for them: no torch, no open_clip."""
+"""Names for shell completion, read from files without torch or open_clip, because the shell waits."""
 
 from __future__ import annotations
 
@@ -14,62 +14,62 @@ if TYPE_CHECKING:
 
 
 def models(incomplete: str) -> list[str]:
-    """Return the models that --model may go on with: ours, open_clip's architectures, and files."""
+    """Complete --model: our models and open_clip's architectures."""
     from cocabench.demo import MODELS
 
     found = util.find_spec("open_clip")
     folders = found.submodule_search_locations if found else None
     configs = [path.stem for one in folders or () for path in Path(one, "model_configs").glob("*.json")]
-    return _going_on(incomplete, ["demo", *(f"demo/{name}" for name in MODELS), *sorted(configs)])
+    return _complete_list(incomplete, ["demo", *(f"demo/{name}" for name in MODELS), *sorted(configs)])
 
 
 def tasks(incomplete: str) -> list[str]:
-    """Return the tasks and groups that --tasks may go on with."""
+    """Complete --tasks: tasks and groups."""
     from cocabench.specs.registry import task_folders
     from cocabench.specs.spec import task_tables
 
     files = [path for folder in task_folders() for path in sorted(folder.rglob("*.toml"))]
     tables = [table for path in files for table in task_tables(path)]
     groups = {group for table in tables for group in table.get("groups", ())}
-    return _going_on(incomplete, [*sorted(groups), *(table["name"] for table in tables)])
+    return _complete_list(incomplete, [*sorted(groups), *(table["name"] for table in tables)])
 
 
 def caption_metrics(incomplete: str) -> list[str]:
-    """Return the metrics that --metrics of ``score`` may go on with."""
+    """Complete --metrics of ``score``."""
     from cocabench.captioneval import MODEL_BASED, NAMES
 
     families = [name.partition("@")[0].partition("-")[0].lower() for name in (*NAMES, *MODEL_BASED)]
-    return _going_on(incomplete, families)
+    return _complete_list(incomplete, families)
 
 
 def recipes(incomplete: str) -> list[str]:
-    """Return the shipped recipes that begin so."""
+    """Complete the names of shipped recipes."""
     folder = Path(str(resources.files("cocabench") / "train" / "recipes"))
-    return _beginning(incomplete, sorted(path.stem for path in folder.glob("*.toml")))
+    return _complete(incomplete, sorted(path.stem for path in folder.glob("*.toml")))
 
 
 def loaders(incomplete: str) -> list[str]:
-    """Return the loaders that begin so."""
-    return _beginning(incomplete, sorted(metadata.entry_points(group="cocabench.datasets").names))
+    """Complete the names of loaders."""
+    return _complete(incomplete, sorted(metadata.entry_points(group="cocabench.datasets").names))
 
 
 def stored_models(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the models of the results that stand in the command already."""
-    return _going_on(incomplete, (record.model for record in _records(ctx)))
+    """Complete the models of the results in the command so far."""
+    return _complete_list(incomplete, (record.model for record in _records(ctx)))
 
 
 def stored_tasks(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the tasks of the results that stand in the command already."""
-    return _beginning(incomplete, (record.task for record in _records(ctx)))
+    """Complete the tasks of the results in the command so far."""
+    return _complete(incomplete, (record.task for record in _records(ctx)))
 
 
 def stored_metrics(ctx: typer.Context, incomplete: str) -> list[str]:
-    """Return the metrics of the results that stand in the command already."""
-    return _beginning(incomplete, (name for record in _records(ctx) for name in record.metrics))
+    """Complete the metrics of the results in the command so far."""
+    return _complete(incomplete, (name for record in _records(ctx) for name in record.metrics))
 
 
 def _records(ctx: typer.Context) -> Iterable[Record]:
-    """Return the Records of the folders that were typed; none where they cannot be read."""
+    """Return the Records of the folders in the command; none if they cannot be read."""
     from cocabench.core.errors import CocabenchError
     from cocabench.results.store import load
 
@@ -80,11 +80,11 @@ def _records(ctx: typer.Context) -> Iterable[Record]:
         return ()
 
 
-def _beginning(incomplete: str, known: Iterable[str]) -> list[str]:
+def _complete(incomplete: str, known: Iterable[str]) -> list[str]:
     return [name for name in dict.fromkeys(known) if name.lower().startswith(incomplete.lower())]
 
 
-def _going_on(incomplete: str, known: Iterable[str]) -> list[str]:
-    """Complete the last of names with commas between them."""
+def _complete_list(incomplete: str, known: Iterable[str]) -> list[str]:
+    """Complete the last of comma-separated names."""
     before, comma, last = incomplete.rpartition(",")
-    return [before + comma + name for name in _beginning(last, known)]
+    return [before + comma + name for name in _complete(last, known)]

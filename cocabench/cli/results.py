@@ -1,4 +1,4 @@
-"""cocabench report, serve, show, import and export: they read results and need no model."""
+"""cocabench report, serve, show, import and export: commands that read results and load no model."""
 
 from __future__ import annotations
 
@@ -25,35 +25,31 @@ if TYPE_CHECKING:
 
 def report(
     results: Annotated[
-        list[Path] | None, typer.Argument(help="Results folders or Record files.", metavar="RESULTS…")
+        list[Path] | None, typer.Argument(help="Results folders or Record files.", metavar="RESULTS")
     ] = None,
-    output: Annotated[Path, option(metavar="DIR", help="The folder to write to.")] = Path("reports/latest"),
-    published: Annotated[
-        str, option(metavar="MODEL", help="Published results beside them: NAME:TAG, comma-separated.")
-    ] = "",
+    output: Annotated[Path, option("DIR", "Folder of the report.")] = Path("reports/latest"),
+    published: Annotated[str, option("MODEL", "Add published results of NAME:TAG, comma-separated.")] = "",
     baseline: Annotated[
-        list[Path] | None, option(metavar="DIR", help="Results that the others are held against; may be repeated.")
+        list[Path] | None, option("DIR", "Results to compare the others with; may be repeated.")
     ] = None,
     models: Annotated[
-        str,
-        option(
-            metavar="MODEL",
-            autocompletion=names.stored_models,
-            help="Only these, in this order, comma-separated.",
-        ),
+        str, option("MODEL", "Only these models, in this order, comma-separated.", autocompletion=names.stored_models)
     ] = "",
-    title: Annotated[str, option(metavar="TEXT", help="The report's title.")] = "cocabench report",
-    images: Annotated[bool, flag("--images/--no-images", help="With small pictures of the samples.")] = True,
-    open_page: Annotated[bool, flag("--open", help="Open the page in a browser.")] = False,
+    title: Annotated[str, option("TEXT", "Title of the report.")] = "cocabench report",
+    images: Annotated[bool, flag("--images/--no-images", "Include thumbnails of samples.")] = True,
+    open_page: Annotated[bool, flag("--open", "Open the page in a browser.")] = False,
 ) -> None:
-    """Write a report: one HTML page with everything in it, tables in Markdown, CSV and LaTeX, figures."""
+    """Write a report: one HTML page, tables in Markdown, CSV and LaTeX, and figures.
+
+    Example: cocabench report results/ --output reports/mine
+    """
     from cocabench.core.errors import UsageError
     from cocabench.report import write_report
     from cocabench.results.records import read
     from cocabench.results.store import RecordSet
 
     if not results and not published:
-        raise UsageError("report", "neither results nor --published", wanted="a results folder, or published models")
+        raise UsageError("report", "no results and no --published", wanted="a results folder or published models")
     given = [*(results or ()), *(baseline or ())]
     found = read(*given) if given else RecordSet((), ())
     held = set(read(*baseline).paths) if baseline else set()
@@ -67,45 +63,49 @@ def report(
         images=images,
     )
     say(str(page))
-    err.print(f"beside it {len(files)} files: tables/, figures/, data.json", highlight=False)
+    err.print(f"and {len(files)} files in tables/, figures/, data.json", highlight=False)
     if open_page:
         webbrowser.open(page.resolve().as_uri())
 
 
 def serve(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of the reports.")] = Path("reports"),
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the reports.")] = Path("reports"),
     host: Annotated[
-        str, option(metavar="HOST", help="Who is served; 0.0.0.0 is everybody who can reach this machine.")
+        str, option("HOST", "Address to listen on; 0.0.0.0 serves everyone who can reach this machine.")
     ] = "127.0.0.1",
-    port: Annotated[int, option(metavar="PORT", min=0, max=65535, help="0 takes a free one.")] = 8000,
-    open_page: Annotated[bool, flag("--open", help="Open the reports in a browser.")] = False,
+    port: Annotated[int, option("PORT", "Port; 0 chooses a free one.", min=0, max=65535)] = 8000,
+    open_page: Annotated[bool, flag("--open", "Open the reports in a browser.")] = False,
 ) -> None:
-    """Serve reports over HTTP, read-only, until interrupted."""
+    """Serve reports over HTTP, read-only, until interrupted.
+
+    Example: cocabench serve reports/ --port 8000
+    """
     from cocabench.report.serve import server
 
     with server(folder, host=host, port=port) as running:
         name, number = running.where
         address = f"http://{'localhost' if name in ('127.0.0.1', '0.0.0.0') else name}:{number}/"
-        err.print(f"serving {folder} at {address} (Ctrl-C ends it)", soft_wrap=True)
+        err.print(f"serving {folder} at {address} (press Ctrl-C to stop)", soft_wrap=True)
         if open_page:
             webbrowser.open(address)
         with suppress(KeyboardInterrupt):
             running.serve_forever()
 
 
-OneModel = Annotated[
-    str, option(metavar="MODEL", autocompletion=names.stored_models, help="Of a folder, this model's.")
-]
-OneTask = Annotated[str, option(metavar="TASK", autocompletion=names.stored_tasks, help="Of a folder, this task's.")]
+OneModel = Annotated[str, option("MODEL", "Show the results of this model.", autocompletion=names.stored_models)]
+OneTask = Annotated[str, option("TASK", "Show the results on this task.", autocompletion=names.stored_tasks)]
 
 
 def show(
-    results: Annotated[list[Path], typer.Argument(help="Record files, or results folders.", metavar="RECORD…")],
+    results: Annotated[list[Path], typer.Argument(help="Record files, or results folders.", metavar="RECORD")],
     model: OneModel = "",
     task: OneTask = "",
     as_json: Json = False,
 ) -> None:
-    """Explain a Record: its numbers, its signature in words, its warnings and where it ran. Folders are listed."""
+    """Show a Record: metrics, notes, and an explanation of its signature. A folder's Records are listed.
+
+    Example: cocabench show results/ --model demo/coca --task emoji_retrieval
+    """
     from cocabench.core.errors import UnknownNameError
     from cocabench.core.signature import short
     from cocabench.results.store import load
@@ -123,7 +123,7 @@ def show(
     else:
         rows = [[r.model, r.task, short(r.signature), r.created[:16], str(found.path(r) or "")] for r in chosen]
         print_table(["model", "task", "signature", "created", "file"], rows)
-        dim("--model and --task, or the file, show one of them")
+        dim("show one with --model and --task, or by its file")
 
 
 def _print_record(record: Record, results: RecordSet) -> None:
@@ -143,13 +143,13 @@ def _print_record(record: Record, results: RecordSet) -> None:
     for note in notes(record):
         labelled("note", note.text, console=out)
     parts = explain(record)
-    _print_parts("Protocol: numbers are compared only where all of this is equal", parts.protocol)
-    _print_parts("Model: what was measured; with the protocol it names the result's file", parts.model)
-    _print_parts("Environment: kept, never compared", parts.environment)
+    _print_parts("Protocol: numbers are compared only if all of this is equal", parts.protocol)
+    _print_parts("Model: with the protocol, it determines the name of the file", parts.model)
+    _print_parts("Environment: stored, not compared", parts.environment)
     path = results.path(record)
     paired = path is not None and samples_path(path, record).is_file()
     took = f", {record.timing['seconds']:.0f} s" if "seconds" in record.timing else ""
-    samples = "samples beside it" if paired else "no samples: differences cannot be paired"
+    samples = "samples are stored" if paired else "no samples: differences cannot be paired"
     say(f"\ncreated {record.created[:16]}{took}; {samples}; schema {record.schema_version}")
     print_published([record])
 
@@ -169,12 +169,15 @@ def import_(
         list[Path],
         typer.Argument(
             help="CLIP_benchmark's JSON or CSV, a folder of such JSON, or open_clip_train's results.jsonl.",
-            metavar="FILE…",
+            metavar="FILE",
         ),
     ],
-    output: Annotated[Path, option(metavar="DIR", help="The results folder.")] = Path("results"),
+    output: Annotated[Path, option("DIR", "The results folder.")] = Path("results"),
 ) -> None:
-    """Take results of CLIP_benchmark and open_clip_train into a results folder, labelled as theirs."""
+    """Import results of CLIP_benchmark and open_clip_train into a results folder, with a label.
+
+    Example: cocabench import benchmark.csv --output results
+    """
     from cocabench.results import interop
     from cocabench.results.store import Store
 
@@ -182,15 +185,18 @@ def import_(
     records = [record for file in files for record in interop.read(file)]
     for record in records:
         say(str(store.put_record(record)))
-    err.print(f"{len(records)} Records imported into {output}; they hold no samples, so differences are unpaired")
+    err.print(f"{len(records)} Records imported into {output}; they have no samples, so differences are unpaired")
 
 
 def export(
-    results: Annotated[list[str], typer.Argument(help="Results folders or Record files.", metavar="RESULTS…")],
-    form: Annotated[Format, option("--format", metavar="FORM", help=f"{', '.join(Format)}.")] = Format.CLIP_BENCHMARK,
-    output: Annotated[Path | None, option(metavar="FILE", help="The file to write.", show_default="stdout")] = None,
+    results: Annotated[list[str], typer.Argument(help="Results folders or Record files.", metavar="RESULTS")],
+    form: Annotated[Format, option("FORM", f"{', '.join(Format)}.", "--format")] = Format.CLIP_BENCHMARK,
+    output: Annotated[Path | None, option("FILE", "File to write.", show_default="stdout")] = None,
 ) -> None:
-    """Write results as the CSV of `clip_benchmark build`."""
+    """Export results as the CSV of `clip_benchmark build`.
+
+    Example: cocabench export results/ --output benchmark.csv
+    """
     from cocabench.results.interop import to_csv
     from cocabench.results.records import choose, read
     from cocabench.results.store import write_atomically

@@ -1,4 +1,4 @@
-"""cocabench run: options in, a plan that is printed or executed, once or for each checkpoint of a training."""
+"""cocabench run: evaluate models on tasks, once or for each new checkpoint of a training."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from cocabench.specs.registry import Task
 
 BESIDE_A_PLAN = {"plan", "cell", "as_json", "quiet", "java", "require_metrics"}
-"""Options that a plan file does not hold."""
+"""Options that are allowed with --plan."""
 
 
 def run(
@@ -60,14 +60,17 @@ def run(
     watch: o.Watch = None,
     watch_timeout: o.WatchTimeout = None,
 ) -> None:
-    """Evaluate models on tasks. Finished results are kept and not run again."""
+    """Evaluate models on tasks and store the results. Finished results are not run again.
+
+    Example: cocabench run --model coca_ViT-L-14 --tasks imagenet1k,flickr30k --data-root /data
+    """
     action = Action(require_metrics, dry_run, quiet, as_json)
     if plan is not None:
         _check_alone(context)
         _run_plan(plan, cell, action)
         return
     if cell is not None:
-        raise UsageError("--cell", "no plan", wanted="--plan FILE beside it")
+        raise UsageError("--cell", "given without --plan", wanted="--plan FILE")
     _check_given(context, "model", "tasks")
     settings = _settings(context.params)
     evaluation = Evaluation(settings, settings.hardware(), _tasks(tasks or ()), o.decoding(context.params), action)
@@ -78,7 +81,7 @@ def run(
 
 
 def _settings(params: Mapping[str, Any]) -> Settings:
-    """Return the options as Settings: fields have the options' names."""
+    """Return the options as Settings, whose fields have the same names."""
     from cocabench.core.cache import spaces_folder
     from cocabench.models.hardware import one_device
     from cocabench.run.prepare import Settings
@@ -101,7 +104,7 @@ def _batch_size(text: str) -> int | None:
 
 @dataclass(frozen=True)
 class Action:
-    """What is done with a plan: it is printed, or executed with so much said."""
+    """What to do with a plan: print it, or execute it with more or less output."""
 
     require_metrics: bool
     dry_run: bool
@@ -109,7 +112,7 @@ class Action:
     as_json: bool
 
     def __call__(self, plan: Plan, planner: Planner, machine: Hardware) -> None:
-        """Print a plan, or run it and print what came of it."""
+        """Print the plan, or execute it."""
         from cocabench.cli.execution import execute, print_plan, unavailable_metrics
 
         unavailable = unavailable_metrics(plan, planner, self.quiet or (self.dry_run and self.as_json))
@@ -125,7 +128,7 @@ class Action:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What ``run`` does with models, however many times: plan, then print the plan or execute it."""
+    """Plans the evaluation of models, then prints or executes the plan."""
 
     settings: Settings
     machine: Hardware
@@ -159,23 +162,23 @@ def _run_plan(path: Path, number: int | None, action: Action) -> None:
 
 
 def _check_alone(context: typer.Context) -> None:
-    """UsageError for options beside --plan that the plan file holds."""
+    """Raise UsageError for options that the plan file already sets."""
     for param in context.command.params:
         source = context.get_parameter_source(param.name or "")
         if source and source.name == "COMMANDLINE" and param.name not in BESIDE_A_PLAN:
-            fix = "the plan holds it: leave it out, or plan again"
-            raise UsageError("--plan", f"{param.opts[0]} beside it", fix=fix)
+            fix = "leave it out, or make a new plan with it"
+            raise UsageError("--plan", f"given with {param.opts[0]}, which the plan sets", fix=fix)
 
 
 def _check_given(context: typer.Context, *names: str) -> None:
-    """What is needed without --plan, refused as typer refuses what is always needed."""
+    """Raise typer's error for a missing option that is required without --plan."""
     for param in context.command.params:
         if param.name in names and not context.params[param.name]:
             raise typer.BadParameter("", ctx=context, param=cast(Any, param))
 
 
 def _sources(texts: Sequence[str], settings: Settings, download: bool, quiet: bool) -> list[Source]:
-    """Return what --model stands for, and print the choices that were made."""
+    """Return the models of --model, and print the choices that were made."""
     from cocabench.specs.registry import model_sources
 
     specs = [spec for text in texts for spec in parse_models(text)]
@@ -187,28 +190,28 @@ def _sources(texts: Sequence[str], settings: Settings, download: bool, quiet: bo
 
 
 def _tasks(texts: Sequence[str]) -> list[Task]:
-    """Return the tasks that --tasks names."""
+    """Return the tasks of --tasks."""
     from cocabench.specs.registry import find_tasks
 
     names = [name for text in texts for name in o.names_of(text)]
     if not names:
-        raise UsageError("--tasks", "no task named", fix="see `cocabench list tasks`")
+        raise UsageError("--tasks", "no tasks given", fix="see `cocabench list tasks`")
     return find_tasks(names)
 
 
 def _follow(
     folder: Path, models: Sequence[str], evaluate: Callable[[str], None], output: Path, *, timeout: float | None
 ) -> None:
-    """Evaluate each checkpoint of a folder as it comes, then name the best. A checkpoint that fails stops no other.
+    """Evaluate each new checkpoint in a folder, then print the best. A failed checkpoint does not stop the others.
 
-    Exits with 1 where one failed, and with 130 after Ctrl-C.
+    Exits with 1 if one failed, and with 130 after Ctrl-C.
     """
     from cocabench.train.checkpoints import arrivals
 
     if len(models) != 1 or any(mark in models[0] for mark in ",:"):
-        raise UsageError("--watch", f"--model {','.join(models)}", wanted="the architecture alone: --model ViT-B-32")
+        raise UsageError("--watch", f"--model {','.join(models)}", wanted="only the architecture: --model ViT-B-32")
     code = 0
-    text = f"waiting for checkpoints in {folder}; Ctrl-C or a file 'stop' in it ends"
+    text = f"waiting for checkpoints in {folder}; to stop, press Ctrl-C or create a file named stop in it"
     err.print(text, markup=False, soft_wrap=True)
     try:
         for path in arrivals(folder, timeout=timeout):
@@ -222,7 +225,7 @@ def _follow(
 
 
 def _exit_code(evaluate: Callable[[str], None], model: str) -> int:
-    """Return the exit code that an evaluation ends with; an interruption ends the watching too."""
+    """Return the exit code of an evaluation; pass on an interruption."""
     try:
         evaluate(model)
     except typer.Exit as ended:

@@ -1,4 +1,4 @@
-"""Tables of results on the terminal: scores, costs, and measured numbers beside published ones."""
+"""Tables on the terminal: scores, costs, and measured beside published numbers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ COLOURS = {"▲": "green", "▼": "red"}
 
 
 def print_results(results: RecordSet, comparison: Comparison) -> None:
-    """Print the table of a Comparison of results, and what its models cost where that was measured."""
+    """Print the scores of a Comparison, and the costs of its models if they were measured."""
     from cocabench.kinds import find
     from cocabench.results.compare import compare_models
     from cocabench.results.records import choose
@@ -38,7 +38,7 @@ def print_results(results: RecordSet, comparison: Comparison) -> None:
 
 
 def _print_scores(comparison: Comparison) -> None:
-    """Print the table of a Comparison, best values bold, findings marked, notes and totals below."""
+    """Print a Comparison: best values bold, findings marked, totals and notes below."""
     from cocabench.core.formatting import Footnotes
     from cocabench.report.tables import header
     from cocabench.results.compare import legend
@@ -52,7 +52,7 @@ def _print_scores(comparison: Comparison) -> None:
     for sentence in legend(comparison):
         dim(sentence)
     if len(comparison.models) > 2:
-        dim(f"▲ ▼ better, worse than {comparison.models[0]}")
+        dim(f"▲ better, ▼ worse than {comparison.models[0]}")
     for phrase in comparison.left_out:
         dim(f"left out: {phrase}")
 
@@ -66,7 +66,7 @@ def _line(row: Row, footnotes: Footnotes, *, two: bool) -> list[str | Text]:
 
 
 def _cell(cell: Cell, gap: Difference | None, footnotes: Footnotes, *, two: bool) -> Text:
-    """Return a cell with its notes' marks; of more than two models with whether it is better than the first."""
+    """Return a cell with the marks of its notes and, for more than two models, of its finding."""
     marks = {"▲": (" ▼", "red"), "▼": (" ▲", "green")}
     mark = marks.get(gap.mark, "") if gap and not two else ""
     notes = _marks(footnotes, cell.notes if two else cell.all_notes)
@@ -83,12 +83,12 @@ def _print_footnotes(footnotes: Footnotes) -> None:
 
 
 def _print_totals(comparison: Comparison) -> None:
-    """Print wins, ties and losses per kind of task, and the means over groups."""
+    """Print wins, ties and losses per kind of task, and means over groups."""
     from cocabench.results.compare import MEANS, averages, tallies
 
     for t in (tally for tally in tallies(comparison) if tally.tested):
         untested = f", {t.untested} not tested" if t.untested else ""
-        counts = f"{t.wins} better, {t.ties} no difference, {t.losses} worse{untested}"
+        counts = f"{t.wins} better, {t.ties} not significant, {t.losses} worse{untested}"
         say(f"{t.group}: {t.first} against {t.second}: {counts}")
     means = averages(comparison)
     for mean in means:
@@ -100,7 +100,7 @@ def _print_totals(comparison: Comparison) -> None:
 
 
 def _print_costs(comparison: Comparison, records: Sequence[Record]) -> None:
-    """Print the rows of costs of a table of all metrics, with their units; machine and batches stand below."""
+    """Print the costs of models with their units, and the machine and batches below."""
     from cocabench.core.formatting import Footnotes
     from cocabench.kinds import every
 
@@ -120,11 +120,11 @@ def _print_costs(comparison: Comparison, records: Sequence[Record]) -> None:
     protocols = [r.signature.protocol for r in records if r.evaluator in kinds and r.model in comparison.models]
     machines = [
         f"{p.get('machine')}, threads: {p.get('threads')}, batches of {p.get('batch_size')}, "
-        f"in training of {p.get('train_batch_size')}"
+        f"{p.get('train_batch_size')} in training"
         for p in protocols
     ]
     for machine in dict.fromkeys(machines):
-        dim(f"{machine}; ± reaches the repeat that is furthest off.")
+        dim(f"{machine}; ± covers all repeats.")
 
 
 def _costs(row: Row, footnotes: Footnotes) -> list[str]:
@@ -139,7 +139,7 @@ def _costs(row: Row, footnotes: Footnotes) -> list[str]:
 
 
 def print_published(records: Sequence[Record]) -> None:
-    """Print each metric that has a published value with it and, outside the tolerance, the likely causes."""
+    """Print each metric beside its published values and, outside the tolerance, the likely causes."""
     from cocabench.core.formatting import number, signed
     from cocabench.results.published_check import TOLERANCE, check
     from cocabench.run.expected import expected
@@ -147,8 +147,8 @@ def print_published(records: Sequence[Record]) -> None:
     matches = check(records, expected)
     if not matches:
         return
-    title = Text("Against published numbers", "bold")
-    say(Text.assemble("\n", title, f" (inside: within {TOLERANCE} points of the interval)"))
+    title = Text("Comparison with published numbers", "bold")
+    say(Text.assemble("\n", title, f" (inside: within {TOLERANCE} points of the measured interval)"))
     rows: list[list[str | Text]] = [
         [
             *(match.record.task, match.metric, match.record.model, number(match.measured, match.info)),
@@ -168,9 +168,9 @@ def print_published(records: Sequence[Record]) -> None:
 
 
 def _print_causes(where: str, match: Match) -> None:
-    labelled("outside", f"{where}; likely causes, one by one:", console=out)
+    labelled("outside", f"{where}; likely causes:", console=out)
     for cause in match.causes:
-        colour = {"differs": "red", "not known": "dim"}.get(cause.state, "green")
+        colour = {"differs": "red", "unknown": "dim"}.get(cause.state, "green")
         detail = f": {cause.detail}" if cause.detail else ""
         say(Text.assemble("  ", (cause.state, colour), f"  {cause.what}{detail}"))
     if match.note:

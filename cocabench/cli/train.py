@@ -1,4 +1,4 @@
-"""cocabench data and train: training files from any loader, and recipes over open_clip's own trainer."""
+"""cocabench data and train: write training files from any loader, and train with open_clip's trainer."""
 
 from __future__ import annotations
 
@@ -15,39 +15,37 @@ from cocabench.core.errors import UsageError
 
 if TYPE_CHECKING:
     from cocabench.core.types import Dataset
+    from cocabench.train.training import Training
 
 data = typer.Typer(
     cls=Commands,
-    help="Write training files from a data set. A loader's keys are options: --path flickr30k --split train.",
+    help="Write training files from a data set.\n\n"
+    "Example: cocabench data csv --from karpathy --path flickr30k --output flickr30k.csv",
     no_args_is_help=True,
 )
 KEYS = {"allow_extra_args": True, "ignore_unknown_options": True}
 
 From = Annotated[
     str,
-    option(
-        "--from",
-        metavar="LOADER",
-        autocompletion=names.loaders,
-        help="A loader: karpathy, coco, flickr8k, csv, webdataset …",
-    ),
+    option("LOADER", "A loader: karpathy, coco, flickr8k, csv, webdataset …", "--from", autocompletion=names.loaders),
 ]
-Limit = Annotated[int | None, option(metavar="N", min=1, help="Only this many images, at random.", show_default="all")]
+Limit = Annotated[int | None, option("N", "Use a random subset of this many images.", min=1, show_default="all")]
 
 
 @data.command("csv", context_settings=KEYS)
 def table(
     context: typer.Context,
     loader: From,
-    output: Annotated[Path, option(metavar="FILE", help="The table: .tsv with tabs, else with commas.")],
+    output: Annotated[Path, option("FILE", "File to write: .tsv with tabs, else with commas.")],
     data_root: DataRoot = Path("data"),
-    images: Annotated[
-        Path | None, option(metavar="DIR", help="The folder for images that lie in archives; they are extracted there.")
-    ] = None,
+    images: Annotated[Path | None, option("DIR", "Folder to extract images to, if they are in archives.")] = None,
     limit: Limit = None,
     download: Download = False,
 ) -> None:
-    """A table of filepath and title, a row per caption. The loader's keys follow as options (--path, --split …)."""
+    """Write a table of filepath and title, a row per caption. A loader's keys are options (--path, --split …).
+
+    Example: cocabench data csv --from karpathy --path flickr30k --split train --output flickr30k.csv
+    """
     from cocabench.train.data import write_table
 
     dataset = _dataset(loader, context.args, data_root, limit, download)
@@ -59,16 +57,19 @@ def table(
 def webdataset(
     context: typer.Context,
     loader: From,
-    output: Annotated[Path, option(metavar="DIR", help="The folder of the shards; made anew.")],
+    output: Annotated[Path, option("DIR", "Folder for the shards; it is replaced.")],
     data_root: DataRoot = Path("data"),
     samples: Annotated[
-        int, option(metavar="N", min=1, help="Samples per shard; the trainer wants a shard per worker at least.")
+        int, option("N", "Samples per shard; the trainer needs at least one shard per worker.", min=1)
     ] = 10_000,
-    seed: Annotated[int, option(metavar="N", help="Of the samples' order.")] = 0,
+    seed: Annotated[int, option("N", "Seed for the order of samples.")] = 0,
     limit: Limit = None,
     download: Download = False,
 ) -> None:
-    """Shards with a sample per caption. The loader's keys follow as options (--path, --split …)."""
+    """Write WebDataset shards, a sample per caption. A loader's keys are options (--path, --split …).
+
+    Example: cocabench data webdataset --from coco --path coco --split train --output shards/
+    """
     from cocabench.train.data import write_shards
 
     dataset = _dataset(loader, context.args, data_root, limit, download)
@@ -94,7 +95,7 @@ def _keys(words: list[str]) -> dict[str, str]:
     while rest:
         key = rest.pop(0)
         if not key.startswith("--"):
-            raise UsageError(f"{key!r}", "belongs to no option", wanted="--KEY VALUE for the loader's keys")
+            raise UsageError(f"{key!r}", "unexpected argument", wanted="--KEY VALUE for a key of the loader")
         if not rest or rest[0].startswith("--"):
             raise UsageError(key, "no value", wanted=f"{key} VALUE")
         keys[key.removeprefix("--").replace("-", "_")] = rest.pop(0)
@@ -112,29 +113,32 @@ def train(
         typer.Argument(
             metavar="RECIPE",
             autocompletion=names.recipes,
-            help="A recipe's name, or a .toml of your own.",
+            help="Name of a recipe, or your own .toml file.",
             show_default="list the recipes",
         ),
     ] = None,
     settings: Annotated[
-        list[str] | None,
-        option("--set", metavar="KEY=VALUE", help="model, architecture.PATH, or a flag of open_clip_train."),
+        list[str] | None, option("KEY=VALUE", "Set model, architecture.PATH, or a flag of open_clip_train.", "--set")
     ] = None,
-    output: Annotated[Path | None, option(metavar="DIR", help="The run's folder.", show_default="runs/RECIPE")] = None,
-    nproc: Annotated[int, option(metavar="N", min=1, help="Processes: one per GPU, by torchrun.")] = 1,
-    device: Annotated[str, option(metavar="DEVICE", help="auto, cpu, cuda, cuda:1 …")] = "auto",
-    resume: Annotated[bool, flag("--resume", help="Go on after the newest checkpoint in --output.")] = False,
-    dry_run: Annotated[bool, flag("--dry-run", help="Print the commands; run and write nothing.")] = False,
+    output: Annotated[Path | None, option("DIR", "Folder of the run.", show_default="runs/RECIPE")] = None,
+    nproc: Annotated[int, option("N", "Number of processes, one per GPU, started by torchrun.", min=1)] = 1,
+    device: Annotated[str, option("DEVICE", "auto, cpu, cuda, cuda:1 …")] = "auto",
+    resume: Annotated[bool, flag("--resume", "Resume from the newest checkpoint in --output.")] = False,
+    dry_run: Annotated[bool, flag("--dry-run", "Print the commands and run nothing.")] = False,
     allow_pipe: Annotated[
-        bool, flag("--allow-pipe", help="Data may be pipe:COMMAND, which runs in a shell: only for recipes you trust.")
+        bool,
+        flag("--allow-pipe", "Allow data of pipe:COMMAND, which runs in a shell: only for recipes that you trust."),
     ] = False,
     memory_check: Annotated[
-        bool, flag("--memory-check/--no-memory-check", help="Refuse what will not fit into memory.")
+        bool, flag("--memory-check/--no-memory-check", "Check that the training fits into memory.")
     ] = True,
 ) -> None:
-    """Train a CoCa or CLIP with open_clip's trainer, from scratch or from a checkpoint."""
+    """Train a CoCa or CLIP with open_clip's trainer, from scratch or from a checkpoint.
+
+    Example: cocabench train coca-caption-finetune --set train_data=coco.csv --nproc 4
+    """
     from cocabench.train.recipe import find_recipe
-    from cocabench.train.training import check_folder, run, shortage, training
+    from cocabench.train.training import check_folder, shortage, training
 
     if recipe is None:
         _print_recipes()
@@ -162,6 +166,13 @@ def train(
         err.print(f"values: {chosen.source}" if chosen.source else "", style="dim", markup=False, soft_wrap=True)
         print(made.script)
         return
+    _run(made)
+
+
+def _run(made: Training) -> None:
+    """Train, and print what was written and what to run next."""
+    from cocabench.train.training import run
+
     try:
         written = run(made)
     except KeyboardInterrupt:

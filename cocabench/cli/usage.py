@@ -1,4 +1,4 @@
-"""What typer finds wrong with a command line, in the words of the other errors: where, got, wanted, what to do."""
+"""Usage errors of typer in the format of our errors: where, got, wanted, what to do."""
 
 from __future__ import annotations
 
@@ -8,24 +8,31 @@ from typing import Any
 
 import typer
 from pydantic import ValidationError
-from typer.core import TyperGroup, TyperOption
+from typer.core import TyperArgument, TyperGroup, TyperOption
 
 from cocabench.core.errors import CocabenchError, UnknownNameError, UsageError
 from cocabench.specs.spec import wanted
 
 
 class Commands(TyperGroup):
-    """Commands by name: an unknown one is told with the closest, and Ctrl-C in any of them is one line and 130."""
+    """A group of commands: errors offer the closest name, and Ctrl-C prints one line and exits with 130."""
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         """Return the command that the first word names."""
         completing = ctx.resilient_parsing
         if args and args[0] not in self.commands and not (completing or args[0].startswith("-")):
             raise UnknownNameError("command", args[0], self.commands, fix=_help(ctx))
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            _hide_types(command.get_params(ctx))
+        return name, command, rest
+
+    def get_params(self, ctx: Any) -> Any:
+        """Return the options of the group."""
+        return _hide_types(super().get_params(ctx))
 
     def invoke(self, ctx: Any) -> Any:
-        """Run the command. What was finished before an interruption lies there whole; nothing is half-written."""
+        """Run the command; turn Ctrl-C into one line and exit code 130."""
         from cocabench.cli.console import err
 
         try:
@@ -51,8 +58,18 @@ def of_stdout(error: OSError) -> CocabenchError | None:
     return CocabenchError("stdout", f"cannot be written to ({error.strerror})", fix="what was stored is kept")
 
 
-def in_words(error: typer.TyperException) -> UsageError | None:
-    """Return an error of typer as one of ours; None where it has printed the help already."""
+def _hide_types(params: Any) -> Any:
+    """Return params whose Python types are not on help pages: typer prints those of arguments and of its own flags."""
+    for param in params:
+        if isinstance(param, TyperArgument):
+            param.display_type_rich = lambda ctx: None  # type: ignore[method-assign]
+        elif param.metavar is None:
+            param.metavar = ""
+    return params
+
+
+def as_usage_error(error: typer.TyperException) -> UsageError | None:
+    """Return an error of typer as one of ours; None if typer has printed the help."""
     context = getattr(error, "ctx", None)
     fix = _help(context)
     if isinstance(error, typer.BadParameter) and error.param is not None:
@@ -61,8 +78,8 @@ def in_words(error: typer.TyperException) -> UsageError | None:
         if not hasattr(error, "possibilities"):
             return UsageError(option, "no value", fix=fix)
         return UnknownNameError(_path(context), option, _options(context), fix=fix)
-    said = error.format_message().strip().rstrip(".")
-    return UsageError(_path(context), said[:1].lower() + said[1:], fix=fix) if said else None
+    message = error.format_message().strip().rstrip(".")
+    return UsageError(_path(context), message[:1].lower() + message[1:], fix=fix) if message else None
 
 
 def _path(context: typer.Context | None) -> str:
@@ -79,7 +96,7 @@ def _options(context: typer.Context | None) -> list[str]:
 
 
 def _of_value(error: typer.BadParameter, fix: str) -> UsageError:
-    """Return the error of a flag or argument that is missing or has a wrong value."""
+    """Return the error for an option or argument that is missing or has an invalid value."""
     param: Any = error.param
     where = param.opts[0] if isinstance(param, TyperOption) else (param.metavar or param.name.upper())
     if not error.message:
@@ -90,13 +107,13 @@ def _of_value(error: typer.BadParameter, fix: str) -> UsageError:
     item = error.__cause__.errors()[0]
     if choices := param.type_descriptor.choices:
         return UsageError(where, f"got {item['input']!r}", wanted=" or ".join(map(str, choices)))
-    said, bounds = wanted(item).removeprefix("wanted "), _bounds(param)
-    kind = [said] if not bounds or "number" in said else []
+    text, bounds = wanted(item).removeprefix("wanted "), _bounds(param)
+    kind = [text] if not bounds or "number" in text else []
     return UsageError(where, f"got {item['input']!r}", wanted=", ".join((*kind, *bounds)))
 
 
 def _uncapitalised(sentence: str) -> str:
-    """Return a sentence as it goes on after others; NAME stays."""
+    """Return a sentence with a lower-case first letter, unless it starts with a capitalised NAME."""
     return sentence[:1].lower() + sentence[1:] if sentence[1:2].islower() else sentence
 
 

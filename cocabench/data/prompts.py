@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cocabench.core.errors import DataError, UnknownNameError
+from cocabench.core.text import well_formed
 from cocabench.data.files import read_json, read_lines, some
 
 
@@ -124,6 +125,8 @@ def _by_class(table: dict[str, Any]) -> bool:
 def _strings(value: Any, path: Path, wanted: str) -> tuple[str, ...]:
     if not isinstance(value, list) or not value or not all(isinstance(item, str) and item.strip() for item in value):
         raise DataError(str(path), "something else, or an empty entry", wanted=wanted)
+    if odd := next((item for item in value if well_formed(item) != item), None):
+        raise DataError(str(path), f"{odd!r} holds what is no Unicode character", wanted=wanted)
     return tuple(item.strip() for item in cast(list[str], value))
 
 

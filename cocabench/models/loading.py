@@ -145,7 +145,7 @@ def worker_context(preload: str = "") -> BaseContext:
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
     context = get_context("forkserver")
-    context.set_forkserver_preload([__name__, *({preload} - {"", "__main__"})])
+    context.set_forkserver_preload(["cocabench.core.server", __name__, *({preload} - {"", "__main__"})])
     return context
 
 

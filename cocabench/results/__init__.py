@@ -1,1 +1,1 @@
-"""Stored Records: read, compare, gate, hold against published numbers, translate. No torch."""
+"""Stored Records: read, compare, gate, check against published numbers, import and export. No torch."""

@@ -1,4 +1,4 @@
-"""A new baseline from a current run. A baseline keeps of the samples what metrics read, so that gates can pair them."""
+"""Make the current run the baseline. A baseline keeps the columns of samples that paired tests read."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from cocabench.results.store import RecordSet, Store, files_of, read_numbers, sa
 
 @dataclass(frozen=True)
 class Update:
-    """What becomes of a baseline. replaced: old and new Records. added: new ones. kept: those without a successor."""
+    """The changes of a baseline. replaced: (old, new) Records. added: new ones. kept: old ones without a new one."""
 
     replaced: tuple[tuple[Record, Record], ...]
     added: tuple[Record, ...]
@@ -42,7 +42,7 @@ class Update:
 
 
 def planned(baseline: Sequence[Record], current: Sequence[Record]) -> Update:
-    """Return what a baseline becomes: each of its Records is replaced by the one that the gate holds against it."""
+    """Return the changes of a baseline: each Record is replaced by the one that the gate compares it with."""
     pairs = [(old, match(old, current, baseline)) for old in baseline]
     replaced = tuple((old, new) for old, new in pairs if new is not None)
     taken = {(new.model, new.task) for _, new in replaced}

@@ -1,4 +1,4 @@
-"""The images behind a difference: those that the second model gets wrong and the first got right, and the reverse."""
+"""The images behind a difference: those on which the second model is worse than the first, and the reverse."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ class Change:
     """One image on which two models differ.
 
     first, second: the metric of that image alone, on the metric's own scale (of recall: the share of its captions that
-    hit). truth: its label or first caption; said: what each model answered, '' where the samples do not hold it.
+    hit). truth: its label or first caption. answers: of both models, '' if the samples do not have them.
     """
 
     image_id: str
     first: float
     second: float
     truth: str = ""
-    said: tuple[str, str] = ("", "")
+    answers: tuple[str, str] = ("", "")
 
 
 @dataclass(frozen=True, slots=True)
 class Changes:
     """The images on which two models differ by a metric, the largest changes first.
 
-    broken: worse with the second model. mended: better. images: how many there are in all.
+    worse, better: images on which the second model is. images: the number of all images.
     """
 
     task: str
     metric: str
     info: MetricInfo
     models: tuple[str, str]
-    broken: tuple[Change, ...]
-    mended: tuple[Change, ...]
+    worse: tuple[Change, ...]
+    better: tuple[Change, ...]
     images: int
 
 
 def changes(first: Record, second: Record, evidence: Evidence, *, metric: str = "") -> Changes:
     """Return the images on which two Records of one task differ; metric is by default the task's primary one.
 
-    ResultsError where the Records cannot be compared, have no samples, or the metric has no value per image.
+    ResultsError if the Records cannot be compared or have no samples, or the metric has no value per image.
     """
     name, where = metric or first.primary, f"{first.model} and {second.model} on {first.task}"
     for record in (first, second):
@@ -71,8 +71,8 @@ def changes(first: Record, second: Record, evidence: Evidence, *, metric: str = 
     view = next(iter(find(first.evaluator).shown.views), None)
     order = _differing_first(one, other, view.answer if view else "")
     rows = [_by_image(frame.iloc[order]) for frame in (one, other)]
-    broken, mended = (_changed(table[sign * table["gain"] > SAME], rows, view) for sign in (-1, 1))
-    return Changes(first.task, name, info, (first.model, second.model), broken, mended, len(table))
+    worse, better = (_changed(table[sign * table["gain"] > SAME], rows, view) for sign in (-1, 1))
+    return Changes(first.task, name, info, (first.model, second.model), worse, better, len(table))
 
 
 def _changed(table: pd.DataFrame, rows: Sequence[dict[str, Row]], view: View | None) -> tuple[Change, ...]:

@@ -1,7 +1,6 @@
-"""Models side by side: a row per task and metric, a cell per model, and the differences from the first model.
+"""Tables of models: a row per task and metric, a cell per model, and the differences from the first model.
 
-A difference is first minus second. Where the samples of both are there, it is paired: the same images, the one model's
-outcome against the other's.
+A difference is first minus second. If both have samples, it is paired: the outcomes of both models on the same images.
 """
 
 from __future__ import annotations
@@ -32,17 +31,17 @@ from cocabench.results.difference import (
 from cocabench.results.records import choose, first_reasons, incomparable, notes, read, unknown_parts
 from cocabench.results.store import RecordSet
 
-INTERVALS = "± is half of a 95 % interval over images, rounded up; n counts images."
-TIMES_100 = " Scores are times 100."
+INTERVALS = "± is half the width of the 95 % interval over images, rounded up; n is the number of images."
+TIMES_100 = " Scores are multiplied by 100."
 MEANS = "Means over tasks: an image that several tasks share counts once; p is not corrected for several means."
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    """One model on one task and metric. estimate is None where the model has no such number; text says it all.
+    """One model on one task and metric. text: the number as printed, or why there is none (estimate is None).
 
-    best: no other model of the row prints a better value, and all of them may be compared. notes: what a reader must
-    know beside the number. incomparable: why it cannot be compared with the first model's.
+    best: no other model of the row prints a better value, and all of them are comparable. notes: footnotes.
+    incomparable: why the number cannot be compared with the first model's.
     """
 
     text: str
@@ -63,8 +62,8 @@ class Cell:
 class Row:
     """One task and metric: a cell per model, and the difference of the first from each.
 
-    differences: one per cell, first minus that cell's model; None for the first and where there is none. primary: the
-    metric is the task's. evaluator and groups are the task's.
+    differences: one per cell, first minus that cell's model; None for the first and if there is none. primary: whether
+    the metric is the task's primary one. evaluator, groups: the task's.
     """
 
     task: str
@@ -91,18 +90,18 @@ class Row:
 
     @property
     def finding(self) -> Finding:
-        """What the test of two models shows."""
+        """The result of testing two models."""
         return self.difference.finding if self.difference else Finding.UNTESTED
 
     @property
     def verdict(self) -> str:
-        """What the test of two models shows, in words, with ▲ or ▼ where one is better."""
+        """The result of testing two models as text, with ▲ or ▼ if one is better."""
         return f"{self.difference.mark} {self.difference.verdict}".strip() if self.difference else ""
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The table: a row per task (and metric), a cell per model. left_out: Records that lost against another.
+    """A table: a row per task (and metric), a cell per model. left_out: Records that another one replaced.
 
     records: by model and task. evidence: their samples, on which the differences were tested.
     """
@@ -124,7 +123,7 @@ def compare_models(
     """Return the table of Records: tasks by kind, models in the order given or found, the primary metric of each task.
 
     The primary metric is that of the first model that ran the task. all_metrics: a row for every metric. evidence: the
-    samples, for paired differences; by default those of records where they are a RecordSet, else none.
+    samples, for paired differences; by default those of records if they are a RecordSet, else none.
     UnknownNameError for a model that has no Record.
     """
     if evidence is None:
@@ -141,22 +140,24 @@ def compare_models(
 
 
 def compare(a: RecordSet | str | Path, b: RecordSet | str | Path, *, all_metrics: bool = False) -> pd.DataFrame:
-    """Return how two models differ: a row per task and metric, with paired tests where the samples of both are there.
+    """Compare two models: return a frame with a row per task and metric, with paired tests if both have samples.
 
     a, b: Results of one model each, from ``evaluate`` or ``load`` (of several models: ``results.model(NAME)``), a
     results folder, a Record's file, or ``published:NAME:TAG``. all_metrics: every metric, not each task's primary one.
 
     Columns, on the metric's own scale (fractions 0-1): task, metric, value_a, value_b; difference: a minus b, low,
     high: its 95 % interval; p_value: two-sided; p_adjusted: corrected for all primary metrics together (Holm);
-    detectable: the smallest true difference that such a test finds in 80 of 100 cases; better: "a", "b", or "" where
-    the difference is not significant or not tested; n: images; changed: images on which the two differ; paired;
-    notes: what else must be known, and why there is no difference. What is not known is NaN.
+    detectable: the smallest true difference that such a test finds in 80 of 100 cases; better: "a", "b", or "" if the
+    difference is not significant or not tested; n: number of images; changed: number of images on which the two
+    differ; paired: whether the test is; notes, among them why there is no difference. Unknown numbers are NaN.
 
-    UsageError where a side holds several models, ResultsError where it cannot be read.
+    Raises UsageError if a side has several models, ResultsError if it cannot be read.
 
     >>> import cocabench
-    >>> a, b = (cocabench.evaluate(f"demo/{name}", "emoji_pairs", limit=50) for name in ("coca", "clip"))
-    >>> cocabench.compare(a, b)[["task", "value_a", "value_b", "difference", "p_value"]]  # doctest: +SKIP
+    >>> results = cocabench.load("results/baselines")
+    >>> found = cocabench.compare(results.model("demo/coca"), results.model("demo/clip"))
+    >>> found.loc[found["task"] == "emoji_flags", ["value_a", "value_b", "changed", "better"]].round(3).values.tolist()
+    [[0.578, 0.7, 87.0, 'b']]
     """
     sides = [_one_model(side, f"compare: {name}") for name, side in (("a", a), ("b", b))]
     chosen = [choose(side).records for side in sides]
@@ -261,7 +262,7 @@ def _cell(record: Record | None, metric: str, info: MetricInfo, first: Record) -
 
 
 def _mark_best(cells: Sequence[Cell], info: MetricInfo) -> list[Cell]:
-    """Mark every cell that prints the best value: a difference that the table does not show is no win."""
+    """Mark every cell that prints the best value; equal printed values are all best."""
     values = {
         i: round(points(c.estimate.value, info), 1)
         for i, c in enumerate(cells)
@@ -274,7 +275,7 @@ def _mark_best(cells: Sequence[Cell], info: MetricInfo) -> list[Cell]:
 
 
 def ranked(comparison: Comparison) -> Comparison:
-    """Return the table of two models with the tasks of each kind from the first's largest lead to its largest lag."""
+    """Sort a table of two models: within each kind, from the first model's largest lead to its largest lag."""
     kinds = list(dict.fromkeys(row.evaluator for row in comparison.rows))
     lags = {
         row.task: -row.difference.value if row.info.higher_is_better else row.difference.value
@@ -289,13 +290,13 @@ def ranked(comparison: Comparison) -> Comparison:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Return kinds of tasks in the order in which they are shown; those of one place stay as they come."""
+    """Return kinds of tasks in the order in which they are shown."""
     return sorted(names, key=lambda name: find(name).shown.order)
 
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How the first model did against another on the tasks of one kind, by the findings of their primary metrics.
+    """Wins and losses of the first model against another on the tasks of one kind, by their primary metrics.
 
     wins, losses: tasks with a significant difference, for and against the first. ties: without one. untested: tasks
     without a test (one has no result, protocols differ, no interval is known).
@@ -331,8 +332,8 @@ def tallies(comparison: Comparison) -> tuple[Tally, ...]:
 class Average:
     """The mean of the primary metrics of a group's tasks, in points, over the tasks that all models have.
 
-    values: one per model. differences: first minus each, None for the first, tested where the samples tell which images
-    the tasks share; their findings hold one by one, not together.
+    values: one per model. differences: first minus each, None for the first, tested if it is known which images the
+    tasks share; their findings are not corrected for several means.
     """
 
     group: str
@@ -380,14 +381,14 @@ def _mean(comparison: Comparison, rows: Sequence[Row], model: int) -> Difference
 
 
 def legend(comparison: Comparison) -> tuple[str, ...]:
-    """Return the sentences that belong below a table: what ± is, what is held fixed, what a finding means."""
+    """Return the sentences below a table: what ± is, what the kinds' intervals hold fixed, what a finding means."""
     times_100 = any(row.info.unit in ("fraction", "score") for row in comparison.rows)
     kinds = of_kinds(row.evaluator for row in comparison.rows)
     return (INTERVALS + (TIMES_100 if times_100 else ""), *kinds, *_legend_of_tests(comparison.rows))
 
 
 def of_kinds(names: Iterable[str]) -> list[str]:
-    """Return the sentences that belong below a table with tasks of these kinds."""
+    """Return the sentences below a table with tasks of these kinds."""
     return [sentence for name in in_order(dict.fromkeys(names)) for sentence in find(name).shown.legend]
 
 
@@ -397,11 +398,12 @@ def _legend_of_tests(rows: Sequence[Row]) -> list[str]:
     if not any(gap.p_value is not None for _, gap in gaps):
         return []
     family = sum(primary and gap.adjusted is not None for primary, gap in gaps)
-    together = f"corrected for {family} primary differences together (Holm)" if family else ""
-    apart = ("other metrics " if family else "") + "one by one" if not all(primary for primary, _ in gaps) else ""
-    said = [f"Better: p < {LEVEL:g}, two-sided, {'; '.join(part for part in (together, apart) if part)}."]
+    corrected = f"Holm-corrected for {family} primary differences" if family else ""
+    others = ("other metrics " if family else "") + "not corrected" if not all(primary for primary, _ in gaps) else ""
+    sentences = [f"Better: p < {LEVEL:g}, two-sided, {'; '.join(part for part in (corrected, others) if part)}."]
     if any(gap.detectable is not None for _, gap in gaps):
-        said.append(f"“x would show”: a true difference of x points is found in {100 * POWER:.0f} of 100 such tests.")
+        power = f"{100 * POWER:.0f} of 100"
+        sentences.append(f"“detects x or more”: the test finds a true difference of x points in {power} cases.")
     if reasons := list(dict.fromkeys(gap.unpaired for _, gap in gaps if gap.unpaired)):
-        said.append(f"unpaired: wider than on the same samples ({first_reasons(reasons, 1)}).")
-    return said
+        sentences.append(f"Unpaired intervals are wider than paired ones ({first_reasons(reasons, 1)}).")
+    return sentences

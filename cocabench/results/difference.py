@@ -25,16 +25,16 @@ from cocabench.results.records import imported_by, published_by
 from cocabench.results.store import RecordSet, read_numbers, read_samples, samples_path
 
 LEVEL = 0.05
-"""Two-sided; for the primary metrics of a table it holds for all of them together."""
+"""Significance level, two-sided; for the primary metrics of a table it holds for all of them together."""
 
 MAX_NUMBERS_HELD = 1 << 26
-"""Of samples in memory at a time (512 MiB): those of 50 models on 50,000 images fit twice."""
+"""Numbers of samples held in memory (512 MiB): those of 50 models on 50,000 images fit twice."""
 
 NO_INTERVAL = "no interval"
 
 
 class Evidence:
-    """The samples of Records, each read once as far as memory allows, and paired tests on them."""
+    """The samples of Records, each read once if memory allows, and paired tests on them."""
 
     def __init__(self, *results: RecordSet) -> None:
         self._results = results
@@ -48,9 +48,9 @@ class Evidence:
         self._numbers_held = 0
 
     def paired(self, first: Record, second: Record, metric: str, *, seed: int = 0) -> Paired:
-        """Return first minus second of a metric on their samples. UnpairedError says why there is no such test.
+        """Return the paired test of first minus second; UnpairedError with the reason if there is none.
 
-        WithheldError where images are too few for any.
+        WithheldError if there are too few images for any test.
         """
         declared = self.declared(first, metric)
         found = compare_ordered(declared, self.samples(first), self.samples(second), seed=seed)
@@ -77,16 +77,16 @@ class Evidence:
         return found
 
     def declared(self, record: Record, metric: str) -> Metric:
-        """Return the metric that a Record has under a name; UnpairedError where its kind does not know it."""
+        """Return a Record's metric by name; UnpairedError if its kind does not declare it."""
         found = find(record.evaluator).metric(metric)
         if found is None:
-            raise UnpairedError(metric, f"the kind {record.evaluator!r} that is installed here has no such metric")
+            raise UnpairedError(metric, f"the installed kind {record.evaluator!r} has no such metric")
         return found
 
     def samples(self, record: Record) -> pd.DataFrame:
-        """Return what metrics read of a Record's samples, ordered by image and id, which are 64-bit hashes of the ids.
+        """Return what metrics read of a Record's samples, ordered by image and id (as 64-bit hashes).
 
-        UnpairedError where there are none.
+        UnpairedError if there are none.
         """
         frame = self._in_memory.get(_name(record))
         key = self._path(record) if frame is None else _name(record)
@@ -98,14 +98,14 @@ class Evidence:
         return self._read[key]
 
     def _hold(self, key: Hashable, samples: pd.DataFrame) -> None:
-        """Hold samples, and drop those that were not used for the longest time where there are too many."""
+        """Hold samples, and drop the least recently used ones if there are too many."""
         self._read[key] = samples
         self._numbers_held += _size(samples)
         while self._numbers_held > MAX_NUMBERS_HELD and len(self._read) > 1:
             self._numbers_held -= _size(self._read.popitem(last=False)[1])
 
     def rows(self, record: Record) -> pd.DataFrame:
-        """Return a Record's samples whole, with captions and names; UnpairedError where there are none."""
+        """Return all columns of a Record's samples, captions and names included; UnpairedError if there are none."""
         frame = self._in_memory.get(_name(record))
         return read_samples(self._path(record), record) if frame is None else frame
 
@@ -119,50 +119,49 @@ class Evidence:
 
 
 def _name(record: Record) -> tuple[str, str, str]:
-    """Return what tells a Record in memory from others."""
+    """Return what identifies a Record in memory."""
     return record.model, record.task, record.created
 
 
 def _check_edited(first: Record, second: Record, metric: str, found: float) -> None:
-    """Raise UnpairedError where the samples' difference is not that of the Records, as after an edit of one of them."""
+    """Raise UnpairedError if the samples' difference is not that of the Records: one of them was edited."""
     a, b = (held.value if (held := r.metrics.get(metric)) else None for r in (first, second))
     if a is not None and b is not None and not math.isclose(a - b, found, rel_tol=1e-6, abs_tol=1e-6):
-        values = f"{a - b:.6g} by the Records, {found:.6g} by their samples"
-        raise UnpairedError("", f"one of {first.model} and {second.model} on {first.task} was edited ({values})")
+        values = f"difference {a - b:.6g} in the Records, {found:.6g} in their samples"
+        raise UnpairedError("", f"{first.model} or {second.model} on {first.task} was edited ({values})")
 
 
 def _hashed(samples: pd.DataFrame) -> pd.DataFrame:
-    """Return samples with hashes for ids: numbers are matched and grouped many times faster than text."""
+    """Replace ids by hashes: numbers are matched and grouped many times faster than text."""
     names = ("id", "image_id")
     hashes = {name: hash_array(samples[name].to_numpy(object), categorize=False) for name in names}
     return samples.assign(**hashes)
 
 
 def _size(samples: pd.DataFrame) -> int:
-    """Return how many numbers samples hold, those in lists among them."""
+    """Return how many numbers samples hold, including those in lists."""
     lists = [column for name, column in samples.items() if column.dtype == object and name != "domain"]
     return samples.size + sum(int(column.map(np.size, na_action="ignore").sum()) for column in lists)
 
 
 class Finding(StrEnum):
-    """What the test of a difference shows, in the direction of the metric."""
+    """The result of testing a difference, in the direction of the metric."""
 
     FIRST = "first better"
     SECOND = "second better"
-    NOTHING = "no difference found"
+    NOTHING = "not significant"
     UNTESTED = "not tested"
 
 
 @dataclass(frozen=True, slots=True)
 class Difference:
-    """First minus second, in points (ranks as they are); low and high are None where no interval is known.
+    """First minus second, in points (ranks are not scaled); low and high are None if no interval is known.
 
-    p_value: two-sided, of this test alone. adjusted: after Holm over the primary metrics of the table, None for other
+    p_value: two-sided, uncorrected. adjusted: Holm-corrected over the primary metrics of the table, None for other
     metrics. detectable: the smallest true difference, in points, that such a test finds in 80 of 100 cases.
-    changed: images on which the two differ, None where that is not known. unpaired: why the samples could not be
-    paired, or why there is no test, '' for a paired test. finding: by adjusted, or by p_value alone where that is None.
-    error: its standard error, None where nothing tells. test: on the metric's own scale. places: decimals to print,
-    more for small costs.
+    changed: number of images on which the two differ, None if unknown. unpaired: why the samples could not be paired,
+    or why there is no test, '' for a paired test. finding: by adjusted, or by p_value if that is None. error: the
+    standard error, None if unknown. test: on the metric's own scale. places: decimals to print, more for small costs.
     """
 
     value: float
@@ -188,21 +187,19 @@ class Difference:
 
     @property
     def verdict(self) -> str:
-        """``first better (p=0.003)``, ``no difference found; 2.1 would show``, or nothing where it is not tested.
+        """``first better (p=0.003)``, ``not significant (detects a difference of 2.1 or more)``, '' if not tested.
 
-        p is the adjusted one where there is one; the smallest detectable difference is rounded up.
+        p is the adjusted one if there is one; the smallest detectable difference is rounded up.
         """
         if self.finding is Finding.UNTESTED:
             return ""
         if self.finding is Finding.NOTHING:
-            return (
-                f"{self.finding}{'' if self.detectable is None else f'; {up(self.detectable, self.places)} would show'}"
-            )
+            return f"{self.finding}{detects('difference', self.detectable, self.places)}"
         return f"{self.finding} ({p_text(self.p_value if self.adjusted is None else self.adjusted)})"
 
     @property
     def mark(self) -> str:
-        """▲ where the first is better, ▼ where the second is, else nothing: for the eye, beside the numbers."""
+        """▲ if the first is better, ▼ if the second is, else ''."""
         return {Finding.FIRST: "▲", Finding.SECOND: "▼"}.get(self.finding, "")
 
     def __str__(self) -> str:
@@ -210,7 +207,7 @@ class Difference:
 
 
 def with_interval(value: float, low: float | None, high: float | None, places: int) -> str:
-    """Return ``−2.3 ± 0.8``: a signed difference with half of its interval, rounded up, where that is known."""
+    """Return ``−2.3 ± 0.8``: a signed difference, and half the width of its interval, rounded up, if known."""
     if low is None or high is None:
         return signed(value, places)
     return f"{signed(value, places)} ± {up(max(high - value, value - low), places)}"
@@ -221,8 +218,13 @@ def up(value: float, places: int) -> str:
     return f"{rounded_up(value, places):.{places}f}"
 
 
+def detects(what: str, detectable: float | None, places: int) -> str:
+    """Return `` (detects a drop of 1.9 or more)``: the power of a test; '' if it is unknown."""
+    return "" if detectable is None else f" (detects a {what} of {up(detectable, places)} or more)"
+
+
 def independent(a: Estimate, b: Estimate, *, shares: bool = False) -> Paired | None:
-    """Return the test of a minus b as of two independent samples; None where one has no interval.
+    """Return the test of a minus b for two independent samples; None if one has no interval.
 
     The interval is Newcombe's "square-and-add" (Statistics in Medicine 17, 1998, method 10): it needs nothing but the
     two intervals, and stays right near 0 and 1. It is wider than the truth where both models saw the same images.
@@ -234,16 +236,17 @@ def independent(a: Estimate, b: Estimate, *, shares: bool = False) -> Paired | N
     low = gap - math.hypot(a.value - a.low, b.high - b.value)
     high = gap + math.hypot(a.high - a.value, b.value - b.low)
     found = paired.of_independent(gap, low, high)
-    if not shares or a.low == a.high or b.low == b.high:
+    sides = (a.value, a.low, a.high), (b.value, b.low, b.high)
+    if not shares or not all(0 <= value <= 1 and 0 < high - low < 1 for value, low, high in sides):
         return found
     sizes = size_of(a.value, a.low, a.high), size_of(b.value, b.low, b.high)
     return found._replace(shares=((a.value, sizes[0]), (b.value, sizes[1])))
 
 
 def paired_or_independent(a: Record, b: Record, metric: str, evidence: Evidence) -> tuple[Paired | None, str]:
-    """Return the test of a minus b of a metric that both have, on its own scale, and why it is not paired ('': it is).
+    """Return the test of a minus b on the metric's own scale, and why it is not paired ('' if it is).
 
-    None where it can be neither paired nor tested from intervals.
+    The test is None if neither samples nor intervals are there.
     """
     try:
         return evidence.paired(a, b, metric), ""
@@ -258,7 +261,7 @@ def paired_or_independent(a: Record, b: Record, metric: str, evidence: Evidence)
 
 
 def difference(a: Record, b: Record, metric: str, info: MetricInfo, evidence: Evidence) -> Difference | None:
-    """Return a minus b of a metric that both have, without a finding; None where one of the two is undefined."""
+    """Return a minus b of a metric that both have, without a finding; None if one of the two is undefined."""
     one, other = a.metrics[metric].value, b.metrics[metric].value
     if one is None or other is None:
         return None
@@ -286,9 +289,9 @@ def in_points(test: Paired, info: MetricInfo, *, unpaired: str = "", places: int
 
 
 def with_finding(found: Difference, info: MetricInfo, *, adjusted: float | None = None, family: int = 1) -> Difference:
-    """Return a difference with its finding: by adjusted, which holds for a family of that many tests, or by itself.
+    """Return a difference with its finding, by its p-value or by adjusted, which is corrected for a family of tests.
 
-    Metrics of health have none: more words in a caption are neither better nor worse.
+    Health metrics have none: more words in a caption are neither better nor worse.
     """
     p_value = found.p_value if adjusted is None else adjusted
     if p_value is None or info.kind == "health":

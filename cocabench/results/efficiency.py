@@ -1,4 +1,4 @@
-"""Training cost of a CoCa against the CLIP of its size: what was measured, beside what others say."""
+"""Training cost of a CoCa relative to the CLIP of its size, beside published claims."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ BLOG_COST = 1.2
 
 @dataclass(frozen=True)
 class TrainingCost:
-    """A CoCa's training step against its CLIP's, on one machine, with one batch.
+    """A CoCa's training step relative to its CLIP's, on the same machine with the same batch.
 
-    speed: how many times as fast (below 1: slower), with the range that the repeats allow; memory: how many times as
-    much. None where it was not measured.
+    speed: CLIP's time over CoCa's (below 1: CoCa is slower); slowest, fastest: its range over the repeats. memory:
+    CoCa's over CLIP's. None if not measured.
     """
 
     coca: Record
@@ -33,9 +33,9 @@ class TrainingCost:
 
 
 def training_costs(records: Iterable[Record]) -> list[TrainingCost]:
-    """Return a TrainingCost for each CoCa whose CLIP was measured too: coca_X and X, demo/coca and demo/clip.
+    """Return a TrainingCost per CoCa whose CLIP (coca_X and X, demo/coca and demo/clip) was measured the same way.
 
-    Both in the same way: protocol parts (machine, threads, batch) and precision are equal.
+    The same way: protocol (machine, threads, batch) and precision are equal.
     """
     measured = [record for record in records if find(record.evaluator).shown.costs]
     return [_cost(coca, clip) for coca in measured if (clip := _clip_of(coca, measured)) is not None]
@@ -71,17 +71,17 @@ def _ratio(a: float | None, b: float | None) -> float | None:
 
 
 def sentences(cost: TrainingCost) -> list[str]:
-    """Return what was measured beside both claims, a sentence each for speed and memory."""
+    """Return a sentence each for speed and memory: the measured ratio and the published claims."""
     protocol = cost.coca.signature.protocol
     where = f"{protocol['machine']}, {protocol['threads']} threads, batches of {protocol['train_batch_size']}"
-    head = f"training {cost.coca.model} against {cost.clip.model} ({where})"
-    told = []
+    head = f"training {cost.coca.model} relative to {cost.clip.model} ({where})"
+    found = []
     if cost.speed is not None:
         allowed = f" ({cost.slowest:.2f}-{cost.fastest:.2f})" if cost.slowest and cost.fastest else ""
         claims = (
-            f"open_clip's documentation says {DOCUMENTED_SPEED}, the blog about {1 / BLOG_COST:.2f}, both for ViT-L-14"
+            f"open_clip's documentation says {DOCUMENTED_SPEED}, LAION's blog about {1 / BLOG_COST:.2f}, for ViT-L-14"
         )
-        told.append(f"{head}: {cost.speed:.2f}{allowed} times as fast; {claims}")
+        found.append(f"{head}: {cost.speed:.2f}{allowed} times the speed; {claims}")
     if cost.memory is not None:
-        told.append(f"{head}: {cost.memory:.2f} times the memory; open_clip's documentation says {DOCUMENTED_MEMORY}")
-    return told
+        found.append(f"{head}: {cost.memory:.2f} times the memory; open_clip's documentation says {DOCUMENTED_MEMORY}")
+    return found

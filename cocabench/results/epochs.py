@@ -1,4 +1,4 @@
-"""Checkpoints of one training run: which run and epoch a model string names, and the best epoch of each metric."""
+"""Checkpoints of a training run: parse run and epoch from model strings, and find the best epoch of each metric."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _PATH = re.compile(r"^(?P<folder>(?:.*[/:])?)(?P<file>[^/:]+)$")
 
 
 class Epoch(NamedTuple):
-    """Where a checkpoint stands in its run: ``("ViT-B-32:runs/x", 5, "epoch")``. unit is epoch or step."""
+    """A checkpoint's run and number: ``("ViT-B-32:runs/x", 5, "epoch")``. unit is epoch or step."""
 
     run: str
     number: int
@@ -24,12 +24,12 @@ class Epoch(NamedTuple):
 
 
 def epoch_of(model: str) -> Epoch | None:
-    """Return the run and epoch that a model string names; None where it names no numbered checkpoint.
+    """Return the run and epoch of a model string; None if it is not a numbered checkpoint.
 
     ``ViT-B-32:runs/x/checkpoints/epoch_5.pt`` is epoch 5 of ``ViT-B-32:runs/x``: open_clip_train's folder
-    ``checkpoints`` is not part of the run's name. Folders (``runs/x/epoch_5``) count as files do. What is beside the
-    number in the file's name stays in the run's, so that ``a-epoch_1.pt`` and ``b-epoch_1.pt`` are two runs.
-    ``epoch_latest.pt`` has no number.
+    ``checkpoints`` is not part of the run's name. Folders (``runs/x/epoch_5``) are handled like files. The rest of the
+    file's name is part of the run's, so ``a-epoch_1.pt`` and ``b-epoch_1.pt`` are two runs. ``epoch_latest.pt`` has no
+    number.
     """
     if (path := _PATH.match(model)) is None or ("/" not in model and ":" not in model):
         return None
@@ -44,7 +44,7 @@ def epoch_of(model: str) -> Epoch | None:
 
 
 def runs(models: Iterable[str]) -> dict[str, list[str]]:
-    """Return {run: its model strings in order of epoch}, without models that name no epoch."""
+    """Return {run: its model strings in order of epoch}, without models that have no epoch."""
     found: dict[str, list[tuple[int, str]]] = defaultdict(list)
     for model in dict.fromkeys(models):
         if point := epoch_of(model):
@@ -54,10 +54,10 @@ def runs(models: Iterable[str]) -> dict[str, list[str]]:
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch of a run by one metric, among n_epochs that were measured in the same way.
+    """The best epoch of a run by one metric, of n_epochs measured with the same protocol.
 
-    estimate is that epoch's own. Its interval does not know that it was chosen: the best of several looks better than
-    it is, so a number to publish is measured on other data.
+    estimate is that epoch's. Its interval ignores the selection, and the best of several is biased upwards: measure a
+    number to publish on other data.
     """
 
     epoch: Epoch
@@ -70,10 +70,10 @@ class Best:
 
 
 def best_epochs(records: Iterable[Record]) -> list[Best]:
-    """Return the best epoch per run, task and metric, for runs with two epochs or more; the earliest of equals.
+    """Return the best epoch per run, task and metric, for runs with two epochs or more; of equal ones the earliest.
 
-    Records of a task whose protocol parts differ are not compared: each protocol has its best. Of two Records of one
-    model and protocol the newer counts. Undefined values are left out.
+    Records with different protocols are not compared: each protocol has its best. Of two Records of one model and
+    protocol the newer is taken. Undefined values are ignored.
     """
     groups: dict[tuple[str, str, str], dict[str, Record]] = defaultdict(dict)
     for record in sorted(records, key=lambda record: record.created):

@@ -1,4 +1,4 @@
-"""A signature in words: what each part is, and what of a Record is compared, what names it, and what is only kept."""
+"""Explanations of a Record's signature and environment, part by part."""
 
 from __future__ import annotations
 
@@ -17,35 +17,35 @@ PARTS: Mapping[str, str] = {
     "version": "version of the task file, raised when a published number would change",
     "evaluator": "the kind of task",
     "metrics": "version of the metrics' definitions",
-    "data.images": "images measured on",
-    "data.texts": "captions of these images",
-    "data.classes": "class names that the data bring",
-    "data.hash": "ids, texts, labels, domains and negatives, in order",
+    "data.images": "number of images",
+    "data.texts": "number of captions",
+    "data.classes": "number of class names in the data",
+    "data.hash": "hash of ids, texts, labels, domains and negatives, in order",
     "standard": "whether the counts are those of the standard protocol",
-    "limit": "a random subset of so many images (--limit)",
-    "pixels": "what is done to images that are not RGB",
-    "published": "read from a publication: its protocol is not recorded",
-    "imported": "read from another program's file: only a part of the protocol is known",
-    "id": "the model as it was named",
-    "weights": "the weights file, or the seed of random ones",
-    "architecture": "open_clip's model configuration, tokenizer and context length among it",
-    "quick_gelu": "QuickGELU in the place of GELU",
+    "limit": "number of images in the random subset (--limit)",
+    "pixels": "conversion of images that are not RGB",
+    "published": "published; its protocol is not recorded",
+    "imported": "imported from another program's file; only part of the protocol is known",
+    "id": "the model's name as given",
+    "weights": "hash of the weights, or the seed of random ones",
+    "architecture": "open_clip's model configuration, including tokenizer and context length",
+    "quick_gelu": "QuickGELU instead of GELU",
     "preprocess": "resolution, resize mode, mean and std of the images",
     "vocabulary": "the tokenizer's own files",
-    "precision": "of the computation",
-    "compile": "the image tower ran through torch.compile",
-    "packages.open_clip_torch": "builds the network",
-    "packages.pillow": "decodes and resizes images",
-    "packages.torch": "computes",
-    "packages.torchvision": "transforms images",
+    "precision": "numeric precision of the computation",
+    "compile": "whether the image tower was compiled with torch.compile",
+    "packages.open_clip_torch": "network code",
+    "packages.pillow": "image decoding and resizing",
+    "packages.torch": "computation",
+    "packages.torchvision": "image transforms",
 }
-"""What each leaf of a signature is that any kind of task may have; a kind says what its own are."""
+"""Explanations of parts that any kind of task may have; kinds explain their own parts."""
 
-_ENVIRONMENT = {"interval_seed": "--seed, of the resampling behind some intervals; it moves no value"}
+_ENVIRONMENT = {"interval_seed": "--seed for the resampling of some intervals; changes no value"}
 
 
 class Part(NamedTuple):
-    """A leaf of a signature: its name, its value as text, and what it is, '' where that is not known."""
+    """A leaf of a signature: its name, its value as text, and an explanation, '' if there is none."""
 
     name: str
     value: str
@@ -53,7 +53,7 @@ class Part(NamedTuple):
 
 
 class Explanation(NamedTuple):
-    """A Record's signature, part by part. environment is kept with the Record and never compared."""
+    """The parts of a Record's signature, and its environment, which is stored and not compared."""
 
     protocol: tuple[Part, ...]
     model: tuple[Part, ...]
@@ -61,7 +61,7 @@ class Explanation(NamedTuple):
 
 
 def explain(record: Record) -> Explanation:
-    """Return every leaf of a Record's signature in words."""
+    """Return the explanation of every leaf of a Record's signature."""
     environment = tuple(Part(name, value, _ENVIRONMENT.get(name, "")) for name, value in record.environment.items())
     kind, signature = find(record.evaluator), record.signature
     return Explanation(_parts(signature.protocol, kind), _parts(signature.model, kind), environment)

@@ -4,12 +4,12 @@ regressed      the drop exceeds the tolerance, and the one-sided test of "no dro
 within noise   the drop exceeds the tolerance, and the test does not reject
 cannot tell    no such drop, but the test cannot detect one of the tolerance's size, or nothing can be tested
 improved       the gain exceeds the tolerance, and the one-sided test of "no gain" rejects
-pass           none of these: the test detects a drop larger than the tolerance, or no outcome changed at all
+pass           none of these: the test would detect a drop of the tolerance's size, or no outcome changed
 missing        the current run, or the baseline, does not have the number
 incomparable   protocol parts of the signatures differ
 
-Tests are paired where the samples of both sides are there, else of two independent numbers; p-values hold for all
-checked metrics together (Holm).
+Tests are paired if both sides have samples, else of two independent numbers; p-values are Holm-corrected for all
+checked metrics.
 
 A rules file says what is checked. The primary metric of every task in the baseline always is; rules add metrics and set
 limits. Of several rules that match, the later one wins, key by key:
@@ -66,7 +66,7 @@ ExitCode = Annotated[int, Field(ge=0, le=2, strict=True)]
 
 
 class Limits(Spec):
-    """What holds for one metric; as [defaults], what holds where no rule says otherwise."""
+    """The limits of one metric; as [defaults], those of metrics without a rule."""
 
     tolerance: Points = 0.2
     confidence: Share = 0.95
@@ -75,7 +75,7 @@ class Limits(Spec):
 
 
 class Rule(Spec):
-    """Which metrics it is about, and the limits that it sets for them."""
+    """The metrics that it applies to, and the limits that it sets for them."""
 
     task: str = "*"
     model: str = "*"
@@ -86,7 +86,7 @@ class Rule(Spec):
     cannot_tell: ExitCode | None = None
 
     def matches(self, record: Record, metric: str) -> bool:
-        """Return whether the rule is about a metric; one of health has to be named, a pattern is not about it."""
+        """Return whether the rule applies to a metric. Health metrics have to be named; patterns do not match them."""
         wanted = record.primary if self.metric == "primary" else self.metric
         if metric != wanted and metric in record.definitions and record.definitions[metric].kind == "health":
             return False
@@ -101,7 +101,7 @@ class Rules(Spec):
     rule: tuple[Rule, ...] = ()
 
     def limits(self, record: Record, metric: str) -> Limits | None:
-        """Return what holds for a metric of a baseline's Record, None where it is not checked."""
+        """Return the limits of a metric of a baseline's Record, None if it is not checked."""
         matching = [rule for rule in self.rule if rule.matches(record, metric)]
         if not matching and metric != record.primary:
             return None
@@ -109,17 +109,17 @@ class Rules(Spec):
         return self.defaults.model_copy(update={name: value for name, value in pairs if value is not None})
 
     def requires(self, record: Record) -> bool:
-        """Return whether a rule that says ``required = true`` is about one of a Record's metrics."""
+        """Return whether a rule with ``required = true`` applies to one of a Record's metrics."""
         return any(rule.required and rule.matches(record, metric) for rule in self.rule for metric in record.metrics)
 
     def unmatched(self, records: Iterable[Record]) -> list[Rule]:
-        """Return the rules that say ``required = true`` and are about nothing in the baseline."""
+        """Return the rules with ``required = true`` that apply to nothing in the baseline."""
         found = [(record, metric) for record in records for metric in record.metrics]
         return [rule for rule in self.rule if rule.required and not any(rule.matches(r, m) for r, m in found)]
 
 
 def read_rules(path: Path) -> Rules:
-    """Return the rules of a TOML file; SpecError with everything that is wrong with it."""
+    """Return the rules of a TOML file; SpecError with all of its errors."""
     try:
         return Rules.model_validate(read_toml(path))
     except ValidationError as error:
@@ -129,7 +129,7 @@ def read_rules(path: Path) -> Rules:
 
 @dataclass(frozen=True)
 class Check:
-    """One metric of the baseline, the Record of the current run that is compared with it, if any, and its limits."""
+    """One metric of a baseline's Record, its limits, and the current Record to compare, None if there is none."""
 
     before: Record
     now: Record | None
@@ -160,7 +160,7 @@ class Check:
 class Tested:
     """A check of two defined numbers with the test of baseline minus now, on the metric's own scale.
 
-    test is None where nothing can be tested. unpaired as in ``difference.Difference``.
+    test is None if there is no test. unpaired: as in ``difference.Difference``.
     """
 
     check: Check
@@ -171,7 +171,7 @@ class Tested:
 
     @property
     def p_values(self) -> tuple[float, float]:
-        """One-sided p-values of "no drop" and of "no gain"; 1 where nothing can be tested."""
+        """One-sided p-values of "no drop" and of "no gain"; 1 if there is no test."""
         if self.test is None:
             return 1.0, 1.0
         higher, lower = self.test.higher, self.test.lower
@@ -181,9 +181,9 @@ class Tested:
 def gate(baseline: Iterable[Record], current: Iterable[Record], rules: Rules) -> list[Verdict]:
     """Return a Verdict for every metric of the baseline that is checked, in the baseline's order.
 
-    Of several current Records for a model and task, the one that the baseline can be compared with is taken. Where
-    each side holds one model, these are compared whatever they are called: a new checkpoint has a new name. Of a
-    published baseline only the tasks count that the current run has, and those that a rule requires.
+    Of several current Records of a model and task, a comparable one is taken. If each side has one model, these are
+    compared whatever their names: a new checkpoint has a new name. Of a published baseline, only tasks that the current
+    run has or that a rule requires are checked.
     """
     found = list(current)
     tasks = {record.task for record in found}
@@ -206,7 +206,7 @@ def gate(baseline: Iterable[Record], current: Iterable[Record], rules: Rules) ->
 
 
 def match(record: Record, current: Sequence[Record], wanted: Sequence[Record]) -> Record | None:
-    """Return the current Record that a Record of the baseline is compared with, None where there is none."""
+    """Return the current Record to compare with a Record of the baseline, None if there is none."""
     single = len({r.model for r in wanted}) == len({r.model for r in current}) == 1
     name = record.model.removesuffix(SUFFIX) if published_by(record) else record.model
     same = [r for r in current if r.task == record.task and (single or r.model == name)]
@@ -215,14 +215,14 @@ def match(record: Record, current: Sequence[Record], wanted: Sequence[Record]) -
 
 
 def _incomparable(before: Record, now: Record, metric: str) -> tuple[str, ...]:
-    """Return why a metric of the two cannot be compared. Of a published baseline, only its images are counted."""
+    """Return why a metric of the two cannot be compared. Of a published baseline, only the image count is checked."""
     if not published_by(before) or published_by(now):
         return incomparable(before, now, metric)
     published = {e.n for e in before.metrics.values()} - {0}
     measured = {e.n for e in now.metrics.values()} - {0}
     reasons = []
     if (n := limit(now)) is not None:
-        reasons.append(f"limited to {n} samples, the published number is not")
+        reasons.append(f"limited to {n} samples, unlike the published number")
     elif published and measured and not published & measured:
         reasons.append(f"images: {min(published)} published, {max(measured)} measured")
     if not standard(now):
@@ -231,7 +231,7 @@ def _incomparable(before: Record, now: Record, metric: str) -> tuple[str, ...]:
 
 
 def _verdict_without_test(check: Check) -> Verdict | None:
-    """Return the Verdict where the two numbers cannot be compared or one is missing; None where there is a test."""
+    """Return the Verdict if the two numbers cannot be compared or one is missing, else None."""
     if check.now is not None and (reasons := _incomparable(check.before, check.now, check.metric)):
         return check.verdict(Status.INCOMPARABLE, exit_code=2, detail=first_reasons(reasons))
     if why := _absence(check):
@@ -241,17 +241,17 @@ def _verdict_without_test(check: Check) -> Verdict | None:
 
 
 def _absence(check: Check) -> str:
-    """Return why one of the two numbers is not there, '' where both are."""
+    """Return why one of the two numbers is missing, '' if none is."""
     old, now = check.before.metrics.get(check.metric), check.now
     if old is None or old.value is None:
         return "undefined in the baseline" if old else "not in the baseline"
     if now is None:
-        return "no current Record of this model and task"
+        return "no result of this model and task in the current run"
     if reason := now.skipped_metrics.get(check.metric):
         return f"skipped: {reason}"
     if check.metric not in now.metrics:
-        return "not measured now"
-    return "undefined now (n=0)" if now.metrics[check.metric].value is None else ""
+        return "not in the current run"
+    return "undefined in the current run (n=0)" if now.metrics[check.metric].value is None else ""
 
 
 def _tested(check: Check, evidence: Evidence) -> Tested:
@@ -265,7 +265,7 @@ def _tested(check: Check, evidence: Evidence) -> Tested:
 
 
 def _with_interval_of(ours: Estimate, published: Estimate) -> Estimate:
-    """Return a published number with the width of our interval: it comes without one, from as many images."""
+    """Give a published number, which has no interval, the width of ours: it was measured on as many images."""
     if published.value is None or ours.value is None or published.low is not None:
         return published
     if ours.low is None or ours.high is None:
@@ -275,7 +275,7 @@ def _with_interval_of(ours: Estimate, published: Estimate) -> Estimate:
 
 
 def _judged(tested: Sequence[Tested]) -> list[Verdict]:
-    """Return the Verdicts of tests whose p-values hold for all of them together."""
+    """Return the Verdicts of tests, with p-values corrected for all of them."""
     raw = [one.p_values for one in tested if one.test is not None]
     drops, gains = ([pair[side] for pair in raw] for side in (0, 1))
     adjusted = zip(paired.holm(drops), paired.holm(gains), strict=True)
@@ -283,7 +283,7 @@ def _judged(tested: Sequence[Tested]) -> list[Verdict]:
 
 
 def _verdict(tested: Tested, p_values: tuple[float, float] | None, family: int) -> Verdict:
-    """p_values: of no drop and no gain, after Holm; None where nothing can be tested."""
+    """p_values: of no drop and of no gain, Holm-corrected; None if there is no test."""
     p_drop, p_gain = p_values or (None, None)
     check, old, new, test = tested.check, tested.before, tested.now, tested.test
     assert old.value is not None, "a check of an undefined number has its verdict"
@@ -314,7 +314,7 @@ def _verdict(tested: Tested, p_values: tuple[float, float] | None, family: int) 
 
 
 def _detectable(tested: Tested, family: int) -> float | None:
-    """Return the smallest true drop, in points, that the gate finds in 80 of 100 cases, None where unknown."""
+    """Return the smallest true drop, in points, that the gate finds in 80 of 100 cases, None if unknown."""
     if tested.test is None or math.isnan(tested.test.error):
         return None
     level = (1 - tested.check.limits.confidence) / family
@@ -330,10 +330,10 @@ def status_of(
     detectable: float | None,
     unchanged: bool = False,
 ) -> Status:
-    """Return what a difference means. gain: in points, positive is better; the other numbers as in Verdict.
+    """Return the status of a difference. gain: in points, positive is better; the other numbers as in Verdict.
 
-    unchanged: no outcome differs; costs that come without an interval are exact. Beyond the tolerance counts, at the
-    tolerance does not; 1e-9 points absorb the rounding of floats.
+    unchanged: no outcome differs (costs without an interval are exact). A difference of exactly the tolerance is within
+    it; 1e-9 points absorb the rounding of floats.
     """
     alpha = 1 - limits.confidence
     beyond = abs(gain) > limits.tolerance + 1e-9

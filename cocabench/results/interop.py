@@ -1,9 +1,9 @@
-"""Results of other programs as Records, and Records as theirs: CLIP_benchmark and open_clip's trainer.
+"""Convert results of CLIP_benchmark and open_clip's trainer to Records, and Records to CLIP_benchmark's CSV.
 
-Read are the JSON of ``clip_benchmark eval``, the CSV of ``clip_benchmark build``, and the validation results that
-open_clip_train appends to ``logs/RUN/checkpoints/results.jsonl``; written is the CSV. An imported Record carries its
-program's name behind the model's, holds no samples, and of the protocol what the file says; nothing is made up. It is
-compared with others by what both know.
+It reads the JSON of ``clip_benchmark eval``, the CSV of ``clip_benchmark build``, and the validation results that
+open_clip_train appends to ``logs/RUN/checkpoints/results.jsonl``; it writes the CSV. An imported Record has the
+program's name after the model's, no samples, and only the parts of the protocol that the file gives; it is compared
+with other Records by the parts that both have.
 """
 
 from __future__ import annotations
@@ -32,11 +32,11 @@ CLIP_BENCHMARK, TRAINER = "CLIP_benchmark", "open_clip_train"
 SUFFIX = f" ({CLIP_BENCHMARK})"
 COLUMNS = ("dataset", "model", "pretrained", "task", "language", "model_fullname")
 LINEAR_PROBE = "linear_probe"
-"""CLIP_benchmark's other task on data that it also classifies without training."""
+"""CLIP_benchmark's other task on its zero-shot classification data."""
 
 ZERO_SHOT = {"imagenet": "imagenet1k", "imagenetv2": "imagenetv2"}
 VALIDATION = "open_clip_train_val"
-"""The task of ``--val-data``: its text finds its image among all of the validation set, and the other way round."""
+"""The task of ``--val-data``: retrieval among all pairs of the validation set, in both directions."""
 
 DIRECTIONS = {"image_to_text": "i2t", "text_to_image": "t2i"}
 
@@ -46,7 +46,7 @@ def read(path: Path) -> list[Record]:
     if path.is_dir():
         files = sorted(path.glob("*.json"))
         if not files:
-            raise ResultsError(str(path), "no JSON files in it", wanted="what clip_benchmark eval wrote")
+            raise ResultsError(str(path), "no JSON files", wanted="what clip_benchmark eval wrote")
         return [record for file in files for record in _read_json(file)]
     wanted = "CLIP_benchmark's .json or .csv, or open_clip_train's results.jsonl"
     if not path.exists():
@@ -57,7 +57,9 @@ def read(path: Path) -> list[Record]:
         ".jsonl": _read_jsonl,
     }
     if path.suffix not in readers:
-        raise ResultsError(str(path), f"a file of the kind {path.suffix or 'without a suffix'}", wanted=wanted)
+        raise ResultsError(
+            str(path), f"a {path.suffix} file" if path.suffix else "a file without suffix", wanted=wanted
+        )
     return readers[path.suffix](path)
 
 
@@ -76,7 +78,7 @@ def _parsed(text: str, where: str) -> Any:
 
 
 def _number(value: object, where: str) -> float | None:
-    """Return a metric's value, None for NaN and nothing; ResultsError for what is no number."""
+    """Return a metric's value, None if it is empty; ResultsError if it is not a number."""
     if value is None or value == "":
         return None
     try:
@@ -97,7 +99,7 @@ def _imported(
     model_parts: Mapping[str, JsonValue],
     notes: tuple[Note, ...] = (),
 ) -> Record:
-    """Return the Record of one result of another program's file, dated as the file is."""
+    """Return the Record of one imported result; it has the date of the file."""
     names = list(metrics)
     return Record(
         task=task,
@@ -118,12 +120,12 @@ def _imported(
 
 
 def _definition(evaluator: str, name: str, program: str) -> MetricInfo:
-    """Return what is known of a metric: our own definition, that of published numbers, or that it is a share."""
+    """Return the definition of a metric: ours, that of published numbers, or else a fraction or rank."""
     if found := find(evaluator).metric(name):
         return found.info
     rank = name.endswith("_rank")
     return published.definitions().get(name) or MetricInfo(
-        unit="rank" if rank else "fraction", higher_is_better=not rank, summary=f"As {program} names it."
+        unit="rank" if rank else "fraction", higher_is_better=not rank, summary=f"As defined by {program}."
     )
 
 
@@ -134,7 +136,7 @@ def _read_json(path: Path) -> list[Record]:
     """Return the Record of one evaluation's JSON, which may hold bare NaN."""
     table = _parsed(_text(path), str(path))
     if not isinstance(table, dict) or not isinstance(table.get("metrics"), dict):
-        raise ResultsError(str(path), "no 'metrics' in it", wanted="the JSON of clip_benchmark eval")
+        raise ResultsError(str(path), "no 'metrics'", wanted="the JSON of clip_benchmark eval")
     return [_of_clip_benchmark(path, table, table["metrics"], str(path))]
 
 
@@ -171,7 +173,7 @@ def _of_clip_benchmark(path: Path, table: Mapping[str, Any], metrics: Mapping[st
 
 
 def _prompts(table: Mapping[str, Any]) -> dict[str, JsonValue]:
-    """Return the prompts' hash, as ours, where class names and templates were dumped."""
+    """Return the hash of the prompts, equal to ours, if the file has class names and templates."""
     names, templates = table.get("classnames"), table.get("templates")
     if not isinstance(names, list) or not isinstance(templates, list):
         return {}
@@ -179,16 +181,16 @@ def _prompts(table: Mapping[str, Any]) -> dict[str, JsonValue]:
 
 
 def _names(kind: str) -> ClipBenchmark:
-    """Return how CLIP_benchmark names a kind and its metrics; a kind that is not installed has its names.
+    """Return CLIP_benchmark's names of a kind and its metrics.
 
-    The suffix tells the tasks of data that are measured in two ways.
+    The suffix distinguishes tasks on the same data.
     """
     suffix = f"_{LINEAR_PROBE}" if kind == LINEAR_PROBE else ""
     return find(kind).clip_benchmark or ClipBenchmark(kind, suffix=suffix)
 
 
 def to_csv(records: Iterable[Record]) -> str:
-    """Return Records as the CSV of clip_benchmark build: a row each, a column per metric, values as they are."""
+    """Return Records as the CSV of clip_benchmark build: a row per Record, a column per metric, unscaled values."""
     rows = [_row(record) for record in records]
     metrics = dict.fromkeys(name for row in rows for name in row if name not in COLUMNS)
     stream = io.StringIO()
@@ -218,9 +220,9 @@ def _row(record: Record) -> dict[str, object]:
 
 
 def _read_jsonl(path: Path) -> list[Record]:
-    """Return a Record per epoch and task. Of an epoch that a resumed run measured again, the last line counts.
+    """Return a Record per epoch and task. If a resumed run measured an epoch again, the last line is taken.
 
-    Lines that do not say their epoch (zero-shot alone, without --val-data) are numbered by their place in the file.
+    Lines without an epoch (zero-shot only, without --val-data) are numbered by line.
     """
     lines = [line for line in _text(path).splitlines() if line.strip()]
     if not lines:
@@ -233,7 +235,7 @@ def _read_jsonl(path: Path) -> list[Record]:
         entries[f"epoch_{entry['epoch']}" if "epoch" in entry else f"entry_{i}"] = entry
     records = [record for label, entry in entries.items() for record in _of_epoch(path, label, entry)]
     if not records:
-        raise ResultsError(str(path), "no metric that is known", wanted="what open_clip_train wrote")
+        raise ResultsError(str(path), "no known metric", wanted="what open_clip_train wrote")
     return records
 
 
@@ -267,16 +269,18 @@ def _of_epoch(path: Path, label: str, entry: Mapping[str, Any]) -> Iterator[Reco
 
 
 def _kind_of(metrics: Iterable[str]) -> str:
-    """Return the kind of task, the first that is installed, that any of the metrics is of."""
+    """Return the first installed kind of task that declares any of the metrics."""
     names = list(metrics)
     found = next((kind for kind in every() if any(kind.metric(name) for name in names)), None)
     if found is None:
-        raise ResultsError("import", f"no kind of task has {', '.join(names)}", fix="install the package of that kind")
+        raise ResultsError(
+            "import", f"no kind of task has {', '.join(names)}", fix="install the package with that kind"
+        )
     return found.name
 
 
 def _ranks(entry: Mapping[str, Any], n: int, where: str) -> Iterator[tuple[str, Estimate]]:
-    """Yield recalls with Wilson's interval (each image has one text), and ranks, which have none."""
+    """Yield recalls with Wilson's interval (each image has one text), and ranks without one."""
     for key, raw in entry.items():
         if (found := re.fullmatch(r"(image_to_text|text_to_image)_(?:R@(\d+)|(mean_rank|median_rank))", key)) is None:
             continue

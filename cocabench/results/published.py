@@ -1,4 +1,4 @@
-"""Published results: the tidy tables of results/published, and the same numbers as Records.
+"""Published results: the tables of results/published, and their numbers as Records.
 
 A model is named NAME:TAG. ViT-L-14:laion_blog is the blog's own CLIP baseline, CoCa:paper the paper's model; both
 have no open_clip weights.
@@ -19,14 +19,14 @@ from cocabench.core.types import Estimate, MetricInfo, Note, Record, Signature
 from cocabench.kinds import every, find
 
 SOURCES = ("open_clip", "CLIP_benchmark", "LAION blog", "CoCa paper")
-"""Whom to believe first where several published a number: most models, newest, most digits."""
+"""By precedence if several published a number: most models, newest, most digits."""
 
 SUFFIX = " (published)"
-"""Ends the model's name in a published Record, so that it stands beside a measured one of the same model."""
+"""Suffix of the model's name in a published Record, to distinguish it from a measured one."""
 
 
 def folder() -> Path:
-    """Return the folder of the tables: the wheel's copy, or the checkout's."""
+    """Return the folder of the tables, in the wheel or the checkout."""
     package = Path(str(resources.files("cocabench")))
     return next(p for p in (package / "_published", package.parent / "results" / "published") if p.is_dir())
 
@@ -41,17 +41,17 @@ def _read(name: str) -> pd.DataFrame:
 
 
 def read() -> pd.DataFrame:
-    """Return every published number, a row each: spec (NAME:TAG), task, metric, value (0-1), n (images), source …"""
+    """Return every published number, one per row: spec (NAME:TAG), task, metric, value (0-1), n (images), source …"""
     return _read("published.csv").copy()
 
 
 def profile() -> pd.DataFrame:
-    """Return parameters (millions) and GFLOPs per model and tower, a row each."""
+    """Return parameters (millions) and GFLOPs per model and tower, one per row."""
     return _read("profile.csv").copy()
 
 
 def rows(model_spec: str) -> pd.DataFrame:
-    """Return the published numbers of NAME:TAG, every source's. UnknownNameError where there are none."""
+    """Return the published numbers of NAME:TAG from all sources. UnknownNameError if there are none."""
     table = _read("published.csv")
     found = table[table["spec"] == model_spec]
     if found.empty:
@@ -61,17 +61,17 @@ def rows(model_spec: str) -> pd.DataFrame:
 
 
 def definitions() -> dict[str, MetricInfo]:
-    """Return what is known of every published metric."""
+    """Return the definition of every published metric."""
     table = _read("metrics.csv")
     return {row.pop("metric"): MetricInfo.model_validate(row) for row in table.to_dict("records")}
 
 
 def as_records(model_specs: Sequence[str]) -> list[Record]:
-    """Return a Record per model and task, so that published numbers go through the tables of measured ones.
+    """Return published numbers as Records, one per model and task.
 
-    All metrics of a Record come from one source: the one that has this task for most of the models asked for, then
-    the first of SOURCES. Its protocol part is that source, so that numbers of two sources are not taken for like.
-    Estimates have no interval, and n = 0 where n was not published.
+    All metrics of a Record come from one source: the one that has this task for most of the given models, then the
+    first of SOURCES. The source is part of the protocol, so numbers of two sources are not compared. Estimates have no
+    interval, and n = 0 if n was not published.
     """
     table = pd.concat([rows(spec) for spec in dict.fromkeys(model_specs)])
     shared = table.groupby(["task", "source"])["spec"].nunique()
@@ -105,7 +105,7 @@ def _record(spec: str, task: str, found: pd.DataFrame, info: dict[str, MetricInf
 
 
 def primary_of(evaluator: str, metrics: Sequence[str]) -> str:
-    """Return the usual primary metric of a kind; of a kind that is not installed, of any kind; else the first one."""
+    """Return the usual primary metric of a kind, of any kind if it is not installed, else the first of metrics."""
     usual = find(evaluator).primaries or [name for kind in every() for name in kind.primaries]
     return next((name for name in usual if name in metrics), metrics[0])
 
@@ -115,9 +115,9 @@ def _estimate(value: float, n: Any) -> Estimate:
 
 
 def describe(records: Iterable[Record]) -> str:
-    """Return whose numbers published Records hold, as a figure's title should say it; '' if none is published.
+    """Return the sources of published Records for a figure's title; '' if none is published.
 
-    A CLIP beside a CoCa is not the blog's own baseline, which saw the same data, unless it is ViT-L-14:laion_blog.
+    The blog's own CLIP baseline, trained on the same data, is ViT-L-14:laion_blog; any other CLIP is named as another.
     """
     found = [r for r in records if r.model.endswith(SUFFIX)]
     if not found:
@@ -125,11 +125,11 @@ def describe(records: Iterable[Record]) -> str:
     names = {r.model for r in found}
     other = [name for name in names if not name.startswith("coca_") and name != f"ViT-L-14:laion_blog{SUFFIX}"]
     text = "published by " + " and ".join(dict.fromkeys(str(r.signature.protocol["published"]) for r in found))
-    return text + ("; another CLIP baseline than the blog's" if 0 < len(other) < len(names) else "")
+    return text + ("; not the blog's CLIP baseline" if 0 < len(other) < len(names) else "")
 
 
 def parameters(model: str) -> dict[str, int]:
-    """Return {tower: number of parameters} of an architecture, to the 10,000 that are published; empty if unknown."""
+    """Return {tower: number of parameters} of an architecture, rounded to 10,000; empty if unknown."""
     table = _read("profile.csv")
     found = table[(table["model"] == model) & (table["quantity"] == "params_millions") & (table["tower"] != "total")]
     towers: dict[str, int] = {}

@@ -19,18 +19,18 @@ from cocabench.results.published import SOURCES, read
 Table = Mapping[str, JsonValue]
 BROKEN = "broken run"
 MODEL_PARTS = {
-    "preprocess": ("preprocessing", "other resolution, resize mode, mean or std than the tag's"),
-    "architecture": ("tokenizer and context length", "another architecture than the tag's"),
-    "vocabulary": ("vocabulary", "another vocabulary file"),
+    "preprocess": ("preprocessing", "resolution, resize mode, mean or std differ from the tag's"),
+    "architecture": ("tokenizer and context length", "differ from the tag's"),
+    "vocabulary": ("vocabulary", "vocabulary file differs from the tag's"),
 }
-"""Parts of a model's signature that can explain a difference, and what it means that they differ."""
+"""Parts of a model's signature that can explain a difference: their names, and the text if they differ."""
 
 TOLERANCE = 0.2
 """Points: two published evaluations of the same weights differ by up to 0.12 on ImageNet and 0.18 on recall@5."""
 
 
 class Expected(NamedTuple):
-    """What a run as published would have in its signature, as far as it is known: leaves may be absent.
+    """The expected signature of a run as published; unknown parts are absent.
 
     protocol: prompts, decoding, and data with the counts of the standard protocol. model: architecture (with text
     tower, context length and tokenizer), vocabulary, quick_gelu, preprocess.
@@ -43,11 +43,11 @@ class Expected(NamedTuple):
 class State(StrEnum):
     SAME = "as published"
     DIFFERS = "differs"
-    UNKNOWN = "not known"
+    UNKNOWN = "unknown"
 
 
 class Cause(NamedTuple):
-    """One thing that could explain a difference, and whether it does."""
+    """A possible cause of a difference, and whether it applies."""
 
     what: str
     state: State
@@ -55,7 +55,7 @@ class Cause(NamedTuple):
 
 
 def _causes(record: Record, n: int, expected: Expected) -> tuple[Cause, ...]:
-    """Return every likely cause with its state: a broken run first, then what differs.
+    """Return every likely cause with its state: a broken run first, then parts that differ.
 
     n: the published number of images, 0 if unknown.
     """
@@ -66,31 +66,31 @@ def _causes(record: Record, n: int, expected: Expected) -> tuple[Cause, ...]:
 
 
 def _counts(record: Record, n: int, expected: Expected) -> Cause:
-    """Split and counts: a limit, skipped images, other counts than the standard protocol's or the published ones."""
+    """Compare split and counts: limit, skipped images, counts of the standard protocol and of the publication."""
     protocol, what = record.signature.protocol, "split and counts"
     data, standard = _table(protocol.get("data")), _table(expected.protocol.get("data"))
-    said = [f"limited to {protocol['limit']} images"] if "limit" in protocol else []
-    said += [f"{len(record.skipped_images)} images skipped"] if record.skipped_images else []
+    texts = [f"limited to {protocol['limit']} images"] if "limit" in protocol else []
+    texts += [f"{len(record.skipped_images)} images skipped"] if record.skipped_images else []
     other = [key for key in standard if data.get(key) != standard[key]]
-    said += [f"{data.get(key, 'no')} {key}, standard {standard[key]}" for key in other]
-    if n and not said and (images := data.get("images")) not in (None, n):
-        said.append(f"{images} images, {n} published")
-    if protocol.get("standard") is False and not said:
-        said.append("not the standard protocol")
-    if said:
-        return Cause(what, State.DIFFERS, "; ".join(said))
+    texts += [f"{data.get(key, 'no')} {key}, standard {standard[key]}" for key in other]
+    if n and not texts and (images := data.get("images")) not in (None, n):
+        texts.append(f"{images} images, {n} published")
+    if protocol.get("standard") is False and not texts:
+        texts.append("not the standard protocol")
+    if texts:
+        return Cause(what, State.DIFFERS, "; ".join(texts))
     return Cause(what, State.SAME if n or standard else State.UNKNOWN)
 
 
 def _same(what: str, ours: JsonValue, theirs: JsonValue, detail: str = "") -> Cause:
-    """Return the cause that two leaves decide; None is one that is not known."""
+    """Return the cause of one part, by our value and the published one; None is unknown."""
     if ours is None or theirs is None:
         return Cause(what, State.UNKNOWN)
     return Cause(what, State.SAME) if ours == theirs else Cause(what, State.DIFFERS, detail or f"{ours}, not {theirs}")
 
 
 def _protocol(record: Record, expected: Expected) -> Iterator[Cause]:
-    """Yield a cause for each part of the protocol (a group of leaves is one) that the kind wants checked."""
+    """Yield a cause for each part of the protocol that the kind declares (a group of leaves is one part)."""
     kind = find(record.evaluator)
     for name in dict.fromkeys(leaf.partition(".")[0] for leaf, part in kind.parts.items() if part.differs):
         ours, theirs = record.signature.protocol.get(name), expected.protocol.get(name)
@@ -98,16 +98,17 @@ def _protocol(record: Record, expected: Expected) -> Iterator[Cause]:
         detail = part.differs if part else ""
         if isinstance(theirs, dict):
             held = _table(ours)
-            said = [f"{key} {held.get(key)}, not {value}" for key, value in theirs.items() if held.get(key) != value]
-            detail = "; ".join(said)
+            detail = "; ".join(
+                f"{key} {held.get(key)}, not {value}" for key, value in theirs.items() if held.get(key) != value
+            )
         yield _same(name.replace("_", " "), ours or None, theirs or None, detail)
 
 
 def _model(record: Record, expected: Expected) -> Iterator[Cause]:
-    """Yield the causes that lie in the model: precision, then what builds it and feeds it."""
+    """Yield the causes in the model: precision, preprocessing, architecture, vocabulary, quick-GELU."""
     model = record.signature.model
     precision = model.get("precision")  # published runs are in fp32 or amp, which agree to about 0.1 points
-    yield _same("precision", precision, "fp32", f"{precision}; run again with --precision fp32")
+    yield _same("precision", precision, "fp32", f"{precision}; rerun with --precision fp32")
     for key, (what, detail) in MODEL_PARTS.items():
         yield _same(what, model.get(key), expected.model.get(key), detail)
     ours, theirs = model.get("quick_gelu"), expected.model.get("quick_gelu")
@@ -140,9 +141,9 @@ class Match:
 
 
 def check(records: Iterable[Record], expected: Callable[[Record], Expected] = lambda _: Expected()) -> list[Match]:
-    """Return a Match per metric and source that published it; none for models that nobody published.
+    """Return a Match per metric and source that published it; none for unpublished models.
 
-    expected: what a run of that model on that task should have in its signature, called where a number is outside.
+    expected: returns the signature that a run as published would have; called for numbers outside.
     """
     table = read()
     matches = []

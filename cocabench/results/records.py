@@ -1,4 +1,4 @@
-"""Records to compare: where they come from, which one counts for a model and task, and why two cannot be compared.
+"""Records to compare: read them, choose one per model and task, and tell why two cannot be compared.
 
 An imported Record comes from another program's file, a published one from a paper or repository; both have no samples.
 """
@@ -33,7 +33,7 @@ def read(*sources: str | Path) -> RecordSet:
 
     Files of one folder count as one source. A model that several sources measured on the same task gets the source's
     name behind its own: ``demo/coca [old]``. Several Records of one model and task, and nothing else, get the digits
-    of their signatures: ``demo/coca [0a1b2c3d4e5f]``. ResultsError where a source cannot be read.
+    of their signatures: ``demo/coca [0a1b2c3d4e5f]``. ResultsError if a source cannot be read.
     """
     groups: dict[str, list[RecordSet]] = {}
     for source in map(str, sources):
@@ -72,7 +72,7 @@ def joined(parts: Iterable[RecordSet]) -> RecordSet:
 
 
 def _labelled(records: RecordSet, label: Callable[[Record], str]) -> RecordSet:
-    """Return Records with a label behind the model's name, where it is not ''."""
+    """Append each Record's label to its model's name, unless the label is ''."""
     named = ((record, f" [{text}]" if (text := label(record)) else "") for record in records)
     return replace(records, records=tuple(r.model_copy(update={"model": r.model + tail}) for r, tail in named))
 
@@ -94,7 +94,7 @@ def choose(records: Iterable[Record]) -> Choice:
         groups.setdefault((record.model, record.task), []).append(record)
     chosen = [max(group, key=_preference) for group in groups.values()]
     left_out = [
-        f"{r.model} on {r.task}: {short(r.signature)} ({_why(r, best)} than {short(best.signature)})"
+        f"{r.model} on {r.task}: {short(r.signature)} ({_why(r, best)}; {short(best.signature)} is used)"
         for best, group in zip(chosen, groups.values(), strict=True)
         for r in group
         if r is not best
@@ -107,7 +107,7 @@ def _preference(record: Record) -> tuple[bool, bool, str]:
 
 
 def _why(loser: Record, winner: Record) -> str:
-    reasons = ("fewer samples", "further from the standard protocol", "not newer")
+    reasons = ("fewer samples", "not the standard protocol", "older")
     pairs = zip(_preference(loser), _preference(winner), reasons, strict=True)
     return next((reason for a, b, reason in pairs if a != b), reasons[-1])
 
@@ -123,21 +123,21 @@ def imported_by(record: Record) -> str:
 
 
 def limit(record: Record) -> int | None:
-    """Return the number of samples that ``--limit`` left, None for a full run."""
+    """Return the number of samples of a run with ``--limit``, None for a full run."""
     value = record.signature.protocol.get("limit")
     return value if isinstance(value, int) else None
 
 
 def standard(record: Record) -> bool:
-    """Return whether the data are those of the standard protocol, as far as the task file says."""
+    """Return whether the data are those of the standard protocol, by the task file."""
     return record.signature.protocol.get("standard", True) is not False
 
 
 def notes(record: Record) -> tuple[Note, ...]:
-    """Return what must stand beside each number of a Record."""
+    """Return the notes that belong beside each number of a Record."""
     found = list(record.notes)
     if program := imported_by(record):
-        text = f"imported from {program}: no samples, and only a part of the protocol is known"
+        text = f"imported from {program}: no samples, and only part of the protocol is known"
         found.append(Note("imported", text))
     codes = {note.code for note in found}
     if (n := limit(record)) is not None and "limited" not in codes:
@@ -150,10 +150,10 @@ def notes(record: Record) -> tuple[Note, ...]:
 
 
 def incomparable(a: Record, b: Record, metric: str) -> tuple[str, ...]:
-    """Return why a metric of two Records of one task cannot be compared; empty where it can.
+    """Return why a metric of two Records of one task cannot be compared; empty if it can.
 
-    Parts of the protocol that do not concern the metric may differ, and one that only one side holds is unknown, not
-    different (``unknown_parts``). Of an imported Record, only what its file says of the protocol can differ.
+    Parts of the protocol that do not concern the metric may differ. A part that only one side has is unknown, not
+    different (``unknown_parts``). An imported Record can differ only in the parts that its file gives.
     """
     sources = published_by(a), published_by(b)
     if sources[0] != sources[1]:
@@ -166,21 +166,21 @@ def incomparable(a: Record, b: Record, metric: str) -> tuple[str, ...]:
     if one and other and one != other:
         reasons.append(f"version of {metric}: {one} against {other}")
     if a.skipped_images != b.skipped_images:
-        reasons.append(f"skipped images: {len(a.skipped_images)} against {len(b.skipped_images)}, not the same")
+        reasons.append(f"different skipped images: {len(a.skipped_images)} against {len(b.skipped_images)}")
     return tuple(reasons)
 
 
 def unknown_parts(a: Record, b: Record, metric: str) -> tuple[Note, ...]:
-    """Return a note where parts of the protocol that concern a metric are held by one of two own Records only."""
+    """Return a note if only one of two measured Records has a part of the protocol that concerns a metric."""
     if any(published_by(r) or imported_by(r) for r in (a, b)):
         return ()
     names = [name for name, sides in _differing_parts(a, b, metric) if UNKNOWN in sides]
-    text = f"only one side's signature holds {', '.join(names)}: whether these parts differ is unknown"
+    text = f"only one of the two signatures has {', '.join(names)}; whether these parts differ is unknown"
     return (Note("protocol_part_unknown", text),) if names else ()
 
 
 def _protocol_differences(a: Record, b: Record, metric: str) -> list[str]:
-    """Return a phrase for each part that concerns a metric and differs, if any such part is held by both sides."""
+    """Return a phrase for each differing part that concerns a metric; none if no such part is on both sides."""
     parts = dict(_differing_parts(a, b, metric))
     if all(UNKNOWN in sides for sides in parts.values()):
         return []
@@ -190,7 +190,7 @@ def _protocol_differences(a: Record, b: Record, metric: str) -> list[str]:
 def _differing_parts(
     a: Record, b: Record, metric: str
 ) -> Iterator[tuple[str, tuple[JsonValue | Absent, JsonValue | Absent]]]:
-    """Yield the parts of two protocols that are not the same and that concern a metric, with both values."""
+    """Yield the differing parts of two protocols that concern a metric, with both values."""
     kind, left, right = find(a.evaluator), flat(a.signature.protocol), flat(b.signature.protocol)
     for name in sorted(left.keys() | right.keys()):
         part = kind.part(name)
@@ -201,6 +201,6 @@ def _differing_parts(
 
 
 def first_reasons(reasons: Sequence[str], shown: int = 2) -> str:
-    """Return the first reasons in one line, and how many more there are."""
+    """Return the first reasons in one line, and the number of further ones."""
     more = len(reasons) - shown
     return "; ".join([*reasons[:shown], *([f"{more} more"] if more > 0 else [])])

@@ -1,4 +1,4 @@
-"""Records of schema 1, whose warnings were sentences: each gets the code that its sentence has today."""
+"""Upgrade Records of schema 1, whose warnings were sentences, to notes with codes."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ SENTENCES = {
     "malformed key": "data",
     "the file does not say which epoch": "imported",
 }
-"""What a sentence of the first edition holds, and its code."""
+"""Part of a sentence of version 0.1, and its code."""
 
 
 def upgraded(table: dict[str, Any]) -> dict[str, Any]:
-    """Return a Record of schema 1, as it lies in its file, in the form of schema 2. Every other field is the same."""
+    """Return the JSON table of a schema 1 Record as schema 2. Only the warnings change."""
     warnings = table.get("warnings", ())
     rest = {key: value for key, value in table.items() if key != "warnings"}
     notes = [{"code": _code(str(text)), "text": str(text)} for text in warnings]

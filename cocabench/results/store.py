@@ -56,7 +56,7 @@ REFERENCE_FOLDERS = ("baselines", "published")
 
 
 def slug(name: str) -> str:
-    """Return name as a folder's name: as it is where it may be, else cleaned and told apart by four digits."""
+    """Return name as a folder's name: as it is where it may be, else cleaned and distinguished by four digits."""
     name = printable(name)
     clean = re.sub(r"[^A-Za-z0-9_.@+-]+", "_", name).strip("._")[:100]
     return clean if clean == name else f"{clean}-{digest(name)[:4]}"
@@ -144,7 +144,7 @@ def samples_path(record_path: Path, record: Record | None = None) -> Path:
     if record is None:
         try:
             record = read_record(record_path)
-        except ResultsError:  # a broken Record has no samples; whoever reads it is told
+        except ResultsError:  # a broken Record has no samples; reading it raises the error
             return record_path.with_suffix(SAMPLES)
     if record.samples_file:
         return record_path.with_name(record.samples_file)

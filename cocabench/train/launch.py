@@ -2,6 +2,7 @@
 
 - An architecture of one's own, and its pad id in the caption loss (open_clip_train always takes 0).
 - Several processes on a CPU (it hands DistributedDataParallel a device index, which is for GPUs).
+- No Ghostscript: it opens images with Pillow, which starts that program for an EPS by any name.
 - Several processes without the contrastive loss: the parameters that the caption loss does not reach are frozen, as
   they are in a single process, where they get no gradient; DistributedDataParallel would wait for them forever.
 """
@@ -18,6 +19,7 @@ import open_clip
 import torch
 from open_clip_train import main as trainer
 from open_clip_train.params import parse_args
+from PIL import EpsImagePlugin
 
 from cocabench.models.training import batch_for, tokens_of
 
@@ -80,6 +82,9 @@ def freeze_idle(model: Any) -> None:
     for parameter, gradient in zip(wanted, found, strict=True):
         parameter.requires_grad_(gradient is not None)
 
+
+if __name__ in ("__main__", "__mp_main__"):  # the second in its data workers, where they do not inherit it
+    EpsImagePlugin.gs_binary = False
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -110,7 +110,7 @@ def training(
         folder=output,
         device=device,
         processes=processes,
-        words=_program(settings, own, processes) + words,
+        words=_program(own, processes) + words,
         settings=settings,
         weights=weights,
         architecture=own,
@@ -162,17 +162,13 @@ def _activation(plan: Blueprint) -> dict[str, Any]:
     return {"force_quick_gelu": bool(plan.config.get("quick_gelu", False)) and not named}
 
 
-def _program(settings: dict[str, Any], own: Path | None, processes: int) -> list[str]:
-    """Return the trainer's program: open_clip's own wherever it can do the work."""
-    alone = processes == 1
-    captions_only = settings["coca_contrastive_loss_weight"] == 0
-    plain = not own and (alone or not (settings["device"] == "cpu" or captions_only))
-    module = ["open_clip_train.main"] if plain else ["cocabench.train.launch"]
-    extra = ["--architecture", str(own)] if own else []
-    if alone:
-        return [sys.executable, "-m", *module, *extra]
+def _program(own: Path | None, processes: int) -> list[str]:
+    """Return the trainer's program, in as many processes."""
+    words = ["cocabench.train.launch", *(["--architecture", str(own)] if own else [])]
+    if processes == 1:
+        return [sys.executable, "-m", *words]
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]
-    return [*run, "--module", "--", *module, *extra]
+    return [*run, "--module", "--", *words]
 
 
 def _about_steps(settings: dict[str, Any], samples: int, shards: int, processes: int) -> list[str]:

@@ -15,7 +15,7 @@ def test_score_gives_less_for_shuffled_captions(command: Command, tmp_path: Path
     (tmp_path / "c.json").write_text(json.dumps({"1": "a red bus on the street", "2": "two dogs play in snow"}))
     references = {"1": ["a red bus on a street", "the bus is red"], "2": ["two dogs playing in the snow"]}
     (tmp_path / "r.json").write_text(json.dumps(references))
-    told = command(
+    result = command(
         "score",
         "--candidates",
         tmp_path / "c.json",
@@ -25,36 +25,36 @@ def test_score_gives_less_for_shuffled_captions(command: Command, tmp_path: Path
         "bleu,cider",
         "--json",
     )
-    found = json.loads(told.out)["metrics"]
+    found = json.loads(result.out)["metrics"]
     assert set(found) == {"BLEU@1", "BLEU@2", "BLEU@3", "BLEU@4", "CIDEr"}
     assert 0.5 < found["BLEU@1"]["value"] <= 1
     shuffled = {"1": "two dogs play in snow", "2": "a red bus on the street"}
     (tmp_path / "c.json").write_text(json.dumps(shuffled))
-    told = command(
+    result = command(
         "score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json", "--metrics", "bleu", "--json"
     )
-    assert json.loads(told.out)["metrics"]["BLEU@1"]["value"] < found["BLEU@1"]["value"]
+    assert json.loads(result.out)["metrics"]["BLEU@1"]["value"] < found["BLEU@1"]["value"]
 
 
 @pytest.mark.parametrize(
-    ("metrics", "code", "said"), [("blue", 2, "did you mean BLEU"), ("bleu", 2, "no references for 1 of 1 ids")]
+    ("metrics", "code", "message"), [("blue", 2, "did you mean BLEU"), ("bleu", 2, "no references for 1 of 1 ids")]
 )
 def test_score_errors_name_the_metric_or_the_ids(
-    command: Command, tmp_path: Path, metrics: str, code: int, said: str
+    command: Command, tmp_path: Path, metrics: str, code: int, message: str
 ) -> None:
     (tmp_path / "c.json").write_text('{"1": "a"}')
     (tmp_path / "r.json").write_text('{"2": ["b"]}')
-    told = command(
+    result = command(
         "score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json", "--metrics", metrics
     )
-    assert told.code == code
-    assert said in told.err
+    assert result.code == code
+    assert message in result.err
 
 
 def test_score_of_a_record_equals_the_stored_metrics(
     command: Command, models: Path, data: Path, tmp_path: Path
 ) -> None:
-    told = command(
+    result = command(
         "run",
         "--model",
         models / "coca",
@@ -69,13 +69,13 @@ def test_score_of_a_record_equals_the_stored_metrics(
     path = cocabench.load(tmp_path / "r").path(record)
     assert path is not None
     for name in (path, path.with_name(record.samples_file)):
-        told = command("score", "--candidates", name, "--metrics", "bleu", "--json")
-        found = json.loads(told.out)
+        result = command("score", "--candidates", name, "--metrics", "bleu", "--json")
+        found = json.loads(result.out)
         assert found["metrics"]["BLEU@4"] == record.metrics["BLEU@4"].model_dump()
         assert found["health"]["distinct_captions"]["value"] == record.metrics["distinct_captions"].value
-    told = command("score", "--candidates", next(path.parent.glob("*.captions.json")))
-    assert told.code == 2
-    assert "--references: missing" in told.err
+    result = command("score", "--candidates", next(path.parent.glob("*.captions.json")))
+    assert result.code == 2
+    assert "--references: missing" in result.err
 
 
 def test_score_computes_clipscore_with_a_model_and_images_only(
@@ -85,26 +85,26 @@ def test_score_computes_clipscore_with_a_model_and_images_only(
     (tmp_path / "r.json").write_text(json.dumps({f"{i:02}": [f"a thing {i}", "no"] for i in range(12)}))
     order = ["score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json"]
     scorer = ["--metrics", "clipscore", "--clipscore", models / "clip"]
-    told = command(*order, *scorer, "--images", data / "images", "--json")
-    found = json.loads(told.out)["metrics"]
+    result = command(*order, *scorer, "--images", data / "images", "--json")
+    found = json.loads(result.out)["metrics"]
     assert set(found) == {"CLIPScore", "RefCLIPScore"}
     assert found["CLIPScore"]["n"] == 12
-    for wrong, said in (
-        (scorer, "--clipscore: without --images DIR"),
-        (["--images", data], "--images: without --clipscore MODEL"),
+    for wrong, message in (
+        (scorer, "--clipscore: given without --images DIR"),
+        (["--images", data], "--images: given without --clipscore MODEL"),
         (["--metrics", "refclipscore"], "wanted --clipscore MODEL and --images DIR"),
     ):
-        told = command(*order, *wrong)
-        assert told.code == 2
-        assert said in told.err
+        result = command(*order, *wrong)
+        assert result.code == 2
+        assert message in result.err
 
 
 def test_caption_reads_files_and_folders(command: Command, models: Path, data: Path) -> None:
-    told = command(
+    result = command(
         "caption", "--model", models / "coca", data / "images", data / "images" / "03.png", "--seq-len", 8, "--json"
     )
-    assert told.code == 0, told.err
-    rows = json.loads(told.out)
+    assert result.code == 0, result.err
+    rows = json.loads(result.out)
     assert len(rows) == 13
     assert rows[3]["caption"] == rows[12]["caption"]
     plain = command("caption", "--model", models / "coca", data / "images" / "03.png", "--seq-len", 8).out
@@ -114,23 +114,23 @@ def test_caption_reads_files_and_folders(command: Command, models: Path, data: P
 def test_caption_rejects_a_clip_a_missing_file_and_a_text_file(
     command: Command, models: Path, data: Path, tmp_path: Path
 ) -> None:
-    told = command("caption", "--model", models / "clip", data / "images" / "03.png")
-    assert told.code == 2
-    assert "clip: a model that cannot caption; wanted a CoCa" in told.err
+    result = command("caption", "--model", models / "clip", data / "images" / "03.png")
+    assert result.code == 2
+    assert "clip: a model that cannot caption; wanted a CoCa" in result.err
     assert "no such file" in command("caption", "--model", models / "coca", tmp_path / "x.png").err
     (tmp_path / "x.png").write_text("text")
     assert "x.png" in command("caption", "--model", models / "coca", tmp_path / "x.png").err
 
 
 @pytest.mark.usefixtures("plugin")
-@pytest.mark.parametrize(("more", "said"), [((), "cannot caption"), (("--text", "a dog"), "cannot say how likely")])
+@pytest.mark.parametrize(("more", "message"), [((), "cannot caption"), (("--text", "a dog"), "cannot score captions")])
 def test_caption_rejects_a_plugins_model_in_one_line(
-    command: Command, data: Path, more: tuple[str, ...], said: str
+    command: Command, data: Path, more: tuple[str, ...], message: str
 ) -> None:
-    told = command("caption", "--model", "toy::one", data / "images" / "03.png", *more)
-    assert told.code == 2
-    assert told.err.startswith(f"error --model toy::one: a model that {said}")
-    assert told.err.count("\n") == 1
+    result = command("caption", "--model", "toy::one", data / "images" / "03.png", *more)
+    assert result.code == 2
+    assert result.err.startswith(f"error --model toy::one: a model that {message}")
+    assert result.err.count("\n") == 1
 
 
 def test_caption_names_skipped_images(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
@@ -138,10 +138,10 @@ def test_caption_names_skipped_images(command: Command, models: Path, data: Path
     (tmp_path / "notes.txt").write_text("no image, and not looked at")
     (tmp_path / "a" / "b").mkdir(parents=True)
     (tmp_path / "a" / "b" / "good.png").write_bytes((data / "images" / "03.png").read_bytes())
-    told = command("caption", "--model", models / "coca", tmp_path, "--seq-len", 8, "--skip-bad-images", "--json")
-    assert [Path(row["image"]).name for row in json.loads(told.out)] == ["good.png"]
-    assert "bad.png" in told.err
-    assert "notes.txt" not in told.err
+    result = command("caption", "--model", models / "coca", tmp_path, "--seq-len", 8, "--skip-bad-images", "--json")
+    assert [Path(row["image"]).name for row in json.loads(result.out)] == ["good.png"]
+    assert "bad.png" in result.err
+    assert "notes.txt" not in result.err
 
 
 def test_caption_starts_with_the_prompt(command: Command, models: Path, data: Path) -> None:
@@ -149,17 +149,17 @@ def test_caption_starts_with_the_prompt(command: Command, models: Path, data: Pa
     for kind in ("beam_search", "top_k"):
         (row,) = json.loads(command(*shared, "--prompt", "A photo of", "--generation-type", kind).out)
         assert row["caption"].startswith("a photo of ")
-    told = command(*shared, "--prompt", "a photo of a very very long thing")
-    assert told.code == 2
-    assert "prompt: 8 tokens; wanted at most 7" in told.err
+    result = command(*shared, "--prompt", "a photo of a very very long thing")
+    assert result.code == 2
+    assert "prompt: 8 tokens; wanted at most 7" in result.err
 
 
 def test_caption_text_ranks_texts_by_likelihood(command: Command, models: Path, data: Path) -> None:
     texts = ("a dog", "a red bus on the street", "cat")
     flags = [flag for text in texts for flag in ("--text", text)]
     images = (data / "images" / "03.png", data / "images" / "04.png")
-    told = command("caption", "--model", models / "coca", *images, *flags, "--json")
-    rows = json.loads(told.out)
+    result = command("caption", "--model", models / "coca", *images, *flags, "--json")
+    rows = json.loads(result.out)
     assert [row["image"] for row in rows] == [str(image) for image in images for _ in texts]
     assert {row["text"]: row["n_tokens"] for row in rows} == {"a dog": 3, "a red bus on the street": 7, "cat": 2}
     for three in (rows[:3], rows[3:]):
@@ -171,7 +171,7 @@ def test_caption_text_ranks_texts_by_likelihood(command: Command, models: Path, 
 
 
 @pytest.mark.parametrize(
-    ("flags", "said"),
+    ("flags", "message"),
     [
         (("--top-k", 5), "--top-k: given with --generation-type beam_search; wanted --generation-type top_k"),
         (("--generation-type", "greedy", "--num-beams", 3), "--num-beams: given with --generation-type greedy"),
@@ -181,11 +181,11 @@ def test_caption_text_ranks_texts_by_likelihood(command: Command, models: Path, 
     ],
 )
 def test_caption_rejects_options_without_effect(
-    command: Command, models: Path, data: Path, flags: tuple[object, ...], said: str
+    command: Command, models: Path, data: Path, flags: tuple[object, ...], message: str
 ) -> None:
-    told = command("caption", "--model", models / "coca", data / "images" / "03.png", "--seq-len", 8, *flags)
-    assert told.code == 2
-    assert said in told.err
+    result = command("caption", "--model", models / "coca", data / "images" / "03.png", "--seq-len", 8, *flags)
+    assert result.code == 2
+    assert message in result.err
 
 
 def test_caption_sampling_depends_on_the_seed(command: Command, models: Path, data: Path) -> None:
@@ -198,5 +198,5 @@ def test_caption_sampling_depends_on_the_seed(command: Command, models: Path, da
 def test_caption_reads_transparent_and_grey_images(command: Command, models: Path, tmp_path: Path) -> None:
     for mode in ("L", "RGBA", "P", "I;16", "1"):
         Image.new(mode, (20, 10)).save(tmp_path / f"{mode.replace(';', '')}.png")
-    told = command("caption", "--model", models / "coca", tmp_path, "--seq-len", 8, "--json")
-    assert len(json.loads(told.out)) == 5, told.err
+    result = command("caption", "--model", models / "coca", tmp_path, "--seq-len", 8, "--json")
+    assert len(json.loads(result.out)) == 5, result.err

@@ -1,4 +1,4 @@
-"""Shell completion: what bash is told, and that it does not wait for torch."""
+"""Shell completion: the names offered to bash, without importing torch."""
 
 import os
 import subprocess
@@ -43,8 +43,8 @@ def test_completion_offers_names(
 def test_completion_imports_no_torch() -> None:
     for line in ("cocabench run --model coca_ViT-B", "cocabench run --tasks flickr8"):
         words = [sys.executable, "-X", "importtime", "-c", "from cocabench.cli import main; main()"]
-        told = subprocess.run(words, env={**os.environ, **asked(line)}, capture_output=True, text=True, check=True)
-        assert told.stdout.startswith(("coca_ViT-B", "flickr8"))
-        imported = {row.rpartition("|")[2].strip() for row in told.stderr.splitlines()}
+        result = subprocess.run(words, env={**os.environ, **asked(line)}, capture_output=True, text=True, check=True)
+        assert result.stdout.startswith(("coca_ViT-B", "flickr8"))
+        imported = {row.rpartition("|")[2].strip() for row in result.stderr.splitlines()}
         assert "cocabench.cli.names" in imported
         assert not imported & {"torch", "open_clip", "transformers"}

@@ -1,9 +1,11 @@
-"""Help pages are read at 80 columns: whole flags, in panels, and what stands in brackets is not taken for markup."""
+"""Help pages: width, panels, examples."""
+
+import re
 
 import pytest
 from typer.testing import CliRunner
 
-from cocabench.cli import COMMANDS, app, run
+from cocabench.cli import COMMANDS, app
 
 PAGES = [
     "",
@@ -14,9 +16,9 @@ PAGES = [
 
 
 def page(words: str, columns: int = 80) -> str:
-    told = CliRunner().invoke(app, [*words.split(), "--help"], env={"COLUMNS": str(columns)})
-    assert told.exit_code == 0
-    return told.output
+    result = CliRunner().invoke(app, [*words.split(), "--help"], env={"COLUMNS": str(columns)})
+    assert result.exit_code == 0
+    return result.output
 
 
 @pytest.mark.parametrize("words", PAGES)
@@ -29,11 +31,16 @@ def test_help_fits_80_columns_and_cuts_no_flag(words: str) -> None:
 
 
 def test_help_of_run_has_panels() -> None:
-    told = page("run")
-    for panel in ("What to measure", "Data", "How to compute", "What is kept", "Captions", "What is printed"):
-        assert f"─ {panel} ─" in told
-    assert run.run.__doc__
-    assert run.run.__doc__ in told
+    result = page("run")
+    for panel in ("What to evaluate", "Data", "Computation", "Results and cache", "Captions", "Output"):
+        assert f"─ {panel} ─" in result
+
+
+@pytest.mark.parametrize("words", PAGES)
+def test_help_has_an_example_and_no_python_types(words: str) -> None:
+    text = page(words)
+    assert f"Example: cocabench {words}".rstrip() in text
+    assert not re.search(r"<[a-z][^ ]*>|\bNone\b", text)
 
 
 def test_help_shows_brackets() -> None:

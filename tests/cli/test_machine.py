@@ -21,10 +21,10 @@ def test_list_prints_tables_and_json(command: Command) -> None:
 
 
 def test_doctor_lists_packages_metrics_and_tasks(command: Command, tmp_path: Path) -> None:
-    told = command("doctor", "--data-root", tmp_path)
-    assert told.code == 0, told.out
+    result = command("doctor", "--data-root", tmp_path)
+    assert result.code == 0, result.out
     for word in ("torch", "CPU", "METEOR", "SPICE", "flickr30k"):
-        assert word in told.out
+        assert word in result.out
 
 
 def test_version_is_printed_and_an_unknown_command_exits_with_2(command: Command) -> None:

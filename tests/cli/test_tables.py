@@ -1,4 +1,4 @@
-"""Costs in the terminal: what matters, with units, and no word of scores where there are none."""
+"""Tables of scores, costs and means on the terminal."""
 
 from pathlib import Path
 
@@ -48,34 +48,34 @@ def results(tmp_path: Path) -> Path:
 
 
 def test_compare_prints_costs_with_units_and_without_score_notes(command: Command, results: Path) -> None:
-    told = command("compare", results)
-    assert told.code == 0, told.err
-    rows = {line.partition("  ")[0]: line.split("  ") for line in told.out.splitlines()}
+    result = command("compare", results)
+    assert result.code == 0, result.err
+    rows = {line.partition("  ")[0]: line.split("  ") for line in result.out.splitlines()}
     assert [cell.strip() for cell in rows["images per second"] if cell.strip()][1:] == ["120 ± 24", "120 ± 24"]
     assert [cell.strip() for cell in rows["captions per second"] if cell.strip()][1:] == ["3.50 ± 0.70", "–"]
     assert {"GFLOPs, whole", "peak memory, MiB", "train step, s"} <= rows.keys()
-    assert "a CPU, threads: 4, batches of 8, in training of 4" in told.out
-    assert "times 100" not in told.out
-    assert "image_gflops" not in told.out
+    assert "a CPU, threads: 4, batches of 8, 4 in training" in result.out
+    assert "multiplied by 100" not in result.out
+    assert "image_gflops" not in result.out
 
 
 def test_compare_marks_costs_of_another_machine(command: Command, results: Path) -> None:
     Store(results).put_record(record("C", {"gflops": 36.1, "images_per_s": 999.0}, threads=8))
-    told = command("compare", results, "--models", "A,C")
-    assert "[1] not comparable with the first model: threads: 4 against 8" in told.out
+    result = command("compare", results, "--models", "A,C")
+    assert "[1] not comparable with the first model: threads: 4 against 8" in result.out
 
 
 def test_compare_prints_scores_and_costs_in_two_tables(command: Command, results: Path) -> None:
-    told = command("compare", BASELINES, results)
-    scores, _, costs = told.out.partition("\ncost ")
-    assert "times 100" in scores
+    result = command("compare", BASELINES, results)
+    scores, _, costs = result.out.partition("\ncost ")
+    assert "multiplied by 100" in scores
     assert "efficiency" not in scores
     assert "images per second" in costs
 
 
 def test_compare_says_what_means_over_tasks_assume(command: Command) -> None:
-    told = command("compare", BASELINES, "--models", "demo/coca,demo/clip")
-    assert "mean over 10 tasks of classification" in told.out
-    assert told.out.count("p is not corrected for several means") == 1
+    result = command("compare", BASELINES, "--models", "demo/coca,demo/clip")
+    assert "mean over 10 tasks of classification" in result.out
+    assert result.out.count("p is not corrected for several means") == 1
     alone = command("compare", BASELINES, "--models", "demo/coca")
     assert "p is not corrected" not in alone.out

@@ -1,4 +1,4 @@
-"""Wrong command lines: one line that says where, got, wanted, what to do; exit code 2 for bad input everywhere."""
+"""Errors of the command line: one line each, and the exit code."""
 
 import json
 from pathlib import Path
@@ -13,7 +13,7 @@ BASELINES = Path(__file__).parents[2] / "results" / "baselines"
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("run --model m --tasks t --limit abc", "--limit: got 'abc'; wanted a whole number, 1 or more"),
         ("run --model m --tasks t --num-beams 0", "--num-beams: got '0'; wanted 1 or more"),
@@ -28,7 +28,7 @@ BASELINES = Path(__file__).parents[2] / "results" / "baselines"
         ("run --tasks t", "--model: missing; wanted NAME, NAME:TAG, NAME:FILE, a folder"),
         ("run --model m --tasks t --lmit 3", "cocabench run: unknown '--lmit'; did you mean --limit"),
         ("run --model m --tasks t rest", "unexpected extra argument"),
-        ("caption --model m", "IMAGE…: missing; wanted image files or folders of them"),
+        ("caption --model m", "IMAGE: missing; wanted image files or folders of them"),
         ("rnu", "command: unknown 'rnu'; did you mean run"),
         ("list taks", "command: unknown 'taks'; did you mean tasks?; see `cocabench list --help`"),
         ("data csv --from cocoo --output x.csv", "loader: unknown 'cocoo'; did you mean coco?"),
@@ -41,12 +41,12 @@ BASELINES = Path(__file__).parents[2] / "results" / "baselines"
         ("train coca-scratch --set batch_size=x --dry-run", "trainer.batch_size: got 'x'; wanted a whole number"),
     ],
 )
-def test_usage_errors_are_one_line_and_exit_with_2(command: Command, words: str, said: str) -> None:
-    told = command(*words.split())
-    assert (told.code, told.out) == (2, "")
-    assert said in told.err
-    assert len(told.err.strip().splitlines()) == 1
-    assert "nput should" not in told.err, "pydantic's own words"
+def test_usage_errors_are_one_line_and_exit_with_2(command: Command, words: str, message: str) -> None:
+    result = command(*words.split())
+    assert (result.code, result.out) == (2, "")
+    assert message in result.err
+    assert len(result.err.strip().splitlines()) == 1
+    assert "nput should" not in result.err, "pydantic's own words"
 
 
 @pytest.mark.parametrize(
@@ -70,9 +70,9 @@ def test_usage_errors_are_one_line_and_exit_with_2(command: Command, words: str,
     ],
 )
 def test_missing_files_exit_with_2_in_every_command(command: Command, words: str, tmp_path: Path) -> None:
-    told = command(*words.format(nowhere=tmp_path / "nowhere").split())
-    assert (told.code, told.out) == (2, "")
-    assert str(tmp_path / "nowhere") in told.err
+    result = command(*words.format(nowhere=tmp_path / "nowhere").split())
+    assert (result.code, result.out) == (2, "")
+    assert str(tmp_path / "nowhere") in result.err
 
 
 def test_run_exits_with_1_after_a_failure_and_2_if_nothing_started(
@@ -80,32 +80,32 @@ def test_run_exits_with_1_after_a_failure_and_2_if_nothing_started(
 ) -> None:
     arguments = ("--tasks", data / "find.toml", "--data-root", data, "--output", tmp_path, "--quiet")
     assert command("run", "--model", f"{models / 'clip'},ViT-B-32:/nowhere.pt", *arguments).code == 1
-    told = command("run", "--model", "ViT-B-32:/nowhere.pt", *arguments)
-    assert told.code == 2, "nothing could be started"
+    result = command("run", "--model", "ViT-B-32:/nowhere.pt", *arguments)
+    assert result.code == 2, "nothing could be started"
 
 
 def test_run_prints_an_error_of_several_tasks_once(command: Command, data: Path, tmp_path: Path) -> None:
     tasks = f"{data / 'find.toml'},{data / 'name.toml'}"
-    told = command(
+    result = command(
         "run", "--model", "ViT-B-32:/nowhere.pt", "--tasks", tasks, "--data-root", data, "--output", tmp_path, "--quiet"
     )
-    assert told.err.count("no such file: /nowhere.pt") == 1
-    assert "on 2 tasks" in told.err
+    assert result.err.count("no such file: /nowhere.pt") == 1
+    assert "on 2 tasks" in result.err
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="asks for a GPU that is not there")
 @pytest.mark.parametrize("device", ["cuda", "cuda:3", "gpu"])
 def test_missing_device_error_is_one_line_with_the_remedy(command: Command, device: str) -> None:
-    told = command("run", "--model", "demo/clip", "--tasks", "demo", "--device", device)
-    assert told.code == 2
-    assert f"--device {device}: " in told.err
-    assert "--device cpu" in told.err
-    assert "cocabench doctor --gpu" in told.err
-    assert len(told.err) < 200
+    result = command("run", "--model", "demo/clip", "--tasks", "demo", "--device", device)
+    assert result.code == 2
+    assert f"--device {device}: " in result.err
+    assert "--device cpu" in result.err
+    assert "cocabench doctor --gpu" in result.err
+    assert len(result.err) < 200
 
 
 @pytest.mark.parametrize(
-    ("evaluator", "primary", "params", "said"),
+    ("evaluator", "primary", "params", "message"),
     [
         ("retrieval", "t2i_recall@3", "ks = [1, 5]", "did you mean 't2i_recall@"),
         ("classification", "acc3", 'classnames = "imagenet1k"\ntemplates = "cifar10"', "did you mean 'acc5'?"),
@@ -113,44 +113,44 @@ def test_missing_device_error_is_one_line_with_the_remedy(command: Command, devi
     ],
 )
 def test_primary_metric_is_checked_before_the_data(
-    command: Command, tmp_path: Path, evaluator: str, primary: str, params: str, said: str
+    command: Command, tmp_path: Path, evaluator: str, primary: str, params: str, message: str
 ) -> None:
     path = tmp_path / "x.toml"
     path.write_text(task("x", evaluator, primary, 'path = "not-there.tsv"', params))
-    told = command("run", "--model", "demo/coca", "--tasks", path, "--data-root", tmp_path, "--output", tmp_path)
-    assert told.code == 2
-    assert f"x.toml: primary: {primary!r} is not among the metrics" in told.err
-    assert said in told.err
-    assert "not-there" not in told.err
+    result = command("run", "--model", "demo/coca", "--tasks", path, "--data-root", tmp_path, "--output", tmp_path)
+    assert result.code == 2
+    assert f"x.toml: primary: {primary!r} is not among the metrics" in result.err
+    assert message in result.err
+    assert "not-there" not in result.err
 
 
 def test_primary_metric_of_a_domain_is_checked_with_the_data(command: Command, tmp_path: Path) -> None:
     path = tmp_path / "x.toml"
     path.write_text(task("x", "captioning", "CIDEr[near]", 'path = "not-there.tsv"', 'metrics = ["CIDEr"]'))
-    told = command("run", "--model", "demo/coca", "--tasks", path, "--data-root", tmp_path, "--output", tmp_path)
-    assert "primary:" not in told.err
-    assert "not-there.tsv" in told.err
+    result = command("run", "--model", "demo/coca", "--tasks", path, "--data-root", tmp_path, "--output", tmp_path)
+    assert "primary:" not in result.err
+    assert "not-there.tsv" in result.err
 
 
 def test_train_dry_run_needs_no_data(command: Command, tmp_path: Path) -> None:
     shared = ("train", "coca-scratch", "--dry-run", "--no-memory-check", "--device", "cpu", "--output", tmp_path / "r")
-    told = command(*shared)
-    assert told.code == 0
-    assert "--train-data TRAIN_DATA" in told.out
-    assert "could not start: train_data: no training data named" in told.err
-    told = command(*shared, "--set", f"train_data={tmp_path / 'later.csv'}")
-    assert f"--train-data {tmp_path / 'later.csv'}" in told.out
-    assert "later.csv: no such file" in told.err
+    result = command(*shared)
+    assert result.code == 0
+    assert "--train-data TRAIN_DATA" in result.out
+    assert "could not start: train_data: no training data named" in result.err
+    result = command(*shared, "--set", f"train_data={tmp_path / 'later.csv'}")
+    assert f"--train-data {tmp_path / 'later.csv'}" in result.out
+    assert "later.csv: no such file" in result.err
 
 
 def test_show_notes_a_renamed_record(command: Command, tmp_path: Path) -> None:
     kept = next(BASELINES.rglob("emoji_retrieval*.json"))
     for name in (kept.name, "mine.json"):
         (tmp_path / name).write_bytes(kept.read_bytes())
-    told = command("show", tmp_path)
-    assert told.code == 0
-    assert told.err.strip().endswith("is left out; name the file itself")
-    assert len(told.err.strip().splitlines()) == 1
+    result = command("show", tmp_path)
+    assert result.code == 0
+    assert result.err.strip().endswith("is left out; name the file itself")
+    assert len(result.err.strip().splitlines()) == 1
 
 
 def test_run_stores_the_seed_and_the_seed_moves_no_value(
@@ -170,7 +170,7 @@ def test_run_stores_the_seed_and_the_seed_moves_no_value(
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(None, "a folder, not a file"), (b"", "empty"), (b"\xff\xfe", "not UTF-8 text (byte 0)"), (b"{", "not JSON")],
 )
 @pytest.mark.parametrize(
@@ -183,27 +183,27 @@ def test_run_stores_the_seed_and_the_seed_moves_no_value(
     ],
 )
 def test_unreadable_file_errors_are_plain_english(
-    command: Command, tmp_path: Path, words: str, content: bytes | None, said: str
+    command: Command, tmp_path: Path, words: str, content: bytes | None, message: str
 ) -> None:
     path = tmp_path / "x.json"
     if content is None:
         path.mkdir()
     else:
         path.write_bytes(content)
-    told = command(*words.format(path).split(), *(["--output", tmp_path / "r", "--quiet"] if "run" in words else []))
-    assert told.code == 2
-    assert str(path) in told.err
-    assert "rrno" not in told.err
-    assert "codec" not in told.err
+    result = command(*words.format(path).split(), *(["--output", tmp_path / "r", "--quiet"] if "run" in words else []))
+    assert result.code == 2
+    assert str(path) in result.err
+    assert "rrno" not in result.err
+    assert "codec" not in result.err
     if content is not None or words.startswith("score"):
-        assert said in told.err
+        assert message in result.err
 
 
 def test_train_rejects_a_binary_table(command: Command, tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xff\xfe")
-    told = command("train", "coca-scratch", "--set", f"train_data={tmp_path / 't.csv'}")
-    assert told.code == 2
-    assert "t.csv: not UTF-8 text (byte 0)" in told.err
+    result = command("train", "coca-scratch", "--set", f"train_data={tmp_path / 't.csv'}")
+    assert result.code == 2
+    assert "t.csv: not UTF-8 text (byte 0)" in result.err
 
 
 def test_ctrl_c_prints_one_line_and_exits_with_130(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -211,8 +211,8 @@ def test_ctrl_c_prints_one_line_and_exits_with_130(command: Command, monkeypatch
         raise KeyboardInterrupt
 
     monkeypatch.setattr("cocabench.specs.registry.all_tasks", interrupted)
-    told = command("list", "tasks")
-    assert (told.code, told.out, told.err.strip()) == (130, "", "stopped")
+    result = command("list", "tasks")
+    assert (result.code, result.out, result.err.strip()) == (130, "", "stopped")
 
 
 def test_require_metrics_exits_with_1_if_a_metric_cannot_run(
@@ -226,9 +226,9 @@ def test_require_metrics_exits_with_1_if_a_metric_cannot_run(
     scored = ("score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json")
     ran = ("run", "--model", models / "coca", "--tasks", data / "tell.toml", "--data-root", data)
     for words in (scored, (*ran, "--output", tmp_path / "r", "--quiet")):
-        told = command(*words, "--require-metrics")
-        assert told.code == 1
-        assert "--require-metrics: BLEU@4: no Java here; install one" in told.err
+        result = command(*words, "--require-metrics")
+        assert result.code == 1
+        assert "--require-metrics: BLEU@4: no Java here; install one" in result.err
 
 
 def test_shipped_tasks_have_their_primary_metric() -> None:
@@ -245,7 +245,7 @@ def test_java_option_names_the_broken_java_and_holds_for_one_command(
     scored = ("score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json")
     ran = ("run", "--model", models / "coca", "--tasks", data / "tell.toml", "--data-root", data)
     for words in (scored, (*ran, "--output", tmp_path / "r", "--quiet")):
-        told = command(*words, "--java", nowhere, "--require-metrics")
-        assert told.code == 1
-        assert f"{nowhere} does not run" in told.err
+        result = command(*words, "--java", nowhere, "--require-metrics")
+        assert result.code == 1
+        assert f"{nowhere} does not run" in result.err
     assert "BLEU@4" in command(*scored, "--metrics", "BLEU@4").out

@@ -19,6 +19,11 @@ if sys.argv[1] == "worker":
     from tests.core.test_helpers import lives_on
     process = multiprocessing.get_context("spawn").Process(target=lives_on, args=(sys.argv[2],))
     process.start()
+elif sys.argv[1] == "server":
+    from multiprocessing import forkserver
+    forkserver.set_forkserver_preload(["cocabench.core.server", "slow_to_import"])
+    forkserver.ensure_running()
+    open(sys.argv[2], "w").write(str(forkserver._forkserver._forkserver_pid))
 else:
     code = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(600)"
     helpers.start([sys.executable, "-c", code, sys.argv[2]])
@@ -41,11 +46,13 @@ def gone(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
-@pytest.mark.parametrize("how", ["signal", "watching", "worker"])
+@pytest.mark.parametrize("how", ["signal", "watching", "worker", "server"])
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
 def test_a_helper_ends_with_a_killed_parent(how: str, end: int, tmp_path: Path) -> None:
     file = tmp_path / "pid"
-    parent = subprocess.Popen([sys.executable, "-c", PARENT, how, str(file)])
+    (tmp_path / "slow_to_import.py").write_text("import time; time.sleep(600)")
+    paths = os.pathsep.join((str(tmp_path), os.getcwd()))
+    parent = subprocess.Popen([sys.executable, "-c", PARENT, how, str(file)], env={**os.environ, "PYTHONPATH": paths})
     while not (file.exists() and file.read_text()):
         assert parent.poll() is None
         time.sleep(0.01)

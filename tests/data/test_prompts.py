@@ -206,3 +206,9 @@ def test_importing_loaders_imports_no_torch() -> None:
     code = f"import sys, {', '.join(modules)}; print({{'torch', 'torchvision', 'clip_benchmark'}} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_a_class_name_that_is_no_text_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "n.json").write_text('["cat", "\\ud800 dog"]')
+    with pytest.raises(DataError, match=r"n\.json: '\\ud800 dog' holds what is no Unicode character"):
+        class_names(str(tmp_path / "n.json"))

@@ -37,6 +37,7 @@ WORDS = frozenset(
         "notes",
     }
     | {"words", "detail", "source", "cause", "causes", "note", "fix", "says", "what", "legend", "remarks", "skipped"}
+    | {"difference_finding", "difference_unpaired"}
 )
 """Keys of JSON whose values are sentences or printed numbers: they are kept among the words."""
 

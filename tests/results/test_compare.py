@@ -1,8 +1,9 @@
-"""compare: which Records are taken, what is subtracted, what is marked."""
+"""Tables of models, means and tallies, and the public cocabench.compare."""
 
 from __future__ import annotations
 
 import csv
+import doctest
 import io
 import math
 from pathlib import Path
@@ -24,6 +25,8 @@ from cocabench.results.records import choose, incomparable, read
 from tests.report.records import INFO, estimate, record
 from tests.samples import classified, outcomes, right
 
+ROOT = Path(__file__).parents[2]
+
 
 def gap_of(a: Estimate, b: Estimate, metric: str = "acc1") -> Difference | None:
     """Return the difference of two numbers without samples."""
@@ -42,7 +45,7 @@ def test_choose_prefers_full_runs_then_the_newest() -> None:
     limited = record(created="2025-03-01", protocol={"limit": 10})
     chosen, left_out = choose([full_old, limited, full_new])
     assert chosen == (full_new,)
-    assert [phrase.partition("(")[2].split(" than")[0] for phrase in left_out] == ["not newer", "fewer samples"]
+    assert [phrase.partition("(")[2].split(";")[0] for phrase in left_out] == ["older", "fewer samples"]
 
 
 def test_choose_prefers_the_standard_protocol_to_a_newer_record() -> None:
@@ -224,11 +227,11 @@ def test_ranked_sorts_from_the_largest_lead_to_the_largest_lag() -> None:
 def test_legend_explains_tests_and_kinds(tmp_path: Path) -> None:
     classified(tmp_path, "a", right(50, 100))
     classified(tmp_path, "b", right(50, 100), samples=False)
-    said = " ".join(legend(compare_models(read(tmp_path))))
-    assert "corrected for 1 primary differences together (Holm)" in said
-    assert "80 of 100" in said
-    assert "unpaired: wider than on the same samples (no samples of b on pets)" in said
-    assert "fixed gallery" not in said
+    message = " ".join(legend(compare_models(read(tmp_path))))
+    assert "Holm-corrected for 1 primary differences" in message
+    assert "80 of 100" in message
+    assert "Unpaired intervals are wider than paired ones (no samples of b on pets)" in message
+    assert "fixed gallery" not in message
     (gallery,) = find("retrieval").shown.legend
     assert gallery in legend(compare_models([record(evaluator="retrieval")]))
 
@@ -278,3 +281,9 @@ def test_compare_takes_one_model_a_side(tmp_path: Path) -> None:
     assert found["changed"].tolist() == [30]
     with pytest.raises(UnknownNameError, match="unknown 'c'; known: a, b"):
         results.model("c")
+
+
+def test_compare_docstring_example_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    (example,) = doctest.DocTestFinder().find(cocabench.compare, globs={})
+    assert doctest.DocTestRunner().run(example) == doctest.TestResults(0, 4)

@@ -1,4 +1,4 @@
-"""Samples are read, ordered and hashed once: the numbers are those of the samples themselves."""
+"""Paired tests on samples that are read, ordered and hashed once."""
 
 from __future__ import annotations
 
@@ -61,7 +61,9 @@ def test_edited_records_are_unpaired(tmp_path: Path) -> None:
     a, b = classified(tmp_path, "a", right(6, 9)), classified(tmp_path, "b", right(6, 9))
     edited = b.model_copy(update={"metrics": {"acc1": b.metrics["acc1"].model_copy(update={"value": 0.1})}})
     Store(tmp_path).put_record(edited)
-    with pytest.raises(UnpairedError, match=r"b on pets was edited \(0\.566667 by the Records, 0 by their samples"):
+    with pytest.raises(
+        UnpairedError, match=r"a or b on pets was edited \(difference 0\.566667 in the Records, 0 in their samples"
+    ):
         Evidence(read(tmp_path)).paired(a, edited, "acc1")
 
 
@@ -127,3 +129,11 @@ def _captioned(folder: Path, frame: pd.DataFrame, *, samples: bool) -> None:
         store.put(record, frame)
     else:
         store.put_record(record)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 1.05])
+def test_independent_shares_at_the_ends_and_beyond_have_a_detectable_difference(value: float) -> None:
+    side = Estimate(value=value, low=value - 0.05, high=value + 0.05, n=93)
+    found = independent(side, side, shares=True)
+    assert found is not None
+    assert 0 < power.detectable(found, level=0.05) < 1

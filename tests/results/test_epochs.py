@@ -1,4 +1,4 @@
-"""Model strings of checkpoints, and the best epoch of a metric."""
+"""Epochs in model strings, and the best epoch of a metric."""
 
 import pytest
 

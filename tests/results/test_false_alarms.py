@@ -1,4 +1,4 @@
-"""The gate is as honest as it says: false alarms within the level, power as printed, whatever the order of samples."""
+"""Simulations of the gate's tests: false alarms within the level, power as printed."""
 
 from __future__ import annotations
 
@@ -234,7 +234,7 @@ def test_verdicts_do_not_depend_on_the_order_of_samples(tmp_path: Path) -> None:
 
 
 def test_gate_does_not_pair_other_samples_with_the_same_fingerprint(tmp_path: Path) -> None:
-    """Records say that the data are the same and the samples say otherwise: no pairing, and the reason is told."""
+    """Records say that the data are the same and the samples say otherwise: no pairing, and the reason is result."""
     classified(tmp_path / "old", "m", np.ones(300, bool), protocol={"data": 1})
     classified(tmp_path / "new", "m", np.ones(299, bool), protocol={"data": 1})
     (verdict,) = gate(read(tmp_path / "old"), read(tmp_path / "new"), Rules())

@@ -1,4 +1,4 @@
-"""gate: what a difference means, with and without samples; a missing number fails; the protocol must be the same."""
+"""Verdicts of the gate, with and without samples, and its rules."""
 
 from __future__ import annotations
 
@@ -151,9 +151,9 @@ def test_missing_numbers_fail_with_the_reason() -> None:
     before = record()
     skipped = record(metrics={"acc5": estimate(0.5)}, skipped_metrics={"acc1": "no Java"})
     details = {
-        "no current Record of this model and task": [record("other"), record("another")],
+        "no result of this model and task in the current run": [record("other"), record("another")],
         "skipped: no Java": [skipped],
-        "undefined now (n=0)": [record(metrics=None)],
+        "undefined in the current run (n=0)": [record(metrics=None)],
     }
     for detail, current in details.items():
         (verdict,) = gate([before], current, Rules())
@@ -261,8 +261,8 @@ def test_later_rules_override_earlier_ones_key_by_key() -> None:
 
 
 def test_rules_override_every_default() -> None:
-    said = {"tolerance": 3.0, "confidence": 0.9, "required": False, "cannot_tell": 2}
-    assert Rules.model_validate({"rule": [said]}).limits(record(), "acc1") == Limits(**said)
+    message = {"tolerance": 3.0, "confidence": 0.9, "required": False, "cannot_tell": 2}
+    assert Rules.model_validate({"rule": [message]}).limits(record(), "acc1") == Limits(**message)
     assert Rules().limits(record(), "acc1") == Limits()
 
 

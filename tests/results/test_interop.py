@@ -1,4 +1,4 @@
-"""CLIP_benchmark's files: read as its own tool writes them, and written as it would."""
+"""Results of CLIP_benchmark and open_clip_train: import and export."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def test_imported_records_are_compared_by_known_parts(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("x.json", "{", "not JSON"),
         ("x.json", "{}", "no 'metrics'"),
@@ -155,15 +155,15 @@ def test_imported_records_are_compared_by_known_parts(folder: Path) -> None:
         ("x.txt", "", "wanted CLIP_benchmark's .json"),
     ],
 )
-def test_import_errors_name_the_file_and_line(tmp_path: Path, name: str, text: str, said: str) -> None:
+def test_import_errors_name_the_file_and_line(tmp_path: Path, name: str, text: str, message: str) -> None:
     (tmp_path / name).write_text(text)
-    with pytest.raises(ResultsError, match=said.replace(".", r"\.")):
+    with pytest.raises(ResultsError, match=message.replace(".", r"\.")):
         interop.read(tmp_path / name)
 
 
 def test_import_and_export_round_trip(command: Command, folder: Path, tmp_path: Path) -> None:
-    told = command("import", folder, "--output", tmp_path / "results")
-    assert (told.code, len(told.out.splitlines())) == (0, 4)
+    result = command("import", folder, "--output", tmp_path / "results")
+    assert (result.code, len(result.out.splitlines())) == (0, 4)
     tasks = {"imagenet1k", "flickr30k", "flickr30k_captions", "sugar_crepe/add_att"}
     assert {r.task for r in read(tmp_path / "results")} == tasks
     command("export", tmp_path / "results", "--format", "clip_benchmark", "--output", tmp_path / "out.csv")
@@ -233,9 +233,11 @@ def test_import_numbers_lines_without_an_epoch(tmp_path: Path) -> None:
     assert "does not say which epoch" in found[0].notes[0].text
 
 
-@pytest.mark.parametrize(("text", "said"), [("", "no lines"), ("{\n", "jsonl:1: not JSON"), ("{}\n", "no metric")])
-def test_import_errors_name_the_line_of_results_jsonl(tmp_path: Path, text: str, said: str) -> None:
+@pytest.mark.parametrize(
+    ("text", "message"), [("", "no lines"), ("{\n", "jsonl:1: not JSON"), ("{}\n", "no known metric")]
+)
+def test_import_errors_name_the_line_of_results_jsonl(tmp_path: Path, text: str, message: str) -> None:
     path = written(tmp_path)
     path.write_text(text)
-    with pytest.raises(ResultsError, match=said.replace(".", r"\.")):
+    with pytest.raises(ResultsError, match=message.replace(".", r"\.")):
         interop.read(path)

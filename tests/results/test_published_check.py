@@ -1,4 +1,4 @@
-"""Measured beside published numbers: inside or outside, and each likely cause found by name."""
+"""Measured beside published numbers: inside or outside, with likely causes."""
 
 from __future__ import annotations
 
@@ -106,8 +106,8 @@ def test_print_published_gives_the_causes(command: Command, tmp_path: Any) -> No
     from cocabench.cli.tables import print_published
 
     print_published([ours(model={"precision": "fp16"})])
-    told = command("--version")  # collects what was printed
-    assert "outside" in told.out
-    assert "differs  precision: fp16; run again with --precision fp32" in told.out
+    result = command("--version")  # collects what was printed
+    assert "outside" in result.out
+    assert "differs  precision: fp16; rerun with --precision fp32" in result.out
     print_published([record("mine")])
     assert "published" not in command("--version").out

@@ -1,4 +1,4 @@
-"""What may be held against what: metric by metric, and what only one side holds is unknown."""
+"""Records to compare: sources, and which metrics are comparable."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import shutil
+import signal
 import stat
 import subprocess
 import sys
@@ -173,82 +174,81 @@ def test_samples_that_a_living_writer_holds_are_not_swept(tmp_path: Path) -> Non
     assert not theirs.exists()
 
 
-WRITER = """
-import json, random, sys, time
-import pandas as pd
-from cocabench.core.types import Record
-from cocabench.results import store as module
-folder, place, rounds = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
-waits, store = random.Random(place), module.Store(module.Path(folder))
-whole, module.os.fsync = module.os.fsync, lambda file: (time.sleep(waits.random() / 500), whole(file))
-blank = Record.model_validate_json(sys.stdin.read())
-for turn in range(rounds):
-    value = place * rounds + turn
-    frame = pd.DataFrame({"id": ["a"], "image_id": ["a"], "caption": [str(value)], "value": [float(value)]})
-    metrics = {"acc1": {"value": value / 1e6, "low": None, "high": None, "n": 1}}
-    store.put(Record.model_validate({**blank.model_dump(), "metrics": metrics}), frame)
-    time.sleep(waits.random() / 500)
-print("done", flush=True)
-"""
-
-
-def writers(folder: Path, count: int, rounds: int) -> list[subprocess.Popen[str]]:
-    """Start processes that store one measurement again and again, each value with samples and captions of its own."""
-    blank = record().model_copy(update={"evaluator": "captioning"}).model_dump_json()
-    started = []
-    for place in range(count):
-        order = [sys.executable, "-c", WRITER, str(folder), str(place), str(rounds)]
-        process = subprocess.Popen(order, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-        assert process.stdin
-        process.stdin.write(blank)
-        process.stdin.close()
-        started.append(process)
-    return started
+def put_number(folder: Path, value: float) -> None:
+    """Store a measurement whose value, samples and captions are one number."""
+    made = record(value=value / 1e6).model_copy(update={"evaluator": "captioning"})
+    rows = {"id": ["a"], "image_id": ["a"], "caption": [str(value)], "value": [value]}
+    Store(folder).put(made, pd.DataFrame(rows))
 
 
 def check_whole(folder: Path) -> None:
     """The Record that stands is one whole writer's: its value, its samples and its captions are the same number."""
     (found,) = cocabench.load(folder)
-    value = found.metrics["acc1"].value
-    assert value is not None
-    samples = found_samples = Store(folder).samples(found)
-    assert samples["value"].tolist() == pytest.approx([value * 1e6])
+    samples = Store(folder).samples(found)
+    assert found.metrics["acc1"].value == samples["value"].iloc[0] / 1e6
     path = Store(folder).file(found)
     captions = path.with_name(found.samples_file.replace(".samples.parquet", ".captions.json"))
-    assert json.loads(captions.read_text())[0]["caption"] == found_samples["caption"].iloc[0]
+    assert json.loads(captions.read_text())[0]["caption"] == samples["caption"].iloc[0]
+
+
+def fork_writer(folder: Path, place: int, rounds: int) -> int:
+    """Start a process that stores its own numbers again and again, with random delays between its steps."""
+    if pid := os.fork():
+        return pid
+    waits, whole = random.Random(place), os.fsync
+    os.fsync = lambda file: (time.sleep(waits.random() / 500), whole(file))[1]
+    for turn in range(rounds):
+        put_number(folder, float(place * rounds + turn))
+        time.sleep(waits.random() / 500)
+    os._exit(0)
+
+
+def write_at_once(folder: str, count: int) -> None:
+    """Let several processes write, and read what they write all the time."""
+    put_number(Path(folder), 0.0)
+    running = {fork_writer(Path(folder), place, 60) for place in range(count)}
+    n_read = 0
+    while running:
+        check_whole(Path(folder))
+        n_read += 1
+        for pid in list(running):
+            if (ended := os.waitpid(pid, os.WNOHANG))[0]:
+                assert ended[1] == 0, "a writer ended as it should"
+                running.remove(pid)
+    check_whole(Path(folder))
+    assert n_read > 10
+
+
+def kill_at_random(folder: str, rounds: int) -> None:
+    """Kill two processes that write, at random moments, again and again."""
+    put_number(Path(folder), 0.0)
+    moments = random.Random(0)
+    for turn in range(rounds):
+        running = [fork_writer(Path(folder), 2 * turn + side, 10_000) for side in (0, 1)]
+        time.sleep(0.02 + moments.random() / 20)
+        for pid in running:
+            os.kill(pid, signal.SIGKILL)
+            assert os.waitpid(pid, 0)[1] == signal.SIGKILL
+        check_whole(Path(folder))
+    (found,) = cocabench.load(folder)
+    assert found.metrics["acc1"].value, "they did write"
+
+
+def alone(call: str, *arguments: object) -> None:
+    """Call a function of this module in a process of its own, which may fork: nothing else runs in it."""
+    code = f"from tests.results import test_store; test_store.{call}(*{arguments!r})"
+    subprocess.run([sys.executable, "-W", "ignore", "-c", code], check=True)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [2, 3])
 def test_several_writers_leave_one_whole_record_at_every_moment(count: int, tmp_path: Path) -> None:
-    started = writers(tmp_path, count, rounds=60)
-    n_read = 0
-    while any(process.poll() is None for process in started):
-        if next(tmp_path.rglob("*-*.json"), None):
-            check_whole(tmp_path)
-            n_read += 1
-    assert [process.wait() for process in started] == [0] * count
-    check_whole(tmp_path)
-    assert n_read > 10
+    alone("write_at_once", str(tmp_path), count)
 
 
 @pytest.mark.slow
 def test_writers_killed_a_hundred_times_leave_one_whole_record(tmp_path: Path) -> None:
-    Store(tmp_path).put(
-        record(value=0.0).model_copy(update={"evaluator": "captioning"}),
-        pd.DataFrame({"id": ["a"], "image_id": ["a"], "caption": ["0"], "value": [0.0]}),
-    )
-    moments = random.Random(0)
-    for _ in range(50):
-        started = writers(tmp_path, 2, rounds=10_000)
-        before = next(tmp_path.rglob("*-*.json")).stat().st_mtime_ns
-        while next(tmp_path.rglob("*-*.json")).stat().st_mtime_ns == before:
-            time.sleep(0.001)  # they have begun
-        time.sleep(moments.random() / 20)
-        for process in started:
-            process.kill()
-            process.wait()
-        check_whole(tmp_path)
+    alone("kill_at_random", str(tmp_path), 50)
 
 
 def test_of_a_temporary_file_whose_maker_lives_nobody_disposes(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""What a gate writes: JUnit XML that the common schema accepts, and Markdown with what failed first."""
+"""Verdicts as JUnit XML, valid by the common schema, and as Markdown."""
 
 from __future__ import annotations
 
@@ -68,5 +68,5 @@ def test_markdown_lists_failures_first() -> None:
     lines = to_markdown(gate(before, after, Rules())).splitlines()
     assert lines[0] == "**Gate failed: 1 regressed, 1 pass.**"
     assert lines[4].startswith(r"| **regressed** | t | b\|c | acc1 | 50.0 ± 0.1 (n=1000) → 40.0 ± 0.1 (n=1000) | −10.0")
-    assert "corrected for 2 checked metrics together (Holm)" in lines[-1]
-    assert "unpaired: no samples of a on t and 1 more;" in lines[-1].replace("; 1 more", " and 1 more")
+    assert "Holm-corrected for 2 checked metrics" in lines[-1]
+    assert "Unpaired: no samples of a on t; 1 more." in lines[-1]

@@ -296,7 +296,7 @@ def test_random_weights_are_labelled(command: Command, models: Path, data: Path,
         (["--model", "demo", "--tasks", "imagenet1"], 2, "did you mean imagenet1k"),
         (["--model", "demo", "--tasks", "nowhere.toml"], 2, "no such file"),
         (["--model", "demo", "--tasks", "flicker30k,imagenet1"], 2, "unknown 'imagenet1' (did you mean imagenet1k"),
-        (["--model", "demo", "--tasks", ","], 2, "no task named"),
+        (["--model", "demo", "--tasks", ","], 2, "no tasks given"),
         (["--model", "demo", "--tasks", "demo", "--device", "tpu9"], 2, "--device tpu9"),
         (["--model", "demo", "--tasks", "demo", "--batch-size", "many"], 2, "--batch-size"),
         (["--model", "demo/clip", "--tasks", "flickr30k", "--data-root", "/nowhere"], 2, "/nowhere/flickr30k"),
@@ -583,7 +583,7 @@ def test_a_dry_run_counts_cached_images(command: Command, models: Path, data: Pa
     assert "2 of 2 to run, 24 images to process\n" in result.out
     run(command, models, data, tmp_path)
     result = run(command, models, data, tmp_path, "--dry-run", tasks="find,name")
-    assert "1 of 2 to run, 12 images to process, 12 of them known from earlier runs" in result.out
+    assert "1 of 2 to run, 12 images to process, 12 of them cached" in result.out
     result = run(command, models, data, tmp_path, "--dry-run", "--no-cache", tasks="find,name")
     assert "12 images to process\n" in result.out
 

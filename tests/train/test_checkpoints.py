@@ -106,6 +106,5 @@ def test_the_command_evaluates_on_arrival_and_names_the_best(
     trainer.join()
     assert result.code == 1, "epoch 3 is of another architecture"
     assert "another architecture" in result.err
-    assert "best at epoch" in result.out
-    assert "of 2:" in result.out, "both that could be read"
+    assert "best of 2 is epoch" in result.out, "both that could be read"
     assert command("run", "--model", "a,b", "--watch", folder, "--tasks", data / "find.toml").code == 2

@@ -184,7 +184,7 @@ def test_the_command_writes_what_the_loader_finds(command: Command, data: Path, 
     [
         (("--from", "karpaty", "--path", "x"), "did you mean karpathy"),
         (("--from", "tsv", "--path"), "--path: no value"),
-        (("--from", "tsv", "stray"), "belongs to no option"),
+        (("--from", "tsv", "stray"), "unexpected argument"),
         (("--from", "tsv", "--path", "absent.tsv"), "no such file"),
         (("--from", "karpathy", "--path", "x", "--max-captions", "0"), "--max-captions: got '0'; wanted 1 or more"),
     ],

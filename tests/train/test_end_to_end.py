@@ -133,7 +133,9 @@ def test_shards_and_accumulated_gradients(command: Command, root: Path, tmp_path
     assert losses(run)[-1] < losses(run)[0]
 
 
-def test_a_named_clip_is_trained_by_open_clips_own_program(command: Command, root: Path, tmp_path: Path) -> None:
+def test_a_named_clip_is_trained_without_an_architecture_of_its_own(
+    command: Command, root: Path, tmp_path: Path
+) -> None:
     table, run = tmp_path / "train.tsv", tmp_path / "runs/clip"
     made = ["data", "csv", "--from", "tsv", "--path", "all.tsv", "--data-root", root, "--limit", 4]
     assert command(*made, "--output", table).code == 0

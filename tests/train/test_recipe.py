@@ -89,7 +89,7 @@ def test_from_scratch_is_from_a_checkpoint_that_cocabench_writes(table: Path) ->
     python = [sys.executable, "-m"]
     assert shlex.split(start) == [*python, "cocabench.train.start", "ViT-B-32:random@0", "--weights", str(weights)]
     words = shlex.split(train)
-    assert words[:3] == [*python, "open_clip_train.main"], "open_clip's own program where it can do the work"
+    assert words[:3] == [*python, "cocabench.train.launch"]
     assert words[words.index("--pretrained") + 1] == str(weights)
     assert words[words.index("--precision") + 1] == "fp32"
     assert made.settings["warmup"] == 2000
