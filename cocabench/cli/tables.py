@@ -84,17 +84,18 @@ def _print_footnotes(footnotes: Footnotes) -> None:
 
 def _print_totals(comparison: Comparison) -> None:
     """Print wins, ties and losses per kind of task, and means over groups."""
+    from cocabench.kinds import in_words
     from cocabench.results.compare import MEANS, averages, tallies
 
     for t in (tally for tally in tallies(comparison) if tally.tested):
         untested = f", {t.untested} not tested" if t.untested else ""
         counts = f"{t.wins} better, {t.ties} not significant, {t.losses} worse{untested}"
-        say(f"{t.group}: {t.first} against {t.second}: {counts}")
+        say(f"{in_words(t.group)}: {t.first} against {t.second}: {counts}")
     means = averages(comparison)
     for mean in means:
         values = ", ".join(f"{value:.1f}" for value in mean.values)
         gaps = [f"{gap}{', unpaired' if gap.unpaired else ''}; {gap.verdict}" for gap in mean.differences if gap]
-        say(" | ".join([f"mean over {len(mean.tasks)} tasks of {mean.group}: {values}", *gaps]))
+        say(" | ".join([f"mean over {len(mean.tasks)} tasks of {in_words(mean.group)}: {values}", *gaps]))
     if any(gap and gap.p_value is not None for mean in means for gap in mean.differences):
         dim(MEANS)
 

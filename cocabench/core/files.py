@@ -1,4 +1,4 @@
-"""Files that others wrote: opened where they are regular, taken in up to limits that say how to raise them."""
+"""Untrusted files: opened only if they are regular, read up to limits whose errors say how to raise them."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ class Limit(NamedTuple):
 
     @property
     def most(self) -> int:
-        """The limit that holds; UsageError where the variable holds no whole number above 0."""
+        """The current limit; UsageError if the variable is not a whole number above 0."""
         text = os.environ.get(self.variable) or str(self.default)
         if not text.isascii() or not text.isdecimal() or not 0 < len(text) < 19 or int(text) == 0:
             raise UsageError(self.variable, f"got {text[:40]!r}", wanted="a whole number above 0")
         return int(text)
 
     def check(self, n: int, where: object, error: type[DataError] = DataError) -> None:
-        """Raise the error where n is more than the limit."""
+        """Raise an error if n exceeds the limit."""
         if n > self.most:
             fix = f"if you trust it: {self.variable}={n}"
             raise error(str(where), f"{n:,} {self.unit}", wanted=f"at most {self.most:,}", fix=fix)
@@ -42,14 +42,14 @@ RATIO = Limit("COCABENCH_MAX_RATIO", 1_000, "times its packed size")
 
 
 def check_zip(path: Path) -> None:
-    """Raise DataError where a member of a zip grows out of all proportion when it is unpacked; zipfile.BadZipFile."""
+    """Raise DataError if a member of a zip has an excessive compression ratio; zipfile.BadZipFile if damaged."""
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             RATIO.check(member.file_size // max(1, member.compress_size), f"{path}:{member.filename}")
 
 
 def open_regular(path: Path) -> io.BufferedReader:
-    """Open a file for reading; OSError where it is none, or a pipe or device, which could hang or never end."""
+    """Open a file for reading; OSError if it is missing, or a pipe or device, which could hang or never end."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     found = os.fstat(handle).st_mode
     if stat.S_ISREG(found):

@@ -1,4 +1,4 @@
-"""Processes that end when the one that started them does, also when that is killed: Java, a trainer, data workers."""
+"""Child processes that end with their parent, even if it is killed: Java, a trainer, data-loading workers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ while True:
 def start(
     command: Sequence[str], *, streams: int | IO[Any] | None = None, env: dict[str, str] | None = None
 ) -> subprocess.Popen[bytes]:
-    """Start a program that ends with the thread that calls this, at the latest with this process.
+    """Start a program that ends with the calling thread, at the latest with this process.
 
     streams: for its input, output and errors, as Popen takes it. The program is there: that is not checked.
     """
@@ -54,7 +54,7 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def end_with_parent(*_: object) -> None:
-    """Let this process, which multiprocessing started, end when the one that wanted it is gone. Called in it, once."""
+    """End this multiprocessing child when its parent is gone. Call it once in the child."""
     if (parent := parent_process()) is None:
         return
 

@@ -33,7 +33,7 @@ FORMATS = (
     *("JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "PPM"),
     *(("AVIF",) if importlib.util.find_spec("PIL.AvifImagePlugin") else ()),
 )
-"""What is taken for an image, whatever its file is called. Pillow knows more, and starts Ghostscript for some."""
+"""Accepted image formats, whatever the file name. Pillow knows more, and starts Ghostscript for some."""
 
 READ = "a JPEG, PNG, WebP, AVIF, GIF, BMP, TIFF or PPM file"
 
@@ -57,21 +57,21 @@ def opened(file: str | Path | IO[bytes], where: object = "") -> Image.Image:
 
 @contextmanager
 def these_formats_alone() -> Iterator[None]:
-    """Let other people's data sets, which call Pillow's ``Image.open``, open what we do."""
+    """Make third-party data sets, which call Pillow's ``Image.open``, accept the same formats."""
     with _ALONE, mock.patch.object(Image, "open", lambda file, *_, **__: opened(file)):
         yield
 
 
 PLAIN = ("RGB", "L")
-"""Modes of images of which resizing gives the same before and after they become RGB."""
+"""Modes for which resizing gives the same before and after conversion to RGB."""
 
 HEADER = 1 << 16
-"""Bytes in which a tar's member tells its mode, but for some JPEGs with much metadata."""
+"""Enough of a tar member to read its mode, except for some JPEGs with much metadata."""
 
 
 @runtime_checkable
 class ModedSource(ImageSource, Protocol):
-    """An ImageSource that tells Pillow's mode of its picture without decoding it."""
+    """An ImageSource that knows Pillow's mode of its image without decoding it."""
 
     def mode(self) -> str:
         """Return the mode. Raises what open() raises."""
@@ -261,7 +261,7 @@ class OnWhiteImage:
 
 @dataclass(frozen=True, slots=True)
 class UnconvertedImage:
-    """An image that is resized as its file has it, and RGB afterwards, as clip-benchmark does with some data sets."""
+    """An image that is resized in its own mode and then converted to RGB, as clip-benchmark does for some data sets."""
 
     source: ImageSource
 
@@ -288,13 +288,13 @@ def unconverted(example: Example) -> Example:
 
 
 def shown(source: ImageSource) -> Image.Image:
-    """Return the image as a model's transform gets it: as RGB, unless it is an UnconvertedImage."""
+    """Return the image for a model's transform: as RGB, unless it is an UnconvertedImage."""
     image = eight_bit(_untold(source.open()))
     return image if image.mode == "RGB" or isinstance(source, UnconvertedImage) else image.convert("RGB")
 
 
 def eight_bit(image: Image.Image) -> Image.Image:
-    """Return an image of 16-bit grey scaled to 8 bits, of which Pillow would make all above 255 white; others as given.
+    """Scale 16-bit grey images to 8 bits, where Pillow would make everything above 255 white; return others unchanged.
 
     16-bit colours are scaled when Pillow reads them.
     """
@@ -308,7 +308,7 @@ def is_16_bit(mode: str) -> bool:
 
 
 def _untold(image: Image.Image) -> Image.Image:
-    """Return the same pixels without a palette's transparency, of which Pillow would warn and which RGB drops."""
+    """Return the image without a palette's transparency: RGB drops it, and Pillow would warn."""
     if image.mode != "P" or not isinstance(image.info.get("transparency"), bytes):
         return image
     opaque = image.copy()
@@ -317,7 +317,7 @@ def _untold(image: Image.Image) -> Image.Image:
 
 
 def mode(source: ImageSource) -> str:
-    """Return Pillow's mode of a source's picture, decoded only where the source cannot tell; '' for a broken one."""
+    """Return Pillow's mode of a source's image, decoding it only if the source does not know; '' for a broken one."""
     try:
         return source.mode() if isinstance(source, ModedSource) else source.open().mode
     except DataError:
@@ -325,7 +325,7 @@ def mode(source: ImageSource) -> str:
 
 
 def identity(source: ImageSource) -> bytes:
-    """Return bytes that determine the picture of any source: its own answer, else its decoded pixels."""
+    """Return bytes that determine any source's image: its identity, or else its decoded pixels."""
     if isinstance(source, IdentifiedSource):
         return source.identity()
     image = source.open()
@@ -351,7 +351,7 @@ def _decoded(file: BinaryIO, source: ImageSource) -> Image.Image:
 
 @contextmanager
 def _opened(file: BinaryIO, source: ImageSource) -> Iterator[Image.Image]:
-    """Give an image of which Pillow has read the header; BadImageError for what it raises on broken files."""
+    """Yield an image whose header Pillow has read; BadImageError for broken files."""
     try:
         yield opened(file, source)
     except UnidentifiedImageError:

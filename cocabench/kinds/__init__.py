@@ -24,6 +24,14 @@ def every() -> list[type[Kind]]:
     return sorted((find(name) for name in names), key=lambda kind: (kind.shown.order, kind.name))
 
 
+def in_words(name: str) -> str:
+    """Return an installed kind's title for use inside a sentence; other names (groups of tasks) are unchanged."""
+    if name not in entry_points("kinds", tuple(sys.path)).names:
+        return name
+    title = find(name).title()
+    return title if title[:2].isupper() else f"{title[:1].lower()}{title[1:]}"
+
+
 @cache
 def _find(name: str, path: tuple[str, ...]) -> type[Kind]:
     points = [point for point in entry_points("kinds", path) if point.name == name]

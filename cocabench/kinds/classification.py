@@ -124,7 +124,7 @@ class Classification(Kind):
         "prompts": Part(
             "class names with their prompts", differs="class names or templates other than the shipped task's"
         ),
-        "labels": Part("labels that stand for other classes than by their number"),
+        "labels": Part("labels assigned to classes by name instead of number"),
         "multilabel": Part("images may have several classes", absent=False),
     }
     clip_benchmark = ClipBenchmark("zeroshot_classification")

@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 from cocabench.core.formatting import plural
 from cocabench.core.types import Record
-from cocabench.kinds import find
-from cocabench.report.content import Report, in_words, plain
+from cocabench.kinds import find, in_words
+from cocabench.report.content import Report, plain
 from cocabench.report.grid import Entry, of_estimate
 from cocabench.results import published as publications
 from cocabench.results.epochs import epoch_of

@@ -122,9 +122,3 @@ def _joined(results: Iterable[Record], more: Sequence[Record]) -> RecordSet:
 def plain(model: str) -> str:
     """Return a model's name without the suffixes that this report adds: its source, the mark of published numbers."""
     return re.sub(r" \[[^\]]*\]$", "", model.removesuffix(publications.SUFFIX))
-
-
-def in_words(kind: str) -> str:
-    """Return a kind's title in lower case, for use inside a sentence."""
-    title = find(kind).title()
-    return title if title[:2].isupper() else f"{title[:1].lower()}{title[1:]}"

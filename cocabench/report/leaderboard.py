@@ -8,8 +8,8 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from cocabench.core.formatting import decimals, plural, points, rounded_up
-from cocabench.kinds import find
-from cocabench.report.content import Report, in_words
+from cocabench.kinds import find, in_words
+from cocabench.report.content import Report
 from cocabench.report.grid import Entry, Line, Table, of_cell, of_estimate
 from cocabench.report.series import Score
 from cocabench.results.compare import Average, Row, averages, in_order, legend
@@ -181,7 +181,7 @@ def _average(average: Average, *, two: bool) -> Line:
     text, _, spread = str(gap or "").partition(" ± ")
     tail = (Entry(text, f"± {spread}" if spread else "", gap.value), Entry(f"{gap.mark} {gap.verdict}")) if gap else ()
     count = Entry(str(len(average.tasks)), value=len(average.tasks))
-    return Line((Entry(average.group), count, *values, *tail))
+    return Line((Entry(in_words(average.group)), count, *values, *tail))
 
 
 def best_checkpoints(report: Report) -> Table | None:

@@ -10,9 +10,9 @@ from typing import NamedTuple
 
 from cocabench.core.formatting import plural, points
 from cocabench.core.types import Estimate, MetricInfo
-from cocabench.kinds import find
+from cocabench.kinds import find, in_words
 from cocabench.kinds.shown import Figure as ShownFigure
-from cocabench.report.content import MAX_MODELS_TESTED_PAIRWISE, Report, in_words
+from cocabench.report.content import MAX_MODELS_TESTED_PAIRWISE, Report
 from cocabench.report.series import Score
 from cocabench.results import published as publications
 from cocabench.results.compare import Comparison, Row, compare_models

@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any
 from cocabench.core.files import read_text
 from cocabench.core.helpers import end_with_parent
 from cocabench.core.signature import digest
-from cocabench.kinds import find
-from cocabench.report.content import Report, in_words
+from cocabench.kinds import find, in_words
+from cocabench.report.content import Report
 from cocabench.report.costs import Cost, front
 from cocabench.report.leaderboard import standing_means
 from cocabench.report.pair import Pair, score_of
@@ -79,7 +79,7 @@ def _groups(report: Report, palette: Mapping[str, Style]) -> Iterator[Plot]:
         return
     panels = tuple(
         Panel(
-            average.group,
+            in_words(average.group),
             tuple(
                 Series(model, (float(i),), (Score(value, None, None),), palette[model])
                 for i, (model, value) in enumerate(zip(report.models, average.values, strict=True))
@@ -88,7 +88,8 @@ def _groups(report: Report, palette: Mapping[str, Style]) -> Iterator[Plot]:
         for average in found
     )
     alt = "; ".join(
-        f"{average.group}: " + ", ".join(f"{m} {v:.1f}" for m, v in zip(report.models, average.values, strict=True))
+        f"{in_words(average.group)}: "
+        + ", ".join(f"{m} {v:.1f}" for m, v in zip(report.models, average.values, strict=True))
         for average in found
     )
     yield Plot("groups", "Means per group", alt, "multiples", (panels, "mean of primary metrics"))

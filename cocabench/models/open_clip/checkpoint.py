@@ -1,4 +1,4 @@
-"""What a checkpoint file holds, under the names that a network has: any of the forms in which people keep weights."""
+"""Read checkpoint files of all common formats, with the names of the network's parameters."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ UNREADABLE = (
     pickle.UnpicklingError, SafetensorError, EOFError, OSError, RuntimeError, ValueError, KeyError, AttributeError,
     AssertionError, NotImplementedError, TypeError, StopIteration, MemoryError, zipfile.BadZipFile,
 )  # fmt: skip
-"""What torch, safetensors and open_clip raise on files that are no checkpoints of the network."""
+"""Errors of torch, safetensors and open_clip for files that are not checkpoints of the network."""
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
-"""Under which key a training keeps the weights: open_clip's and Lightning's, people's own, DeepSpeed's."""
+"""Keys under which trainings store the weights: open_clip, Lightning, DeepSpeed and others."""
 
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
-"""What torch.compile, FSDP and activation checkpointing put into names, at any depth."""
+"""Parts that torch.compile, FSDP and activation checkpointing add to names, at any depth."""
 
 OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
-"""Numbers that OpenAI's archives hold beside the weights."""
+"""Numbers that OpenAI's archives contain besides the weights."""
 
 _SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
 _INDEX = ".index.json"
@@ -80,9 +80,9 @@ def digest_of(path: Path) -> str:
 
 
 def load(net: Any, path: Path) -> list[Note]:
-    """Load a checkpoint into a network, without running code from it, and return what must be known of it.
+    """Load a checkpoint into a network, without running code from it, and return notes on it.
 
-    ModelError for what cannot be read, for another architecture, and for a pickle that wants more than tensors.
+    ModelError for unreadable files, for another architecture, and for pickles of more than tensors.
     """
     notes: list[Note] = []
     state = _merged([_tensors(_read(file), file, notes.append) for file in files(path)])
@@ -118,7 +118,7 @@ def _read(path: Path) -> Any:
 
 
 def _tensors(found: Any, path: Path, note: Callable[[Note], None]) -> State:
-    """Return the weights that an unpickled value holds, at whatever depth."""
+    """Return the weights in an unpickled value, at any depth."""
     if not isinstance(found, Mapping):
         fix = "save it again as torch.save(model.state_dict(), FILE) or as safetensors"
         raise ModelError(str(path), f"a {type(found).__name__}, not weights by name", wanted="a state dict", fix=fix)
@@ -144,10 +144,10 @@ def _merged(shards: list[State]) -> State:
 
 
 def _renamed(state: State, path: Path, note: Callable[[Note], None]) -> State:
-    """Return the weights without what wrappers and trainers put before or into their names.
+    """Return the weights without the prefixes and parts that wrappers and trainers add to names.
 
-    What stands before ``logit_scale``, which every CLIP has, stands before all its names. ModelError where there are
-    several of it: two models in one.
+    The prefix of ``logit_scale``, which every CLIP has, is that of all names. ModelError if there are several: then the
+    file holds several models.
     """
     for wrapper in WRAPPERS:
         state = {key.replace(wrapper, ""): value for key, value in state.items()}
@@ -164,7 +164,7 @@ def _renamed(state: State, path: Path, note: Callable[[Note], None]) -> State:
 
 
 def _fitted(net: Any, state: State, note: Callable[[Note], None]) -> State:
-    """Return the weights as the network holds them: its text tower's names, its scalars, its numbers of positions."""
+    """Return the weights in the network's form: names of the text tower, scalars, numbers of positions."""
     whole = hasattr(net, "positional_embedding")
     if "positional_embedding" in state and not whole:
         state = convert_to_custom_text_state_dict(state)
@@ -177,7 +177,7 @@ def _fitted(net: Any, state: State, note: Callable[[Note], None]) -> State:
     bias = getattr(net, "logit_bias", None)
     if "logit_bias" in state and bias is None:
         state.pop("logit_bias")
-        note(Note("left_out_weights", "the checkpoint's logit_bias was left out: it moves no ranking"))
+        note(Note("left_out_weights", "the checkpoint's logit_bias was left out: it does not affect rankings"))
     elif "logit_bias" not in state and bias is not None:
         state["logit_bias"] = torch.zeros_like(bias)
     if (position_ids := "text.transformer.embeddings.position_ids") not in net.state_dict():
@@ -188,7 +188,7 @@ def _fitted(net: Any, state: State, note: Callable[[Note], None]) -> State:
 
 
 def _resized(net: Any, state: State) -> Iterator[str]:
-    """Interpolate positional embeddings to the network's numbers of positions, as open_clip does, and say so."""
+    """Interpolate positional embeddings to the network's numbers of positions, as open_clip does, and add notes."""
     before = {key: len(state[key]) for key in _POSITIONS if key in state}
     try:
         resize_pos_embed(state, net)
@@ -204,7 +204,7 @@ def _resized(net: Any, state: State) -> Iterator[str]:
 
 
 def _mismatch(net: torch.nn.Module, state: State) -> str:
-    """Return the first keys by which a checkpoint and the model differ; '' where they agree."""
+    """Return the first differing keys of a checkpoint and the model; '' if there are none."""
     own = net.state_dict()
     parts = []
     for kind, keys in (("missing", own.keys() - state.keys()), ("unexpected", state.keys() - own.keys())):

@@ -1,8 +1,7 @@
-"""What a model's config may say. It comes from a folder, a hub, a JSON file or a recipe: it is data, and runs no code.
+"""Validation of model configs. They come from folders, hubs, JSON files or recipes, and must not run code.
 
-Keys are allowed by name; open_clip's own tables say which there are. What transformers and timm would load code for is
-refused: their settings for it, architectures of other repositories, and tokenizers or text towers whose files name a
-module beside them.
+Only known keys are allowed; open_clip's own classes define them. Settings for which transformers and timm would load
+code are refused, as are architectures of other repositories, and tokenizers or text towers whose files name a module.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ CODE_KEYS = frozenset({
     "auto_map", "code_revision", "custom_generate", "custom_pipelines", "kernel_config", "trust_remote_code",
     "use_kernels",
 })  # fmt: skip
-"""Settings of transformers by which a repository brings Python of its own, wherever in a file they stand."""
+"""Settings of transformers, anywhere in a file, by which a repository can run its own Python code."""
 
 ATTENTION_KEYS = frozenset({"attn_implementation", "_attn_implementation", "experts_implementation"})
 """Settings of transformers that may name a repository of kernels: ``ORG/REPO``."""
@@ -51,12 +50,12 @@ TABLES: Mapping[str, Collection[str]] = {
 }
 
 TEXT_PATHS = ("hf_model_name", "hf_tokenizer_name")
-"""Names on the hub, or folders beside the config."""
+"""Names on the hub, or folders next to the config."""
 
 TOWER_FILES = ("config.json", "tokenizer_config.json")
-"""Where transformers looks for the code of a tokenizer or a text tower."""
+"""Files in which transformers looks for code of a tokenizer or text tower."""
 
-FIX = "remove it; only an installed plugin may bring code"
+FIX = "remove it; only installed plugins may run code"
 
 
 def of_file(content: object, where: str) -> tuple[Config, Config]:
@@ -97,7 +96,7 @@ def checked(config: Config, where: str) -> Config:
 
 
 def refuse_code(content: object, where: str) -> None:
-    """Raise ModelError where a JSON value has a setting by which a repository brings code."""
+    """Raise ModelError if a JSON value has a setting by which a repository can run code."""
     for path, key, value in _settings(content):
         kernels = key in ATTENTION_KEYS and "/" in str(value)
         if (key in CODE_KEYS and value not in (False, None)) or kernels:
@@ -105,7 +104,7 @@ def refuse_code(content: object, where: str) -> None:
 
 
 def refuse_code_in(folder: Path) -> None:
-    """Raise ModelError where a tokenizer or text tower in a folder names code of its own."""
+    """Raise ModelError if a tokenizer or text tower in a folder names its own code."""
     for file in (folder / name for name in TOWER_FILES):
         if not file.is_file():
             continue

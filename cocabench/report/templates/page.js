@@ -187,7 +187,7 @@
       $(".fill", row).classList.toggle("faded", found === NOT_SIGNIFICANT || found === UNTESTED);
       const said = document.createElement("span");
       said.className = "hidden";
-      said.textContent = (data.findings[found] ?? "") + detail;
+      said.textContent = ` ${data.findings[found] ?? ""}${detail}`;
       row.cells[2].replaceChildren(signed(gap[0]), said);
     });
   };
