@@ -38,8 +38,6 @@ def my_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (info / "entry_points.txt").write_text(points, encoding="utf-8")
     named = f"Name: {project['name']}\nVersion: {project['version']}\n"
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\n{named}", encoding="utf-8")
-        f"Metadata-Version: 2.1\nName: {project['name']}\nVersion: {project['version']}\n", encoding="utf-8"
-    )
     for name, colour, captions in (("cat", "red", "a cat\na red cat\n"), ("dog", "blue", "a dog\n")):
         Image.new("RGB", (9, 9), colour).save(tmp_path / "data" / "photographs" / f"{name}.png")
         (tmp_path / "data" / "photographs" / f"{name}.txt").write_text(captions, encoding="utf-8")
