@@ -27,15 +27,17 @@ FILES = dict(re.findall(r"^```(?:python|toml)\n# (\S+)\n(.*?)^```$", TEXT, re.DO
 def my_bench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """Install the package of the examples, and write two photographs with captions; return the data root."""
     site = tmp_path / "site"
-    info = site / "my_bench-1.0.dist-info"
+    info = site / "my_bench.dist-info"
     for folder in (site / "my_bench", info, tmp_path / "data" / "photographs"):
         folder.mkdir(parents=True)
     for name in ("kind.py", "model.py", "loader.py"):
         (site / "my_bench" / name).write_text(FILES[f"my_bench/{name}"], encoding="utf-8")
-    groups = tomllib.loads(FILES["my_bench/pyproject.toml"])["project"]["entry-points"].items()
+    project = tomllib.loads(FILES["my_bench/pyproject.toml"])["project"]
+    groups = project["entry-points"].items()
     points = "\n".join(f"[{group}]\n" + "\n".join(f"{k} = {v}" for k, v in names.items()) for group, names in groups)
     (info / "entry_points.txt").write_text(points, encoding="utf-8")
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-bench\nVersion: 1.0\n", encoding="utf-8")
+    named = f"Name: {project['name']}\nVersion: {project['version']}\n"
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\n{named}", encoding="utf-8")
     for name, colour, captions in (("cat", "red", "a cat\na red cat\n"), ("dog", "blue", "a dog\n")):
         Image.new("RGB", (9, 9), colour).save(tmp_path / "data" / "photographs" / f"{name}.png")
         (tmp_path / "data" / "photographs" / f"{name}.txt").write_text(captions, encoding="utf-8")
@@ -63,6 +65,10 @@ def test_the_task_the_loader_and_the_model_of_the_examples_run(my_bench: Path, c
     frame = load(output).frame()
     assert set(frame["metric"]) >= {"t2i_recall@1", "i2t_recall@1"}
     assert frame.set_index("metric").loc["t2i_recall@1", "n"] == 2  # images
+    other = command("run", "--tasks", task, "--model", "thumbnails::2", *given[2:], "--json")
+    assert other.code == 0
+    assert load(output).samples("my_set", "thumbnails::2") is not None
+    assert "wanted a number" in command("run", "--tasks", task, "--model", "thumbnails::x", *given[2:]).err
     (my_bench / "photographs" / "dog.txt").unlink()
     assert "dog.txt" in command("run", "--tasks", task, *given, "--fresh").err
 

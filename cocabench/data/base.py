@@ -15,7 +15,7 @@ from cocabench.core.errors import DataError, MissingDataError, UsageError
 from cocabench.core.signature import digest_lines
 from cocabench.core.text import well_formed
 from cocabench.core.types import Dataset, Example, Note
-from cocabench.data.files import absent, folder_with, some
+from cocabench.data.files import absent, folders_with, some
 from cocabench.specs.spec import Spec
 
 
@@ -48,16 +48,19 @@ class LocalLoader(Spec):
         fix = f"--data-root DIR or COCABENCH_DATA names the folder that holds {self.path}"
         return MissingDataError(str(where), got, wanted=wanted, fix=f"{fix} ({self.source})" if self.source else fix)
 
-    def image_folder(self, folder: Path, first: str, images: str = "") -> Path:
+    def image_folder(self, folder: Path, first: str, images: str = "") -> tuple[Path, tuple[Note, ...]]:
         """Return the folder of the images: ``images`` below folder, else the one that holds the file ``first``.
 
-        That is folder, or one at most two levels below it.
+        That is folder, or one at most two levels below it. The first of several is taken, and a note names the others.
         """
         if images:
-            return folder / images
-        if (found := folder_with(folder, first)) is None:
+            return folder / images, ()
+        found = [place.relative_to(folder).as_posix() for place in folders_with(folder, first)]
+        if not found:
             raise self.missing(folder, f"no image {first} there nor in its subfolders")
-        return found
+        said = f"{first} is in several folders; images were read from {found[0]}, not from {some(found[1:])}"
+        notes = (Note("data", f"{said}: images = '…' in [data] chooses"),) if len(found) > 1 else ()
+        return folder / found[0], notes
 
     def require(self, files: Sequence[Path]) -> None:
         """Raise MissingDataError naming the first few files that do not exist."""

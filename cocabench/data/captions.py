@@ -42,7 +42,7 @@ class Coco(LocalLoader):
         if (file := find_file((folder, folder / "annotations"), self.annotations)) is None:
             raise self.missing(folder, f"no {self.annotations} there nor in annotations/")
         images, captions = read_annotations(file)
-        base = self.image_folder(folder, images[0]["file_name"], self.images) if images else folder
+        base, notes = self.image_folder(folder, images[0]["file_name"], self.images) if images else (folder, ())
         paths = [base / image["file_name"] for image in images]
         self.require(paths)
         examples = [
@@ -54,7 +54,7 @@ class Coco(LocalLoader):
             )
             for image, path in zip(images, paths, strict=True)
         ]
-        return checked(Dataset(self.name, self.split, examples), file, texts=True)
+        return checked(Dataset(self.name, self.split, examples, notes=notes), file, texts=True)
 
 
 def read_annotations(file: Path) -> tuple[list[dict[str, Any]], dict[str, list[str]]]:
@@ -104,12 +104,12 @@ class Karpathy(Exported):
         folder = self.folder(root)
         file = self._annotations(folder, root.expanduser())
         items = _items_of_split(file, self.split)
-        base = self.image_folder(folder, _relative(items[0]), self.images)
+        base, notes = self.image_folder(folder, _relative(items[0]), self.images)
         paths = [base / _relative(item) for item in items]
         self.require(paths)
         texts = [tuple(s["raw"].strip() for s in item["sentences"])[: self.max_captions] for item in items]
         examples = [Example(_karpathy_id(i), FileImage(p), t) for i, p, t in zip(items, paths, texts, strict=True)]
-        return checked(Dataset(self.name, self.split, examples), file, texts=True)
+        return checked(Dataset(self.name, self.split, examples, notes=notes), file, texts=True)
 
     def _annotations(self, folder: Path, root: Path) -> Path:
         names = [self.annotations] if self.annotations else sorted(p.name for p in folder.glob("dataset_*.json"))
@@ -171,14 +171,14 @@ class Flickr8k(Exported):
         file = self._text_file(folder, TOKENS)
         tokens = read_tokens(file)
         names = self._chosen(folder, tokens)
-        base = self.image_folder(folder, names[0], self.images) if names else folder
+        base, several = self.image_folder(folder, names[0], self.images) if names else (folder, ())
         lost = {path.name for path in absent([base / name for name in tokens.malformed.values()])}
         paths = [base / name for name in names if self.split != "all" or name not in lost]
         self.require(paths)
         examples = [Example(path.stem, FileImage(path), tokens.captions.get(path.name, ())) for path in paths]
         odd = tokens.malformed.items()
         notes = tuple(Note("data", f"{TOKENS}: malformed key {key!r} read as {image}") for key, image in odd)
-        return checked(Dataset(self.name, self.split, examples, notes=notes), file, texts=True)
+        return checked(Dataset(self.name, self.split, examples, notes=(*notes, *several)), file, texts=True)
 
     def _text_file(self, folder: Path, name: str) -> Path:
         if (file := find_file((folder, *subfolders(folder)), name)) is None:

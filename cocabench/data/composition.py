@@ -107,10 +107,17 @@ class Winoground(LocalLoader):
             packed = folder.with_suffix(".zip")
             got = f"{packed.name} is not unpacked" if packed.is_file() else "no such folder"
             raise self.missing(folder, got, wanted="the images of the annotations")
-        there = {path.stem: path for path in sorted(folder.iterdir()) if path.suffix.lower() in IMAGE_SUFFIXES}
+        there: dict[str, list[Path]] = {}
+        for path in sorted(folder.iterdir()):
+            if path.suffix.lower() in IMAGE_SUFFIXES:
+                there.setdefault(path.stem, []).append(path)
 
         def as_image(name: Any, where: str) -> ImageSource:
-            return FileImage(there.get(str(name), folder / str(name)))
+            found = there.get(str(name), [folder / str(name)])
+            if len(found) > 1:
+                got = f"several images of the name {name}: {some(path.name for path in found)}"
+                raise DataError(where, got, fix="keep one of them, or name its ending")
+            return FileImage(found[0])
 
         return as_image
 

@@ -67,12 +67,9 @@ def find_file(folders: Iterable[Path], *names: str) -> Path | None:
     return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
 
 
-def folder_with(base: Path, inside: str) -> Path | None:
-    """Return the folder that holds the file ``inside``: base, or one at most two levels below it."""
-    for folder in _two_levels(base):
-        if (folder / inside).is_file():
-            return folder
-    return None
+def folders_with(base: Path, inside: str) -> Iterator[Path]:
+    """Yield the folders that hold the file ``inside``: base, and those at most two levels below it."""
+    return (folder for folder in _two_levels(base) if (folder / inside).is_file())
 
 
 def _two_levels(base: Path) -> Iterator[Path]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cocabench.core.errors import DataError
-from cocabench.core.types import Dataset, Example
+from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked, short_ids
 from cocabench.data.files import is_image, read_text, some
 from cocabench.data.images import FileImage
@@ -73,7 +73,10 @@ class Table(LocalLoader):
             )
             for name, path, own in zip(short_ids(list(grouped)), paths, grouped.values(), strict=True)
         ]
-        return checked(Dataset(self.name, "all", examples, classes), file, texts=captioned)
+        repeated = 0 if captioned else len(rows) - len(grouped)
+        said = f"{repeated} of {len(rows)} rows repeat an image with its label; each image counts once"
+        notes = (Note("data", said),) if repeated else ()
+        return checked(Dataset(self.name, "all", examples, classes, notes=notes), file, texts=captioned)
 
     def _check_columns(self, columns: list[str], file: Path) -> bool:
         """Tell whether the rows have captions; DataError for columns that are asked for and are not there."""

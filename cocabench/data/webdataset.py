@@ -60,17 +60,18 @@ class WebDataset(LocalLoader):
         """Return the samples in the order of shards and members."""
         top = self.folder(root)
         base = top / self.split if (top / self.split).is_dir() else top
-        samples = [sample for shard in self._shards(base) for sample in samples_of(shard)]
+        shards = self._shards(base)
+        samples = [sample for shard in shards for sample in samples_of(shard)]
+        notes = _notes(samples, sorted(path.name for path in base.glob("*.tar") if path not in shards))
         kind, classes = _type(top / "dataset_type.txt", samples), _class_names(top / "classnames.txt")
         if kind == "retrieval":
             examples = [_example(name, sample, texts=_captions(sample)) for name, sample in _named(samples)]
-            dataset = Dataset(self.name, self.split, examples, notes=_notes(samples))
-            return checked(dataset, base, texts=True)
+            return checked(Dataset(self.name, self.split, examples, notes=notes), base, texts=True)
         read = _labels if kind == "multilabel" else _label
         examples = [_example(name, sample, label=read(sample, len(classes))) for name, sample in _named(samples)]
         found = top / "zeroshot_classification_templates.txt"
         own = tuple(templates(str(found))) if found.is_file() else ()
-        return checked(Dataset(self.name, self.split, examples, classes, own, _notes(samples)), base)
+        return checked(Dataset(self.name, self.split, examples, classes, own, notes), base)
 
     def _shards(self, base: Path) -> list[Path]:
         """Return the shards that nshards.txt promises, or without it all, in natural order."""
@@ -157,9 +158,12 @@ def _named(samples: Sequence[Sample]) -> Iterator[tuple[str, Sample]]:
         yield name if seen[name] == 1 else f"{name}#{seen[name]}", sample
 
 
-def _notes(samples: Sequence[Sample]) -> tuple[Note, ...]:
-    """Return what a reader must know of keys that repeat in a shard, and of samples with several images."""
+def _notes(samples: Sequence[Sample], unread: Sequence[str]) -> tuple[Note, ...]:
+    """Return what a reader must know of keys that repeat in a shard, samples with several images, and unread shards."""
     notes = []
+    if unread:
+        said = f"{len(unread)} shards that nshards.txt does not count were not read: {some(unread)}"
+        notes.append(Note("left_out_files", said))
     counts = Counter(sample[:2] for sample in samples)
     if repeated := [key for (_, key), n in counts.items() if n > 1]:
         said = f"{len(repeated)} keys occur again in their shard and are samples of their own there: {some(repeated)}"

@@ -19,7 +19,7 @@ from typing import TypeVar
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from cocabench.core.cache import DiskCache, size_limit
-from cocabench.core.errors import CocabenchError, ResultsError, UnknownNameError, UsageError
+from cocabench.core.errors import CocabenchError, ModelError, ResultsError, UnknownNameError, UsageError
 from cocabench.core.signature import digest, remembering_files
 from cocabench.core.types import Ability, Cache, Machine, Record, Signature, Source
 from cocabench.results.store import Store
@@ -352,12 +352,16 @@ def identity_of(source: Source, precision: str, compiled: bool, cache: Cache | N
     """Return the model part of a signature: everything about the model and how it runs that can change a number.
 
     The weights file is hashed unless the cache knows the file. compile and features_version are included only if set,
-    so that older signatures stay valid.
+    so that older signatures stay valid. ModelError for a signature of a name alone: the cache, which knows no names,
+    would take other models' features for this one's.
     """
     packages: dict[str, JsonValue] = {name: metadata.version(name) for name in source.packages}
     version = source.features_version
     with remembering_files(cache):
         signature = source.signature()
+    if signature.keys() <= {"id"}:
+        fix = "hold what determines its features: weights, preprocessing, tokenizer, options"
+        raise ModelError(source.id, "its signature() has nothing but a name", fix=fix)
     return {
         **signature,
         "precision": precision,

@@ -78,6 +78,13 @@ class TestKarpathy:
         with pytest.raises(DataError, match=message):
             Karpathy(path="flickr30k").build(tmp_path)
 
+    def test_images_in_two_folders_are_noted(self, tmp_path: Path) -> None:
+        flickr30k(tmp_path, item("1.jpg"))
+        draw(tmp_path / "flickr30k/large/1.jpg", tmp_path / "flickr30k/small/1.jpg")
+        (note,) = Karpathy(path="flickr30k").build(tmp_path).notes
+        assert "1.jpg is in several folders; images were read from large, not from small" in note.text
+        assert Karpathy(path="flickr30k", images="small").build(tmp_path).notes == ()
+
     def test_two_annotation_files(self, tmp_path: Path) -> None:
         flickr30k(tmp_path, item("1.jpg"))
         write_json(tmp_path / "flickr30k/dataset_coco.json", {})

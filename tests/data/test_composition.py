@@ -1,6 +1,7 @@
 """Loaders of captions with negatives, and of several images per item: SugarCrepe, Winoground, user tables."""
 
 import json
+import shutil
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -135,6 +136,15 @@ class TestWinoground:
         ] * 2
         assert {key: fingerprint(data)[key] for key in ("images", "texts")} == {"images": 4, "texts": 4}
         assert "1 of 2 items" in limited(data, 1, 0).notes[0].text
+
+    def test_two_images_of_one_name_are_an_error(self, tmp_path: Path) -> None:
+        as_jsonl(tmp_path / "winoground")
+        image = next((tmp_path / "winoground/images").iterdir())
+        other = image.with_suffix(".webp")
+        shutil.copy(image, other)
+        said = f"several images of the name {image.stem}: .*; keep one of them, or name its ending"
+        with pytest.raises(DataError, match=said):
+            self.loader.build(tmp_path)
 
     def test_both_forms_are_one_data_set(self, tmp_path: Path) -> None:
         as_jsonl(tmp_path / "a/winoground")

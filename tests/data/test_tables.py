@@ -44,6 +44,13 @@ def test_ids_do_not_depend_on_where_the_images_lie(root: Path) -> None:
     assert len({str(fingerprint(loader.build(root))) for loader in loaders}) == 1
 
 
+def test_rows_that_repeat_a_labelled_image_are_noted(root: Path) -> None:
+    write(root / "set/t.csv", "filepath,label\nimg/1.png,a\nimg/2.png,b\nimg/1.png,a\n")
+    data = Csv(path="set/t.csv", label_key="label").build(root)
+    assert [e.label for e in data.examples] == [0, 1]
+    assert data.notes == (("data", "1 of 3 rows repeat an image with its label; each image counts once"),)
+
+
 def test_one_image_may_be_written_in_two_ways(root: Path) -> None:
     write(root / "set/t.csv", "filepath,title\nimg/1.png,a\n./img//1.png,b\n")
     assert [(e.id, e.texts) for e in Csv(path="set/t.csv").build(root).examples] == [("1", ("a", "b"))]

@@ -235,6 +235,14 @@ def test_an_unknown_type_is_an_error(tmp_path: Path) -> None:
         WebDataset(path="wds").build(shards(tmp_path, dataset_type="Captions"))
 
 
+def test_shards_beyond_nshards_are_noted(tmp_path: Path) -> None:
+    (shards(tmp_path) / "wds/test/nshards.txt").write_text("1")
+    data = WebDataset(path="wds").build(tmp_path)
+    assert (len(data), data.notes) == (
+        2, (("left_out_files", "1 shards that nshards.txt does not count were not read: 1.tar"),)
+    )  # fmt: skip
+
+
 def test_an_nshards_that_is_no_number(tmp_path: Path) -> None:
     (shards(tmp_path) / "wds/test/nshards.txt").write_text("two")
     with pytest.raises(DataError, match=r"nshards\.txt: 'two'; wanted the number of shards"):

@@ -15,6 +15,7 @@ from safetensors.torch import save_file
 
 from cocabench.core.errors import ModelError, UnknownNameError
 from cocabench.core.types import Note
+from cocabench.models.hardware import hardware
 from cocabench.models.open_clip import checkpoint, torchscript
 from cocabench.models.open_clip.adapter import sources
 from cocabench.models.open_clip.blueprint import blueprint
@@ -318,6 +319,14 @@ def test_preprocessing_that_no_published_weights_have_is_noted(tmp_path: Path) -
     )
     assert "the published webli has mean 0.5/0.5/0.5" in note.text
     assert notes_of(f"ViT-B-32:{tmp_path}/c.pt") == []
+
+
+def test_assumed_preprocessing_stands_in_the_record(state: State, tmp_path: Path) -> None:
+    torch.save(state, tmp_path / "c.pt")
+    (source,) = sources(parse_model(f"{write_architecture(tmp_path / 'arch.json', CLIP)}:{tmp_path}/c.pt"))
+    said = Note("preprocess_assumed", "assumed")
+    loaded = replace(source, notes=(said,)).load(hardware(device="cpu", precision="fp32"))
+    assert list(loaded.notes) == [said]
 
 
 def test_preprocess_says_it(tmp_path: Path) -> None:

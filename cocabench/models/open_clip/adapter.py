@@ -33,7 +33,7 @@ class OpenClipSource(Blueprint):
 
     def load(self, hardware: Hardware) -> OpenClip:
         """Return the model on its device, ready to encode."""
-        notes: list[Note] = []
+        notes = [note for note in self.notes if note.code == "preprocess_assumed"]
         net = build_network(self, note=notes.append)
         placed = net.to(hardware.device)
         notes += self._notes(net)

@@ -78,7 +78,7 @@ class Ones:
         self.id = f"toy::{name}"
 
     def signature(self) -> dict[str, str]:
-        return {"id": self.id}
+        return {"id": self.id, "value": 0.5}
 
     def load(self, hardware: Any) -> "Ones":
         return self
