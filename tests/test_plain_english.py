@@ -63,6 +63,7 @@ VAGUE_CONSTANT = re.compile(r"_?([A-Z0-9]+_)*(FEW|MOST|FAR|TALL|PALE|MANY)(_[A-Z
 
 ALLOWED: Mapping[str, str] = {
     "airplane departure": "an emoji",
+    "departure airplane": "its name with the words exchanged, as a wrong caption",
     "flight departure": "an emoji",
     "Captions health: ": "summaries in the Records of version 0.1 in results/baselines",
     "not at hand": "a value in signatures of stored Records",
