@@ -161,7 +161,7 @@ def test_efficiency_runs_without_data_and_compares_coca_with_clip(
     step = [record.metrics["train_step_s"].value for record in (clip, coca)]
     assert cost.speed == pytest.approx(step[0] / step[1])  # type: ignore[operator]
     speed, memory = sentences(cost)
-    assert "0.6, the blog about 0.83" in speed, "both claims, the blog's as 20 % more cost"
+    assert "0.6, LAION's blog about 0.83" in speed, "both claims, the blog's as 20 % more cost"
     assert "says 1.4" in memory
     assert speed in result.out
     moved = clip.signature.model_copy(update={"protocol": {**protocol, "machine": "another"}})

@@ -67,7 +67,7 @@ def test_a_run_names_the_plugins_own_packages(command: Command, folder: Path, da
     (record,) = json.loads(result.out)
     assert list(record["signature"]["model"]["packages"]) == ["pillow", "tokenizers", "torch", "transformers"]
     assert record["parameters"]["image_encoder"] > 0
-    assert "done before" in command("run", "--model", f"transformers::{folder}", *given[:-1]).err
+    assert "already done" in command("run", "--model", f"transformers::{folder}", *given[:-1]).err
 
 
 def test_the_transformers_adapter_is_sixty_lines() -> None:
