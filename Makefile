@@ -21,7 +21,7 @@ test: .venv/test.stamp
 	$(BIN)/pytest -m "not slow" -n 2
 
 test-slow: .venv/test.stamp
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -m slow -n 2 --dist worksteal --durations=40
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check
