@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -297,15 +298,18 @@ def test_a_file_removed_between_opening_and_writing_is_written_again(
     cache: DiskCache, notes: list[Note], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     cache.put("x", VALUES)
-    original, removals = module._is_ours, [True]
+    original, removals = sqlite3.connect, [True]
 
-    def removed(database: sqlite3.Connection) -> bool:
-        ours = original(database)
-        if removals.pop() if removals else False:
+    def connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        database = original(*args, **kwargs)
+        database.set_trace_callback(remove)
+        return database
+
+    def remove(statement: str) -> None:
+        if statement.startswith("INSERT") and removals and removals.pop():
             cache.path("x").unlink()
-        return ours
 
-    monkeypatch.setattr(module, "_is_ours", removed)
+    monkeypatch.setattr(sqlite3, "connect", connect)
     cache.put("x", {KEYS[0]: b"new"})
     assert cache.get("x", KEYS) == {KEYS[0]: b"new"}
     assert removals == []

@@ -14,8 +14,8 @@ from cocabench.core.signature import digest_file, file_stamp, remembering_files
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Return the files that are read, one a time."""
     read: list[Path] = []
-    original = signature._digest_file
-    monkeypatch.setattr(signature, "_digest_file", lambda path: read.append(path) or original(path))
+    original = signature.open_regular
+    monkeypatch.setattr(signature, "open_regular", lambda path: read.append(path) or original(path))
     return read
 
 
