@@ -398,9 +398,10 @@ def _legend_of_tests(rows: Sequence[Row]) -> list[str]:
     if not any(gap.p_value is not None for _, gap in gaps):
         return []
     family = sum(primary and gap.adjusted is not None for primary, gap in gaps)
-    corrected = f"Holm-corrected for {family} primary differences" if family else ""
-    others = ("other metrics " if family else "") + "not corrected" if not all(primary for primary, _ in gaps) else ""
-    sentences = [f"Better: p < {LEVEL:g}, two-sided, {'; '.join(part for part in (corrected, others) if part)}."]
+    corrected = f", Holm-corrected for {family} primary differences" if family > 1 else ""
+    secondary = not all(primary for primary, _ in gaps)
+    others = ("; other metrics not corrected" if corrected else ", not corrected") if secondary else ""
+    sentences = [f"Better: p < {LEVEL:g}, two-sided{corrected}{others}."]
     if any(gap.detectable is not None for _, gap in gaps):
         power = f"{100 * POWER:.0f} of 100"
         sentences.append(f"“detects x or more”: the test finds a true difference of x points in {power} cases.")

@@ -90,7 +90,7 @@ def legend(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
     if not family:
         return ()
     sentences = [
-        f"p: one-sided test of “no drop”, Holm-corrected for {family} checked metrics.",
+        "p: one-sided test of “no drop”" + (f", Holm-corrected for {family} checked metrics." if family > 1 else "."),
         f"“detects x or more”: the test finds a true drop of x points in {100 * POWER:.0f} of 100 cases.",
         *of_kinds(v.evaluator for v in verdicts if v.evaluator),
     ]

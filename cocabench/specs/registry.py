@@ -68,7 +68,7 @@ class Task:
         return cast(Loader, type(loader).model_validate(table | {"split": split}))
 
 
-GROUP_NOUNS = {"kinds": "evaluator", "datasets": "loader", "models": "model plugin"}
+GROUP_NOUNS = {"kinds": "evaluator", "datasets": "loader", "models": "model library"}
 """The names of members of the entry point groups ``cocabench.…``, for messages."""
 
 OLD_KINDS = "evaluators"
