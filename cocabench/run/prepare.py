@@ -130,14 +130,7 @@ def prepare(
     dataset = replace(dataset, notes=(*dataset.notes, *notes_on_modes)) if notes_on_modes else dataset
     beside = {key: ExtraModel.of(name, precision) for key, name in kind.extra_models().items()}
     protocol: dict[str, JsonValue] = {
-        "task": task.name,
-        "version": task.spec.version,
-        "evaluator": task.spec.evaluator,
-        "metrics": kind.version,
-        "data": fingerprint(dataset),
-        "standard": not notes,
-        **({"limit": len(dataset)} if dataset.whole else {}),
-        **({"pixels": pixels} if pixels else {}),
+        **_measured_on(task, dataset, standard=not notes, pixels=pixels),
         **kind.protocol(dataset, machine),
         **({EXTRA_DATA: {key: fingerprint(data) for key, data in further.items()}} if further else {}),
         **{key: one.identity for key, one in beside.items()},
@@ -156,6 +149,20 @@ def prepare(
         loaded,
         modes,
     )
+
+
+def _measured_on(task: Task, dataset: Dataset, *, standard: bool, pixels: list[JsonValue]) -> dict[str, JsonValue]:
+    """Return the part of a protocol that tasks of all kinds have. Keys that say nothing new are left out."""
+    return {
+        "task": task.name,
+        "version": task.spec.version,
+        "evaluator": task.spec.evaluator,
+        "metrics": task.kind.version,
+        "data": fingerprint(dataset),
+        "standard": standard,
+        **({"limit": len(dataset)} if dataset.whole else {}),
+        **({"pixels": pixels} if pixels else {}),
+    }
 
 
 def _pixels(modes: Mapping[str, int], images: Sequence[ImageSource]) -> tuple[list[JsonValue], list[Note]]:
