@@ -5,7 +5,6 @@ test_engines.py holds two engines to it, and shows that engines with a fault do 
 
 from __future__ import annotations
 
-import errno
 import os
 import re
 import shutil
@@ -29,7 +28,7 @@ from cocabench.run.plan import Plan, Planner
 from cocabench.run.prepare import Settings
 from cocabench.specs.registry import find_tasks, model_sources
 from cocabench.specs.spec import parse_models
-from tests.conftest import task
+from tests.conftest import PLUGIN, task
 
 TASKS = ("tell", "find", "name")
 RESULTS = 5
@@ -145,12 +144,11 @@ def a_lost_worker_costs_its_unfinished_work_alone(harness: Harness, scene: Scene
     """A worker is killed with -9 while it reads an image; the same commands then finish the plan."""
     blocked = _blocking(scene)
     file = blocked.write(blocked.plan()[0])
-    with _started(harness.commands(file, 2)[0], blocked.folder) as process, _reader_waits(_pipe(blocked), process):
+    with _started(harness.commands(file, 2)[0], blocked.folder) as process, _reader_waits(blocked, process):
         process.send_signal(signal.SIGKILL)
         process.wait()
     before = blocked.created()
     assert [task for _, task in before] == ["find", "name"]
-    _unblock(blocked)
     for words in harness.commands(file, 2):
         with _started(words, blocked.folder) as process:
             assert process.wait(PATIENCE_S) == 0, _stderr(process)
@@ -164,14 +162,13 @@ def ctrl_c_ends_within_seconds_and_keeps_what_is_finished(harness: Harness, scen
     blocked = _blocking(scene)
     file = blocked.write(blocked.plan()[0])
     with _started(harness.commands(file, 2)[0], blocked.folder) as process:
-        with _reader_waits(_pipe(blocked), process):
+        with _reader_waits(blocked, process):
             os.killpg(process.pid, signal.SIGINT)
         assert process.wait(SOON_S) == 130
         printed = _stderr(process)
         assert "stopped" in printed
         assert "Traceback" not in printed
     assert [task for _, task in blocked.created()] == ["find", "name"]
-    _unblock(blocked)
 
 
 def _check_equal(scene: Scene, plain: Scene) -> None:
@@ -194,43 +191,29 @@ def _edited(file: Path, old: bytes, new: bytes) -> Iterator[None]:
 
 
 def _blocking(scene: Scene) -> Scene:
-    """Add a last task, one of whose images is a pipe: whoever reads it waits."""
+    """Add a last task, one of whose images is not there until a file beside it is removed: whoever reads it waits."""
     data = scene.folder / "data"
     if not data.exists():
         shutil.copytree(scene.data, data)
-    (data / "wait.tsv").write_text("filepath\ttitle\nimages/00.png\tone\nimages/pipe.png\ttwo")
-    (data / "wait.toml").write_text(task("wait", "retrieval", "t2i_recall@1", 'path = "wait.tsv"', "ks = [1]"))
+    text = task("wait", "retrieval", "t2i_recall@1", 'path = "images"', "ks = [1]")
+    (data / "wait.toml").write_text(text.replace('loader = "tsv"', 'loader = "held"'))
     blocked = replace(scene, data=data, tasks=("find", "name", "wait"))
-    os.mkfifo(_pipe(blocked))
+    (data / "images" / "01.held").touch()
     return blocked
 
 
-def _pipe(scene: Scene) -> Path:
-    return scene.data / "images" / "pipe.png"
-
-
-def _unblock(scene: Scene) -> None:
-    _pipe(scene).unlink()
-    shutil.copy(scene.data / "images" / "01.png", _pipe(scene))
-
-
 @contextmanager
-def _reader_waits(pipe: Path, process: subprocess.Popen[str]) -> Iterator[None]:
-    """Run the body while a process waits for what the pipe holds."""
-    writer, until = -1, time.monotonic() + PATIENCE_S
-    while writer < 0:
+def _reader_waits(scene: Scene, process: subprocess.Popen[str]) -> Iterator[None]:
+    """Run the body while a process waits for an image."""
+    held, until = scene.data / "images" / "01.held", time.monotonic() + PATIENCE_S
+    while not held.with_suffix(".asked").exists():
         assert process.poll() is None, _stderr(process)
-        assert time.monotonic() < until, "nobody reads the pipe"
-        try:
-            writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
-        except OSError as error:
-            if error.errno != errno.ENXIO:  # no reader yet
-                raise
-            time.sleep(0.02)
+        assert time.monotonic() < until, "nobody reads the image"
+        time.sleep(0.02)
     try:
         yield
     finally:
-        os.close(writer)
+        held.unlink()
 
 
 def _stderr(process: subprocess.Popen[str]) -> str:
@@ -242,7 +225,12 @@ def _started(words: Sequence[str], folder: Path) -> Iterator[subprocess.Popen[st
     """Start ``cocabench WORDS`` with a cache in a folder, as a process group of its own, and end it with the body."""
     process = subprocess.Popen(
         [sys.executable, "-m", "cocabench", *words],
-        env={**os.environ, "COCABENCH_CACHE": str(folder / "cache"), "COLUMNS": "200"},
+        env={
+            **os.environ,
+            "COCABENCH_CACHE": str(folder / "cache"),
+            "COLUMNS": "200",
+            "PYTHONPATH": os.pathsep.join([str(PLUGIN), *filter(None, [os.environ.get("PYTHONPATH")])]),
+        },
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

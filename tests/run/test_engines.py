@@ -74,12 +74,14 @@ def test_changed_data_or_weights_are_named_in_one_line(harness: Harness, scene: 
     contract.other_data_or_weights_are_one_line_that_names_them(harness, scene)
 
 
+@pytest.mark.usefixtures("plugin")
 @pytest.mark.slow
 @pytest.mark.parametrize("harness", ENGINES)
 def test_a_lost_worker_loses_its_unfinished_work_only(harness: Harness, scene: Scene) -> None:
     contract.a_lost_worker_costs_its_unfinished_work_alone(harness, scene)
 
 
+@pytest.mark.usefixtures("plugin")
 @pytest.mark.slow
 @pytest.mark.parametrize("harness", ENGINES)
 def test_ctrl_c_ends_within_seconds_and_keeps_finished_results(harness: Harness, scene: Scene) -> None:

@@ -1,6 +1,8 @@
 """A plugin package: a kind of task, a loader, a model adapter and a task file, found by entry points."""
 
+import time
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -8,6 +10,8 @@ import numpy as np
 from PIL import Image
 
 from cocabench.core.types import Context, Dataset, Example, ImageFeatures, Model, SampleScore
+from cocabench.data.base import LocalLoader
+from cocabench.data.images import FileImage
 from cocabench.kinds.base import Kind
 from cocabench.kinds.shown import Column
 from cocabench.metrics.base import Metric
@@ -33,6 +37,27 @@ class Blank(Spec):
         number = self.count if self.split == "test" else 2 * self.count
         rows = [Example(f"i{i}", Plain(), metadata={"region": REGIONS[i % 2]}) for i in range(number)]
         return Dataset("blank", self.split, rows)
+
+
+@dataclass(frozen=True)
+class HeldImage(FileImage):
+    """An image that cannot be decoded as long as NAME.held is beside it. NAME.asked appears when somebody waits."""
+
+    def open(self) -> Image.Image:
+        held = self.path.with_suffix(".held")
+        while held.exists():
+            held.with_suffix(".asked").touch()
+            time.sleep(0.02)
+        return super().open()
+
+
+class Held(LocalLoader):
+    """The first two images of a folder, with a caption each; the second may be held."""
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        first, second = sorted(self.folder(root).glob("*.png"))[:2]
+        rows = [Example("one", FileImage(first), ("one",)), Example("two", HeldImage(second), ("two",))]
+        return Dataset("held", "all", rows)
 
 
 NORM = Metric("norm", "Mean length.", Mean("norm"), ("norm",), unit="number")
