@@ -85,7 +85,10 @@ def test_what_a_stream_cannot_hold(environment: dict[str, str]) -> None:
     assert not {"\x1b", "\x9b"} & set(table)
 
 
-@pytest.mark.parametrize("words", ["list tasks", "list tasks --json", "show results/baselines"])
+@pytest.mark.parametrize(
+    "words",
+    ["list tasks", *(pytest.param(w, marks=pytest.mark.slow) for w in ("list tasks --json", "show results/baselines"))],
+)
 def test_a_full_stdout_is_one_line(words: str) -> None:
     with Path("/dev/full").open("w") as full:
         order = [sys.executable, "-m", "cocabench", *words.split()]

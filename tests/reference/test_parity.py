@@ -55,7 +55,7 @@ def test_features_equal_open_clips(model: Model, data: dict[str, Dataset], golde
     assert texts == pytest.approx(np.array(golden["features"]["texts"]), abs=2e-6)
 
 
-@pytest.mark.parametrize("part", ["classification", "subgroups"])
+@pytest.mark.parametrize("part", ["classification", pytest.param("subgroups", marks=pytest.mark.slow)])
 def test_classification_equals_clip_benchmark(
     model: Model, data: dict[str, Dataset], golden: dict[str, Any], part: str
 ) -> None:

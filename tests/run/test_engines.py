@@ -123,8 +123,8 @@ class TrustsItsOwnMachine(InProcess):
 @pytest.mark.parametrize(
     ("faulty", "check"),
     [
-        (LosesACell, contract.results_equal_those_of_one_process_by_bits),
-        (DoesAllAgain, contract.results_equal_those_of_one_process_by_bits),
+        pytest.param(LosesACell, contract.results_equal_those_of_one_process_by_bits, marks=pytest.mark.slow),
+        pytest.param(DoesAllAgain, contract.results_equal_those_of_one_process_by_bits, marks=pytest.mark.slow),
         (RoundsOtherwise, contract.results_equal_those_of_one_process_by_bits),
         (StopsAtAnError, contract.one_failing_step_loses_no_other),
         (TrustsItsOwnMachine, contract.other_data_or_weights_are_one_line_that_names_them),
