@@ -67,10 +67,19 @@ def test_the_task_the_loader_and_the_model_of_the_examples_run(my_bench: Path, c
     assert frame.set_index("metric").loc["t2i_recall@1", "n"] == 2  # images
     other = command("run", "--tasks", task, "--model", "thumbnails::2", *given[2:], "--json")
     assert other.code == 0
-    assert load(output).samples("my_set", "thumbnails::2") is not None
+    assert "thumbnails::2" in set(load(output).frame()["model"])
     assert "wanted a number" in command("run", "--tasks", task, "--model", "thumbnails::x", *given[2:]).err
     (my_bench / "photographs" / "dog.txt").unlink()
     assert "dog.txt" in command("run", "--tasks", task, *given, "--fresh").err
+
+
+def test_a_model_whose_signature_is_a_name_alone_is_refused_in_one_line(my_bench: Path, command: Command) -> None:
+    module = my_bench.parent / "site" / "my_bench" / "model.py"
+    module.write_text(module.read_text(encoding="utf-8").replace(', "size": self.size', ""), encoding="utf-8")
+    given = ("--model", "thumbnails::4", "--data-root", my_bench, "--output", my_bench.parent / "results")
+    ran = command("run", "--tasks", my_bench.parent / "my_set.toml", *given, "--device", "cpu")
+    assert ran.code != 0
+    assert "thumbnails::4: its signature() has nothing but a name" in ran.err
 
 
 def test_the_kind_of_the_example_has_a_metric_with_an_interval(my_bench: Path, command: Command) -> None:
