@@ -55,9 +55,7 @@ class Texts:
         if self.read_at is not None and not bool((ids == self.read_at).any(dim=1).all()):
             got = f"no token {self.read_at} at the end of a text, where the network reads its feature"
             raise ModelError(self.id, got, wanted="the tokenizer that the network was trained with")
-        if (
-            not self.use.family.pad_to_longest
-        ):  # SigLIP was trained on the padding too: a mask would change its features
+        if not self.use.family.pad_to_longest:  # trained on the padding too: a mask would change the features
             return {"input_ids": ids}
         return {name: made[name] for name in made if name in self.wanted}
 
