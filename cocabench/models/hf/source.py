@@ -17,7 +17,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from pydantic import JsonValue
 
 from cocabench.core.errors import ModelError, UnknownNameError, first_line, unreadable
-from cocabench.core.files import read_text
+from cocabench.core.files import expanded, read_text
 from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Ability, Note
 from cocabench.models.base import Model
@@ -96,7 +96,7 @@ def sources(spec: ModelSpec, *, download: bool = True) -> list[HFSource]:
 
     ModelError for files that are missing, cannot be read, or would run code.
     """
-    folder = Path(spec.weights).expanduser()
+    folder = expanded(spec.weights)
     if not folder.is_dir():
         folder = _from_hub(spec.weights, download=download)
     return [source_of(f"{LIBRARY}::{spec.weights}", folder)]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import zipfile
@@ -17,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from cocabench.core.errors import HEAD, ModelError, first_line, stand_in
-from cocabench.core.files import check_zip, open_regular
+from cocabench.core.files import check_zip, open_regular, parse_json, read_text
 from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Note
 from cocabench.data.files import some
@@ -68,7 +67,7 @@ def files(path: Path) -> list[Path]:
 
 def _index(path: Path) -> list[str]:
     try:
-        return [Path(str(name)).name for name in json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()]
+        return [Path(str(name)).name for name in parse_json(read_text(path))["weight_map"].values()]
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(str(path), "not an index of shards", wanted='{"weight_map": {name: file}}') from None
 
