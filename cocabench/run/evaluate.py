@@ -158,7 +158,7 @@ def _source(model: str | Any, preprocess: Any, tokenizer: Any, processor: Any, n
     given = {"preprocess": preprocess, "tokenizer": tokenizer, "processor": processor, "name": name or None}
     if isinstance(model, str):
         _refuse(given, "a model string", "which says it all")
-        return one_model(model, download=True)
+        return one_model(model, download=True, typed=True)
     if transformers.is_of_transformers(model):
         _refuse(
             {k: given[k] for k in ("preprocess", "tokenizer")}, "a network of transformers", "whose processor does it"
