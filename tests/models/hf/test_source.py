@@ -17,7 +17,7 @@ from cocabench.core.types import ImageSource
 from cocabench.models.hf import families
 from cocabench.models.hf.memory import in_memory, is_of_transformers
 from cocabench.models.hf.source import source_of, sources
-from cocabench.models.objects import state_digest
+from cocabench.models.identity import state_digest
 from cocabench.specs.spec import parse_model
 from tests.conftest import Command
 from tests.models.hf import tiny
