@@ -28,6 +28,7 @@ PARTS: Mapping[str, str] = {
     "imported": "imported from another program's file; only part of the protocol is known",
     "id": "the model's name as given",
     "weights": "hash of the weights, or the seed of random ones",
+    "mixture": "hashes of the mixed weights, and the share of each",
     "architecture": "open_clip's model configuration, including tokenizer and context length",
     "quick_gelu": "QuickGELU instead of GELU",
     "preprocess": "resolution, resize mode, mean and std of the images",

@@ -122,7 +122,11 @@ def test_other_weights_in_the_file_are_noted(state: State, tmp_path: Path) -> No
     torch.save({"state_dict": {**under("model.", state), "loss.weight": torch.ones(2)}}, tmp_path / "loss.pt")
     other = random_network(tmp_path, CLIP)
     assert load_into(other, tmp_path / "two.pt") == [
-        ("left_out_weights", "two.pt also holds weights under 'ema'; those under 'model' were taken")
+        (
+            "left_out_weights",
+            "two.pt also holds weights under 'ema'; those under 'model' were taken; "
+            "#ema behind the file takes the others",
+        )
     ]
     assert load_into(other, tmp_path / "loss.pt") == [
         ("left_out_weights", "1 weights beside 'model' were left out: loss.weight")
@@ -254,8 +258,8 @@ STRANGE: dict[str, tuple[bytes, str]] = {
     "a list": (saved([torch.ones(2)]), "a list, not weights by name; wanted a state dict; save it again"),
     "a tensor": (saved(torch.ones(2)), "a Tensor, not weights by name; wanted a state dict"),
     "two models": (
-        saved({"model.logit_scale": torch.ones(()), "model_ema.logit_scale": torch.ones(())}),
-        "weights of several models, under 'model.', 'model_ema.'; wanted one",
+        saved({"model.logit_scale": torch.ones(()), "teacher.logit_scale": torch.ones(())}),
+        "weights of several models, under 'model.', 'teacher.'; wanted one",
     ),
     "another library's": (
         saved({"logit_scale": torch.ones(()), "text_model.x": torch.ones(1)}),

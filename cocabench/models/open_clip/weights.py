@@ -152,24 +152,33 @@ def in_folder(folder: Path) -> Path:
     return candidates[0]
 
 
-def load_into(net: torch.nn.Module, path: Path) -> list[Note]:
+def load_into(net: torch.nn.Module, path: Path, inside: str = "") -> list[Note]:
     """Load a checkpoint into a model, weights only, and return notes on it.
 
-    Accepts the formats of ``checkpoint``, and big_vision's .npz. Pickles that would run code are refused.
+    inside: '' or 'ema'. Accepts the formats of ``checkpoint``, and big_vision's .npz. Pickles that would run code are
+    refused.
     """
     notes: list[Note] = []
     try:
         with quiet():
-            if path.suffix in (".npz", ".npy"):
+            if path.suffix in (".npz", ".npy") and not inside:
                 if path.suffix == ".npz":
                     check_zip(path)
                 open_clip.load_checkpoint(net, str(path), strict=True, weights_only=True)
             else:
-                notes = checkpoint.load(net, path)
+                notes = checkpoint.load(net, path, inside)
     except checkpoint.UNREADABLE as error:
         raise _explained(error, path) from None
     check_finite_weights(str(path), net)
     return notes
+
+
+def held(path: Path) -> list[checkpoint.Held]:
+    """Return the weights in a checkpoint file; ModelError if it cannot be read. Loads the file."""
+    try:
+        return checkpoint.held(path)
+    except checkpoint.UNREADABLE as error:
+        raise _explained(error, path) from None
 
 
 def _explained(error: Exception, path: Path) -> ModelError:
