@@ -247,7 +247,9 @@ def score(
     wanted = [name for name in wanted if name not in skipped]
     columns = _clip_scores(pairs, clipscore, images, references, device, skip_bad_images) if images else {}
     columns |= captioneval.statistics(pairs.candidates, pairs.references, wanted, java=java) if wanted else {}
-    (_print_scores_as_json if as_json else _print_scores)([*wanted, *by_model], _samples(pairs, columns), skipped)
+    samples = _samples(pairs, columns)
+    notes = [*_missing(pairs), *_notes([*wanted, *by_model], samples)]
+    (_print_scores_as_json if as_json else _print_scores)([*wanted, *by_model], samples, skipped, notes)
 
 
 def _chosen_metrics(metrics: str, clipscore: str) -> tuple[list[str], list[str]]:
@@ -283,7 +285,20 @@ def _samples(pairs: Pairs, columns: Mapping[str, Any]) -> Samples:
     return pd.DataFrame({**texts, **health.statistics(pairs.candidates), **columns})
 
 
-def _print_scores_as_json(names: Sequence[str], samples: Samples, skipped: Mapping[str, str]) -> None:
+def _missing(pairs: Pairs) -> list[Note]:
+    from cocabench.core.types import Note
+    from cocabench.data.files import some
+
+    if not pairs.missing:
+        return []
+    total = len(pairs.ids) + len(pairs.missing)
+    text = f"captions for {len(pairs.ids)} of the {total} images with references; missing: {some(pairs.missing)}"
+    return [Note("missing_captions", text)]
+
+
+def _print_scores_as_json(
+    names: Sequence[str], samples: Samples, skipped: Mapping[str, str], notes: Sequence[Note]
+) -> None:
     from cocabench import captioneval
     from cocabench.metrics.base import estimate
 
@@ -291,10 +306,10 @@ def _print_scores_as_json(names: Sequence[str], samples: Samples, skipped: Mappi
         return {m.name: estimate(m, samples).model_dump() for m in captioneval.declared(wanted)}
 
     scores = {"metrics": values(names), "health": values(captioneval.HEALTH)}
-    print_json({**scores, "skipped": skipped, "notes": [note.text for note in _notes(names, samples)]})
+    print_json({**scores, "skipped": skipped, "notes": [note.text for note in notes]})
 
 
-def _print_scores(names: Sequence[str], samples: Samples, skipped: Mapping[str, str]) -> None:
+def _print_scores(names: Sequence[str], samples: Samples, skipped: Mapping[str, str], notes: Sequence[Note]) -> None:
     from cocabench import captioneval
     from cocabench.core.formatting import number
     from cocabench.metrics.base import estimate
@@ -306,7 +321,7 @@ def _print_scores(names: Sequence[str], samples: Samples, skipped: Mapping[str, 
             if (found := estimate(metric, samples)).n or metric.role == "quality"
         ]
         print_table([title, "value"], rows, numbers_from=1)
-    for note in _notes(names, samples):
+    for note in notes:
         labelled("note", note.text, console=out)
     for phrase in by_reason(skipped):
         labelled("skipped", phrase, console=out)

@@ -261,14 +261,10 @@ class Note(NamedTuple):
 
 
 class Chance(NamedTuple):
-    """The chance level of a metric (0-1), and the advice for scores near it.
-
-    once_per_image: only the first row of each image counts, so that rows are independent.
-    """
+    """The chance level of a metric (0-1), and the advice for scores near it."""
 
     rate: float
     advice: str = "check data, prompts, tokenizer and weights"
-    once_per_image: bool = False
 
 
 class Machine(NamedTuple):

@@ -200,3 +200,16 @@ def test_caption_reads_transparent_and_grey_images(command: Command, models: Pat
         Image.new(mode, (20, 10)).save(tmp_path / f"{mode.replace(';', '')}.png")
     result = command("caption", "--model", models / "coca", tmp_path, "--seq-len", 8, "--json")
     assert len(json.loads(result.out)) == 5, result.err
+
+
+def test_score_says_which_images_have_no_caption(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(json.dumps({"1": "a dog", "3": "a cat"}))
+    references = {str(i): [f"a thing {i}", "a dog"] for i in range(8)}
+    (tmp_path / "r.json").write_text(json.dumps(references))
+    words = ["score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json", "--metrics", "rouge"]
+    said = "captions for 2 of the 8 images with references; missing: 0, 2, 4"
+    assert said in command(*words).out
+    notes = json.loads(command(*words, "--json").out)["notes"]
+    assert notes[0].startswith(said)
+    (tmp_path / "r.json").write_text(json.dumps({key: references[key] for key in ("1", "3")}))
+    assert "missing" not in command(*words).out
