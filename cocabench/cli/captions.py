@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,7 +28,7 @@ from cocabench.specs.decoding import DEFAULTS, OPTIONS, UNREAD
 
 if TYPE_CHECKING:
     from cocabench.core.types import Model as LoadedModel
-    from cocabench.core.types import Note
+    from cocabench.core.types import Note, Source
     from cocabench.metrics.base import Samples
     from cocabench.results.caption_files import Pairs
 
@@ -81,6 +82,8 @@ def caption(
     text: Texts = None,
     device: o.Device = "auto",
     precision: o.PrecisionOption = o.Precision.AUTO,
+    quick_gelu: o.QuickGelu = None,
+    preprocess: o.Preprocess = "",
     skip_bad_images: o.SkipBadImages = False,
     generation_type: Generation = BEAM_SEARCH,
     num_beams: o.NumBeams = None,
@@ -102,13 +105,16 @@ def caption(
     Example: cocabench caption --model coca_ViT-L-14 photo.jpg
     """
     from cocabench.cli.execution import bar
+    from cocabench.models.hardware import hardware
 
     if text and prompt:
         raise UsageError("--prompt", "given with --text", wanted="one of the two")
     options = o.decoding(context.params, OPTIONS)
     _check_read(options)
     files = _image_files(images)
-    loaded = _load(model, "score_captions" if text else "caption", device, precision, skip_bad_images)
+    source = _source(model, "score_captions" if text else "caption", quick_gelu, preprocess)
+    machine = hardware(device=device, precision=precision.value, skip_bad_images=skip_bad_images)
+    loaded = source.load(machine)
     with bar("caption") if err.is_terminal else nullcontext(silent) as progress:
         rows = (
             _likelihoods(loaded, files, text, progress) if text else _captions(loaded, files, options, prompt, progress)
@@ -133,12 +139,11 @@ def _check_read(options: Mapping[str, Any]) -> None:
             raise UsageError(flag, f"given with --generation-type {kind}", wanted=f"--generation-type {readers}")
 
 
-def _load(model: str, ability: Ability, device: str, precision: o.Precision, skip_bad_images: bool) -> LoadedModel:
-    from cocabench.models.hardware import hardware
+def _source(model: str, ability: Ability, quick_gelu: bool | None, preprocess: str) -> Source:
     from cocabench.specs.registry import model_sources
     from cocabench.specs.spec import parse_models
 
-    sources = model_sources(parse_models(model))
+    sources = model_sources(parse_models(model), quick_gelu=quick_gelu, preprocess=preprocess)
     if len(sources) != 1:
         raise UsageError(f"--model {model}", f"{len(sources)} models", wanted="one")
     for note in sources[0].notes:
@@ -146,7 +151,7 @@ def _load(model: str, ability: Ability, device: str, precision: o.Precision, ski
     if ability not in sources[0].abilities:
         can = "caption" if ability == "caption" else "score captions"
         raise NotACaptionerError(f"--model {model}", f"a model that cannot {can}", wanted="a CoCa")
-    return sources[0].load(hardware(device=device, precision=precision.value, skip_bad_images=skip_bad_images))
+    return sources[0]
 
 
 def _captions(
@@ -224,6 +229,7 @@ def score(
     ] = "",
     images: Annotated[Path | None, o.option("DIR", "Folder of the images.", panel=SCORER)] = None,
     device: Annotated[str, o.option("DEVICE", "auto, cpu, cuda …", panel=SCORER)] = "auto",
+    preprocess: o.ScorerPreprocess = "",
     skip_bad_images: o.SkipBadImages = False,
     java: o.Java = None,
     require_metrics: o.RequireMetrics = False,
@@ -236,6 +242,8 @@ def score(
     from cocabench import captioneval
     from cocabench.results.caption_files import read_pairs
 
+    if preprocess and not clipscore:
+        raise UsageError("--preprocess", "given without --clipscore MODEL", fix="give both or neither")
     wanted, by_model = _chosen_metrics(metrics, clipscore)
     if bool(clipscore) != (images is not None):
         given, lacking = ("--clipscore", "--images DIR") if clipscore else ("--images", "--clipscore MODEL")
@@ -245,7 +253,8 @@ def score(
     if skipped and require_metrics:
         raise MetricUnavailableError("--require-metrics", "; ".join(by_reason(skipped)))
     wanted = [name for name in wanted if name not in skipped]
-    columns = _clip_scores(pairs, clipscore, images, references, device, skip_bad_images) if images else {}
+    scorer = partial(_clip_scores, pairs, clipscore, preprocess=preprocess)
+    columns = scorer(images, references, device, skip_bad_images) if images else {}
     columns |= captioneval.statistics(pairs.candidates, pairs.references, wanted, java=java) if wanted else {}
     samples = _samples(pairs, columns)
     notes = [*_missing(pairs), *_notes([*wanted, *by_model], samples)]
@@ -264,7 +273,14 @@ def _chosen_metrics(metrics: str, clipscore: str) -> tuple[list[str], list[str]]
 
 
 def _clip_scores(
-    pairs: Pairs, name: str, folder: Path, references: Path | None, device: str, skip_bad_images: bool
+    pairs: Pairs,
+    name: str,
+    folder: Path,
+    references: Path | None,
+    device: str,
+    skip_bad_images: bool,
+    *,
+    preprocess: str,
 ) -> dict[str, Any]:
     from cocabench.data.files import file_names, images_of
     from cocabench.kinds.captioning import clip_scores
@@ -272,7 +288,10 @@ def _clip_scores(
     from cocabench.specs.registry import one_model
 
     pictures = images_of(pairs.ids, folder, names=file_names(references) if references else None)
-    scorer = one_model(name, download=True).load(hardware(device=device, skip_bad_images=skip_bad_images))
+    source = one_model(name, download=True, preprocess=preprocess)
+    for note in source.notes:
+        labelled("note", note.text)
+    scorer = source.load(hardware(device=device, skip_bad_images=skip_bad_images))
     return clip_scores(scorer, pictures, pairs.candidates, pairs.references)
 
 

@@ -66,8 +66,9 @@ def _cached(cell: Cell, step: Step, planner: Planner, machine: Hardware) -> int:
     folder = planner.settings.cache
     if not (job.data and job.signature and folder) or job.task.kind.needs() & DECODING:
         return 0
-    images = [image for example in job.data.dataset.examples for image in example.images]
-    return count_images(DiskCache(folder, size_limit()), job.signature.model, machine.device.type, images)
+    n = sum(len(example.images) for example in job.data.dataset.examples)  # those of further splits come after
+    images, marks = job.data.images[:n], job.data.marks[:n]
+    return count_images(DiskCache(folder, size_limit()), job.signature.model, machine.device.type, images, marks)
 
 
 def execute(plan: Plan, planner: Planner, machine: Hardware, *, show: bool, as_json: bool) -> None:

@@ -23,8 +23,8 @@ from torch.utils.data import DataLoader, Dataset
 
 from cocabench.core.errors import BadImageError, DataError
 from cocabench.core.helpers import end_with_parent
-from cocabench.core.types import IdentifiedSource, ImageSource
-from cocabench.data.images import shown
+from cocabench.core.types import ImageSource
+from cocabench.data.images import is_identified, shown
 from cocabench.models.contents import HASH_BYTES
 
 MIN_CORES_FOR_EARLY_START = 4
@@ -54,7 +54,7 @@ class _Images(Dataset[Any]):
     """
 
     def __init__(self, sources: Sequence[ImageSource], transform: Transform) -> None:
-        light = all(isinstance(source, IdentifiedSource) for source in sources)
+        light = all(is_identified(source) for source in sources)
         self.keys: Sequence[ImageSource | int] = sources if light else range(len(sources))
         self.sources, self.transform = () if light else sources, transform
 

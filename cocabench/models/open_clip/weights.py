@@ -15,7 +15,7 @@ from typing import Any
 import huggingface_hub
 import open_clip
 import torch
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from open_clip import factory
 from open_clip.transform import PreprocessCfg
 
@@ -27,6 +27,7 @@ from cocabench.models.open_clip import checkpoint
 
 PREPROCESS_KEYS = frozenset(asdict(PreprocessCfg()))
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+_HUB_INDEXES = tuple(f"{name}.index.json" for name in (*_HUB_FILES, "model.safetensors", "pytorch_model.bin"))
 _DOWNLOAD_ERRORS = (OSError, RuntimeError, HfHubHTTPError, LocalEntryNotFoundError)
 _FOLDER_FILES = (
     "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
@@ -82,6 +83,10 @@ def cached(known: Mapping[str, Any]) -> Path | None:
             found = huggingface_hub.try_to_load_from_cache(repository, name)
             if isinstance(found, str):
                 return Path(found)
+        for name in _HUB_INDEXES:
+            found = huggingface_hub.try_to_load_from_cache(repository, name)
+            if isinstance(found, str):
+                return Path(found) if checkpoint.complete(Path(found)) else None
     if url := known.get("url"):
         file = Path("~/.cache/clip").expanduser() / url.rpartition("/")[2]
         return file if file.is_file() else None
@@ -89,15 +94,33 @@ def cached(known: Mapping[str, Any]) -> Path | None:
 
 
 def from_hub(repository: str) -> tuple[Path, Path]:
-    """Return the files of a hub repository's open_clip config and weights."""
+    """Return the files of a hub repository's open_clip config and weights; of shards, their index."""
     try:
         config = Path(huggingface_hub.hf_hub_download(repository, "open_clip_config.json"))
-        return config, Path(factory.download_pretrained_from_hf(repository))
+        try:
+            return config, Path(factory.download_pretrained_from_hf(repository))
+        except _DOWNLOAD_ERRORS:
+            if (index := _shards_from_hub(repository)) is None:
+                raise
+            return config, index
     except _DOWNLOAD_ERRORS as error:
         fix = "check the name and the network, or use a local folder"
         raise ModelError(
             f"--model hf-hub:{repository}", f"download failed ({checkpoint.first_line(error)})", fix=fix
         ) from None
+
+
+def _shards_from_hub(repository: str) -> Path | None:
+    """Download the shards that a repository's index names and return the index, None if it has none."""
+    for name in _HUB_INDEXES:
+        try:
+            index = Path(huggingface_hub.hf_hub_download(repository, name))
+        except EntryNotFoundError:
+            continue
+        for shard in checkpoint.named_in(index):
+            huggingface_hub.hf_hub_download(repository, shard)
+        return index
+    return None
 
 
 def cached_from_hub(repository: str) -> tuple[Path, Path | None]:
