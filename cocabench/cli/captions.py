@@ -143,7 +143,7 @@ def _source(model: str, ability: Ability, quick_gelu: bool | None, preprocess: s
     from cocabench.specs.registry import model_sources
     from cocabench.specs.spec import parse_models
 
-    sources = model_sources(parse_models(model), quick_gelu=quick_gelu, preprocess=preprocess)
+    sources = model_sources(parse_models(model, typed=True), quick_gelu=quick_gelu, preprocess=preprocess)
     if len(sources) != 1:
         raise UsageError(f"--model {model}", f"{len(sources)} models", wanted="one")
     for note in sources[0].notes:
@@ -288,7 +288,7 @@ def _clip_scores(
     from cocabench.specs.registry import one_model
 
     pictures = images_of(pairs.ids, folder, names=file_names(references) if references else None)
-    source = one_model(name, download=True, preprocess=preprocess)
+    source = one_model(name, download=True, preprocess=preprocess, typed=True)
     for note in source.notes:
         labelled("note", note.text)
     scorer = source.load(hardware(device=device, skip_bad_images=skip_bad_images))

@@ -109,7 +109,8 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
             plan = _architecture(spec)
             note = Note("random_weights", f"{spec.text}: random weights, not trained")
             return replace(plan, seed=int(spec.weights), notes=(*plan.notes, note))
-    raise AssertionError(f"{spec.kind} is another adapter's")
+    got = f"a model of {spec.name}"
+    raise ModelError(f"--model {spec.text}", got, wanted="an architecture of open_clip, whose trainer this is")
 
 
 def _architecture(spec: ModelSpec) -> Blueprint:
