@@ -31,18 +31,8 @@ CONFIGS = ("open_clip_config.json", "config.json")
 
 PREPROCESS_KEYS = frozenset(asdict(PreprocessCfg()))
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
-    """Return the files of a hub repository's open_clip config and weights; of shards, their index.
-
-    Where there is no open_clip_config.json, config.json may be a model config of open_clip, beside one weights file.
-    """
-    try:
-        config = Path(huggingface_hub.hf_hub_download(repository, CONFIGS[0]))
-        try:
-            return config, Path(factory.download_pretrained_from_hf(repository))
-        except _DOWNLOAD_ERRORS:
-            if (index := _shards_from_hub(repository)) is None:
-                raise
-            return config, index
+_HUB_INDEXES = tuple(f"{name}.index.json" for name in (*_HUB_FILES, "model.safetensors", "pytorch_model.bin"))
+_DOWNLOAD_ERRORS = (OSError, RuntimeError, HfHubHTTPError, EntryNotFoundError)
 _FOLDER_FILES = (
     "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.pth", "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
