@@ -29,16 +29,18 @@ class Pairs(NamedTuple):
     """For every candidate its id, the caption, and the references, in the candidates' order.
 
     replaced: in how many ids and texts � stands for what is no character.
+    missing: the ids that have references and no candidate.
     """
 
     ids: list[str]
     candidates: list[str]
     references: list[list[str]]
+    missing: tuple[str, ...] = ()
     replaced: int = 0
 
 
 def read_pairs(candidates: Path, references: Path | None = None) -> Pairs:
-    """Read both files. References of other ids are ignored; a candidate without references is an error.
+    """Read both files. Ids with references alone are ``missing``; a candidate without references is an error.
 
     If references is None, candidates must be a Record of a captioning task, which holds them.
     """
@@ -61,7 +63,8 @@ def read_pairs(candidates: Path, references: Path | None = None) -> Pairs:
         raise DataError(str(references), got)
     pairs = Pairs(list(mine), [captions[0] for captions in mine.values()], [theirs[key] for key in mine])
     used = [*pairs.ids, *pairs.candidates, *(text for group in pairs.references for text in group)]
-    return pairs._replace(replaced=sum("�" in text for text in used))
+    missing = tuple(key for key in theirs if key not in mine)
+    return pairs._replace(missing=missing, replaced=sum("�" in text for text in used))
 
 
 def _samples(path: Path) -> pd.DataFrame | None:
