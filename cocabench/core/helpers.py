@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from multiprocessing import connection, parent_process
 from typing import IO, Any
@@ -63,3 +66,24 @@ def end_with_parent(*_: object) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="end with parent").start()
+
+
+def end_with_starter() -> None:
+    """End this program when the one that started it is gone, which torchrun's processes do not by themselves."""
+    starter = os.getppid()
+    if LINUX:
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+        if os.getppid() != starter:
+            os._exit(1)
+        return
+
+    def watch() -> None:
+        while os.getppid() == starter:
+            time.sleep(WATCH_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end with starter").start()
+
+
+PR_SET_PDEATHSIG = 1
+WATCH_S = 0.5

@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import re
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from cocabench.core.errors import DataError
+from cocabench.core.files import check_mat
 from cocabench.core.types import Dataset, Example
 from cocabench.data.base import checked
 from cocabench.data.files import (
@@ -164,8 +166,9 @@ def meta_synsets(meta: Path) -> dict[int, str]:
     from scipy.io import loadmat
 
     try:
+        check_mat(meta)
         table = loadmat(meta, squeeze_me=True)["synsets"]
         leaves = table[table["num_children"] == 0]
         return {int(k): str(name) for k, name in zip(leaves["ILSVRC2012_ID"], leaves["WNID"], strict=True)}
-    except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, OSError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, OSError, zlib.error) as error:
         raise DataError(str(meta), f"not the devkit's table of synsets ({error})") from None

@@ -6,6 +6,7 @@ import io
 import ipaddress
 import logging
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from http import HTTPStatus
@@ -16,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from cocabench.core import __version__
 from cocabench.core.errors import ResultsError, UsageError
-from cocabench.core.files import parse_json, read_text
+from cocabench.core.files import parse_json, read_regular, read_text
 from cocabench.report.page import environment
 
 HEADERS = {
@@ -45,6 +46,14 @@ class Server(ThreadingHTTPServer):
     def __init__(self, address: tuple[str, int], handler: Callable[..., SimpleHTTPRequestHandler]) -> None:
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, handler)
+
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Log what ended a connection: one line for a client that went away, the traceback of a bug."""
+        error = sys.exception()
+        gone = isinstance(error, ConnectionError | TimeoutError)
+        logging.getLogger(__name__).log(
+            logging.INFO if gone else logging.ERROR, "%s: %s", client_address, error, exc_info=None if gone else error
+        )
 
     @property
     def where(self) -> tuple[str, int]:
@@ -115,7 +124,12 @@ class Handler(SimpleHTTPRequestHandler):
     def _content(self, root: Path, found: Path) -> io.BytesIO | None:
         page = inside(root, found / "index.html") if found.is_dir() else found
         if page is not None and page.is_file():
-            return self._send(page.read_bytes(), _type(self, page), static=page.suffix != ".html")
+            try:
+                content = read_regular(page)
+            except OSError:
+                self.send_error(HTTPStatus.NOT_FOUND)
+                return None
+            return self._send(content, _type(self, page), static=page.suffix != ".html")
         if found == root:
             return self._overview(root)
         self.send_error(HTTPStatus.NOT_FOUND)

@@ -110,6 +110,10 @@ def test_records_with_impossible_values_are_one_line(
         ("run --model ViT-B-32:~nouser/x.pt --tasks emoji_flags", "no user 'nouser'"),
         ("run --model demo/clip --tasks emoji_flags --data-root ~nouser/x --output {d}", "no user 'nouser'"),
         ("cache info --cache ~nouser/x", "no user 'nouser'"),
+        ("run --model coca_pytorch::~nouser/x.py --tasks emoji_flags", "no user 'nouser'"),
+        ("run --model mix(a,b,nan:1:0.1) --tasks emoji_flags", "the range nan:1:0.1; wanted FIRST:LAST:STEP"),
+        ("run --model mix(a,b,0:1:1e-999999) --tasks emoji_flags", "wanted 101 at most"),
+        ("run --model mix(a,b,nan) --tasks emoji_flags", "the share nan"),
         ("run --model open_clip::x --tasks emoji_flags", "open_clip's models have no prefix; write x"),
         ("run --model open_clip:8 --tasks emoji_flags", "open_clip"),
         ("run --model hf-hub:../.. --tasks emoji_flags", "not a repository's name; wanted hf-hub:ORG/REPO"),
@@ -251,7 +255,7 @@ def test_a_replaced_character_in_a_caption_is_noted(command: Command, tmp_path: 
 
 def test_undefined_cider_of_one_image_says_why(command: Command, tmp_path: Path) -> None:
     result = score(command, tmp_path, '{"1": "a dog"}', REFERENCES, "--metrics", "cider")
-    assert "CIDEr: undefined for one image" in result.out
+    assert result.out.count("note CIDEr: undefined for one image") == 1
 
 
 def test_metrics_none_of_which_can_run_exit_with_1(
@@ -314,9 +318,9 @@ def test_serve_answers_a_host_that_is_none(tmp_path: Path) -> None:
         thread.start()
         with socket.create_connection(running.where) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: [\r\nConnection: close\r\n\r\n")
-            answer = client.recv(100)
+            answer = b"".join(iter(lambda: client.recv(1000), b""))
         thread.join()
-    assert b" 403 " in answer or b" 421 " in answer
+    assert answer.startswith(b"HTTP/1.0 421 ")
 
 
 def test_java_in_this_folder_comes_before_one_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,6 +375,7 @@ def test_model_libraries_of_plugins_are_listed(command: Command, plugin: None) -
     one_line(result, 2, "did you mean toy::8?")
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_read_enough_ends_the_command_silently() -> None:
     words = f"{sys.executable} -m cocabench list metrics --json | head -c 10; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", words], check=False, capture_output=True, text=True)
