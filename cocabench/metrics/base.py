@@ -104,7 +104,8 @@ class Metric:
     version: raised if the metric gives another number for the same samples. role: health metrics say whether outcomes
     are plausible, not how good they are. label: heading in tables of costs. domain: only images of this domain count.
     in_domain: the metric to use inside a domain instead (CIDEr has other document frequencies there). model: the key
-    of the kind's extra model that it needs.
+    of the kind's extra model that it needs. where: a column, which is among columns, and the value of the rows that
+    count (5 shots).
     """
 
     name: str
@@ -120,6 +121,7 @@ class Metric:
     in_domain: Metric | None = None
     also: tuple[str, ...] = ()
     model: str = ""
+    where: tuple[str, int] | None = None
 
     @property
     def info(self) -> MetricInfo:
@@ -150,6 +152,8 @@ class Metric:
         """Return the rows that the metric reads; none if its first column is absent."""
         first = self.columns[0]
         rows = samples[samples[first].notna()] if first in samples else samples[:0]
+        if self.where is not None:
+            rows = rows[rows[self.where[0]] == self.where[1]] if self.where[0] in rows else rows[:0]
         return rows[rows["domain"] == self.domain] if self.domain else rows
 
 

@@ -341,7 +341,11 @@ def _images(data: Data | CocabenchError) -> set[str]:
 
 def _work(job: Job) -> dict[str, int]:
     """Return the estimated numbers of images, texts and captions of a job."""
-    return job.task.kind.work(job.data.dataset) if job.data else {}
+    if job.data is None:
+        return {}
+    further = sum(len(data) for data in job.data.further.values())
+    own = job.task.kind.work(job.data.dataset)
+    return {**own, "images": own["images"] + further} if further else own
 
 
 def _hashes(table: Mapping[str, JsonValue]) -> dict[str, str]:

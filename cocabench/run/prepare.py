@@ -113,6 +113,7 @@ def prepare(
         for key, split in kind.extra_data().items()
     }
     loaded = {"": whole, **{split: further[key] for key, split in kind.extra_data().items()}}
+    kind.check(whole, further)
     counts: dict[str, JsonValue] = {**fingerprint(whole), **kind.counts(whole)}
     notes = [
         *_not_standard(counts, dict(task.spec.expect)),

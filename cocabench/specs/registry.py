@@ -132,7 +132,7 @@ def _task(table: dict[str, Any], path: Path, found: list[str]) -> Task | None:
 
 def _unknown_counts(expect: Expect, kind: Kind) -> list[str]:
     """Return a line per unknown key of [expect]."""
-    known = {"": ("images", "texts", *kind.counted), **dict.fromkeys(kind.extra_data(), ("images", "texts"))}
+    known = {"": ("images", "texts", *kind.counted), **dict.fromkeys(kind.splits(), ("images", "texts"))}
     tables: dict[str, Mapping[str, object]] = {"": dict(expect)}
     tables |= {key: value for key, value in expect if isinstance(value, dict)}
     return [
