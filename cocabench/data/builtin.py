@@ -40,7 +40,7 @@ WORDS = (
 class Emoji(Spec):
     """The packed emoji, on white.
 
-    target: what an image is to be matched with: its ``name``, ``subgroup`` or Unicode ``group`` (classification), or its
+    target: what an image is to be matched with: its ``name``, ``subgroup`` or ``group`` (classification), or its
             ``captions`` (retrieval, captioning), or its name beside another emoji's that has one word in the place of
             another: ``pairs`` (image-caption selection), of those emoji that have such a neighbour.
     group:  only the emoji of this Unicode group.

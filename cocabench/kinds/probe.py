@@ -24,6 +24,7 @@ from cocabench.kinds.probing import (
     LR,
     NO_SHOTS,
     Fitting,
+    Input,
     ProbeName,
     Recipe,
     Rows,
@@ -33,7 +34,18 @@ from cocabench.kinds.probing import (
     count_classes,
     label_of,
 )
-from cocabench.kinds.shown import Choices, Column, Confusions, Hardest, Part, Presentation, TableSpec, View
+from cocabench.kinds.shown import (
+    Choices,
+    ClipBenchmark,
+    Column,
+    Confusions,
+    Foreign,
+    Hardest,
+    Part,
+    Presentation,
+    TableSpec,
+    View,
+)
 from cocabench.metrics.base import Family, Metric, Samples
 from cocabench.metrics.classification import class_labels, ranked
 from cocabench.metrics.probes import Scorer
@@ -42,7 +54,7 @@ from cocabench.metrics.statistics import Drawn, Hits, Read
 
 Shots = Annotated[int, Field(ge=1, strict=True)] | Literal["all"]
 
-FEW_SHOTS = (1, 5, 10, 25)
+SHOTS_PER_CLASS = (1, 5, 10, 25)
 
 
 def _columns(shots: int) -> tuple[str, ...]:
@@ -89,6 +101,33 @@ ZEROSHOT_ACC1 = _metric(
 )
 
 
+def read_clip_benchmark(metrics: Mapping[str, Any]) -> Foreign:
+    """Return what CLIP_benchmark's linear_probe wrote, of JSON or of a CSV; ValueError for settings of no sense."""
+    settings = {name: metrics[name] for name in SETTINGS if metrics.get(name) not in (None, "")}
+    shots, seed, epochs = (int(float(settings[name])) if name in settings else None for name in SETTINGS[:3])
+    suffix = f"@{shots}shot" if shots and shots > 0 else ""
+    scores = {name: value for name, value in metrics.items() if name not in SETTINGS}
+    protocol: dict[str, JsonValue] = {"probe": "clip_benchmark"}
+    if "normalized" in settings:
+        protocol["features"] = features(Input("projected", str(settings["normalized"]) == "True"))
+    if epochs is not None:
+        protocol["training"] = {"epochs": epochs}
+    if suffix and seed is not None:
+        protocol["seeds"] = [seed]
+    said = f"weight decay {float(settings['weight_decay']):.3g}" if "weight_decay" in settings else ""
+    ours = {n.removeprefix("lp_") + (suffix if n.startswith("lp_") else ""): value for n, value in scores.items()}
+    return Foreign(ours, protocol, said)
+
+
+SETTINGS = ("fewshot_k", "seed", "epochs", "weight_decay", "normalized")
+"""What CLIP_benchmark's linear_probe writes among its metrics."""
+
+
+def features(read: Input) -> str:
+    """Return the features that a probe reads, in words."""
+    return f"{read.output}, {'unit length' if read.normalize else 'as they are'}"
+
+
 class Probe(Kind):
     """Train a classifier on the image features of a training split, and test it on the task's images.
 
@@ -112,9 +151,9 @@ class Probe(Kind):
         acc1(),
         acc5(),
         mean_per_class_recall(),
-        Family("acc1@{}shot", acc1, FEW_SHOTS),
-        Family("acc5@{}shot", acc5, FEW_SHOTS),
-        Family("mean_per_class_recall@{}shot", mean_per_class_recall, FEW_SHOTS),
+        Family("acc1@{}shot", acc1, SHOTS_PER_CLASS),
+        Family("acc5@{}shot", acc5, SHOTS_PER_CLASS),
+        Family("mean_per_class_recall@{}shot", mean_per_class_recall, SHOTS_PER_CLASS),
         ZEROSHOT_ACC1,
     )
     primaries = ("acc1", "mean_per_class_recall")
@@ -174,6 +213,14 @@ class Probe(Kind):
         "extra_data": Part("training and validation images"),
     }
 
+    clip_benchmark = ClipBenchmark(
+        "linear_probe",
+        {f"lp_{name}": name for name in ("acc1", "acc5", "mean_per_class_recall")},
+        "_probe",
+        read_clip_benchmark,
+        ("probe", "clip_benchmark"),
+    )
+
     probe: ProbeName = "ridge"
     shots: tuple[Shots, ...] = ()
     seeds: tuple[Annotated[int, Field(ge=0, strict=True)], ...] = Field((0, 1, 2), min_length=1)
@@ -202,7 +249,7 @@ class Probe(Kind):
     @property
     def _shots(self) -> tuple[int, ...]:
         """The values of the column shots to measure, in ascending order, all training images last."""
-        chosen = self.shots or ((*FEW_SHOTS, "all") if self.probe == "ridge" else ("all",))
+        chosen = self.shots or ((*SHOTS_PER_CLASS, "all") if self.probe == "ridge" else ("all",))
         return (*sorted(k for k in chosen if k != "all"), *((ALL,) if "all" in chosen else ()))
 
     @property
@@ -230,11 +277,10 @@ class Probe(Kind):
             fix = "pip install 'cocabench[probe]', or choose another probe"
             raise CocabenchError("probe clip", "scikit-learn is not installed", fix=fix)
         check_labels(data)
-        features = INPUTS[self.probe]
         shots: list[JsonValue] = ["all" if k == ALL else k for k in self._shots]
         return {
             "probe": self.probe,
-            "features": f"{features.output}, {'unit length' if features.normalize else 'as they are'}",
+            "features": features(INPUTS[self.probe]),
             "shots": shots,
             "seeds": list(self.seeds),
             **self._settings(),
