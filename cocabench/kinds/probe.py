@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
-from pydantic import Field, JsonValue, StrictBool, model_validator
+from pydantic import Field, JsonValue, StrictBool, field_validator, model_validator
 
 from cocabench.core.errors import CocabenchError, ModelError
 from cocabench.core.formatting import plural
@@ -235,6 +235,11 @@ class Probe(Kind):
     templates: str = ""
     near_chance_expected: StrictBool = False
 
+    @field_validator("shots", "seeds", mode="before")
+    @classmethod
+    def _several(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int | str) else value
+
     @model_validator(mode="after")
     def _check(self) -> Probe:
         for name in ("shots", "seeds"):
@@ -358,7 +363,7 @@ class Probe(Kind):
         except ModelError as error:
             if output == "projected":
                 raise
-            fix = "--probe clip_benchmark reads projected features"
+            fix = 'probe = "clip_benchmark" in [params] reads projected ones'
             raise ModelError(error.where, error.got, wanted="features before the projection", fix=fix) from None
         return Rows(found.rows, found.kept, np.array([label_of(examples[i]) for i in found.kept], np.int64))
 

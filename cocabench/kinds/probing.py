@@ -210,7 +210,7 @@ class Fitting:
         read = wanted[self.places[wanted] >= 0]
         if shots != ALL and len(read) < len(wanted):
             got = f"{len(wanted) - len(read)} of the {len(wanted)} training images drawn could not be read"
-            raise DataError(f"{shots} shots", got, fix="repair them, or measure with all (--shots all)")
+            raise DataError(f"{shots} shots", got, fix="repair them, or take all images (params.shots)")
         places = self.places[read]
         whole = np.array_equal(places, np.arange(len(self.features)))  # not copied: it may be most of the memory
         return self.features if whole else self.features[places], self.training.labels[read]

@@ -62,7 +62,7 @@ def check_enough(labels: Ints, shots: int, n_classes: int) -> None:
     if len(few):
         got = f"{counts[few[0]]} training images of class {few[0]}"
         got += f" ({len(few)} classes have too few)" if len(few) > 1 else ""
-        raise CocabenchError(f"{shots} shots", got, wanted=f"{shots} of each class", fix="choose fewer (--shots)")
+        raise CocabenchError(f"{shots} shots", got, wanted=f"{shots} of each class", fix="choose fewer in params.shots")
 
 
 def held_out(labels: Ints, share: float) -> tuple[Ints, Ints]:
@@ -197,7 +197,12 @@ def neighbours(rows: Array, labels: Ints, n_classes: int, k: int, temperature: f
 def check_neighbours(n: int, k: int) -> None:
     """Raise CocabenchError for fewer training images than neighbours."""
     if n < k:
-        raise CocabenchError("knn", f"{n} training images", wanted=f"{k} or more, as k", fix="set params.k or --shots")
+        raise CocabenchError(
+            "knn",
+            f"{n} training images",
+            wanted=f"{k} or more, as k",
+            fix="lower params.k, or take all images (params.shots)",
+        )
 
 
 class Converged(NamedTuple):

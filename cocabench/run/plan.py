@@ -197,7 +197,7 @@ class Planner:
         return {name: why for data in found if isinstance(data, Data) for name, why in data.missing.items()}
 
     def _add(self, task: Task, params: Mapping[str, JsonValue]) -> Step:
-        own = {name: value for name, value in params.items() if name in type(task.kind).model_fields}
+        own = {name: value for name, value in params.items() if name in task.param_names}
         file = "" if self._is_shipped(task) else str(task.path.resolve())
         step = Step(task.name, State.READY, file=file, params=own)
         self.tasks[_key(step)] = task.with_params(own)
