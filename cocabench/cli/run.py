@@ -144,6 +144,7 @@ class Evaluation:
         download = not self.action.dry_run
         sources = _sources(models, self.settings, download, self.action.quiet)
         planner = planner_for(self.settings, self.machine, download=download)
+        planner.for_others = self.action.dry_run and self.action.as_json
         self.action(planner.plan(sources, self.tasks, self.params), planner, self.machine)
 
 

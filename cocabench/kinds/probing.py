@@ -90,7 +90,7 @@ def _check_apart(data: Dataset, other: Dataset, key: str, split: str) -> None:
         got = f"{len(other.classes)} classes, not the {len(data.classes)} of the test images in their order"
         raise DataError(where, got, wanted="the same class names in both")
     whole = data.whole or data.examples
-    if [(e.id, e.label) for e in whole] == [(e.id, e.label) for e in other.examples]:
+    if {(e.id, e.label) for e in whole} == {(e.id, e.label) for e in other.examples}:
         raise DataError(where, "no such split: the images are those of the test data", fix=fix)
     files = {str(example.image) for example in whole if isinstance(example.image, FileImage)}
     if shared := [e.id for e in other.examples if isinstance(e.image, FileImage) and str(e.image) in files]:
@@ -109,8 +109,9 @@ class Rows(NamedTuple):
 class Training:
     """The training images of one probe, and which of them each draw takes.
 
-    examples, labels (n,): of the training split. val: the validation split's examples, if there is one. pool: positions
-    of the examples to draw from; held: positions held out for validation.
+    examples, labels (n,): of the training split, by id, so that the order of files draws no other images. val: the
+    validation split's examples, if there is one. pool: positions of the examples to draw from; held: positions held out
+    for validation.
     """
 
     recipe: Recipe
@@ -129,7 +130,8 @@ class Training:
         if val is not None:
             _check_apart(data, val, "val", recipe.val)
             _check_apart(train, val, "val", recipe.val)
-        labels = np.array([label_of(example) for example in train.examples], np.int64)
+        examples = sorted(train.examples, key=lambda example: example.id)
+        labels = np.array([label_of(example) for example in examples], np.int64)
         if len(np.unique(labels)) < 2:
             got = f"all {len(labels)} training images are of class {class_name(train, int(labels[0]))}"
             raise DataError(f"{data.name}: train = {recipe.train!r}", got, wanted="two classes or more")
@@ -137,7 +139,7 @@ class Training:
         if recipe.searched and val is None and recipe.val_share:
             mixed = np.random.default_rng(0).permutation(len(labels))
             pool, held = (np.sort(mixed[part]) for part in probes.held_out(labels[mixed], recipe.val_share))
-        return cls(recipe, train.examples, labels, val.examples if val else (), count_classes(data, train), pool, held)
+        return cls(recipe, examples, labels, val.examples if val else (), count_classes(data, train), pool, held)
 
     def check(self, shots: int) -> None:
         """Raise CocabenchError if there are too few training images."""

@@ -65,7 +65,7 @@ class Clear:
 
 
 def split(name: str, each: int, first: int, classes: Sequence[str] = CLASSES) -> Dataset:
-    examples = [Example(f"{name}{i}", Picture(i % len(CLASSES), first + i), label=i % 6) for i in range(6 * each)]
+    examples = [Example(f"{name}{i:03d}", Picture(i % len(CLASSES), first + i), label=i % 6) for i in range(6 * each)]
     return Dataset("animals", name, examples, tuple(classes), ("{c}",))
 
 
@@ -201,7 +201,14 @@ def test_shots_and_seeds_choose_the_training_images() -> None:
     whole = Probe(shots=("all",), zero_shot=False)
     few, every = samples(kind), samples(whole, further={"train": alone})
     assert list(few["n_above"]) == list(every["n_above"])
-    assert next(iter(few["id"])) == "test0 2-shot 4"
+    assert next(iter(few["id"])) == "test000 2-shot 4"
+
+
+def test_the_order_of_the_training_images_draws_no_others() -> None:
+    for kind in (Probe(shots=(2, "all")), Probe(probe="clip_benchmark", shots=(2,)), Probe(l2="auto", shots=("all",))):
+        turned = replace(TRAIN, examples=TRAIN.examples[::-1])
+        one, other = (samples(kind, further={"train": data}) for data in (TRAIN, turned))
+        assert list(one["n_above"]) == list(other["n_above"])
 
 
 def test_validation_images_train_the_final_classifier_of_all_images_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -334,7 +341,7 @@ def test_a_model_without_pooled_features_is_one_line_that_names_the_probe_withou
 
 def test_labels_that_are_several_are_one_line() -> None:
     several = replace(TEST, examples=[replace(TEST.examples[0], label=(1, 2))])
-    with pytest.raises(DataError, match=r"animals: label \(1, 2\) of test0; wanted one class for each image"):
+    with pytest.raises(DataError, match=r"animals: label \(1, 2\) of test000; wanted one class for each image"):
         Probe().protocol(several, Machine())
 
 

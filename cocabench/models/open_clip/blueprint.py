@@ -23,7 +23,8 @@ from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Note
 from cocabench.models.open_clip import weights
 from cocabench.models.open_clip.checkpoint import digest_of
-from cocabench.models.open_clip.config import TEXT_PATHS, Config, checked, of_file, refuse_code_in
+from cocabench.models.open_clip.config import TEXT_PATHS, Config, checked, of_file
+from cocabench.models.remote_code import refuse_code_in
 from cocabench.specs.spec import ModelSpec, WeightsKind
 
 _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model")

@@ -13,13 +13,12 @@ leave the batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from cocabench.models.hardware import evaluating
 from cocabench.models.open_clip.decoding.likelihood import CaptionLogprob, logprobs
 from cocabench.models.open_clip.decoding.options import (
     DecodeOptions,
@@ -263,16 +262,3 @@ def _assemble(
     rows = [([*c.tokens, tokens.end] + [tokens.pad] * length)[:length] for c in captions]
     scores = torch.tensor([c.score for c in captions], dtype=torch.float32, device=device)
     return Generated(torch.tensor(rows, device=device), scores)
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Disable dropout and batch statistics; on exit restore each submodule's mode."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
