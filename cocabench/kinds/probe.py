@@ -64,23 +64,23 @@ def _columns(shots: int) -> tuple[str, ...]:
 def _metric(name: str, summary: str, shots: int, values: Read, *, by_class: bool = False) -> Metric:
     """Return a share of hits after training on some shots, or its mean over classes."""
     groups, columns = (class_labels, (*_columns(shots), "label")) if by_class else (None, _columns(shots))
-    few = shots > 0
-    statistic = (Drawn if few else Hits)(values, groups, fixed=by_class)
-    if few:
-        summary = (
-            f"{summary} With {shots} training images per class; the interval is over test images and over draws of "
-            "the training images (seeds)."
-        )
-    return Metric(f"{name}@{shots}shot" if few else name, summary, statistic, columns, where=("shots", shots))
+    where = ("shots", shots)
+    if shots <= 0:
+        return Metric(name, summary, Hits(values, groups, fixed=by_class), columns, where=where)
+    each = f"{shots} images" if shots > 1 else "1 image"
+    summary = (
+        f"{summary.replace('all images', f'{each} per class')} Interval: over test images and draws of training images."
+    )
+    return Metric(f"{name}@{shots}shot", summary, Drawn(values, groups, fixed=by_class), columns, where=where)
 
 
 def acc1(shots: int = ALL) -> Metric:
-    summary = "Share of images whose class the probe scores highest."
+    summary = "Probe trained on all images: share of test images whose class scores highest."
     return _metric("acc1", summary, shots, partial(hits, k=1))
 
 
 def acc5(shots: int = ALL, *, undefined: bool = False) -> Metric:
-    summary = "Share of images whose class is among the probe's 5 highest; undefined for fewer than 5 classes."
+    summary = "Probe trained on all images: share of test images whose class is among the 5 highest of 5 or more."
     return _metric("acc5", summary, shots, _undefined if undefined else partial(hits, k=5))
 
 
@@ -89,13 +89,13 @@ def _undefined(samples: Samples) -> Floats:
 
 
 def mean_per_class_recall(shots: int = ALL) -> Metric:
-    summary = "Mean over classes of the share of their images that the probe classifies correctly (balanced accuracy)."
+    summary = "Probe trained on all images: mean over classes of the share of their test images that it gets right."
     return _metric("mean_per_class_recall", summary, shots, partial(hits, k=1), by_class=True)
 
 
 ZEROSHOT_ACC1 = _metric(
     "zeroshot_acc1",
-    "Share of the same images whose class has the nearest prompts, without training.",
+    "Zero-shot, on a probe's test images: share of images whose class has the nearest prompts.",
     NO_SHOTS,
     partial(hits, k=1),
 )
