@@ -38,7 +38,7 @@ class Paired(NamedTuple):
     what one changed image moves the metric, on average; 0 where that is not known. growth: how many more images differ
     for each that the worse of the two loses (``metrics.power``). of: how many images there are where each that differs
     moves the metric by step, so that the test is McNemar's; else 0. shares: of two independent shares, each one's value
-    and the sample size that gives its interval.
+    and the sample size that gives its interval. freedom: degrees of freedom of the error, if few draws decide it.
     """
 
     value: float
@@ -52,6 +52,7 @@ class Paired(NamedTuple):
     growth: float = 0.0
     of: int = 0
     shares: tuple[tuple[float, float], ...] = ()
+    freedom: float = float("inf")
 
     @property
     def p_value(self) -> float:

@@ -169,6 +169,7 @@ def widened(found: Paired, gaps: Array, n: int) -> Paired:
         lower=max(found.lower, lower),
         error=error,
         of=0,
+        freedom=df,
     )
 
 

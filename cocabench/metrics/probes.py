@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 from cocabench.core.errors import CocabenchError
 from cocabench.metrics.ranking import SCORES_PER_CHUNK, Ints
@@ -146,7 +147,7 @@ def ridge(rows: Array, labels: Ints, n_classes: int, penalties: Sequence[float])
         for start in range(0, len(rows), ROWS_PER_CHUNK):
             padded = moments.padded(rows[start : start + ROWS_PER_CHUNK])
             gram += padded.T @ padded
-            np.add.at(right, labels[start : start + ROWS_PER_CHUNK], padded)
+            right += _sums_by_class(padded, labels[start : start + ROWS_PER_CHUNK], n_classes)
         right = 2 * right - right.sum(axis=0)  # of own rows +1, of all others -1
         values, vectors = np.linalg.eigh(gram)
         left, right = vectors, vectors.T @ right.T
@@ -156,6 +157,12 @@ def ridge(rows: Array, labels: Ints, n_classes: int, penalties: Sequence[float])
         values, vectors = np.linalg.eigh(padded @ padded.T)
         left, right = padded.T @ vectors, vectors.T @ targets
     return [_linear(moments, (left / (values + l2)) @ right, l2) for l2 in penalties]
+
+
+def _sums_by_class(rows: Doubles, labels: Ints, n_classes: int) -> Doubles:
+    """Return (n_classes, d): the sum of each class's rows."""
+    own = sparse.csr_array((np.ones(len(rows)), (labels, np.arange(len(rows)))), shape=(n_classes, len(rows)))
+    return np.asarray(own @ rows)
 
 
 def _linear(moments: Moments, weights: Doubles, l2: float) -> Scorer:

@@ -12,7 +12,17 @@ import torch
 from pydantic import ValidationError
 
 from cocabench.core.errors import CocabenchError, DataError, ModelError
-from cocabench.core.types import Context, Dataset, Example, Features, ImageFeatures, ImageSource, Machine, Note
+from cocabench.core.types import (
+    Context,
+    Dataset,
+    Example,
+    Features,
+    ImageFeatures,
+    ImageSource,
+    Machine,
+    Note,
+    Schedule,
+)
 from cocabench.kinds.probe import Probe
 from cocabench.kinds.testing import check_kind
 from cocabench.metrics.base import Samples, estimate, stack
@@ -115,7 +125,9 @@ def top_k(logits: torch.Tensor, target: torch.Tensor, topk: Sequence[int]) -> li
     return [float(best[:, :k].any(dim=1).double().mean()) for k in topk]
 
 
-def theirs(evaluate: Any, folder: Path, shots: int, seed: int, val: Dataset | None) -> dict[str, float]:
+def theirs(
+    evaluate: Any, folder: Path, shots: int, seed: int, val: Dataset | None, *, device: str = Cpu("cpu")
+) -> dict[str, float]:
     """Return the result of clip_benchmark on our features, its permutation seeded as ours."""
     model = Clear()
     (folder / "model").mkdir()
@@ -126,7 +138,7 @@ def theirs(evaluate: Any, folder: Path, shots: int, seed: int, val: Dataset | No
             torch.save(torch.tensor([e.label for e in data.examples]), folder / f"model/targets_{name}.pt")
     torch.manual_seed(seed)
     found: dict[str, float] = evaluate(
-        None, None, None, shots, 64, 0, 0.1, 10, "model", seed, str(folder), Cpu("cpu"), val_dataloader=val, amp=False
+        None, None, None, shots, 64, 0, 0.1, 10, "model", seed, str(folder), device, val_dataloader=val, amp=False
     )
     return found
 
@@ -155,8 +167,6 @@ def test_a_training_is_clip_benchmarks_to_the_bit_and_leaves_torchs_random_state
 
     rows = Clear().encode_images([e.image for e in TRAIN.examples]).rows
     labels = np.array([e.label for e in TRAIN.examples])
-    from cocabench.core.types import Schedule
-
     torch.manual_seed(11)
     before = torch.random.get_rng_state()
     weights, bias = CPU(rows, labels, 0.01, Schedule(0.1, 3, 64, 5))
