@@ -18,7 +18,7 @@ import numpy as np
 
 from cocabench.metrics import probes
 
-MOST_BYTES = 12e9
+LIMIT_BYTES = 12e9
 CHUNK = 1 << 16
 
 
@@ -53,7 +53,7 @@ def main() -> None:
         "accuracy": float(np.mean(hits)),
     }
     print(json.dumps(found))
-    sys.exit(int(peak > MOST_BYTES))
+    sys.exit(int(peak > LIMIT_BYTES))
 
 
 if __name__ == "__main__":

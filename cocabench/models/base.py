@@ -41,6 +41,9 @@ other texts of its block: another size would change half of all text features by
 TEXTS_PER_BATCH = 256
 """Texts per call of ``encode_text_batch``."""
 
+OUT_OF_MEMORY = "can't allocate memory"
+"""What torch's error says on a CPU; CUDA's has a class of its own."""
+
 T = TypeVar("T")
 Numbers = TypeVar("Numbers", bound=NDArray[Any])
 
@@ -370,7 +373,7 @@ class Model(Joined):
             with self.hardware.precision_context(), self.computing():
                 return [work(*self._part(inputs, slice(at, at + size))) for at in range(0, n, size)]
         except RuntimeError as error:
-            if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            if not (isinstance(error, torch.OutOfMemoryError) or OUT_OF_MEMORY in str(error)):
                 raise
             if size == 1:
                 got = f"out of memory with one sample on {self.hardware.device}"

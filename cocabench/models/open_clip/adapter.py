@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from cocabench import demo
+from cocabench.core.packages import check_open_clip
 from cocabench.core.types import Ability, Note
 from cocabench.models.hardware import Hardware
 from cocabench.models.open_clip.blueprint import Blueprint, blueprint, with_preprocess
@@ -57,6 +58,7 @@ def _compiled(name: str, net: Any) -> Callable[[Tensor], Tensor]:
 
 def sources(spec: ModelSpec, *, download: bool = True) -> list[OpenClipSource]:
     """Return the Source of a spec; for ``demo``, those of the demo's CoCa and CLIP."""
+    check_open_clip()
     demo_names = demo.PAIR if spec.kind is WeightsKind.DEMO and not spec.name else ()
     specs = [replace(spec, text=f"demo/{name}", name=name) for name in demo_names] or [spec]
     plans = (with_preprocess(blueprint(one, download=download), spec) for one in specs)

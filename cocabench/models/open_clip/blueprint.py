@@ -25,6 +25,7 @@ from cocabench.models.open_clip import weights
 from cocabench.models.open_clip.checkpoint import digest_of
 from cocabench.models.open_clip.config import TEXT_PATHS, Config, checked, of_file
 from cocabench.models.remote_code import refuse_code_in
+from cocabench.specs.aliases import hub_name
 from cocabench.specs.spec import ModelSpec, WeightsKind
 
 _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model")
@@ -97,9 +98,10 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
         case WeightsKind.FOLDER:
             return _folder(spec.text, Path(spec.name).expanduser())
         case WeightsKind.HUB:
-            return _hub(spec, download=download)
+            return _hub(spec, spec.name, download=download)
         case WeightsKind.TAG:
-            return _tagged(spec, download=download)
+            captioner = hub_name(spec.name) if not spec.weights else ""
+            return _hub(spec, captioner, download=download) if captioner else _tagged(spec, download=download)
         case WeightsKind.FILE:
             path = Path(spec.weights).expanduser()
             if not path.is_file():
@@ -109,7 +111,8 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
             plan = _architecture(spec)
             note = Note("random_weights", f"{spec.text}: random weights, not trained")
             return replace(plan, seed=int(spec.weights), notes=(*plan.notes, note))
-    raise AssertionError(f"{spec.kind} is another adapter's")
+    got = f"a model of {spec.name}"
+    raise ModelError(f"--model {spec.text}", got, wanted="an architecture of open_clip, whose trainer this is")
 
 
 def _architecture(spec: ModelSpec) -> Blueprint:
@@ -207,22 +210,22 @@ def _default_tag(name: str, tags: list[str]) -> str:
 
 
 def _folder(name: str, folder: Path) -> Blueprint:
-    path = folder / "open_clip_config.json"
-    if not path.is_file():
+    path = next((folder / file for file in weights.CONFIGS if (folder / file).is_file()), None)
+    if path is None:
         raise ModelError(
             f"--model {name}", f"no open_clip_config.json in {folder}", wanted="a folder with config and weights"
         )
-    config, preprocess = _model_config(path, named=True)
+    config, preprocess = _model_config(path, named=path.name == weights.CONFIGS[0])
     config = _absolute(config, folder)
     if config["text_cfg"].get("hf_tokenizer_name"):
         config["text_cfg"]["hf_tokenizer_name"] = str(folder.resolve())
     return Blueprint(name, config, preprocess, weights.in_folder(folder))
 
 
-def _hub(spec: ModelSpec, *, download: bool) -> Blueprint:
-    path, file = weights.from_hub(spec.name) if download else weights.cached_from_hub(spec.name)
-    config, preprocess = _model_config(path, named=True)
-    return Blueprint(spec.text, config, preprocess, file, tokenizer=spec.text)
+def _hub(spec: ModelSpec, repository: str, *, download: bool) -> Blueprint:
+    path, file = weights.from_hub(repository) if download else weights.cached_from_hub(repository)
+    config, preprocess = _model_config(path, named=path.name == weights.CONFIGS[0])
+    return Blueprint(spec.text, config, preprocess, file, tokenizer=f"hf-hub:{repository}")
 
 
 def _model_config(path: Path, *, named: bool = False) -> tuple[Config, Config]:
@@ -233,6 +236,9 @@ def _model_config(path: Path, *, named: bool = False) -> tuple[Config, Config]:
         raise ModelError(str(path), unreadable(error)) from None
     if named and isinstance(content, dict) and "model_cfg" not in content:
         raise ModelError(str(path), "no 'model_cfg' in it", wanted='{"model_cfg": …, "preprocess_cfg": …}')
+    if path.name == weights.CONFIGS[1] and isinstance(content, dict) and "model_type" in content:
+        fix = f"write transformers::{path.parent}"
+        raise ModelError(str(path), "a config of transformers", wanted="one of open_clip", fix=fix)
     return of_file(content, str(path))
 
 

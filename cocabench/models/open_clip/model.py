@@ -27,6 +27,7 @@ from cocabench.models.open_clip.captions import (
     truncated,
 )
 from cocabench.models.open_clip.decoding.generate import encoded_logprob, generate_encoded
+from cocabench.models.open_clip.decoding.towers import context_limit
 from cocabench.models.open_clip.onednn import Layers
 from cocabench.models.open_clip.text import encode_tokens
 
@@ -103,7 +104,7 @@ class OpenClip(Model):
         """Check options and prompts; images with prompts of equal length are captioned together."""
         if "caption" not in self.abilities:
             return super().captioner(options, prompts)
-        ids, chosen = special_ids(self.tokenizer, self.net), decode_options(options, self.net)
+        ids, chosen = special_ids(self.tokenizer, self.net), decode_options(options, context_limit(self.net))
         starts = [prompt_tokens(self.tokenizer, prompt, ids, chosen) for prompt in prompts]
         for start in starts:
             self.check_ids(start, vocabulary(self.net))

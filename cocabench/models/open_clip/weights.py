@@ -15,7 +15,7 @@ from typing import Any
 import huggingface_hub
 import open_clip
 import torch
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from open_clip import factory
 from open_clip.transform import PreprocessCfg
 
@@ -26,9 +26,12 @@ from cocabench.data.files import some
 from cocabench.models.base import check_finite_weights
 from cocabench.models.open_clip import checkpoint
 
+CONFIGS = ("open_clip_config.json", "config.json")
+"""Names of a folder's or repository's config. The second holds an open_clip model config where there is no first."""
+
 PREPROCESS_KEYS = frozenset(asdict(PreprocessCfg()))
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
-_DOWNLOAD_ERRORS = (OSError, RuntimeError, HfHubHTTPError, LocalEntryNotFoundError)
+_DOWNLOAD_ERRORS = (OSError, RuntimeError, HfHubHTTPError, EntryNotFoundError)
 _FOLDER_FILES = (
     "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.pth", "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
@@ -90,22 +93,42 @@ def cached(known: Mapping[str, Any]) -> Path | None:
 
 
 def from_hub(repository: str) -> tuple[Path, Path]:
-    """Return the files of a hub repository's open_clip config and weights."""
+    """Return the files of a hub repository's open_clip config and weights.
+
+    Where there is no open_clip_config.json, config.json may be a model config of open_clip, beside one weights file.
+    """
     try:
-        config = Path(huggingface_hub.hf_hub_download(repository, "open_clip_config.json"))
+        config = Path(huggingface_hub.hf_hub_download(repository, CONFIGS[0]))
         return config, Path(factory.download_pretrained_from_hf(repository))
     except _DOWNLOAD_ERRORS as error:
-        fix = "check the name and the network, or use a local folder"
-        raise ModelError(f"--model hf-hub:{repository}", f"download failed ({first_line(error)})", fix=fix) from None
+        if not isinstance(error, EntryNotFoundError) or isinstance(error, LocalEntryNotFoundError):
+            raise _no_download(repository, error) from None
+    try:
+        config = Path(huggingface_hub.hf_hub_download(repository, CONFIGS[1]))
+        names = [name for name in huggingface_hub.HfApi().list_repo_files(repository) if "/" not in name]
+        kept = [name for name in names if name.endswith(_FOLDER_SUFFIXES) and not name.startswith(_NO_WEIGHTS)]
+        huggingface_hub.snapshot_download(repository, allow_patterns=[CONFIGS[1], *kept])
+    except _DOWNLOAD_ERRORS as error:
+        raise _no_download(repository, error) from None
+    return config, in_folder(config.parent)
+
+
+def _no_download(repository: str, error: Exception) -> ModelError:
+    fix = "check the name and the network, or use a local folder"
+    return ModelError(f"--model hf-hub:{repository}", f"download failed ({first_line(error)})", fix=fix)
 
 
 def cached_from_hub(repository: str) -> tuple[Path, Path | None]:
     """Return the cached config and weights file of a hub repository, without network access."""
-    config = huggingface_hub.try_to_load_from_cache(repository, "open_clip_config.json")
-    if not isinstance(config, str):
+    found = [huggingface_hub.try_to_load_from_cache(repository, name) for name in CONFIGS]
+    if isinstance(found[0], str):
+        return Path(found[0]), cached({"hf_hub": f"{repository}/"})
+    if not isinstance(found[1], str):
         where, fix = f"--model hf-hub:{repository}", "a run without --dry-run downloads it"
         raise ModelError(where, "not downloaded yet", fix=fix)
-    return Path(config), cached({"hf_hub": f"{repository}/"})
+    config = Path(found[1])
+    held = any(path.suffix in _FOLDER_SUFFIXES for path in config.parent.iterdir())
+    return config, in_folder(config.parent) if held else None
 
 
 def in_folder(folder: Path) -> Path:
