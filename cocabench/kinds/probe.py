@@ -13,7 +13,7 @@ from pydantic import Field, JsonValue, StrictBool, field_validator, model_valida
 from cocabench.core.errors import CocabenchError, ModelError
 from cocabench.core.formatting import plural
 from cocabench.core.types import Chance, Context, Dataset, Example, Features, Machine, Model, Note, SampleScore
-from cocabench.kinds.base import Kind
+from cocabench.kinds.base import Kind, one_answer
 from cocabench.kinds.classification import MIN_CLASSES_FOR_ACC5, Classification, hits, right_classes
 from cocabench.kinds.probing import (
     ALL,
@@ -339,6 +339,12 @@ class Probe(Kind):
         if empty := [k for k in range(count_classes(data)) if k not in seen]:
             text = f"{plural(len(empty), 'class', 'classes')} without test images, such as {class_name(data, empty[0])}"
             yield Note("classes_without_images", f"{text}: not counted in mean_per_class_recall")
+
+    def sample_notes(self, data: Dataset, samples: Samples) -> Iterator[Note]:
+        every = samples[samples["shots"] == ALL]
+        if len(every):
+            first, right = [names[0] for names in every["top5_names"]], list(every["label_name"])
+            yield from one_answer(first, right, "the probe classifies {n} of {total} images as {answer}")
 
     def score(self, model: Model, data: Dataset, context: Context) -> Iterator[SampleScore]:
         training = Training.of(self.recipe, data, context.data)

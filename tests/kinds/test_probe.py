@@ -248,6 +248,14 @@ def test_a_model_without_texts_has_no_zero_shot_score_and_a_note_says_why() -> N
     assert (found["acc1"] or 0) > 0.5
 
 
+def test_a_probe_that_gives_one_answer_is_noted() -> None:
+    most = [*TRAIN.examples[:6], *(replace(e, label=2) for e in TRAIN.examples[6:])]
+    kind = Probe(shots=("all",), l2=1e6, zero_shot=False)
+    frame = samples(kind, Clear(noise=5.0), further={"train": replace(TRAIN, examples=most)})
+    assert [note.text for note in kind.sample_notes(TEST, frame)] == ["the probe classifies 120 of 120 images as 'cow'"]
+    assert not list(kind.sample_notes(TEST, samples(kind)))
+
+
 def test_a_search_that_does_not_converge_is_noted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("cocabench.kinds.probing.ITERATIONS", 1)
     notes: list[Note] = []
