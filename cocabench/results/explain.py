@@ -33,7 +33,7 @@ PARTS: Mapping[str, str] = {
     "quick_gelu": "QuickGELU instead of GELU",
     "preprocess": "resolution, resize mode, mean and std of the images",
     "vocabulary": "the tokenizer's own files",
-    "precision": "numeric precision of the computation",
+    "precision": "numeric precision; in fp32 a feature moves by up to 1e-6 with the others of its batch",
     "compile": "whether the image tower was compiled with torch.compile",
     "packages.open_clip_torch": "network code",
     "packages.pillow": "image decoding and resizing",

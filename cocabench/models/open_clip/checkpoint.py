@@ -61,7 +61,7 @@ def files(path: Path) -> list[Path]:
     ModelError where one is missing.
     """
     if path.name.endswith(_INDEX):
-        names = sorted(set(_index(path)))
+        names = named_in(path)
     elif match := _SHARD.fullmatch(path.name):
         count = int(match["count"])
         names = [f"{match['stem']}-{k:05}-of-{count:05}{match['suffix']}" for k in range(1, count + 1)]
@@ -72,9 +72,19 @@ def files(path: Path) -> list[Path]:
     return [path.parent / name for name in names]
 
 
-def _index(path: Path) -> list[str]:
+def complete(path: Path) -> bool:
+    """Return whether all files of a checkpoint are there."""
     try:
-        return [Path(str(name)).name for name in json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()]
+        return all(file.is_file() for file in files(path))
+    except ModelError:
+        return False
+
+
+def named_in(path: Path) -> list[str]:
+    """Return the names of the shards that an index lists; ModelError if it is no index."""
+    try:
+        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
+        return sorted({Path(str(name)).name for name in names})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(str(path), "not an index of shards", wanted='{"weight_map": {name: file}}') from None
 

@@ -31,6 +31,7 @@ CONFIGS = ("open_clip_config.json", "config.json")
 
 PREPROCESS_KEYS = frozenset(asdict(PreprocessCfg()))
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+_HUB_INDEXES = tuple(f"{name}.index.json" for name in (*_HUB_FILES, "model.safetensors", "pytorch_model.bin"))
 _DOWNLOAD_ERRORS = (OSError, RuntimeError, HfHubHTTPError, EntryNotFoundError)
 _FOLDER_FILES = (
     "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
@@ -86,6 +87,10 @@ def cached(known: Mapping[str, Any]) -> Path | None:
             found = huggingface_hub.try_to_load_from_cache(repository, name)
             if isinstance(found, str):
                 return Path(found)
+        for name in _HUB_INDEXES:
+            found = huggingface_hub.try_to_load_from_cache(repository, name)
+            if isinstance(found, str):
+                return Path(found) if checkpoint.complete(Path(found)) else None
     if url := known.get("url"):
         file = Path("~/.cache/clip").expanduser() / url.rpartition("/")[2]
         return file if file.is_file() else None
@@ -93,13 +98,18 @@ def cached(known: Mapping[str, Any]) -> Path | None:
 
 
 def from_hub(repository: str) -> tuple[Path, Path]:
-    """Return the files of a hub repository's open_clip config and weights.
+    """Return the files of a hub repository's open_clip config and weights; of shards, their index.
 
     Where there is no open_clip_config.json, config.json may be a model config of open_clip, beside one weights file.
     """
     try:
         config = Path(huggingface_hub.hf_hub_download(repository, CONFIGS[0]))
-        return config, Path(factory.download_pretrained_from_hf(repository))
+        try:
+            return config, Path(factory.download_pretrained_from_hf(repository))
+        except _DOWNLOAD_ERRORS:
+            if (index := _shards_from_hub(repository)) is None:
+                raise
+            return config, index
     except _DOWNLOAD_ERRORS as error:
         if not isinstance(error, EntryNotFoundError) or isinstance(error, LocalEntryNotFoundError):
             raise _no_download(repository, error) from None
@@ -116,6 +126,19 @@ def from_hub(repository: str) -> tuple[Path, Path]:
 def _no_download(repository: str, error: Exception) -> ModelError:
     fix = "check the name and the network, or use a local folder"
     return ModelError(f"--model hf-hub:{repository}", f"download failed ({first_line(error)})", fix=fix)
+
+
+def _shards_from_hub(repository: str) -> Path | None:
+    """Download the shards that a repository's index names and return the index, None if it has none."""
+    for name in _HUB_INDEXES:
+        try:
+            index = Path(huggingface_hub.hf_hub_download(repository, name))
+        except EntryNotFoundError:
+            continue
+        for shard in checkpoint.named_in(index):
+            huggingface_hub.hf_hub_download(repository, shard)
+        return index
+    return None
 
 
 def cached_from_hub(repository: str) -> tuple[Path, Path | None]:
