@@ -17,6 +17,7 @@ from PIL import Image
 from pydantic import Field
 
 from cocabench.core.errors import MissingDataError
+from cocabench.core.files import ROWS
 from cocabench.core.types import Dataset, Example
 from cocabench.data.base import checked
 from cocabench.data.images import BytesImage, OnWhiteImage
@@ -144,10 +145,10 @@ class Synthetic(Spec):
     images: how many. size: their side in pixels. words: the length of the captions, one per image.
     """
 
-    images: Annotated[int, Field(ge=1)] = 6
-    size: Annotated[int, Field(ge=1)] = 256
-    words: Annotated[int, Field(ge=1)] = 10
-    seed: int = 0
+    images: Annotated[int, Field(ge=1, le=ROWS.default)] = 6
+    size: Annotated[int, Field(ge=1, le=10_000)] = 256
+    words: Annotated[int, Field(ge=1, le=10_000)] = 10
+    seed: Annotated[int, Field(ge=0)] = 0
 
     def build(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the noise. root is ignored."""

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from unittest import mock
 
 from cocabench.core.errors import DataError, MissingDataError
+from cocabench.core.files import expanded
 from cocabench.core.types import Dataset, Example, ImageSource, Note
 from cocabench.data.base import checked
 from cocabench.data.images import FileImage, unconverted
@@ -78,7 +79,7 @@ class ClipBenchmark(Exported):
         return "test" if self.split == "all" else self.split
 
     def location(self, root: Path) -> Path:
-        own, shared = super().location(root), root.expanduser().absolute()
+        own, shared = super().location(root), expanded(root).absolute()
         unpacked = UNPACKED.get(self.dataset)
         return shared if unpacked and not (own / unpacked).exists() and (shared / unpacked).exists() else own
 

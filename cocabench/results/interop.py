@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from cocabench.core.errors import ResultsError, unreadable
+from cocabench.core.files import parse_json
 from cocabench.core.signature import digest
 from cocabench.core.types import Estimate, MetricInfo, Note, Record, Signature
 from cocabench.kinds import every, find
@@ -72,7 +73,7 @@ def _text(path: Path) -> str:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except json.JSONDecodeError as error:
         raise ResultsError(where, unreadable(error)) from None
 

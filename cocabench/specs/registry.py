@@ -283,9 +283,16 @@ def model_sources(
     """
     found: list[Source] = []
     for spec in specs:
+        if spec.kind is WeightsKind.PLUGIN and spec.name == "open_clip":
+            raise UsageError(f"model {spec.text}", "open_clip's models have no prefix", fix=f"write {spec.weights}")
         library: ModelLibrary = entry("models", spec.name if spec.kind is WeightsKind.PLUGIN else "open_clip")
         try:
             found += library(replace(spec, quick_gelu=quick_gelu, preprocess=preprocess), download=download)
+        except UnknownNameError as error:
+            if spec.name not in entry_points("models", tuple(sys.path)).names:
+                raise
+            fix = f"did you mean {spec.name}::{spec.weights or '…'}?"
+            raise UsageError(error.where, f"{spec.name} is a model library", fix=fix) from None
         except ModelError as error:
             found.append(FailedSource(spec.text, error))
     return found
