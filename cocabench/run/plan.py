@@ -215,7 +215,7 @@ class Planner:
         return found
 
     def _add(self, task: Task, params: Mapping[str, JsonValue]) -> Step:
-        own = {name: value for name, value in params.items() if name in type(task.kind).model_fields}
+        own = {name: value for name, value in params.items() if name in task.param_names}
         file = "" if self._is_shipped(task) else str(task.path.resolve())
         step = Step(task.name, State.READY, file=file, params=own)
         self.tasks[_key(step)] = task.with_params(own)
@@ -357,7 +357,11 @@ def _images(data: Data | CocabenchError) -> set[str]:
 
 def _work(job: Job) -> dict[str, int]:
     """Return the estimated numbers of images, texts and captions of a job."""
-    return job.task.kind.work(job.data.dataset) if job.data else {}
+    if job.data is None:
+        return {}
+    further = sum(len(data) for data in job.data.further.values())
+    own = job.task.kind.work(job.data.dataset)
+    return {**own, "images": own["images"] + further} if further else own
 
 
 def _hashes(table: Mapping[str, JsonValue]) -> dict[str, str]:

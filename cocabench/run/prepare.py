@@ -132,6 +132,7 @@ def prepare(
         for key, split in kind.extra_data().items()
     }
     loaded = {"": whole, **{split: further[key] for key, split in kind.extra_data().items()}}
+    kind.check(whole, further)
     whole_data = fingerprint(whole)
     counts: dict[str, JsonValue] = {**whole_data, **kind.counts(whole)}
     notes = [
