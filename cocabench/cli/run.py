@@ -114,6 +114,7 @@ class Action:
     def __call__(self, plan: Plan, planner: Planner, machine: Hardware) -> None:
         """Print the plan, or execute it."""
         from cocabench.cli.execution import execute, print_plan, unavailable_metrics
+        from cocabench.run.engines import InProcess
 
         unavailable = unavailable_metrics(plan, planner, self.quiet or (self.dry_run and self.as_json))
         if self.require_metrics and unavailable:
@@ -123,7 +124,8 @@ class Action:
         elif self.dry_run:
             print_plan(plan, planner, machine)
         else:
-            execute(plan, planner, machine, show=not (self.quiet or self.as_json), as_json=self.as_json)
+            engine = InProcess(planner, machine)
+            execute(plan, planner.settings, engine, show=not (self.quiet or self.as_json), as_json=self.as_json)
 
 
 @dataclass(frozen=True)
@@ -145,6 +147,31 @@ class Evaluation:
         self.action(planner.plan(sources, self.tasks, self.params), planner, self.machine)
 
 
+def plan_for_nodes(context: typer.Context, words: Sequence[str], *, gpu: bool, dry_run: bool) -> Plan:
+    """Return the plan of a ``run`` command for other machines. gpu: whether they have GPUs if --device does not say."""
+    from cocabench.run.execute import planner_elsewhere
+
+    name, *arguments = words
+    command = cast(Any, context.find_root().command).commands["run"]
+    if name != "run":
+        raise UsageError("submit", f"got {name!r}", wanted="run and its options: submit slurm run --model … --tasks …")
+    with command.make_context("run", arguments, parent=context) as inner:
+        params = inner.params
+        for flag in ("watch", "plan", "cell", "dry_run", "as_json"):
+            if params[flag]:
+                option = next(param.opts[0] for param in command.params if param.name == flag)
+                raise UsageError(option, "given to a submitted run", fix="leave it out")
+        _check_given(inner, "model", "tasks")
+    settings = _settings(params)
+    if settings.device == "auto":
+        settings = replace(settings, device="cuda" if gpu else "cpu")
+        if not gpu:
+            labelled("note", "planned for CPUs; for GPUs name them: --gres gpu:1, or run … --device cuda")
+    planner = planner_elsewhere(settings, download=not dry_run)
+    sources = _sources(params["model"], settings, not dry_run, quiet=True)
+    return planner.plan(sources, _tasks(params["tasks"]), o.decoding(params))
+
+
 def _run_plan(path: Path, number: int | None, action: Action) -> None:
     """Run a plan file, or one of its cells."""
     from cocabench.models.hardware import one_device
@@ -158,7 +185,9 @@ def _run_plan(path: Path, number: int | None, action: Action) -> None:
     chosen = plan if number is None else replace(plan, cells=(plan.cells[number],))
     one_device(plan.settings.device)
     machine = plan.settings.hardware()
-    action(chosen, planner_for(plan.settings, machine, download=not action.dry_run), machine)
+    planner = planner_for(plan.settings, machine, download=not action.dry_run)
+    planner.since = plan.created
+    action(chosen, planner, machine)
 
 
 def _check_alone(context: typer.Context) -> None:

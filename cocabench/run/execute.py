@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from cocabench.core.cache import Cache
 from cocabench.core.errors import CocabenchError, ResultsError
-from cocabench.core.types import Model, Note, Progress, Record, Source, silent
+from cocabench.core.types import Machine, Model, Note, Progress, Record, Source, silent
 from cocabench.metrics.base import Samples
 from cocabench.models.cached import Cached
 from cocabench.models.hardware import Hardware
@@ -110,6 +110,13 @@ def run_cell(
 def planner_for(settings: Settings, hardware: Hardware, *, download: bool = True) -> Planner:
     """Return a Planner for this machine. download: whether to fetch missing weights."""
     return Planner(replace(settings, precision=hardware.precision), machine_of(hardware.device), download)
+
+
+def planner_elsewhere(settings: Settings, *, download: bool) -> Planner:
+    """Return a Planner for runs on other machines, with their device (``cpu`` or ``cuda``)."""
+    kind = settings.device.partition(":")[0]
+    precision = settings.precision if settings.precision != "auto" else "fp16" if kind == "cuda" else "fp32"
+    return Planner(replace(settings, precision=precision), Machine(device=kind), download, elsewhere=True)
 
 
 @dataclass(frozen=True)
