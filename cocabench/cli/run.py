@@ -144,6 +144,7 @@ class Evaluation:
         download = not self.action.dry_run
         sources = _sources(models, self.settings, download, self.action.quiet)
         planner = planner_for(self.settings, self.machine, download=download)
+        planner.for_others = self.action.dry_run and self.action.as_json
         self.action(planner.plan(sources, self.tasks, self.params), planner, self.machine)
 
 
@@ -168,6 +169,7 @@ def plan_for_nodes(context: typer.Context, words: Sequence[str], *, gpu: bool, d
         if not gpu:
             labelled("note", "planned for CPUs; for GPUs name them: --gres gpu:1, or run … --device cuda")
     planner = planner_elsewhere(settings, download=not dry_run)
+    planner.for_others = True
     sources = _sources(params["model"], settings, not dry_run, quiet=True)
     return planner.plan(sources, _tasks(params["tasks"]), o.decoding(params))
 

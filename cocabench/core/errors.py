@@ -52,6 +52,15 @@ def _rebuild(kind: type[CocabenchError], where: str, got: str, wanted: str, fix:
     return error
 
 
+def named(error: CocabenchError, place: str) -> CocabenchError:
+    """Return an error of the same class that also names the machine on which it happened."""
+    made = _rebuild(
+        type(error), f"{place}: {error.where}" if error.where else place, error.got, error.wanted, error.fix
+    )
+    made.__cause__ = error.__cause__
+    return made
+
+
 class UsageError(CocabenchError):
     exit_code = 2
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -93,21 +94,23 @@ def progress(plan: Plan, output: Path) -> list[StepProgress]:
     """Return the state of each step of a plan by what is in its results folder. Reads no data and no weights."""
     found = []
     for number, cell in enumerate(plan.cells):
-        there = _names(output / slug(cell.model))
+        there = _files(output / slug(cell.model))
         for step in cell.steps:
             state, cause = _state(plan, output, cell, step, there)
             found.append(StepProgress(number, cell.model, step.task, state, cause))
     return found
 
 
-def _names(folder: Path) -> set[str]:
+def _files(folder: Path) -> dict[str, float]:
+    """Return the files of a folder with their times (s since the epoch); none before there is one."""
     try:
-        return set(os.listdir(folder))
-    except OSError:  # nothing yet
-        return set()
+        with os.scandir(folder) as entries:
+            return {entry.name: entry.stat().st_mtime for entry in entries}
+    except OSError:
+        return {}
 
 
-def _state(plan: Plan, output: Path, cell: Cell, step: Step, there: set[str]) -> tuple[Progress, str]:
+def _state(plan: Plan, output: Path, cell: Cell, step: Step, there: Mapping[str, float]) -> tuple[Progress, str]:
     if _is_done(plan, output, cell, step, there):
         return Progress.DONE, ""
     if step.state is State.NOT_APPLICABLE:
@@ -123,31 +126,33 @@ def _state(plan: Plan, output: Path, cell: Cell, step: Step, there: set[str]) ->
     return Progress.MISSING, ""
 
 
-def _is_done(plan: Plan, output: Path, cell: Cell, step: Step, there: set[str]) -> bool:
-    """Return whether a step has its Record. there: the names in the model's folder."""
-    since = plan.created if plan.settings.fresh else ""
+def _is_done(plan: Plan, output: Path, cell: Cell, step: Step, there: Mapping[str, float]) -> bool:
+    """Return whether a step has its Record. there: the names in the model's folder, with their times.
+
+    A Record that the plan found and did not count (of other images, or with --fresh) is older than the plan.
+    """
     folder = output / slug(cell.model)
     if step.record:
-        return Path(step.record).name in there and (not since or _created(output / step.record) >= since)
+        written = there.get(Path(step.record).name)
+        return written is not None and (step.state is State.DONE or written >= _seconds(plan.created))
     if not (cell.parts and step.parts):
         return False
     names = (name for name in there if name.startswith(f"{slug(step.task)}-") and is_record(folder / name))
-    return any(_matches(folder / name, cell, step, since) for name in names)
+    return any(_matches(folder / name, plan, cell, step) for name in names)
 
 
-def _created(path: Path) -> str:
-    try:
-        return read_record(path).created
-    except ResultsError:  # damaged: the next run says so
-        return ""
+def _seconds(created: str) -> float:
+    return datetime.fromisoformat(created).timestamp() if created else 0.0
 
 
-def _matches(path: Path, cell: Cell, step: Step, since: str) -> bool:
+def _matches(path: Path, plan: Plan, cell: Cell, step: Step) -> bool:
     """Return whether a Record is one of a step whose path is not known: where all that is known of both is equal."""
     try:
         record = read_record(path)
-    except ResultsError:
+    except ResultsError:  # damaged: the next run says so
         return False
     protocol, model = hashes(record.signature.protocol), hashes(record.signature.model)
     equal = step.parts.items() <= protocol.items() and cell.parts.items() <= model.items()
-    return equal and (record.model, record.task) == (cell.model, step.task) and record.created >= since
+    same = not (step.pictures and record.pictures_by_id) or step.pictures == record.pictures_by_id
+    since = plan.created if plan.settings.fresh else ""
+    return equal and same and (record.model, record.task) == (cell.model, step.task) and record.created >= since

@@ -241,7 +241,8 @@ def _jobs(output: Path) -> Iterator[_Job]:
         try:
             lines = (path.parent / "models").read_text(encoding="utf-8").splitlines()
             models = [line.partition(" ")[2] for line in lines]
-            jobs = [_Job(path.parent, *job, models) for job in json.loads(path.read_text(encoding="utf-8"))]
+            found = json.loads(path.read_text(encoding="utf-8"))
+            jobs = [_Job(path.parent, name, first, cells, models) for name, first, cells in found]
         except (OSError, ValueError, TypeError) as error:
             raise ResultsError(str(path.parent), f"cannot be read ({error})", fix="remove the folder") from None
         yield from jobs
