@@ -119,6 +119,8 @@ def execute(plan: Plan, settings: Settings, engine: Engine, *, show: bool, as_js
         saved = f"{done} of {total} results are saved in {settings.output}; rerun to resume"
         err.print(f"\nstopped; {saved}", soft_wrap=True, markup=False)
         raise typer.Exit(143 if isinstance(stopped, Terminated) else 130) from None
+    places = {key: place for place, key in enumerate(planned)}
+    outcomes.sort(key=lambda outcome: places[outcome.model, step_key(outcome.step)])  # several devices end in any order
     _print_summary([outcome.record for outcome in outcomes if outcome.record is not None], store, as_json)
     if code := _print_failures(outcomes):
         raise typer.Exit(code)
@@ -196,6 +198,7 @@ class Bars(Quiet):
             TimeRemainingColumn(),
         )
         self.bars = Progress(*columns, console=err, transient=True)
+        self.shown: dict[tuple[str, str], _Bar] = {}
 
     def __enter__(self) -> Self:
         self.bars.start()
@@ -208,12 +211,17 @@ class Bars(Quiet):
         err.print(Text(model, "bold"))
 
     def started(self, model: str, step: Step) -> Report:
-        return _Bar(self.bars, step.task)
+        self._remove(model, step)
+        self.shown[model, step_key(step)] = bar = _Bar(self.bars, step.task)
+        return bar
 
     def finished(self, outcome: Outcome) -> None:
-        for task in self.bars.task_ids:
-            self.bars.remove_task(task)
+        self._remove(outcome.model, outcome.step)
         err.print(_line(outcome))
+
+    def _remove(self, model: str, step: Step) -> None:
+        if (bar := self.shown.pop((model, step_key(step)), None)) is not None:
+            self.bars.remove_task(bar.task)
 
 
 @contextmanager

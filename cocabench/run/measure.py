@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -21,11 +22,23 @@ from cocabench.run.plan import INTERVAL_SEED, Job
 from cocabench.run.prepare import Settings
 
 
+class Site(NamedTuple):
+    """Where a model runs, for kinds and for information."""
+
+    machine: Machine
+    environment: Mapping[str, str]
+
+
+def site_of(hardware: Hardware) -> Site:
+    """Return the Site of this machine."""
+    return Site(machine_of(hardware.device), environment(hardware))
+
+
 def measure(
     job: Job,
     model: Cached,
     settings: Settings,
-    hardware: Hardware,
+    site: Site,
     progress: Progress,
     *,
     beside: Mapping[str, Model] | None = None,
@@ -35,7 +48,7 @@ def measure(
     assert job.signature, "a ready job has a signature"
     kind, dataset, spec, metrics = job.task.kind, job.data.dataset, job.task.spec, job.data.metrics
     notes: list[Note] = []
-    machine = machine_of(hardware.device)._replace(java=settings.java)
+    machine = site.machine._replace(java=settings.java)
     context = Context(progress, notes.append, beside or {}, job.data.further, machine, model.cache)
     model.contents.clear()
     start = time.perf_counter()
@@ -57,7 +70,7 @@ def measure(
         notes=(*model.notes, *job.data.notes, *dataset.notes, *of_kind, *dict.fromkeys(notes)),
         timing={"seconds": round(seconds, 3)},
         parameters=dict(model.parameters),
-        environment={**environment(hardware), INTERVAL_SEED: str(settings.seed)},
+        environment={**site.environment, INTERVAL_SEED: str(settings.seed)},
         pictures=pictures.contents,
         pictures_by_id=pictures.by_id,
         image_files=job.data.image_files,

@@ -189,8 +189,12 @@ class Planner:
 
     def job(self, model: str, step: Step) -> Job:
         """Return the Job of a step. UsageError or ModelError if its task or model is unknown on this machine."""
-        source = self._source(model)
+        source = self.source(model)
         return self._job(source, self._task(step), self._data(step), partial(self._identity, source))
+
+    def hashes_on_load(self, model: str) -> bool:
+        """Return whether a model's weights are here and were too large to be hashed for the plan."""
+        return model in self.unhashed and model not in self.identities
 
     def know(self, task: Task, data: Data) -> None:
         """Store a task's prepared data."""
@@ -242,7 +246,8 @@ class Planner:
         made = _or_error(step.task, plan)
         return replace(step, state=State.FAILED, reason=str(made)) if isinstance(made, CocabenchError) else made
 
-    def _source(self, model: str) -> Source:
+    def source(self, model: str) -> Source:
+        """Return the Source of a model string; UsageError or ModelError if it is unknown on this machine."""
         if model not in self.sources:
             own = self.settings
             found = model_sources(

@@ -7,8 +7,8 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -117,7 +117,10 @@ def slurm(folder: Path, *, max_array: int = 1001, port: int = 16817) -> Iterator
     (folder / "slurm.conf").write_text(CONF.format(folder=folder, max_array=max_array, **ports))
     env = {**os.environ, "PATH": _path(), "SLURM_CONF": str(folder / "slurm.conf")}
     cluster = Slurm(folder, env, port)
-    files = [f"--{name}={folder}/munge.{name.partition('-')[0]}" for name in ("socket", "key-file", "pid-file", "log-file", "seed-file")]
+    files = [
+        f"--{name}={folder}/munge.{name.partition('-')[0]}"
+        for name in ("socket", "key-file", "pid-file", "log-file", "seed-file")
+    ]
     daemons = [cluster._daemon(["munged", "--foreground", "--force", *files], "munged.out")]
     try:
         cluster.wait(lambda: (folder / "munge.socket").exists())
