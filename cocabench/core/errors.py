@@ -144,6 +144,12 @@ def unreadable(error: OSError | ValueError) -> str:
     return str(error)
 
 
+def first_line(error: object) -> str:
+    """Return the first line of another library's error, at most 160 characters; its class's name if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
+
+
 HEAD = 512
 """Bytes from which ``stand_in`` tells."""
 

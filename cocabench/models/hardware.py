@@ -58,6 +58,19 @@ class Hardware:
         return torch.autocast(self.device.type, torch.float16 if self.precision == "fp16" else torch.bfloat16)
 
 
+@contextmanager
+def evaluating(net: torch.nn.Module) -> Iterator[None]:
+    """Disable dropout and batch statistics; on exit restore each submodule's mode."""
+    training = [module for module in net.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
 def machine_name(device: torch.device) -> str:
     """Return the machine for timings: the GPU, or the CPU model and its cores."""
     if device.type == "cuda":

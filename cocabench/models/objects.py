@@ -54,9 +54,7 @@ class InMemory:
 
     def load(self, hardware: Hardware) -> OpenClip:
         """Return the network as a Model; UsageError if it is on another device than the hardware's."""
-        here = device_of(self.net)
-        if here.type != hardware.device.type or hardware.device.index not in (None, here.index):
-            raise UsageError(self.id, f"a network on {here}", wanted=f"one on {hardware.device}", fix="move it first")
+        check_device(self.id, self.net, hardware)
         return OpenClip(self.id, self.net, self.tokenizer, self.preprocess, hardware, notes=self.notes)
 
 
@@ -89,6 +87,13 @@ def device_of(net: Any) -> torch.device:
     """Return the device of a network's parameters."""
     place: torch.device = next(net.parameters()).device
     return place
+
+
+def check_device(name: str, net: Any, hardware: Hardware) -> None:
+    """Raise UsageError if a network is on another device than the hardware's."""
+    here = device_of(net)
+    if here.type != hardware.device.type or hardware.device.index not in (None, here.index):
+        raise UsageError(name, f"a network on {here}", wanted=f"one on {hardware.device}", fix="move it first")
 
 
 @torch.no_grad()

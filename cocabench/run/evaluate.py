@@ -135,7 +135,7 @@ def evaluate(
 
 def _source(model: str | Any, preprocess: Any, tokenizer: Any, name: str) -> Source:
     if isinstance(model, str):
-        return one_model(model, download=True)
+        return one_model(model, download=True, typed=True)
     return in_memory(model, preprocess, tokenizer, name=name)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from cocabench.core.errors import UsageError
+from cocabench.core.errors import ModelError, UsageError
 from cocabench.core.types import ImageSource
 from cocabench.data.images import FileImage
 from cocabench.models.hardware import hardware
@@ -116,3 +116,20 @@ def test_missing_arguments_are_one_line_errors(loaded: OpenClip) -> None:
     with pytest.raises(UsageError, match=r"a network on cpu; wanted one on meta"):
         memory(loaded, loaded.net).load(type(CPU)(torch.device("meta"), "fp32"))
     assert not list(meta.parameters())
+
+
+def test_a_tokenizer_of_another_vocabulary_is_one_line(
+    loaded: OpenClip, images: list[ImageSource], tmp_path: Path
+) -> None:
+    small = {**COCA, "text_cfg": {**COCA["text_cfg"], "vocab_size": 40000}}
+    model = memory(loaded, random_network(tmp_path, small)).load(CPU)
+    message = (
+        "token id 49407, and the network's vocabulary has 40000; wanted the tokenizer that the network was trained"
+    )
+    for verb in (
+        lambda: model.encode_texts(["a cat"]),
+        lambda: model.caption(images, {"seq_len": 8}),
+        lambda: model.score_captions(images, [["a cat"]] * len(images)),
+    ):
+        with pytest.raises(ModelError, match=message.replace("49407", r"4940\d")):
+            verb()
