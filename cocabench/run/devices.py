@@ -374,7 +374,7 @@ class _Run:
         self.outcomes.append(outcome)
 
     def _lost(self, member: Member) -> None:
-        """Let another worker go on with a cell, from the step that was lost."""
+        """Let another worker continue a cell, from the step that was lost."""
         side = self.running.pop(member)
         side.deaths += 1
         if side.deaths >= MAX_DEATHS:

@@ -34,7 +34,7 @@ ANSWER_S = 10.0
 SUBMIT_S = 60.0
 ATTEMPTS = "attempts"
 STOP_S = 120
-"""How long before the end of its time a job is told to stop: enough to write the cache."""
+"""How long before the end of its time a job gets a signal to stop: enough to write the cache."""
 
 
 class Array(NamedTuple):
@@ -201,7 +201,7 @@ def last_plan(output: Path) -> Path | None:
 
 
 def waiting(output: Path) -> dict[str, str]:
-    """Return {model: state} of the cells in Slurm's queue ("running", "pending" …); empty if Slurm is not here."""
+    """Return {model: state} of the cells in Slurm's queue ("running", "pending" …); empty if Slurm is not installed."""
     jobs = {job.id: job for job in _jobs(output)}
     if not jobs or shutil.which("squeue") is None:
         return {}

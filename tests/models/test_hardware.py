@@ -46,9 +46,7 @@ def test_devices_that_cannot_work_together_are_one_line(names: list[str], said: 
 def test_torchrun_is_refused_by_the_first_process_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(
-        UsageError, match="torchrun: several processes in one run; start cocabench alone: --devices all takes all GPUs"
-    ):
+    with pytest.raises(UsageError, match="torchrun: several processes in one run; start cocabench alone"):
         devices("auto")
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SystemExit) as silent:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "unshare")
 PATIENCE_S = 30
@@ -139,3 +140,39 @@ def _said(cluster: Slurm, *words: str) -> str:
     """Return what a command prints; '' while the controller is not up."""
     done = subprocess.run(words, env=cluster.env, capture_output=True, text=True, check=False, timeout=60)
     return done.stdout if done.returncode == 0 else ""
+
+
+@dataclass
+class RayNodes:
+    """A Ray cluster of a head without CPUs and two nodes of one CPU each."""
+
+    cluster: Any
+    nodes: list[Any] = field(default_factory=list)
+
+    @property
+    def address(self) -> str:
+        return str(self.cluster.address)
+
+    def start(self) -> None:
+        self.nodes.append(self.cluster.add_node(num_cpus=1, object_store_memory=100 << 20))
+
+    def kill(self) -> None:
+        """Kill the older node with -9, and all that runs on it."""
+        self.cluster.remove_node(self.nodes.pop(0), allow_graceful=False)
+
+
+@contextmanager
+def ray_nodes() -> Iterator[RayNodes]:
+    """Start the cluster, with health checks of 1 s x 3, and end it with the body."""
+    from ray.cluster_utils import Cluster
+
+    checks = {"health_check_period_ms": 1000, "health_check_failure_threshold": 3}
+    head = {"num_cpus": 0, "object_store_memory": 100 << 20, "_system_config": checks, "include_dashboard": False}
+    cluster = Cluster(initialize_head=True, head_node_args=head)
+    nodes = RayNodes(cluster)
+    try:
+        for _ in range(2):
+            nodes.start()
+        yield nodes
+    finally:
+        cluster.shutdown()
