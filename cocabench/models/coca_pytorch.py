@@ -37,8 +37,8 @@ from cocabench.models.base import (
     unit,
 )
 from cocabench.models.hardware import Hardware, evaluating
+from cocabench.models.identity import state_digest
 from cocabench.models.loading import Transform
-from cocabench.models.objects import state_digest
 from cocabench.models.open_clip.captions import (
     SpecialIds,
     caption_texts,

@@ -27,7 +27,6 @@ from cocabench.core.types import (
     Ability,
     Captions,
     Features,
-    ImageFeatures,
     ImageOutput,
     ImageSource,
     Likelihoods,
@@ -41,7 +40,7 @@ from cocabench.core.types import (
 )
 from cocabench.metrics.base import Samples
 from cocabench.models import contents
-from cocabench.models.base import TEXTS_PER_BLOCK, Joined
+from cocabench.models.base import TEXTS_PER_BLOCK, Encoded, Joined
 from cocabench.models.base import Model as Base
 from cocabench.models.cached import streams
 from cocabench.models.hardware import Hardware
@@ -338,7 +337,7 @@ class Pool(Joined):
         output: ImageOutput = "projected",
         normalize: bool = True,
         progress: Progress = silent,
-    ) -> Iterator[ImageFeatures]:
+    ) -> Iterator[Encoded]:
         """Yield the rows of each batch of images, in order."""
         yield from self._over_images("images", images, lambda at: (output, normalize), progress)
 

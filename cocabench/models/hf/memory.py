@@ -15,7 +15,8 @@ from cocabench.models.base import Model
 from cocabench.models.hardware import Hardware
 from cocabench.models.hf.families import FAMILIES, Usage, check_version
 from cocabench.models.hf.source import HFSource, cleaning_for, longest_text
-from cocabench.models.objects import check_device, state_digest, unwrapped
+from cocabench.models.identity import state_digest
+from cocabench.models.objects import check_device, check_whole, unwrapped
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,7 @@ def in_memory(model: Any, processor: Any, *, name: str = "") -> HFInMemory:
         wanted = f"one of {', '.join(one.network for one in FAMILIES.values())}"
         raise UsageError("model", f"a {type(net).__name__}", wanted=wanted)
     check_version("model", family)
+    check_whole(net)
     parts = {part: getattr(processor, part, None) for part in ("image_processor", "tokenizer")}
     for part, given in parts.items():
         if given is None:
