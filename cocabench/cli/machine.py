@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from importlib import metadata
@@ -76,12 +77,16 @@ def models(
 
     from cocabench.demo import MODELS
     from cocabench.models.open_clip.blueprint import default_tag
+    from cocabench.specs.registry import entry_points
 
     rows = [[f"demo/{name}", "", "comes with cocabench"] for name in MODELS]
     for name in open_clip.list_models():
         tags = open_clip.list_pretrained_tags_by_model(name)
         rows.append([name, default_tag(name, tags), ", ".join(tags)])
     rows += [[name, "", "Apple's, on the hub"] for name in CAPTIONERS]
+    plugins = [point for point in entry_points("models", tuple(sys.path)) if not point.module.startswith("cocabench.")]
+    for point in sorted(plugins, key=lambda point: point.name):
+        rows.append([f"{point.name}::…", "", f"models of {point.dist.name if point.dist else point.module}"])
     rows = [row for row in rows if part.lower() in row[0].lower()]
     if not rows:
         raise UnknownNameError("model", part, open_clip.list_models(), fix="see `cocabench list models`")

@@ -32,6 +32,7 @@ def run(
     context: typer.Context,
     model: o.Models = None,
     tasks: o.Tasks = None,
+    param: o.Params = None,
     data_root: o.DataRoot = Path("data"),
     limit: o.Limit = None,
     seed: o.Seed = 0,
@@ -76,8 +77,9 @@ def run(
     if cell is not None:
         raise UsageError("--cell", "given without --plan", wanted="--plan FILE")
     _check_given(context, "model", "tasks")
-    place = _place(context, _settings(context.params))
-    evaluation = Evaluation(place, _tasks(tasks or ()), o.decoding(context.params), action)
+    place, chosen = _place(context, _settings(context.params)), _tasks(tasks or ())
+    params = o.params_of(param or (), {name for task in chosen for name in task.param_names})
+    evaluation = Evaluation(place, chosen, o.decoding(context.params) | params, action)
     if watch is None:
         evaluation(model or ())
     else:
@@ -228,7 +230,9 @@ def plan_for_nodes(context: typer.Context, words: Sequence[str], *, gpu: bool, d
     planner = planner_elsewhere(settings, download=not dry_run)
     planner.for_others = True
     sources = _sources(params["model"], settings, not dry_run, quiet=True)
-    return planner.plan(sources, _tasks(params["tasks"]), o.decoding(params))
+    tasks = _tasks(params["tasks"])
+    own = o.params_of(params["param"] or (), {name for task in tasks for name in task.param_names})
+    return planner.plan(sources, tasks, o.decoding(params) | own)
 
 
 def _run_plan(context: typer.Context, path: Path, number: int | None, action: Action) -> None:

@@ -10,10 +10,12 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, cast
+
+import torch
 
 from cocabench.core.cache import Cache
 from cocabench.core.errors import CocabenchError
@@ -264,7 +266,19 @@ class Devices:
                 stack.enter_context(started_here(ray, self.chosen))
                 crew = Crew(ray, self.chosen, self.planner.settings, observer.note)
             crew.tell = observer.note
+            stack.enter_context(_threads(self.chosen))
             yield from _Run(self.planner, self.chosen, crew, cache, sink, observer).run(plan)
+
+
+@contextmanager
+def _threads(chosen: Chosen) -> Iterator[None]:
+    """Let what is scored or trained here have as many threads as a worker: sums of other threads round differently."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(chosen.cpus)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class _Run:
@@ -276,6 +290,8 @@ class _Run:
         self.planner, self.crew, self.cache, self.observer = planner, crew, cache, _Counted(observer, crew)
         self.hardware = chosen.hardware(planner.settings)
         self.site = crew.wait_for_one()
+        if self.site.device.type == "cuda" and not torch.cuda.is_available():
+            self.site = self.site._replace(device=torch.device("cpu"))
         self.runner = Runner(self._load, cache, sink, self.observer, planner, self.hardware, site=self.site)
         self.sides: deque[_Side] = deque()
         self.running: dict[Member, _Side] = {}

@@ -18,20 +18,22 @@ from cocabench.kinds.base import notes_of
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.models.cached import Cached
 from cocabench.models.hardware import Hardware, machine_name
+from cocabench.models.probes import AdamW
 from cocabench.run.plan import INTERVAL_SEED, Job
 from cocabench.run.prepare import Settings
 
 
 class Site(NamedTuple):
-    """Where a model runs, for kinds and for information."""
+    """Where a model runs, for kinds and for information. device: of what kinds train here, as probes."""
 
     machine: Machine
     environment: Mapping[str, str]
+    device: torch.device
 
 
 def site_of(hardware: Hardware) -> Site:
     """Return the Site of this machine."""
-    return Site(machine_of(hardware.device), environment(hardware))
+    return Site(machine_of(hardware.device), environment(hardware), hardware.device)
 
 
 def measure(
@@ -49,7 +51,8 @@ def measure(
     kind, dataset, spec, metrics = job.task.kind, job.data.dataset, job.task.spec, job.data.metrics
     notes: list[Note] = []
     machine = site.machine._replace(java=settings.java)
-    context = Context(progress, notes.append, beside or {}, job.data.further, machine, model.cache)
+    further, solve = job.data.further, AdamW(site.device)
+    context = Context(progress, notes.append, beside or {}, further, machine, model.cache, solve)
     model.contents.clear()
     start = time.perf_counter()
     samples = stack(kind.score(model, dataset, context))

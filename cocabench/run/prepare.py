@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import JsonValue
 
 from cocabench.core.errors import CocabenchError, DataError, ModelError
+from cocabench.core.files import expanded
 from cocabench.core.signature import digest
 from cocabench.core.types import Cache, Dataset, ImageSource, Machine, Note, Source
 from cocabench.data.base import fingerprint, limited, readable, rows_hash
@@ -131,6 +132,7 @@ def prepare(
         for key, split in kind.extra_data().items()
     }
     loaded = {"": whole, **{split: further[key] for key, split in kind.extra_data().items()}}
+    kind.check(whole, further)
     whole_data = fingerprint(whole)
     counts: dict[str, JsonValue] = {**whole_data, **kind.counts(whole)}
     notes = [
@@ -219,7 +221,7 @@ def _pixels(modes: Mapping[str, int], images: Sequence[ImageSource]) -> tuple[li
 
 
 def _built(task: Task, loader: Loader, settings: Settings) -> Dataset:
-    root = settings.data_root.expanduser().resolve()
+    root = expanded(settings.data_root).resolve()
     found = readable(loader.build(root, download=settings.download))
     if not len(found):
         raise DataError(task.name, f"no images in {root}", wanted="at least one")

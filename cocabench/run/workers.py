@@ -48,8 +48,9 @@ from cocabench.models.loading import Batch, Transform, batches, worker_context
 from cocabench.run import thumbnails
 from cocabench.run.execute import Outcome, Runner, Unobserved, planner_for
 from cocabench.run.measure import Site, site_of
-from cocabench.run.plan import Cell, Step, hashes, identity_of, surprise
+from cocabench.run.plan import Cell, Step, hashes, identity_of
 from cocabench.run.prepare import Settings
+from cocabench.specs.surprise import surprise
 
 MODELS_HELD = 2
 """A task may need two models in turns: the one that captions, and the one that scores captions."""
