@@ -89,6 +89,21 @@ def models(
 
 
 @lists.command()
+def weights(file: Annotated[Path, typer.Argument(help="A checkpoint file.")], as_json: Json = False) -> None:
+    """List the weights in a checkpoint file: its own, and their moving average (EMA) if it has one.
+
+    Example: cocabench list weights checkpoints/epoch_5.pt
+    """
+    from cocabench.core.errors import ModelError
+    from cocabench.models.open_clip.weights import held
+
+    if not file.is_file():
+        raise ModelError(str(file), "no such file", fix="check the path")
+    rows = [[f"NAME:{file}{one.mark}", f"{one.tensors:,}", f"{one.numbers:,}"] for one in held(file)]
+    _show(["model", "tensors", "numbers"], rows, as_json)
+
+
+@lists.command()
 def metrics(as_json: Json = False) -> None:
     """List the metrics and their definitions.
 

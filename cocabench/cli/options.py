@@ -117,6 +117,16 @@ Preprocess = Annotated[
         show_default="open_clip's",
     ),
 ]
+ScorerPreprocess = Annotated[
+    str,
+    option(
+        "TAG",
+        "Preprocess the scorer's checkpoint file as this published tag, or NAME:TAG, does.",
+        "--preprocess",
+        panel="CLIPScore",
+        show_default="open_clip's",
+    ),
+]
 SkipBadImages = Annotated[bool, flag("--skip-bad-images", "Skip unreadable images.", panel=HOW)]
 
 Java = Annotated[

@@ -110,7 +110,7 @@ class Captions(NamedTuple):
     """Captions of the images that could be read, with decoder scores; kept (k,) are the positions in the input.
 
     truncated: whether each caption was cut at the length limit; empty if unknown. features: (k, d) the result of
-    encode_images for these images, if captioning computes it, or None.
+    encode_images for these images, if captioning computes it, or None. hashes: of the images' pixels; empty if unknown.
     """
 
     texts: list[str]
@@ -118,19 +118,21 @@ class Captions(NamedTuple):
     kept: NDArray[np.int64]
     truncated: Sequence[bool] = ()
     features: Features | None = None
+    hashes: Sequence[bytes] = ()
 
 
 class Likelihoods(NamedTuple):
     """Likelihoods of m texts each as captions of the k images that could be read.
 
     logprobs: (k, m) natural logarithms of p(text | image), including the end token. n_tokens: (k, m) tokens counted.
-    kept: (k,) positions in the input. exp(-logprobs / n_tokens) is the perplexity. features: as in Captions.
+    kept: (k,) positions in the input. exp(-logprobs / n_tokens) is the perplexity. features, hashes: as in Captions.
     """
 
     logprobs: NDArray[np.float32]
     n_tokens: NDArray[np.int64]
     kept: NDArray[np.int64]
     features: Features | None = None
+    hashes: Sequence[bytes] = ()
 
 
 class Progress(Protocol):
@@ -259,14 +261,10 @@ class Note(NamedTuple):
 
 
 class Chance(NamedTuple):
-    """The chance level of a metric (0-1), and the advice for scores near it.
-
-    once_per_image: only the first row of each image counts, so that rows are independent.
-    """
+    """The chance level of a metric (0-1), and the advice for scores near it."""
 
     rate: float
     advice: str = "check data, prompts, tokenizer and weights"
-    once_per_image: bool = False
 
 
 class Machine(NamedTuple):

@@ -93,9 +93,9 @@ def files_below(folder: Path) -> list[PurePosixPath]:
     found = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        relative = PurePosixPath(Path(parent).relative_to(folder).as_posix())
-        found += [relative / name for name in files if not name.startswith(".")]
-    return sorted(found)
+        above = Path(parent).relative_to(folder).parts
+        found += [(*above, name) for name in files if not name.startswith(".")]
+    return [PurePosixPath(*parts) for parts in sorted(found)]  # sorting paths takes five times longer
 
 
 def left_out(files: Iterable[PurePosixPath]) -> tuple[Note, ...]:

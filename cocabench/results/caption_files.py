@@ -26,22 +26,27 @@ REFERENCES = '{id: [captions]} or {"annotations": [{"image_id": id, "caption": c
 
 
 class Pairs(NamedTuple):
-    """For every candidate its id, the caption, and the references, in the candidates' order."""
+    """For every candidate its id, the caption, and the references, in the candidates' order.
+
+    missing: the ids that have references and no candidate.
+    """
 
     ids: list[str]
     candidates: list[str]
     references: list[list[str]]
+    missing: tuple[str, ...] = ()
 
 
 def read_pairs(candidates: Path, references: Path | None = None) -> Pairs:
-    """Read both files. References of other ids are ignored; a candidate without references is an error.
+    """Read both files. Ids with references alone are ``missing``; a candidate without references is an error.
 
     If references is None, candidates must be a Record of a captioning task, which holds them.
     """
     samples = _samples(candidates)
     if samples is not None and references is None:
         rows = zip(samples["image_id"], samples["caption"], samples["references"], strict=True)
-        return Pairs(*map(list, zip(*((str(i), c, list(group)) for i, c, group in rows), strict=True)))
+        own = [(str(key), caption, list(group)) for key, caption, group in rows]
+        return Pairs([key for key, _, _ in own], [caption for _, caption, _ in own], [group for *_, group in own])
     if references is None:
         raise UsageError("--references", "missing", wanted=f"{REFERENCES}; only a Record brings its own")
     if samples is None:
@@ -55,7 +60,8 @@ def read_pairs(candidates: Path, references: Path | None = None) -> Pairs:
     if lost := [key for key in mine if not theirs.get(key)]:
         got = f"no references for {len(lost)} of {len(mine)} ids in {candidates.name}, the first is {lost[0]}"
         raise DataError(str(references), got)
-    return Pairs(list(mine), [captions[0] for captions in mine.values()], [theirs[key] for key in mine])
+    missing = tuple(key for key in theirs if key not in mine)
+    return Pairs(list(mine), [captions[0] for captions in mine.values()], [theirs[key] for key in mine], missing)
 
 
 def _samples(path: Path) -> pd.DataFrame | None:

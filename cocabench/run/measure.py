@@ -42,7 +42,7 @@ def measure(
     samples = stack(kind.score(model, dataset, context))
     seconds = time.perf_counter() - start
     pictures = job.data.pictures(model.cache, model.contents)
-    of_kind = notes_of(kind, dataset, samples, metrics.values())
+    of_kind = notes_of(kind, dataset, samples, metrics.values(), primary=spec.primary)
     record = Record(
         task=spec.name,
         model=job.source.id,

@@ -21,7 +21,7 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from cocabench.core.cache import DiskCache, size_limit
 from cocabench.core.errors import CocabenchError, DataError, ResultsError, UnknownNameError, UsageError
 from cocabench.core.signature import digest, remembering_files
-from cocabench.core.types import Ability, Cache, Machine, Record, Signature, Source
+from cocabench.core.types import Ability, Cache, Machine, Note, Record, Signature, Source
 from cocabench.results.store import Store
 from cocabench.run.prepare import HERE, Data, Settings, checked_signature, prepare
 from cocabench.specs.registry import FailedSource, Task, all_tasks, model_sources, read_tasks, task_folders
@@ -202,6 +202,16 @@ class Planner:
         steps = {_key(s): s for cell in plan.cells for s in cell.steps if s.state in (State.READY, State.DONE)}
         found = [_or_error(step.task, partial(self._data, step)) for step in steps.values()]
         return {name: why for data in found if isinstance(data, Data) for name, why in data.missing.items()}
+
+    def data_notes(self, plan: Plan) -> list[tuple[str, Note]]:
+        """Return (task, note) for what a run will say of the data: counts, what was left out, absent classes …"""
+        steps = {_key(step): step for cell in plan.cells for step in cell.steps}
+        found = []
+        for step in steps.values():
+            if isinstance(data := self._data(step), Data):
+                said = (*data.notes, *data.dataset.notes, *self._task(step).kind.data_notes(data.dataset))
+                found += [(step.task, note) for note in dict.fromkeys(said)]
+        return found
 
     def _add(self, task: Task, params: Mapping[str, JsonValue]) -> Step:
         own = {name: value for name, value in params.items() if name in type(task.kind).model_fields}

@@ -31,6 +31,7 @@ CONFIGS = ("open_clip_config.json", "config.json")
 
 PREPROCESS_KEYS = frozenset(asdict(PreprocessCfg()))
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
+_HUB_INDEXES = tuple(f"{name}.index.json" for name in (*_HUB_FILES, "model.safetensors", "pytorch_model.bin"))
 _DOWNLOAD_ERRORS = (OSError, RuntimeError, HfHubHTTPError, EntryNotFoundError)
 _FOLDER_FILES = (
     "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
@@ -86,6 +87,10 @@ def cached(known: Mapping[str, Any]) -> Path | None:
             found = huggingface_hub.try_to_load_from_cache(repository, name)
             if isinstance(found, str):
                 return Path(found)
+        for name in _HUB_INDEXES:
+            found = huggingface_hub.try_to_load_from_cache(repository, name)
+            if isinstance(found, str):
+                return Path(found) if checkpoint.complete(Path(found)) else None
     if url := known.get("url"):
         file = Path("~/.cache/clip").expanduser() / url.rpartition("/")[2]
         return file if file.is_file() else None
@@ -93,13 +98,18 @@ def cached(known: Mapping[str, Any]) -> Path | None:
 
 
 def from_hub(repository: str) -> tuple[Path, Path]:
-    """Return the files of a hub repository's open_clip config and weights.
+    """Return the files of a hub repository's open_clip config and weights; of shards, their index.
 
     Where there is no open_clip_config.json, config.json may be a model config of open_clip, beside one weights file.
     """
     try:
         config = Path(huggingface_hub.hf_hub_download(repository, CONFIGS[0]))
-        return config, Path(factory.download_pretrained_from_hf(repository))
+        try:
+            return config, Path(factory.download_pretrained_from_hf(repository))
+        except _DOWNLOAD_ERRORS:
+            if (index := _shards_from_hub(repository)) is None:
+                raise
+            return config, index
     except _DOWNLOAD_ERRORS as error:
         if not isinstance(error, EntryNotFoundError) or isinstance(error, LocalEntryNotFoundError):
             raise _no_download(repository, error) from None
@@ -116,6 +126,19 @@ def from_hub(repository: str) -> tuple[Path, Path]:
 def _no_download(repository: str, error: Exception) -> ModelError:
     fix = "check the name and the network, or use a local folder"
     return ModelError(f"--model hf-hub:{repository}", f"download failed ({first_line(error)})", fix=fix)
+
+
+def _shards_from_hub(repository: str) -> Path | None:
+    """Download the shards that a repository's index names and return the index, None if it has none."""
+    for name in _HUB_INDEXES:
+        try:
+            index = Path(huggingface_hub.hf_hub_download(repository, name))
+        except EntryNotFoundError:
+            continue
+        for shard in checkpoint.named_in(index):
+            huggingface_hub.hf_hub_download(repository, shard)
+        return index
+    return None
 
 
 def cached_from_hub(repository: str) -> tuple[Path, Path | None]:
@@ -152,24 +175,33 @@ def in_folder(folder: Path) -> Path:
     return candidates[0]
 
 
-def load_into(net: torch.nn.Module, path: Path) -> list[Note]:
+def load_into(net: torch.nn.Module, path: Path, inside: str = "") -> list[Note]:
     """Load a checkpoint into a model, weights only, and return notes on it.
 
-    Accepts the formats of ``checkpoint``, and big_vision's .npz. Pickles that would run code are refused.
+    inside: '' or 'ema'. Accepts the formats of ``checkpoint``, and big_vision's .npz. Pickles that would run code are
+    refused.
     """
     notes: list[Note] = []
     try:
         with quiet():
-            if path.suffix in (".npz", ".npy"):
+            if path.suffix in (".npz", ".npy") and not inside:
                 if path.suffix == ".npz":
                     check_zip(path)
                 open_clip.load_checkpoint(net, str(path), strict=True, weights_only=True)
             else:
-                notes = checkpoint.load(net, path)
+                notes = checkpoint.load(net, path, inside)
     except checkpoint.UNREADABLE as error:
         raise _explained(error, path) from None
     check_finite_weights(str(path), net)
     return notes
+
+
+def held(path: Path) -> list[checkpoint.Held]:
+    """Return the weights in a checkpoint file; ModelError if it cannot be read. Loads the file."""
+    try:
+        return checkpoint.held(path)
+    except checkpoint.UNREADABLE as error:
+        raise _explained(error, path) from None
 
 
 def _explained(error: Exception, path: Path) -> ModelError:
