@@ -23,6 +23,7 @@ from cocabench.core.errors import (
     UnknownNameError,
     UsageError,
 )
+from cocabench.core.formatting import plural
 from cocabench.core.types import Ability, Progress, silent
 from cocabench.specs.decoding import DEFAULTS, OPTIONS, UNREAD
 
@@ -249,9 +250,13 @@ def score(
         given, lacking = ("--clipscore", "--images DIR") if clipscore else ("--images", "--clipscore MODEL")
         raise UsageError(given, f"given without {lacking}", fix="give both or neither")
     pairs = read_pairs(candidates, references)
+    if pairs.replaced:
+        labelled("note", f"� stands for what is no Unicode character in {plural(pairs.replaced, 'text')}")
     skipped = captioneval.unavailable([metric.name for metric in captioneval.declared(wanted)], java=java)
     if skipped and require_metrics:
         raise MetricUnavailableError("--require-metrics", "; ".join(by_reason(skipped)))
+    if metrics and skipped and not by_model and skipped.keys() >= set(wanted):
+        raise MetricUnavailableError(f"--metrics {metrics}", "; ".join(by_reason(skipped)))
     wanted = [name for name in wanted if name not in skipped]
     scorer = partial(_clip_scores, pairs, clipscore, preprocess=preprocess)
     columns = scorer(images, references, device, skip_bad_images) if images else {}
@@ -349,9 +354,13 @@ def _print_scores(names: Sequence[str], samples: Samples, skipped: Mapping[str, 
 def _notes(names: Sequence[str], samples: Samples) -> list[Note]:
     from cocabench import captioneval
     from cocabench.captioneval import health
+    from cocabench.core.types import Note
     from cocabench.kinds.base import withheld
 
-    return [*withheld(captioneval.declared(names), samples), *health.notes(samples)]
+    alone = [name for name in names if name.startswith("CIDEr")] if samples["image_id"].nunique() < 2 else []
+    why = "undefined for one image: its weights count in how many images' references a phrase occurs"
+    found = [Note("interval_withheld", f"{name}: {why}") for name in alone]
+    return [*withheld(captioneval.declared(names), samples), *found, *health.notes(samples)]
 
 
 def _metric_names(text: str, known: Sequence[str]) -> list[str]:

@@ -13,7 +13,7 @@ import typer
 from rich.text import Text
 
 from cocabench.cli import names
-from cocabench.cli.console import dim, err, print_json, print_table, say
+from cocabench.cli.console import dim, err, labelled, print_json, print_table, say
 from cocabench.cli.options import PRINTED, Json, flag, option
 from cocabench.cli.tables import print_results
 from cocabench.specs.spec import split_models
@@ -182,8 +182,11 @@ def gate(
     if junit:
         write_atomically(junit, lambda path: path.write_text(to_junit(verdicts), encoding="utf-8"))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(to_markdown(verdicts))
+        try:
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(to_markdown(verdicts))
+        except OSError as error:
+            labelled("note", f"GITHUB_STEP_SUMMARY: {summary}: cannot write ({error.strerror}); the verdicts stand")
     if update:
         _update(baseline, held, now)
         return

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from importlib import metadata
@@ -55,11 +56,15 @@ def tasks(wanted: Wanted = None, as_json: Json = False) -> None:
 
     Example: cocabench list tasks vtab+
     """
+    from cocabench.kinds import find
     from cocabench.specs.registry import all_tasks, find_tasks
 
     specs = [task.spec for task in (find_tasks(wanted) if wanted else all_tasks().values())]
     rows = [[spec.name, spec.evaluator, spec.primary, ", ".join(spec.groups), spec.summary] for spec in specs]
     _show(["task", "evaluator", "primary", "groups", "summary"], rows, as_json)
+    if wanted and not as_json:
+        for kind in dict.fromkeys(spec.evaluator for spec in specs):
+            print(*find(kind).shown.guide, sep="\n", end="\n" if find(kind).shown.guide else "")
 
 
 @lists.command()
@@ -76,12 +81,16 @@ def models(
 
     from cocabench.demo import MODELS
     from cocabench.models.open_clip.blueprint import default_tag
+    from cocabench.specs.registry import entry_points
 
     rows = [[f"demo/{name}", "", "comes with cocabench"] for name in MODELS]
     for name in open_clip.list_models():
         tags = open_clip.list_pretrained_tags_by_model(name)
         rows.append([name, default_tag(name, tags), ", ".join(tags)])
     rows += [[name, "", "Apple's, on the hub"] for name in CAPTIONERS]
+    plugins = [point for point in entry_points("models", tuple(sys.path)) if not point.module.startswith("cocabench.")]
+    for point in sorted(plugins, key=lambda point: point.name):
+        rows.append([f"{point.name}::…", "", f"models of {point.dist.name if point.dist else point.module}"])
     rows = [row for row in rows if part.lower() in row[0].lower()]
     if not rows:
         raise UnknownNameError("model", part, open_clip.list_models(), fix="see `cocabench list models`")

@@ -35,7 +35,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_core import ErrorDetails
 
 from cocabench.core.errors import SpecError, UsageError, unreadable
-from cocabench.core.files import read_text
+from cocabench.core.files import expanded, read_text
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@+/-]*$")]
 
@@ -90,7 +90,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SpecError(str(path), ["no such file"]) from None
     except tomllib.TOMLDecodeError as error:
         raise SpecError(str(path), [f"not readable as TOML: {error}"]) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise SpecError(str(path), ["not readable as TOML: nested too deeply"]) from None
+    except (OSError, ValueError) as error:
         raise SpecError(str(path), [unreadable(error)]) from None
 
 
@@ -297,13 +299,18 @@ def parse_model(text: str) -> ModelSpec:
 
 def _is_model_folder(text: str) -> bool:
     """Return whether text is a model folder; a folder that only shares an architecture's name is not."""
-    path = Path(text).expanduser()
+    path = expanded(text)
     return path.is_dir() and ("/" in text or (path / "open_clip_config.json").is_file())
+
+
+_REPOSITORY = re.compile(r"(?!.*(--|\.\.))(\w[\w.-]*/)?\w[\w.-]*(@[\w./-]+)?", re.ASCII)
 
 
 def _named(text: str, kind: WeightsKind, name: str, prefix: str) -> ModelSpec:
     if not name:
         raise UsageError(f"--model {text}", f"no name after {prefix!r}")
+    if kind is WeightsKind.HUB and not _REPOSITORY.fullmatch(name):
+        raise UsageError(f"--model {text}", "not a repository's name", wanted="hf-hub:ORG/REPO")
     return ModelSpec(text, kind, name)
 
 
@@ -319,11 +326,11 @@ def _weights(text: str, name: str, weights: str | None) -> ModelSpec:
     if match := re.fullmatch(r"random(?:@(\d+))?", weights):
         return ModelSpec(f"{name}:random@{match[1] or 0}", WeightsKind.RANDOM, name, match[1] or "0")
     file, mark, inside = weights.rpartition("#")
-    if mark and file.endswith(_WEIGHT_SUFFIXES) and not Path(weights).expanduser().is_file():
+    if mark and file.endswith(_WEIGHT_SUFFIXES) and not expanded(weights).is_file():
         if inside != "ema":
             raise UsageError(f"--model {text}", f"unknown weights #{inside} of a file", wanted="#ema, or none")
         return ModelSpec(text, WeightsKind.FILE, name, file, inside=inside)
-    if "/" in weights or weights.endswith(_WEIGHT_SUFFIXES) or Path(weights).expanduser().is_file():
+    if "/" in weights or weights.endswith(_WEIGHT_SUFFIXES) or expanded(weights).is_file():
         return ModelSpec(text, WeightsKind.FILE, name, weights)
     tag = weights.lower().replace("-", "_")
     return ModelSpec(f"{name}:{tag}", WeightsKind.TAG, name, tag)
@@ -331,7 +338,7 @@ def _weights(text: str, name: str, weights: str | None) -> ModelSpec:
 
 def _expand(spec: ModelSpec) -> Iterator[ModelSpec]:
     """Yield one spec per file of a glob; an existing file with the literal name takes precedence."""
-    path = Path(spec.weights).expanduser()
+    path = expanded(spec.weights)
     if spec.kind is not WeightsKind.FILE or not glob.has_magic(spec.weights) or path.exists():
         yield spec
         return

@@ -18,7 +18,7 @@ from pydantic import JsonValue
 
 from cocabench import demo
 from cocabench.core.errors import ModelError, UnknownNameError, UsageError, unreadable
-from cocabench.core.files import read_text
+from cocabench.core.files import expanded, parse_json, read_text
 from cocabench.core.signature import digest, digest_file, flat
 from cocabench.core.types import Note
 from cocabench.models.open_clip import weights
@@ -114,14 +114,14 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
                 raise UnknownNameError("demo model", spec.name, demo.MODELS)
             return _folder(f"demo/{spec.name}", demo.model_folder(spec.name))
         case WeightsKind.FOLDER:
-            return _folder(spec.text, Path(spec.name).expanduser())
+            return _folder(spec.text, expanded(spec.name))
         case WeightsKind.HUB:
             return _hub(spec, spec.name, download=download)
         case WeightsKind.TAG:
             captioner = hub_name(spec.name) if not spec.weights else ""
             return _hub(spec, captioner, download=download) if captioner else _tagged(spec, download=download)
         case WeightsKind.FILE:
-            path = Path(spec.weights).expanduser()
+            path = expanded(spec.weights)
             if not path.is_file():
                 raise ModelError(f"--model {spec.text}", f"no such file: {path}", fix="check the path")
             return replace(_architecture(spec), weights=path, inside=spec.inside)
@@ -206,12 +206,12 @@ def _with_quick_gelu(drawn: Blueprint, quick_gelu: bool | None) -> Blueprint:
 def _architecture(spec: ModelSpec) -> Blueprint:
     """Return the Blueprint of an open_clip architecture by name, or of a JSON file."""
     if spec.name.endswith(".json"):
-        path = Path(spec.name).expanduser()
+        path = expanded(spec.name)
         config, preprocess = _model_config(path)
         return Blueprint(spec.text, _absolute(config, path.parent), preprocess)
     name = spec.name.replace("/", "-")
     if name not in open_clip.list_models():
-        if Path(spec.name).expanduser().is_dir():
+        if expanded(spec.name).is_dir():
             raise UsageError(
                 f"--model {spec.text}",
                 "the folder has no open_clip_config.json",
@@ -319,7 +319,7 @@ def _hub(spec: ModelSpec, repository: str, *, download: bool) -> Blueprint:
 def _model_config(path: Path, *, named: bool = False) -> tuple[Config, Config]:
     """Return model_cfg and preprocess_cfg of a file. named: the first must stand under its name, as open_clip wants."""
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ModelError(str(path), unreadable(error)) from None
     if named and isinstance(content, dict) and "model_cfg" not in content:

@@ -114,9 +114,10 @@ def build_tokenizer(plan: Blueprint) -> Tokenizer:
     try:
         with quiet():
             made = _tokenizer(plan.tokenizer, plan.config)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, AssertionError, KeyError, AttributeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         fix = "it must be on the hub, or in the model's folder"
-        raise ModelError(f"--model {plan.id}", f"no tokenizer ({str(error).splitlines()[0][:160]})", fix=fix) from error
+        raise ModelError(f"--model {plan.id}", f"no tokenizer ({reason})", fix=fix) from error
     return cast(Tokenizer, made)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import zipfile
@@ -17,7 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from cocabench.core.errors import HEAD, ModelError, first_line, stand_in
-from cocabench.core.files import check_zip, open_regular
+from cocabench.core.files import check_zip, open_regular, parse_json, read_text
 from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Note, unnoted
 from cocabench.data.files import some
@@ -83,7 +82,7 @@ def complete(path: Path) -> bool:
 def named_in(path: Path) -> list[str]:
     """Return the names of the shards that an index lists; ModelError if it is no index."""
     try:
-        names = json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()
+        names = parse_json(read_text(path))["weight_map"].values()
         return sorted({Path(str(name)).name for name in names})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(str(path), "not an index of shards", wanted='{"weight_map": {name: file}}') from None

@@ -20,7 +20,7 @@ from open_clip import factory
 from open_clip.transform import PreprocessCfg
 
 from cocabench.core.errors import ModelError, first_line
-from cocabench.core.files import check_zip
+from cocabench.core.files import check_zip, expanded
 from cocabench.core.types import Note
 from cocabench.data.files import some
 from cocabench.models.base import check_finite_weights
@@ -92,7 +92,7 @@ def cached(known: Mapping[str, Any]) -> Path | None:
             if isinstance(found, str):
                 return Path(found) if checkpoint.complete(Path(found)) else None
     if url := known.get("url"):
-        file = Path("~/.cache/clip").expanduser() / url.rpartition("/")[2]
+        file = expanded("~/.cache/clip") / url.rpartition("/")[2]
         return file if file.is_file() else None
     return None
 
