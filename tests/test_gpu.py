@@ -1,16 +1,22 @@
 """What only a GPU can show: ``pytest -m gpu`` on a machine with CUDA. Elsewhere each is skipped by name."""
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
 import torch
 
 from benchmarks.make_decoding_goldens import MODELS, build, images
+from cocabench.core.types import ImageSource
+from cocabench.data.images import FileImage
 from cocabench.models.hardware import Precision, hardware
 from cocabench.models.open_clip.decoding import search, steps
 from cocabench.models.open_clip.decoding.generate import DecodeOptions, caption_logprob, generate_scored
 from cocabench.models.open_clip.decoding.steps import Stepping
 from cocabench.models.smoke import TOLERANCES, deviations
+from cocabench.specs.registry import model_sources
+from cocabench.specs.spec import parse_models
+from tests.models.hf import tiny
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -25,6 +31,32 @@ def test_the_gpu_agrees_with_the_cpu_in_every_precision() -> None:
     }
     for deviation in found:
         assert deviation.found <= deviation.allowed, deviation
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("name", ["clip", "siglip2", "naflex", "blip", "git", "coca_pytorch"])
+def test_other_libraries_on_the_gpu_agree_with_the_cpu(name: str, tmp_path: Path, data: Path) -> None:
+    pixels: list[ImageSource] = [FileImage(path) for path in sorted((data / "images").iterdir())]
+    if name == "coca_pytorch":
+        text = f"coca_pytorch::{Path(__file__).parent / 'models' / 'data' / 'coca_pytorch_build.py'}"
+    else:
+        text = f"transformers::{tiny.FAMILIES[name](tmp_path / name)}"
+    models = []
+    for device in ("cpu", "cuda"):  # each builds its own network
+        (source,) = model_sources(parse_models(text, typed=True))
+        models.append(source.load(hardware(device=device, precision="fp32", workers=0)))
+    for verb, given in (("encode_images", (pixels,)), ("encode_texts", (["a cat", "two dogs"],))):
+        if "encode" in models[0].abilities:
+            found = [getattr(model, verb)(*given) for model in models]
+            here, there = (getattr(one, "rows", one) for one in found)
+            assert abs(here - there).max() < 1e-4
+    if "caption" in models[0].abilities:
+        options = {"generation_type": "greedy", "seq_len": 10}
+        captions = [model.caption(pixels, options, prompts=["", "a"] * 6).texts for model in models]
+        assert sum(a == b for a, b in zip(*captions, strict=True)) >= len(pixels) - 1
+        here, there = (model.score_captions(pixels, [["a cat", "dog"]] * 12).logprobs for model in models)
+        assert abs(here - there).max() < 1e-2
 
 
 @pytest.mark.gpu
@@ -90,3 +122,20 @@ def test_the_smoke_test_itself_on_the_cpu() -> None:
     assert found["features in fp32"].found == 0
     assert found["captions in fp32 (share that differs)"].found == 0
     assert 0 < found["features in bf16"].found <= found["features in bf16"].allowed
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_a_probe_is_clip_benchmarks_linear_probe_unmodified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its loop as it is, from the same features; only its accuracy, which numpy 2.4 refuses, is replaced."""
+    from clip_benchmark.metrics import linear_probe
+
+    from cocabench.models.probes import AdamW
+    from tests.kinds import test_probe as on_cpu
+
+    monkeypatch.setattr(linear_probe, "accuracy", on_cpu.top_k)
+    monkeypatch.setattr(on_cpu, "CPU", AdamW(torch.device("cuda")))
+    kind = on_cpu.Probe(probe="clip_benchmark", shots=("all",), seeds=(3,), val="val")
+    found = on_cpu.values(kind, on_cpu.samples(kind))
+    theirs = on_cpu.theirs(linear_probe.evaluate, tmp_path, -1, 3, on_cpu.VAL, device="cuda")
+    assert found["acc1"] == pytest.approx(theirs["lp_acc1"], abs=0.02), "sums on a GPU may round differently"

@@ -5,7 +5,8 @@ An option has the name of the field, param or key that it sets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from cocabench.cli import names
+from cocabench.core.errors import UsageError
 from cocabench.specs.decoding import DEFAULTS, groups_for
+from cocabench.specs.spec import guess
 
 WHAT, DATA, HOW, KEPT = "What to evaluate", "Data", "Computation", "Results and cache"
 CAPTIONS, PRINTED, TRAINING = "Captions", "Output", "During a training"
@@ -58,6 +61,15 @@ Tasks = Annotated[
         "TASK", "Names, groups, or .toml files; several with commas.", "--tasks", panel=WHAT, autocompletion=names.tasks
     ),
 ]
+Params = Annotated[
+    list[str] | None,
+    option(
+        "KEY=VALUE",
+        "Override a key of [params] in the tasks that have it, such as probe=clip or shots=5,all; repeatable.",
+        "--param",
+        panel=WHAT,
+    ),
+]
 DataRoot = Annotated[Path, option("DIR", "Folder of the data sets.", panel=DATA, envvar="COCABENCH_DATA")]
 Download = Annotated[bool, flag("--download", "Allow downloads of data sets.", panel=DATA)]
 Limit = Annotated[
@@ -88,7 +100,13 @@ Cache = Annotated[
 NoCache = Annotated[bool, flag("--no-cache", "Use a temporary cache for this run.", panel=KEPT)]
 
 Device = Annotated[str, option("DEVICE", "auto, cpu, cuda, cuda:1 …", panel=HOW)]
-Devices = Annotated[str, option("DEVICE", "auto, cpu, cuda, cuda:1 …", "--device", "--devices", panel=HOW)]
+Devices = Annotated[
+    str, option("DEVICE", "auto, cpu, cuda:1 …; several: all, or 0,1.", "--device", "--devices", panel=HOW)
+]
+Ray = Annotated[
+    str,
+    option("ADDRESS", "Compute on a Ray cluster: auto, or its head's HOST:PORT.", panel=HOW, envvar="RAY_ADDRESS"),
+]
 PrecisionOption = Annotated[
     Precision, option("KIND", "fp32, bf16, fp16; auto: fp32 on the CPU, fp16 on CUDA.", "--precision", panel=HOW)
 ]
@@ -222,6 +240,33 @@ def decoding(params: Mapping[str, Any], names: Iterable[str] = BEAM_OPTIONS) -> 
     given["num_beam_groups"] = given["num_beam_groups"] or groups_for(given["num_beams"])
     plain = {name: value.value if isinstance(value, StrEnum) else value for name, value in given.items()}
     return {name: value for name, value in plain.items() if value is not None}
+
+
+def params_of(texts: Iterable[str], known: Collection[str]) -> dict[str, Any]:
+    """Return the params of --param; UsageError for a text without =, or for a key that is not among the known ones.
+
+    Values are TOML's (3, 0.5, true, [1, 5], "text"), or text without quotes; with a comma they are a list.
+    """
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--param {text}", "no =", wanted="KEY=VALUE")
+        if key not in known:
+            raise UsageError(
+                f"--param {text}", f"no task of --tasks has the param {key!r}", fix=guess(key, sorted(known))
+            )
+        is_list = "," in value and not value.startswith("[")
+        found[key] = [_value(part.strip()) for part in value.split(",")] if is_list else _value(value)
+    return found
+
+
+def _value(text: str) -> Any:
+    """Return a TOML value; other text as it is."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text
 
 
 def names_of(text: str) -> list[str]:

@@ -98,6 +98,9 @@ CODES: Mapping[str, Code] = {
         "Memory ran out, and the run continued with a smaller batch.",
         "Nothing, or set --batch-size to that number; scores change by rounding only.",
     ),
+    "not_converged": Code(
+        "An optimiser stopped before it converged.", "Nothing if it is a point of a search; else compare with care."
+    ),
     "not_profiled": Code("A cost could not be measured on this machine.", "Free memory, or use a larger machine."),
     "cache": Code(
         "The cache could not be fully used; the numbers are not affected.",

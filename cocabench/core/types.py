@@ -302,12 +302,39 @@ class Cache(Protocol):
         """Store values. label: the name of the space in ``cocabench cache info``."""
 
 
+class Schedule(NamedTuple):
+    """How a linear classifier is trained: the first learning rate, epochs, rows per batch, seed."""
+
+    lr: float
+    epochs: int
+    batch: int
+    seed: int
+
+
+class Linear(NamedTuple):
+    """A linear classifier: weights (c, d) and bias (c,)."""
+
+    weights: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+class LinearSolver(Protocol):
+    """Trains linear classifiers on features, on the run's device (models.probes)."""
+
+    def __call__(
+        self, rows: Features, labels: NDArray[np.int64], weight_decay: float, schedule: Schedule
+    ) -> Linear: ...
+
+    def permutation(self, n: int, seed: int) -> NDArray[np.int64]:
+        """Return a permutation (n,) of 0..n-1 by torch's generator."""
+
+
 @dataclass(frozen=True)
 class Context:
     """The context of scoring.
 
     note: adds a Note to the Record. models: the kind's ``extra_models`` that are available, loaded. data: its
-    ``extra_data``. cache: the run's; None: the user's.
+    ``extra_data``. cache: the run's; None: the user's. solve: trains linear classifiers; a run's Context has it.
     """
 
     progress: Progress = silent
@@ -316,6 +343,7 @@ class Context:
     data: Mapping[str, Dataset] = field(default_factory=dict)
     machine: Machine = field(default_factory=Machine)
     cache: Cache | None = None
+    solve: LinearSolver | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,7 @@ class ClipBenchmark(Exported):
 
     @property
     def exported_split(self) -> str:
-        return "test" if self.split == "all" else self.split
+        return {"all": "test", "trainval": "train"}.get(self.split, self.split)
 
     def location(self, root: Path) -> Path:
         own, shared = super().location(root), expanded(root).absolute()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 from collections import Counter
-from collections.abc import Hashable, Iterable, Mapping, Sequence
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any, ClassVar
@@ -140,9 +140,16 @@ class Kind(Spec):
         """
         return {}
 
+    def splits(self) -> Collection[str]:
+        """Return the keys of further splits that [expect] may count: those of ``extra_data`` under any params."""
+        return tuple(self.extra_data())
+
     def counts(self, data: Dataset) -> Mapping[str, int]:
         """Return counts that [expect] may check besides images and texts; the keys are those of ``counted``."""
         return {}
+
+    def check(self, data: Dataset, further: Mapping[str, Dataset]) -> None:
+        """Raise CocabenchError if the data or ``extra_data`` do not suit the task; called when a run is planned."""
 
     def work(self, data: Dataset) -> dict[str, int]:
         """Return an estimate of the images and texts to encode and the captions to generate or score."""
