@@ -137,6 +137,11 @@ def test_words_that_cannot_be_meant_are_one_line(command: Command, tmp_path: Pat
     assert len([line for line in result.err.splitlines() if line.startswith(("error", "failed"))]) == 1
 
 
+def test_a_line_break_in_a_word_breaks_no_line(command: Command) -> None:
+    result = command("run", "--model", "demo/clip", "--tasks", "emoji_flags", "--device", "\nx", "--limit", "2")
+    one_line(result, 2, "--device")
+
+
 def test_hub_names_with_spaces_are_one_line(command: Command) -> None:
     one_line(command("run", "--model", "hf-hub:a b", "--tasks", "emoji_flags"), 2, "not a repository's name")
 
