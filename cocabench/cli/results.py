@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
@@ -61,6 +62,7 @@ def report(
         models=names_of(models),
         title=title,
         images=images,
+        processes=os.cpu_count() or 1,
     )
     say(str(page))
     err.print(f"and {len(files)} files in tables/, figures/, data.json", highlight=False)
