@@ -34,6 +34,7 @@ ROWS: dict[str, tuple[str, ...]] = {
 
 EXTRA: dict[str, tuple[str, ...]] = {
     "images": ("images",),
+    "memory-model": ("memory_model",),
     "captioning-cuda": ("captioning_cuda",),
     "captioning-curves": ("captioning_curves",),
     "decoding-fuzz": ("decoding_fuzz",),

@@ -1,9 +1,10 @@
 """cocabench: benchmarks for CoCa and CLIP checkpoints, with error bars.
 
 >>> import cocabench
->>> results = cocabench.evaluate("demo/clip", "emoji_retrieval", limit=50)  # or cocabench.load("results")
->>> results.frame()[["task", "metric", "value"]]                           # doctest: +SKIP
->>> cocabench.compare(results, "results/other")                            # doctest: +SKIP
+>>> clip = cocabench.evaluate("demo/clip", "emoji_retrieval", limit=50)  # or cocabench.load("results")
+>>> coca = cocabench.evaluate("demo/coca", "emoji_retrieval", limit=50)
+>>> cocabench.compare(coca, clip)[["task", "metric", "n", "paired"]].values.tolist()
+[['emoji_retrieval', 't2i_recall@5', 50, True]]
 
 Functions are imported on first use: ``import cocabench`` does not import torch.
 """

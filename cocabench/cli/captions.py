@@ -138,7 +138,7 @@ def _load(model: str, ability: Ability, device: str, precision: o.Precision, ski
     from cocabench.specs.registry import model_sources
     from cocabench.specs.spec import parse_models
 
-    sources = model_sources(parse_models(model))
+    sources = model_sources(parse_models(model, typed=True))
     if len(sources) != 1:
         raise UsageError(f"--model {model}", f"{len(sources)} models", wanted="one")
     for note in sources[0].notes:
@@ -270,7 +270,7 @@ def _clip_scores(
     from cocabench.specs.registry import one_model
 
     pictures = images_of(pairs.ids, folder, names=file_names(references) if references else None)
-    scorer = one_model(name, download=True).load(hardware(device=device, skip_bad_images=skip_bad_images))
+    scorer = one_model(name, download=True, typed=True).load(hardware(device=device, skip_bad_images=skip_bad_images))
     return clip_scores(scorer, pictures, pairs.candidates, pairs.references)
 
 

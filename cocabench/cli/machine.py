@@ -126,6 +126,19 @@ def _software() -> Iterator[Check]:
             yield Check(package, True, metadata.version(package))
         except metadata.PackageNotFoundError:
             yield Check(package, False, f"not installed; run `pip install {package}`")
+    yield _transformers()
+
+
+def _transformers() -> Check:
+    """Return whether ``transformers::`` models can be loaded; nothing else needs the package."""
+    from cocabench.models.hf import families
+
+    version, works = families.installed(), f"models of transformers:: work with {families.OLDEST} to {families.NEXT}"
+    if said := families.unsupported(version):
+        return Check("transformers", None, f"{said}; {works}, without the latter" if version else said)
+    return Check(
+        "transformers", True, f"{version}; {works}, without the latter; NaFlex from {families.FIRST_WITH_NAFLEX}"
+    )
 
 
 def _hardware() -> Iterator[Check]:

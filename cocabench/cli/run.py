@@ -142,6 +142,7 @@ class Evaluation:
         download = not self.action.dry_run
         sources = _sources(models, self.settings, download, self.action.quiet)
         planner = planner_for(self.settings, self.machine, download=download)
+        planner.for_others = self.action.dry_run and self.action.as_json
         self.action(planner.plan(sources, self.tasks, self.params), planner, self.machine)
 
 
@@ -181,7 +182,7 @@ def _sources(texts: Sequence[str], settings: Settings, download: bool, quiet: bo
     """Return the models of --model, and print the choices that were made."""
     from cocabench.specs.registry import model_sources
 
-    specs = [spec for text in texts for spec in parse_models(text)]
+    specs = [spec for text in texts for spec in parse_models(text, typed=True)]
     sources = model_sources(specs, quick_gelu=settings.quick_gelu, preprocess=settings.preprocess, download=download)
     for source in sources:
         for note in source.notes if not quiet else ():

@@ -52,6 +52,15 @@ def _rebuild(kind: type[CocabenchError], where: str, got: str, wanted: str, fix:
     return error
 
 
+def named(error: CocabenchError, place: str) -> CocabenchError:
+    """Return an error of the same class that also names the machine on which it happened."""
+    made = _rebuild(
+        type(error), f"{place}: {error.where}" if error.where else place, error.got, error.wanted, error.fix
+    )
+    made.__cause__ = error.__cause__
+    return made
+
+
 class UsageError(CocabenchError):
     exit_code = 2
 
@@ -133,6 +142,12 @@ def unreadable(error: OSError | ValueError) -> str:
         at = f"not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
         return at if error.doc.strip() else "an empty file"
     return str(error)
+
+
+def first_line(error: object) -> str:
+    """Return the first line of another library's error, at most 160 characters; its class's name if it says nothing."""
+    lines = str(error).strip().splitlines()
+    return lines[0][:160] if lines else type(error).__name__
 
 
 HEAD = 512

@@ -88,6 +88,10 @@ CODES: Mapping[str, Code] = {
         "The cache could not be fully used; the numbers are not affected.",
         "Check the cache folder's disk and permissions.",
     ),
+    "pictures_unknown": Code(
+        "An older version finished this result and did not record which images it read.",
+        "Rerun with --fresh if the images may have changed since.",
+    ),
     "changed_images": Code("Image files changed while they were read.", "Rerun when nothing writes to the data."),
     "no_pictures": Code(
         "Reports show no pictures for this result.",
@@ -112,8 +116,12 @@ CODES: Mapping[str, Code] = {
         "Remove the others, or name them with --baseline to compare them.",
     ),
     "protocol_part_unknown": Code(
-        "One signature has a part of the protocol that the other lacks; whether it differs is unknown.",
+        "One result has a part of the protocol that the other lacks; whether it differs is unknown.",
         "Measure both with the same version of cocabench.",
+    ),
+    "measured_otherwise": Code(
+        "Two results were measured with other packages, another precision or on another device; they are compared.",
+        "Measure both in one environment where a small difference matters.",
     ),
     "other": Code("A note of an older version, without a known code.", "Read the note."),
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -34,11 +35,8 @@ def digest(*parts: JsonValue) -> str:
 
 def digest_lines(lines: Iterable[str]) -> str:
     """Return 16 hex digits of the SHA-256 of many strings, each followed by a unit separator."""
-    sha = hashlib.sha256()
-    for line in lines:
-        sha.update(line.encode("utf-8", "surrogatepass"))
-        sha.update(b"\x1f")
-    return sha.hexdigest()[:16]
+    text = "".join(f"{line}\x1f" for line in lines)
+    return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
 def digest_file(path: Path) -> str:
@@ -77,13 +75,15 @@ def file_stamp(path: Path) -> str:
 
     A file written within the last seconds can be written again without a change of its times.
     """
+    name = os.fspath(path)  # not path.stat() and path.absolute(): planning does this for every image
     try:
-        found = path.stat()
+        found = os.stat(name)
     except OSError:
         return ""
     if max(found.st_mtime, found.st_ctime) > time.time() - SETTLED_S:
         return ""
-    return f"{path.absolute()} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
+    where = name if name.startswith(os.sep) else path.absolute()
+    return f"{where} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 
 def short(signature: Signature) -> str:

@@ -395,8 +395,10 @@ Notes = Annotated[tuple[Note, ...], PlainSerializer(_as_tables)]
 class Record(_Value):
     """The stored result of one model on one task; its samples are in a separate file.
 
-    samples_file: the name of that file; samples_digest: the hash of its content; pictures: the hash of the images that
-    were read. '' if not recorded.
+    samples_file: the name of that file; samples_digest: the hash of its content. pictures: the hash of the contents of
+    the images that were read; pictures_by_id: that of ids with their contents; image_files: that of paths, sizes and
+    times of the image files on the machine that read them, to notice a change. rows: the hash of the data, in any order
+    of the examples. '' if not recorded.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -417,6 +419,9 @@ class Record(_Value):
     samples_file: Annotated[str, StringConstraints(pattern=r"^([^/\\.][^/\\]*\.samples\.parquet)?$")] = ""
     samples_digest: str = ""
     pictures: str = ""
+    pictures_by_id: str = ""
+    image_files: str = ""
+    rows: str = ""
     created: str
 
 

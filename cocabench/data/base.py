@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import zip_longest
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -107,7 +108,7 @@ def readable(dataset: Dataset) -> Dataset:
 
 def _encodable(dataset: Dataset) -> bool:
     try:
-        for line in (*_hashed_lines(dataset), *dataset.classes):
+        for line in (*_hashed_lines(*dataset.examples), *dataset.classes):
             line.encode()
     except UnicodeEncodeError:
         return False
@@ -163,13 +164,31 @@ def fingerprint(dataset: Dataset) -> dict[str, JsonValue]:
         "images": sum(len(example.images) for example in dataset.examples),
         "texts": sum(len(example.texts) for example in dataset.examples),
         "classes": len(dataset.classes),
-        "hash": digest_lines(_hashed_lines(dataset)),
+        "hash": digest_lines(_hashed_lines(*dataset.examples)),
     }
 
 
-def _hashed_lines(dataset: Dataset) -> Iterator[str]:
+def rows_hash(splits: Mapping[str, Dataset]) -> str:
+    """Return a hash of the same as ``fingerprint``, of several data sets, without the order of examples and captions.
+
+    The captions of an example with several images keep their order, which says to which image each belongs.
+    """
+    lines = (f"{split} {digest_lines(_in_any_order(e))}" for split, data in splits.items() for e in data.examples)
+    return digest_lines(sorted(lines))
+
+
+def _in_any_order(example: Example) -> Iterator[str]:
+    pairs = list(zip_longest(example.texts, example.negatives, fillvalue=()))
+    for text, negatives in pairs if example.others else sorted(pairs, key=repr):
+        yield f"t{text}"
+        yield from (f"n{negative}" for negative in sorted(negatives))
+    yield f"o{len(example.others)}"
+    yield from _hashed_lines(replace(example, texts=(), negatives=()))
+
+
+def _hashed_lines(*examples: Example) -> Iterator[str]:
     """Yield what is hashed, each line with a letter that says what it is."""
-    for example in dataset.examples:
+    for example in examples:
         yield f"i{example.id}"
         yield from (f"t{text}" for text in example.texts)
         yield f"l{example.label}"

@@ -218,12 +218,14 @@ class Classification(Kind):
         self, model: Model, prompts: list[tuple[str, tuple[str, ...]]], progress: Progress
     ) -> tuple[Features, Ints]:
         """Return the weights of the distinct classes (u, d), and the index of each class among them (c,)."""
-        distinct = list(dict.fromkeys(texts for _, texts in prompts))
+        own = getattr(model, "class_prompt", str)  # SigLIP's canonical form; a library may not have one
+        asked = [tuple(own(text) for text in texts) for _, texts in prompts]
+        distinct = list(dict.fromkeys(asked))
         position = {texts: i for i, texts in enumerate(distinct)}
         flat = [text for texts in distinct for text in texts]
         owner = np.repeat(np.arange(len(distinct)), [len(texts) for texts in distinct])
         weights = class_weights(model.encode_texts(flat, progress=progress), owner, len(distinct))
-        return weights, np.array([position[texts] for _, texts in prompts], np.int64)
+        return weights, np.array([position[texts] for texts in asked], np.int64)
 
     def _check_labels(self, data: Dataset, n_classes: int) -> None:
         for example in data.examples:

@@ -41,6 +41,9 @@ other texts of its block: another size would change half of all text features by
 TEXTS_PER_BATCH = 256
 """Texts per call of ``encode_text_batch``."""
 
+OUT_OF_MEMORY = "can't allocate memory"
+"""What torch's error says on a CPU; CUDA's has a class of its own."""
+
 T = TypeVar("T")
 Numbers = TypeVar("Numbers", bound=NDArray[Any])
 
@@ -202,6 +205,10 @@ class Model(Joined):
         """Return text features (k, d) of k distinct texts, at any scale."""
         raise ModelError(self.id, "a model that cannot encode texts")
 
+    def class_prompt(self, text: str) -> str:
+        """Return a prompt of a class as the model was trained to be asked; other texts are encoded as they are."""
+        return text
+
     def encode_text_block(self, texts: list[str], progress: Progress) -> Tensor:
         """Return unit rows (n, d) of at most TEXTS_PER_BLOCK distinct texts. Override it to choose the batches."""
         parts: list[Tensor] = []
@@ -243,6 +250,7 @@ class Model(Joined):
                 rows = self.pooled_image_batch(pixels)
             else:
                 rows = self.encode_image_batch(pixels) if normalize else self.unnormalized_image_batch(pixels)
+            self.check_rows("images", rows, len(pixels))
             return unit(rows) if normalize else rows.float().cpu()
 
         for parts, kept in self._over_images("images", images, encode, progress):
@@ -270,6 +278,8 @@ class Model(Joined):
         write = self.captioner(options, distinct)
         for parts, kept in self._over_images("captions", images, write, progress, beside=torch.tensor(numbers)):
             read = [images[i] for i in kept]
+            if (n := sum(len(part.texts) for part in parts)) != len(read):
+                raise ModelError(self.id, f"{n} captions of {len(read)} images", wanted="one for each")
             written = Captions(
                 [text for part in parts for text in part.texts],
                 [score for part in parts for score in part.scores],
@@ -297,14 +307,32 @@ class Model(Joined):
         beside = torch.tensor(numbers).reshape(len(images), -1)
         for parts, kept in self._over_images("likelihoods", images, score, progress, beside=beside):
             read = [images[i] for i in kept]
-            logprobs = checked("log-probabilities", torch.cat([part.logprobs.cpu() for part in parts]).numpy(), read)
+            found = torch.cat([part.logprobs.cpu() for part in parts])
+            if found.shape != (wanted := (len(read), beside.shape[1])):
+                raise ModelError(self.id, f"log-probabilities of shape {tuple(found.shape)}", wanted=str(wanted))
+            logprobs = checked("log-probabilities", found.numpy(), read)
             n_tokens = torch.cat([part.n_tokens.cpu() for part in parts]).numpy()
             yield Likelihoods(logprobs, n_tokens, kept, _made_on_the_way(parts, read))
 
     # Implementation
 
+    def check_rows(self, what: str, rows: Any, n: int) -> None:
+        """Raise ModelError unless rows are the features (n, d) of n images or texts."""
+        shape = tuple(rows.shape) if isinstance(rows, Tensor) else ()
+        if len(shape) != 2 or shape[0] != n or not shape[1]:
+            got = f"of shape {shape}" if isinstance(rows, Tensor) else f"of type {type(rows).__name__}"
+            raise ModelError(self.id, f"features {got} of {n} {what}", wanted=f"a tensor ({n}, d)")
+
+    def check_ids(self, token_ids: Tensor, vocabulary: int) -> None:
+        """Raise ModelError for token ids without an embedding; on a GPU they would end the process."""
+        if token_ids.numel() and not 0 <= int(token_ids.min()) <= (most := int(token_ids.max())) < vocabulary:
+            got = f"token id {most}, and the network's vocabulary has {vocabulary}"
+            raise ModelError(self.id, got, wanted="the tokenizer that the network was trained with")
+
     def _unit_texts(self, texts: list[str]) -> Tensor:
-        return unit(self.encode_text_batch(texts))
+        rows = self.encode_text_batch(texts)
+        self.check_rows("texts", rows, len(texts))
+        return unit(rows)
 
     def _over_images(
         self,
@@ -345,7 +373,7 @@ class Model(Joined):
             with self.hardware.precision_context(), self.computing():
                 return [work(*self._part(inputs, slice(at, at + size))) for at in range(0, n, size)]
         except RuntimeError as error:
-            if not (isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)):
+            if not (isinstance(error, torch.OutOfMemoryError) or OUT_OF_MEMORY in str(error)):
                 raise
             if size == 1:
                 got = f"out of memory with one sample on {self.hardware.device}"
@@ -365,6 +393,14 @@ class Model(Joined):
 def unit(rows: Tensor) -> Tensor:
     """Return unit float32 rows on the CPU."""
     return F.normalize(rows.float(), dim=-1).cpu()
+
+
+def check_finite_weights(where: str, net: torch.nn.Module) -> None:
+    """Raise ModelError if a parameter or buffer of a checkpoint is not finite."""
+    for name, tensor in net.state_dict().items():
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            fix = "use an earlier checkpoint"
+            raise ModelError(where, f"NaN or infinity in {name}", wanted="finite weights", fix=fix)
 
 
 def checked(what: str, values: Numbers, inputs: Sequence[object]) -> Numbers:

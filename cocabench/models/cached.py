@@ -75,7 +75,8 @@ class Cached:
     """A model with a cache. made, device: see ``space``.
 
     keep_texts: False if texts differ from call to call (captions to score). Then results would depend on earlier runs:
-    the last bits of a text's feature depend on the texts encoded with it.
+    the last bits of a text's feature depend on the texts encoded with it. contents: the content hashes of the images
+    that were read since it was cleared, by ``id(source)``; None if one cannot be read.
     """
 
     def __init__(
@@ -83,6 +84,7 @@ class Cached:
     ) -> None:
         self.model, self.cache, self.made, self.device, self.keep_texts = model, cache, made, device, keep_texts
         self.changed: list[Note] = []
+        self.contents: dict[int, bytes | None] = {}
 
     def __getattr__(self, name: str) -> Any:
         if name == "model":  # not set yet, while it is unpickled
@@ -118,7 +120,7 @@ class Cached:
         progress: Progress = silent,
     ) -> ImageFeatures:
         """Return rows for the images that could be read, encoding equal contents once; DataError if there are none."""
-        watch = _Watch(images, self.cache)
+        watch = self._watch(images)
         how: dict[str, Any] = {} if output == "projected" and normalize else {"output": output, "normalize": normalize}
 
         def encode(positions: Positions, rest: Progress) -> Iterator[tuple[Features, Positions, list[bytes | None]]]:
@@ -160,7 +162,7 @@ class Cached:
         """
         each = [prompts or ""] * len(images) if prompts is None or isinstance(prompts, str) else prompts
         check_one_for_each("prompts", each, images)
-        watch, size = _Watch(images, self.cache), _images_per_batch(self.model, len(images))
+        watch, size = self._watch(images), _images_per_batch(self.model, len(images))
         batches = [range(start, min(start + size, len(images))) for start in range(0, len(images), size)]
         keys = [_batch_key([watch.keys[i] for i in some], [each[i] for i in some]) for some in batches]
         name = space("captions", self.made, self.device, options)
@@ -199,7 +201,7 @@ class Cached:
         progress: Progress = silent,
     ) -> Likelihoods:
         """Return the model's likelihoods; features that it computes as a by-product are cached."""
-        watch, parts = _Watch(images, self.cache), []
+        watch, parts = self._watch(images), []
         with self._keeping_features(watch) as keep:
             for part in _streams(self.model).stream_likelihoods(images, texts, prefixes=prefixes, progress=progress):
                 keep(part)
@@ -258,6 +260,11 @@ class Cached:
                 return settled
 
             yield keep
+
+    def _watch(self, images: Sequence[ImageSource]) -> _Watch:
+        watch = _Watch(images, self.cache)
+        self.contents |= zip(map(id, images), watch.keys, strict=True)
+        return watch
 
     def _buffer(self, kind: Kind, name: str) -> _Buffer:
         return _Buffer(self.cache, name, f"{self.id} {kind}")

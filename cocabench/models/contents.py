@@ -1,4 +1,5 @@
-"""Content hashes of inputs (16 bytes of SHA-256), and the modes of images. Both are cached for files."""
+"""Content hashes of inputs (16 bytes of SHA-256), of whole sets of images, and the modes of images. All are cached for
+files."""
 
 from __future__ import annotations
 
@@ -7,13 +8,16 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import compress
+from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cocabench.core.cache import Cache, get_or_compute
+from cocabench.core.cache import Cache, MemoryCache, get_or_compute
 from cocabench.core.errors import DataError
+from cocabench.core.signature import digest_lines
 from cocabench.core.types import IdentifiedSource, ImageSource
 from cocabench.data.images import ModedSource, identity, mode, stamp
 
@@ -27,6 +31,20 @@ FILES = "contents of image files 1"
 
 MODES = "modes of images 1"
 """The space of a data set's modes by the stamps of all its files."""
+
+
+PICTURES = "contents of sets of images 1"
+"""The space of ``Pictures`` by the hash of all ids and stamps."""
+
+
+class Pictures(NamedTuple):
+    """What identifies a set of images: the hash of their contents, and that of their ids with their contents.
+
+    Neither depends on the order of the images, nor on where their files are.
+    """
+
+    contents: str
+    by_id: str
 
 
 class Contents(NamedTuple):
@@ -72,25 +90,84 @@ def known_images(images: Sequence[ImageSource], cache: Cache) -> list[bytes]:
     return [content for content in found if content is not None]
 
 
-def modes(images: Sequence[ImageSource], cache: Cache | None) -> Mapping[str, int]:
+def marks(images: Sequence[ImageSource]) -> list[str]:
+    """Return a text per image that changes when it does: its stamp, or of images without one a hash of the content.
+
+    Of sources that are not identified without decoding (other people's data sets) only the first, middle and last are
+    read; the others have ''.
+    """
+    found = list(map(stamp, images))
+    rest = [i for i, mark in enumerate(found) if not mark]
+    blind = [i for i in rest if not isinstance(images[i], IdentifiedSource)]
+    identified = [i for i in rest if isinstance(images[i], IdentifiedSource)]
+    for i, content in zip(identified, _of_identified([images[i] for i in identified]), strict=True):
+        found[i] = _CONTENT + content.hex() if content else ""
+    for i in _ends(blind):
+        found[i] = _CONTENT + (_read(images[i]) or b"").hex()
+    return found
+
+
+_CONTENT = "content "
+
+
+def hash_of_marks(ids: Sequence[str], marks: Sequence[str]) -> str:
+    return digest_lines(f"{name} {mark}" for name, mark in zip(ids, marks, strict=True))
+
+
+def pictures(
+    ids: Sequence[str],
+    images: Sequence[ImageSource],
+    marks: Sequence[str],
+    cache: Cache | None,
+    keys: Mapping[int, bytes | None] = MappingProxyType({}),
+) -> Pictures:
+    """Return what identifies images by ids, which are distinct; reads only those whose contents are not known.
+
+    keys: known contents by ``id(source)``. marks: of the images, before they were read.
+    """
+    cache = MemoryCache() if cache is None else cache
+    lasting = all(mark and not mark.startswith(_CONTENT) for mark in marks)
+
+    def compute(_: Sequence[int]) -> list[bytes]:
+        known = dict(keys)
+        unknown = [image for image in images if id(image) not in known]
+        known |= zip(map(id, unknown), of_images(unknown, cache).keys, strict=True)
+        read = [(known[id(image)] or b"").hex() for image in images]
+        by_id = digest_lines(sorted(f"{name} {key}" for name, key in zip(ids, read, strict=True)))
+        return [f"{digest_lines(sorted(read))} {by_id}".encode()]
+
+    if not lasting:
+        (found,) = compute([0])
+    else:
+        key = of_bytes(hash_of_marks(ids, marks).encode())
+        (found,) = get_or_compute(cache, PICTURES, [key], compute, label="contents of sets of images")
+    return Pictures(*found.decode().split())
+
+
+def modes(images: Sequence[ImageSource], marks: Sequence[str], cache: Cache | None) -> Mapping[str, int]:
     """Return in which of Pillow's modes how many images are, by the heads of their files; '' for broken ones.
 
-    Of sources that cannot tell without decoding (other people's data sets) the first, middle and last speak for all.
+    marks: of the images. Of sources that cannot tell without decoding (other people's data sets) the first, middle and
+    last speak for all.
     """
     tell = [isinstance(source, ModedSource) for source in images]
     silent = [source for source, able in zip(images, tell, strict=True) if not able]
-    chosen = [source for source, able in zip(images, tell, strict=True) if able]
-    stamps = [stamp(source) for source in chosen]
-    marked = [source for source, mark in zip(chosen, stamps, strict=True) if mark]
-    found = Counter(_modes([source for source, mark in zip(chosen, stamps, strict=True) if not mark]))
+    stamped = [able and bool(mark) and not mark.startswith(_CONTENT) for able, mark in zip(tell, marks, strict=True)]
+    marked = list(compress(images, stamped))
+    found = Counter(_modes([source for source, able, mark in zip(images, tell, stamped, strict=True) if able > mark]))
     if cache is not None and marked:
-        key = of_bytes("\n".join(filter(None, stamps)).encode("utf-8", "surrogateescape"))
+        key = of_bytes("\n".join(compress(marks, stamped)).encode("utf-8", "surrogateescape"))
         (text,) = get_or_compute(cache, MODES, [key], lambda _: [json.dumps(_modes(marked)).encode()], label="modes")
         found.update(json.loads(text))
     else:
         found.update(_modes(marked))
-    found.update(mode(silent[k]) for k in sorted({0, len(silent) // 2, len(silent) - 1}) if silent)
+    found.update(mode(silent[k]) for k in _ends(range(len(silent))))
     return found
+
+
+def _ends(positions: Sequence[int]) -> list[int]:
+    """Return the first, middle and last of some positions."""
+    return [positions[k] for k in sorted({0, len(positions) // 2, len(positions) - 1})] if positions else []
 
 
 def _modes(images: Sequence[ImageSource]) -> dict[str, int]:

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import platform
+import random
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast
 
+import numpy as np
 import torch
 
 from cocabench.core.errors import UsageError
@@ -56,6 +58,34 @@ class Hardware:
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, torch.float16 if self.precision == "fp16" else torch.bfloat16)
+
+
+@contextmanager
+def evaluating(net: torch.nn.Module) -> Iterator[None]:
+    """Disable dropout and batch statistics; on exit restore each submodule's mode."""
+    training = [module for module in net.modules() if module.training]
+    for module in training:
+        module.training = False
+    try:
+        yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+@contextmanager
+def unchanged_random_state() -> Iterator[None]:
+    """Restore the random states of Python, numpy and torch (also of its GPUs, if they are in use) on exit."""
+    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
+    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
+    try:
+        yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpy)
+        torch.set_rng_state(cpu)
+        if gpus:
+            torch.cuda.set_rng_state_all(gpus)
 
 
 def machine_name(device: torch.device) -> str:

@@ -14,7 +14,7 @@ from open_clip.hf_model import HFTextEncoder
 from torch import Tensor
 
 from cocabench.models.open_clip.blueprint import Blueprint
-from cocabench.models.open_clip.build import meta_network
+from cocabench.models.open_clip.build import meta_network, vocabulary
 from cocabench.models.open_clip.config import Config
 
 
@@ -40,14 +40,6 @@ def batch_for(net: Any, n: int, device: torch.device | str, *, tokens: int) -> t
     rng = torch.Generator().manual_seed(0)
     images = torch.randn(n, 3, height, width, generator=rng)
     return images.to(device), torch.randint(1, vocabulary(net), (n, tokens), generator=rng).to(device)
-
-
-def vocabulary(net: Any) -> int:
-    """Return the size of the text tower's vocabulary."""
-    text = getattr(net, "text", net)
-    if hasattr(text, "token_embedding"):
-        return int(text.token_embedding.weight.shape[0])
-    return int(text.transformer.get_input_embeddings().weight.shape[0])
 
 
 def tokens_of(net: Any) -> int:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from html import escape
 from pathlib import Path
 from typing import overload
 
 import pandas as pd
 
 from cocabench.core.errors import ResultsError, UnknownNameError, UsageError
-from cocabench.core.formatting import number
+from cocabench.core.formatting import number, plural
 from cocabench.core.signature import digest
 from cocabench.core.temporary import temporary_folder
 from cocabench.core.types import Record
@@ -18,6 +19,7 @@ from cocabench.results import store
 from cocabench.results.store import RecordSet, Store
 
 ROWS_SHOWN = 20
+COLUMNS_SHOWN = ("model", "task", "metric", "value")
 
 
 @dataclass(frozen=True, repr=False)
@@ -28,8 +30,10 @@ class Results(RecordSet, Sequence[Record]):
 
     >>> import cocabench
     >>> results = cocabench.load("results/baselines")
-    >>> results.frame()[["model", "task", "metric", "value", "n"]]  # doctest: +SKIP
-    >>> results.samples("emoji_objects", "demo/coca")               # doctest: +SKIP
+    >>> results.model("demo/clip").frame().query("metric == 'acc1'").round(3)[["task", "value", "n"]].values.tolist()[0]
+    ['emoji_activities', 0.494, 85]
+    >>> results.samples("emoji_flags", "demo/clip").columns.tolist()[:2]
+    ['id', 'image_id']
     """
 
     @overload
@@ -107,12 +111,35 @@ class Results(RecordSet, Sequence[Record]):
             target.put_thumbnails(fingerprint, {key: known[key] for key in sorted(new)})
 
     def __repr__(self) -> str:
-        lines = [f"{len(self)} result{'' if len(self) == 1 else 's'}"]
-        for r in self.records[:ROWS_SHOWN]:
-            known = r.primary in r.metrics
-            value = number(r.metrics[r.primary], r.definitions[r.primary]) if known else "no score"
-            lines.append(f"{r.model}  {r.task}  {r.primary} {value}")
-        return "\n".join(lines + [f"… and {len(self) - ROWS_SHOWN} more"] * (len(self) > ROWS_SHOWN))
+        rows = self._rows()
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
+        return "\n".join([self._title(), *lines, *self._more()])
+
+    def _repr_html_(self) -> str:
+        """Return the same table for a notebook."""
+        head = "".join(f"<th>{escape(name)}</th>" for name in COLUMNS_SHOWN)
+        rows = "".join(f"<tr>{''.join(f'<td>{escape(text)}</td>' for text in row)}</tr>" for row in self._rows())
+        below = "".join(f"<p>{escape(text)}</p>" for text in self._more())
+        return f"<table><caption>{self._title()}</caption><tr>{head}</tr>{rows}</table>{below}"
+
+    def _title(self) -> str:
+        return plural(len(self), "result")
+
+    def _rows(self) -> list[tuple[str, ...]]:
+        """Return the model, task, primary metric and its printed value of the first Records."""
+        return [
+            (
+                r.model,
+                r.task,
+                r.primary,
+                number(r.metrics[r.primary], r.definitions[r.primary]) if r.primary in r.metrics else "no score",
+            )
+            for r in self.records[:ROWS_SHOWN]
+        ]
+
+    def _more(self) -> list[str]:
+        return [f"… and {len(self) - ROWS_SHOWN} more"] * (len(self) > ROWS_SHOWN)
 
 
 def load(*paths: str | Path) -> Results:

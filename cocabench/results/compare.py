@@ -28,7 +28,15 @@ from cocabench.results.difference import (
     with_finding,
     with_findings,
 )
-from cocabench.results.records import choose, first_reasons, incomparable, notes, read, unknown_parts
+from cocabench.results.records import (
+    choose,
+    first_reasons,
+    incomparable,
+    measured_otherwise,
+    notes,
+    read,
+    unknown_parts,
+)
 from cocabench.results.store import RecordSet
 
 INTERVALS = "± is half the width of the 95 % interval over images, rounded up; n is the number of images."
@@ -255,7 +263,8 @@ def _cell(record: Record | None, metric: str, info: MetricInfo, first: Record) -
     reasons = () if record is first else incomparable(first, record, metric)
     if (estimate := record.metrics.get(metric)) is not None:
         unknown = () if record is first or reasons else unknown_parts(first, record, metric)
-        texts = tuple(note.text for note in (*notes(record), *unknown))
+        otherwise = () if record is first else measured_otherwise(first, record)
+        texts = tuple(note.text for note in (*notes(record), *unknown, *otherwise))
         return Cell(number(estimate, info), estimate, notes=texts, incomparable=reasons)
     why = record.skipped_metrics.get(metric)
     return Cell("skipped" if why else "not measured", notes=(f"{metric} skipped: {why}",) if why else ())

@@ -43,7 +43,7 @@ from pydantic import Field, StrictBool, ValidationError
 
 from cocabench.core.errors import SpecError
 from cocabench.core.formatting import COST_UNITS, decimals, number, points
-from cocabench.core.types import Estimate, MetricInfo, Record, Status, Verdict
+from cocabench.core.types import Estimate, MetricInfo, Note, Record, Status, Verdict
 from cocabench.metrics import paired, power
 from cocabench.metrics.base import Paired
 from cocabench.results.difference import Evidence, paired_or_independent
@@ -53,6 +53,7 @@ from cocabench.results.records import (
     first_reasons,
     incomparable,
     limit,
+    measured_otherwise,
     published_by,
     standard,
     unknown_parts,
@@ -140,6 +141,11 @@ class Check:
     def info(self) -> MetricInfo:
         return self.before.definitions[self.metric]
 
+    def _notes(self) -> tuple[Note, ...]:
+        if self.now is None:
+            return ()
+        return (*unknown_parts(self.before, self.now, self.metric), *measured_otherwise(self.before, self.now))
+
     def verdict(self, status: Status, *, exit_code: int = 0, detail: str = "") -> Verdict:
         return Verdict(
             task=self.before.task,
@@ -152,7 +158,7 @@ class Check:
             exit_code=exit_code,
             detail=detail,
             evaluator=self.before.evaluator,
-            notes=unknown_parts(self.before, self.now, self.metric) if self.now else (),
+            notes=self._notes(),
         )
 
 

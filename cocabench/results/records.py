@@ -152,8 +152,9 @@ def notes(record: Record) -> tuple[Note, ...]:
 def incomparable(a: Record, b: Record, metric: str) -> tuple[str, ...]:
     """Return why a metric of two Records of one task cannot be compared; empty if it can.
 
-    Parts of the protocol that do not concern the metric may differ. A part that only one side has is unknown, not
-    different (``unknown_parts``). An imported Record can differ only in the parts that its file gives.
+    Parts of the protocol that do not concern the metric may differ, and so may the order of the data. A part that only
+    one side has is unknown, not different (``unknown_parts``). An imported Record can differ only in the parts that its
+    file gives.
     """
     sources = published_by(a), published_by(b)
     if sources[0] != sources[1]:
@@ -165,6 +166,8 @@ def incomparable(a: Record, b: Record, metric: str) -> tuple[str, ...]:
     one, other = (r.definitions[metric].version if metric in r.definitions else None for r in (a, b))
     if one and other and one != other:
         reasons.append(f"version of {metric}: {one} against {other}")
+    if a.pictures_by_id and b.pictures_by_id and a.pictures_by_id != b.pictures_by_id:
+        reasons.append("other images under the same names" if _same_rows(a, b) else "other images")
     if a.skipped_images != b.skipped_images:
         reasons.append(f"different skipped images: {len(a.skipped_images)} against {len(b.skipped_images)}")
     return tuple(reasons)
@@ -175,8 +178,35 @@ def unknown_parts(a: Record, b: Record, metric: str) -> tuple[Note, ...]:
     if any(published_by(r) or imported_by(r) for r in (a, b)):
         return ()
     names = [name for name, sides in _differing_parts(a, b, metric) if UNKNOWN in sides]
-    text = f"only one of the two signatures has {', '.join(names)}; whether these parts differ is unknown"
+    names += ["pictures (a hash of the images)"] if bool(a.pictures_by_id) != bool(b.pictures_by_id) else []
+    text = f"only one of the two results has {', '.join(names)}; whether these parts differ is unknown"
     return (Note("protocol_part_unknown", text),) if names else ()
+
+
+def measured_otherwise(a: Record, b: Record) -> tuple[Note, ...]:
+    """Return a note if two measured Records differ in packages, precision or device, which are not the protocol."""
+    if any(published_by(r) or imported_by(r) for r in (a, b)):
+        return ()
+    one, other = (_circumstances(r) for r in (a, b))
+    differing = [name for name in one if name in other and one[name] != other[name]]
+    if not differing:
+        return ()
+    text = "; ".join(f"{name} {one[name]} against {other[name]}" for name in differing)
+    return (Note("measured_otherwise", f"not measured alike: {text}"),)
+
+
+def _circumstances(record: Record) -> dict[str, str]:
+    """Return packages, precision, compilation and device of a measured Record, as far as it says them."""
+    model = flat(record.signature.model)
+    packages = {name.removeprefix("packages."): value for name, value in model.items() if name.startswith("packages.")}
+    compiled = {"--compile": "yes" if model.get("compile") else "no"}
+    said = {**packages, "precision": model.get("precision"), **compiled, "device": record.environment.get("device")}
+    return {name: str(value) for name, value in said.items() if value}
+
+
+def _same_rows(a: Record, b: Record) -> bool:
+    """Return whether both say that they measured the same data, in whatever order."""
+    return bool(a.rows) and a.rows == b.rows
 
 
 def _protocol_differences(a: Record, b: Record, metric: str) -> list[str]:
@@ -190,13 +220,18 @@ def _protocol_differences(a: Record, b: Record, metric: str) -> list[str]:
 def _differing_parts(
     a: Record, b: Record, metric: str
 ) -> Iterator[tuple[str, tuple[JsonValue | Absent, JsonValue | Absent]]]:
-    """Yield the differing parts of two protocols that concern a metric, with both values."""
+    """Yield the differing parts of two protocols that concern a metric, with both values.
+
+    Of equal data in another order only the hash differs; it does not count.
+    """
+    reordered = _same_rows(a, b)
     kind, left, right = find(a.evaluator), flat(a.signature.protocol), flat(b.signature.protocol)
     for name in sorted(left.keys() | right.keys()):
         part = kind.part(name)
         absent: JsonValue | Absent = MEANING_OF_ABSENCE.get(name, part.absent if part else UNKNOWN)
         sides = left.get(name, absent), right.get(name, absent)
-        if sides[0] != sides[1] and kind.concerns(name, metric):
+        of_rows = name == "data.hash" or (name.startswith("extra_data.") and name.endswith(".hash"))
+        if sides[0] != sides[1] and kind.concerns(name, metric) and not (reordered and of_rows):
             yield name, sides
 
 

@@ -85,10 +85,11 @@ def row(verdict: Verdict) -> list[str]:
 
 
 def legend(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
-    """Return sentences that explain the column of tests."""
+    """Return sentences that explain the column of tests, and the notes."""
     family = max((v.family for v in verdicts), default=0)
+    notes = dict.fromkeys(f"Note: {note.text}." for v in verdicts for note in v.notes)
     if not family:
-        return ()
+        return tuple(notes)
     sentences = [
         "p: one-sided test of “no drop”" + (f", Holm-corrected for {family} checked metrics." if family > 1 else "."),
         f"“detects x or more”: the test finds a true drop of x points in {100 * POWER:.0f} of 100 cases.",
@@ -98,8 +99,7 @@ def legend(verdicts: Sequence[Verdict]) -> tuple[str, ...]:
         sentences.append(
             f"Unpaired: {first_reasons(reasons, 1)}. A baseline written by --update keeps the samples for pairing."
         )
-    sentences += dict.fromkeys(f"Note: {note.text}." for v in verdicts for note in v.notes)
-    return tuple(sentences)
+    return (*sentences, *notes)
 
 
 def to_markdown(verdicts: Sequence[Verdict]) -> str:

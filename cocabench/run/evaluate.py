@@ -1,4 +1,4 @@
-"""cocabench.evaluate and cocabench.prepare: evaluate a model string or a network in memory from Python."""
+"""cocabench.evaluate and cocabench.prepare: evaluate a model string or an object in memory from Python."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from cocabench.core.cache import Cache, MemoryCache, open_cache, spaces_folder
 from cocabench.core.errors import ModelError, UsageError
 from cocabench.core.types import Dataset, Note, Progress, Record, Source, silent
 from cocabench.metrics.base import Samples
-from cocabench.models.hardware import Hardware
-from cocabench.models.objects import device_of, in_memory
+from cocabench.models import objects, plain
+from cocabench.models.hardware import Hardware, unchanged_random_state
+from cocabench.models.hf import memory as transformers
 from cocabench.report.results import Results
 from cocabench.results.store import RecordSet, Store, as_stored
 from cocabench.run.execute import Runner, Sink, Unobserved, planner_for
@@ -26,7 +27,13 @@ from cocabench.specs.registry import Task, find_tasks, one_model
 
 @dataclass(frozen=True)
 class Prepared:
-    """A task with its data located and parsed, for repeated evaluation. len() is the number of examples."""
+    """A task with its data located and parsed, for repeated evaluation. len() is the number of examples.
+
+    >>> import cocabench
+    >>> (task,) = cocabench.prepare("emoji_flags", limit=50)
+    >>> task.name, len(task)
+    ('emoji_flags', 50)
+    """
 
     task: Task = field(repr=False)
     found: Mapping[str, Dataset] = field(repr=False)
@@ -55,7 +62,9 @@ def prepare(
 
     >>> import cocabench
     >>> tasks = cocabench.prepare("emoji_retrieval", limit=50)
-    >>> results = cocabench.evaluate("demo/clip", tasks)
+    >>> cocabench.evaluate("demo/clip", tasks)
+    1 result
+    demo/clip  emoji_retrieval  t2i_recall@5  ... (n=50)
     """
     settings = Settings(data_root=Path(data_root), limit=limit, seed=seed, download=download)
     given = [tasks] if isinstance(tasks, str) else list(tasks)
@@ -79,6 +88,7 @@ def evaluate(
     data_root: str | Path = "data",
     preprocess: Callable[[Any], Any] | None = None,
     tokenizer: Any = None,
+    processor: Any = None,
     name: str = "",
     output: str | Path | None = None,
     cache: Cache | str | Path | None = None,
@@ -92,16 +102,25 @@ def evaluate(
 ) -> Results:
     """Evaluate a model on tasks and return the Results: a Record per task, with its samples.
 
-    model: a model string as for ``cocabench run --model``, or an open_clip network in memory with its preprocess (maps
-    a PIL image to a tensor (3, h, w)) and tokenizer (maps a list of n texts to int64 (n, context_length)). A network is
-    evaluated on its device and not changed: neither its modes and dtype nor torch's random state; a hash of its weights
-    identifies it. DistributedDataParallel and torch.compile are unwrapped: call it on one rank.
+    model: one of
+      a model string, as for ``cocabench run --model``;
+      an open_clip network, with its preprocess (maps a PIL image to a float tensor (3, h, w)) and its tokenizer (maps a
+      list of n texts to int64 token ids (n, context_length));
+      a transformers network, with its processor (``AutoProcessor``'s);
+      any object with ``encode_images(images)`` and ``encode_texts(texts)`` that return a row per image or text, (n, d)
+      of any scale, as a tensor or array. images: a list of n PIL images, or with a preprocess its tensors, stacked.
     tasks: names, groups, paths of TOML files, or the result of ``prepare``. data_root: the folder of the data sets.
-    name: the network's name in the Records. output: a results folder for the Records; finished results in it are not
+    name: the model's name in the Records. output: a results folder for the Records; finished results in it are not
     measured again. By default nothing is stored. cache: a folder or cache object that keeps features between calls.
-    device, precision, batch_size: as for ``cocabench run``. workers: processes that decode images, started by Python's
-    configured start method; None: chosen automatically. limit, seed: evaluate a random subset of this many images, for
-    tasks that are not prepared. progress: called with (stage, done, total).
+    device, precision, batch_size: as for ``cocabench run``; a network in memory is evaluated on its own device.
+    workers: processes that decode images, started by Python's configured start method; None: chosen automatically.
+    limit, seed: evaluate a random subset of this many images, for tasks that are not prepared. progress: called with
+    (stage, done, total).
+
+    What is in memory is left as it was: training mode, device, dtype and weights, and the random states of Python,
+    numpy and torch. A hash of the weights identifies it (0.6 s of processor time per GB). DistributedDataParallel and
+    torch.compile are taken off, so that no collective is started: call it on one rank, while the others wait at a
+    barrier of theirs. A network sharded by FSDP must be gathered before.
 
     The first error is raised: UsageError, DataError or ModelError for invalid arguments, NumericsError for NaN.
     Results finished before it are in output.
@@ -111,32 +130,68 @@ def evaluate(
     >>> results[0].metrics["t2i_recall@5"].n
     50
     """
-    source = _source(model, preprocess, tokenizer, name)
-    settings = Settings(
-        data_root=Path(data_root),
-        output=None if output is None else Path(output),
-        limit=limit,
-        seed=seed,
-        device=_device(source, device),
-        precision=precision,
-        batch_size=batch_size,
-        workers=workers,
-    )
-    hardware = replace(settings.hardware(), host_start=True)
-    planner = planner_for(settings, hardware)
-    plan = _plan(planner, source, prepare(tasks, data_root=data_root, limit=limit, seed=seed))
-    sink: Memory | Store = Memory() if settings.output is None else Store(settings.output)
-    sink.check_writable()
-    with _opened(cache) as opened:
-        records = list(_measured(plan, planner, hardware, opened, sink, progress))
-    found = sink.results(records)
-    return Results(found.records, found.paths, found.held)
+    with unchanged_random_state():
+        source = _source(model, preprocess, tokenizer, processor, name)
+        _check_kept(source, output=output, cache=cache)
+        settings = Settings(
+            data_root=Path(data_root),
+            output=None if output is None else Path(output),
+            limit=limit,
+            seed=seed,
+            device=_device(source, device),
+            precision=precision,
+            batch_size=batch_size,
+            workers=workers,
+        )
+        hardware = replace(settings.hardware(), host_start=True)
+        planner = planner_for(settings, hardware)
+        plan = _plan(planner, source, prepare(tasks, data_root=data_root, limit=limit, seed=seed))
+        sink: Memory | Store = Memory() if settings.output is None else Store(settings.output)
+        sink.check_writable()
+        with _opened(cache) as opened:
+            records = list(_measured(plan, planner, hardware, opened, sink, progress))
+        found = sink.results(records)
+        return Results(found.records, found.paths, found.held)
 
 
-def _source(model: str | Any, preprocess: Any, tokenizer: Any, name: str) -> Source:
+def _source(model: str | Any, preprocess: Any, tokenizer: Any, processor: Any, name: str) -> Source:
+    given = {"preprocess": preprocess, "tokenizer": tokenizer, "processor": processor, "name": name or None}
     if isinstance(model, str):
-        return one_model(model, download=True)
-    return in_memory(model, preprocess, tokenizer, name=name)
+        _refuse(given, "a model string", "which says it all")
+        return one_model(model, download=True, typed=True)
+    if transformers.is_of_transformers(model):
+        _refuse(
+            {k: given[k] for k in ("preprocess", "tokenizer")}, "a network of transformers", "whose processor does it"
+        )
+        return transformers.in_memory(model, processor, name=name)
+    _refuse({"processor": processor}, f"a {type(model).__name__}", "which is no network of transformers")
+    if objects.is_of_open_clip(model):
+        return objects.in_memory(model, preprocess, tokenizer, name=name)
+    if plain.has_encoders(model):
+        _refuse({"tokenizer": tokenizer}, "an object with encode_texts", "which gets texts")
+        return plain.in_memory(model, preprocess, name=name)
+    wanted = (
+        "a model string, a network of open_clip or transformers, or an object with encode_images(images) and "
+        "encode_texts(texts)"
+    )
+    raise UsageError("model", f"an object of type {type(objects.unwrapped(model)).__name__}", wanted=wanted)
+
+
+def _refuse(given: Mapping[str, Any], what: str, why: str) -> None:
+    """Raise UsageError for arguments that would be ignored."""
+    for name, value in given.items():
+        if value is not None:
+            raise UsageError(name, f"given with {what}, {why}", fix="leave it out")
+
+
+def _check_kept(source: Source, *, output: object, cache: object) -> None:
+    """Raise UsageError if features or results are kept of an object whose weights are not known."""
+    if isinstance(source, plain.PlainSource) and not source.known:
+        for name, value in (("output", output), ("cache", cache)):
+            if value is not None:
+                got = "given with an object that has no weights in its attributes, so its state is unknown"
+                fix = 'give it a method signature() that returns what determines its features: {"weights": …}'
+                raise UsageError(name, got, fix=fix)
 
 
 def _measured(
@@ -184,7 +239,7 @@ def _device(source: Source, device: str | None) -> str:
     if device is not None:
         return device
     net = getattr(source, "net", None)
-    return "auto" if net is None else str(device_of(net))
+    return "auto" if net is None else str(objects.device_of(net))
 
 
 def _plan(planner: Planner, source: Source, prepared: Sequence[Prepared]) -> Plan:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 from cocabench.core.cache import Cache
-from cocabench.core.errors import CocabenchError, ResultsError
+from cocabench.core.errors import CocabenchError, ResultsError, named
 from cocabench.core.types import Model, Note, Progress, Record, Source, silent
 from cocabench.metrics.base import Samples
 from cocabench.models.cached import Cached
@@ -15,7 +16,17 @@ from cocabench.models.hardware import Hardware
 from cocabench.results.store import Store
 from cocabench.run import thumbnails
 from cocabench.run.measure import machine_of, measure, renewed
-from cocabench.run.plan import Cell, Job, Planner, State, Step, differences, identity_of, surprise
+from cocabench.run.plan import (
+    PICTURES_UNKNOWN,
+    Cell,
+    Job,
+    Planner,
+    State,
+    Step,
+    differences,
+    identity_of,
+    surprise,
+)
 from cocabench.run.prepare import Settings
 
 Load = Callable[[Source], Model]
@@ -130,7 +141,7 @@ class Runner:
 
     def run(self, cell: Cell) -> Iterator[Outcome]:
         """Run a cell; its model is loaded for the first step that needs it."""
-        model: Model | CocabenchError | None = None
+        model: Cached | CocabenchError | None = None
         for planned in cell.steps:
             step, job = self._here(cell, planned)
             if isinstance(job, CocabenchError):
@@ -144,6 +155,7 @@ class Runner:
                 )
             else:
                 outcome = self._settled(step, job)
+            outcome = self._with_node(outcome)
             self.observer.finished(outcome)
             yield outcome
 
@@ -159,10 +171,16 @@ class Runner:
         if other := differences(cell, planned, step, job):
             where = f"{cell.model} on {planned.task}"
             fix = "use the same data and versions, or plan again with `--dry-run --json`"
-            return planned, CocabenchError(
-                where, f"{', '.join(other)} {'differs' if len(other) == 1 else 'differ'} from the plan", fix=fix
-            )
+            verb = "differs" if len(other) == 1 and other[0] != "pictures" else "differ"
+            got = f"{', '.join(other)} {verb} from the plan"
+            return planned, CocabenchError(where, got, fix=fix)
         return step, job
+
+    def _with_node(self, outcome: Outcome) -> Outcome:
+        """Name this machine in an error, if another one may have made the plan."""
+        if outcome.error is None or self.planner.planned:
+            return outcome
+        return replace(outcome, error=named(outcome.error, f"on {platform.node()}"))
 
     def _settled(self, step: Step, job: Job) -> Outcome:
         """Return the Outcome of a step that need not run; metrics missing from its Record are computed from samples."""
@@ -173,9 +191,12 @@ class Runner:
                 self.sink.put_record(record)
         except CocabenchError as error:
             return Outcome(job.source.id, step, error=error)
+        if record is not None and job.reason == PICTURES_UNKNOWN:
+            note = Note("pictures_unknown", PICTURES_UNKNOWN)
+            record = record.model_copy(update={"notes": (*record.notes, note)})
         return Outcome(job.source.id, step, record, job.error)
 
-    def _loaded(self, job: Job) -> Model | CocabenchError:
+    def _loaded(self, job: Job) -> Cached | CocabenchError:
         assert job.signature, "a ready job has a signature"
         self.observer.loading(job.source.id)
         try:
@@ -186,13 +207,11 @@ class Runner:
             return surprise(job.source.id, error)
         return Cached(model, self.cache, job.signature.model, self.hardware.device.type)
 
-    def _attempt(self, step: Step, job: Job, model: Model) -> Outcome:
+    def _attempt(self, step: Step, job: Job, model: Cached) -> Outcome:
         progress = self.observer.started(job.source.id, step)
         try:
             beside = self._beside(job)
-            record, samples = measure(
-                job, model, self.settings, self.hardware, progress, beside=beside, cache=self.cache
-            )
+            record, samples = measure(job, model, self.settings, self.hardware, progress, beside=beside)
             if self.settings.output is not None:
                 record = self._with_thumbnails(job, record, samples)
             record = self.sink.put(record, samples)

@@ -12,9 +12,10 @@ from pathlib import Path
 import torch
 
 from cocabench.core import __version__
-from cocabench.core.types import Cache, Context, Machine, Model, Note, Progress, Record
+from cocabench.core.types import Context, Machine, Model, Note, Progress, Record
 from cocabench.kinds.base import notes_of
 from cocabench.metrics.base import Samples, estimate, stack
+from cocabench.models.cached import Cached
 from cocabench.models.hardware import Hardware, machine_name
 from cocabench.run.plan import INTERVAL_SEED, Job
 from cocabench.run.prepare import Settings
@@ -22,13 +23,12 @@ from cocabench.run.prepare import Settings
 
 def measure(
     job: Job,
-    model: Model,
+    model: Cached,
     settings: Settings,
     hardware: Hardware,
     progress: Progress,
     *,
     beside: Mapping[str, Model] | None = None,
-    cache: Cache | None = None,
 ) -> tuple[Record, Samples]:
     """Return the Record of a ready job, and its samples. beside: the kind's extra models, loaded."""
     assert job.data, "a ready job has data"
@@ -36,10 +36,12 @@ def measure(
     kind, dataset, spec, metrics = job.task.kind, job.data.dataset, job.task.spec, job.data.metrics
     notes: list[Note] = []
     machine = machine_of(hardware.device)._replace(java=settings.java)
-    context = Context(progress, notes.append, beside or {}, job.data.further, machine, cache)
+    context = Context(progress, notes.append, beside or {}, job.data.further, machine, model.cache)
+    model.contents.clear()
     start = time.perf_counter()
     samples = stack(kind.score(model, dataset, context))
     seconds = time.perf_counter() - start
+    pictures = job.data.pictures(model.cache, model.contents)
     of_kind = notes_of(kind, dataset, samples, metrics.values())
     record = Record(
         task=spec.name,
@@ -56,6 +58,10 @@ def measure(
         timing={"seconds": round(seconds, 3)},
         parameters=dict(model.parameters),
         environment={**environment(hardware), INTERVAL_SEED: str(settings.seed)},
+        pictures=pictures.contents,
+        pictures_by_id=pictures.by_id,
+        image_files=job.data.image_files,
+        rows=job.data.rows(),
         created=datetime.now(UTC).isoformat(timespec="milliseconds"),
     )
     return record, samples

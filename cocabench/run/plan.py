@@ -19,11 +19,11 @@ from typing import TypeVar
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from cocabench.core.cache import DiskCache, size_limit
-from cocabench.core.errors import CocabenchError, ModelError, ResultsError, UnknownNameError, UsageError
+from cocabench.core.errors import CocabenchError, DataError, ResultsError, UnknownNameError, UsageError
 from cocabench.core.signature import digest, remembering_files
 from cocabench.core.types import Ability, Cache, Machine, Record, Signature, Source
 from cocabench.results.store import Store
-from cocabench.run.prepare import HERE, Data, Settings, prepare
+from cocabench.run.prepare import HERE, Data, Settings, checked_signature, prepare
 from cocabench.specs.registry import FailedSource, Task, all_tasks, model_sources, read_tasks, task_folders
 from cocabench.specs.spec import parse_model
 
@@ -56,7 +56,8 @@ class Step:
 
     task: its name. file: the absolute path of the task file, '' for a task shipped by cocabench or a plugin. params:
     overrides of the file's params. record: the path of the Record in the results folder, '' if unknown yet. parts: a
-    hash of each part of the protocol. work: estimated numbers of images, texts and captions.
+    hash of each part of the protocol. work: estimated numbers of images, texts and captions. pictures: the hash of the
+    images' ids and contents, '' if unknown yet.
     """
 
     task: str
@@ -67,6 +68,7 @@ class Step:
     params: dict[str, JsonValue] = field(default_factory=dict)
     work: dict[str, int] = field(default_factory=dict)
     parts: dict[str, str] = field(default_factory=dict)
+    pictures: str = ""
 
 
 @dataclass(frozen=True)
@@ -140,12 +142,15 @@ class Planner:
     """Plans cells, and caches what they share: tasks, data, sources and hashes of weights.
 
     settings: with a precision other than auto. machine: passed to kinds. download: whether to fetch missing weights.
-    sources, tasks, data: what is known already, by model, and by task (``_key``).
+    for_others: the plans are run by other processes, which check that they read the same images; this reads them all.
+    sources, tasks, data: what is known already, by model, and by task (``_key``). planned: whether it made a plan.
     """
 
     settings: Settings
     machine: Machine = HERE
     download: bool = True
+    for_others: bool = False
+    planned: bool = False
     sources: dict[str, Source] = field(default_factory=dict)
     tasks: dict[str, Task] = field(default_factory=dict)
     data: dict[str, Data | CocabenchError] = field(default_factory=dict)
@@ -160,7 +165,7 @@ class Planner:
         captioning runs before other tasks on the same images: it encodes them anyway, and the others use the cached
         features. A task or model that cannot run fails its own steps only.
         """
-        models = list(sources)
+        models, self.planned = list(sources), True
         self.sources |= {source.id: source for source in models}
         steps = _captions_first([self._add(task, params or {}) for task in tasks], self._captioned, self._read)
         return Plan(self.settings, tuple(self._cell(source, steps) for source in models))
@@ -176,6 +181,7 @@ class Planner:
     def step(self, step: Step, job: Job) -> Step:
         """Return the step with its current state on this machine."""
         record = self.record_path(job)
+        hashes_pictures = job.data and job.state is State.READY and (self.for_others or step.pictures)
         return replace(
             step,
             state=job.state,
@@ -183,6 +189,7 @@ class Planner:
             record=record,
             work=_work(job),
             parts=_hashes(job.signature.protocol if job.signature else {}),
+            pictures=job.data.pictures(self._cache).by_id if job.data and hashes_pictures else "",
         )
 
     def record_path(self, job: Job) -> str:
@@ -290,11 +297,14 @@ class Planner:
         job = replace(job, data=data, signature=Signature(protocol=data.protocol, model=identity))
         try:
             record = None if self.settings.fresh else finished(job, self.settings)
-        except ResultsError as error:
+            if record is not None and not same_pictures(data, record, self._cache):
+                return replace(job, reason="measures again: the images are others than those of the stored result")
+        except (ResultsError, DataError) as error:
             return _failed(job, error)
         if record is None:
             return job
-        return replace(job, state=State.DONE, record=record, renew=bool(_lacking(job, record)))
+        reason = "" if record.pictures else PICTURES_UNKNOWN
+        return replace(job, state=State.DONE, reason=reason, record=record, renew=bool(_lacking(job, record)))
 
 
 def _key(step: Step) -> str:
@@ -352,16 +362,12 @@ def identity_of(source: Source, precision: str, compiled: bool, cache: Cache | N
     """Return the model part of a signature: everything about the model and how it runs that can change a number.
 
     The weights file is hashed unless the cache knows the file. compile and features_version are included only if set,
-    so that older signatures stay valid. ModelError for a signature of a name alone: the cache, which knows no names,
-    would take other models' features for this one's.
+    so that older signatures stay valid.
     """
     packages: dict[str, JsonValue] = {name: metadata.version(name) for name in source.packages}
     version = source.features_version
     with remembering_files(cache):
-        signature = source.signature()
-    if signature.keys() <= {"id"}:
-        fix = "hold what determines its features: weights, preprocessing, tokenizer, options"
-        raise ModelError(source.id, "its signature() has nothing but a name", fix=fix)
+        signature = checked_signature(source)
     return {
         **signature,
         "precision": precision,
@@ -393,6 +399,19 @@ def finished(job: Job, settings: Settings) -> Record | None:
     return record
 
 
+PICTURES_UNKNOWN = "done by a version that did not record which images it read; --fresh measures again"
+
+
+def same_pictures(data: Data, record: Record, cache: Cache | None) -> bool:
+    """Return whether a Record's images are those of the data, as far as it says which they were.
+
+    Reads images whose files are not those that the Record names, unless the cache knows their contents.
+    """
+    if not record.pictures_by_id or record.image_files == data.image_files:
+        return True
+    return data.pictures(cache).by_id == record.pictures_by_id
+
+
 def _lacking(job: Job, record: Record) -> set[str]:
     """Return the metrics that a Record lacks or has in another version, and the primary metric if it differs."""
     assert job.data, "called for jobs with data"
@@ -403,8 +422,10 @@ def _lacking(job: Job, record: Record) -> set[str]:
 
 def differences(cell: Cell, step: Step, here: Step, job: Job) -> list[str]:
     """Return the parts of a step that differ from the plan (``data``, ``weights`` …); empty if none do."""
-    if not (step.record and here.record) or step.record == here.record:
+    if not (step.record and here.record):
         return []
+    if step.record == here.record:
+        return ["pictures"] if step.pictures and here.pictures and step.pictures != here.pictures else []
     assert job.signature, "a step with a Record's path has a signature"
     pairs = ((step.parts, here.parts), (cell.parts, _hashes(job.signature.model)))
     names = [key for then, now in pairs for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]

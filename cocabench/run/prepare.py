@@ -4,18 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import JsonValue
 
-from cocabench.core.errors import CocabenchError, DataError
+from cocabench.core.errors import CocabenchError, DataError, ModelError
 from cocabench.core.signature import digest
 from cocabench.core.types import Cache, Dataset, ImageSource, Machine, Note, Source
-from cocabench.data.base import fingerprint, limited, readable
+from cocabench.data.base import fingerprint, limited, readable, rows_hash
 from cocabench.data.images import PLAIN, UnconvertedImage, is_16_bit
 from cocabench.metrics.base import Metric
-from cocabench.models.contents import modes as modes_of
+from cocabench.models import contents
 from cocabench.specs.registry import FailedSource, Loader, Task, check_primary, one_model
 
 if TYPE_CHECKING:
@@ -74,7 +75,8 @@ class Data:
     protocol: the protocol part of the signature. notes: deviations from the standard protocol. metrics: the
     available ones by name; missing: reasons why others are unavailable. further: the kind's extra data. beside: the
     sources of its available extra models. found: the data sets as loaded, by split ('' for the task's own),
-    before a limit. modes: the number of images in each of Pillow's modes.
+    before a limit. modes: the number of images in each of Pillow's modes. images: all that are read, with their ids
+    and marks (``contents.marks``).
     """
 
     dataset: Dataset
@@ -86,10 +88,26 @@ class Data:
     beside: Mapping[str, Source] = field(default_factory=dict)
     found: Mapping[str, Dataset] = field(default_factory=dict, repr=False)
     modes: Mapping[str, int] = field(default_factory=dict)
+    images: Sequence[ImageSource] = field(default=(), repr=False)
+    ids: Sequence[str] = field(default=(), repr=False)
+    marks: Sequence[str] = field(default=(), repr=False)
 
     @property
     def fingerprint(self) -> str:
         return digest(self.protocol["data"])
+
+    @cached_property
+    def image_files(self) -> str:
+        """The hash of the marks: as long as it is the same, so are the images."""
+        return contents.hash_of_marks(self.ids, self.marks)
+
+    def pictures(self, cache: Cache | None, known: Mapping[int, bytes | None] | None = None) -> contents.Pictures:
+        """Return what identifies the images; known: contents by ``id(source)``, the others are read."""
+        return contents.pictures(self.ids, self.images, self.marks, cache, known or {})
+
+    def rows(self) -> str:
+        """Return the hash of the examples, in any order."""
+        return rows_hash({"": self.dataset, **self.further})
 
 
 def prepare(
@@ -124,8 +142,10 @@ def prepare(
     ]
     dataset = limited(whole, settings.limit, settings.seed) if settings.limit else whole
     check_primary(task, dataset)
-    images = [image for data in (dataset, *further.values()) for e in data.examples for image in e.images]
-    modes = modes_of(images, cache) if modes is None else modes
+    named = [pair for split, data in {"": dataset, **further}.items() for pair in _named(split, data)]
+    ids, images = [name for name, _ in named], [image for _, image in named]
+    marks = contents.marks(images)
+    modes = contents.modes(images, marks, cache) if modes is None else modes
     pixels, notes_on_modes = _pixels(modes, images)
     dataset = replace(dataset, notes=(*dataset.notes, *notes_on_modes)) if notes_on_modes else dataset
     beside = {key: ExtraModel.of(name, precision) for key, name in kind.extra_models().items()}
@@ -148,7 +168,17 @@ def prepare(
         {key: one.plan for key, one in beside.items() if one.plan is not None},
         loaded,
         modes,
+        images,
+        ids,
+        marks,
     )
+
+
+def _named(split: str, data: Dataset) -> Iterator[tuple[str, ImageSource]]:
+    """Yield each image with an id that no other has."""
+    for example in data.examples:
+        yield f"{split} {example.id}", example.image
+        yield from ((f"{split} {example.id} {k}", image) for k, image in enumerate(example.others, 1))
 
 
 def _measured_on(task: Task, dataset: Dataset, *, standard: bool, pixels: list[JsonValue]) -> dict[str, JsonValue]:
@@ -199,6 +229,16 @@ def _not_standard(found: Mapping[str, JsonValue], wanted: Mapping[str, object], 
             yield Note("not_standard", text)
 
 
+def checked_signature(source: Source) -> dict[str, JsonValue]:
+    """Return a Source's signature. ModelError for one of a name alone: the cache, which knows no names, would take
+    other models' features for this one's."""
+    signature = source.signature()
+    if signature.keys() <= {"id"}:
+        fix = "hold what determines its features: weights, preprocessing, tokenizer, options"
+        raise ModelError(source.id, "its signature() has nothing but a name", fix=fix)
+    return signature
+
+
 class ExtraModel(NamedTuple):
     """An extra model of a kind. plan: None if it is unavailable; problem then says why.
 
@@ -222,5 +262,9 @@ class ExtraModel(NamedTuple):
         if not found.available:
             problem = f"the weights of {name} are not cached; run `cocabench setup clipscore {name}`"
             return cls(None, problem, absent)
-        identity = {key: value for key, value in found.signature().items() if key != "id"}
+        try:
+            signature = checked_signature(found)
+        except CocabenchError as error:
+            return cls(None, str(error), absent)
+        identity = {key: value for key, value in signature.items() if key != "id"}
         return cls(found, "", identity | ({} if precision == "fp32" else {"precision": precision}))

@@ -291,9 +291,9 @@ def model_sources(
     return found
 
 
-def one_model(name: str, *, download: bool = False) -> Source:
-    """Return the Source of a model string; UsageError if it matches several models. Loads nothing."""
-    found = model_sources(parse_models(name), download=download)
+def one_model(name: str, *, download: bool = False, typed: bool = False) -> Source:
+    """Return the Source of a model string; UsageError if it matches several models. typed: see ``ModelSpec``."""
+    found = model_sources(parse_models(name, typed=typed), download=download)
     if len(found) != 1:
         raise UsageError(f"model {name}", f"{len(found)} models", wanted="one")
     return found[0]

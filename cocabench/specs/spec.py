@@ -211,7 +211,8 @@ class ModelSpec:
     text: as typed (for a glob: with one of its files). kind: where the weights come from. name: an open_clip
     architecture, the path of an architecture's JSON, a folder, a hub repository or a plugin. weights: a tag ('' for the
     default), a file, a seed, or the text after a plugin's name. quick_gelu: the value of --quick-gelu, None if unset.
-    preprocess: the tag of --preprocess, '' for none.
+    preprocess: the tag of --preprocess, '' for none. typed: whether the user wrote the text on the command line or in
+    a call, so that it may name Python code; False for texts of task files, recipes and plans.
     """
 
     text: str
@@ -220,6 +221,7 @@ class ModelSpec:
     weights: str = ""
     quick_gelu: bool | None = None
     preprocess: str = ""
+    typed: bool = False
 
 
 _SHARDS = ".index.json"
@@ -237,9 +239,12 @@ def split_models(text: str) -> list[str]:
     return [token for token in clean if token]
 
 
-def parse_models(text: str) -> list[ModelSpec]:
-    """Parse the value of --model; globs become one ModelSpec per file, in natural order; duplicates are removed."""
-    specs = [spec for item in split_models(text) for spec in _expand(parse_model(item))]
+def parse_models(text: str, *, typed: bool = False) -> list[ModelSpec]:
+    """Parse the value of --model; globs become one ModelSpec per file, in natural order; duplicates are removed.
+
+    typed: see ``ModelSpec``.
+    """
+    specs = [replace(spec, typed=typed) for item in split_models(text) for spec in _expand(parse_model(item))]
     if not specs:
         raise UsageError("--model", "no model given", fix="see `cocabench list models`")
     return list(dict.fromkeys(specs))

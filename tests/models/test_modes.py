@@ -22,7 +22,7 @@ from cocabench.data.imagenet import ImageNet
 from cocabench.data.images import BytesImage, FileImage, ItemImage, TarImage, UnconvertedImage, eight_bit, mode, shown
 from cocabench.data.prompts import class_names
 from cocabench.data.webdataset import WebDataset
-from cocabench.models.contents import modes
+from cocabench.models.contents import marks, modes
 from cocabench.models.loading import batches
 from tests.data.drawing import write, write_tar
 
@@ -160,11 +160,13 @@ def test_modes_of_old_files_are_read_once(tmp_path: Path, monkeypatch: pytest.Mo
     os.utime(tmp_path / "a.png", (0, 0))
     monkeypatch.setattr(signature, "SETTLED_S", -60.0)
     cache = MemoryCache()
-    assert modes(images, cache) == modes(images, None) == {"RGBA": 3, "": 1}
+    stamps = marks(images)
+    assert modes(images, stamps, cache) == modes(images, stamps, None) == {"RGBA": 3, "": 1}
     monkeypatch.setattr(FileImage, "mode", lambda self: pytest.fail("read again"))
-    assert modes(images, cache) == {"RGBA": 3, "": 1}
+    assert modes(images, marks(images), cache) == {"RGBA": 3, "": 1}
 
 
 def test_of_sources_that_cannot_tell_a_few_speak_for_all() -> None:
     items = [(picture("LA"), 0)] * 5
-    assert modes([ItemImage(items, k, "x") for k in range(5)], None) == {"LA": 3}
+    images = [ItemImage(items, k, "x") for k in range(5)]
+    assert modes(images, marks(images), None) == {"LA": 3}

@@ -1,5 +1,6 @@
 """An open_clip network in memory: the features of its checkpoint, and it is left as it was."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -7,11 +8,12 @@ import numpy as np
 import pytest
 import torch
 
-from cocabench.core.errors import UsageError
+from cocabench.core.errors import ModelError, UsageError
 from cocabench.core.types import ImageSource
 from cocabench.data.images import FileImage
 from cocabench.models.hardware import hardware
-from cocabench.models.objects import in_memory, state_digest, unwrapped
+from cocabench.models.identity import preprocess_digest, state_digest, tokenizer_digest
+from cocabench.models.objects import in_memory, unwrapped
 from cocabench.models.open_clip.model import OpenClip
 from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models
@@ -108,7 +110,7 @@ def test_ddp_and_compile_wrappers_are_removed(loaded: OpenClip) -> None:
 
 
 def test_missing_arguments_are_one_line_errors(loaded: OpenClip) -> None:
-    with pytest.raises(UsageError, match="model: an object of type Linear; wanted a model string"):
+    with pytest.raises(UsageError, match="model: an object of type Linear; wanted a network of open_clip"):
         in_memory(torch.nn.Linear(1, 1), None, None)
     with pytest.raises(UsageError, match="tokenizer: not given"):
         in_memory(loaded.net, loaded.transform, None)
@@ -116,3 +118,75 @@ def test_missing_arguments_are_one_line_errors(loaded: OpenClip) -> None:
     with pytest.raises(UsageError, match=r"a network on cpu; wanted one on meta"):
         memory(loaded, loaded.net).load(type(CPU)(torch.device("meta"), "fp32"))
     assert not list(meta.parameters())
+
+
+def test_a_tokenizer_of_another_vocabulary_is_one_line(
+    loaded: OpenClip, images: list[ImageSource], tmp_path: Path
+) -> None:
+    small = {**COCA, "text_cfg": {**COCA["text_cfg"], "vocab_size": 40000}}
+    model = memory(loaded, random_network(tmp_path, small)).load(CPU)
+    message = (
+        "token id 49407, and the network's vocabulary has 40000; wanted the tokenizer that the network was trained"
+    )
+    for verb in (
+        lambda: model.encode_texts(["a cat"]),
+        lambda: model.caption(images, {"seq_len": 8}),
+        lambda: model.score_captions(images, [["a cat"]] * len(images)),
+    ):
+        with pytest.raises(ModelError, match=message.replace("49407", r"4940\d")):
+            verb()
+
+
+def test_a_sharded_network_is_one_line_that_says_how_to_gather_it(loaded: OpenClip) -> None:
+    wrapped = type("FullyShardedDataParallel", (torch.nn.Module,), {})()
+    net = type("Net", (torch.nn.Module,), {"visual": None, "encode_image": None, "encode_text": None})()
+    net.inner = wrapped
+    with pytest.raises(
+        UsageError, match=r"model: a sharded network \(FSDP\); wanted one with all .*get_model_state_dict"
+    ):
+        memory(loaded, net)
+    with pytest.raises(UsageError, match="model: a network without weights in memory"):
+        memory(loaded, copy.deepcopy(loaded.net).to("meta"))
+
+
+def test_the_identity_of_a_network_tells_settings_transforms_and_tokenizers_apart(
+    loaded: OpenClip, tmp_path: Path
+) -> None:
+    net = random_network(tmp_path, COCA)
+    before = memory(loaded, net).signature()
+    net.train()
+    assert memory(loaded, net).signature() == before
+    net.visual.pool_type = "avg"
+    changed = memory(loaded, net).signature()
+    assert [key for key in before if before[key] != changed[key]] == ["architecture"]
+
+    def scaled(by: float) -> Any:
+        return lambda image: loaded.transform(image) * by
+
+    digests = [preprocess_digest(one) for one in (loaded.transform, scaled(1), scaled(2), scaled(2))]
+    assert len(set(digests[:3])) == 3
+    assert digests[2] == digests[3]
+    lower = type("Lower", (), {"__call__": lambda self, texts: loaded.tokenizer([t.lower() for t in texts])})()
+    same = type("Lower", (), {"__call__": lambda self, texts: loaded.tokenizer(texts)})()
+    assert tokenizer_digest(loaded.tokenizer) == tokenizer_digest(copy.deepcopy(loaded.tokenizer))
+    assert tokenizer_digest(lower) == tokenizer_digest(same), "the tokenizer lowercases"
+    cut = type("Lower", (), {"__call__": lambda self, texts: loaded.tokenizer([t[:9] for t in texts])})()
+    assert tokenizer_digest(cut) != tokenizer_digest(same)
+
+
+def test_a_transform_or_tokenizer_that_cannot_be_the_networks_is_one_line(loaded: OpenClip) -> None:
+    def flipped(image: Any) -> torch.Tensor:
+        return torch.rand(3, 32, 32)
+
+    refused = (
+        (flipped, loaded.tokenizer, "preprocess: other tensors each time, of one image: a training transform"),
+        (lambda image: image, loaded.tokenizer, r"preprocess: returns a Image; wanted a tensor \(3, h, w\)"),
+        (lambda image: torch.zeros(1, 3, 32, 32), loaded.tokenizer, r"returns a tensor \(1, 3, 32, 32\); wanted"),
+        (lambda image: torch.zeros(3, 40, 32), loaded.tokenizer, "returns images of 40 x 32, and the network takes 32"),
+        (lambda image: image.nothing, loaded.tokenizer, "preprocess: fails on an RGB image of 37 x 53"),
+        (loaded.transform, lambda texts: texts, "tokenizer: a list; wanted token ids"),
+        (loaded.transform, lambda text: loaded.tokenizer(text.lower()), "tokenizer: fails on a list of texts"),
+    )
+    for preprocess, tokenizer, message in refused:
+        with pytest.raises(UsageError, match=message):
+            in_memory(loaded.net, preprocess, tokenizer)

@@ -12,7 +12,7 @@ from cocabench.core.types import MetricInfo, Record
 from cocabench.results.compare import compare_models
 from cocabench.results.difference import Finding
 from cocabench.results.gate import Rules, gate
-from cocabench.results.records import incomparable, read, unknown_parts
+from cocabench.results.records import incomparable, measured_otherwise, read, unknown_parts
 from cocabench.results.store import Store
 from cocabench.results.verdicts import legend
 from tests.report.records import estimate, record
@@ -114,3 +114,34 @@ def test_read_takes_published_models() -> None:
     assert {r.model for r in found} == {"coca_ViT-L-14:laion2b_s13b_b90k (published)"}
     with pytest.raises(ResultsError, match="no such file"):
         read("publishd:coca_ViT-L-14")
+
+
+def measured(packages: dict[str, str], **more: Any) -> Record:
+    environment = {"device": more.pop("device", "x86_64 CPU, 2 cores")}
+    made = record("m", environment=environment)
+    model = {"id": "m", "weights": "w", "precision": "fp32", **more, "packages": packages}
+    return made.model_copy(update={"signature": made.signature.model_copy(update={"model": model})})
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (measured({"torch": "2"}), ""),
+        (measured({"torch": "2"}, weights="v"), ""),
+        (measured({"torch": "2", "transformers": "5"}), ""),
+        (measured({"torch": "3"}), "torch 2 against 3"),
+        (measured({"torch": "2"}, precision="bf16"), "precision fp32 against bf16"),
+        (measured({"torch": "2"}, device="NVIDIA A100"), "device x86_64 CPU, 2 cores against NVIDIA A100"),
+        (measured({"torch": "2"}, compile=True), "--compile no against yes"),
+    ],
+)
+def test_packages_precision_and_device_are_said_and_compared(other: Record, said: str) -> None:
+    first, wanted = measured({"torch": "2"}), f"not measured alike: {said}"
+    assert [note.text for note in measured_otherwise(first, other)] == [wanted] * bool(said)
+    (verdict,) = gate([first], [other], Rules())
+    assert verdict.status != "incomparable"
+    assert [note.code for note in verdict.notes] == ["measured_otherwise"] * bool(said)
+    assert any(wanted in sentence for sentence in legend([verdict])) is bool(said)
+    (row,) = compare_models([first, other.model_copy(update={"model": "n"})]).rows
+    assert row.cells[1].notes == (wanted,) * bool(said)
+    assert row.difference is not None

@@ -33,7 +33,7 @@ from tests.conftest import PLUGIN, task
 TASKS = ("tell", "find", "name")
 RESULTS = 5
 """Of two models on TASKS: the CLIP cannot caption."""
-UNLIKE = {"timing", "created", "environment"}
+UNLIKE = {"timing", "created", "environment", "image_files"}
 """What of a Record may differ between engines."""
 PATIENCE_S = 180
 SOON_S = 45
@@ -67,6 +67,7 @@ class Scene:
         cache = self.folder / "cache" / "spaces"  # a batch of fewer images is computed with other last bits
         settings = Settings(data_root=self.data, output=self.results, cache=cache, device="cpu", workers=0)
         planner = planner_for(settings, settings.hardware())
+        planner.for_others = True
         sources = model_sources(parse_models(f"{self.models / 'clip'},{self.models / 'coca'}"))
         return planner.plan(sources, find_tasks([str(self.data / f"{name}.toml") for name in self.tasks])), planner
 
@@ -122,11 +123,13 @@ def one_failing_step_loses_no_other(harness: Harness, scene: Scene) -> None:
 
 
 def other_data_or_weights_are_one_line_that_names_them(harness: Harness, scene: Scene) -> None:
+    """Also: other images under the same names."""
     plan, _ = scene.plan()
     coca = replace(plan, cells=plan.cells[1:])
     for name, file, old, new in (
         ("data", scene.data / "captions.tsv", b"thing 3", b"thing three"),
         ("weights", scene.models / "coca" / "open_clip_model.safetensors", b"", b""),
+        ("pictures", scene.data / "images" / "03.png", b"", b""),
     ):
         with _edited(file, old, new):
             outcomes = scene.run(harness, coca)

@@ -1,5 +1,8 @@
 """cocabench.evaluate and prepare: the Records of a run, and a network that is left as it was."""
 
+import doctest
+import inspect
+import random
 import subprocess
 import sys
 from pathlib import Path
@@ -14,7 +17,7 @@ import cocabench
 from cocabench.core.cache import MemoryCache
 from cocabench.core.errors import BadImageError, ModelError, UsageError
 from cocabench.models.hardware import hardware
-from cocabench.models.objects import state_digest
+from cocabench.models.identity import state_digest
 from cocabench.models.open_clip.model import OpenClip
 from cocabench.report.results import Results
 from cocabench.specs.registry import one_model
@@ -59,14 +62,16 @@ def test_a_network_in_memory_gives_the_numbers_of_its_checkpoint_and_is_left_as_
     loaded.net.train()
     loaded.net.visual.eval()
     modes = {name: module.training for name, module in loaded.net.named_modules()}
-    state, random, numbers = state_digest(loaded.net), torch.get_rng_state(), np.random.get_state()[1].tolist()
+    state, drawn = state_digest(loaded.net), torch.get_rng_state()
+    numbers, python = np.random.get_state()[1].tolist(), random.getstate()
     results = in_memory(loaded, names, data_root=data, name="step 7")
     assert [r.model for r in results] == ["step 7"] * 3
     assert [r.metrics for r in results] == [r.metrics for r in stored]
     assert {name: module.training for name, module in loaded.net.named_modules()} == modes
     assert state_digest(loaded.net) == state
-    assert torch.equal(torch.get_rng_state(), random)
+    assert torch.equal(torch.get_rng_state(), drawn)
     assert np.random.get_state()[1].tolist() == numbers
+    assert random.getstate() == python
     assert not list(tmp_path.iterdir()), "nothing is stored"
     loaded.net.eval()
 
@@ -121,6 +126,11 @@ def test_what_cannot_run_is_an_error_before_anything_is_loaded(models: Path, dat
         cocabench.evaluate(str(models / "clip"), [])
     with pytest.raises(UsageError, match="preprocess: not given"):
         cocabench.evaluate(loaded.net, files(data, "find"))
+    with pytest.raises(UsageError, match="an object of type Linear; wanted a model string, a network of open_clip or"):
+        cocabench.evaluate(torch.nn.Linear(1, 1), files(data, "find"))
+    for name in ("preprocess", "tokenizer", "processor", "name"):
+        with pytest.raises(UsageError, match=f"{name}: given with a model string, which says it all; leave it out"):
+            cocabench.evaluate("demo/clip", files(data, "find"), **{name: "x"})
 
 
 def test_an_error_while_measuring_is_raised_and_finished_results_are_kept(
@@ -145,6 +155,60 @@ def test_the_public_names_are_there_without_torch() -> None:
     )
     process = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
     assert process.returncode == 0, process.stderr
+
+
+@pytest.mark.parametrize("name", sorted(set(cocabench.__all__) - {"__version__"}))
+def test_a_public_name_has_types_and_an_example_that_runs(name: str) -> None:
+    public = getattr(cocabench, name)
+    examples = doctest.DocTestFinder(recurse=False).find(public, name, globs={})
+    assert sum(len(one.examples) for one in examples) > 0, f"{name} has no example"
+    for one in examples:
+        assert doctest.DocTestRunner(optionflags=doctest.ELLIPSIS).run(one).failed == 0
+    if inspect.isfunction(public):
+        signature = inspect.signature(public)
+        assert all(p.annotation is not p.empty for p in signature.parameters.values())
+        assert signature.return_annotation is not signature.empty
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_network_of_transformers_is_evaluated_with_its_processor(data: Path, tmp_path: Path) -> None:
+    transformers = pytest.importorskip("transformers")
+    from tests.models.hf import tiny
+
+    folder = tiny.clip(tmp_path / "hf")
+    net = transformers.AutoModel.from_pretrained(folder)
+    processor = transformers.AutoProcessor.from_pretrained(folder)
+    (stored,) = cocabench.evaluate(f"transformers::{folder}", files(data, "find"), data_root=data)
+    (found,) = cocabench.evaluate(net, files(data, "find"), processor=processor, data_root=data, name="step 3")
+    assert (found.model, found.metrics) == ("step 3", stored.metrics)
+    with pytest.raises(UsageError, match="tokenizer: given with a network of transformers, whose processor does it"):
+        cocabench.evaluate(net, files(data, "find"), processor=processor, tokenizer=processor.tokenizer)
+
+
+RANKS = """
+import os, sys, cocabench, torch, torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+dist.init_process_group("gloo")
+model = cocabench.specs.registry.one_model(sys.argv[1]).load(cocabench.models.hardware.hardware(device="cpu"))
+net = DistributedDataParallel(model.net)
+if dist.get_rank() == 0:
+    given = {"preprocess": model.transform, "tokenizer": model.tokenizer, "workers": 0}
+    (record,) = cocabench.evaluate(net, sys.argv[2], data_root=sys.argv[3], **given)
+    print(record.metrics["t2i_recall@5"].value)
+dist.barrier()
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_one_rank_of_torchrun_evaluates_and_the_other_waits(models: Path, data: Path, tmp_path: Path) -> None:
+    (tmp_path / "ranks.py").write_text("import cocabench.specs.registry, cocabench.models.hardware\n" + RANKS)
+    words = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0", "--rdzv-backend=c10d"]
+    words += ["--rdzv-endpoint=127.0.0.1:0", tmp_path / "ranks.py", models / "clip", data / "find.toml", data]
+    done = subprocess.run([sys.executable, *map(str, words)], check=False, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    (record,) = cocabench.evaluate(str(models / "clip"), files(data, "find"), data_root=data)
+    assert float(done.stdout) == record.metrics["t2i_recall@5"].value
 
 
 @pytest.mark.slow

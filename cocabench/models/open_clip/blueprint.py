@@ -23,7 +23,8 @@ from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Note
 from cocabench.models.open_clip import weights
 from cocabench.models.open_clip.checkpoint import digest_of
-from cocabench.models.open_clip.config import TEXT_PATHS, Config, checked, of_file, refuse_code_in
+from cocabench.models.open_clip.config import TEXT_PATHS, Config, checked, of_file
+from cocabench.models.remote_code import refuse_code_in
 from cocabench.specs.spec import ModelSpec, WeightsKind
 
 _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model")
@@ -108,7 +109,8 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
             plan = _architecture(spec)
             note = Note("random_weights", f"{spec.text}: random weights, not trained")
             return replace(plan, seed=int(spec.weights), notes=(*plan.notes, note))
-    raise AssertionError(f"{spec.kind} is another adapter's")
+    got = f"a model of {spec.name}"
+    raise ModelError(f"--model {spec.text}", got, wanted="an architecture of open_clip, whose trainer this is")
 
 
 def _architecture(spec: ModelSpec) -> Blueprint:

@@ -19,8 +19,9 @@ from cocabench.core.temporary import temporary_folder
 from cocabench.core.types import Note, unnoted
 from cocabench.models.loading import Transform
 from cocabench.models.open_clip.blueprint import Blueprint
-from cocabench.models.open_clip.config import Config, refuse_code
+from cocabench.models.open_clip.config import Config
 from cocabench.models.open_clip.weights import OPEN_CLIP_LOCK, load_into, quiet
+from cocabench.models.remote_code import refuse_code
 
 
 class Tokenizer(Protocol):
@@ -123,3 +124,11 @@ def tower_parameters(net: torch.nn.Module) -> dict[str, int]:
         tower = next((tower for tower, prefix in parts.items() if name.startswith(prefix)), "text_encoder")
         counts[tower] += 0 if name in ("logit_scale", "logit_bias") else parameter.numel()
     return {tower: n for tower, n in counts.items() if n}
+
+
+def vocabulary(net: Any) -> int:
+    """Return the size of the text tower's vocabulary."""
+    text = getattr(net, "text", net)
+    if hasattr(text, "token_embedding"):
+        return int(text.token_embedding.weight.shape[0])
+    return int(text.transformer.get_input_embeddings().weight.shape[0])

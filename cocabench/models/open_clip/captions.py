@@ -12,7 +12,6 @@ from cocabench.core.errors import UsageError
 from cocabench.models.base import Continuation
 from cocabench.models.open_clip.decoding.generate import DecodeOptions
 from cocabench.models.open_clip.decoding.likelihood import counted_tokens
-from cocabench.models.open_clip.decoding.towers import context_limit
 from cocabench.specs.decoding import DEFAULTS
 
 
@@ -34,12 +33,11 @@ def special_ids(tokenizer: Any, net: Any) -> SpecialIds:
     return SpecialIds(tokenizer.sot_token_id, tokenizer.eot_token_id, net.pad_id)
 
 
-def decode_options(options: Mapping[str, Any], net: Any) -> DecodeOptions:
+def decode_options(options: Mapping[str, Any], limit: int) -> DecodeOptions:
     """Return the options, with seq_len limited by the model's positions (open_clip raises an error).
 
     One beam means greedy search.
     """
-    limit = context_limit(net)
     greedy = {"generation_type": "greedy"} if options.get("num_beams") == 1 else {}
     length = {"seq_len": min(options.get("seq_len", DEFAULTS.seq_len), limit), "max_seq_len": limit}
     try:

@@ -16,7 +16,7 @@ from open_clip.model import QuickGELU, convert_to_custom_text_state_dict, resize
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from cocabench.core.errors import HEAD, ModelError, stand_in
+from cocabench.core.errors import HEAD, ModelError, first_line, stand_in
 from cocabench.core.files import check_zip, open_regular
 from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Note
@@ -214,8 +214,3 @@ def _mismatch(net: torch.nn.Module, state: State) -> str:
     if other := next((one for one in shapes if one[1] != one[2]), None):
         parts.append(f"{other[0]} is {other[1]}, the model's {other[2]}")
     return "; ".join(parts)
-
-
-def first_line(error: object) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{lines[0][:160]}" if lines else type(error).__name__

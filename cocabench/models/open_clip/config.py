@@ -9,28 +9,18 @@ from __future__ import annotations
 import inspect
 import json
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 from open_clip.coca_model import CoCa, MultimodalCfg
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
 
-from cocabench.core.errors import ModelError, unreadable
-from cocabench.core.files import read_text
+from cocabench.core.errors import ModelError
+from cocabench.models.remote_code import FIX, refuse_code
 from cocabench.specs.spec import guess
 
 Config = dict[str, Any]
-
-CODE_KEYS = frozenset({
-    "auto_map", "code_revision", "custom_generate", "custom_pipelines", "kernel_config", "trust_remote_code",
-    "use_kernels",
-})  # fmt: skip
-"""Settings of transformers, anywhere in a file, by which a repository can run its own Python code."""
-
-ATTENTION_KEYS = frozenset({"attn_implementation", "_attn_implementation", "experts_implementation"})
-"""Settings of transformers that may name a repository of kernels: ``ORG/REPO``."""
 
 TOKENIZER_KEYS = frozenset({
     "bpe_path", "additional_special_tokens", "clean", "reduction_mask", "strip_sep_token", "language",
@@ -51,11 +41,6 @@ TABLES: Mapping[str, Collection[str]] = {
 
 TEXT_PATHS = ("hf_model_name", "hf_tokenizer_name")
 """Names on the hub, or folders next to the config."""
-
-TOWER_FILES = ("config.json", "tokenizer_config.json")
-"""Files in which transformers looks for code of a tokenizer or text tower."""
-
-FIX = "remove it; only installed plugins may run code"
 
 
 def of_file(content: object, where: str) -> tuple[Config, Config]:
@@ -95,26 +80,6 @@ def checked(config: Config, where: str) -> Config:
     return config
 
 
-def refuse_code(content: object, where: str) -> None:
-    """Raise ModelError if a JSON value has a setting by which a repository can run code."""
-    for path, key, value in _settings(content):
-        kernels = key in ATTENTION_KEYS and "/" in str(value)
-        if (key in CODE_KEYS and value not in (False, None)) or kernels:
-            raise ModelError(where, f"{path} would run code that comes with the model", fix=FIX)
-
-
-def refuse_code_in(folder: Path) -> None:
-    """Raise ModelError if a tokenizer or text tower in a folder names its own code."""
-    for file in (folder / name for name in TOWER_FILES):
-        if not file.is_file():
-            continue
-        try:
-            content = json.loads(read_text(file))
-        except (OSError, ValueError) as error:
-            raise ModelError(str(file), unreadable(error)) from None
-        refuse_code(content, str(file))
-
-
 def _check_table(table: object, known: Collection[str], where: str, name: str) -> None:
     if not isinstance(table, Mapping):
         raise ModelError(where, f"{name}: got {json.dumps(table)[:40]}", wanted="a table")
@@ -127,16 +92,3 @@ def _check_table(table: object, known: Collection[str], where: str, name: str) -
 def _check_keys(table: Mapping[str, Any], known: Collection[str], where: str, prefix: str) -> None:
     if unknown := sorted(table.keys() - set(known)):
         raise ModelError(where, f"{prefix}{unknown[0]}: unknown key", fix=guess(unknown[0], sorted(known)))
-
-
-def _settings(content: object, prefix: str = "") -> Iterator[tuple[str, str, Any]]:
-    """Yield (path, key, value) of every entry of every table in a JSON value."""
-    waiting = [(prefix, content)]
-    while waiting:
-        path, value = waiting.pop()
-        if isinstance(value, Mapping):
-            for key, item in value.items():
-                yield f"{path}{key}", str(key), item
-                waiting.append((f"{path}{key}.", item))
-        elif isinstance(value, list):
-            waiting += [(path, item) for item in value]

@@ -15,9 +15,9 @@ from torch import Tensor
 from cocabench.core.types import Ability, Note, Progress, Workload, silent
 from cocabench.models import profiling
 from cocabench.models.base import CaptionBatch, Continuation, LogprobBatch, Model, ScoreCaptions, WriteCaptions, unit
-from cocabench.models.hardware import Hardware
+from cocabench.models.hardware import Hardware, evaluating
 from cocabench.models.loading import Transform
-from cocabench.models.open_clip.build import Tokenizer, tower_parameters
+from cocabench.models.open_clip.build import Tokenizer, tower_parameters, vocabulary
 from cocabench.models.open_clip.captions import (
     caption_texts,
     continuation_tokens,
@@ -26,7 +26,8 @@ from cocabench.models.open_clip.captions import (
     special_ids,
     truncated,
 )
-from cocabench.models.open_clip.decoding.generate import encoded_logprob, evaluating, generate_encoded
+from cocabench.models.open_clip.decoding.generate import encoded_logprob, generate_encoded
+from cocabench.models.open_clip.decoding.towers import context_limit
 from cocabench.models.open_clip.onednn import Layers
 from cocabench.models.open_clip.text import encode_tokens
 
@@ -95,14 +96,18 @@ class OpenClip(Model):
         def run(encode: Callable[[Tensor], Tensor], token_ids: Tensor) -> Tensor:
             return torch.cat(self.run_batch("texts", lambda some: unit(encode(some)), token_ids))
 
-        return encode_tokens(self.net, self.tokenizer(texts), run=run, progress=progress)
+        token_ids = self.tokenizer(texts)
+        self.check_ids(token_ids, vocabulary(self.net))
+        return encode_tokens(self.net, token_ids, run=run, progress=progress)
 
     def captioner(self, options: Mapping[str, Any], prompts: Sequence[str]) -> WriteCaptions:
         """Check options and prompts; images with prompts of equal length are captioned together."""
         if "caption" not in self.abilities:
             return super().captioner(options, prompts)
-        ids, chosen = special_ids(self.tokenizer, self.net), decode_options(options, self.net)
+        ids, chosen = special_ids(self.tokenizer, self.net), decode_options(options, context_limit(self.net))
         starts = [prompt_tokens(self.tokenizer, prompt, ids, chosen) for prompt in prompts]
+        for start in starts:
+            self.check_ids(start, vocabulary(self.net))
         lengths = torch.tensor([start.shape[1] for start in starts])
 
         def write(pixels: Tensor, numbers: Tensor) -> CaptionBatch:
@@ -126,6 +131,7 @@ class OpenClip(Model):
             return super().caption_scorer(continuations)
         ids = special_ids(self.tokenizer, self.net)
         tokens, counted = continuation_tokens(self.tokenizer, continuations, ids)
+        self.check_ids(tokens, min(vocabulary(self.net), int(self.net.text_decoder.text_projection.shape[1])))
         ends = {"eos_token_id": ids.eos_token_id, "pad_token_id": ids.pad_token_id}
 
         def score(pixels: Tensor, numbers: Tensor) -> LogprobBatch:

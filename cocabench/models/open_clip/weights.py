@@ -19,10 +19,11 @@ from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
 from open_clip import factory
 from open_clip.transform import PreprocessCfg
 
-from cocabench.core.errors import ModelError
+from cocabench.core.errors import ModelError, first_line
 from cocabench.core.files import check_zip
 from cocabench.core.types import Note
 from cocabench.data.files import some
+from cocabench.models.base import check_finite_weights
 from cocabench.models.open_clip import checkpoint
 
 PREPROCESS_KEYS = frozenset(asdict(PreprocessCfg()))
@@ -69,7 +70,7 @@ def fetch(name: str, known: Mapping[str, Any]) -> Path:
         fix = "check the network, or use a local file: NAME:FILE"
         raise ModelError(
             f"--model {name}",
-            f"weights are not cached and the download failed ({checkpoint.first_line(error)})",
+            f"weights are not cached and the download failed ({first_line(error)})",
             fix=fix,
         ) from None
 
@@ -95,9 +96,7 @@ def from_hub(repository: str) -> tuple[Path, Path]:
         return config, Path(factory.download_pretrained_from_hf(repository))
     except _DOWNLOAD_ERRORS as error:
         fix = "check the name and the network, or use a local folder"
-        raise ModelError(
-            f"--model hf-hub:{repository}", f"download failed ({checkpoint.first_line(error)})", fix=fix
-        ) from None
+        raise ModelError(f"--model hf-hub:{repository}", f"download failed ({first_line(error)})", fix=fix) from None
 
 
 def cached_from_hub(repository: str) -> tuple[Path, Path | None]:
@@ -146,11 +145,7 @@ def load_into(net: torch.nn.Module, path: Path) -> list[Note]:
                 notes = checkpoint.load(net, path)
     except checkpoint.UNREADABLE as error:
         raise _explained(error, path) from None
-    for name, parameter in net.state_dict().items():
-        if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
-            raise ModelError(
-                str(path), f"NaN or infinity in {name}", wanted="finite weights", fix="use an earlier checkpoint"
-            )
+    check_finite_weights(str(path), net)
     return notes
 
 
@@ -160,5 +155,5 @@ def _explained(error: Exception, path: Path) -> ModelError:
         fix = "if you trust it, save it again with torch.save(model.state_dict(), FILE) or as safetensors"
         wanted = match[1] if (match := re.search(r"GLOBAL ([\w.]+)", text)) else "code"
         return ModelError(str(path), f"a pickle that would run {wanted}", wanted="weights only", fix=fix)
-    got = f"not readable as a checkpoint ({checkpoint.first_line(error)})"
+    got = f"not readable as a checkpoint ({first_line(error)})"
     return ModelError(str(path), got, fix="it may be truncated: copy it again")

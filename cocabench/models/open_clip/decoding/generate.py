@@ -13,13 +13,12 @@ leave the batch.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
+from cocabench.models.hardware import evaluating
 from cocabench.models.open_clip.decoding.likelihood import CaptionLogprob, logprobs
 from cocabench.models.open_clip.decoding.options import (
     DecodeOptions,
@@ -167,14 +166,24 @@ def generate_encoded(
     _check_fits(model, prompt, options, tokens)
     with evaluating(model):
         steps = _steps(model, image_embs, prompt, options, stepping)
-        if options.generation_type == "beam_search":
-            captions = beam_search(steps, prompt, options, tokens)
-            length = options.seq_len if fixed_output_length else None
-            result = _assemble(captions, options, tokens, length, image_embs.device)
-        else:
-            result = Generated(*sample(steps, prompt, options, tokens, fixed_output_length=fixed_output_length))
+        result = decoded(steps, prompt, options, tokens, fixed_output_length=fixed_output_length)
     single = text is not None and text.ndim == 1 and len(image_embs) == 1
     return Generated(result.tokens[0], result.scores[0]) if single else result
+
+
+def decoded(
+    steps: Steps,
+    prompt: Tensor,
+    options: DecodeOptions,
+    tokens: SpecialTokens,
+    *,
+    fixed_output_length: bool = False,
+) -> Generated:
+    """Return the captions that continue prompt (b, p), by the next-token logits of any network."""
+    if options.generation_type != "beam_search":
+        return Generated(*sample(steps, prompt, options, tokens, fixed_output_length=fixed_output_length))
+    captions = beam_search(steps, prompt, options, tokens)
+    return _assemble(captions, options, tokens, options.seq_len if fixed_output_length else None, prompt.device)
 
 
 @torch.no_grad()
@@ -263,16 +272,3 @@ def _assemble(
     rows = [([*c.tokens, tokens.end] + [tokens.pad] * length)[:length] for c in captions]
     scores = torch.tensor([c.score for c in captions], dtype=torch.float32, device=device)
     return Generated(torch.tensor(rows, device=device), scores)
-
-
-@contextmanager
-def evaluating(model: Any) -> Iterator[None]:
-    """Disable dropout and batch statistics; on exit restore each submodule's mode."""
-    training = [module for module in model.modules() if module.training]
-    for module in training:
-        module.training = False
-    try:
-        yield
-    finally:
-        for module in training:
-            module.training = True

@@ -197,19 +197,27 @@ def prepare(model: Any, image_embs: Tensor, *, window: int, stepping: Stepping) 
     if stepping not in get_args(Stepping):
         raise ValueError(f"stepping: got {stepping!r}, wanted one of {', '.join(get_args(Stepping))}")
     if stepping == "recomputed" or not is_causal(model.text):
-        return PrefixSteps(model, image_embs, window)
+        return PrefixSteps(Towers(model, image_embs), window)
     if stepping == "cuda_graphs":
         return ReplayedSteps(CachedSteps(model, image_embs, room=window), capture_cuda_graph)
     return CachedSteps(model, image_embs, room=STEPS_PER_SWEEP)
 
 
-class PrefixSteps:
-    """Feeds whole captions at each step: correct for any text tower; only the image's keys and values are cached."""
+class Prefixes(Protocol):
+    """A network that computes whole captions anew, for a batch of images."""
 
-    def __init__(self, model: Any, image_embs: Tensor, window: int) -> None:
-        self._model = model
-        self._decoder = ImageDecoder(model.text_decoder, image_embs)
-        self._window = window
+    def __call__(self, captions: Tensor) -> Tensor:
+        """Return the next token's logits (b, n, V) of captions (b, n, p)."""
+
+    def keep(self, images: Tensor) -> None:
+        """Keep only these images, in this order."""
+
+
+class PrefixSteps:
+    """Feeds whole captions at each step: correct for any text tower. window: the network sees this many last tokens."""
+
+    def __init__(self, prefixes: Prefixes, window: int) -> None:
+        self._prefixes, self._window = prefixes, window
 
     def start(self, prefix: Tensor) -> Tensor:
         self._captions = prefix[:, None]
@@ -220,12 +228,25 @@ class PrefixSteps:
         return self._logits()
 
     def keep(self, images: Tensor) -> None:
-        self._decoder.keep(images)
+        self._prefixes.keep(images)
         if hasattr(self, "_captions"):
             self._captions = self._captions[images]
 
     def _logits(self) -> Tensor:
-        return prefix_logits(self._model, self._decoder, self._captions[:, :, -self._window :])
+        return self._prefixes(self._captions[:, :, -self._window :])
+
+
+class Towers:
+    """Prefixes of open_clip's two towers; only the image's keys and values are cached."""
+
+    def __init__(self, model: Any, image_embs: Tensor) -> None:
+        self._model, self._decoder = model, ImageDecoder(model.text_decoder, image_embs)
+
+    def __call__(self, captions: Tensor) -> Tensor:
+        return prefix_logits(self._model, self._decoder, captions)
+
+    def keep(self, images: Tensor) -> None:
+        self._decoder.keep(images)
 
 
 def prefix_logits(model: Any, decoder: ImageDecoder, captions: Tensor) -> Tensor:

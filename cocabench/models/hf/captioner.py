@@ -1,0 +1,257 @@
+"""BLIP and GIT of transformers: captions by the library's own ``generate``, and likelihoods of given captions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from functools import partial
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from transformers import GenerationConfig
+
+from cocabench.core.errors import NumericsError, UsageError
+from cocabench.core.types import Ability, Note
+from cocabench.models.base import CaptionBatch, Continuation, LogprobBatch, Model, ScoreCaptions, WriteCaptions
+from cocabench.models.hardware import Hardware, evaluating
+from cocabench.models.hf.contrastive import tower_parameters
+from cocabench.models.hf.families import GENERATIVE, Usage
+from cocabench.models.hf.images import pixels_of
+from cocabench.specs.decoding import DecodingOptions
+
+CAPTIONS_PER_PASS = 256
+"""Captions scored per forward pass."""
+
+
+class HFCaptioner(Model):
+    """A BlipForConditionalGeneration or GitForCausalLM on its device."""
+
+    abilities: frozenset[Ability] = GENERATIVE
+
+    def __init__(
+        self,
+        id: str,  # noqa: A002
+        net: Any,
+        image_processor: Any,
+        tokenizer: Any,
+        use: Usage,
+        hardware: Hardware,
+    ) -> None:
+        super().__init__(
+            id, partial(pixels_of, image_processor), hardware, parameters=tower_parameters(net, "text_decoder")
+        )
+        self.net, self.tokenizer, self.length = net, tokenizer, use.length
+        self._dtype = next(net.parameters()).dtype
+        self._decoder: Decoder = Blip(net) if net.config.model_type == "blip" else Git(net)
+
+    def computing(self) -> AbstractContextManager[None]:
+        """Compute in evaluation mode."""
+        return evaluating(self.net)
+
+    def captioner(self, options: Mapping[str, Any], prompts: Sequence[str]) -> WriteCaptions:
+        """Check options and prompts; images with prompts of equal length are captioned together."""
+        chosen = generate_options(DecodingOptions(**options), self.length)
+        self._note(chosen)
+        words = [self._words(prompt) for prompt in prompts]
+        for prompt, own in zip(prompts, words, strict=True):
+            if len(own) > (longest := chosen["max_length"] - 3):
+                wanted = f"at most {longest}, to leave room for a caption"
+                raise UsageError(f"prompt {prompt!r}", f"{len(own)} tokens", wanted=wanted)
+        lengths = torch.tensor([len(own) for own in words])
+        seed = int(options.get("seed", 0))
+
+        def write(pixels: Tensor, numbers: Tensor) -> CaptionBatch:
+            found: dict[int, Written] = {}
+            for length in lengths[numbers].unique().tolist():
+                rows = (lengths[numbers] == length).nonzero()[:, 0]
+                starts = torch.tensor([[self._decoder.start, *words[number]] for number in numbers[rows].tolist()])
+                some = pixels[rows.to(pixels.device)].to(self._dtype)
+                found |= zip(rows.tolist(), self._written(some, starts, chosen, seed), strict=True)
+            texts, scores, cut = zip(*(found[i] for i in range(len(pixels))), strict=True)
+            return CaptionBatch(texts, scores, cut)
+
+        return write
+
+    def caption_scorer(self, continuations: Sequence[Continuation]) -> ScoreCaptions:
+        """Tokenize the texts; with their prefix they are cut to the longest caption."""
+        start, end = self._decoder.start, self._decoder.end
+        rows, counted = [], []
+        for prefix, text in continuations:
+            before = [start, *self._words(prefix)]
+            if len(before) > self.length - 2:
+                got, wanted = f"{len(before) - 1} tokens", f"at most {self.length - 3}, to leave room for a text"
+                raise UsageError("prefixes", got, wanted=wanted)
+            row = [*[*before, *self._words(text)][: self.length - 1], end]
+            rows.append(torch.tensor(row))
+            counted.append(torch.arange(len(row)) >= len(before))
+        tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self._decoder.pad)
+        counts = torch.nn.utils.rnn.pad_sequence(counted, batch_first=True, padding_value=False)
+        self.check_ids(tokens, self._decoder.vocabulary)
+
+        def score(pixels: Tensor, numbers: Tensor) -> LogprobBatch:
+            together, totals = max(1, CAPTIONS_PER_PASS // numbers.shape[1]), []
+            for some, own in zip(pixels.split(together), numbers.split(together), strict=True):
+                flat = own.flatten()
+                longest = int(counts[flat].any(0).nonzero().max()) + 1
+                ids = tokens[flat, :longest].to(pixels.device)
+                logits = self._decoder.logits(some.to(self._dtype), ids, own.shape[1])[:, :-1]
+                each = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+                left_out = ~counts[flat, 1:longest].to(pixels.device)
+                totals.append(each.masked_fill(left_out, 0).sum(-1).view(own.shape).cpu())
+            return LogprobBatch(torch.cat(totals), counts[numbers].sum(-1))
+
+        return score
+
+    def _words(self, text: str) -> list[int]:
+        """Return the tokens of a text without start and end token."""
+        if not text:
+            return []
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
+        return ids
+
+    def _written(self, pixels: Tensor, starts: Tensor, chosen: dict[str, Any], seed: int) -> Iterator[Written]:
+        """Yield the caption of each image, (k, 3, h, w), that begins with its tokens of starts, (k, p)."""
+        self.check_ids(starts, self._decoder.vocabulary)
+        devices = [pixels.device] if pixels.device.type == "cuda" else []
+        with torch.random.fork_rng(devices=devices), self._decoder.configured():
+            torch.manual_seed(seed)
+            try:
+                made = self._decoder.generate(pixels, starts.to(pixels.device), _config(chosen, self._decoder))
+            except RuntimeError as error:
+                if "probability tensor" not in str(error):
+                    raise
+                fix = "the weights or the precision are broken; try --precision fp32"
+                raise NumericsError(self.id, "NaN or infinity in the logits", wanted="finite ones", fix=fix) from None
+        scores = _scores(made, starts.shape[1], self._decoder)
+        for row, score in zip(made.sequences.tolist(), scores.tolist(), strict=True):
+            words = row[1 : row.index(self._decoder.end)] if (ended := self._decoder.end in row) else row[1:]
+            text = self.tokenizer.decode(words, skip_special_tokens=True, clean_up_tokenization_spaces=True)
+            yield Written(text.strip(), score, not ended and len(row) >= chosen["max_length"])
+
+    def _note(self, chosen: dict[str, Any]) -> None:
+        said = ", ".join(f"{key}={value}" for key, value in chosen.items())
+        note = Note("model", f"captions by transformers' generate({said}), which sums log-probabilities of beams")
+        if note not in self.notes:
+            self.notes.append(note)
+
+
+class Written(NamedTuple):
+    """A caption, its score (the sum of its tokens' log-probabilities by its length), and whether it was cut."""
+
+    text: str
+    score: float
+    cut: bool
+
+
+def generate_options(options: DecodingOptions, limit: int) -> dict[str, Any]:
+    """Return the arguments of transformers' ``generate`` for decoding options; UsageError for those that it lacks.
+
+    limit: tokens per caption at most. Groups of beams without a diversity penalty are copies of one search with their
+    size, as in open_clip: six beams in three groups are a search with two.
+    """
+    if options.diversity_penalty:
+        raise UsageError(
+            "diversity_penalty", str(options.diversity_penalty), wanted="0: transformers has no diverse beams"
+        )
+    if options.generation_type == "beam_search" and options.num_beams % options.num_beam_groups:
+        raise UsageError(
+            "num_beam_groups", str(options.num_beam_groups), wanted=f"a divisor of {options.num_beams} beams"
+        )
+    if (length := min(options.seq_len, limit)) <= max(options.min_seq_len, 2):
+        wanted = f"more than min_seq_len ({options.min_seq_len}) and 2"
+        raise UsageError("seq_len", str(length), wanted=wanted)
+    made = {"max_length": length, "min_length": options.min_seq_len, "repetition_penalty": options.repetition_penalty}
+    if options.generation_type == "beam_search":
+        beams = options.num_beams // options.num_beam_groups
+        return {**made, "num_beams": beams, "length_penalty": options.length_penalty}
+    if options.generation_type == "greedy":
+        return {**made, "num_beams": 1}
+    kept = {"top_k": options.top_k} if options.generation_type == "top_k" else {"top_k": 0, "top_p": options.top_p}
+    return {**made, "num_beams": 1, "do_sample": True, "temperature": options.temperature, **kept}
+
+
+def _config(chosen: dict[str, Any], decoder: Decoder) -> GenerationConfig:
+    ids = {"bos_token_id": decoder.start, "eos_token_id": decoder.end, "pad_token_id": decoder.pad}
+    return GenerationConfig(**chosen, **ids, output_scores=True, return_dict_in_generate=True)
+
+
+def _scores(made: Any, before: int, decoder: Decoder) -> Tensor:
+    """Return the score (k,) of each caption: that of the beam search, or the mean log-probability of its tokens."""
+    if getattr(made, "sequences_scores", None) is not None:
+        return torch.as_tensor(made.sequences_scores).float().cpu()
+    logits = torch.stack(made.scores, dim=1).float().log_softmax(-1)
+    written = made.sequences[:, before : before + logits.shape[1]]
+    each = logits.gather(-1, written[..., None])[..., 0]
+    ends = written == decoder.end
+    counted = (ends.cumsum(-1) - ends.long()) == 0
+    return torch.as_tensor(each.masked_fill(~counted, 0).sum(-1) / counted.sum(-1)).cpu()
+
+
+class Decoder:
+    """What BLIP and GIT do differently. start, end, pad: ids; vocabulary: tokens that the network knows."""
+
+    def __init__(self, writer: Any, start: int, end: int, pad: int, vocabulary: int) -> None:
+        self.writer, self.start, self.end, self.pad, self.vocabulary = writer, start, end, pad, vocabulary
+
+    def generate(self, pixels: Tensor, starts: Tensor, config: GenerationConfig) -> Any:
+        """Continue starts (k, p) for images (k, 3, h, w)."""
+        raise NotImplementedError
+
+    def logits(self, pixels: Tensor, ids: Tensor, each: int) -> Tensor:
+        """Return the logits (k * each, p, V) after each token of ids (k * each, p), each texts per image."""
+        raise NotImplementedError
+
+    @contextmanager
+    def configured(self) -> Iterator[None]:
+        """Hide the checkpoint's own generation config, whose values would count where ours are defaults."""
+        before = self.writer.generation_config
+        self.writer.generation_config = GenerationConfig()
+        try:
+            yield
+        finally:
+            self.writer.generation_config = before
+
+
+class Blip(Decoder):
+    """A text decoder that attends to the image's features."""
+
+    def __init__(self, net: Any) -> None:
+        text = net.config.text_config
+        super().__init__(net.text_decoder, text.bos_token_id, text.sep_token_id, text.pad_token_id, text.vocab_size)
+        self._net = net
+
+    def generate(self, pixels: Tensor, starts: Tensor, config: GenerationConfig) -> Any:
+        return self.writer.generate(
+            input_ids=starts, attention_mask=torch.ones_like(starts), generation_config=config, **self._image(pixels, 1)
+        )
+
+    def logits(self, pixels: Tensor, ids: Tensor, each: int) -> Tensor:
+        made = self.writer(input_ids=ids, attention_mask=torch.ones_like(ids), **self._image(pixels, each))
+        return torch.as_tensor(made.logits)
+
+    def _image(self, pixels: Tensor, each: int) -> dict[str, Tensor]:
+        states = self._net.vision_model(pixel_values=pixels)[0].repeat_interleave(each, dim=0)
+        return {
+            "encoder_hidden_states": states,
+            "encoder_attention_mask": torch.ones(states.shape[:2], dtype=torch.long, device=states.device),
+        }
+
+
+class Git(Decoder):
+    """A decoder whose first positions are the image."""
+
+    def __init__(self, net: Any) -> None:
+        config = net.config
+        super().__init__(net, config.bos_token_id, config.eos_token_id, config.pad_token_id, config.vocab_size)
+
+    def generate(self, pixels: Tensor, starts: Tensor, config: GenerationConfig) -> Any:
+        return self.writer.generate(
+            pixel_values=pixels, input_ids=starts, attention_mask=torch.ones_like(starts), generation_config=config
+        )
+
+    def logits(self, pixels: Tensor, ids: Tensor, each: int) -> Tensor:
+        made = self.writer(
+            input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels.repeat_interleave(each, dim=0)
+        )
+        return torch.as_tensor(made.logits)[:, -ids.shape[1] :]
