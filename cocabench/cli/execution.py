@@ -64,8 +64,10 @@ def _cached(cell: Cell, step: Step, planner: Planner, machine: Hardware) -> int:
     return count_images(DiskCache(folder, size_limit()), job.signature.model, machine.device.type, images)
 
 
-def execute(plan: Plan, planner: Planner, machine: Hardware, *, show: bool, as_json: bool) -> None:
-    """Run a plan, print the summary and the errors.
+def execute(
+    plan: Plan, planner: Planner, machine: Hardware, *, show: bool, as_json: bool, summary: bool = True
+) -> None:
+    """Run a plan, print the summary (if wanted) and the errors.
 
     Exits with 1 if a step failed, 2 if none could be started, and 130 if interrupted.
     """
@@ -87,7 +89,8 @@ def execute(plan: Plan, planner: Planner, machine: Hardware, *, show: bool, as_j
         saved = f"{done} of {total} results are saved in {settings.output}; rerun to resume"
         err.print(f"\nstopped; {saved}", soft_wrap=True, markup=False)
         raise typer.Exit(130) from None
-    _print_summary([outcome.record for outcome in outcomes if outcome.record is not None], store, as_json)
+    if summary:
+        _print_summary([outcome.record for outcome in outcomes if outcome.record is not None], store, as_json)
     if code := _print_failures(outcomes):
         raise typer.Exit(code)
 

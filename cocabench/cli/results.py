@@ -180,6 +180,7 @@ def import_(
 
     Example: cocabench import benchmark.csv --output results
     """
+    from cocabench.core.formatting import plural
     from cocabench.results import interop
     from cocabench.results.store import Store
 
@@ -187,7 +188,9 @@ def import_(
     records = [record for file in files for record in interop.read(file)]
     for record in records:
         say(str(store.put_record(record)))
-    err.print(f"{len(records)} Records imported into {output}; they have no samples, so differences are unpaired")
+    they = "it has" if len(records) == 1 else "they have"
+    imported = f"{plural(len(records), 'Record')} imported into {output}"
+    err.print(f"{imported}; {they} no samples, so differences are unpaired")
 
 
 def export(

@@ -85,7 +85,7 @@ def swaps(rows: Samples) -> pd.Series[str]:
     >>> swaps(pd.DataFrame({"texts": [["a red cat", "a black cat"], ["a dog", "a big dog"]]})).tolist()
     ['red → black', '']
     """
-    return rows["texts"].map(_swap)
+    return rows["texts"].map(_swap) if "texts" in rows else pd.Series("", index=rows.index)
 
 
 def _swap(texts: Sequence[str]) -> str:

@@ -84,11 +84,19 @@ def headline(report: Report, found: Differences) -> Sentence:
 
 def _alone(report: Report, found: Differences) -> Sentence:
     (model,) = report.models
+    said = scores_of(report, found, model)
+    return Name(model), f": {said}." if said else f" has no score on {plural(len(found.tasks), 'task')}."
+
+
+def scores_of(report: Report, found: Differences, model: str) -> str:
+    """Return a model's scores, ``30.0 % mean acc@1 on 2 tasks, 45.0 CIDEr``; '' without any."""
     said = []
     for subject in filter(None, map(found.of, report.areas)):
-        tasks = f" on {len(subject.rows)} tasks" if subject.mean else ""
-        said.append(f"{value(subject, model)}{unit(subject)} {'mean ' if subject.mean else ''}{subject.metric}{tasks}")
-    return Name(model), f": {', '.join(said)}." if said else f" has no score on {plural(len(found.tasks), 'task')}."
+        if model in subject.scores:
+            tasks = f" on {len(subject.rows)} tasks" if subject.mean else ""
+            what = f"{'mean ' if subject.mean else ''}{subject.metric}{tasks}"
+            said.append(f"{value(subject, model)}{unit(subject)} {what}")
+    return ", ".join(said)
 
 
 def value(subject: Subject, model: str) -> str:

@@ -140,7 +140,7 @@ def lost_skills(report: Report) -> Iterator[str]:
     """Yield a sentence per model whose contrastive or generative scores are far below those of other weights."""
     for model in report.models:
         mine = [r for r in report.records if r.model == model]
-        for skill, generative in (("contrastive skill", False), ("captioning", True)):
+        for skill, generative in (("contrastive skill", False), ("generative skill", True)):
             records = [r for r in mine if find(r.evaluator).decodes(r.signature.protocol) is generative]
             if sentence := _lost(report, model, skill, records):
                 yield sentence

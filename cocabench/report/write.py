@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cocabench.core.types import Record
-from cocabench.report import costs, grid, leaderboard, methods, page, pivots, plots, sections, tables
+from cocabench.report import costs, grid, headline, leaderboard, methods, page, pivots, plots, sections, tables
 from cocabench.report.content import Report, gather
 from cocabench.report.differences import differences
 from cocabench.report.grid import Table
@@ -40,11 +40,23 @@ def write_report(
     report = gather(results, published=published, baseline=baseline, models=models, title=title)
     content = content_of(report, Thumbnails() if images else Thumbnails(max_images=0), figures=figures)
     drawn = plots.draw_all(plots.plots(content), output / "figures", processes=processes) if figures else []
+    return [*_write_all(content, output), *drawn]
+
+
+def write_checkpoints(results: Iterable[Record], output: Path, model: str) -> str:
+    """Write a report of a run's checkpoints, without figures to draw, and return one's scores in a line."""
+    report = gather(results)
+    content = content_of(report, Thumbnails(), figures=False)
+    _write_all(content, output)
+    return f"{report.names[model]}: {headline.scores_of(report, content.found, model) or 'no score'}"
+
+
+def _write_all(content: Content, output: Path) -> list[Path]:
+    """Write all files but figures, and return them, index.html first."""
     return [
         _write(output / "index.html", page.render(content)),
         _write(output / "data.json", _data(content)),
-        *_write_tables(report, content.tables, output / "tables"),
-        *drawn,
+        *_write_tables(content.report, content.tables, output / "tables"),
     ]
 
 

@@ -263,7 +263,7 @@ VOLATILE: Mapping[str, str] = {
     r"TIME, \d+ s;": "TIME, SECONDS;",
     r"(?m)^(packages\.\w+) +\S+ +": r"\1  VERSION  ",
     rf"(?m)^((?:{HERE}) ) +.*$": r"\1 HERE",
-    r"\b\d{1,2} (January|February|March|April|May|June|July|August|September|October|November|December) \d{4}\b": "DATE",
+    r"\b\d{1,2} [A-Z][a-z]+ 20\d\d\b": "DATE",
     r"(?m)^.*\bCPU\b.*, threads: \d+": "MACHINE",
     r"(-)[0-9a-f]{12}(\.json)": r"\1SIGNATURE\2",
     r"(?m)^(\S+ on \S+  )[0-9a-f]{12}$": r"\1SIGNATURE",
@@ -330,7 +330,7 @@ def page(path: Path) -> tuple[list[dict[str, Any]], str]:
 PAGE_VOLATILE: Mapping[str, str] = {
     r"\b[0-9a-f]{12}\b": "SIGNATURE",
     r"(?m)\b\d{4}-\d\d-\d\d( \d\d:\d\d)?( \| [\d.]+$)?": "DATE",
-    r"\b\d{1,2} (January|February|March|April|May|June|July|August|September|October|November|December) \d{4}\b": "DATE",
+    r"\b\d{1,2} [A-Z][a-z]+ 20\d\d\b": "DATE",
     r"(?m)^.*\bCPU \(.*\), \d+ cores?$": "MACHINE",
     rf"(?m)^((?:packages )?(?:{HERE}))\n.*$": r"\1\nHERE",
     r"\bcocabench \d+\.\d+\.\d+\S*": "cocabench VERSION.",

@@ -54,6 +54,7 @@ def test_small_groups_are_one_and_categories_keep_their_order() -> None:
     (dots,) = breakdowns.groups(find("image_caption_selection"), "t", {"a": frame})
     rows = [(row.label, row.about, row.points[0].score.value) for row in dots.panels[0].rows]
     assert rows == [("red → black", "n=21", 100), ("all others", "n=8", 0)]
+    assert not list(breakdowns.groups(find("image_caption_selection"), "t", {"a": frame.drop(columns="texts")}))
     words = pd.DataFrame(
         {"caption_words": [12, 3, 3, 2] * 5, "cider": [0.1] * 20, "id": range(20), "image_id": range(20)}
     )
