@@ -1,5 +1,6 @@
 """What only a GPU can show: ``pytest -m gpu`` on a machine with CUDA. Elsewhere each is skipped by name."""
 
+from pathlib import Path
 from typing import get_args
 
 import pytest
@@ -90,3 +91,20 @@ def test_the_smoke_test_itself_on_the_cpu() -> None:
     assert found["features in fp32"].found == 0
     assert found["captions in fp32 (share that differs)"].found == 0
     assert 0 < found["features in bf16"].found <= found["features in bf16"].allowed
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_a_probe_is_clip_benchmarks_linear_probe_unmodified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its loop as it is, from the same features; only its accuracy, which numpy 2.4 refuses, is replaced."""
+    from clip_benchmark.metrics import linear_probe
+
+    from cocabench.models.probes import AdamW
+    from tests.kinds import test_probe as on_cpu
+
+    monkeypatch.setattr(linear_probe, "accuracy", on_cpu.top_k)
+    monkeypatch.setattr(on_cpu, "CPU", AdamW(torch.device("cuda")))
+    kind = on_cpu.Probe(probe="clip_benchmark", shots=("all",), seeds=(3,), val="val")
+    found = on_cpu.values(kind, on_cpu.samples(kind))
+    theirs = on_cpu.theirs(linear_probe.evaluate, tmp_path, -1, 3, on_cpu.VAL, device="cuda")
+    assert found["acc1"] == pytest.approx(theirs["lp_acc1"], abs=0.02), "sums on a GPU may round differently"

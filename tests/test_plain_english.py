@@ -114,7 +114,15 @@ def modules() -> list[Path]:
 
 
 DOCUMENTS = readable(
-    *("*.md", "benchmarks/*.md", "cocabench/**/*.md", "examples/**/*.md", "reports/*.md", "results/*.md"),
+    *(
+        "*.md",
+        "docs/**/*.md",
+        "benchmarks/*.md",
+        "cocabench/**/*.md",
+        "examples/**/*.md",
+        "reports/*.md",
+        "results/*.md",
+    ),
     *("action.yml", "examples/*.yml", "tasks/**/*.toml", "cocabench/train/recipes/*.toml", "results/*.toml"),
 )
 TEMPLATES = readable("cocabench/report/templates/*")

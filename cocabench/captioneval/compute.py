@@ -129,6 +129,10 @@ def unavailable(names: Sequence[str], *, java: Path | None = None) -> dict[str, 
         jvm.find(java)
     except MetricUnavailableError as error:
         return {name: str(error) for name in names}
+    try:
+        jvm.jar("tokenizer", "stanford-corenlp-3.4.1.jar")
+    except MetricUnavailableError as error:
+        return {name: str(error) for name in names}
     if corenlp.find() is None and "SPICE" in families(names):
         reason = f"Stanford CoreNLP 3.6.0 is not installed; {corenlp.REMEDY}"
         return {name: reason for name in names if name.startswith("SPICE")}

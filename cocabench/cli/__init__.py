@@ -69,16 +69,17 @@ def main() -> None:
         if sys.stdout is not None:
             sys.stdout.flush()
         sys.exit(code)
-    except OSError as error:
-        if (known := of_stdout(error)) is None:
-            raise
-        _fail(known)
-    except CocabenchError as error:
-        _fail(error)
     except typer.TyperException as error:
-        if (known := as_usage_error(error)) is not None:
-            _fail(known)
+        if (wrong := as_usage_error(error)) is not None:
+            _fail(wrong)
         sys.exit(error.exit_code)
+    except KeyboardInterrupt:  # once more, while the first was handled
+        sys.exit(130)
+    except Exception as error:  # noqa: BLE001 — a file, a plugin or a bug may raise anything
+        from cocabench.specs.surprise import surprise
+
+        known = of_stdout(error) if isinstance(error, OSError) else None
+        _fail(known or surprise(f"cocabench {' '.join(sys.argv[1:2])}", error))
 
 
 def _note(otherwise: Callable[..., None]) -> Callable[..., None]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -22,12 +23,13 @@ from cocabench.core.errors import (
     UnknownNameError,
     UsageError,
 )
+from cocabench.core.formatting import plural
 from cocabench.core.types import Ability, Progress, silent
 from cocabench.specs.decoding import DEFAULTS, OPTIONS, UNREAD
 
 if TYPE_CHECKING:
     from cocabench.core.types import Model as LoadedModel
-    from cocabench.core.types import Note
+    from cocabench.core.types import Note, Source
     from cocabench.metrics.base import Samples
     from cocabench.results.caption_files import Pairs
 
@@ -81,6 +83,8 @@ def caption(
     text: Texts = None,
     device: o.Device = "auto",
     precision: o.PrecisionOption = o.Precision.AUTO,
+    quick_gelu: o.QuickGelu = None,
+    preprocess: o.Preprocess = "",
     skip_bad_images: o.SkipBadImages = False,
     generation_type: Generation = BEAM_SEARCH,
     num_beams: o.NumBeams = None,
@@ -102,13 +106,16 @@ def caption(
     Example: cocabench caption --model coca_ViT-L-14 photo.jpg
     """
     from cocabench.cli.execution import bar
+    from cocabench.models.hardware import hardware
 
     if text and prompt:
         raise UsageError("--prompt", "given with --text", wanted="one of the two")
     options = o.decoding(context.params, OPTIONS)
     _check_read(options)
     files = _image_files(images)
-    loaded = _load(model, "score_captions" if text else "caption", device, precision, skip_bad_images)
+    source = _source(model, "score_captions" if text else "caption", quick_gelu, preprocess)
+    machine = hardware(device=device, precision=precision.value, skip_bad_images=skip_bad_images)
+    loaded = source.load(machine)
     with bar("caption") if err.is_terminal else nullcontext(silent) as progress:
         rows = (
             _likelihoods(loaded, files, text, progress) if text else _captions(loaded, files, options, prompt, progress)
@@ -133,12 +140,11 @@ def _check_read(options: Mapping[str, Any]) -> None:
             raise UsageError(flag, f"given with --generation-type {kind}", wanted=f"--generation-type {readers}")
 
 
-def _load(model: str, ability: Ability, device: str, precision: o.Precision, skip_bad_images: bool) -> LoadedModel:
-    from cocabench.models.hardware import hardware
+def _source(model: str, ability: Ability, quick_gelu: bool | None, preprocess: str) -> Source:
     from cocabench.specs.registry import model_sources
     from cocabench.specs.spec import parse_models
 
-    sources = model_sources(parse_models(model, typed=True))
+    sources = model_sources(parse_models(model, typed=True), quick_gelu=quick_gelu, preprocess=preprocess)
     if len(sources) != 1:
         raise UsageError(f"--model {model}", f"{len(sources)} models", wanted="one")
     for note in sources[0].notes:
@@ -146,7 +152,7 @@ def _load(model: str, ability: Ability, device: str, precision: o.Precision, ski
     if ability not in sources[0].abilities:
         can = "caption" if ability == "caption" else "score captions"
         raise NotACaptionerError(f"--model {model}", f"a model that cannot {can}", wanted="a CoCa")
-    return sources[0].load(hardware(device=device, precision=precision.value, skip_bad_images=skip_bad_images))
+    return sources[0]
 
 
 def _captions(
@@ -224,6 +230,7 @@ def score(
     ] = "",
     images: Annotated[Path | None, o.option("DIR", "Folder of the images.", panel=SCORER)] = None,
     device: Annotated[str, o.option("DEVICE", "auto, cpu, cuda …", panel=SCORER)] = "auto",
+    preprocess: o.ScorerPreprocess = "",
     skip_bad_images: o.SkipBadImages = False,
     java: o.Java = None,
     require_metrics: o.RequireMetrics = False,
@@ -236,18 +243,27 @@ def score(
     from cocabench import captioneval
     from cocabench.results.caption_files import read_pairs
 
+    if preprocess and not clipscore:
+        raise UsageError("--preprocess", "given without --clipscore MODEL", fix="give both or neither")
     wanted, by_model = _chosen_metrics(metrics, clipscore)
     if bool(clipscore) != (images is not None):
         given, lacking = ("--clipscore", "--images DIR") if clipscore else ("--images", "--clipscore MODEL")
         raise UsageError(given, f"given without {lacking}", fix="give both or neither")
     pairs = read_pairs(candidates, references)
+    if pairs.replaced:
+        labelled("note", f"� stands for what is no Unicode character in {plural(pairs.replaced, 'text')}")
     skipped = captioneval.unavailable([metric.name for metric in captioneval.declared(wanted)], java=java)
     if skipped and require_metrics:
         raise MetricUnavailableError("--require-metrics", "; ".join(by_reason(skipped)))
+    if metrics and skipped and not by_model and skipped.keys() >= set(wanted):
+        raise MetricUnavailableError(f"--metrics {metrics}", "; ".join(by_reason(skipped)))
     wanted = [name for name in wanted if name not in skipped]
-    columns = _clip_scores(pairs, clipscore, images, references, device, skip_bad_images) if images else {}
+    scorer = partial(_clip_scores, pairs, clipscore, preprocess=preprocess)
+    columns = scorer(images, references, device, skip_bad_images) if images else {}
     columns |= captioneval.statistics(pairs.candidates, pairs.references, wanted, java=java) if wanted else {}
-    (_print_scores_as_json if as_json else _print_scores)([*wanted, *by_model], _samples(pairs, columns), skipped)
+    samples = _samples(pairs, columns)
+    notes = [*_missing(pairs), *_notes([*wanted, *by_model], samples)]
+    (_print_scores_as_json if as_json else _print_scores)([*wanted, *by_model], samples, skipped, notes)
 
 
 def _chosen_metrics(metrics: str, clipscore: str) -> tuple[list[str], list[str]]:
@@ -262,7 +278,14 @@ def _chosen_metrics(metrics: str, clipscore: str) -> tuple[list[str], list[str]]
 
 
 def _clip_scores(
-    pairs: Pairs, name: str, folder: Path, references: Path | None, device: str, skip_bad_images: bool
+    pairs: Pairs,
+    name: str,
+    folder: Path,
+    references: Path | None,
+    device: str,
+    skip_bad_images: bool,
+    *,
+    preprocess: str,
 ) -> dict[str, Any]:
     from cocabench.data.files import file_names, images_of
     from cocabench.kinds.captioning import clip_scores
@@ -270,7 +293,10 @@ def _clip_scores(
     from cocabench.specs.registry import one_model
 
     pictures = images_of(pairs.ids, folder, names=file_names(references) if references else None)
-    scorer = one_model(name, download=True, typed=True).load(hardware(device=device, skip_bad_images=skip_bad_images))
+    source = one_model(name, download=True, preprocess=preprocess, typed=True)
+    for note in source.notes:
+        labelled("note", note.text)
+    scorer = source.load(hardware(device=device, skip_bad_images=skip_bad_images))
     return clip_scores(scorer, pictures, pairs.candidates, pairs.references)
 
 
@@ -283,7 +309,20 @@ def _samples(pairs: Pairs, columns: Mapping[str, Any]) -> Samples:
     return pd.DataFrame({**texts, **health.statistics(pairs.candidates), **columns})
 
 
-def _print_scores_as_json(names: Sequence[str], samples: Samples, skipped: Mapping[str, str]) -> None:
+def _missing(pairs: Pairs) -> list[Note]:
+    from cocabench.core.types import Note
+    from cocabench.data.files import some
+
+    if not pairs.missing:
+        return []
+    total = len(pairs.ids) + len(pairs.missing)
+    text = f"captions for {len(pairs.ids)} of the {total} images with references; missing: {some(pairs.missing)}"
+    return [Note("missing_captions", text)]
+
+
+def _print_scores_as_json(
+    names: Sequence[str], samples: Samples, skipped: Mapping[str, str], notes: Sequence[Note]
+) -> None:
     from cocabench import captioneval
     from cocabench.metrics.base import estimate
 
@@ -291,10 +330,10 @@ def _print_scores_as_json(names: Sequence[str], samples: Samples, skipped: Mappi
         return {m.name: estimate(m, samples).model_dump() for m in captioneval.declared(wanted)}
 
     scores = {"metrics": values(names), "health": values(captioneval.HEALTH)}
-    print_json({**scores, "skipped": skipped, "notes": [note.text for note in _notes(names, samples)]})
+    print_json({**scores, "skipped": skipped, "notes": [note.text for note in notes]})
 
 
-def _print_scores(names: Sequence[str], samples: Samples, skipped: Mapping[str, str]) -> None:
+def _print_scores(names: Sequence[str], samples: Samples, skipped: Mapping[str, str], notes: Sequence[Note]) -> None:
     from cocabench import captioneval
     from cocabench.core.formatting import number
     from cocabench.metrics.base import estimate
@@ -306,7 +345,7 @@ def _print_scores(names: Sequence[str], samples: Samples, skipped: Mapping[str, 
             if (found := estimate(metric, samples)).n or metric.role == "quality"
         ]
         print_table([title, "value"], rows, numbers_from=1)
-    for note in _notes(names, samples):
+    for note in notes:
         labelled("note", note.text, console=out)
     for phrase in by_reason(skipped):
         labelled("skipped", phrase, console=out)
@@ -315,9 +354,13 @@ def _print_scores(names: Sequence[str], samples: Samples, skipped: Mapping[str, 
 def _notes(names: Sequence[str], samples: Samples) -> list[Note]:
     from cocabench import captioneval
     from cocabench.captioneval import health
+    from cocabench.core.types import Note
     from cocabench.kinds.base import withheld
 
-    return [*withheld(captioneval.declared(names), samples), *health.notes(samples)]
+    alone = [name for name in names if name.startswith("CIDEr")] if samples["image_id"].nunique() < 2 else []
+    why = "undefined for one image: its weights count in how many images' references a phrase occurs"
+    found = [Note("interval_withheld", f"{name}: {why}") for name in alone]
+    return [*withheld(captioneval.declared(names), samples), *found, *health.notes(samples)]
 
 
 def _metric_names(text: str, known: Sequence[str]) -> list[str]:

@@ -13,9 +13,10 @@ import typer
 from rich.text import Text
 
 from cocabench.cli import names
-from cocabench.cli.console import dim, err, print_json, print_table, say
-from cocabench.cli.options import PRINTED, Json, flag, names_of, option
+from cocabench.cli.console import dim, err, labelled, print_json, print_table, say
+from cocabench.cli.options import PRINTED, Json, flag, option
 from cocabench.cli.tables import print_results
+from cocabench.specs.spec import split_models
 
 if TYPE_CHECKING:
     from cocabench.core.types import Verdict
@@ -88,13 +89,13 @@ def compare(
 
     found = read(*results)
     if samples:
-        changes = _changes(found, samples, names_of(models), metric)
+        changes = _changes(found, samples, split_models(models), metric)
         if as_json:
             print_json(asdict(changes) | {"info": changes.info.model_dump()})
         else:
             _print_changes(changes, None if all_samples else MAX_IMAGES_LISTED)
         return
-    comparison = compare_models(found, models=names_of(models), all_metrics=all_metrics)
+    comparison = compare_models(found, models=split_models(models), all_metrics=all_metrics)
     if len(comparison.models) == 2:
         comparison = ranked(comparison)
     if as_json:
@@ -181,8 +182,11 @@ def gate(
     if junit:
         write_atomically(junit, lambda path: path.write_text(to_junit(verdicts), encoding="utf-8"))
     if summary := os.environ.get("GITHUB_STEP_SUMMARY"):
-        with Path(summary).open("a", encoding="utf-8") as file:
-            file.write(to_markdown(verdicts))
+        try:
+            with Path(summary).open("a", encoding="utf-8") as file:
+                file.write(to_markdown(verdicts))
+        except OSError as error:
+            labelled("note", f"GITHUB_STEP_SUMMARY: {summary}: cannot write ({error.strerror}); the verdicts stand")
     if update:
         _update(baseline, held, now)
         return

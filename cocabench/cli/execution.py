@@ -11,7 +11,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from cocabench.cli.console import by_reason, err, labelled, print_json, print_table, say
+from cocabench.cli.console import by_reason, err, labelled, out, print_json, print_table, say
 from cocabench.cli.tables import print_published, print_results
 from cocabench.core.cache import DiskCache, open_cache, size_limit
 from cocabench.core.formatting import number
@@ -37,7 +37,7 @@ def unavailable_metrics(plan: Plan, planner: Planner, quiet: bool) -> dict[str, 
 
 
 def print_plan(plan: Plan, planner: Planner, machine: Hardware) -> None:
-    """Print the steps of a plan, with the number of images whose features are cached."""
+    """Print the steps of a plan, the number of images whose features are cached, and the notes on the data."""
     steps = [(cell, step) for cell in plan.cells for step in cell.steps]
     held = [_cached(cell, step, planner, machine) if step.state == State.READY else 0 for cell, step in steps]
     rows = [
@@ -45,13 +45,19 @@ def print_plan(plan: Plan, planner: Planner, machine: Hardware) -> None:
         for (cell, step), cached in zip(steps, held, strict=True)
     ]
     print_table(["model", "task", "state", "images", "cached"], rows)
-    explained = [step for _, step in steps if step.reason and step.state != State.NOT_APPLICABLE]
-    for reason in dict.fromkeys(f"{step.task}: {step.reason}" for step in explained):
+    for reason in dict.fromkeys(_reason(cell, step) for cell, step in steps if step.reason):
         say(reason)
+    for task, note in planner.data_notes(plan):
+        labelled("note", f"{task}: {note.text}", console=out)
     ready = [step for _, step in steps if step.state == State.READY]
     images = sum(step.work.get("images", 0) for step in ready)
     cached = f", {sum(held):,} of them cached" if any(held) else ""
     say(f"{len(ready)} of {len(steps)} to run, {images:,} images to process{cached}")
+
+
+def _reason(cell: Cell, step: Step) -> str:
+    model = f" with {cell.model}" if step.state == State.NOT_APPLICABLE else ""
+    return f"{step.task}{model}: {step.reason}"
 
 
 def _cached(cell: Cell, step: Step, planner: Planner, machine: Hardware) -> int:
@@ -60,8 +66,9 @@ def _cached(cell: Cell, step: Step, planner: Planner, machine: Hardware) -> int:
     folder = planner.settings.cache
     if not (job.data and job.signature and folder) or job.task.kind.needs() & DECODING:
         return 0
-    images = [image for example in job.data.dataset.examples for image in example.images]
-    return count_images(DiskCache(folder, size_limit()), job.signature.model, machine.device.type, images)
+    n = sum(len(example.images) for example in job.data.dataset.examples)  # those of further splits come after
+    images, marks = job.data.images[:n], job.data.marks[:n]
+    return count_images(DiskCache(folder, size_limit()), job.signature.model, machine.device.type, images, marks)
 
 
 def execute(
@@ -96,7 +103,7 @@ def execute(
 
 
 def _print_failures(outcomes: Sequence[Outcome]) -> int:
-    """Print each error once, with the failed models and tasks; return the exit code."""
+    """Print each error once, with the failed models and tasks; return the exit code, 2 if nothing was evaluated."""
     ended: dict[str, list[Outcome]] = {}
     for outcome in outcomes:
         if outcome.error is not None:
@@ -108,6 +115,10 @@ def _print_failures(outcomes: Sequence[Outcome]) -> int:
             "failed", f"{models} on {tasks[0] if len(tasks) == 1 else f'{len(tasks)} tasks'}: {error}", colour="red"
         )
     started = any(outcome.record is not None or outcome.step.state == State.READY for outcome in outcomes)
+    if not ended and not any(outcome.record is not None for outcome in outcomes):
+        reasons = {f"{outcome.step.task} with {outcome.model}: {outcome.step.reason}" for outcome in outcomes}
+        labelled("failed", f"nothing was evaluated; {'; '.join(sorted(reasons))}", colour="red")
+        return 2
     return (1 if started else 2) if ended else 0
 
 

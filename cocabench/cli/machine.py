@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from collections.abc import Iterator
 from datetime import datetime
 from importlib import metadata
@@ -17,7 +18,9 @@ from cocabench.cli import names
 from cocabench.cli.console import print_json, print_table, say
 from cocabench.cli.options import Cache, DataRoot, Java, Json, flag, option
 from cocabench.cli.usage import Commands
-from cocabench.core.errors import CocabenchError, ResultsError
+from cocabench.core.errors import CocabenchError, ResultsError, UnknownNameError
+from cocabench.core.packages import OPEN_CLIP, check_open_clip, too_new
+from cocabench.specs.aliases import CAPTIONERS
 
 lists = typer.Typer(
     cls=Commands,
@@ -61,21 +64,48 @@ def tasks(wanted: Wanted = None, as_json: Json = False) -> None:
 
 
 @lists.command()
-def models(as_json: Json = False) -> None:
-    """List the architectures for --model, with the default tag and all published tags.
+def models(
+    part: Annotated[str, typer.Argument(metavar="PART", help="Only models with this in their name: coca.")] = "",
+    as_json: Json = False,
+) -> None:
+    """List the models for --model: architectures with their default tag and all published tags, and captioners by name.
 
-    Example: cocabench list models
+    Example: cocabench list models coca
     """
+    check_open_clip()
     import open_clip
 
     from cocabench.demo import MODELS
     from cocabench.models.open_clip.blueprint import default_tag
+    from cocabench.specs.registry import entry_points
 
     rows = [[f"demo/{name}", "", "comes with cocabench"] for name in MODELS]
     for name in open_clip.list_models():
         tags = open_clip.list_pretrained_tags_by_model(name)
         rows.append([name, default_tag(name, tags), ", ".join(tags)])
+    rows += [[name, "", "Apple's, on the hub"] for name in CAPTIONERS]
+    plugins = [point for point in entry_points("models", tuple(sys.path)) if not point.module.startswith("cocabench.")]
+    for point in sorted(plugins, key=lambda point: point.name):
+        rows.append([f"{point.name}::…", "", f"models of {point.dist.name if point.dist else point.module}"])
+    rows = [row for row in rows if part.lower() in row[0].lower()]
+    if not rows:
+        raise UnknownNameError("model", part, open_clip.list_models(), fix="see `cocabench list models`")
     _show(["model", "default", "tags"], rows, as_json)
+
+
+@lists.command()
+def weights(file: Annotated[Path, typer.Argument(help="A checkpoint file.")], as_json: Json = False) -> None:
+    """List the weights in a checkpoint file: its own, and their moving average (EMA) if it has one.
+
+    Example: cocabench list weights checkpoints/epoch_5.pt
+    """
+    from cocabench.core.errors import ModelError
+    from cocabench.models.open_clip.weights import held
+
+    if not file.is_file():
+        raise ModelError(str(file), "no such file", fix="check the path")
+    rows = [[f"NAME:{file}{one.mark}", f"{one.tensors:,}", f"{one.numbers:,}"] for one in held(file)]
+    _show(["model", "tensors", "numbers"], rows, as_json)
 
 
 @lists.command()
@@ -123,9 +153,12 @@ def _software() -> Iterator[Check]:
     yield Check("python", True, platform.python_version())
     for package in ("cocabench", "torch", "torchvision", "open_clip_torch", "clip-benchmark", "pycocoevalcap"):
         try:
-            yield Check(package, True, metadata.version(package))
+            version = metadata.version(package)
         except metadata.PackageNotFoundError:
             yield Check(package, False, f"not installed; run `pip install {package}`")
+            continue
+        said = too_new(version) if package == OPEN_CLIP else ""
+        yield Check(package, not said, said or version)
     yield _transformers()
 
 

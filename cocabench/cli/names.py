@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 def models(incomplete: str) -> list[str]:
     """Complete --model: our models and open_clip's architectures."""
     from cocabench.demo import MODELS
+    from cocabench.specs.aliases import CAPTIONERS
 
     found = util.find_spec("open_clip")
     folders = found.submodule_search_locations if found else None
     configs = [path.stem for one in folders or () for path in Path(one, "model_configs").glob("*.json")]
-    return _complete_list(incomplete, ["demo", *(f"demo/{name}" for name in MODELS), *sorted(configs)])
+    known = ["demo", *(f"demo/{name}" for name in MODELS), *sorted(configs), *CAPTIONERS]
+    return _complete_list(incomplete, known)
 
 
 def tasks(incomplete: str) -> list[str]:

@@ -5,7 +5,8 @@ An option has the name of the field, param or key that it sets.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import tomllib
+from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,7 +14,9 @@ from typing import Annotated, Any
 import typer
 
 from cocabench.cli import names
+from cocabench.core.errors import UsageError
 from cocabench.specs.decoding import DEFAULTS, groups_for
+from cocabench.specs.spec import guess
 
 WHAT, DATA, HOW, KEPT = "What to evaluate", "Data", "Computation", "Results and cache"
 CAPTIONS, PRINTED, TRAINING = "Captions", "Output", "During a training"
@@ -56,6 +59,15 @@ Tasks = Annotated[
     list[str] | None,
     option(
         "TASK", "Names, groups, or .toml files; several with commas.", "--tasks", panel=WHAT, autocompletion=names.tasks
+    ),
+]
+Params = Annotated[
+    list[str] | None,
+    option(
+        "KEY=VALUE",
+        "Override a key of [params] in the tasks that have it, such as probe=clip or shots=5,all; repeatable.",
+        "--param",
+        panel=WHAT,
     ),
 ]
 DataRoot = Annotated[Path, option("DIR", "Folder of the data sets.", panel=DATA, envvar="COCABENCH_DATA")]
@@ -114,6 +126,16 @@ Preprocess = Annotated[
         "TAG",
         "Preprocess checkpoint files as this published tag, or NAME:TAG, does.",
         panel=HOW,
+        show_default="open_clip's",
+    ),
+]
+ScorerPreprocess = Annotated[
+    str,
+    option(
+        "TAG",
+        "Preprocess the scorer's checkpoint file as this published tag, or NAME:TAG, does.",
+        "--preprocess",
+        panel="CLIPScore",
         show_default="open_clip's",
     ),
 ]
@@ -215,6 +237,33 @@ def decoding(params: Mapping[str, Any], names: Iterable[str] = BEAM_OPTIONS) -> 
     given["num_beam_groups"] = given["num_beam_groups"] or groups_for(given["num_beams"])
     plain = {name: value.value if isinstance(value, StrEnum) else value for name, value in given.items()}
     return {name: value for name, value in plain.items() if value is not None}
+
+
+def params_of(texts: Iterable[str], known: Collection[str]) -> dict[str, Any]:
+    """Return the params of --param; UsageError for a text without =, or for a key that is not among the known ones.
+
+    Values are TOML's (3, 0.5, true, [1, 5], "text"), or text without quotes; with a comma they are a list.
+    """
+    found = {}
+    for text in texts:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise UsageError(f"--param {text}", "no =", wanted="KEY=VALUE")
+        if key not in known:
+            raise UsageError(
+                f"--param {text}", f"no task of --tasks has the param {key!r}", fix=guess(key, sorted(known))
+            )
+        is_list = "," in value and not value.startswith("[")
+        found[key] = [_value(part.strip()) for part in value.split(",")] if is_list else _value(value)
+    return found
+
+
+def _value(text: str) -> Any:
+    """Return a TOML value; other text as it is."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except (tomllib.TOMLDecodeError, KeyError):
+        return text
 
 
 def names_of(text: str) -> list[str]:

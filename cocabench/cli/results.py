@@ -18,6 +18,7 @@ from cocabench.cli.console import dim, err, labelled, out, print_json, print_tab
 from cocabench.cli.options import Json, flag, names_of, option
 from cocabench.cli.tables import print_published
 from cocabench.core.types import Record
+from cocabench.specs.spec import split_models
 
 if TYPE_CHECKING:
     from cocabench.results.explain import Part
@@ -59,7 +60,7 @@ def report(
         output,
         published=names_of(published),
         baseline=[r.model for r, path in zip(found.records, found.paths, strict=True) if path in held],
-        models=names_of(models),
+        models=split_models(models),
         title=title,
         images=images,
         processes=os.cpu_count() or 1,

@@ -30,6 +30,7 @@ def run(
     context: typer.Context,
     model: o.Models = None,
     tasks: o.Tasks = None,
+    param: o.Params = None,
     data_root: o.DataRoot = Path("data"),
     limit: o.Limit = None,
     seed: o.Seed = 0,
@@ -74,8 +75,9 @@ def run(
     if cell is not None:
         raise UsageError("--cell", "given without --plan", wanted="--plan FILE")
     _check_given(context, "model", "tasks")
-    settings = _settings(context.params)
-    evaluation = Evaluation(settings, settings.hardware(), _tasks(tasks or ()), o.decoding(context.params), action)
+    settings, chosen = _settings(context.params), _tasks(tasks or ())
+    params = o.params_of(param or (), {name for task in chosen for name in task.param_names})
+    evaluation = Evaluation(settings, settings.hardware(), chosen, o.decoding(context.params) | params, action)
     if watch is None:
         evaluation(model or ())
     else:

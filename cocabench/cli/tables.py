@@ -154,7 +154,7 @@ def print_published(records: Sequence[Record]) -> None:
         [
             *(match.record.task, match.metric, match.record.model, number(match.measured, match.info)),
             *(f"{match.published:.1f}", signed(match.difference)),
-            Text("inside", "green") if match.inside else Text("outside", "red"),
+            Text(match.verdict, {"inside": "green", "outside": "red"}.get(match.verdict, "")),
             match.source,
         ]
         for match in matches
@@ -163,9 +163,11 @@ def print_published(records: Sequence[Record]) -> None:
     explained = set()
     for match in matches:
         where = f"{match.record.model} on {match.record.task}"
-        if not match.inside and (where, match.causes) not in explained:
+        if match.verdict == "outside" and (where, match.causes) not in explained:
             explained.add((where, match.causes))
             _print_causes(where, match)
+    for text in dict.fromkeys(f"{m.record.task}: {m.cannot_tell}" for m in matches if m.cannot_tell):
+        dim(f"cannot tell: {text}")
 
 
 def _print_causes(where: str, match: Match) -> None:

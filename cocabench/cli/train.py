@@ -137,6 +137,9 @@ def train(
 
     Example: cocabench train coca-caption-finetune --set train_data=coco.csv --nproc 4
     """
+    from cocabench.core.packages import check_open_clip
+
+    check_open_clip()
     from cocabench.train.recipe import find_recipe
     from cocabench.train.training import check_folder, shortage, training
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import signal
 from typing import Any
 
 import typer
@@ -38,6 +39,7 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
+            signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # a second one must not print where Python ends
             err.print("\nstopped")
             raise typer.Exit(130) from None
         except OSError as error:  # typer ends without a word where a pipe is closed
@@ -51,10 +53,15 @@ UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)
 
 
 def of_stdout(error: OSError) -> CocabenchError | None:
-    """Return an error of stdout as one of ours; None for a file's. Nothing is written there from then on."""
+    """Return an error of stdout as one of ours; None for a file's. Nothing is written there from then on.
+
+    SystemExit with 141, without a word, where its reader has read enough.
+    """
     if error.filename is not None or error.errno not in UNWRITABLE:
         return None
     os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # Python flushes once more at its end
+    if error.errno == errno.EPIPE:  # as `cocabench … | head` ends: what a shell says of a program that SIGPIPE ended
+        raise SystemExit(141)
     return CocabenchError("stdout", f"cannot be written to ({error.strerror})", fix="what was stored is kept")
 
 

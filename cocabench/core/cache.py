@@ -28,6 +28,7 @@ from typing import NamedTuple, TypeVar
 import platformdirs
 
 from cocabench.core.errors import UsageError
+from cocabench.core.files import expanded
 from cocabench.core.temporary import temporary_folder
 from cocabench.core.types import Cache as Cache
 from cocabench.core.types import Note
@@ -302,12 +303,12 @@ def _holds(database: Path, schema: bytes) -> bool:
 
 def cache_folder() -> Path:
     """Return the path of the cache folder: $COCABENCH_CACHE, or the user's cache folder. Creates nothing."""
-    return Path(os.environ.get("COCABENCH_CACHE") or platformdirs.user_cache_dir("cocabench")).expanduser().resolve()
+    return expanded(os.environ.get("COCABENCH_CACHE") or platformdirs.user_cache_dir("cocabench")).resolve()
 
 
 def spaces_folder(cache: Path | None = None) -> Path:
     """Return the path of the spaces in a cache folder (None: ``cache_folder``). Creates nothing."""
-    return (cache.expanduser().resolve() if cache else cache_folder()) / "spaces"
+    return (expanded(cache).resolve() if cache else cache_folder()) / "spaces"
 
 
 def size_limit() -> int:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import errno
 import io
+import json
 import os
 import stat
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from cocabench.core.errors import DataError, UsageError
 
@@ -69,3 +71,26 @@ def read_regular(path: Path) -> bytes:
 def read_text(path: Path, encoding: str = "utf-8") -> str:
     """Return a regular file's text, its lines ending with a newline only; OSError as above, UnicodeDecodeError."""
     return read_regular(path).decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
+
+
+def parse_json(text: str | bytes, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+    """Return a JSON value; JSONDecodeError for all that is none, too deep or too long a number among it.
+
+    pairs: makes an object of its keys and values; by default a dict.
+    """
+    try:
+        return json.loads(text, object_pairs_hook=pairs)
+    except RecursionError:
+        raise json.JSONDecodeError("nested too deeply", "[", 0) from None
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise
+    except ValueError:
+        raise json.JSONDecodeError("a number with thousands of digits", "[", 0) from None
+
+
+def expanded(path: Path | str) -> Path:
+    """Return a path with ~ and ~NAME as folders; UsageError if there is no such user."""
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise UsageError(str(path), f"no user {str(path).partition('/')[0][1:]!r}", wanted="a path") from None

@@ -22,7 +22,7 @@ def decimals(value: float, info: MetricInfo) -> int:
     """Return the number of decimals to print: one, or for costs as many as give three significant digits."""
     if info.unit not in COST_UNITS or value == 0:
         return 1
-    return max(0, 2 - math.floor(math.log10(abs(value))))
+    return min(12, max(0, 2 - math.floor(math.log10(abs(value)))))
 
 
 def spread(estimate: Estimate, info: MetricInfo) -> str:

@@ -19,6 +19,17 @@ CODES: Mapping[str, Code] = {
         "A score is not significantly better than chance.",
         "Check data, prompts, tokenizer and weights: a broken run is more likely than a bad model.",
     ),
+    "majority_class": Code(
+        "A model does no better than one that always answers the most frequent class.",
+        "Compare mean_per_class_recall, in which every class counts alike.",
+    ),
+    "one_answer": Code(
+        "A model gives nearly all images or captions the same answer.",
+        "Check weights, preprocessing and prompts: its features may have collapsed.",
+    ),
+    "missing_captions": Code(
+        "Some images with references have no caption to score.", "Compare with scores of the same images only."
+    ),
     "interval_withheld": Code(
         "A number has no interval: of so few images no method tells how far it may be off.",
         "Measure more images before comparing it.",
@@ -82,6 +93,9 @@ CODES: Mapping[str, Code] = {
     "halved_batch": Code(
         "Memory ran out, and the run continued with a smaller batch.",
         "Nothing, or set --batch-size to that number; scores change by rounding only.",
+    ),
+    "not_converged": Code(
+        "An optimiser stopped before it converged.", "Nothing if it is a point of a search; else compare with care."
     ),
     "not_profiled": Code("A cost could not be measured on this machine.", "Free memory, or use a larger machine."),
     "cache": Code(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from pydantic import (
     BaseModel,
     BeforeValidator,
     ConfigDict,
+    Field,
     JsonValue,
     PlainSerializer,
     StringConstraints,
@@ -110,7 +112,7 @@ class Captions(NamedTuple):
     """Captions of the images that could be read, with decoder scores; kept (k,) are the positions in the input.
 
     truncated: whether each caption was cut at the length limit; empty if unknown. features: (k, d) the result of
-    encode_images for these images, if captioning computes it, or None.
+    encode_images for these images, if captioning computes it, or None. hashes: of the images' pixels; empty if unknown.
     """
 
     texts: list[str]
@@ -118,19 +120,21 @@ class Captions(NamedTuple):
     kept: NDArray[np.int64]
     truncated: Sequence[bool] = ()
     features: Features | None = None
+    hashes: Sequence[bytes] = ()
 
 
 class Likelihoods(NamedTuple):
     """Likelihoods of m texts each as captions of the k images that could be read.
 
     logprobs: (k, m) natural logarithms of p(text | image), including the end token. n_tokens: (k, m) tokens counted.
-    kept: (k,) positions in the input. exp(-logprobs / n_tokens) is the perplexity. features: as in Captions.
+    kept: (k,) positions in the input. exp(-logprobs / n_tokens) is the perplexity. features, hashes: as in Captions.
     """
 
     logprobs: NDArray[np.float32]
     n_tokens: NDArray[np.int64]
     kept: NDArray[np.int64]
     features: Features | None = None
+    hashes: Sequence[bytes] = ()
 
 
 class Progress(Protocol):
@@ -259,14 +263,10 @@ class Note(NamedTuple):
 
 
 class Chance(NamedTuple):
-    """The chance level of a metric (0-1), and the advice for scores near it.
-
-    once_per_image: only the first row of each image counts, so that rows are independent.
-    """
+    """The chance level of a metric (0-1), and the advice for scores near it."""
 
     rate: float
     advice: str = "check data, prompts, tokenizer and weights"
-    once_per_image: bool = False
 
 
 class Machine(NamedTuple):
@@ -302,12 +302,39 @@ class Cache(Protocol):
         """Store values. label: the name of the space in ``cocabench cache info``."""
 
 
+class Schedule(NamedTuple):
+    """How a linear classifier is trained: the first learning rate, epochs, rows per batch, seed."""
+
+    lr: float
+    epochs: int
+    batch: int
+    seed: int
+
+
+class Linear(NamedTuple):
+    """A linear classifier: weights (c, d) and bias (c,)."""
+
+    weights: NDArray[np.float32]
+    bias: NDArray[np.float32]
+
+
+class LinearSolver(Protocol):
+    """Trains linear classifiers on features, on the run's device (models.probes)."""
+
+    def __call__(
+        self, rows: Features, labels: NDArray[np.int64], weight_decay: float, schedule: Schedule
+    ) -> Linear: ...
+
+    def permutation(self, n: int, seed: int) -> NDArray[np.int64]:
+        """Return a permutation (n,) of 0..n-1 by torch's generator."""
+
+
 @dataclass(frozen=True)
 class Context:
     """The context of scoring.
 
     note: adds a Note to the Record. models: the kind's ``extra_models`` that are available, loaded. data: its
-    ``extra_data``. cache: the run's; None: the user's.
+    ``extra_data``. cache: the run's; None: the user's. solve: trains linear classifiers; a run's Context has it.
     """
 
     progress: Progress = silent
@@ -316,6 +343,7 @@ class Context:
     data: Mapping[str, Dataset] = field(default_factory=dict)
     machine: Machine = field(default_factory=Machine)
     cache: Cache | None = None
+    solve: LinearSolver | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -338,12 +366,24 @@ class _Value(BaseModel):
         return all_printable(content)
 
 
-def _finite_or_none(value: float | None) -> float | None:
-    return None if value is None or not math.isfinite(value) else float(value)
+MAX_NUMBER = 1e100
+"""No metric is larger; the square of a number up to it is finite."""
+
+
+def _finite_or_none(value: Any) -> Any:
+    if not isinstance(value, int | float):
+        return value
+    if abs(value) > MAX_NUMBER and not (isinstance(value, float) and math.isinf(value)):
+        raise ValueError(f"wanted a number up to {MAX_NUMBER:g}")
+    return float(value) if math.isfinite(value) else None
 
 
 Number = Annotated[float | None, BeforeValidator(_finite_or_none)]
 """A finite float, or None if undefined. Never NaN, which JSON lacks."""
+
+
+Count = Annotated[int, Field(ge=0, le=2**53)]
+"""A number of things."""
 
 
 class Estimate(_Value):
@@ -355,7 +395,7 @@ class Estimate(_Value):
     value: Number
     low: Number
     high: Number
-    n: int
+    n: Count
 
 
 Unit = Literal["fraction", "rank", "score", "words", "number", "gflops", "per_s", "s", "mib"]
@@ -382,6 +422,11 @@ class Signature(_Value):
 
     protocol: dict[str, JsonValue]
     model: dict[str, JsonValue]
+
+    @model_validator(mode="after")
+    def _is_json(self) -> Signature:
+        json.dumps((self.protocol, self.model), allow_nan=False)  # ValueError for NaN, which JSON lacks
+        return self
 
 
 def _as_tables(notes: tuple[Note, ...]) -> list[dict[str, str]]:
@@ -413,8 +458,8 @@ class Record(_Value):
     skipped_metrics: dict[str, str] = {}
     skipped_images: tuple[str, ...] = ()
     notes: Notes = ()
-    timing: dict[str, float] = {}
-    parameters: dict[str, int] = {}
+    timing: dict[str, Annotated[float, Field(allow_inf_nan=False)]] = {}
+    parameters: dict[str, Count] = {}
     environment: dict[str, str] = {}
     samples_file: Annotated[str, StringConstraints(pattern=r"^([^/\\.][^/\\]*\.samples\.parquet)?$")] = ""
     samples_digest: str = ""
@@ -423,6 +468,12 @@ class Record(_Value):
     image_files: str = ""
     rows: str = ""
     created: str
+
+    @model_validator(mode="after")
+    def _are_defined(self) -> Record:
+        if undefined := sorted(self.metrics.keys() - self.definitions.keys()):
+            raise ValueError(f"definitions: missing for {undefined[0]}")
+        return self
 
 
 class Status(StrEnum):

@@ -13,6 +13,7 @@ from pathlib import Path
 from pydantic import JsonValue
 
 from cocabench.core.errors import DataError, MissingDataError, UsageError
+from cocabench.core.files import expanded
 from cocabench.core.signature import digest_lines
 from cocabench.core.text import well_formed
 from cocabench.core.types import Dataset, Example, Note
@@ -42,7 +43,7 @@ class LocalLoader(Spec):
         return folder
 
     def location(self, root: Path) -> Path:
-        return (root.expanduser() / self.path).absolute()
+        return (expanded(root) / self.path).absolute()
 
     def missing(self, where: Path, got: str, wanted: str = "") -> MissingDataError:
         """Return the error that says what is not there, how to point at it and where to get it."""

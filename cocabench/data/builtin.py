@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import random
 import tarfile
@@ -17,6 +18,7 @@ from PIL import Image
 from pydantic import Field
 
 from cocabench.core.errors import MissingDataError
+from cocabench.core.files import ROWS
 from cocabench.core.types import Dataset, Example
 from cocabench.data.base import checked
 from cocabench.data.images import BytesImage, OnWhiteImage
@@ -39,22 +41,25 @@ WORDS = (
 class Emoji(Spec):
     """The packed emoji, on white.
 
-    target: what an image is to be matched with: its ``name``, its ``subgroup`` (both classification), or its
+    target: what an image is to be matched with: its ``name``, ``subgroup`` or ``group`` (classification), or its
             ``captions`` (retrieval, captioning), or its name beside another emoji's that has one word in the place of
             another: ``pairs`` (image-caption selection), of those emoji that have such a neighbour.
     group:  only the emoji of this Unicode group.
     caption_subset: only the 300 that the captioning task describes.
+    split: only one half, ``train`` or ``test``, by a hash of each emoji's id.
     """
 
-    target: Literal["name", "subgroup", "captions", "pairs"] = "name"
+    target: Literal["name", "subgroup", "group", "captions", "pairs"] = "name"
     group: Group | None = None
     caption_subset: bool = False
+    split: Literal["", "train", "test"] = ""
 
     def build(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the chosen emoji. root is ignored."""
         folder = Path(str(resources.files("cocabench") / "demo" / "data"))
         samples = [sample for sample in _samples(folder) if self._wanted(sample[0])]
-        name = "-".join(filter(None, ("emoji", self.group, "caption-subset" if self.caption_subset else "")))
+        subset = "caption-subset" if self.caption_subset else ""
+        name = "-".join(filter(None, ("emoji", self.group, subset, self.split)))
         if self.target == "captions":
             examples = [Example(info["id"], image, tuple(info["captions"])) for info, image in samples]
             return checked(Dataset(name, "twemoji", examples), folder, texts=True)
@@ -68,12 +73,15 @@ class Emoji(Spec):
         return checked(Dataset(name, "twemoji", examples, classes, TEMPLATES), folder)
 
     def _wanted(self, info: dict[str, Any]) -> bool:
-        return self.group in (None, info["group"]) and (info["caption_subset"] or not self.caption_subset)
+        half = ("train", "test")[hashlib.sha256(info["id"].encode()).digest()[0] % 2]
+        in_group = self.group in (None, info["group"])
+        return in_group and self.split in ("", half) and (info["caption_subset"] or not self.caption_subset)
 
 
 _CLASS_OF: dict[str, Callable[[dict[str, Any]], str]] = {
     "name": lambda info: str(info["name"]),
     "subgroup": lambda info: str(info["subgroup"]).replace("-", " "),
+    "group": lambda info: str(info["group"]).replace("-", " "),
 }
 
 
@@ -144,10 +152,10 @@ class Synthetic(Spec):
     images: how many. size: their side in pixels. words: the length of the captions, one per image.
     """
 
-    images: Annotated[int, Field(ge=1)] = 6
-    size: Annotated[int, Field(ge=1)] = 256
-    words: Annotated[int, Field(ge=1)] = 10
-    seed: int = 0
+    images: Annotated[int, Field(ge=1, le=ROWS.default)] = 6
+    size: Annotated[int, Field(ge=1, le=10_000)] = 256
+    words: Annotated[int, Field(ge=1, le=10_000)] = 10
+    seed: Annotated[int, Field(ge=0)] = 0
 
     def build(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the noise. root is ignored."""

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal, NamedTuple, Self
 from pydantic import Field, model_validator
 
 from cocabench.core.errors import DataError
+from cocabench.core.files import expanded
 from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked
-from cocabench.data.files import absent, find_file, read_json, read_lines, some, subfolders
+from cocabench.data.files import Item, absent, find_file, read_json, read_lines, some, subfolders
 from cocabench.data.images import FileImage
 from cocabench.data.webdataset import Exported
 
@@ -62,15 +63,13 @@ def read_annotations(file: Path) -> tuple[list[dict[str, Any]], dict[str, list[s
 
     Ids are texts, as some programs write those of one of the two lists.
     """
-    content = read_json(file)
+    content = Item(file, read_json(file))
     captions: dict[str, list[str]] = defaultdict(list)
-    try:
-        images = [image for image in content["images"] if (image["id"], image["file_name"])]
-        for annotation in content["annotations"]:
-            captions[str(annotation["image_id"])].append(annotation["caption"].strip())
-    except (TypeError, KeyError, AttributeError) as error:
-        got = f"not a file of COCO captions ({type(error).__name__}: {error})"
-        raise DataError(str(file), got, wanted="images and annotations with captions") from None
+    images = [
+        {**row.value, "id": row["id"].name(), "file_name": row["file_name"].text()} for row in content["images"].items()
+    ]
+    for row in content["annotations"].items():
+        captions[row["image_id"].name()].append(row["caption"].text().strip())
     if strays := sorted(captions.keys() - {str(image["id"]) for image in images}):
         raise DataError(str(file), f"captions for {len(strays)} images that are not listed: {some(strays)}")
     return images, captions
@@ -102,7 +101,7 @@ class Karpathy(Exported):
     def read(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the split's images in the file's order."""
         folder = self.folder(root)
-        file = self._annotations(folder, root.expanduser())
+        file = self._annotations(folder, expanded(root))
         items = _items_of_split(file, self.split)
         base, notes = self.image_folder(folder, _relative(items[0]), self.images)
         paths = [base / _relative(item) for item in items]
@@ -124,18 +123,17 @@ class Karpathy(Exported):
 
 def _items_of_split(file: Path, split: str) -> list[dict[str, Any]]:
     """Return the split's images with their captions; DataError if it has none or the file is of another kind."""
-    content = read_json(file)
-    try:
-        images = list(content["images"])
-        items = [item for item in images if item["split"] in split.split("+")]
-        for item in items:
-            _relative(item), [sentence["raw"] for sentence in item["sentences"]]
-    except (TypeError, KeyError) as error:
-        raise DataError(str(file), f"not one of Karpathy's files ({type(error).__name__}: {error})") from None
+    images = Item(file, read_json(file))["images"].items()
+    items = [item for item in images if item["split"].text() in split.split("+")]
+    for item in items:
+        item["filename"].text(), item["cocoid"].name() if item.has("cocoid") else ""
+        item["filepath"].text() if item.has("filepath") else ""
+        for sentence in item["sentences"].items():
+            sentence["raw"].text()
     if not items:
-        known = sorted({str(item["split"]) for item in images})
+        known = sorted({item["split"].text() for item in images})
         raise DataError(str(file), f"no images of the split {split!r}", wanted=" or ".join(known) or "images")
-    return items
+    return [item.value for item in items]
 
 
 def _relative(item: dict[str, Any]) -> str:

@@ -16,6 +16,7 @@ from typing import Any, NoReturn
 from unittest import mock
 
 from cocabench.core.errors import DataError, MissingDataError
+from cocabench.core.files import expanded
 from cocabench.core.types import Dataset, Example, ImageSource, Note
 from cocabench.data.base import checked
 from cocabench.data.images import FileImage, unconverted
@@ -75,10 +76,10 @@ class ClipBenchmark(Exported):
 
     @property
     def exported_split(self) -> str:
-        return "test" if self.split == "all" else self.split
+        return {"all": "test", "trainval": "train"}.get(self.split, self.split)
 
     def location(self, root: Path) -> Path:
-        own, shared = super().location(root), root.expanduser().absolute()
+        own, shared = super().location(root), expanded(root).absolute()
         unpacked = UNPACKED.get(self.dataset)
         return shared if unpacked and not (own / unpacked).exists() and (shared / unpacked).exists() else own
 

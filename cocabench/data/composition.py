@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, Literal
@@ -11,7 +11,7 @@ from cocabench.core.errors import DataError
 from cocabench.core.files import ROWS, open_regular
 from cocabench.core.types import Dataset, Example, ImageSource
 from cocabench.data.base import LocalLoader, checked
-from cocabench.data.files import IMAGE_SUFFIXES, find_file, read_json, some
+from cocabench.data.files import IMAGE_SUFFIXES, Item, find_file, read_json, some
 from cocabench.data.images import BytesImage, FileImage, UnconvertedImage, unconverted
 from cocabench.data.tables import json_lines
 
@@ -60,15 +60,10 @@ class SugarCrepe(LocalLoader):
 
 def _pairs(file: Path) -> dict[str, list[tuple[str, str]]]:
     """Return {image file: (caption, negative) …}; DataError for a file of another kind."""
-    content = read_json(file)
     pairs: dict[str, list[tuple[str, str]]] = {}
-    try:
-        for row in content.values():
-            pair = (row["caption"].strip(), row["negative_caption"].strip())
-            pairs.setdefault(str(row["filename"]), []).append(pair)
-    except (TypeError, KeyError, AttributeError) as error:
-        got = f"not one of SugarCrepe's files ({type(error).__name__}: {error})"
-        raise DataError(str(file), got, wanted="{key: {filename, caption, negative_caption}}") from None
+    for row in Item(file, read_json(file)).values():
+        pair = (row["caption"].text().strip(), row["negative_caption"].text().strip())
+        pairs.setdefault(row["filename"].text(), []).append(pair)
     return pairs
 
 
@@ -146,9 +141,18 @@ def _rows(file: Path) -> list[Row]:
                 ROWS.check(table.metadata.num_rows, file)
                 return list(table.read().to_pylist())
         with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
-            return list(stream.read_all().to_pylist())
+            return _limited(stream, file)
     except (pa.ArrowException, OSError) as error:
         raise DataError(str(file), f"not readable ({error})", fix="download it again") from None
+
+
+def _limited(batches: Iterable[Any], file: Path) -> list[Row]:
+    """Return the rows of Arrow batches up to the limit of rows."""
+    rows: list[Row] = []
+    for batch in batches:
+        ROWS.check(len(rows) + batch.num_rows, file)
+        rows += batch.to_pylist()
+    return rows
 
 
 def _example(row: Row, number: int, file: Path, as_image: AsImage) -> Example:

@@ -12,6 +12,8 @@ from typing import Any
 
 from cocabench.core import files as regular
 from cocabench.core.errors import HEAD, DataError, MissingDataError, stand_in, unreadable
+from cocabench.core.files import parse_json
+from cocabench.core.formatting import shortened
 from cocabench.core.types import Note
 from cocabench.data.images import FileImage
 
@@ -44,9 +46,54 @@ def read_lines(path: Path) -> list[str]:
 def read_json(path: Path) -> Any:
     """Return a file's JSON value; DataError with line and column if it is not JSON."""
     try:
-        return json.loads(read_text(path))
+        return parse_json(read_text(path))
     except json.JSONDecodeError as error:
         raise DataError(str(path), unreadable(error)) from None
+
+
+class Item:
+    """A value in a file of JSON, with where it stands, so that what is wrong with it can be said there."""
+
+    def __init__(self, file: Path, value: Any, where: str = "") -> None:
+        self.file, self.value, self.where = file, value, where
+
+    def error(self, wanted: str) -> DataError:
+        place = f"{self.file}: {self.where}" if self.where else str(self.file)
+        return DataError(place, f"got {shortened(repr(self.value), 60)}", wanted=wanted)
+
+    def has(self, key: str) -> bool:
+        return isinstance(self.value, dict) and key in self.value
+
+    def __getitem__(self, key: str) -> Item:
+        """Return an entry of a table; DataError if there is none."""
+        if not isinstance(self.value, dict):
+            raise self.error(f"a table with {key!r}")
+        if key not in self.value:
+            raise DataError(f"{self.file}: {self.where}".rstrip(": "), f"no {key!r}")
+        return Item(self.file, self.value[key], f"{self.where}.{key}".lstrip("."))
+
+    def items(self) -> list[Item]:
+        """Return the entries of a list."""
+        if not isinstance(self.value, list):
+            raise self.error("a list")
+        return [Item(self.file, value, f"{self.where}[{k}]") for k, value in enumerate(self.value)]
+
+    def values(self) -> list[Item]:
+        """Return the entries of a table."""
+        if not isinstance(self.value, dict):
+            raise self.error("a table")
+        return [self[key] for key in self.value]
+
+    def text(self) -> str:
+        if not isinstance(self.value, str):
+            raise self.error("text")
+        return self.value
+
+    def name(self) -> str:
+        """Return the name of a file or an id: text or a whole number."""
+        if isinstance(self.value, bool) or not isinstance(self.value, str | int) or self.value == "":
+            raise self.error("text or a whole number")
+        return str(self.value)
 
 
 def some(items: Iterable[object], shown: int = 3) -> str:
@@ -93,9 +140,9 @@ def files_below(folder: Path) -> list[PurePosixPath]:
     found = []
     for parent, folders, files in os.walk(folder, followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
-        relative = PurePosixPath(Path(parent).relative_to(folder).as_posix())
-        found += [relative / name for name in files if not name.startswith(".")]
-    return sorted(found)
+        above = Path(parent).relative_to(folder).parts
+        found += [(*above, name) for name in files if not name.startswith(".")]
+    return [PurePosixPath(*parts) for parts in sorted(found)]  # sorting paths takes five times longer
 
 
 def left_out(files: Iterable[PurePosixPath]) -> tuple[Note, ...]:

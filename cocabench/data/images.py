@@ -10,8 +10,9 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
-from typing import IO, Any, BinaryIO, Protocol, runtime_checkable
+from typing import IO, Any, BinaryIO, Protocol, TypeGuard, runtime_checkable
 from unittest import mock
 
 import numpy as np
@@ -75,6 +76,21 @@ class ModedSource(ImageSource, Protocol):
 
     def mode(self) -> str:
         """Return the mode. Raises what open() raises."""
+
+
+def is_identified(source: ImageSource) -> TypeGuard[IdentifiedSource]:
+    """Return ``isinstance(source, IdentifiedSource)``, asking once per class: a protocol takes 20 µs to answer."""
+    return _is(type(source), IdentifiedSource)
+
+
+def is_moded(source: ImageSource) -> TypeGuard[ModedSource]:
+    """Return ``isinstance(source, ModedSource)``, as above."""
+    return _is(type(source), ModedSource)
+
+
+@cache
+def _is(kind: type, protocol: type) -> bool:
+    return issubclass(kind, protocol)
 
 
 @dataclass(frozen=True, slots=True)
@@ -319,14 +335,14 @@ def _untold(image: Image.Image) -> Image.Image:
 def mode(source: ImageSource) -> str:
     """Return Pillow's mode of a source's image, decoding it only if the source does not know; '' for a broken one."""
     try:
-        return source.mode() if isinstance(source, ModedSource) else source.open().mode
+        return source.mode() if is_moded(source) else source.open().mode
     except DataError:
         return ""
 
 
 def identity(source: ImageSource) -> bytes:
     """Return bytes that determine any source's image: its identity, or else its decoded pixels."""
-    if isinstance(source, IdentifiedSource):
+    if is_identified(source):
         return source.identity()
     image = source.open()
     head = image.mode, image.size, image.getpalette(), image.info.get("transparency")
@@ -335,7 +351,7 @@ def identity(source: ImageSource) -> bytes:
 
 def stamp(source: ImageSource) -> str:
     """Return a text that changes when a source's identity may have; '' if only its content can tell."""
-    return source.stamp() if isinstance(source, IdentifiedSource) else ""
+    return source.stamp() if is_identified(source) else ""
 
 
 def _of(step: str, source: ImageSource) -> str:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from cocabench.core.errors import DataError, UnknownNameError
+from cocabench.core.files import expanded
 from cocabench.core.text import well_formed
 from cocabench.data.files import read_json, read_lines, some
 
@@ -94,7 +95,7 @@ def _shipped(kind: str) -> dict[str, tuple[str, ...]]:
 def _own(ref: str, kind: str) -> tuple[Path, Any]:
     """Return the path and the content of a user's file, of one data set where it holds several."""
     name, _, dataset = ref.partition("#")
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not path.is_file() and path.suffix not in (".json", ".txt"):
         shipped = _shipped(kind.replace(" ", ""))
         raise UnknownNameError(kind, ref, shipped, fix="or write the path of a .json or .txt file")

@@ -9,9 +9,12 @@ import os
 import re
 from abc import abstractmethod
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from pydantic import StringConstraints
 
 from cocabench.core.errors import DataError
+from cocabench.core.files import parse_json
 from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked, short_ids
 from cocabench.data.files import is_image, read_text, some
@@ -163,13 +166,17 @@ def _number(label: str) -> int | None:
     return int(match[1]) if match else None
 
 
+Separator = Annotated[str, StringConstraints(pattern=r'^[^\r\n"\x00]$')]
+"""One character."""
+
+
 class Csv(Table):
     """Comma-separated values with a header line, read as pandas does for open_clip's trainer.
 
     That trainer writes and reads tabs by default: ``tsv``.
     """
 
-    separator: str = ","
+    separator: Separator = ","
 
     def rows(self, file: Path) -> tuple[list[str], list[dict[str, Any]]]:
         """Return the header and the rows; of columns of one name the first."""
@@ -204,7 +211,7 @@ class Csv(Table):
 class Tsv(Csv):
     """Tab-separated values with a header line."""
 
-    separator: str = "\t"
+    separator: Separator = "\t"
 
 
 class Jsonl(Table):
@@ -224,7 +231,7 @@ def json_lines(file: Path) -> list[dict[str, Any]]:
 
 def _object(line: str, number: int, file: Path) -> dict[str, Any]:
     try:
-        value = json.loads(line)
+        value = parse_json(line)
     except json.JSONDecodeError as error:
         raise DataError(str(file), f"line {number}: not JSON ({error.msg})") from None
     if not isinstance(value, dict):

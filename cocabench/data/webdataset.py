@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocabench.core.errors import HEAD, DataError, MissingDataError, stand_in, unreadable
-from cocabench.core.files import MEMBER_BYTES, open_regular
+from cocabench.core.files import MEMBER_BYTES, expanded, open_regular
 from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import absent, read_text, some
@@ -302,7 +302,7 @@ class Exported(LocalLoader):
             return None
         if self.location(root).exists():
             return self.path if any((self.location(root) / self.exported_split).glob("*.tar")) else None
-        return next((folder for folder in self._folders() if (root.expanduser() / folder).is_dir()), None)
+        return next((folder for folder in self._folders() if (expanded(root) / folder).is_dir()), None)
 
     def _folders(self) -> tuple[str, ...]:
         """Return what its folder may be called. Where VTAB's split is the set's own, DataComp may leave vtab- out."""

@@ -7,7 +7,8 @@ with ``cocabench.kinds.testing.check_kind``.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import Any, ClassVar
@@ -144,9 +145,16 @@ class Kind(Spec):
         """
         return {}
 
+    def splits(self) -> Collection[str]:
+        """Return the keys of further splits that [expect] may count: those of ``extra_data`` under any params."""
+        return tuple(self.extra_data())
+
     def counts(self, data: Dataset) -> Mapping[str, int]:
         """Return counts that [expect] may check besides images and texts; the keys are those of ``counted``."""
         return {}
+
+    def check(self, data: Dataset, further: Mapping[str, Dataset]) -> None:
+        """Raise CocabenchError if the data or ``extra_data`` do not suit the task; called when a run is planned."""
 
     def work(self, data: Dataset) -> dict[str, int]:
         """Return an estimate of the images and texts to encode and the captions to generate or score."""
@@ -184,12 +192,19 @@ class Kind(Spec):
         raise NotImplementedError(f"{type(self).__name__} does not implement score")
 
 
-def notes_of(kind: Kind, data: Dataset, samples: Samples, metrics: Iterable[Metric]) -> list[Note]:
-    """Return the notes on a kind's numbers: on the data, on scores near chance, and on the samples."""
+def notes_of(
+    kind: Kind, data: Dataset, samples: Samples, metrics: Iterable[Metric], *, primary: str = ""
+) -> list[Note]:
+    """Return the notes on a kind's numbers: on the data, on scores near chance, and on the samples.
+
+    Near chance is said of the primary metric; if it has no chance level, of each other one, of recall@K the largest K.
+    """
     read = set(samples["image_id"])
     seen = replace(data, examples=[example for example in data.examples if example.id in read])
     chances, measured = kind.chance(seen), list(metrics)
-    near = [note for m in measured if m.name in chances for note in near_chance(m, samples, chances[m.name])]
+    one_each = {m.name.partition("@")[0]: m for m in measured if m.name in chances}
+    chosen = [m for m in measured if m.name == primary and primary in chances] or list(one_each.values())
+    near = [note for m in chosen for note in near_chance(m, samples, chances[m.name])]
     return [*kind.data_notes(data), *near, *withheld(measured, samples), *kind.sample_notes(data, samples)]
 
 
@@ -204,17 +219,45 @@ def withheld(metrics: Iterable[Metric], samples: Samples) -> list[Note]:
 
 
 def near_chance(metric: Metric, samples: Samples, chance: Chance) -> list[Note]:
-    """Return a note if a share of hits is near chance or not significantly above it.
+    """Return a note if a share of hits is near chance or not significantly above it."""
+    if not guessed(metric, samples, chance.rate):
+        return []
+    value = metric.statistic.value(metric.rows(samples))
+    text = f"{metric.name} of {100 * value:.1f} % is near chance ({100 * chance.rate:.3g} %): {chance.advice}"
+    return [Note("near_chance", text)]
 
-    The test uses Wilson's interval, with fractional hits (ties) rounded down.
+
+def guessed(metric: Metric, samples: Samples, rate: float) -> bool:
+    """Return whether a share of hits is near a rate that guessing gives, or not significantly above it.
+
+    The test uses the metric's interval: Wilson's, with fractional hits (ties) rounded down, or one over images. Of so
+    few images that not even a perfect score would be above, nothing is said.
     """
     rows = metric.rows(samples)
-    rows = rows.drop_duplicates("image_id") if chance.once_per_image else rows
     hits = metric.statistic.per_row(rows) if len(rows) else None
     if hits is None:
+        return False
+    n_images, value = rows["image_id"].nunique(), metric.statistic.value(rows)
+    if value == 1 or proportion(np.ones(n_images)).low <= rate:
+        return False
+    alone = len(rows) == n_images
+    low = proportion(np.floor(hits)) if alone else metric.statistic.interval(rows, np.random.default_rng(0))
+    return bool(low.low <= rate or (value - rate) / (1 - rate) < NEAR_CHANCE_FRACTION)
+
+
+NEARLY_ALL = 0.9
+MIN_ANSWERS = 10
+
+
+def one_answer(answers: Sequence[Hashable], right: Sequence[Hashable], text: str) -> list[Note]:
+    """Return a note if nearly all answers are one, and the right ones are not.
+
+    right: an answer that is right, for each. text: ``{n} of {total} images are classified as {answer}``.
+    """
+    if len(answers) < MIN_ANSWERS:
         return []
-    value, rate = float(hits.mean()), chance.rate
-    if proportion(np.floor(hits)).low > rate and (value - rate) / (1 - rate) >= NEAR_CHANCE_FRACTION:
+    ((answer, n),) = Counter(answers).most_common(1)
+    share, true_share = n / len(answers), sum(one == answer for one in right) / len(right)
+    if share < NEARLY_ALL or share - true_share < 1 - NEARLY_ALL:
         return []
-    text = f"{metric.name} of {100 * value:.2g} % is near chance ({100 * rate:.2g} %): {chance.advice}"
-    return [Note("near_chance", text)]
+    return [Note("one_answer", text.format(n=n, total=len(answers), answer=repr(answer)))]

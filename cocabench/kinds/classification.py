@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import ClassVar
@@ -14,7 +15,7 @@ from cocabench.core.formatting import plural
 from cocabench.core.signature import digest
 from cocabench.core.types import Chance, Context, Dataset, Features, Machine, Model, Note, Progress, SampleScore
 from cocabench.data.prompts import class_names, places, templates
-from cocabench.kinds.base import Kind
+from cocabench.kinds.base import Kind, guessed, one_answer
 from cocabench.kinds.shown import (
     Choices,
     ClipBenchmark,
@@ -182,6 +183,19 @@ class Classification(Kind):
             counts = "counted as 0" if self.multilabel else "not counted in mean_per_class_recall"
             text = f"{plural(len(empty), 'class', 'classes')} without images, such as {empty[0]!r}: {counts}"
             yield Note("classes_without_images", text)
+
+    def sample_notes(self, data: Dataset, samples: Samples) -> Iterator[Note]:
+        if self.multilabel or not len(samples):
+            return
+        ((label, n),) = Counter(samples["label"]).most_common(1)
+        share, chance = n / len(samples), 1 / max(1, len(self.classes(data)))
+        frequent = share > chance and not self.near_chance_expected and not guessed(ACC1, samples, chance)
+        if frequent and guessed(ACC1, samples, share):
+            value, name = hits(samples, 1).mean(), self.classes(data)[label]
+            text = f"acc1 of {100 * value:.1f} % is no better than always answering {name!r} ({100 * share:.1f} %)"
+            yield Note("majority_class", text)
+        first = [names[0] for names in samples["top5_names"]]
+        yield from one_answer(first, list(samples["label_name"]), "{n} of {total} images are classified as {answer}")
 
     def prompts(self, data: Dataset) -> list[tuple[str, tuple[str, ...]]]:
         """Return (class name, its prompts) per class. Names may repeat: ImageNet has two classes "missile"."""

@@ -9,9 +9,9 @@ from typing import Annotated
 import numpy as np
 from pydantic import Field, JsonValue
 
-from cocabench.core.types import Chance, Context, Dataset, Example, Model, SampleScore
+from cocabench.core.types import Chance, Context, Dataset, Example, Model, Note, SampleScore
 from cocabench.data.base import check_captioned
-from cocabench.kinds.base import Kind
+from cocabench.kinds.base import Kind, one_answer
 from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Curve, Presentation, TableSpec, View
 from cocabench.metrics.base import Family, Metric, Samples
 from cocabench.metrics.classification import ranks_of
@@ -156,8 +156,25 @@ class Retrieval(Kind):
         return (*(family.make(k) for k in self.ks for family in RECALLS), *MEDIAN_RANKS)
 
     def chance(self, data: Dataset) -> Mapping[str, Chance]:
-        k = max((k for k in self.ks if k < len(data)), default=0)
-        return {f"t2i_recall@{k}": Chance(k / len(data), once_per_image=True)} if k else {}
+        """Return the chance level of each recall@K that can miss; of i2t, the mean over images (hypergeometric)."""
+        counts = np.array([len(example.texts) for example in data.examples])
+        found: dict[str, Chance] = {}
+        for k in sorted(k for k in self.ks if k < len(data)):
+            missed = np.prod([(counts.sum() - counts - i) / (counts.sum() - i) for i in range(k)], axis=0)
+            t2i, i2t = k / len(data), float(1 - np.clip(missed, 0, 1).mean())
+            rates = {"t2i_recall": t2i, "i2t_recall": i2t, "mean_recall": (t2i + i2t) / 2}
+            found |= {f"{name}@{k}": Chance(rate) for name, rate in rates.items() if rate < 1}
+        return found
+
+    def sample_notes(self, data: Dataset, samples: Samples) -> Iterator[Note]:
+        for way, words in (("t2i", "captions retrieve the image"), ("i2t", "images retrieve a caption of")):
+            queries = samples[samples[f"{way}_n_above"].notna()]
+            alone = (queries[f"{way}_n_above"] == 0) & (queries[f"{way}_tied_negatives"] == 0)
+            right = list(queries["image_id"])
+            wrong = [names[0] if len(names) else own for names, own in zip(queries[f"{way}_wrong"], right, strict=True)]
+            wrong = [name.rpartition("#")[0] for name in wrong] if way == "i2t" else wrong
+            found = [own if hit else other for own, other, hit in zip(right, wrong, alone, strict=True)]
+            yield from one_answer(found, right, f"{{n}} of {{total}} {words} {{answer}}")
 
     @classmethod
     def chance_level(cls, metric: str, protocol: Mapping[str, JsonValue], samples: Samples) -> float | None:

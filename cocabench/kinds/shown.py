@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -207,13 +207,37 @@ class Part:
     absent: JsonValue | Absent = UNKNOWN
 
 
+class Foreign(NamedTuple):
+    """What another program's table of metrics says: {our metric: value}, parts of the protocol, and a remark or ''."""
+
+    metrics: Mapping[str, object]
+    protocol: Mapping[str, JsonValue] = {}
+    said: str = ""
+
+
 @dataclass(frozen=True)
 class ClipBenchmark:
-    """CLIP_benchmark's name of the kind, {its metric: ours} (``{}`` is a number), and the suffix of our task names."""
+    """CLIP_benchmark's name of the kind, {its metric: ours} (``{}`` is a number), and the suffix of our task names.
+
+    reads: reads a table of metrics that also holds settings. only: the part of our protocol, and its value, of results
+    that CLIP_benchmark would call by its name; all by default.
+    """
 
     task: str
     metrics: Mapping[str, str] = field(default_factory=dict)
     suffix: str = ""
+    reads: Callable[[Mapping[str, Any]], Foreign] | None = None
+    only: tuple[str, JsonValue] | None = None
+
+    def read(self, metrics: Mapping[str, Any]) -> Foreign:
+        """Return what a table of CLIP_benchmark's metrics says."""
+        if self.reads is not None:
+            return self.reads(metrics)
+        return Foreign({self.ours(name): value for name, value in metrics.items()})
+
+    def has(self, protocol: Mapping[str, JsonValue]) -> bool:
+        """Return whether CLIP_benchmark has results of this protocol."""
+        return self.only is None or protocol.get(self.only[0]) == self.only[1]
 
     def ours(self, name: str) -> str:
         """Return our name of CLIP_benchmark's metric; the same name if there is no translation."""

@@ -38,7 +38,7 @@ class Paired(NamedTuple):
     what one changed image moves the metric, on average; 0 where that is not known. growth: how many more images differ
     for each that the worse of the two loses (``metrics.power``). of: how many images there are where each that differs
     moves the metric by step, so that the test is McNemar's; else 0. shares: of two independent shares, each one's value
-    and the sample size that gives its interval.
+    and the sample size that gives its interval. freedom: degrees of freedom of the error, if few draws decide it.
     """
 
     value: float
@@ -52,6 +52,7 @@ class Paired(NamedTuple):
     growth: float = 0.0
     of: int = 0
     shares: tuple[tuple[float, float], ...] = ()
+    freedom: float = float("inf")
 
     @property
     def p_value(self) -> float:
@@ -104,7 +105,8 @@ class Metric:
     version: raised if the metric gives another number for the same samples. role: health metrics say whether outcomes
     are plausible, not how good they are. label: heading in tables of costs. domain: only images of this domain count.
     in_domain: the metric to use inside a domain instead (CIDEr has other document frequencies there). model: the key
-    of the kind's extra model that it needs.
+    of the kind's extra model that it needs. where: a column, which is among columns, and the value of the rows that
+    count (5 shots).
     """
 
     name: str
@@ -120,6 +122,7 @@ class Metric:
     in_domain: Metric | None = None
     also: tuple[str, ...] = ()
     model: str = ""
+    where: tuple[str, int] | None = None
 
     @property
     def info(self) -> MetricInfo:
@@ -150,6 +153,8 @@ class Metric:
         """Return the rows that the metric reads; none if its first column is absent."""
         first = self.columns[0]
         rows = samples[samples[first].notna()] if first in samples else samples[:0]
+        if self.where is not None:
+            rows = rows[rows[self.where[0]] == self.where[1]] if self.where[0] in rows else rows[:0]
         return rows[rows["domain"] == self.domain] if self.domain else rows
 
 

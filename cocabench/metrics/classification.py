@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from cocabench.core.types import Features
 from cocabench.metrics.base import Samples
-from cocabench.metrics.ranking import SCORES_PER_CHUNK, Floats, Ints, Ranks, highest, positive_ranks
+from cocabench.metrics.ranking import SCORES_PER_CHUNK, Floats, Ints, Ranks, Scores, highest, positive_ranks
 
 MIN_POSITIVES_PER_CLASS = 30
 MIN_IMAGES_FOR_RARE_POSITIVES = 1000
@@ -109,14 +109,14 @@ def ranked_classes(images: Features, weights: Features, items: Ints, labels: Int
     size = max(1, SCORES_PER_CHUNK // (8 * len(items)))
     for start in range(0, len(images), size):
         scores = (images[start : start + size] @ weights.T)[:, items]
-        mine = labels[start : start + size]
-        ranks = positive_ranks(scores, mine[:, None] == np.arange(len(items)), items)
-        top = highest(scores, np.ones_like(scores, bool), 5)
-        for row, label in enumerate(mine):
-            counts = {name: int(values[row]) for name, values in ranks._asdict().items()}
-            yield {
-                "label": int(label),
-                **counts,
-                "top5": top.indices[row].tolist(),
-                "top5_scores": top.scores[row].tolist(),
-            }
+        yield from ranked(scores, labels[start : start + size], items)
+
+
+def ranked(scores: Scores, labels: Ints, items: Ints | None = None) -> Iterator[dict[str, Any]]:
+    """Yield per row of scores (n, c) its label's rank among all classes and the five highest classes."""
+    ranks = positive_ranks(scores, labels[:, None] == np.arange(scores.shape[1]), items)
+    top = highest(scores, np.ones_like(scores, bool), 5)
+    for row, label in enumerate(labels):
+        counts = {name: int(values[row]) for name, values in ranks._asdict().items()}
+        found = {"top5": top.indices[row].tolist(), "top5_scores": top.scores[row].tolist()}
+        yield {"label": int(label), **counts, **found}

@@ -88,6 +88,21 @@ def student(n: int) -> float:
     return float(special.stdtrit(n - 1, 1 - TAIL))
 
 
+def between(values: Array) -> float:
+    """Return the variance of the mean of independent values (n,); 0 for one, of which it is unknown."""
+    return float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0
+
+
+def freedom(first: float, first_df: int, second: float, second_df: int) -> float:
+    """Return the degrees of freedom of the sum of two estimated variances (Satterthwaite 1946)."""
+    return (first + second) ** 2 / (first**2 / first_df + second**2 / second_df)
+
+
+def student_of_two(first: float, first_df: int, second: float, second_df: int) -> float:
+    """Return Student's quantile for the sum of two estimated variances with their degrees of freedom."""
+    return float(special.stdtrit(freedom(first, first_df, second, second_df), 1 - TAIL))
+
+
 def skew(influence: Array) -> float:
     """Return the skewness of values (n,) about 0, over √n, as Hall's transform takes it; 0 where all are 0.
 

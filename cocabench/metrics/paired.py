@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from scipy import special, stats
 
 from cocabench.metrics.base import Paired
-from cocabench.metrics.intervals import CONFIDENCE, of_mean, skew, unskewed, variance
+from cocabench.metrics.intervals import CONFIDENCE, between, freedom, of_mean, skew, unskewed, variance
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -148,6 +148,29 @@ def _variance(differences: Array, groups: Ints) -> float:
     centres = np.where(counts > 1, np.bincount(codes, differences) / counts, differences.mean())
     unbiased = np.where(counts > 1, counts / np.maximum(counts - 1, 1), 1.0)
     return float((unbiased[codes] * (differences - centres[codes]) ** 2).sum())
+
+
+def widened(found: Paired, gaps: Array, n: int) -> Paired:
+    """Return a comparison over n images widened by the variance between draws: gaps (draws,), the difference of each.
+
+    The variances add up, and Student's quantile is that of their sum (Satterthwaite). Of a single draw, or of draws
+    that agree, it stays as it is.
+    """
+    extra, own = between(gaps), found.error**2
+    if not extra:
+        return found
+    error, df = math.sqrt(own + extra), freedom(own, n - 1, extra, len(gaps) - 1)
+    reach = float(special.stdtrit(df, (1 + CONFIDENCE) / 2)) * error
+    higher, lower = (float(stats.t.sf(side * found.value / error, df)) for side in (1, -1))
+    return found._replace(
+        low=min(found.low, found.value - reach),
+        high=max(found.high, found.value + reach),
+        higher=max(found.higher, higher),
+        lower=max(found.lower, lower),
+        error=error,
+        of=0,
+        freedom=df,
+    )
 
 
 def of_influence(value: float, influence: Array) -> Paired:

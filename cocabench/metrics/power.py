@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from functools import lru_cache
+from functools import lru_cache, partial
 
 import numpy as np
 from scipy import optimize, special, stats
@@ -30,7 +30,8 @@ def detectable(test: Paired, *, level: float, power: float = POWER) -> float:
         return _images(test.changed or 0, round(test.growth, 2), test.of, level, power) * test.step
     if math.isnan(test.error):
         return math.nan
-    reach, growth = float(special.ndtri(power) - special.ndtri(level)), test.growth * test.step
+    quantile = special.ndtri if math.isinf(test.freedom) else partial(special.stdtrit, test.freedom)
+    reach, growth = float(quantile(power) - quantile(level)), test.growth * test.step
     grown = (reach**2 * growth + math.sqrt(reach**4 * growth**2 + 4 * reach**2 * test.error**2)) / 2
     needed = float(special.gammaincinv(math.ceil(-math.log2(level)), power))
     return max(grown, test.step * needed)

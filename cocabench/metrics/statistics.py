@@ -141,6 +141,40 @@ class Hits(Mean):
 
 
 @dataclass(frozen=True)
+class Drawn(Hits):
+    """Hits of classifiers that random draws decide, too, such as a probe's training images: a row per image and draw.
+
+    draws: the column of draws, the same for all models. Interval and test are those of images (each with the mean of
+    its rows), widened by the variance between draws; of a single draw that is unknown, and they are over images alone.
+    """
+
+    draws: str = "seed"
+
+    def interval(self, rows: Samples, rng: np.random.Generator) -> Interval:
+        value, n = self.value(rows), rows["image_id"].nunique()
+        if self.groups is None:
+            found = intervals.of_hits(value, self.influence(rows), len(rows))
+        else:
+            once = ~rows["image_id"].duplicated().to_numpy()
+            found = intervals.of_class_means(self.per_image(rows), self.groups(rows)[once])
+        between = self._by_draw(rows)
+        extra = intervals.between(between)
+        if not extra or n < 2:
+            return found
+        own = value * (1 - value) / intervals.size_of(value, *found)
+        reach = intervals.student_of_two(own, n - 1, extra, len(between) - 1)
+        return intervals.of_proportion_like(value, own + extra, n, reach=reach)
+
+    def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
+        gaps = self._by_draw(first) - self._by_draw(second)
+        return paired.widened(super().compare(first, second, rng), gaps, first["image_id"].nunique())
+
+    def _by_draw(self, rows: Samples) -> Array:
+        """Return (draws,) the value of each draw, in the order of their numbers."""
+        return np.array([self.value(some) for _, some in rows.groupby(self.draws, sort=True)])
+
+
+@dataclass(frozen=True)
 class Sums(Common):
     """A function of summed statistics: read(rows) is (rows, k), of maps (..., k) sums to (...). (BLEU, METEOR.)
 
@@ -313,6 +347,8 @@ def moved(metric: Metric, first: Samples, second: Samples) -> Moved:
     """Return what of a difference is each image's, of samples in order; UnpairedError as aligned, or where unknown."""
     one, other = _same_rows(metric, first, second)
     statistic = metric.statistic
+    if isinstance(statistic, Drawn):
+        raise UnpairedError(metric.name, "training images drawn at random move it, too")
     influence = statistic.influence(one), statistic.influence(other)
     if influence[0] is None or influence[1] is None:
         raise UnpairedError(metric.name, "it is not known how far each image moves it")

@@ -78,6 +78,14 @@ ScoreCaptions = Callable[[Any, Tensor], LogprobBatch]
 """(pixels (k, 3, h, w), continuation indices (k, m)) -> likelihoods."""
 
 
+class Encoded(NamedTuple):
+    """The rows (k, d) of a batch of images, their positions kept (k,), and a hash of the pixels of each if known."""
+
+    rows: Features
+    kept: NDArray[np.int64]
+    hashes: Sequence[bytes] = ()
+
+
 class Streams(Protocol):
     """Methods that yield a part per batch; ``kept`` are positions among all input images. Texts are distinct."""
 
@@ -91,7 +99,7 @@ class Streams(Protocol):
         output: ImageOutput = "projected",
         normalize: bool = True,
         progress: Progress = silent,
-    ) -> Iterator[ImageFeatures]: ...
+    ) -> Iterator[Encoded]: ...
 
     def stream_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Iterator[Features]: ...
 
@@ -242,7 +250,7 @@ class Model(Joined):
         output: ImageOutput = "projected",
         normalize: bool = True,
         progress: Progress = silent,
-    ) -> Iterator[ImageFeatures]:
+    ) -> Iterator[Encoded]:
         """Yield the rows of each batch of images."""
 
         def encode(pixels: Any) -> Tensor:
@@ -253,8 +261,9 @@ class Model(Joined):
             self.check_rows("images", rows, len(pixels))
             return unit(rows) if normalize else rows.float().cpu()
 
-        for parts, kept in self._over_images("images", images, encode, progress):
-            yield ImageFeatures(checked("features", torch.cat(parts).numpy(), [images[i] for i in kept]), kept)
+        for parts, kept, hashes in self._over_images("images", images, encode, progress):
+            rows = checked("features", torch.cat(parts).numpy(), [images[i] for i in kept])
+            yield Encoded(rows, kept, hashes)
 
     def stream_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Iterator[Features]:
         """Yield the rows of each block of distinct texts, in order."""
@@ -276,7 +285,7 @@ class Model(Joined):
         check_one_for_each("prompts", each, images)
         distinct, numbers = _numbered(each)
         write = self.captioner(options, distinct)
-        for parts, kept in self._over_images("captions", images, write, progress, beside=torch.tensor(numbers)):
+        for parts, kept, hashes in self._over_images("captions", images, write, progress, beside=torch.tensor(numbers)):
             read = [images[i] for i in kept]
             if (n := sum(len(part.texts) for part in parts)) != len(read):
                 raise ModelError(self.id, f"{n} captions of {len(read)} images", wanted="one for each")
@@ -287,7 +296,7 @@ class Model(Joined):
                 [cut for part in parts for cut in part.truncated],
             )
             checked("score", np.array(written.scores), read)
-            yield written._replace(features=_made_on_the_way(parts, read))
+            yield written._replace(features=_made_on_the_way(parts, read), hashes=hashes)
 
     def stream_likelihoods(
         self,
@@ -305,14 +314,14 @@ class Model(Joined):
         distinct, numbers = _numbered(flat)
         score = self.caption_scorer(distinct)
         beside = torch.tensor(numbers).reshape(len(images), -1)
-        for parts, kept in self._over_images("likelihoods", images, score, progress, beside=beside):
+        for parts, kept, hashes in self._over_images("likelihoods", images, score, progress, beside=beside):
             read = [images[i] for i in kept]
             found = torch.cat([part.logprobs.cpu() for part in parts])
             if found.shape != (wanted := (len(read), beside.shape[1])):
                 raise ModelError(self.id, f"log-probabilities of shape {tuple(found.shape)}", wanted=str(wanted))
             logprobs = checked("log-probabilities", found.numpy(), read)
             n_tokens = torch.cat([part.n_tokens.cpu() for part in parts]).numpy()
-            yield Likelihoods(logprobs, n_tokens, kept, _made_on_the_way(parts, read))
+            yield Likelihoods(logprobs, n_tokens, kept, _made_on_the_way(parts, read), hashes)
 
     # Implementation
 
@@ -342,10 +351,10 @@ class Model(Joined):
         progress: Progress,
         *,
         beside: Tensor | None = None,
-    ) -> Iterator[tuple[list[T], NDArray[np.int64]]]:
-        """Yield the result of work for each batch of pixels; beside: a row per image (n, …), passed along.
+    ) -> Iterator[tuple[list[T], NDArray[np.int64], list[bytes]]]:
+        """Yield the result of work for each batch of pixels, and the images' positions and hashes.
 
-        Unreadable images make their batch smaller; it is not filled up.
+        beside: a row per image (n, …), passed along. Unreadable images make their batch smaller; it is not filled up.
         """
         loaded = batches(
             images,
@@ -359,7 +368,7 @@ class Model(Joined):
         )
         for batch in loaded:
             rows = () if beside is None else (beside[batch.positions],)
-            yield self.run_batch(stage, work, batch.pixels, *rows), batch.positions
+            yield self.run_batch(stage, work, batch.pixels, *rows), batch.positions, batch.hashes
             progress(stage, batch.done, len(images))
 
     def run_batch(self, kind: str, work: Callable[..., T], *inputs: Any) -> list[T]:
@@ -441,7 +450,7 @@ def _join_features(parts: Sequence[Captions | Likelihoods]) -> Features | None:
     return join_rows(rows) if len(rows) == len(parts) else None
 
 
-def _kept(parts: Sequence[ImageFeatures | Captions | Likelihoods]) -> NDArray[np.int64]:
+def _kept(parts: Sequence[Encoded | Captions | Likelihoods]) -> NDArray[np.int64]:
     return np.concatenate([np.empty(0, np.int64), *(part.kept for part in parts)])
 
 

@@ -1,7 +1,9 @@
 """A caching wrapper of models: cached values are bit-identical to computed ones.
 
-Features are cached per content. Captions are cached per whole batch: sampling restarts its random numbers with every
-batch, so that a caption depends on the others of its batch. Everything else is forwarded to the model.
+Features are cached per content. Images of equal pixels (one picture in two files) share the feature of the first, so
+that they tie exactly: the last bits of a feature depend on its batch. Captions are cached per whole batch: sampling
+restarts its random numbers with every batch, so that a caption depends on the others of its batch. Everything else is
+forwarded to the model.
 """
 
 from __future__ import annotations
@@ -35,10 +37,10 @@ from cocabench.core.types import (
     silent,
 )
 from cocabench.models import contents
+from cocabench.models.base import Encoded, Streams, behind, check_one_for_each, join_captions, join_likelihoods
 from cocabench.models.base import Model as Base
-from cocabench.models.base import Streams, behind, check_one_for_each, join_captions, join_likelihoods
 
-VERSION = 2
+VERSION = 3
 """Version of reading, transforming and batching images; raise it if a change there changes a feature. A model
 library's own version is its Source's ``features_version``."""
 
@@ -64,9 +66,18 @@ def space(kind: Kind, made: Mapping[str, JsonValue], device: str, how: Mapping[s
     return digest(kind, VERSION, device, {key: value for key, value in made.items() if key != "id"}, dict(how or {}))
 
 
-def count_images(cache: Cache, made: Mapping[str, JsonValue], device: str, images: Sequence[ImageSource]) -> int:
-    """Return how many images have a cached feature, as far as known without reading the images again."""
-    keys = contents.known_images(images, cache)
+def count_images(
+    cache: Cache,
+    made: Mapping[str, JsonValue],
+    device: str,
+    images: Sequence[ImageSource],
+    marks: Sequence[str] | None = None,
+) -> int:
+    """Return how many images have a cached feature, as far as known without reading the images again.
+
+    marks: of the images (``contents.marks``), if known.
+    """
+    keys = contents.known_images(images, cache, marks)
     held = cache.has(space("images", made, device), list(set(keys)))
     return sum(key in held for key in keys)
 
@@ -123,10 +134,10 @@ class Cached:
         watch = self._watch(images)
         how: dict[str, Any] = {} if output == "projected" and normalize else {"output": output, "normalize": normalize}
 
-        def encode(positions: Positions, rest: Progress) -> Iterator[tuple[Features, Positions, list[bytes | None]]]:
+        def encode(positions: Positions, rest: Progress) -> Iterator[tuple[Encoded, list[bytes | None]]]:
             some = [images[i] for i in positions]
-            for rows, kept in _streams(self.model).stream_images(some, progress=rest, **how):
-                yield rows, kept, watch.settled(positions[kept])
+            for part in _streams(self.model).stream_images(some, progress=rest, **how):
+                yield part, watch.settled(positions[part.kept])
 
         found = self._rows("images", how, watch.keys, encode, progress)
         self.changed += watch.notes()
@@ -140,11 +151,11 @@ class Cached:
             return self.model.encode_texts(texts, progress=progress)
         keys = contents.of_texts(texts)
 
-        def encode(positions: Positions, rest: Progress) -> Iterator[tuple[Features, Positions, list[bytes | None]]]:
+        def encode(positions: Positions, rest: Progress) -> Iterator[tuple[Encoded, list[bytes | None]]]:
             done = 0
             for rows in _streams(self.model).stream_texts([texts[i] for i in positions], progress=rest):
                 kept = np.arange(done, done := done + len(rows))
-                yield rows, kept, [keys[i] for i in positions[kept]]
+                yield Encoded(rows, kept), [keys[i] for i in positions[kept]]
 
         return self._rows("texts", {}, keys, encode, progress).rows
 
@@ -214,12 +225,12 @@ class Cached:
         kind: Kind,
         how: Mapping[str, Any],
         keys: Sequence[bytes | None],
-        encode: Callable[[Positions, Progress], Iterator[tuple[Features, Positions, list[bytes | None]]]],
+        encode: Callable[[Positions, Progress], Iterator[tuple[Encoded, list[bytes | None]]]],
         progress: Progress,
     ) -> ImageFeatures:
         """Return the rows of all inputs that could be read; encode computes distinct contents that are not cached.
 
-        encode gets the inputs' positions and yields rows, their positions, and the keys under which to cache them.
+        encode gets the inputs' positions and yields rows with their positions, and the keys under which to cache them.
         """
         first: dict[bytes, int] = {}  # unreadable inputs may repeat, so each gets its own placeholder
         names = [key if key is not None else i.to_bytes(8, "big") for i, key in enumerate(keys)]
@@ -237,8 +248,9 @@ class Cached:
         missing = np.flatnonzero(~table.there)
         rest = behind(progress, len(distinct) - len(missing), len(distinct))
         with self._buffer(kind, name) as new:
-            for rows, kept, settled in encode(origin[missing], rest) if len(missing) else ():
-                table.put(missing[kept], rows)
+            for encoded, settled in encode(origin[missing], rest) if len(missing) else ():
+                rows = new.shared(encoded.rows, encoded.hashes, settled)
+                table.put(missing[encoded.kept], rows)
                 new.add_rows(settled, rows)
         progress(kind, len(distinct), len(distinct))
         place = {key: i for i, key in enumerate(distinct)}
@@ -256,7 +268,7 @@ class Cached:
                 if part.features is not None:
                     finite = np.asarray(np.isfinite(part.features).all(axis=1))
                     keys = [key if finite[i] and key not in held else None for i, key in enumerate(settled)]
-                    new.add_rows(keys, part.features)
+                    new.add_rows(keys, new.shared(part.features, part.hashes, keys))
                 return settled
 
             yield keep
@@ -276,6 +288,7 @@ class _Buffer:
     def __init__(self, cache: Cache, space: str, label: str) -> None:
         self.cache, self.space, self.label = cache, space, label
         self.values: dict[bytes, bytes] = {}
+        self.first: dict[bytes, bytes] = {}
         self.since = time.monotonic()
 
     def add(self, values: Mapping[bytes, bytes]) -> None:
@@ -288,9 +301,40 @@ class _Buffer:
         wide = np.ascontiguousarray(rows, DTYPE)
         self.add({key: row.tobytes() for key, row in zip(keys, wide, strict=True) if key is not None})
 
+    def shared(self, rows: Features, hashes: Sequence[bytes], keys: Sequence[bytes | None]) -> Features:
+        """Return rows (k, d) with an earlier image's for each image of equal pixels.
+
+        hashes: (k,) of the pixels, or none if unknown. keys: (k,) under which the rows will be added; None: not at all.
+        """
+        if not len(hashes):
+            return rows
+        wide = np.array(rows, DTYPE)
+        first = self.cache.get(self._twins, list(set(hashes))) | self.first
+        made: dict[bytes, NDArray[np.float32]] = {}
+        for i, (pixels, key) in enumerate(zip(hashes, keys, strict=True)):
+            earlier = first.get(pixels)
+            row = None if earlier is None or earlier == key else made.get(earlier, self._row(earlier))
+            if row is not None:
+                wide[i] = row
+            elif key is not None:
+                first[pixels] = self.first[pixels] = key
+                made[key] = wide[i]
+        return wide
+
+    @property
+    def _twins(self) -> str:
+        """The space of the first image's key by a hash of the pixels."""
+        return digest("twins", self.space)
+
+    def _row(self, key: bytes) -> NDArray[np.float32] | None:
+        held = {key: self.values[key]} if key in self.values else self.cache.get(self.space, [key])
+        return np.frombuffer(held[key], DTYPE) if key in held else None
+
     def _write(self) -> None:
         self.cache.put(self.space, self.values, label=self.label)
-        self.values, self.since = {}, time.monotonic()
+        if self.first:
+            self.cache.put(self._twins, self.first, label=f"{self.label}: equal pixels")
+        self.values, self.first, self.since = {}, {}, time.monotonic()
 
     def __enter__(self) -> _Buffer:
         return self
@@ -348,8 +392,8 @@ class _Whole:
     def __init__(self, model: Model) -> None:
         self.model, self.id = model, model.id
 
-    def stream_images(self, images: Sequence[ImageSource], **options: Any) -> Iterator[ImageFeatures]:
-        yield self.model.encode_images(images, **options)
+    def stream_images(self, images: Sequence[ImageSource], **options: Any) -> Iterator[Encoded]:
+        yield Encoded(*self.model.encode_images(images, **options))
 
     def stream_texts(self, texts: Sequence[str], **options: Any) -> Iterator[Features]:
         yield self.model.encode_texts(texts, **options)

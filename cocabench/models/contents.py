@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from cocabench.core.cache import Cache, MemoryCache, get_or_compute
 from cocabench.core.errors import DataError
 from cocabench.core.signature import digest_lines
-from cocabench.core.types import IdentifiedSource, ImageSource
-from cocabench.data.images import ModedSource, identity, mode, stamp
+from cocabench.core.types import ImageSource
+from cocabench.data.images import identity, is_identified, is_moded, mode, stamp
 
 HASH_BYTES = 16
 MAX_FILES_READ_AT_ONCE = 16
@@ -74,16 +74,16 @@ def of_images(images: Sequence[ImageSource], cache: Cache) -> Contents:
     for i, found in zip(unread, _of_identified([images[i] for i in unread]), strict=True):
         keys[i] = found
     for i in unread:  # third-party data sets may not be thread-safe
-        if not isinstance(images[i], IdentifiedSource):
+        if not is_identified(images[i]):
             keys[i] = _read(images[i])
     fresh = {mark: key for i in unread if (mark := stamps[i]) is not None and (key := keys[i]) is not None}
     cache.put(FILES, fresh, label="contents of image files")
     return Contents(stamps, keys)
 
 
-def known_images(images: Sequence[ImageSource], cache: Cache) -> list[bytes]:
-    """Return the content hashes that are known without decoding or reading files."""
-    stamps = _stamps(images)
+def known_images(images: Sequence[ImageSource], cache: Cache, marks: Sequence[str] | None = None) -> list[bytes]:
+    """Return the content hashes that are known without decoding or reading files. marks: of the images, if known."""
+    stamps = _stamps(images) if marks is None else [_stamp_key("" if m.startswith(_CONTENT) else m) for m in marks]
     known = cache.get(FILES, list({mark for mark in stamps if mark is not None}))
     in_memory = _of_identified([source for source, mark in zip(images, stamps, strict=True) if mark is None])
     found = [known.get(mark) for mark in stamps if mark is not None] + in_memory
@@ -98,8 +98,8 @@ def marks(images: Sequence[ImageSource]) -> list[str]:
     """
     found = list(map(stamp, images))
     rest = [i for i, mark in enumerate(found) if not mark]
-    blind = [i for i in rest if not isinstance(images[i], IdentifiedSource)]
-    identified = [i for i in rest if isinstance(images[i], IdentifiedSource)]
+    blind = [i for i in rest if not is_identified(images[i])]
+    identified = [i for i in rest if is_identified(images[i])]
     for i, content in zip(identified, _of_identified([images[i] for i in identified]), strict=True):
         found[i] = _CONTENT + content.hex() if content else ""
     for i in _ends(blind):
@@ -150,7 +150,7 @@ def modes(images: Sequence[ImageSource], marks: Sequence[str], cache: Cache | No
     marks: of the images. Of sources that cannot tell without decoding (other people's data sets) the first, middle and
     last speak for all.
     """
-    tell = [isinstance(source, ModedSource) for source in images]
+    tell = [is_moded(source) for source in images]
     silent = [source for source, able in zip(images, tell, strict=True) if not able]
     stamped = [able and bool(mark) and not mark.startswith(_CONTENT) for able, mark in zip(tell, marks, strict=True)]
     marked = list(compress(images, stamped))
@@ -183,7 +183,7 @@ def unchanged(images: Sequence[ImageSource], before: Contents) -> NDArray[np.boo
     """
     now = _stamps(images)
     same = np.array([old is None or old == new for old, new in zip(before.stamps, now, strict=True)], np.bool_)
-    fresh = [i for i, mark in enumerate(before.stamps) if mark is None and isinstance(images[i], IdentifiedSource)]
+    fresh = [i for i, mark in enumerate(before.stamps) if mark is None and is_identified(images[i])]
     for i, content in zip(fresh, _of_identified([images[i] for i in fresh]), strict=True):
         same[i] = content == before.keys[i]
     return same
@@ -191,12 +191,16 @@ def unchanged(images: Sequence[ImageSource], before: Contents) -> NDArray[np.boo
 
 def _stamps(images: Iterable[ImageSource]) -> list[bytes | None]:
     """Return a hash of each source's stamp, None if only its content identifies it."""
-    return [of_bytes(text.encode("utf-8", "surrogateescape")) if text else None for text in map(stamp, images)]
+    return list(map(_stamp_key, map(stamp, images)))
+
+
+def _stamp_key(text: str) -> bytes | None:
+    return of_bytes(text.encode("utf-8", "surrogateescape")) if text else None
 
 
 def _of_identified(images: Sequence[ImageSource]) -> list[bytes | None]:
     """Return the content hash of each identified source, None for others and unreadable ones."""
-    files = [i for i, source in enumerate(images) if isinstance(source, IdentifiedSource)]
+    files = [i for i, source in enumerate(images) if is_identified(source)]
     found: list[bytes | None] = [None] * len(images)
     with ThreadPoolExecutor(MAX_FILES_READ_AT_ONCE) as readers:
         for i, content in zip(files, readers.map(_read, (images[i] for i in files)), strict=True):

@@ -6,6 +6,7 @@ from a server process that has imported the required modules.
 
 from __future__ import annotations
 
+import hashlib
 import os
 import pickle
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +23,9 @@ from torch.utils.data import DataLoader, Dataset
 
 from cocabench.core.errors import BadImageError, DataError
 from cocabench.core.helpers import end_with_parent
-from cocabench.core.types import IdentifiedSource, ImageSource
-from cocabench.data.images import shown
+from cocabench.core.types import ImageSource
+from cocabench.data.images import is_identified, shown
+from cocabench.models.contents import HASH_BYTES
 
 MIN_CORES_FOR_EARLY_START = 4
 """With this many cores one is free while a model is loaded."""
@@ -36,12 +38,13 @@ workers."""
 class Batch(NamedTuple):
     """pixels (k, 3, h, w) and the positions (k,) of these images in the input; done: number of images processed.
 
-    pixels is a list of k if the transform does not return tensors.
+    pixels is a list of k if the transform does not return tensors. hashes: of the pixels of each image.
     """
 
     pixels: torch.Tensor | list[Any]
     positions: NDArray[np.int64]
     done: int
+    hashes: list[bytes]
 
 
 class _Images(Dataset[Any]):
@@ -51,7 +54,7 @@ class _Images(Dataset[Any]):
     """
 
     def __init__(self, sources: Sequence[ImageSource], transform: Transform) -> None:
-        light = all(isinstance(source, IdentifiedSource) for source in sources)
+        light = all(is_identified(source) for source in sources)
         self.keys: Sequence[ImageSource | int] = sources if light else range(len(sources))
         self.sources, self.transform = () if light else sources, transform
 
@@ -61,9 +64,21 @@ class _Images(Dataset[Any]):
     def __getitem__(self, key: ImageSource | int) -> Any:
         source = self.sources[key] if isinstance(key, int) else key
         try:
-            return self.transform(shown(source))
+            image = shown(source)
+            pixels = self.transform(image)
+            return pixels, _hash(pixels if isinstance(pixels, torch.Tensor) else image)
         except DataError as error:  # returned, not raised: a worker's exception would lose its class
             return error
+
+
+def _hash(pixels: torch.Tensor | Image.Image) -> bytes:
+    """Return a hash of what a model sees of an image; of a tensor, which is smaller than the image as a rule."""
+    if isinstance(pixels, torch.Tensor):
+        head = f"{pixels.dtype} {tuple(pixels.shape)}"
+        content = pixels.contiguous().flatten().view(torch.uint8).numpy().tobytes()
+    else:
+        head, content = f"{pixels.mode} {pixels.size} {pixels.getpalette()}", pixels.tobytes()
+    return hashlib.sha256(head.encode() + content).digest()[:HASH_BYTES]
 
 
 def batches(
@@ -101,7 +116,7 @@ def batches(
             if not (skip_bad and isinstance(error, BadImageError)):
                 raise error
         if len(read.good):
-            yield Batch(read.pixels, start + np.array(read.good, np.int64), start + read.n)
+            yield Batch(read.pixels, start + np.array(read.good, np.int64), start + read.n, read.hashes)
         start += read.n
 
 
@@ -115,9 +130,10 @@ def _can_travel(images: _Images, sources: Sequence[ImageSource]) -> bool:
 
 
 class _Read(NamedTuple):
-    """pixels (k, 3, h, w) of the readable images, their positions good among n, and the errors of the others."""
+    """pixels (k, 3, h, w) of the readable images, their hashes and positions good among n, and the others' errors."""
 
     pixels: torch.Tensor | list[Any]
+    hashes: list[bytes]
     good: list[int]
     errors: list[DataError]
     n: int
@@ -127,9 +143,9 @@ def _collated(items: list[Any]) -> _Read:
     """Stack a batch, in the worker that read it."""
     good = [i for i, item in enumerate(items) if not isinstance(item, DataError)]
     errors = [item for item in items if isinstance(item, DataError)]
-    pixels = [items[i] for i in good]
+    pixels, hashes = [items[i][0] for i in good], [items[i][1] for i in good]
     tensors = bool(pixels) and all(isinstance(one, torch.Tensor) for one in pixels)
-    return _Read(torch.stack(pixels) if tensors else pixels, good, errors, len(items))
+    return _Read(torch.stack(pixels) if tensors else pixels, hashes, good, errors, len(items))
 
 
 def default_workers(n_images: int) -> int:

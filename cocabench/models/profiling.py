@@ -226,8 +226,8 @@ def _works(model: Loaded, decoding: Mapping[str, Any]) -> dict[str, Prepare]:
 
     def captions(example: Example, n: int) -> Callable[[], object]:
         inputs, ids = pixels(example, n), special_ids(model.tokenizer, model.net)
-        shortest = min(decoding["min_seq_len"], context_limit(model.net) - 1)
-        options = decode_options({**decoding, "min_seq_len": shortest}, model.net)
+        limit = context_limit(model.net)
+        options = decode_options({**decoding, "min_seq_len": min(decoding["min_seq_len"], limit - 1)}, limit)
         return lambda: generate_scored(model.net, inputs, options=options, **ids._asdict())
 
     found: dict[str, Prepare] = {"images_per_s": images, "texts_per_s": texts}

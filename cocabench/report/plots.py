@@ -13,7 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cocabench.core.files import read_text
+from cocabench.core.files import parse_json, read_text
 from cocabench.core.helpers import end_with_parent
 from cocabench.core.signature import digest
 from cocabench.report.charts import Chart, Dots, Forest
@@ -110,7 +110,7 @@ def draw_all(plots: Sequence[Plot], folder: Path, *, processes: int = 1) -> list
 
 def _manifest(folder: Path) -> dict[str, str]:
     try:
-        found = json.loads(read_text(folder / MANIFEST))
+        found = parse_json(read_text(folder / MANIFEST))
     except (OSError, ValueError):
         return {}
     return {k: v for k, v in found.items() if re.fullmatch(r"[\w.-]+", k)} if isinstance(found, dict) else {}

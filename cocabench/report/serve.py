@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import ipaddress
-import json
 import logging
 import socket
 from collections.abc import Callable, Iterator
@@ -17,7 +16,7 @@ from urllib.parse import unquote, urlsplit
 
 from cocabench.core import __version__
 from cocabench.core.errors import ResultsError, UsageError
-from cocabench.core.files import read_text
+from cocabench.core.files import parse_json, read_text
 from cocabench.report.page import environment
 
 HEADERS = {
@@ -78,7 +77,7 @@ def reports(root: Path) -> Iterator[Found]:
 
 def _title_and_headline(page: Path, name: str) -> tuple[str, str]:
     try:
-        data = json.loads(read_text(page.with_name("data.json")))
+        data = parse_json(read_text(page.with_name("data.json")))
         return str(data["title"]), str(data["headline"])
     except (OSError, ValueError, KeyError, TypeError):
         return name, ""
@@ -128,7 +127,10 @@ class Handler(SimpleHTTPRequestHandler):
         address, _ = self.server.where
         if not ipaddress.ip_address(address).is_loopback:
             return True
-        name = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        try:
+            name = urlsplit(f"//{self.headers.get('Host', '')}").hostname or ""
+        except ValueError:  # no host at all, such as "["
+            return False
         return name in ("localhost", address) or name.endswith(".localhost")
 
     def _overview(self, root: Path) -> io.BytesIO:

@@ -17,7 +17,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from cocabench.core.errors import DataError, MissingDataError, UsageError, unreadable
-from cocabench.core.files import ROWS, open_regular
+from cocabench.core.files import ROWS, open_regular, parse_json, read_text
 from cocabench.core.text import well_formed
 from cocabench.results.store import is_record, read_record, read_samples
 
@@ -26,22 +26,28 @@ REFERENCES = '{id: [captions]} or {"annotations": [{"image_id": id, "caption": c
 
 
 class Pairs(NamedTuple):
-    """For every candidate its id, the caption, and the references, in the candidates' order."""
+    """For every candidate its id, the caption, and the references, in the candidates' order.
+
+    replaced: in how many ids and texts � stands for what is no character.
+    missing: the ids that have references and no candidate.
+    """
 
     ids: list[str]
     candidates: list[str]
     references: list[list[str]]
+    missing: tuple[str, ...] = ()
+    replaced: int = 0
 
 
 def read_pairs(candidates: Path, references: Path | None = None) -> Pairs:
-    """Read both files. References of other ids are ignored; a candidate without references is an error.
+    """Read both files. Ids with references alone are ``missing``; a candidate without references is an error.
 
     If references is None, candidates must be a Record of a captioning task, which holds them.
     """
     samples = _samples(candidates)
     if samples is not None and references is None:
-        rows = zip(samples["image_id"], samples["caption"], samples["references"], strict=True)
-        return Pairs(*map(list, zip(*((str(i), c, list(group)) for i, c, group in rows), strict=True)))
+        groups = [list(group) for group in samples["references"]]
+        return Pairs([str(key) for key in samples["image_id"]], list(samples["caption"]), groups)
     if references is None:
         raise UsageError("--references", "missing", wanted=f"{REFERENCES}; only a Record brings its own")
     if samples is None:
@@ -55,7 +61,10 @@ def read_pairs(candidates: Path, references: Path | None = None) -> Pairs:
     if lost := [key for key in mine if not theirs.get(key)]:
         got = f"no references for {len(lost)} of {len(mine)} ids in {candidates.name}, the first is {lost[0]}"
         raise DataError(str(references), got)
-    return Pairs(list(mine), [captions[0] for captions in mine.values()], [theirs[key] for key in mine])
+    pairs = Pairs(list(mine), [captions[0] for captions in mine.values()], [theirs[key] for key in mine])
+    used = [*pairs.ids, *pairs.candidates, *(text for group in pairs.references for text in group)]
+    missing = tuple(key for key in theirs if key not in mine)
+    return pairs._replace(missing=missing, replaced=sum("�" in text for text in used))
 
 
 def _samples(path: Path) -> pd.DataFrame | None:
@@ -101,7 +110,7 @@ def _load(path: Path, wanted: str) -> object:
         return table
 
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"), object_pairs_hook=unique)
+        return parse_json(read_text(path, "utf-8-sig"), unique)
     except FileNotFoundError:
         raise MissingDataError(str(path), "no such file", wanted=wanted) from None
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
@@ -113,7 +122,7 @@ def _from_rows(path: Path, rows: list[object], wanted: str) -> dict[str, list[st
     for number, row in enumerate(rows):
         key = row.get("image_id") if isinstance(row, dict) else None
         caption = row.get("caption") if isinstance(row, dict) else None
-        if not isinstance(key, str | int) or not isinstance(caption, str):
+        if not isinstance(key, str | int) or isinstance(key, bool) or not isinstance(caption, str):
             raise DataError(str(path), f"row {number} is {json.dumps(row)[:80]}", wanted=wanted)
         table.setdefault(well_formed(str(key)), []).append(well_formed(caption))
     return table
@@ -125,5 +134,7 @@ def _from_table(path: Path, content: dict[str, object], wanted: str) -> dict[str
         captions = [value] if isinstance(value, str) else value
         if not isinstance(captions, list) or not all(isinstance(caption, str) for caption in captions):
             raise DataError(str(path), f"id {key} has {json.dumps(value)[:80]}", wanted=wanted)
-        table[well_formed(key)] = [well_formed(caption) for caption in captions]
+        if (name := well_formed(key)) in table:
+            raise DataError(str(path), f"two ids are {name!r}, without what is no character", wanted="ids that differ")
+        table[name] = [well_formed(caption) for caption in captions]
     return table

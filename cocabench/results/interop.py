@@ -20,6 +20,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from cocabench.core.errors import ResultsError, unreadable
+from cocabench.core.files import parse_json
 from cocabench.core.signature import digest
 from cocabench.core.types import Estimate, MetricInfo, Note, Record, Signature
 from cocabench.kinds import every, find
@@ -31,9 +32,6 @@ from cocabench.specs.aliases import task_name
 CLIP_BENCHMARK, TRAINER = "CLIP_benchmark", "open_clip_train"
 SUFFIX = f" ({CLIP_BENCHMARK})"
 COLUMNS = ("dataset", "model", "pretrained", "task", "language", "model_fullname")
-LINEAR_PROBE = "linear_probe"
-"""CLIP_benchmark's other task on its zero-shot classification data."""
-
 ZERO_SHOT = {"imagenet": "imagenet1k", "imagenetv2": "imagenetv2"}
 VALIDATION = "open_clip_train_val"
 """The task of ``--val-data``: retrieval among all pairs of the validation set, in both directions."""
@@ -72,7 +70,7 @@ def _text(path: Path) -> str:
 
 def _parsed(text: str, where: str) -> Any:
     try:
-        return json.loads(text)
+        return parse_json(text)
     except json.JSONDecodeError as error:
         raise ResultsError(where, unreadable(error)) from None
 
@@ -135,6 +133,9 @@ def _definition(evaluator: str, name: str, program: str) -> MetricInfo:
 def _read_json(path: Path) -> list[Record]:
     """Return the Record of one evaluation's JSON, which may hold bare NaN."""
     table = _parsed(_text(path), str(path))
+    if isinstance(table, dict) and "metrics" in table and table["metrics"] is None:
+        got = "'metrics' is null: CLIP_benchmark found too few training images for its shots, and measured nothing"
+        raise ResultsError(str(path), got, wanted="another --fewshot_k")
     if not isinstance(table, dict) or not isinstance(table.get("metrics"), dict):
         raise ResultsError(str(path), "no 'metrics'", wanted="the JSON of clip_benchmark eval")
     return [_of_clip_benchmark(path, table, table["metrics"], str(path))]
@@ -159,7 +160,11 @@ def _of_clip_benchmark(path: Path, table: Mapping[str, Any], metrics: Mapping[st
     known = next((kind for kind in every() if kind.clip_benchmark and kind.clip_benchmark.task == table["task"]), None)
     kind = known.name if known else table["task"]
     names = _names(kind)
-    values = {names.ours(name): _number(value, f"{where}: {name}") for name, value in metrics.items()}
+    try:
+        found = names.read(metrics)
+    except ValueError as error:
+        raise ResultsError(where, str(error), wanted=f"the metrics of {CLIP_BENCHMARK}'s {names.task}") from None
+    values = {name: _number(value, f"{where}: {name}") for name, value in found.metrics.items()}
     return _imported(
         CLIP_BENCHMARK,
         path,
@@ -167,8 +172,9 @@ def _of_clip_benchmark(path: Path, table: Mapping[str, Any], metrics: Mapping[st
         evaluator=kind,
         model=":".join(part for part in (table["model"], table["pretrained"]) if part) + SUFFIX,
         metrics={name: Estimate(value=value, low=None, high=None, n=0) for name, value in values.items()},
-        protocol={"language": table.get("language") or "en", **_prompts(table)},
+        protocol={"language": table.get("language") or "en", **_prompts(table), **found.protocol},
         model_parts={"name": table["model"], "pretrained": table["pretrained"]},
+        notes=(Note("imported", found.said),) if found.said else (),
     )
 
 
@@ -181,12 +187,8 @@ def _prompts(table: Mapping[str, Any]) -> dict[str, JsonValue]:
 
 
 def _names(kind: str) -> ClipBenchmark:
-    """Return CLIP_benchmark's names of a kind and its metrics.
-
-    The suffix distinguishes tasks on the same data.
-    """
-    suffix = f"_{LINEAR_PROBE}" if kind == LINEAR_PROBE else ""
-    return find(kind).clip_benchmark or ClipBenchmark(kind, suffix=suffix)
+    """Return CLIP_benchmark's names of a kind and its metrics."""
+    return find(kind).clip_benchmark or ClipBenchmark(kind)
 
 
 def to_csv(records: Iterable[Record]) -> str:
@@ -204,9 +206,11 @@ def _row(record: Record) -> dict[str, object]:
     name = record.model.removesuffix(SUFFIX).removesuffix(published.SUFFIX)
     model, _, pretrained = name.partition(":")
     names = _names(record.evaluator)
+    if not names.has(record.signature.protocol):
+        names = ClipBenchmark(record.evaluator, suffix=names.suffix)
     values = {names.theirs(metric): e.value for metric, e in record.metrics.items() if e.value is not None}
     return {
-        "dataset": record.task.removesuffix(names.suffix).removesuffix(f"_{LINEAR_PROBE}"),
+        "dataset": record.task.removesuffix(names.suffix).removesuffix(f"_{names.task}"),
         "model": model,
         "pretrained": pretrained,
         "task": names.task,

@@ -17,7 +17,7 @@ from cocabench.kinds import find
 from cocabench.results.published import SOURCES, read
 
 Table = Mapping[str, JsonValue]
-BROKEN = "broken run"
+BROKEN, BROKEN_CODES = "broken run", ("near_chance", "one_answer")
 MODEL_PARTS = {
     "preprocess": ("preprocessing", "resolution, resize mode, mean or std differ from the tag's"),
     "architecture": ("tokenizer and context length", "differ from the tag's"),
@@ -27,6 +27,9 @@ MODEL_PARTS = {
 
 TOLERANCE = 0.2
 """Points: two published evaluations of the same weights differ by up to 0.12 on ImageNet and 0.18 on recall@5."""
+
+MIN_IMAGES = round(100 / TOLERANCE)
+"""Of fewer images a single one moves a share by more than the tolerance."""
 
 
 class Expected(NamedTuple):
@@ -59,7 +62,7 @@ def _causes(record: Record, n: int, expected: Expected) -> tuple[Cause, ...]:
 
     n: the published number of images, 0 if unknown.
     """
-    broken = [Cause(BROKEN, State.DIFFERS, note.text) for note in record.notes if note.code == "near_chance"]
+    broken = [Cause(BROKEN, State.DIFFERS, note.text) for note in record.notes if note.code in BROKEN_CODES]
     found = [_counts(record, n, expected), *broken[:1], *_protocol(record, expected), *_model(record, expected)]
     order = (State.DIFFERS, State.UNKNOWN, State.SAME)
     return tuple(sorted(found, key=lambda cause: (cause.what != BROKEN, order.index(cause.state))))
@@ -125,7 +128,8 @@ class Match:
     """One measured metric beside one published value of it, in points.
 
     difference: measured minus published. inside: the published value is in the measured 95 % interval widened by
-    TOLERANCE. causes: of one outside, each likely cause with its state; else empty.
+    TOLERANCE. cannot_tell: why that says nothing, '' if it does. causes: of one outside, each likely cause with its
+    state; else empty.
     """
 
     record: Record
@@ -138,6 +142,12 @@ class Match:
     difference: float
     inside: bool
     causes: tuple[Cause, ...]
+    cannot_tell: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """``inside``, ``outside`` or ``cannot tell``."""
+        return "cannot tell" if self.cannot_tell else "inside" if self.inside else "outside"
 
 
 def check(records: Iterable[Record], expected: Callable[[Record], Expected] = lambda _: Expected()) -> list[Match]:
@@ -149,10 +159,11 @@ def check(records: Iterable[Record], expected: Callable[[Record], Expected] = la
     matches = []
     for record in records:
         mine = table[(table["task"] == record.task) & table["spec"].isin(_names(record))]
-        for row in sorted(mine.to_dict("records"), key=lambda row: SOURCES.index(row["source"])):
+        rows = sorted(mine.to_dict("records"), key=lambda row: SOURCES.index(row["source"]))
+        for row in rows:
             estimate = record.metrics.get(row["metric"])
             if estimate is not None and estimate.value is not None:
-                matches.append(_match(record, estimate, row, expected))
+                matches.append(_match(record, estimate, row, rows, expected))
     return matches
 
 
@@ -163,14 +174,54 @@ def _names(record: Record) -> list[str]:
 
 
 def _match(
-    record: Record, estimate: Estimate, row: Mapping[Hashable, Any], expected: Callable[[Record], Expected]
+    record: Record,
+    estimate: Estimate,
+    row: Mapping[Hashable, Any],
+    rows: Iterable[Mapping[Hashable, Any]],
+    expected: Callable[[Record], Expected],
 ) -> Match:
+    """rows: all that is published of the model on the task."""
     metric, info = row["metric"], record.definitions[row["metric"]]
     value, published = points(estimate.value or 0.0, info), points(row["value"], info)
     low, high = (value if side is None else points(side, info) for side in (estimate.low, estimate.high))
     inside = low - TOLERANCE - 1e-9 <= published <= high + TOLERANCE + 1e-9
     n = 0 if pd.isna(row["n"]) else int(row["n"])
-    causes = () if inside else _causes(record, n, expected(record))
+    wanted = expected(record)
+    cannot_tell = _cannot_tell(estimate, inside, (high - low) / 2, _counts(record, n, wanted))
+    known = inside or cannot_tell
+    causes = () if known else (*_sources(row, rows, info), *_causes(record, n, wanted))
     return Match(
-        record, metric, info, estimate, published, row["source"], row["note"], value - published, inside, causes
+        record,
+        metric,
+        info,
+        estimate,
+        published,
+        row["source"],
+        row["note"],
+        value - published,
+        inside,
+        tuple(sorted(causes, key=lambda cause: cause.what != BROKEN)),
+        cannot_tell,
     )
+
+
+def _cannot_tell(estimate: Estimate, inside: bool, half: float, counts: Cause) -> str:
+    """Return why a number inside could not be outside by the tolerance alone, '' if it could.
+
+    On the published images a difference is no chance; on others it shows if the interval is narrow enough.
+    """
+    if 0 < estimate.n < MIN_IMAGES and (inside or estimate.low is None):
+        return f"n={estimate.n}: one image is worth {100 / estimate.n:.1f} points"
+    if inside and counts.state is State.DIFFERS and half > TOLERANCE:
+        return f"{counts.detail}: ± {half:.1f} points"
+    return ""
+
+
+def _sources(row: Mapping[Hashable, Any], rows: Iterable[Mapping[Hashable, Any]], info: MetricInfo) -> Iterator[Cause]:
+    """Yield a cause for each other source that published a value farther away than the tolerance."""
+    mine = points(row["value"], info)
+    for other in rows:
+        theirs = points(other["value"], info)
+        if other["metric"] == row["metric"] and abs(theirs - mine) > TOLERANCE + 1e-9:
+            said = f"{row['source']} says {mine:.1f}, {other['source']} {theirs:.1f}"
+            yield Cause("published sources disagree", State.DIFFERS, said)

@@ -166,8 +166,8 @@ def incomparable(a: Record, b: Record, metric: str) -> tuple[str, ...]:
     one, other = (r.definitions[metric].version if metric in r.definitions else None for r in (a, b))
     if one and other and one != other:
         reasons.append(f"version of {metric}: {one} against {other}")
-    if a.pictures_by_id and b.pictures_by_id and a.pictures_by_id != b.pictures_by_id:
-        reasons.append("other images under the same names" if _same_rows(a, b) else "other images")
+    if a.pictures_by_id and b.pictures_by_id and a.pictures_by_id != b.pictures_by_id and _same_rows(a, b):
+        reasons.append("other images under the same names")
     if a.skipped_images != b.skipped_images:
         reasons.append(f"different skipped images: {len(a.skipped_images)} against {len(b.skipped_images)}")
     return tuple(reasons)

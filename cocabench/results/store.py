@@ -33,7 +33,7 @@ from pydantic import ValidationError
 
 from cocabench import kinds
 from cocabench.core.errors import IgnoredRecordWarning, ResultsError, unreadable
-from cocabench.core.files import ROWS, read_regular, read_text
+from cocabench.core.files import ROWS, parse_json, read_regular, read_text
 from cocabench.core.signature import digest, short
 from cocabench.core.temporary import alone_in, remove_unless_held, temporary, temporary_folder
 from cocabench.core.text import printable
@@ -217,7 +217,7 @@ def _written(path: Path, write: Callable[[Path], object], *, beside: Path | None
         path.parent.mkdir(parents=True, exist_ok=True)
         mine = temporary(beside or path)
     try:
-        with _told(path):
+        with _told(path.parent):
             write(mine.path)
             with mine.path.open("rb+") as file:
                 os.fsync(file)
@@ -365,7 +365,7 @@ def to_json(records: Iterable[Record]) -> list[str]:
 def read_record(path: Path) -> Record:
     """Return a stored Record; ResultsError where the file is no Record, or one of a newer schema."""
     try:
-        return parse_record(json.loads(read_text(path)), str(path))
+        return parse_record(parse_json(read_text(path)), str(path))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ResultsError(
             str(path), f"not a Record ({unreadable(error)})", fix="remove it, or run with --fresh"
@@ -457,7 +457,7 @@ def _was_record(file: Path) -> bool:
     if file.name.endswith(CAPTIONS):
         return False
     try:
-        content = json.loads(read_text(file))
+        content = parse_json(read_text(file))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError):
         return False
     return isinstance(content, dict) and {"schema_version", "signature", "metrics"} <= content.keys()
@@ -475,7 +475,7 @@ def _load(path: Path) -> Iterator[tuple[Record, Path | None]]:
                 warnings.warn(text, IgnoredRecordWarning, stacklevel=3)
     elif path.is_file():
         try:
-            content = json.loads(read_text(path))
+            content = parse_json(read_text(path))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise ResultsError(str(path), unreadable(error)) from None
         if isinstance(content, list):

@@ -25,9 +25,9 @@ from cocabench.run.plan import (
     Step,
     differences,
     identity_of,
-    surprise,
 )
 from cocabench.run.prepare import Settings
+from cocabench.specs.surprise import surprise
 
 Load = Callable[[Source], Model]
 """Loads a source, on the device that the engine chooses."""
@@ -204,7 +204,7 @@ class Runner:
         except CocabenchError as error:
             return error
         except Exception as error:  # noqa: BLE001 — an unexpected error of one model must not stop the others
-            return surprise(job.source.id, error)
+            return surprise(job.source.id, error, job.source)
         return Cached(model, self.cache, job.signature.model, self.hardware.device.type)
 
     def _attempt(self, step: Step, job: Job, model: Cached) -> Outcome:
@@ -218,7 +218,9 @@ class Runner:
         except CocabenchError as error:
             return Outcome(job.source.id, step, error=error)
         except Exception as error:  # noqa: BLE001 — an unexpected error of one task must not stop the others
-            return Outcome(job.source.id, step, error=surprise(job.task.name, error))
+            return Outcome(
+                job.source.id, step, error=surprise(job.task.name, error, job.task.kind, job.task.loader, job.source)
+            )
         return Outcome(job.source.id, step, record)
 
     def _beside(self, job: Job) -> dict[str, Model]:

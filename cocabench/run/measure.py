@@ -17,6 +17,7 @@ from cocabench.kinds.base import notes_of
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.models.cached import Cached
 from cocabench.models.hardware import Hardware, machine_name
+from cocabench.models.probes import AdamW
 from cocabench.run.plan import INTERVAL_SEED, Job
 from cocabench.run.prepare import Settings
 
@@ -36,13 +37,14 @@ def measure(
     kind, dataset, spec, metrics = job.task.kind, job.data.dataset, job.task.spec, job.data.metrics
     notes: list[Note] = []
     machine = machine_of(hardware.device)._replace(java=settings.java)
-    context = Context(progress, notes.append, beside or {}, job.data.further, machine, model.cache)
+    further, solve = job.data.further, AdamW(hardware.device)
+    context = Context(progress, notes.append, beside or {}, further, machine, model.cache, solve)
     model.contents.clear()
     start = time.perf_counter()
     samples = stack(kind.score(model, dataset, context))
     seconds = time.perf_counter() - start
     pictures = job.data.pictures(model.cache, model.contents)
-    of_kind = notes_of(kind, dataset, samples, metrics.values())
+    of_kind = notes_of(kind, dataset, samples, metrics.values(), primary=spec.primary)
     record = Record(
         task=spec.name,
         model=job.source.id,

@@ -7,7 +7,6 @@ into a Job on this machine. Cells can be planned and run repeatedly: existing Re
 from __future__ import annotations
 
 import json
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
@@ -20,12 +19,14 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from cocabench.core.cache import DiskCache, size_limit
 from cocabench.core.errors import CocabenchError, DataError, ResultsError, UnknownNameError, UsageError
+from cocabench.core.files import expanded
 from cocabench.core.signature import digest, remembering_files
-from cocabench.core.types import Ability, Cache, Machine, Record, Signature, Source
+from cocabench.core.types import Ability, Cache, Machine, Note, Record, Signature, Source
 from cocabench.results.store import Store
 from cocabench.run.prepare import HERE, Data, Settings, checked_signature, prepare
 from cocabench.specs.registry import FailedSource, Task, all_tasks, model_sources, read_tasks, task_folders
 from cocabench.specs.spec import parse_model
+from cocabench.specs.surprise import surprise
 
 INTERVAL_SEED = "interval_seed"
 """The key of --seed in a Record's environment. The seed changes no value, only the ends of bootstrap intervals and the
@@ -113,7 +114,7 @@ _A_PLAN = "the output of `cocabench run … --dry-run --json`"
 
 
 def _absolute(path: Path) -> Path:
-    return path.expanduser().resolve()
+    return expanded(path).resolve()
 
 
 @dataclass(frozen=True)
@@ -203,8 +204,18 @@ class Planner:
         found = [_or_error(step.task, partial(self._data, step)) for step in steps.values()]
         return {name: why for data in found if isinstance(data, Data) for name, why in data.missing.items()}
 
+    def data_notes(self, plan: Plan) -> list[tuple[str, Note]]:
+        """Return (task, note) for what a run will say of the data: counts, what was left out, absent classes …"""
+        steps = {_key(step): step for cell in plan.cells for step in cell.steps}
+        found = []
+        for step in steps.values():
+            if isinstance(data := self._data(step), Data):
+                said = (*data.notes, *data.dataset.notes, *self._task(step).kind.data_notes(data.dataset))
+                found += [(step.task, note) for note in dict.fromkeys(said)]
+        return found
+
     def _add(self, task: Task, params: Mapping[str, JsonValue]) -> Step:
-        own = {name: value for name, value in params.items() if name in type(task.kind).model_fields}
+        own = {name: value for name, value in params.items() if name in task.param_names}
         file = "" if self._is_shipped(task) else str(task.path.resolve())
         step = Step(task.name, State.READY, file=file, params=own)
         self.tasks[_key(step)] = task.with_params(own)
@@ -260,6 +271,8 @@ class Planner:
             self.data[key] = _or_error(
                 task.name,
                 lambda: prepare(task, self.settings, self.settings.precision, self.machine, cache=self._cache),
+                task.kind,
+                task.loader,
             )
         return self.data[key]
 
@@ -270,6 +283,7 @@ class Planner:
             self.identities[source.id] = _or_error(
                 source.id,
                 lambda: identity_of(source, own.precision, own.compile, self._cache) if source.available else None,
+                source,
             )
         return self.identities[source.id]
 
@@ -315,22 +329,14 @@ def _failed(job: Job, error: CocabenchError) -> Job:
     return replace(job, state=State.FAILED, reason=str(error), error=error)
 
 
-def _or_error(where: str, find: Callable[[], T]) -> T | CocabenchError:
+def _or_error(where: str, find: Callable[[], T], *parts: object) -> T | CocabenchError:
     """Return the result, or the error: an unexpected error of one task or model must not stop the others."""
     try:
         return find()
     except CocabenchError as error:
         return error
     except Exception as error:  # noqa: BLE001 — see above
-        return surprise(where, error)
-
-
-def surprise(where: str, error: Exception) -> CocabenchError:
-    """Wrap an unexpected exception in a CocabenchError; log its traceback."""
-    logging.getLogger(__name__).critical("unexpected error in %s", where, exc_info=error)
-    wrapped = CocabenchError(where, f"{type(error).__name__}: {error}", fix="this is a bug; report the traceback")
-    wrapped.__cause__ = error
-    return wrapped
+        return surprise(where, error, *parts)
 
 
 def _captions_first(
@@ -351,7 +357,11 @@ def _images(data: Data | CocabenchError) -> set[str]:
 
 def _work(job: Job) -> dict[str, int]:
     """Return the estimated numbers of images, texts and captions of a job."""
-    return job.task.kind.work(job.data.dataset) if job.data else {}
+    if job.data is None:
+        return {}
+    further = sum(len(data) for data in job.data.further.values())
+    own = job.task.kind.work(job.data.dataset)
+    return {**own, "images": own["images"] + further} if further else own
 
 
 def _hashes(table: Mapping[str, JsonValue]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from pydantic import JsonValue
 
 from cocabench.core.errors import CocabenchError, DataError, ModelError
+from cocabench.core.files import expanded
 from cocabench.core.signature import digest
 from cocabench.core.types import Cache, Dataset, ImageSource, Machine, Note, Source
 from cocabench.data.base import fingerprint, limited, readable, rows_hash
@@ -131,7 +132,9 @@ def prepare(
         for key, split in kind.extra_data().items()
     }
     loaded = {"": whole, **{split: further[key] for key, split in kind.extra_data().items()}}
-    counts: dict[str, JsonValue] = {**fingerprint(whole), **kind.counts(whole)}
+    kind.check(whole, further)
+    whole_data = fingerprint(whole)
+    counts: dict[str, JsonValue] = {**whole_data, **kind.counts(whole)}
     notes = [
         *_not_standard(counts, dict(task.spec.expect)),
         *(
@@ -150,7 +153,9 @@ def prepare(
     dataset = replace(dataset, notes=(*dataset.notes, *notes_on_modes)) if notes_on_modes else dataset
     beside = {key: ExtraModel.of(name, precision) for key, name in kind.extra_models().items()}
     protocol: dict[str, JsonValue] = {
-        **_measured_on(task, dataset, standard=not notes, pixels=pixels),
+        **_measured_on(
+            task, dataset, whole_data if dataset.examples is whole.examples else fingerprint(dataset), not notes, pixels
+        ),
         **kind.protocol(dataset, machine),
         **({EXTRA_DATA: {key: fingerprint(data) for key, data in further.items()}} if further else {}),
         **{key: one.identity for key, one in beside.items()},
@@ -181,14 +186,16 @@ def _named(split: str, data: Dataset) -> Iterator[tuple[str, ImageSource]]:
         yield from ((f"{split} {example.id} {k}", image) for k, image in enumerate(example.others, 1))
 
 
-def _measured_on(task: Task, dataset: Dataset, *, standard: bool, pixels: list[JsonValue]) -> dict[str, JsonValue]:
+def _measured_on(
+    task: Task, dataset: Dataset, data: dict[str, JsonValue], standard: bool, pixels: list[JsonValue]
+) -> dict[str, JsonValue]:
     """Return the part of a protocol that tasks of all kinds have. Keys that say nothing new are left out."""
     return {
         "task": task.name,
         "version": task.spec.version,
         "evaluator": task.spec.evaluator,
         "metrics": task.kind.version,
-        "data": fingerprint(dataset),
+        "data": data,
         "standard": standard,
         **({"limit": len(dataset)} if dataset.whole else {}),
         **({"pixels": pixels} if pixels else {}),
@@ -214,7 +221,7 @@ def _pixels(modes: Mapping[str, int], images: Sequence[ImageSource]) -> tuple[li
 
 
 def _built(task: Task, loader: Loader, settings: Settings) -> Dataset:
-    root = settings.data_root.expanduser().resolve()
+    root = expanded(settings.data_root).resolve()
     found = readable(loader.build(root, download=settings.download))
     if not len(found):
         raise DataError(task.name, f"no images in {root}", wanted="at least one")

@@ -49,13 +49,22 @@ class Task:
     def name(self) -> str:
         return self.spec.name
 
+    @property
+    def param_names(self) -> list[str]:
+        """The keys that [params] may have."""
+        return _keys(type(self.kind))
+
     def with_params(self, params: Mapping[str, Any]) -> Task:
-        """Return the task with the given params replaced, as far as its kind has them."""
-        own = {key: value for key, value in params.items() if key in type(self.kind).model_fields}
+        """Return the task with the given params replaced, as far as its kind has them; SpecError for wrong values."""
+        own = {key: value for key, value in params.items() if key in self.param_names}
         if not own:
             return self
         table = self.kind.model_dump(by_alias=True, exclude_unset=True)
-        return replace(self, kind=type(self.kind).model_validate(table | own))
+        found: list[str] = []
+        kind = _checked(type(self.kind), table | own, "params.", found)
+        if found:
+            raise SpecError(str(self.path), found)
+        return replace(self, kind=cast("Kind", kind))
 
     def with_split(self, split: str) -> Loader:
         """Return the task's loader for another split; SpecError if it has no splits."""
@@ -132,7 +141,7 @@ def _task(table: dict[str, Any], path: Path, found: list[str]) -> Task | None:
 
 def _unknown_counts(expect: Expect, kind: Kind) -> list[str]:
     """Return a line per unknown key of [expect]."""
-    known = {"": ("images", "texts", *kind.counted), **dict.fromkeys(kind.extra_data(), ("images", "texts"))}
+    known = {"": ("images", "texts", *kind.counted), **dict.fromkeys(kind.splits(), ("images", "texts"))}
     tables: dict[str, Mapping[str, object]] = {"": dict(expect)}
     tables |= {key: value for key, value in expect if isinstance(value, dict)}
     return [
@@ -160,10 +169,14 @@ def _checked(model: type[BaseModel], table: dict[str, Any], prefix: str, found: 
     try:
         return model.model_validate(table)
     except ValidationError as error:
-        below = Expect.model_fields if model is TaskSpec else {}
-        keys = sorted(field.alias or name for name, field in (model.model_fields | below).items())
-        found += problems(error, keys, prefix)
+        below = _keys(Expect) if model is TaskSpec else []
+        found += problems(error, sorted([*_keys(model), *below]), prefix)
         return None
+
+
+def _keys(model: type[BaseModel]) -> list[str]:
+    """Return the keys of a table."""
+    return [field.alias or name for name, field in model.model_fields.items()]
 
 
 def _made(
@@ -283,17 +296,24 @@ def model_sources(
     """
     found: list[Source] = []
     for spec in specs:
+        if spec.kind is WeightsKind.PLUGIN and spec.name == "open_clip":
+            raise UsageError(f"model {spec.text}", "open_clip's models have no prefix", fix=f"write {spec.weights}")
         library: ModelLibrary = entry("models", spec.name if spec.kind is WeightsKind.PLUGIN else "open_clip")
         try:
             found += library(replace(spec, quick_gelu=quick_gelu, preprocess=preprocess), download=download)
+        except UnknownNameError as error:
+            if spec.name not in entry_points("models", tuple(sys.path)).names:
+                raise
+            fix = f"did you mean {spec.name}::{spec.weights or '…'}?"
+            raise UsageError(error.where, f"{spec.name} is a model library", fix=fix) from None
         except ModelError as error:
             found.append(FailedSource(spec.text, error))
     return found
 
 
-def one_model(name: str, *, download: bool = False, typed: bool = False) -> Source:
+def one_model(name: str, *, download: bool = False, preprocess: str = "", typed: bool = False) -> Source:
     """Return the Source of a model string; UsageError if it matches several models. typed: see ``ModelSpec``."""
-    found = model_sources(parse_models(name, typed=typed), download=download)
+    found = model_sources(parse_models(name, typed=typed), preprocess=preprocess, download=download)
     if len(found) != 1:
         raise UsageError(f"model {name}", f"{len(found)} models", wanted="one")
     return found[0]

@@ -9,7 +9,10 @@ The grammar of model strings, in order of precedence:
     NAME                             an open_clip architecture with cocabench's default tag for it
     NAME:TAG                         … with an open_clip pretrained tag (case and - or _ do not matter)
     NAME:FILE                        … with a checkpoint file; a glob makes one model per file
+    NAME:FILE#ema                    … with the exponential moving average that a training keeps in its checkpoint
     NAME:random@SEED                 … with reproducible random weights, labelled as such
+    avg(A,B,…)                       the mean of the weights of checkpoints of one architecture; a glob adds its files
+    mix(A,B,0.3)                     0.7 of A's weights and 0.3 of B's; mix(A,B,0:1:0.1) makes a model per step
 
 NAME may also be the path of an architecture's JSON file. Commas separate models; a string with a comma is quoted
 ('ViT-B-32:"/runs/a,b.pt"') or escaped with a backslash (\\,). Only the first colon after NAME is a separator.
@@ -18,10 +21,12 @@ NAME may also be the path of an architecture's JSON file. Commas separate models
 from __future__ import annotations
 
 import glob
+import os
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -30,7 +35,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints, Validation
 from pydantic_core import ErrorDetails
 
 from cocabench.core.errors import SpecError, UsageError, unreadable
-from cocabench.core.files import read_text
+from cocabench.core.files import expanded, read_text
 
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.@+/-]*$")]
 
@@ -85,7 +90,9 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SpecError(str(path), ["no such file"]) from None
     except tomllib.TOMLDecodeError as error:
         raise SpecError(str(path), [f"not readable as TOML: {error}"]) from None
-    except (OSError, UnicodeDecodeError) as error:
+    except RecursionError:
+        raise SpecError(str(path), ["not readable as TOML: nested too deeply"]) from None
+    except (OSError, ValueError) as error:
         raise SpecError(str(path), [unreadable(error)]) from None
 
 
@@ -202,6 +209,7 @@ class WeightsKind(StrEnum):
     TAG = "tag"
     FILE = "file"
     RANDOM = "random"
+    MIXTURE = "mixture"
 
 
 @dataclass(frozen=True, slots=True)
@@ -212,7 +220,8 @@ class ModelSpec:
     architecture, the path of an architecture's JSON, a folder, a hub repository or a plugin. weights: a tag ('' for the
     default), a file, a seed, or the text after a plugin's name. quick_gelu: the value of --quick-gelu, None if unset.
     preprocess: the tag of --preprocess, '' for none. typed: whether the user wrote the text on the command line or in
-    a call, so that it may name Python code; False for texts of task files, recipes and plans.
+    a call, so that it may name Python code; False for texts of task files, recipes and plans. inside: which weights of
+    a file, '' or 'ema'. parts, shares: of a mixture.
     """
 
     text: str
@@ -222,6 +231,9 @@ class ModelSpec:
     quick_gelu: bool | None = None
     preprocess: str = ""
     typed: bool = False
+    inside: str = ""
+    parts: tuple[ModelSpec, ...] = ()
+    shares: tuple[float, ...] = ()
 
 
 _SHARDS = ".index.json"
@@ -231,12 +243,20 @@ _PATH_START = ("/", "./", "../", "~")
 
 def split_models(text: str) -> list[str]:
     """Split at commas that are not quoted or escaped, and remove these quotes and backslashes."""
-    if "," in text and Path(text).expanduser().exists():
+    if "," in text and os.path.exists(os.path.expanduser(text)):
         return [text]
+    mixture = r"(?:(?<![^,\s])(?:avg|mix)\((?:[^()]|\([^()]*\))*\))"
     quoted = r"""(?:(?<![^,:\s])(?:"[^"]*"|'[^']*')(?![^,]))"""
-    tokens = re.findall(rf"((?:{quoted}|\\,|[^,])+)", text)
-    clean = (re.sub(r"""(^|:)(["'])(.*)\2$""", r"\1\3", token.strip()).replace("\\,", ",") for token in tokens)
+    tokens = (token.strip() for token in re.findall(rf"((?:{mixture}|{quoted}|\\,|[^,])+)", text))
+    clean = (token if _MIXTURE.fullmatch(token) else _unquoted(token) for token in tokens)
     return [token for token in clean if token]
+
+
+def _unquoted(token: str) -> str:
+    return re.sub(r"""(^|:)(["'])(.*)\2$""", r"\1\3", token).replace("\\,", ",")
+
+
+_MIXTURE = re.compile(r"(avg|mix)\((.*)\)", re.DOTALL)
 
 
 def parse_models(text: str, *, typed: bool = False) -> list[ModelSpec]:
@@ -244,7 +264,12 @@ def parse_models(text: str, *, typed: bool = False) -> list[ModelSpec]:
 
     typed: see ``ModelSpec``.
     """
-    specs = [replace(spec, typed=typed) for item in split_models(text) for spec in _expand(parse_model(item))]
+    specs = [
+        replace(spec, typed=typed)
+        for item in split_models(text)
+        for one in _swept(item)
+        for spec in _expand(parse_model(one))
+    ]
     if not specs:
         raise UsageError("--model", "no model given", fix="see `cocabench list models`")
     return list(dict.fromkeys(specs))
@@ -252,6 +277,8 @@ def parse_models(text: str, *, typed: bool = False) -> list[ModelSpec]:
 
 def parse_model(text: str) -> ModelSpec:
     """Parse one model string by the grammar in this module's docstring."""
+    if match := _MIXTURE.fullmatch(text):
+        return _mixture(text, match[1], split_models(match[2]))
     if text == "demo" or text.startswith("demo/"):
         return ModelSpec(text, WeightsKind.DEMO, text.removeprefix("demo").removeprefix("/"))
     for prefix, kind in (("hf-hub:", WeightsKind.HUB), ("local-dir:", WeightsKind.FOLDER)):
@@ -272,13 +299,18 @@ def parse_model(text: str) -> ModelSpec:
 
 def _is_model_folder(text: str) -> bool:
     """Return whether text is a model folder; a folder that only shares an architecture's name is not."""
-    path = Path(text).expanduser()
+    path = expanded(text)
     return path.is_dir() and ("/" in text or (path / "open_clip_config.json").is_file())
+
+
+_REPOSITORY = re.compile(r"(?!.*(--|\.\.))(\w[\w.-]*/)?\w[\w.-]*(@[\w./-]+)?", re.ASCII)
 
 
 def _named(text: str, kind: WeightsKind, name: str, prefix: str) -> ModelSpec:
     if not name:
         raise UsageError(f"--model {text}", f"no name after {prefix!r}")
+    if kind is WeightsKind.HUB and not _REPOSITORY.fullmatch(name):
+        raise UsageError(f"--model {text}", "not a repository's name", wanted="hf-hub:ORG/REPO")
     return ModelSpec(text, kind, name)
 
 
@@ -293,7 +325,12 @@ def _weights(text: str, name: str, weights: str | None) -> ModelSpec:
         return ModelSpec(text, WeightsKind.TAG, name)
     if match := re.fullmatch(r"random(?:@(\d+))?", weights):
         return ModelSpec(f"{name}:random@{match[1] or 0}", WeightsKind.RANDOM, name, match[1] or "0")
-    if "/" in weights or weights.endswith(_WEIGHT_SUFFIXES) or Path(weights).expanduser().is_file():
+    file, mark, inside = weights.rpartition("#")
+    if mark and file.endswith(_WEIGHT_SUFFIXES) and not expanded(weights).is_file():
+        if inside != "ema":
+            raise UsageError(f"--model {text}", f"unknown weights #{inside} of a file", wanted="#ema, or none")
+        return ModelSpec(text, WeightsKind.FILE, name, file, inside=inside)
+    if "/" in weights or weights.endswith(_WEIGHT_SUFFIXES) or expanded(weights).is_file():
         return ModelSpec(text, WeightsKind.FILE, name, weights)
     tag = weights.lower().replace("-", "_")
     return ModelSpec(f"{name}:{tag}", WeightsKind.TAG, name, tag)
@@ -301,7 +338,7 @@ def _weights(text: str, name: str, weights: str | None) -> ModelSpec:
 
 def _expand(spec: ModelSpec) -> Iterator[ModelSpec]:
     """Yield one spec per file of a glob; an existing file with the literal name takes precedence."""
-    path = Path(spec.weights).expanduser()
+    path = expanded(spec.weights)
     if spec.kind is not WeightsKind.FILE or not glob.has_magic(spec.weights) or path.exists():
         yield spec
         return
@@ -309,7 +346,50 @@ def _expand(spec: ModelSpec) -> Iterator[ModelSpec]:
     if not files:
         raise UsageError(f"--model {spec.text}", "no file matches the pattern")
     for file in files:
-        yield replace(spec, text=f"{spec.name}:{file}", weights=file)
+        mark = f"#{spec.inside}" if spec.inside else ""
+        yield replace(spec, text=f"{spec.name}:{file}{mark}", weights=file)
+
+
+MAX_STEPS = 101
+"""Models of a sweep ``mix(A,B,0:1:0.01)``."""
+
+
+def _swept(text: str) -> list[str]:
+    """Return the mixtures of a sweep, a text for each; other texts as they are."""
+    match = _MIXTURE.fullmatch(text)
+    items = split_models(match[2]) if match else []
+    if not match or match[1] != "mix" or len(items) != 3 or ":" not in items[2]:
+        return [text]
+    wrong = UsageError(f"--model {text}", f"the range {items[2]}", wanted="FIRST:LAST:STEP, as 0:1:0.1")
+    try:
+        first, last, step = map(Decimal, items[2].split(":"))
+    except (ValueError, InvalidOperation):
+        raise wrong from None
+    if not (0 <= first <= last <= 1 and step > 0):
+        raise wrong
+    n = int((last - first) / step) + 1
+    if n > MAX_STEPS:
+        raise UsageError(f"--model {text}", f"{n} models", wanted=f"{MAX_STEPS} at most", fix="use a larger step")
+    before = match[2].rpartition(",")[0]
+    return [f"mix({before},{(first + k * step).normalize():f})" for k in range(n)]
+
+
+def _mixture(text: str, verb: str, items: Sequence[str]) -> ModelSpec:
+    """Return the ModelSpec of avg(A,B,…) or mix(A,B,SHARE)."""
+    if verb == "avg":
+        parts = tuple(spec for item in items for spec in _expand(parse_model(item)))
+        if len(parts) < 2:
+            raise UsageError(f"--model {text}", "the mean of one model", wanted="avg(A,B,…)")
+        return ModelSpec(text, WeightsKind.MIXTURE, verb, parts=parts, shares=(1 / len(parts),) * len(parts))
+    try:
+        one, other, number = items
+        share = float(number)
+    except ValueError:
+        raise UsageError(f"--model {text}", "no mixture of two models", wanted="mix(A,B,0.5): half of each") from None
+    if not 0 <= share <= 1:
+        raise UsageError(f"--model {text}", f"the share {number}", wanted="0 (all of the first) to 1 (of the second)")
+    parts = (parse_model(one), parse_model(other))
+    return ModelSpec(text, WeightsKind.MIXTURE, verb, parts=parts, shares=(1 - share, share))
 
 
 def _natural(text: str) -> list[tuple[int, int | str]]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from cocabench.core.errors import MissingDataError
-from cocabench.core.files import open_regular
+from cocabench.core.files import open_regular, parse_json
 from cocabench.results.epochs import epoch_of
 
 
@@ -36,7 +35,7 @@ def _safetensors_complete(path: Path) -> bool:
     if len(head) < length or not head:
         return False
     try:
-        ends = [entry["data_offsets"][1] for key, entry in json.loads(head).items() if key != "__metadata__"]
+        ends = [entry["data_offsets"][1] for key, entry in parse_json(head).items() if key != "__metadata__"]
     except (ValueError, KeyError, TypeError):
         return False
     return path.stat().st_size == 8 + length + max(ends, default=0)

@@ -21,8 +21,8 @@ import braceexpand
 from PIL import UnidentifiedImageError
 from pydantic import BaseModel, ValidationError
 
-from cocabench.core.errors import BadImageError, DataError, MissingDataError, UsageError
-from cocabench.core.files import ROWS
+from cocabench.core.errors import BadImageError, DataError, MissingDataError, UsageError, unreadable
+from cocabench.core.files import ROWS, expanded, parse_json
 from cocabench.core.signature import digest
 from cocabench.core.types import Dataset, Example, ImageSource, Progress, silent
 from cocabench.data.base import fingerprint, readable
@@ -64,7 +64,7 @@ def build(loader: str, keys: Mapping[str, str], root: Path, *, download: bool = 
         raise UsageError(
             f"--from {loader}", "; ".join(_flag(key) + colon + said for key, colon, said in found)
         ) from None
-    dataset = readable(made.build(root.expanduser().resolve(), download=download))
+    dataset = readable(made.build(expanded(root).resolve(), download=download))
     if bare := [example.id for example in dataset.examples if not example.texts]:
         got = f"{len(bare)} of {len(dataset)} images have no caption (first: {bare[0]})"
         raise DataError(dataset.name, got, fix="training needs captions: choose another split or loader")
@@ -283,7 +283,10 @@ def _table(file: Path, flags: Mapping[str, Any]) -> Inputs:
         raise MissingDataError(str(file), "no such file", fix=MAKE)
     text = read_text(file)
     separator = flags.get("csv_separator") or ("\t" if "\t" in text.partition("\n")[0] else ",")
-    rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
+    try:
+        rows = list(csv.DictReader(io.StringIO(text, newline=""), delimiter=separator))
+    except csv.Error as error:
+        raise DataError(str(file), f"not a table ({error})") from None
     keys = [flags.get("csv_img_key", "filepath"), flags.get("csv_caption_key", "title")]
     if not rows or any(key not in rows[0] for key in keys):
         raise DataError(str(file), f"columns {some(map(repr, rows[0] if rows else []), 8)}", wanted=" and ".join(keys))
@@ -321,8 +324,12 @@ def _counted(shards: list[str]) -> int:
     file = Path(shards[0]).parent / "sizes.json"
     if not file.is_file():
         return 0
-    sizes = json.loads(file.read_text())
-    return sum(int(sizes[Path(shard).name]) for shard in shards)
+    try:
+        sizes = parse_json(read_text(file))
+        return sum(int(sizes[Path(shard).name]) for shard in shards)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        got = unreadable(error) if isinstance(error, OSError | ValueError) else "not {shard: samples} of these shards"
+        raise DataError(str(file), got, fix="--set train_num_samples=N says how many samples there are") from None
 
 
 def _joined(shards: list[str]) -> str:

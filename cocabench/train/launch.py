@@ -21,6 +21,7 @@ from open_clip_train import main as trainer
 from open_clip_train.params import parse_args
 from PIL import EpsImagePlugin
 
+from cocabench.core.files import parse_json
 from cocabench.models.training import batch_for, tokens_of
 
 Config = dict[str, Any]
@@ -39,7 +40,7 @@ def main(words: list[str]) -> int:
     """Train; return the exit code."""
     config: Config = {}
     if words[:1] == ["--architecture"]:
-        config = json.loads(Path(words[1]).read_text(encoding="utf-8"))["model_cfg"]
+        config = parse_json(Path(words[1]).read_text(encoding="utf-8"))["model_cfg"]
         words = words[2:]
         _register(config)
     adapt_trainer(config, captions_only=parse_args(words).coca_contrastive_loss_weight == 0)

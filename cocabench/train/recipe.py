@@ -62,6 +62,7 @@ def find_recipe(name: str, settings: Iterable[str] = ()) -> Recipe:
 def _checked(table: Mapping[str, Any], where: str) -> Recipe:
     trainer = table.get("trainer", {})
     found = [_unknown(key) for key in trainer if key not in trainer_flags()] if isinstance(trainer, dict) else []
+    found += _out_of_range(trainer) if isinstance(trainer, dict) else []
     try:
         recipe = Recipe.model_validate(table)
     except ValidationError as error:
@@ -69,6 +70,28 @@ def _checked(table: Mapping[str, Any], where: str) -> Recipe:
     if found:
         raise SpecError(where, found)
     return recipe
+
+
+TEXTS = ("train_data", "val_data", "dataset_type", "csv_separator", "csv_img_key", "csv_caption_key", "distill_model")
+LEAST = {
+    **dict.fromkeys(("batch_size", "accum_freq", "epochs"), 1),
+    **dict.fromkeys(("workers", "warmup", "train_num_samples", "val_num_samples", "lr", "wd", "seed"), 0),
+}
+"""The smallest values of the trainer's flags with which it trains."""
+
+
+def _out_of_range(trainer: Table) -> list[str]:
+    """Return a line per flag whose value would only fail, or mean nothing, once the training runs."""
+    lines = []
+    for key, value in trainer.items():
+        number = isinstance(value, int | float) and not isinstance(value, bool)
+        if key in TEXTS and not isinstance(value, str):
+            lines.append(f"trainer.{key}: got {value!r}; wanted text in quotes")
+        elif key == "csv_separator" and len(value) != 1:
+            lines.append(f"trainer.{key}: got {value!r}; wanted one character")
+        elif key in LEAST and number and not LEAST[key] <= value < 2**53:
+            lines.append(f"trainer.{key}: got {value}; wanted {LEAST[key]} or more")
+    return lines
 
 
 def _unknown(key: str) -> str:
@@ -94,6 +117,8 @@ def _set(table: Table, key: str, value: Any) -> None:
         inner = table["architecture"]
         for part in rest[:-1]:
             inner = inner.setdefault(part, {})
+            if not isinstance(inner, dict):
+                raise UsageError(f"--set {key}", f"{part} is no table", wanted="architecture.PATH")
         inner[rest[-1]] = value
     elif key == "model":
         table["model"] = value
@@ -109,7 +134,7 @@ def _value(text: str) -> Any:
     """Return a TOML value, or the text itself where it is none: ``lr=1e-3``, ``local_loss=true``, ``model=RN50``."""
     try:
         return tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+    except (ValueError, RecursionError):
         return text
 
 

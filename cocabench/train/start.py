@@ -34,7 +34,7 @@ def changed(plan: Blueprint, changes: Config) -> Blueprint:
 
 
 def write_weights(plan: Blueprint, path: Path) -> None:
-    """Write the random weights that a plan's seed stands for, as safetensors."""
+    """Write the weights of a plan as safetensors: random ones, by its seed, or those of its file or shards."""
     state = build_network(plan).state_dict()
     whole = {name: value.contiguous().clone() for name, value in state.items()}
     write_atomically(path, lambda temporary: save_file(whole, temporary))
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("model", help="as --model of `cocabench run` takes it")
     parser.add_argument("--changes", type=json.loads, default={}, help="JSON, to be merged into the architecture")
     parser.add_argument("--architecture", type=Path, help="where to write the architecture")
-    parser.add_argument("--weights", type=Path, help="where to write random weights")
+    parser.add_argument("--weights", type=Path, help="where to write the weights")
     args = parser.parse_args()
     plan = changed(blueprint(parse_model(args.model)), args.changes)
     if args.architecture:

@@ -17,6 +17,7 @@ from cocabench.core import helpers
 from cocabench.core.errors import CocabenchError, DataError, ModelError, UsageError
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.blueprint import Blueprint, blueprint
+from cocabench.models.open_clip.checkpoint import files
 from cocabench.models.training import GIB, available, footprint
 from cocabench.specs.spec import parse_model
 from cocabench.train.checkpoints import complete, epochs_in
@@ -31,7 +32,8 @@ class Training:
     """What will be run.
 
     plan: the architecture and where its weights come from. architecture: its file, where it is not one of open_clip's.
-    weights: the file to write first, where it starts from random ones. words: the trainer's command line.
+    weights: the file to write first, where it starts from random ones, or from shards, which the trainer cannot read.
+    words: the trainer's command line.
     settings: every flag with its value. notes: for the user.
     """
 
@@ -87,7 +89,8 @@ def training(
     device = _device(device, processes)
     plan = changed(blueprint(parse_model(recipe.model), download=download), recipe.architecture)
     own = None if plan.tokenizer and not recipe.architecture else output / "architecture.json"
-    weights = output / "checkpoints" / "epoch_0.safetensors" if plan.seed is not None else None
+    in_shards = plan.weights is not None and files(plan.weights) != [plan.weights]
+    weights = output / "checkpoints" / "epoch_0.safetensors" if plan.seed is not None or in_shards else None
     found, lacking = _inputs(recipe, data_later)
     chosen = {"precision": "fp32" if device == "cpu" else "amp", **recipe.trainer, **found.flags}
     name = trainer_name(plan.config) if own else plan.tokenizer

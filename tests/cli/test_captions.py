@@ -9,6 +9,7 @@ from PIL import Image
 
 import cocabench
 from tests.conftest import Command
+from tests.models.tiny import CLIP, COCA, write_architecture
 
 
 def test_score_gives_less_for_shuffled_captions(command: Command, tmp_path: Path) -> None:
@@ -200,3 +201,42 @@ def test_caption_reads_transparent_and_grey_images(command: Command, models: Pat
         Image.new(mode, (20, 10)).save(tmp_path / f"{mode.replace(';', '')}.png")
     result = command("caption", "--model", models / "coca", tmp_path, "--seq-len", 8, "--json")
     assert len(json.loads(result.out)) == 5, result.err
+
+
+def test_score_says_which_images_have_no_caption(command: Command, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(json.dumps({"1": "a dog", "3": "a cat"}))
+    references = {str(i): [f"a thing {i}", "a dog"] for i in range(8)}
+    (tmp_path / "r.json").write_text(json.dumps(references))
+    words = ["score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json", "--metrics", "rouge"]
+    said = "captions for 2 of the 8 images with references; missing: 0, 2, 4"
+    assert said in command(*words).out
+    notes = json.loads(command(*words, "--json").out)["notes"]
+    assert notes[0].startswith(said)
+    (tmp_path / "r.json").write_text(json.dumps({key: references[key] for key in ("1", "3")}))
+    assert "missing" not in command(*words).out
+
+
+def test_caption_and_score_take_the_preprocessing_of_a_checkpoint_file(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    image, weights = data / "images" / "03.png", models / "coca" / "open_clip_model.safetensors"
+    arch = write_architecture(tmp_path / "arch.json", COCA)
+    words = ["caption", "--model", f"{arch}:{weights}", "--text", "a thing", "--json"]
+    plain, other = (command(*words, *more, image) for more in ((), ("--preprocess", "ViT-B-16-SigLIP:webli")))
+    assert (plain.code, other.code) == (0, 0), other.err
+    (one,), (two,) = json.loads(plain.out), json.loads(other.out)
+    assert one["logprob"] != two["logprob"], "another mean and std"
+    assert "did you mean" in command(*words, "--preprocess", "ViT-B-16-SigLIP:webl", image).err
+
+    (tmp_path / "c.json").write_text(json.dumps({"03": "a thing"}))
+    (tmp_path / "r.json").write_text(json.dumps({"03": ["a thing"]}))
+    arch = write_architecture(tmp_path / "clip.json", CLIP)
+    words = ["score", "--candidates", tmp_path / "c.json", "--references", tmp_path / "r.json", "--json"]
+    words += ["--metrics", "clipscore"]
+    scorer = ["--images", data / "images", "--clipscore", f"{arch}:{models / 'clip' / 'open_clip_model.safetensors'}"]
+    plain, other = (command(*words, *scorer, *more) for more in ((), ("--preprocess", "ViT-B-16-SigLIP:webli")))
+    assert (plain.code, other.code) == (0, 0), other.err
+    values = [json.loads(result.out)["metrics"]["CLIPScore"]["value"] for result in (plain, other)]
+    assert values[0] != values[1]
+    refused = command(*words, "--preprocess", "webli")
+    assert (refused.code, "given without --clipscore MODEL" in refused.err) == (2, True)

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from cocabench.cli.options import params_of
 from cocabench.specs.registry import all_tasks, check_primary
 from tests.conftest import Command, task
 
@@ -24,6 +25,12 @@ BASELINES = Path(__file__).parents[2] / "results" / "baselines"
         ("serve --port 99999", "--port: got '99999'; wanted 0 to 65535"),
         ("run --model m --tasks t --watch-timeout soon", "--watch-timeout: got 'soon'; wanted a number, 0 or more"),
         ("run --model m --tasks t --precision fp8", "--precision: got 'fp8'; wanted auto or fp32 or bf16 or fp16"),
+        ("run --model m --tasks emoji_probe --param probe", "--param probe: no =; wanted KEY=VALUE"),
+        ("run --model m --tasks emoji_probe --param prob=knn", "no task of --tasks has the param 'prob'; did you mean"),
+        (
+            "run --model demo/clip --tasks emoji_probe --param probe=lasso",
+            "emoji_probe.toml: params.probe: got 'lasso'; wanted 'ridge', 'clip', 'clip_benchmark' or 'knn'",
+        ),
         ("run --model m --tasks t --limit", "--limit: no value; see `cocabench"),
         ("run --tasks t", "--model: missing; wanted NAME, NAME:TAG, NAME:FILE, a folder"),
         ("run --model m --tasks t --lmit 3", "cocabench run: unknown '--lmit'; did you mean --limit"),
@@ -47,6 +54,24 @@ def test_usage_errors_are_one_line_and_exit_with_2(command: Command, words: str,
     assert message in result.err
     assert len(result.err.strip().splitlines()) == 1
     assert "nput should" not in result.err, "pydantic's own words"
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("k=3", 3),
+        ("k=0.5", 0.5),
+        ("k=true", True),
+        ("k=ridge", "ridge"),
+        ('k="5"', "5"),
+        ("k=5,all", [5, "all"]),
+        ('k=[1, "all"]', [1, "all"]),
+        ("k=", ""),
+        ("k=a photo of a = b", "a photo of a = b"),
+    ],
+)
+def test_values_of_param_are_tomls_or_plain_text(text: str, value: object) -> None:
+    assert params_of([text], ["k"]) == {"k": value}
 
 
 @pytest.mark.parametrize(

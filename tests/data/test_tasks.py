@@ -35,7 +35,8 @@ def test_each_is_in_its_folders_group_and_says_counts_and_source() -> None:
         spec = task.spec
         assert task.path.relative_to(FOLDER).parts[0] in spec.groups, name
         assert spec.expect.images or spec.loader == "sugar_crepe", name
-        assert spec.expect.classes if spec.evaluator == "classification" else spec.expect.texts, name
+        assert spec.expect.classes if "classes" in task.kind.counted else spec.expect.texts, name
+        assert all(spec.expected(split)["images"] for split in task.kind.splits()), name
         assert spec.loader in ("emoji", "synthetic") or spec.data["source"], name
 
 
@@ -49,14 +50,30 @@ def test_shipped_prompts_exist_and_class_names_are_as_many_as_classes() -> None:
 
 def test_the_demos_counts_are_what_it_says() -> None:
     for name, task in DEMO.items():
-        found = fingerprint(task.loader.build(Path()))
+        data = task.loader.build(Path())
+        found = {**fingerprint(data), **task.kind.counts(data)}
+        found |= {key: len(task.with_split(split).build(Path())) for key, split in task.kind.extra_data().items()}
         expected = {key: value for key, value in task.spec.expect.model_dump().items() if value is not None}
+        expected |= {key: value["images"] for key, value in expected.items() if isinstance(value, dict)}
         assert {key: found[key] for key in expected} == expected, name
 
 
-def test_the_nine_groups_and_five_more_are_the_demo() -> None:
-    assert len(DEMO) == 14
+def test_the_nine_groups_and_six_more_are_the_demo() -> None:
+    assert len(DEMO) == 15
     assert in_group("demo") == set(DEMO)
+
+
+def test_every_set_of_vtab_plus_with_a_training_split_has_a_probe_with_its_zero_shot_counts_and_prompts() -> None:
+    """Of the others, ImageNet's relatives have test images only, SUN397 is read as a whole, the rest is multi-label."""
+    without = {"imagenetv2", "imagenet_sketch", "imagenet-a", "imagenet-o", "imagenet-r", "objectnet", "sun397"}
+    sets = {name for name in in_group("vtab+") - without if not TASKS[name].spec.params.get("multilabel")}
+    assert {f"{name}_probe" for name in sets} == in_group("vtab+_probe")
+    for name in sets:
+        own, probe = TASKS[name].spec, TASKS[f"{name}_probe"].spec
+        assert (own.primary, own.expect.images) == (probe.primary, probe.expect.images), name
+        same = ("classnames", "templates")
+        assert [own.params.get(key) for key in same] == [probe.params.get(key) for key in same], name
+    assert in_group("vtab+").isdisjoint(in_group("probe")), "zero-shot groups stay zero-shot"
 
 
 def test_robustness_is_clip_benchmarks_collection() -> None:

@@ -257,6 +257,7 @@ HERE = (
 """What a Record says of the machine."""
 
 VOLATILE: Mapping[str, str] = {
+    r"(?<=not measured alike: )[^\n]*": "HERE",
     r"\b\d{4}-\d\d-\d\dT\d\d:\d\d(:\d\d(\.\d+)?)?(Z|\+00:00)?": "TIME",
     r"\b\d{4}-\d\d-\d\d \d\d:\d\d": "TIME",
     r"(?m)  \d+ s$": "  SECONDS",

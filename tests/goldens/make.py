@@ -21,6 +21,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from cocabench.core.temporary import alone_in
 from tests.goldens.captured import Golden
 from tests.goldens.equality import environment, folders_differ
 from tests.goldens.scenes import SCENES
@@ -102,7 +103,9 @@ def main() -> int:
     if asked.update == bool(asked.out):
         parser.error("say where to: OUT, --update, --check or --diff A B")
     start = time.process_time()
-    make(COMMITTED if asked.update else asked.out, scenes)
+    out = COMMITTED if asked.update else asked.out
+    with alone_in(out):  # a second process would mix its files with these
+        make(out, scenes)
     print(f"{len(scenes)} scenes, {time.process_time() - start:.0f} s of this process", file=sys.stderr)
     return 0
 

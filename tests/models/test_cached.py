@@ -466,3 +466,85 @@ def test_cached_forwards_all_attributes_of_the_model(cache: Cache) -> None:
     assert (wrapped.id, wrapped.abilities) == ("batched", frozenset({"encode", "caption"}))
     with pytest.raises(AttributeError, match="nowhere"):
         _ = wrapped.nowhere
+
+
+class Drifting(Batched):
+    """A model whose rows depend a little on the batch in which they are made, as those of real networks do."""
+
+    def _batch(self, pixels: torch.Tensor) -> torch.Tensor:
+        return super()._batch(pixels) * (1 + 1e-3 * len(self.batches))
+
+
+@pytest.fixture
+def twins(tmp_path: Path, images: list[FileImage]) -> list[FileImage]:
+    """Return images of which the first two have further files of other bytes and equal pixels."""
+    more = []
+    for k in (0, 1):
+        Image.open(images[k].path).save(tmp_path / f"twin{k}.png", "PNG")
+        more.append(FileImage(tmp_path / f"twin{k}.png"))
+    return [*images, *more]
+
+
+def drifting(cache: Cache) -> Cached:
+    return Cached(Drifting(), cache, MADE, "cpu")
+
+
+@pytest.mark.parametrize("way", ["encode", "caption", "caption then encode", "encode then caption", "apart"])
+def test_equal_pixels_share_one_feature_on_every_path(cache: Cache, twins: list[FileImage], way: str) -> None:
+    if way == "apart":  # by two runs, neither of which reads both
+        drifting(cache).encode_images(twins[:5])
+        drifting(cache).encode_images(twins[5:])
+    elif way == "encode then caption":
+        drifting(cache).encode_images(twins[:5])
+    if "caption" in way:
+        drifting(cache).caption(twins, {"scale": 0.0})
+    last = drifting(cache)
+    rows = last.encode_images(twins).rows
+    if way != "encode":
+        assert last.model.batches == []  # type: ignore[attr-defined]
+    for own, other in ((0, 5), (1, 6)):
+        assert rows[own].tobytes() == rows[other].tobytes()
+    assert len({row.tobytes() for row in rows}) == 5
+    without = Drifting().encode_images(twins).rows
+    assert without[1].tobytes() != without[6].tobytes(), "what the batch does to a row"
+
+
+@pytest.mark.parametrize("normalize", [True, False])
+def test_the_first_of_equal_pixels_may_have_gone_from_the_cache(
+    cache: DiskCache, twins: list[FileImage], normalize: bool
+) -> None:
+    drifting(cache).encode_images(twins[:5], normalize=normalize)
+    how: dict[str, Any] = {} if normalize else {"output": "projected", "normalize": False}
+    cache.path(cached.space("images", MADE, "cpu", how)).unlink()
+    rows = drifting(cache).encode_images(twins, normalize=normalize).rows
+    assert rows[0].tobytes() == rows[5].tobytes()
+
+
+def test_features_of_equal_pixels_differ_where_the_transform_or_mode_does(cache: Cache, tmp_path: Path) -> None:
+    """Red and its grey have other pixels, and so have two sizes of one colour."""
+    sources = []
+    for k, (mode, size, colour) in enumerate((("RGB", 4, "red"), ("L", 4, "red"), ("RGB", 5, "red"))):
+        Image.new(mode, (size, size), colour).save(tmp_path / f"m{k}.png")
+        sources.append(FileImage(tmp_path / f"m{k}.png"))
+    rows = batched(cache).encode_images(sources, normalize=False).rows
+    assert rows[0].tolist() != rows[1].tolist()
+    assert rows[0].tolist() == rows[2].tolist(), "the transform takes the mean"
+
+
+def test_a_partly_filled_cache_moves_a_feature_within_the_precision_only(models: Path, images: list[FileImage]) -> None:
+    """The signature's precision says so (``results/explain.py``); whoever wants the same bits takes --no-cache."""
+    from cocabench.specs.registry import one_model
+
+    rng = np.random.default_rng(0)
+    for image in images:
+        Image.fromarray(rng.integers(0, 255, (24, 24, 3), np.uint8)).save(image.path, "BMP")
+    source, machine = one_model(str(models / "clip")), hardware(device="cpu", precision="fp32", workers=0)
+
+    def rows(cache: Cache) -> Features:
+        return Cached(source.load(machine), cache, MADE, "cpu").encode_images(images).rows
+
+    partly = MemoryCache()
+    Cached(source.load(machine), partly, MADE, "cpu").encode_images(images[1:3])
+    empty, filled = rows(MemoryCache()), rows(partly)
+    assert np.abs(filled - empty).max() <= 1e-6
+    assert rows(partly).tobytes() == filled.tobytes(), "a full one gives what it holds"

@@ -3,6 +3,7 @@
 import io
 import json
 import pickle
+import shutil
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
 
 from cocabench.core.errors import ModelError, UnknownNameError
@@ -122,7 +124,11 @@ def test_other_weights_in_the_file_are_noted(state: State, tmp_path: Path) -> No
     torch.save({"state_dict": {**under("model.", state), "loss.weight": torch.ones(2)}}, tmp_path / "loss.pt")
     other = random_network(tmp_path, CLIP)
     assert load_into(other, tmp_path / "two.pt") == [
-        ("left_out_weights", "two.pt also holds weights under 'ema'; those under 'model' were taken")
+        (
+            "left_out_weights",
+            "two.pt also holds weights under 'ema'; those under 'model' were taken; "
+            "#ema behind the file takes the others",
+        )
     ]
     assert load_into(other, tmp_path / "loss.pt") == [
         ("left_out_weights", "1 weights beside 'model' were left out: loss.weight")
@@ -180,6 +186,38 @@ def test_shards_are_one_checkpoint(index: bool, state: State, tmp_path: Path) ->
     second.unlink()
     with pytest.raises(ModelError, match=r"1 of 2 shards are missing: model-00002-of-00002\.safetensors"):
         load_into(random_network(tmp_path, CLIP), first)
+
+
+def test_shards_of_a_hub_repository_are_one_checkpoint(
+    state: State, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shards(tmp_path / "remote", state, index=True)
+    (tmp_path / "remote/open_clip_config.json").write_text(json.dumps({"model_cfg": CLIP, "preprocess_cfg": {}}))
+    (tmp_path / "cache").mkdir()
+
+    def download(repository: str, name: str, **_: object) -> str:
+        if not (tmp_path / "remote" / name).is_file():
+            raise LocalEntryNotFoundError(f"{name} is not there")
+        return str(shutil.copy(tmp_path / "remote" / name, tmp_path / "cache" / name))
+
+    def cached(repository: str, name: str) -> str | None:
+        return str(tmp_path / "cache" / name) if (tmp_path / "cache" / name).is_file() else None
+
+    monkeypatch.setattr("huggingface_hub.hf_hub_download", download)
+    monkeypatch.setattr("open_clip.pretrained.hf_hub_download", download)
+    monkeypatch.setattr("huggingface_hub.try_to_load_from_cache", cached)
+    spec = parse_model("hf-hub:me/sharded")
+    plan = blueprint(spec, download=True)
+    assert plan.weights == tmp_path / "cache/model.safetensors.index.json"
+    other = random_network(tmp_path, CLIP)
+    assert load_into(other, plan.weights) == []
+    assert equal(other, state)
+    assert blueprint(spec, download=False).signature() == plan.signature()
+    (tmp_path / "cache/model-00002-of-00002.safetensors").unlink()
+    assert blueprint(spec, download=False).weights is None, "a shard is not downloaded yet"
+    (tmp_path / "remote/model.safetensors.index.json").unlink()
+    with pytest.raises(ModelError, match="hf-hub:me/sharded: download failed"):
+        blueprint(spec, download=True)
 
 
 def test_an_index_is_no_architecture() -> None:
@@ -254,8 +292,8 @@ STRANGE: dict[str, tuple[bytes, str]] = {
     "a list": (saved([torch.ones(2)]), "a list, not weights by name; wanted a state dict; save it again"),
     "a tensor": (saved(torch.ones(2)), "a Tensor, not weights by name; wanted a state dict"),
     "two models": (
-        saved({"model.logit_scale": torch.ones(()), "model_ema.logit_scale": torch.ones(())}),
-        "weights of several models, under 'model.', 'model_ema.'; wanted one",
+        saved({"model.logit_scale": torch.ones(()), "teacher.logit_scale": torch.ones(())}),
+        "weights of several models, under 'model.', 'teacher.'; wanted one",
     ),
     "another library's": (
         saved({"logit_scale": torch.ones(()), "text_model.x": torch.ones(1)}),

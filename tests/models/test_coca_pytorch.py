@@ -118,6 +118,7 @@ def test_greedy_captions_are_those_of_a_plain_loop(model: Any, images: list[Imag
     assert made.features.tobytes() == model.encode_images(images).rows.tobytes()
 
 
+@pytest.mark.slow
 def test_beams_of_log_probabilities_find_the_best_short_caption(model: Any, images: list[ImageSource]) -> None:
     """With as many beams as tokens, two steps are searched exhaustively."""
     options = {"decoding": "logprob", "num_beams": 40, "num_beam_groups": 1, "seq_len": 4, "min_seq_len": 3}
@@ -135,6 +136,7 @@ def test_beams_of_log_probabilities_find_the_best_short_caption(model: Any, imag
     assert caption[: len(text)] == text
 
 
+@pytest.mark.slow
 def test_a_run_from_the_command_line(command: Command, data: Path, tmp_path: Path) -> None:
     tasks = ",".join(str(data / f"{task}.toml") for task in ("find", "tell", "prefer"))
     given = ("--tasks", tasks, "--data-root", data, "--output", tmp_path)

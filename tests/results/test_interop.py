@@ -13,6 +13,7 @@ import pytest
 
 from cocabench.core.errors import ResultsError
 from cocabench.core.signature import digest
+from cocabench.core.types import Record
 from cocabench.results import interop
 from cocabench.results.compare import compare_models
 from cocabench.results.epochs import best_epochs
@@ -127,6 +128,83 @@ def test_export_equals_clip_benchmark_build(folder: Path) -> None:
 
     theirs = rows(built(folder).read_text())
     assert rows(to_csv(interop.read(folder))) == theirs
+
+
+PROBE = {
+    **COMMON,
+    "dataset": "wds/vtab/cifar10",
+    "task": "linear_probe",
+    "metrics": {
+        "lp_acc1": 0.95,
+        "lp_acc5": 0.99,
+        "lp_mean_per_class_recall": 0.94,
+        "weight_decay": 0.01,
+        "epochs": 10,
+        "seed": 3,
+        "fewshot_k": -1,
+        "normalized": True,
+    },
+}
+
+
+def probed(folder: Path, **changed: Any) -> Record:
+    """Return the Record of CLIP_benchmark's linear probe with some settings."""
+    table = {**PROBE, "metrics": {**PROBE["metrics"], **changed}}
+    (folder / "probe.json").write_text(json.dumps(table))
+    (found,) = interop.read(folder / "probe.json")
+    return found
+
+
+def test_linear_probes_are_probes_and_their_settings_are_the_protocol(tmp_path: Path) -> None:
+    found = probed(tmp_path)
+    assert (found.evaluator, found.task, found.primary) == ("probe", "cifar10_probe", "acc1")
+    assert {name: e.value for name, e in found.metrics.items()} == {
+        "acc1": 0.95,
+        "acc5": 0.99,
+        "mean_per_class_recall": 0.94,
+    }
+    assert {key: found.signature.protocol[key] for key in ("probe", "features", "training")} == {
+        "probe": "clip_benchmark",
+        "features": "projected, unit length",
+        "training": {"epochs": 10},
+    }
+    assert found.notes[0].text == "weight decay 0.01"
+    few = probed(tmp_path, fewshot_k=10, normalized=False)
+    assert list(few.metrics) == ["acc1@10shot", "acc5@10shot", "mean_per_class_recall@10shot"]
+    assert (few.signature.protocol["seeds"], few.signature.protocol["features"]) == ([3], "projected, as they are")
+
+
+def test_linear_probes_are_compared_with_the_same_probe_alone(tmp_path: Path) -> None:
+    (tmp_path / "theirs").mkdir()
+    theirs = probed(tmp_path / "theirs")
+    for name, compared in (("clip_benchmark", True), ("ridge", False)):
+        parts = {"task": "cifar10_probe", "evaluator": "probe", "probe": name, "shots": [1, "all"]}
+        ours = record("ViT-B-32:openai", task="cifar10_probe", metrics={"acc1": estimate(0.96, 0.004)}, protocol=parts)
+        (row,) = compare_models([ours.model_copy(update={"evaluator": "probe"}), theirs]).rows
+        assert (row.difference is not None) == compared, name
+
+
+def test_linear_probes_round_trip_through_the_csv(tmp_path: Path) -> None:
+    few, every = probed(tmp_path, fewshot_k=10), probed(tmp_path)
+    (tmp_path / "out.csv").write_text(to_csv([few, every]))
+    again = interop.read(tmp_path / "out.csv")
+    assert [r.metrics for r in again] == [few.metrics, every.metrics]
+    assert [r.signature.protocol["probe"] for r in again] == ["clip_benchmark"] * 2
+
+
+def test_export_does_not_call_another_probe_clip_benchmarks() -> None:
+    parts = {"evaluator": "probe", "probe": "ridge"}
+    ours = record("m", task="cifar10_probe", metrics={"acc1": estimate(0.96, 0.004)}, protocol=parts)
+    (row,) = csv.DictReader(io.StringIO(to_csv([ours.model_copy(update={"evaluator": "probe"})])))
+    assert (row["dataset"], row["task"], row["acc1"]) == ("cifar10", "probe", "0.96")
+
+
+def test_a_linear_probe_that_found_too_few_images_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "none.json").write_text(json.dumps({**PROBE, "metrics": None}))
+    with pytest.raises(ResultsError, match="too few training images for its shots, and measured nothing"):
+        interop.read(tmp_path / "none.json")
+    with pytest.raises(ResultsError, match="could not convert string to float: 'many'; wanted the metrics of"):
+        probed(tmp_path, fewshot_k="many")
 
 
 def test_imported_prompts_have_our_hash(tmp_path: Path) -> None:

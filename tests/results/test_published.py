@@ -145,7 +145,12 @@ def test_score_near_chance_raises_no_note_if_it_is_expected(expected: bool, alar
     evaluator = Classification(near_chance_expected=expected)
     ids = [str(i) for i in range(100)]
     ranks = {"n_above": [0, 1] * 50} | dict.fromkeys(Ranks._fields[1:], 0)
-    samples = pd.DataFrame({"id": ids, "image_id": ids, **ranks})
+    labels = {
+        "label": [0, 1] * 50,
+        "label_name": ["a", "b"] * 50,
+        "top5_names": [["a"], ["a"]] * 25 + [["b"], ["b"]] * 25,
+    }
+    samples = pd.DataFrame({"id": ids, "image_id": ids, **ranks, **labels})
     data = Dataset("d", "test", [Example(name, cast(Any, None), label=i % 2) for i, name in enumerate(ids)], ("a", "b"))
     assert len(notes_of(evaluator, data, samples, [ACC1])) == alarms
     assert evaluator.protocol(data, Machine()) == Classification().protocol(data, Machine())

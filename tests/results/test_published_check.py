@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from cocabench.core.types import Note, Record
+from cocabench.results.published import read
 from cocabench.results.published_check import Expected, State, check
 from cocabench.run.expected import expected
 from tests.conftest import Command
@@ -111,3 +112,47 @@ def test_print_published_gives_the_causes(command: Command, tmp_path: Any) -> No
     assert "differs  precision: fp16; rerun with --precision fp32" in result.out
     print_published([record("mine")])
     assert "published" not in command("--version").out
+
+
+def of_50(value: float, half: float | None, n: int = 50, **protocol: Any) -> Record:
+    made = record(COCA, metrics={"acc1": estimate(value, half, n=n)}, protocol={**PROTOCOL, **protocol})
+    return made.model_copy(update={"signature": made.signature.model_copy(update={"model": MODEL})})
+
+
+@pytest.mark.parametrize(
+    ("made", "verdict", "why"),
+    [
+        (of_50(0.7261, 0.12), "cannot tell", "n=50: one image is worth 2.0 points"),
+        (of_50(0.50, 0.12), "outside", ""),
+        (of_50(0.50, None), "cannot tell", "n=50: one image is worth 2.0 points"),
+        (of_50(0.7261, 0.04, n=499), "cannot tell", "n=499: one image is worth 0.2 points"),
+        (of_50(0.7261, 0.04, n=500), "inside", ""),
+        (of_50(0.7261, 0.04, n=50_000), "inside", ""),
+        (of_50(0.7261, 0.03, n=1000, limit=1000), "cannot tell", "limited to 1000 images: ± 3.0 points"),
+        (of_50(0.7561, 0.001, n=40_000, data={"images": 40_000}), "inside", ""),
+        (of_50(0.60, 0.03, n=1000, limit=1000), "outside", ""),
+    ],
+)
+def test_check_cannot_tell_where_the_tolerance_could_not_show(made: Record, verdict: str, why: str) -> None:
+    match = next(m for m in check([made], lambda _: AS_PUBLISHED) if m.source == "open_clip")
+    assert (match.verdict, match.cannot_tell) == (verdict, why)
+    assert bool(match.causes) is (verdict == "outside")
+
+
+def test_sources_that_disagree_are_a_cause() -> None:
+    """At most one of two sources that are ten points apart can be measured again."""
+    by_key: dict[tuple[str, str], dict[str, float]] = {}
+    for row in read().query("metric == 'acc1'").to_dict("records"):
+        by_key.setdefault((row["spec"], row["task"]), {})[row["source"]] = row["value"]
+    far = {key: values for key, values in by_key.items() if max(values.values()) - min(values.values()) > 0.1}
+    assert far, "the published tables hold such pairs"
+    (spec, task), values = next(iter(far.items()))
+    lowest, highest = (pick(values, key=lambda source: values[source]) for pick in (min, max))
+    made = record(spec, task, {"acc1": estimate(values[lowest], 0.004, n=20_000)})
+    found = {match.source: match for match in check([made])}
+    said = f"{highest} says {100 * values[highest]:.1f}, {lowest} {100 * values[lowest]:.1f}"
+    assert found[lowest].causes == ()
+    disagreeing = [c for c in found[highest].causes if c.what == "published sources disagree"]
+    assert (State.DIFFERS, said) in [(c.state, c.detail) for c in disagreeing]
+    agreeing = check([ours(0.001)])
+    assert not [c for m in agreeing for c in m.causes if c.what == "published sources disagree"]

@@ -96,6 +96,28 @@ def test_a_dry_run_prints_the_plan_and_loads_nothing(
     assert f"flickr30k: {tmp_path / 'flickr30k'}" in result.out
 
 
+def test_a_dry_run_says_what_the_run_will_say_of_the_data(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    text = (data / "name.toml").read_text().replace("[params]", '[params]\nclassnames = "./names.txt"')
+    names = [f"thing {i}" for i in range(6)]
+    (tmp_path / "names.txt").write_text("\n".join([*names, "thing 7"]))
+    (tmp_path / "some.toml").write_text(
+        text.replace('"name"', '"some"').replace("[data]", "[expect]\nimages = 99\n[data]")
+    )
+    tasks = ["--tasks", f"{tmp_path / 'some.toml'},{data / 'tell.toml'}", "--limit", 9]
+    words = ["run", "--model", models / "clip", *tasks, "--data-root", data, "--output", tmp_path / "r"]
+    planned = command(*words, "--dry-run").out
+    result = command(*words, "--json")
+    (record,) = json.loads(result.out)
+    of_data = ("not_standard", "limited", "classes_without_images", "data", "class_order")
+    said = [note["text"] for note in record["notes"] if note["code"] in of_data]
+    assert {note["code"] for note in record["notes"]} >= {*of_data[:3]}
+    for text in said:
+        assert f"some: {text}" in planned
+    assert f"tell with {models / 'clip'}: the model cannot caption" in planned
+
+
 def test_one_failing_task_does_not_lose_the_others(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
     result = command(
         "run",
@@ -138,6 +160,9 @@ def test_a_captioning_task_is_not_applicable_to_a_clip(
     result = run(command, models, data, tmp_path, tasks="tell,find")
     assert result.code == 0
     assert "not applicable" in result.err
+    alone = run(command, models, data, tmp_path / "other", tasks="tell")
+    assert alone.code == 2, "nothing was evaluated"
+    assert f"nothing was evaluated; tell with {models / 'clip'}: the model cannot caption" in alone.err
 
 
 def test_a_coca_captions_and_its_captions_are_written_for_cocos_server(
@@ -494,7 +519,7 @@ def test_a_wrong_primary_or_type_is_an_error_before_the_run(
 
 def test_a_score_at_chance_is_flagged(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
     result = run(command, models, data, tmp_path, tasks="name")
-    assert "% is near chance (17 %)" in result.out
+    assert "% is near chance (16.7 %)" in result.out
 
 
 def test_unavailable_metrics_of_a_record_survive_resuming(
@@ -553,7 +578,7 @@ def test_the_cache_is_shown_and_cleared(command: Command, models: Path, data: Pa
     run(command, models, data, tmp_path, *cache)
     assert f"{models / 'clip'} images" in command("cache", "info", *cache).out
     spaces = json.loads(command("cache", "info", "--json", *cache).out)["spaces"]
-    assert sorted(one["entries"] for one in spaces if one["label"].startswith(str(models))) == [12, 24]
+    assert sorted(one["entries"] for one in spaces if one["label"].startswith(str(models))) == [12, 12, 24]
     assert "removed" in command("cache", "clear", *cache).out
     assert json.loads(command("cache", "info", "--json", *cache).out)["spaces"] == []
 

@@ -10,13 +10,16 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from cocabench.core.errors import DataError, MissingDataError, SpecError, UnknownNameError, UsageError
 from cocabench.models.open_clip.blueprint import blueprint
+from cocabench.models.open_clip.build import build_network
 from cocabench.models.training import GIB, footprint
 from cocabench.specs.spec import parse_model
 from cocabench.train.checkpoints import complete, epochs_in
 from cocabench.train.recipe import find_recipe, parsed_flags, shipped, trainer_flags
+from cocabench.train.start import write_weights
 from cocabench.train.training import Training, shortage, training
 from tests.conftest import Command
 from tests.data.drawing import draw, write
@@ -94,6 +97,25 @@ def test_from_scratch_is_from_a_checkpoint_that_cocabench_writes(table: Path) ->
     assert words[words.index("--precision") + 1] == "fp32"
     assert made.settings["warmup"] == 2000
     assert any("never ends" in note for note in made.notes)
+
+
+@pytest.mark.parametrize("index", [True, False])
+def test_shards_become_one_file_that_the_trainer_reads(table: Path, tmp_path: Path, index: bool) -> None:
+    from tests.models.test_checkpoint import shards
+
+    arch = write_architecture(tmp_path / "arch.json", CLIP)
+    net = build_network(blueprint(parse_model(f"{arch}:random@3"), download=False))
+    first, _ = shards(tmp_path / "m", net.state_dict(), index=index)
+    weights = tmp_path / "m/model.safetensors.index.json" if index else first
+    made = planned("clip-scratch", table, f"model={arch}:{weights}")
+    assert made.weights == made.checkpoints / "epoch_0.safetensors"
+    assert made.words[made.words.index("--pretrained") + 1] == str(made.weights)
+    write_weights(made.plan, tmp_path / "whole.safetensors")
+    whole = load_file(tmp_path / "whole.safetensors")
+    assert whole.keys() == net.state_dict().keys()
+    assert all(torch.equal(whole[name], value) for name, value in net.state_dict().items())
+    alone = planned("clip-scratch", table, f"model={arch}:{tmp_path / 'whole.safetensors'}")
+    assert alone.weights is None
 
 
 def test_a_tag_is_left_to_open_clip_with_its_quick_gelu(table: Path) -> None:

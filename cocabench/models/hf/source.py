@@ -6,7 +6,6 @@ and searched for settings by which it would run code that comes with the model.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from pydantic import JsonValue
 
 from cocabench.core.errors import ModelError, UnknownNameError, first_line, unreadable
-from cocabench.core.files import read_text
+from cocabench.core.files import expanded, parse_json, read_text
 from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Ability, Note
 from cocabench.models.base import Model
@@ -96,7 +95,7 @@ def sources(spec: ModelSpec, *, download: bool = True) -> list[HFSource]:
 
     ModelError for files that are missing, cannot be read, or would run code.
     """
-    folder = Path(spec.weights).expanduser()
+    folder = expanded(spec.weights)
     if not folder.is_dir():
         folder = _from_hub(spec.weights, download=download)
     return [source_of(f"{LIBRARY}::{spec.weights}", folder)]
@@ -157,7 +156,7 @@ def weight_files(folder: Path) -> list[Path]:
     if found.suffix != ".json":
         return [found]
     try:
-        names = sorted({Path(str(name)).name for name in json.loads(read_text(found))["weight_map"].values()})
+        names = sorted({Path(str(name)).name for name in parse_json(read_text(found))["weight_map"].values()})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(str(found), "not an index of shards", wanted='{"weight_map": {name: file}}') from None
     if lost := [name for name in names if not (folder / name).is_file()]:
@@ -180,7 +179,7 @@ def _check_parts(where: str, folder: Path) -> None:
 def _table(path: Path, where: str, *, needed: bool = True) -> dict[str, Any]:
     """Return a JSON file's table; {} for a missing file that is not needed."""
     try:
-        found = json.loads(read_text(path))
+        found = parse_json(read_text(path))
     except FileNotFoundError:
         if not needed:
             return {}

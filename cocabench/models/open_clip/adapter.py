@@ -9,9 +9,10 @@ from typing import Any, ClassVar
 from torch import Tensor
 
 from cocabench import demo
+from cocabench.core.packages import check_open_clip
 from cocabench.core.types import Ability, Note
 from cocabench.models.hardware import Hardware
-from cocabench.models.open_clip.blueprint import Blueprint, blueprint, with_preprocess
+from cocabench.models.open_clip.blueprint import Blueprint, blueprint, with_options
 from cocabench.models.open_clip.build import build_network, build_tokenizer, build_transform
 from cocabench.models.open_clip.model import CONTRASTIVE, GENERATIVE, OpenClip
 from cocabench.specs.spec import ModelSpec, WeightsKind
@@ -57,20 +58,11 @@ def _compiled(name: str, net: Any) -> Callable[[Tensor], Tensor]:
 
 def sources(spec: ModelSpec, *, download: bool = True) -> list[OpenClipSource]:
     """Return the Source of a spec; for ``demo``, those of the demo's CoCa and CLIP."""
+    check_open_clip()
     demo_names = demo.PAIR if spec.kind is WeightsKind.DEMO and not spec.name else ()
     specs = [replace(spec, text=f"demo/{name}", name=name) for name in demo_names] or [spec]
-    plans = (with_preprocess(blueprint(one, download=download), spec) for one in specs)
-    return [_source(_with_quick_gelu(plan, spec.quick_gelu)) for plan in plans]
+    return [_source(with_options(blueprint(one, download=download), spec)) for one in specs]
 
 
 def _source(drawn: Blueprint) -> OpenClipSource:
     return OpenClipSource(**{field.name: getattr(drawn, field.name) for field in fields(drawn)})
-
-
-def _with_quick_gelu(drawn: Blueprint, quick_gelu: bool | None) -> Blueprint:
-    """Apply --quick-gelu, which is for checkpoint files; published tags have a known activation."""
-    if quick_gelu is None or drawn.config.get("quick_gelu", False) == quick_gelu:
-        return drawn
-    said = f"{drawn.id}: quick-GELU turned {'on' if quick_gelu else 'off'} by --quick-gelu"
-    config = {**drawn.config, "quick_gelu": quick_gelu}
-    return replace(drawn, config=config, notes=(*drawn.notes, Note("model", said)))

@@ -18,13 +18,14 @@ from pydantic import JsonValue
 
 from cocabench import demo
 from cocabench.core.errors import ModelError, UnknownNameError, UsageError, unreadable
-from cocabench.core.files import read_text
-from cocabench.core.signature import digest, digest_file
+from cocabench.core.files import expanded, parse_json, read_text
+from cocabench.core.signature import digest, digest_file, flat
 from cocabench.core.types import Note
 from cocabench.models.open_clip import weights
 from cocabench.models.open_clip.checkpoint import digest_of
 from cocabench.models.open_clip.config import TEXT_PATHS, Config, checked, of_file
 from cocabench.models.remote_code import refuse_code_in
+from cocabench.specs.aliases import hub_name
 from cocabench.specs.spec import ModelSpec, WeightsKind
 
 _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model")
@@ -37,6 +38,7 @@ class Blueprint:
     id: the canonical model string. config: open_clip's model_cfg, with absolute file paths, none of which loads code.
     preprocess: open_clip's PreprocessCfg fields. weights: a file; None if random or not downloaded yet.
     tokenizer: the argument of open_clip.get_tokenizer, '' to build it from config. notes: choices made for the user.
+    inside: which weights of the file, '' or 'ema'. parts, shares: of a mixture, which has no weights of its own.
     """
 
     id: str
@@ -46,6 +48,9 @@ class Blueprint:
     seed: int | None = None
     tokenizer: str = ""
     notes: tuple[Note, ...] = ()
+    inside: str = ""
+    parts: tuple[Blueprint, ...] = ()
+    shares: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         text = checked(self.config, f"--model {self.id}")["text_cfg"]
@@ -59,12 +64,26 @@ class Blueprint:
 
     @property
     def available(self) -> bool:
+        if self.parts:
+            return all(part.available for part in self.parts)
         return self.weights is not None or self.seed is not None
 
     def signature(self) -> dict[str, JsonValue]:
         """Return the model part of a signature, without precision and versions; hashes the weights file."""
-        content = f"random@{self.seed}" if self.weights is None else digest_of(self.weights)
-        return {"id": self.id, "weights": content, **self.construction()}
+        if self.parts:
+            mixture: JsonValue = [
+                {"weights": part.content(), "share": share} for part, share in zip(self.parts, self.shares, strict=True)
+            ]
+            return {"id": self.id, "weights": self.content(), "mixture": mixture, **self.construction()}
+        return {"id": self.id, "weights": self.content(), **self.construction()}
+
+    def content(self) -> str:
+        """Return the hash of the weights, ``random@SEED`` for random ones."""
+        if self.parts:
+            return digest([[part.content(), share] for part, share in zip(self.parts, self.shares, strict=True)])
+        if self.weights is None:
+            return f"random@{self.seed}"
+        return digest_of(self.weights) + (f"#{self.inside}" if self.inside else "")
 
     def construction(self) -> dict[str, JsonValue]:
         """Return the parts of the signature about architecture and preprocessing, without weights."""
@@ -95,16 +114,19 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
                 raise UnknownNameError("demo model", spec.name, demo.MODELS)
             return _folder(f"demo/{spec.name}", demo.model_folder(spec.name))
         case WeightsKind.FOLDER:
-            return _folder(spec.text, Path(spec.name).expanduser())
+            return _folder(spec.text, expanded(spec.name))
         case WeightsKind.HUB:
-            return _hub(spec, download=download)
+            return _hub(spec, spec.name, download=download)
         case WeightsKind.TAG:
-            return _tagged(spec, download=download)
+            captioner = hub_name(spec.name) if not spec.weights else ""
+            return _hub(spec, captioner, download=download) if captioner else _tagged(spec, download=download)
         case WeightsKind.FILE:
-            path = Path(spec.weights).expanduser()
+            path = expanded(spec.weights)
             if not path.is_file():
                 raise ModelError(f"--model {spec.text}", f"no such file: {path}", fix="check the path")
-            return replace(_architecture(spec), weights=path)
+            return replace(_architecture(spec), weights=path, inside=spec.inside)
+        case WeightsKind.MIXTURE:
+            return _mixture(spec, download=download)
         case WeightsKind.RANDOM:
             plan = _architecture(spec)
             note = Note("random_weights", f"{spec.text}: random weights, not trained")
@@ -113,15 +135,83 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
     raise ModelError(f"--model {spec.text}", got, wanted="an architecture of open_clip, whose trainer this is")
 
 
+def _mixture(spec: ModelSpec, *, download: bool) -> Blueprint:
+    """Return the Blueprint of a mixture; ModelError for parts that are not of one architecture and preprocessing."""
+    where = f"--model {spec.text}"
+    if other := next((part for part in spec.parts if part.kind is WeightsKind.PLUGIN), None):
+        raise ModelError(where, f"a mixture of models of {other.name}", wanted="checkpoints of open_clip")
+    own = [replace(part, quick_gelu=spec.quick_gelu, preprocess=spec.preprocess) for part in spec.parts]
+    parts = [with_options(blueprint(part, download=download), part) for part in own]
+    first = parts[0]
+    for part in parts[1:]:
+        if other_keys := _differences(first, part):
+            got = f"a mixture of different architectures ({first.id}; {part.id}: {first_reason(other_keys)})"
+            raise ModelError(where, got, wanted="checkpoints of one architecture")
+    known = {digest({**asdict(PreprocessCfg()), **part.preprocess}): part for part in parts if part.preprocess}
+    if len(known) > 1:
+        names = " and ".join(part.id for part in known.values())
+        raise ModelError(where, f"different preprocessing of {names}", wanted="checkpoints that see the same images")
+    said = next(iter(known.values()), None)
+    notes = [n for part in parts for n in part.notes if not (said and n.code == "preprocess_assumed")]
+    if said and any(not part.preprocess for part in parts):
+        notes.append(Note("model", f"{spec.text}: preprocessing of {said.id}, which alone says one"))
+    ids = [f'"{part.id}"' if "," in part.id and not part.parts else part.id for part in parts]
+    share = [] if spec.name == "avg" else [f"{spec.shares[1]:.12g}"]
+    return replace(
+        said or first,
+        id=f"{spec.name}({','.join([*ids, *share])})",
+        weights=None,
+        seed=None,
+        inside="",
+        notes=tuple(dict.fromkeys(notes)),
+        parts=tuple(parts),
+        shares=spec.shares,
+    )
+
+
+def _differences(one: Blueprint, other: Blueprint) -> list[str]:
+    """Return how the construction of two parts differs, besides the preprocessing."""
+    left, right = (flat(checked_paths(part.config)) for part in (one, other))
+    keys = [key for key in sorted(left.keys() | right.keys()) if left.get(key) != right.get(key)]
+    found = [f"{key} {left.get(key, 'absent')} against {right.get(key, 'absent')}" for key in keys]
+    vocabularies = [part.construction()["vocabulary"] for part in (one, other)]
+    return found or (["other tokenizer files"] if vocabularies[0] != vocabularies[1] else [])
+
+
+def first_reason(reasons: Sequence[str]) -> str:
+    return reasons[0] + (f"; {len(reasons) - 1} more" if len(reasons) > 1 else "")
+
+
+def checked_paths(config: Config) -> dict[str, JsonValue]:
+    """Return a config without the places of files, and without quick_gelu where it is the default."""
+    found = _without_paths(config)
+    assert isinstance(found, dict), "a config is a table"
+    return {key: value for key, value in found.items() if (key, value) != ("quick_gelu", False)}
+
+
+def with_options(plan: Blueprint, spec: ModelSpec) -> Blueprint:
+    """Apply --preprocess and --quick-gelu, which are for checkpoint files."""
+    return _with_quick_gelu(with_preprocess(plan, spec), spec.quick_gelu)
+
+
+def _with_quick_gelu(drawn: Blueprint, quick_gelu: bool | None) -> Blueprint:
+    """Apply --quick-gelu, which is for checkpoint files; published tags have a known activation."""
+    if quick_gelu is None or drawn.config.get("quick_gelu", False) == quick_gelu:
+        return drawn
+    said = f"{drawn.id}: quick-GELU turned {'on' if quick_gelu else 'off'} by --quick-gelu"
+    config = {**drawn.config, "quick_gelu": quick_gelu}
+    return replace(drawn, config=config, notes=(*drawn.notes, Note("model", said)))
+
+
 def _architecture(spec: ModelSpec) -> Blueprint:
     """Return the Blueprint of an open_clip architecture by name, or of a JSON file."""
     if spec.name.endswith(".json"):
-        path = Path(spec.name).expanduser()
+        path = expanded(spec.name)
         config, preprocess = _model_config(path)
         return Blueprint(spec.text, _absolute(config, path.parent), preprocess)
     name = spec.name.replace("/", "-")
     if name not in open_clip.list_models():
-        if Path(spec.name).expanduser().is_dir():
+        if expanded(spec.name).is_dir():
             raise UsageError(
                 f"--model {spec.text}",
                 "the folder has no open_clip_config.json",
@@ -208,32 +298,35 @@ def _default_tag(name: str, tags: list[str]) -> str:
 
 
 def _folder(name: str, folder: Path) -> Blueprint:
-    path = folder / "open_clip_config.json"
-    if not path.is_file():
+    path = next((folder / file for file in weights.CONFIGS if (folder / file).is_file()), None)
+    if path is None:
         raise ModelError(
             f"--model {name}", f"no open_clip_config.json in {folder}", wanted="a folder with config and weights"
         )
-    config, preprocess = _model_config(path, named=True)
+    config, preprocess = _model_config(path, named=path.name == weights.CONFIGS[0])
     config = _absolute(config, folder)
     if config["text_cfg"].get("hf_tokenizer_name"):
         config["text_cfg"]["hf_tokenizer_name"] = str(folder.resolve())
     return Blueprint(name, config, preprocess, weights.in_folder(folder))
 
 
-def _hub(spec: ModelSpec, *, download: bool) -> Blueprint:
-    path, file = weights.from_hub(spec.name) if download else weights.cached_from_hub(spec.name)
-    config, preprocess = _model_config(path, named=True)
-    return Blueprint(spec.text, config, preprocess, file, tokenizer=spec.text)
+def _hub(spec: ModelSpec, repository: str, *, download: bool) -> Blueprint:
+    path, file = weights.from_hub(repository) if download else weights.cached_from_hub(repository)
+    config, preprocess = _model_config(path, named=path.name == weights.CONFIGS[0])
+    return Blueprint(spec.text, config, preprocess, file, tokenizer=f"hf-hub:{repository}")
 
 
 def _model_config(path: Path, *, named: bool = False) -> tuple[Config, Config]:
     """Return model_cfg and preprocess_cfg of a file. named: the first must stand under its name, as open_clip wants."""
     try:
-        content = json.loads(read_text(path))
+        content = parse_json(read_text(path))
     except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
         raise ModelError(str(path), unreadable(error)) from None
     if named and isinstance(content, dict) and "model_cfg" not in content:
         raise ModelError(str(path), "no 'model_cfg' in it", wanted='{"model_cfg": …, "preprocess_cfg": …}')
+    if path.name == weights.CONFIGS[1] and isinstance(content, dict) and "model_type" in content:
+        fix = f"write transformers::{path.parent}"
+        raise ModelError(str(path), "a config of transformers", wanted="one of open_clip", fix=fix)
     return of_file(content, str(path))
 
 

@@ -37,15 +37,38 @@ def build_network(plan: Blueprint, *, note: Callable[[Note], None] = unnoted) ->
 
     note: called with notes on the weights.
     """
+    if plan.parts:
+        return _mixed(plan, note)
     with OPEN_CLIP_LOCK, torch.random.fork_rng(devices=[]):
         torch.manual_seed(plan.seed or 0)
         net = _architecture(plan)
         if plan.weights is None:
             _initialise_the_rest(net)
     if plan.weights is not None:
-        for said in load_into(net, plan.weights):
+        for said in load_into(net, plan.weights, plan.inside):
             note(said)
     return net.eval()
+
+
+@torch.no_grad()
+def _mixed(plan: Blueprint, note: Callable[[Note], None]) -> Any:
+    """Return the network whose weights are the sum of each part's times its share, in float32, part by part.
+
+    That is what the authors of model soups and of WiSE-FT compute. Counts (integers) are the first part's.
+    """
+    total: dict[str, torch.Tensor] = {}
+    for part, share in zip(plan.parts, plan.shares, strict=True):
+        net = build_network(part, note=note)
+        for name, value in net.state_dict().items():
+            if not value.is_floating_point():
+                total.setdefault(name, value)
+            else:
+                total[name] = total[name] + share * value if name in total else share * value
+    if any(name.endswith("running_var") for name in total):
+        said = "the statistics of batch normalisation are mixed like weights; those of the mixed network would differ"
+        note(Note("model", said))
+    net.load_state_dict(total)
+    return net
 
 
 def meta_network(plan: Blueprint) -> Any:
@@ -91,9 +114,10 @@ def build_tokenizer(plan: Blueprint) -> Tokenizer:
     try:
         with quiet():
             made = _tokenizer(plan.tokenizer, plan.config)
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, ValueError, TypeError, AssertionError, KeyError, AttributeError) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         fix = "it must be on the hub, or in the model's folder"
-        raise ModelError(f"--model {plan.id}", f"no tokenizer ({str(error).splitlines()[0][:160]})", fix=fix) from error
+        raise ModelError(f"--model {plan.id}", f"no tokenizer ({reason})", fix=fix) from error
     return cast(Tokenizer, made)
 
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from open_clip.convert import convert_state_dict
@@ -17,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from cocabench.core.errors import HEAD, ModelError, first_line, stand_in
-from cocabench.core.files import check_zip, open_regular
+from cocabench.core.files import check_zip, open_regular, parse_json, read_text
 from cocabench.core.signature import digest, digest_file
-from cocabench.core.types import Note
+from cocabench.core.types import Note, unnoted
 from cocabench.data.files import some
 from cocabench.models.open_clip import torchscript
 
@@ -33,6 +32,12 @@ UNREADABLE = (
 
 CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "net", "weights")
 """Keys under which trainings store the weights: open_clip, Lightning, DeepSpeed and others."""
+
+EMA = ("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema", "ema_weights", "model_ema_state_dict")
+"""Keys under which trainings store an exponential moving average of the weights: timm and others."""
+
+_EMA_DEPTH = 4
+"""How deep they lie: Lightning's callbacks store them below their own names."""
 
 WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module.")
 """Parts that torch.compile, FSDP and activation checkpointing add to names, at any depth."""
@@ -55,7 +60,7 @@ def files(path: Path) -> list[Path]:
     ModelError where one is missing.
     """
     if path.name.endswith(_INDEX):
-        names = sorted(set(_index(path)))
+        names = named_in(path)
     elif match := _SHARD.fullmatch(path.name):
         count = int(match["count"])
         names = [f"{match['stem']}-{k:05}-of-{count:05}{match['suffix']}" for k in range(1, count + 1)]
@@ -66,9 +71,19 @@ def files(path: Path) -> list[Path]:
     return [path.parent / name for name in names]
 
 
-def _index(path: Path) -> list[str]:
+def complete(path: Path) -> bool:
+    """Return whether all files of a checkpoint are there."""
     try:
-        return [Path(str(name)).name for name in json.loads(path.read_text(encoding="utf-8"))["weight_map"].values()]
+        return all(file.is_file() for file in files(path))
+    except ModelError:
+        return False
+
+
+def named_in(path: Path) -> list[str]:
+    """Return the names of the shards that an index lists; ModelError if it is no index."""
+    try:
+        names = parse_json(read_text(path))["weight_map"].values()
+        return sorted({Path(str(name)).name for name in names})
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ModelError(str(path), "not an index of shards", wanted='{"weight_map": {name: file}}') from None
 
@@ -79,19 +94,23 @@ def digest_of(path: Path) -> str:
     return digest_file(found[0]) if found == [path] else digest([digest_file(one) for one in found])
 
 
-def load(net: Any, path: Path) -> list[Note]:
+def load(net: Any, path: Path, inside: str = "") -> list[Note]:
     """Load a checkpoint into a network, without running code from it, and return notes on it.
 
+    inside: '' for the weights, 'ema' for their exponential moving average.
     ModelError for unreadable files, for another architecture, and for pickles of more than tensors.
     """
     notes: list[Note] = []
-    state = _merged([_tensors(_read(file), file, notes.append) for file in files(path)])
+    found = [_read(file) for file in files(path)]
+    if inside and (kept := [averages for one in found if (averages := averaged(one))]):
+        found, inside = [dict(one) for one in kept], ""
+    state = _merged([_tensors(one, path, notes.append) for one in found])
     if set(OPENAI_EXTRAS) <= state.keys():
         state = {key: value for key, value in state.items() if key not in OPENAI_EXTRAS}
         if not any(isinstance(module, QuickGELU) for module in net.modules()):
             said = "OpenAI's archive, trained with quick-GELU, in a network without it: --quick-gelu builds one with it"
             notes.append(Note("model", said))
-    state = convert_state_dict(net, _renamed(state, path, notes.append))
+    state = convert_state_dict(net, _renamed(state, path, notes.append, ema=bool(inside)))
     state = _fitted(net, state, notes.append)
     try:
         net.load_state_dict(state)
@@ -126,6 +145,7 @@ def _tensors(found: Any, path: Path, note: Callable[[Note], None]) -> State:
         others = [key for key, value in found.items() if key != name and _is_state(value)]
         if others:
             said = f"{path.name} also holds weights under {some(map(repr, others))}; those under {name!r} were taken"
+            said += "; #ema behind the file takes the others" if set(others) & set(EMA) else ""
             note(Note("left_out_weights", said))
         return _tensors(found[name], path, note)
     state = {str(key): value for key, value in found.items() if isinstance(value, torch.Tensor)}
@@ -133,6 +153,46 @@ def _tensors(found: Any, path: Path, note: Callable[[Note], None]) -> State:
         got = f"no weights in it, only {some(map(repr, found))}" if found else "no weights in it"
         raise ModelError(str(path), got, wanted=f"a state dict, alone or under {' or '.join(CONTAINERS[:2])}")
     return state
+
+
+def averaged(found: Any, depth: int = _EMA_DEPTH) -> Mapping[str, Any] | None:
+    """Return the moving average in an unpickled checkpoint, None if there is none under a key of its own."""
+    if not isinstance(found, Mapping) or not depth:
+        return None
+    for key in EMA:
+        if _holds_weights(found.get(key)):
+            return found[key]  # type: ignore[no-any-return]
+    below = (averaged(value, depth - 1) for value in found.values())
+    return next((one for one in below if one is not None), None)
+
+
+def _holds_weights(value: Any) -> bool:
+    return _is_state(value) or (isinstance(value, Mapping) and any(_is_state(one) for one in value.values()))
+
+
+class Held(NamedTuple):
+    """Weights in a checkpoint file: what to write behind the file to load them, and their tensors and numbers."""
+
+    mark: str
+    tensors: int
+    numbers: int
+
+
+def held(path: Path) -> list[Held]:
+    """Return the weights in a checkpoint file: its own, and their moving average if it has one. Loads the file."""
+    found = [_read(file) for file in files(path)]
+    own, ema = _merged([_tensors(one, path, unnoted) for one in found]), [one for one in map(averaged, found) if one]
+    states = {"": own, **({"#ema": _merged([_tensors(dict(one), path, unnoted) for one in ema])} if ema else {})}
+    if not ema and (beside := {key: value for key, value in own.items() if _EMA_PREFIX.search(_prefix(key))}):
+        states = {"": {key: value for key, value in own.items() if key not in beside}, "#ema": beside}
+    return [Held(mark, len(state), sum(value.numel() for value in state.values())) for mark, state in states.items()]
+
+
+_EMA_PREFIX = re.compile(r"(^|[._])ema([._]|$)")
+
+
+def _prefix(key: str) -> str:
+    return key.partition(".")[0]
 
 
 def _is_state(value: Any) -> bool:
@@ -143,7 +203,7 @@ def _merged(shards: list[State]) -> State:
     return {key: value for shard in shards for key, value in shard.items()}
 
 
-def _renamed(state: State, path: Path, note: Callable[[Note], None]) -> State:
+def _renamed(state: State, path: Path, note: Callable[[Note], None], *, ema: bool = False) -> State:
     """Return the weights without the prefixes and parts that wrappers and trainers add to names.
 
     The prefix of ``logit_scale``, which every CLIP has, is that of all names. ModelError if there are several: then the
@@ -152,8 +212,13 @@ def _renamed(state: State, path: Path, note: Callable[[Note], None]) -> State:
     for wrapper in WRAPPERS:
         state = {key.replace(wrapper, ""): value for key, value in state.items()}
     prefixes = sorted({key.removesuffix("logit_scale") for key in state if f".{key}".endswith(".logit_scale")}, key=len)
+    averages = [prefix for prefix in prefixes if _EMA_PREFIX.search(prefix)]
+    if ema and not averages:
+        wanted = f"a checkpoint with weights under {some(map(repr, EMA[:3]))}"
+        raise ModelError(f"{path}#ema", "no moving average (EMA) in it", wanted=wanted)
+    prefixes = averages if ema else [prefix for prefix in prefixes if prefix not in averages] or prefixes
     if not prefixes or prefixes[0] == "":
-        return state
+        return state if not averages else {k: v for k, v in state.items() if not k.startswith(tuple(averages))}
     if len(prefixes) > 1:
         got = f"weights of several models, under {some(map(repr, prefixes))}"
         raise ModelError(str(path), got, wanted="one", fix="save the one that is meant, as a state dict")

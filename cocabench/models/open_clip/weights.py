@@ -15,20 +15,24 @@ from typing import Any
 import huggingface_hub
 import open_clip
 import torch
-from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
 from open_clip import factory
 from open_clip.transform import PreprocessCfg
 
 from cocabench.core.errors import ModelError, first_line
-from cocabench.core.files import check_zip
+from cocabench.core.files import check_zip, expanded
 from cocabench.core.types import Note
 from cocabench.data.files import some
 from cocabench.models.base import check_finite_weights
 from cocabench.models.open_clip import checkpoint
 
+CONFIGS = ("open_clip_config.json", "config.json")
+"""Names of a folder's or repository's config. The second holds an open_clip model config where there is no first."""
+
 PREPROCESS_KEYS = frozenset(asdict(PreprocessCfg()))
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
-_DOWNLOAD_ERRORS = (OSError, RuntimeError, HfHubHTTPError, LocalEntryNotFoundError)
+_HUB_INDEXES = tuple(f"{name}.index.json" for name in (*_HUB_FILES, "model.safetensors", "pytorch_model.bin"))
+_DOWNLOAD_ERRORS = (OSError, RuntimeError, HfHubHTTPError, EntryNotFoundError)
 _FOLDER_FILES = (
     "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.pth", "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
@@ -83,29 +87,71 @@ def cached(known: Mapping[str, Any]) -> Path | None:
             found = huggingface_hub.try_to_load_from_cache(repository, name)
             if isinstance(found, str):
                 return Path(found)
+        for name in _HUB_INDEXES:
+            found = huggingface_hub.try_to_load_from_cache(repository, name)
+            if isinstance(found, str):
+                return Path(found) if checkpoint.complete(Path(found)) else None
     if url := known.get("url"):
-        file = Path("~/.cache/clip").expanduser() / url.rpartition("/")[2]
+        file = expanded("~/.cache/clip") / url.rpartition("/")[2]
         return file if file.is_file() else None
     return None
 
 
 def from_hub(repository: str) -> tuple[Path, Path]:
-    """Return the files of a hub repository's open_clip config and weights."""
+    """Return the files of a hub repository's open_clip config and weights; of shards, their index.
+
+    Where there is no open_clip_config.json, config.json may be a model config of open_clip, beside one weights file.
+    """
     try:
-        config = Path(huggingface_hub.hf_hub_download(repository, "open_clip_config.json"))
-        return config, Path(factory.download_pretrained_from_hf(repository))
+        config = Path(huggingface_hub.hf_hub_download(repository, CONFIGS[0]))
+        try:
+            return config, Path(factory.download_pretrained_from_hf(repository))
+        except _DOWNLOAD_ERRORS:
+            if (index := _shards_from_hub(repository)) is None:
+                raise
+            return config, index
     except _DOWNLOAD_ERRORS as error:
-        fix = "check the name and the network, or use a local folder"
-        raise ModelError(f"--model hf-hub:{repository}", f"download failed ({first_line(error)})", fix=fix) from None
+        if not isinstance(error, EntryNotFoundError) or isinstance(error, LocalEntryNotFoundError):
+            raise _no_download(repository, error) from None
+    try:
+        config = Path(huggingface_hub.hf_hub_download(repository, CONFIGS[1]))
+        names = [name for name in huggingface_hub.HfApi().list_repo_files(repository) if "/" not in name]
+        kept = [name for name in names if name.endswith(_FOLDER_SUFFIXES) and not name.startswith(_NO_WEIGHTS)]
+        huggingface_hub.snapshot_download(repository, allow_patterns=[CONFIGS[1], *kept])
+    except _DOWNLOAD_ERRORS as error:
+        raise _no_download(repository, error) from None
+    return config, in_folder(config.parent)
+
+
+def _no_download(repository: str, error: Exception) -> ModelError:
+    fix = "check the name and the network, or use a local folder"
+    return ModelError(f"--model hf-hub:{repository}", f"download failed ({first_line(error)})", fix=fix)
+
+
+def _shards_from_hub(repository: str) -> Path | None:
+    """Download the shards that a repository's index names and return the index, None if it has none."""
+    for name in _HUB_INDEXES:
+        try:
+            index = Path(huggingface_hub.hf_hub_download(repository, name))
+        except EntryNotFoundError:
+            continue
+        for shard in checkpoint.named_in(index):
+            huggingface_hub.hf_hub_download(repository, shard)
+        return index
+    return None
 
 
 def cached_from_hub(repository: str) -> tuple[Path, Path | None]:
     """Return the cached config and weights file of a hub repository, without network access."""
-    config = huggingface_hub.try_to_load_from_cache(repository, "open_clip_config.json")
-    if not isinstance(config, str):
+    found = [huggingface_hub.try_to_load_from_cache(repository, name) for name in CONFIGS]
+    if isinstance(found[0], str):
+        return Path(found[0]), cached({"hf_hub": f"{repository}/"})
+    if not isinstance(found[1], str):
         where, fix = f"--model hf-hub:{repository}", "a run without --dry-run downloads it"
         raise ModelError(where, "not downloaded yet", fix=fix)
-    return Path(config), cached({"hf_hub": f"{repository}/"})
+    config = Path(found[1])
+    held = any(path.suffix in _FOLDER_SUFFIXES for path in config.parent.iterdir())
+    return config, in_folder(config.parent) if held else None
 
 
 def in_folder(folder: Path) -> Path:
@@ -129,24 +175,33 @@ def in_folder(folder: Path) -> Path:
     return candidates[0]
 
 
-def load_into(net: torch.nn.Module, path: Path) -> list[Note]:
+def load_into(net: torch.nn.Module, path: Path, inside: str = "") -> list[Note]:
     """Load a checkpoint into a model, weights only, and return notes on it.
 
-    Accepts the formats of ``checkpoint``, and big_vision's .npz. Pickles that would run code are refused.
+    inside: '' or 'ema'. Accepts the formats of ``checkpoint``, and big_vision's .npz. Pickles that would run code are
+    refused.
     """
     notes: list[Note] = []
     try:
         with quiet():
-            if path.suffix in (".npz", ".npy"):
+            if path.suffix in (".npz", ".npy") and not inside:
                 if path.suffix == ".npz":
                     check_zip(path)
                 open_clip.load_checkpoint(net, str(path), strict=True, weights_only=True)
             else:
-                notes = checkpoint.load(net, path)
+                notes = checkpoint.load(net, path, inside)
     except checkpoint.UNREADABLE as error:
         raise _explained(error, path) from None
     check_finite_weights(str(path), net)
     return notes
+
+
+def held(path: Path) -> list[checkpoint.Held]:
+    """Return the weights in a checkpoint file; ModelError if it cannot be read. Loads the file."""
+    try:
+        return checkpoint.held(path)
+    except checkpoint.UNREADABLE as error:
+        raise _explained(error, path) from None
 
 
 def _explained(error: Exception, path: Path) -> ModelError:

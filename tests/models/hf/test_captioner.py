@@ -70,6 +70,7 @@ def test_greedy_captions_are_those_of_a_plain_loop(
     assert len(set(made.texts)) > 1, "captions depend on the image"
 
 
+@pytest.mark.slow
 @both
 def test_beams_score_no_lower_than_greedy_and_two_in_three_groups_are_two(
     name: str, folders: Callable[[str], Path], load: Any, images: list[ImageSource]
@@ -85,6 +86,7 @@ def test_beams_score_no_lower_than_greedy_and_two_in_three_groups_are_two(
     assert grouped.texts == model.caption(images, {"num_beams": 2, "num_beam_groups": 1, **options}).texts
 
 
+@pytest.mark.slow
 @both
 def test_images_with_prompts_of_other_lengths_keep_their_captions(
     name: str, folders: Callable[[str], Path], load: Any, images: list[ImageSource]
@@ -129,6 +131,7 @@ def test_gits_likelihoods_are_its_own_loss(
     assert found.logprobs[0, 0] / found.n_tokens[0, 0] == pytest.approx(-float(loss), abs=1e-5)
 
 
+@pytest.mark.slow
 @both
 def test_sampled_captions_repeat_with_their_seed_and_leave_torchs_random_state(
     name: str, folders: Callable[[str], Path], load: Any, images: list[ImageSource]
@@ -140,6 +143,7 @@ def test_sampled_captions_repeat_with_their_seed_and_leave_torchs_random_state(
     assert torch.equal(torch.random.get_rng_state(), state)
 
 
+@pytest.mark.slow
 @both
 def test_the_checkpoints_generation_config_changes_nothing(
     name: str, folders: Callable[[str], Path], load: Any, images: list[ImageSource], tmp_path: Path

@@ -9,7 +9,7 @@ import pytest
 
 from benchmarks import pinned
 
-OPTIONS = ("-n", "0", "-m", "not slow", "-p", "no:cacheprovider", "-W", "ignore")
+OPTIONS = ("-n", "0", "-p", "no:cacheprovider", "-W", "ignore", f"--ignore={__file__}")
 
 
 @pytest.mark.slow

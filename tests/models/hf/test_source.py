@@ -273,6 +273,7 @@ def test_other_objects_and_processors_are_one_line(folders: Any) -> None:
 # The command line
 
 
+@pytest.mark.slow
 def test_a_run_over_transformers_models(command: Command, folders: Any, data: Path, tmp_path: Path) -> None:
     names = ",".join(f"transformers::{folders(name)}" for name in ("clip", "siglip2", "blip"))
     tasks = ",".join(str(data / f"{task}.toml") for task in ("find", "name", "tell", "prefer"))

@@ -1,0 +1,357 @@
+"""A generator of bad inputs: damaged files and strange arguments for every command and every kind of file.
+
+python -m tests.bad_inputs --number 5000 --seed 0     make and try them; print those that fail, and the counts
+python -m tests.bad_inputs --only 17 --seed 0         one of them, with its whole output
+
+Input k of a seed is always the same. What must hold: no traceback, no hang, an exit code of 0, 1 or 2, an error that is
+one line and says so by the exit code, and nothing lost or changed of the user's files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import hashlib
+import io
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import tempfile
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+HANG_S = 60
+NASTY: list[Any] = [
+    None, True, -1, 0, 2**63, 10**400, 1e308, float("nan"), float("inf"), 0.5, "", " ", "\0", "\x1b[2J", "\ud800", "é",
+    "a" * 300, "../../x", "/dev/null", "~nouser/x", "{", "}", "%s", "a,b", "a:b", [], {}, [[]], [None], {"a": {}},
+    {"": 0}, [1, "a"], "NaN", "1e999", "hf-hub:a b", "open_clip::x", "pipe:true",
+]  # fmt: skip
+"""Values in place of a value."""
+
+WORDS = (
+    "", " ", "-", "0", "-1", "1e309", "nan", "é", "\udcff", "a" * 300, "~nouser/x", "/dev/null", "/", ".", "..", ",",
+    ":", "::", "a::b", "open_clip::x", "ViT-B-32:", "hf-hub:", "hf-hub:a b", "demo/x", "published:", "published:x:y",
+    "[", "{a", "*", "\n", "\x1b[2J", "99999999999999999999",
+)  # fmt: skip
+"""Arguments in place of an argument."""
+
+Tree = dict[str, bytes]
+"""{path below the case's folder: content}."""
+
+
+class Target(NamedTuple):
+    """Files, which of them are damaged, and the commands that read them."""
+
+    files: Tree
+    damaged: tuple[str, ...]
+    commands: tuple[str, ...]
+
+
+class Failure(NamedTuple):
+    number: int
+    what: str
+    words: str
+    output: str
+
+
+def damaged(content: bytes, name: str, chance: random.Random) -> bytes:
+    """Return a file's content with one fault: in a value of JSON, a line of TOML or a table, else in its bytes."""
+    if name.endswith((".json", ".jsonl")) and chance.random() < 0.7:
+        with contextlib.suppress(ValueError, RecursionError):
+            return _with_a_value(content, name, chance)
+    if name.endswith(".toml") and chance.random() < 0.7:
+        return _with_a_line(content, chance)
+    if name.endswith((".csv", ".tsv", ".txt")) and chance.random() < 0.6:
+        return _with_a_cell(content, chance)
+    return _with_bytes(content, chance)
+
+
+def _with_a_value(content: bytes, name: str, chance: random.Random) -> bytes:
+    first, *rest = content.split(b"\n") if name.endswith("l") else [content]
+    value = json.loads(first)
+    places = list(_places(value))
+    if not places:
+        return json.dumps(chance.choice(NASTY)).encode()
+    holder, key = chance.choice(places)
+    match chance.randrange(4):
+        case 0:
+            del holder[key]
+        case 1 if isinstance(holder, dict):
+            holder[chance.choice(("x", "", "\ud800", "a" * 300))] = holder.pop(key)
+        case _:
+            holder[key] = chance.choice(NASTY)
+    return b"\n".join([json.dumps(value).encode(), *rest])
+
+
+def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+    for key, item in list(value.items() if isinstance(value, dict) else enumerate(value)):
+        yield value, key
+        if isinstance(item, dict | list):
+            yield from _places(item)
+
+
+def _with_a_line(content: bytes, chance: random.Random) -> bytes:
+    lines = content.decode(errors="replace").split("\n")
+    if not content.strip():
+        return b"x = 1"
+    k = chance.choice([k for k, line in enumerate(lines) if line.strip()])
+    values = (
+        '""',
+        '" "',
+        "0",
+        "-1",
+        "nan",
+        "inf",
+        "1e308",
+        "[]",
+        "[[]]",
+        "{}",
+        "true",
+        '"\\u0000"',
+        '"' + "a" * 300 + '"',
+    )
+    key, equals, _ = lines[k].partition("=")
+    match chance.randrange(4):
+        case 0:
+            del lines[k]
+        case 1:
+            lines.insert(k, chance.choice(("x = 1", lines[k], "[x]", "[[variants]]", "= 1", "x = " + "9" * 5000)))
+        case _:
+            lines[k] = f"{key}= {chance.choice(values)}" if equals else chance.choice(values)
+    return "\n".join(lines).encode()
+
+
+def _with_a_cell(content: bytes, chance: random.Random) -> bytes:
+    lines = content.decode(errors="replace").split("\n")
+    k = chance.randrange(len(lines))
+    cells = lines[k].split(mark := "\t" if "\t" in lines[k] else ",")
+    cells[chance.randrange(len(cells))] = chance.choice(
+        ("", " ", "\0", '"', "-1", "nan", "3.5", "a" * 300, "../x", "\x1b[2J", "x,y")
+    )
+    lines[k] = mark.join(cells) if chance.random() < 0.8 else ""
+    return "\n".join(lines).encode()
+
+
+def _with_bytes(content: bytes, chance: random.Random) -> bytes:
+    at = chance.randrange(len(content) + 1)
+    match chance.randrange(9):
+        case 0:
+            return content[:at]
+        case 1:
+            return content[:at] + chance.randbytes(chance.choice((1, 8, 200))) + content[at:]
+        case 2:
+            return content[:at] + bytes(k ^ 255 for k in content[at : at + 4]) + content[at + 4 :]
+        case 3:
+            return content + content
+        case 4:
+            return b""
+        case 5:
+            return b"\0" * len(content)
+        case 6:
+            return b"[" * 100_000 + b"]" * 100_000
+        case 7:
+            return chance.choice(
+                (b"version https://git-lfs.github.com/spec/v1\n", b"<!DOCTYPE html><p>", b"\xff\xfe", b"null")
+            )
+        case _:
+            return chance.randbytes(100)
+
+
+def case(number: int, seed: int, targets: dict[str, Target], folder: Path) -> tuple[str, list[str]]:
+    """Write input ``number`` into a folder; return its target and its words."""
+    chance = random.Random(f"{seed}:{number}")
+    name = chance.choice(sorted(targets))
+    target = targets[name]
+    for path, content in target.files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+    words = chance.choice(target.commands).format(d=folder, o=folder / "out").split()
+    if target.damaged and chance.random() < 0.9:
+        file = chance.choice(target.damaged)
+        _damage(folder / file, chance)
+    else:
+        _spoil(words, chance)
+    return name, words
+
+
+def _damage(path: Path, chance: random.Random) -> None:
+    kind = chance.randrange(30)
+    content = path.read_bytes()
+    if kind < 5:
+        path.unlink()
+    if kind == 0:
+        path.mkdir()
+    elif kind == 1:
+        os.mkfifo(path)
+    elif kind == 2:
+        path.symlink_to(path)
+    elif kind == 3:
+        path.symlink_to("/dev/null")
+    elif kind > 4:
+        for _ in range(chance.choice((1, 1, 1, 3))):
+            content = damaged(content, path.name, chance)
+        path.write_bytes(content)
+
+
+def _spoil(words: list[str], chance: random.Random) -> None:
+    k = chance.randrange(1, len(words))
+    match chance.randrange(5):
+        case 0:
+            del words[k]
+        case 1:
+            words.insert(k, chance.choice(WORDS))
+        case _:
+            words[k] = chance.choice(WORDS)
+
+
+def tried(number: int, seed: int, targets: dict[str, Target]) -> Failure | None:
+    """Run an input in this process; return what is wrong with how it ended."""
+    with tempfile.TemporaryDirectory(prefix="bad-") as name:
+        folder = Path(name)
+        target, words = case(number, seed, targets, folder)
+        before = _state(folder)
+        shown = f"{target}: cocabench {' '.join(words)}".replace(name, "D")
+        code, output, fault = run(words, folder)
+        what = fault or wrong(code, output) or _lost(before, _state(folder))
+        return Failure(number, what, shown, output) if what else None
+
+
+def run(words: list[str], folder: Path) -> tuple[int, str, str]:
+    """Run ``cocabench WORDS`` in this process; return its exit code, its stderr, and a fault that nothing may have."""
+    from cocabench import cli
+    from cocabench.cli import console
+
+    def late(*_: object) -> None:
+        raise TimeoutError("hangs")
+
+    out, err = io.StringIO(), io.StringIO()
+    signal.signal(signal.SIGALRM, late)
+    signal.alarm(HANG_S)
+    before, sys.argv = (sys.argv, os.getcwd()), ["cocabench", *words]
+    console.out.file, console.err.file = out, err
+    os.chdir(folder)
+    try:
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            cli.main()
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else 0
+        return code, err.getvalue(), ""
+    except BaseException:  # noqa: BLE001 — whatever ends a command otherwise is what is looked for
+        return -1, err.getvalue() + traceback.format_exc(), "a traceback"
+    finally:
+        signal.alarm(0)
+        sys.argv = before[0]
+        os.chdir(before[1])
+    return 0, err.getvalue(), ""
+
+
+def wrong(code: int, output: str) -> str:
+    """Return what is wrong with an exit code and the lines on stderr; '' for nothing."""
+    lines = [line for line in output.split("\n") if line.startswith(("error ", "failed "))]
+    if "Traceback" in output or "this is a bug" in output or "hangs" in output:
+        return "a traceback"
+    if code not in (0, 1, 2):
+        return f"exit code {code}"
+    if code == 0 and lines:
+        return "an error with exit code 0"
+    if sum(line.startswith("error ") for line in lines) > 1:
+        return "several errors"
+    if any(mark in output for mark in ("\x1b[2J", "\0", "Errno", "errors.pydantic.dev")):
+        return "raw words of the terminal, the system or pydantic"
+    return "a silent failure" if code == 2 and not output.strip() else ""
+
+
+def _state(folder: Path) -> dict[str, str]:
+    """Return {path: digest} of the user's files in a folder: all but what the command was asked to write."""
+    found = {}
+    for path in sorted(folder.rglob("*")):
+        if path.is_file() and not path.is_relative_to(folder / "out") and not path.is_relative_to(folder / "cache"):
+            found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+    return found
+
+
+def _lost(before: dict[str, str], after: dict[str, str]) -> str:
+    gone = [path for path, digest in before.items() if after.get(path) != digest]
+    return f"lost or changed: {gone[0]}" if gone else ""
+
+
+def workers(numbers: range, seed: int, folder: Path) -> Iterator[Failure | None]:
+    """Try inputs in processes of their own, in turn: one that kills its process is a failure, and the next go on."""
+    todo = list(numbers)
+    while todo:
+        words = [
+            sys.executable,
+            "-m",
+            "tests.bad_inputs",
+            "--work",
+            str(folder),
+            "--seed",
+            str(seed),
+            *map(str, todo[:1000]),
+        ]
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+            assert process.stdout, "a pipe"
+            for line in process.stdout:
+                number, found = json.loads(line)
+                assert number == todo.pop(0), "in their order"
+                yield Failure(*found) if found else None
+            died = process.wait()
+            if died and todo:
+                assert process.stderr, "a pipe"
+                number = todo.pop(0)
+                yield Failure(number, f"kills the process ({died})", "", process.stderr.read()[-3000:])
+
+
+def main(arguments: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--number", type=int, default=5000)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", type=int)
+    parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("numbers", nargs="*", type=int, help=argparse.SUPPRESS)
+    given = parser.parse_args(arguments)
+    if given.work:
+        return _work(given.work, given.seed, given.numbers)
+    numbers = range(given.number) if given.only is None else range(given.only, given.only + 1)
+    print(f"seed {given.seed}, {len(numbers)} inputs")
+    failures = []
+    for found in filter(None, all_tried(numbers, given.seed)):
+        failures.append(found)
+        shown = found.output[-1500:] if given.only is None else found.output
+        print(f"#{found.number} {found.what}: {found.words}\n{shown}", flush=True)
+    print(
+        f"tried {len(numbers)}, failed {len(failures)}:",
+        dict(Counter(found.what.partition(":")[0] for found in failures)),
+    )
+    return int(bool(failures))
+
+
+def all_tried(numbers: range, seed: int) -> Iterator[Failure | None]:
+    """Try the inputs, with a cache and models in a temporary folder."""
+    with tempfile.TemporaryDirectory(prefix="bad-inputs-") as name:
+        yield from workers(numbers, seed, Path(name))
+
+
+def _work(folder: Path, seed: int, numbers: list[int]) -> int:
+    import torch
+
+    from tests.bad_input_files import targets
+
+    torch.set_num_threads(1)
+    os.environ["COCABENCH_CACHE"] = str(folder / "cache")
+    found = targets(folder / "shared" / str(numbers[0]))
+    stdout = os.fdopen(os.dup(1), "w")
+    for number in numbers:
+        stdout.write(json.dumps([number, tried(number, seed, found)]) + "\n")
+        stdout.flush()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
