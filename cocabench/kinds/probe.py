@@ -39,8 +39,9 @@ from cocabench.kinds.shown import (
     ClipBenchmark,
     Column,
     Confusions,
+    Curve,
     Foreign,
-    Hardest,
+    Groups,
     Part,
     Presentation,
     TableSpec,
@@ -181,7 +182,6 @@ class Probe(Kind):
         tables=(
             TableSpec("{kind}", "Probes: zero-shot, then by training images per class", ("zeroshot_*", "acc1@*", "*")),
         ),
-        figure=None,
         views=(
             View(
                 "probe",
@@ -193,8 +193,9 @@ class Probe(Kind):
             ),
         ),
         breakdowns=(
-            Hardest("hardest", "Hardest classes: accuracy in %, the {n} lowest", "acc1", "label_name"),
-            Confusions("confusions", "Most frequent confusions of each model", "label_name", "top5_names"),
+            Curve("shots", "Accuracy by training images per class", "acc1@{}shot", SHOTS_PER_CLASS, "images per class"),
+            Groups("hardest", "Classes: the lowest, and the most different", "acc1", "label_name", worst=True),
+            Confusions("confusions", "Most frequent confusions", "label_name", "top5_names"),
         ),
     )
     parts: ClassVar = {

@@ -116,12 +116,13 @@ class TableSpec:
 
 @dataclass(frozen=True)
 class Curve:
-    """A metric of a family over its number K, on a logarithmic axis. metric: its name with ``{}`` for K."""
+    """A metric of a family over its number, on a logarithmic axis. metric: its name with ``{}``. axis: its label."""
 
     name: str
     title: str
     metric: str
     ks: tuple[int, ...] = (1, 2, 3, 5, 10, 20, 50, 100)
+    axis: str = "K"
 
 
 @dataclass(frozen=True)

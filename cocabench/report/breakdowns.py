@@ -26,6 +26,9 @@ from cocabench.results.store import slug
 
 Samples = Mapping[str, pd.DataFrame]
 
+MARKED = (1, 5, 10, 25, 50, 100)
+"""The numbers at which a curve has ticks; lines carry marks at the first ones."""
+
 MAX_GROUPS, MAX_CONFUSIONS, MAX_REPEATS = 10, 3, 3
 MAX_PICTURES_PER_GROUP = 4
 
@@ -109,8 +112,9 @@ def agreements(kind: type[Kind], task: str, samples: Samples) -> dict[tuple[str,
 def curves(kind: type[Kind], task: str, samples: Samples, chances: Mapping[str, float]) -> Iterator[Chart]:
     """Yield the kind's curves. chances: {metric: in points} where the level of chance is known."""
     for curve in (one for one in kind.shown.breakdowns if isinstance(one, Curve)):
+        few = len(curve.ks) <= len(MARKED)
         lines = [
-            Line(model, model, points_, tuple(i for i, (k, _) in enumerate(points_) if k in (1, 5, 10)))
+            Line(model, model, points_, tuple(i for i, (k, _) in enumerate(points_) if k in MARKED[:3] or few))
             for model, frame in samples.items()
             if len(points_ := tuple(_curve(kind, curve, frame))) > 1
         ]
@@ -118,16 +122,16 @@ def curves(kind: type[Kind], task: str, samples: Samples, chances: Mapping[str, 
             ks = [k for k, _ in max((line.points for line in lines), key=len)]
             ys = linear([0, *(score.value for line in lines for _, score in line.points)])
             chance = tuple((k, chances[name]) for k in ks if (name := curve.metric.format(f"{k:.0f}")) in chances)
-            x = logarithmic(ks)._replace(ticks=tuple(k for k in (1, 5, 10, 50, 100) if k <= max(ks)))
-            yield Chart(f"{slug(task)}-{curve.name}", curve.title, "K", x, ys, tuple(lines), chance)
+            x = logarithmic(ks)._replace(ticks=tuple(k for k in ks if k in MARKED))
+            yield Chart(f"{slug(task)}-{curve.name}", curve.title, curve.axis, x, ys, tuple(lines), chance)
 
 
 def _curve(kind: type[Kind], curve: Curve, frame: pd.DataFrame) -> Iterator[tuple[float, Score]]:
     for k in curve.ks:
         metric = kind.metric(curve.metric.format(k))
-        if metric is None or not metric.readable(frame.columns) or (rows := metric.rows(frame)).empty:
+        if metric is None or not metric.readable(frame.columns):
             return
-        if k < len(rows):
+        if k < len(rows := metric.rows(frame)):
             yield float(k), Score(points(metric.statistic.value(rows), metric.info))
 
 
