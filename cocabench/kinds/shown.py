@@ -173,7 +173,8 @@ class Presentation:
 
     title: by default the kind's name with spaces. does: what a model does in such tasks, as a verb (``classifies``).
     order: kinds are sorted by it. legend: sentences below tables with such tasks. costs: show it in the section on
-    costs, not with the scores.
+    costs, not with the scores. guide: lines below a list of such tasks, on what to choose in
+    their params.
     """
 
     title: str = ""
@@ -184,6 +185,7 @@ class Presentation:
     views: tuple[View, ...] = ()
     breakdowns: tuple[Breakdown, ...] = ()
     costs: bool = False
+    guide: tuple[str, ...] = ()
 
 
 class Absent(Enum):

@@ -68,13 +68,14 @@ class Dots(NamedTuple):
 
 
 class Line(NamedTuple):
-    """A line of a chart: (x, y) in order, and the places of points that carry a mark."""
+    """A line of a chart: (x, y) in order, and the places of points that carry a mark, or a text beside it."""
 
     model: str
     label: str
     points: tuple[tuple[float, Score], ...]
     marked: tuple[int, ...]
     best: int | None = None
+    texts: tuple[tuple[int, str], ...] = ()
 
 
 class Chart(NamedTuple):

@@ -91,6 +91,11 @@ def drawn(chart: Chart, names: Mapping[str, str]) -> Drawn:
     others = tuple((x(a), y(b)) for a, b in chart.others)
     front = _segments(sorted((m.x, m.y) for m in marks if m.model in chart.front), right)
     labels = _beside(marks, texts, front, right, bottom) if chart.scatter else _at_ends(chart, texts, y, right, bottom)
+    beside = [
+        Label(x(line.points[i][0]) + 6, y(line.points[i][1].value) - 7, "start", text)
+        for line in chart.lines
+        for i, text in line.texts
+    ]
     lines = [(line.model, [(a, s.value) for a, s in line.points]) for line in chart.lines if len(line.points) > 1]
     return Drawn(
         right,
@@ -100,7 +105,7 @@ def drawn(chart: Chart, names: Mapping[str, str]) -> Drawn:
         tuple(Path(model, path(points)) for model, points in lines),
         tuple(marks),
         tuple(rings),
-        tuple(labels),
+        (*labels, *beside),
         path(chart.chance),
         y(chart.chance[-1][1]) if chart.chance else 0.0,
         _steps(sorted((m.x, m.y) for m in marks if m.model in chart.front), right) if chart.scatter else "",

@@ -52,7 +52,7 @@ MAX_ALL_SHOWN = 4
 
 @dataclass(frozen=True)
 class Content:
-    """What the page shows. tables: all by name. cost_charts, epoch_charts: as in ``sections``. thumbnails: pictures."""
+    """What the page shows. tables: all by name. The charts are those of ``sections`` and ``mixtures``."""
 
     report: Report
     found: Differences
@@ -62,6 +62,7 @@ class Content:
     tables: Mapping[str, Table]
     cost_charts: tuple[Chart, ...]
     epoch_charts: tuple[Chart, ...]
+    mixture_charts: tuple[Chart, ...]
     thumbnails: tuple[Thumbnail, ...]
     keys: Callable[[Section, str, str], str]
     figures: frozenset[str]
@@ -177,6 +178,7 @@ def _navigation(content: Content) -> list[tuple[str, str]]:
         ("leaderboard", "Leaderboard", True),
         *((section.id, section.area.title, True) for section in content.sections),
         ("checkpoints", "Checkpoints", bool(content.epoch_charts)),
+        ("mixtures", "Mixtures", bool(content.mixture_charts)),
         ("cost", "Cost", bool(content.cost_charts) or "costs" in content.tables),
         ("notes", "Notes", True),
         ("methods", "Methods", True),

@@ -9,7 +9,19 @@ from pathlib import Path
 from typing import Any
 
 from cocabench.core.types import Record
-from cocabench.report import costs, grid, headline, leaderboard, methods, page, pivots, plots, sections, tables
+from cocabench.report import (
+    costs,
+    grid,
+    headline,
+    leaderboard,
+    methods,
+    mixtures,
+    page,
+    pivots,
+    plots,
+    sections,
+    tables,
+)
 from cocabench.report.content import Report, gather
 from cocabench.report.differences import differences
 from cocabench.report.grid import Table
@@ -86,6 +98,7 @@ def content_of(report: Report, thumbnails: Thumbnails, *, figures: bool = True) 
         tables=made,
         cost_charts=tuple(sections.cost_charts(found, spent, report.areas)),
         epoch_charts=tuple(sections.epoch_charts(report, found)),
+        mixture_charts=tuple(mixtures.charts(report)),
         thumbnails=thumbnails.images,
         keys=lambda section, task, name: thumbnails.key(section.files.get(task), name),
         figures=frozenset(),
