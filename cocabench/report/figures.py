@@ -12,7 +12,6 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FixedLocator, NullLocator
 
 from cocabench.core.formatting import shortened
@@ -96,7 +95,7 @@ def chart(data: Chart, styles: Styles) -> Figure:
     for label in places.labels:
         at = label.x / WIDTH, (1 - (label.y - 4) / HEIGHT) * box / height
         side: dict[str, Any] = {"ha": ALIGNED[label.anchor], "va": "center", "fontsize": 8, "color": INK}
-        figure.text(*at, label.text, path_effects=[withStroke(linewidth=2.5, foreground="white")], **side)
+        figure.text(*at, label.text, **side)
     figure.text(0.02, 1 - 0.1 / height, data.caption, fontsize=9, fontweight="bold", color=INK, va="top")
     return figure
 
