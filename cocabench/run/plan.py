@@ -168,7 +168,7 @@ class Planner:
         """
         models, self.planned = list(sources), True
         self.sources |= {source.id: source for source in models}
-        steps = _captions_first([self._add(task, params or {}) for task in tasks], self._captioned, self._read)
+        steps = _captions_first([self._add(task, params or {}) for task in tasks], self._is_read_before)
         return Plan(self.settings, tuple(self._cell(source, steps) for source in models))
 
     def job(self, model: str, step: Step) -> Job:
@@ -188,7 +188,7 @@ class Planner:
             state=job.state,
             reason=job.reason,
             record=record,
-            work=_work(job),
+            work=job.data.outline.work if job.data else {},
             parts=_hashes(job.signature.protocol if job.signature else {}),
             pictures=job.data.pictures(self._cache).by_id if job.data and hashes_pictures else "",
         )
@@ -210,8 +210,7 @@ class Planner:
         found = []
         for step in steps.values():
             if isinstance(data := self._data(step), Data):
-                said = (*data.notes, *data.dataset.notes, *self._task(step).kind.data_notes(data.dataset))
-                found += [(step.task, note) for note in dict.fromkeys(said)]
+                found += [(step.task, note) for note in data.outline.said]
         return found
 
     def _add(self, task: Task, params: Mapping[str, JsonValue]) -> Step:
@@ -287,13 +286,15 @@ class Planner:
             )
         return self.identities[source.id]
 
-    def _captioned(self, step: Step) -> set[str]:
-        """Return the images of a task that captions them or scores captions; none for other tasks."""
-        return _images(self._data(step)) if self._task(step).kind.needs() & DECODING else set()
-
-    def _read(self, step: Step) -> set[str]:
-        """Return the images of a task that does not decode; none for one that does."""
-        return _images(self._data(step)) if not self._task(step).kind.needs() & DECODING else set()
+    def _is_read_before(self, step: Step, other: Step) -> bool:
+        """Return whether a task captions images, or scores their captions, that the other task only encodes."""
+        if [bool(self._task(each).kind.needs() & DECODING) for each in (step, other)] != [True, False]:
+            return False
+        one, two = self._data(step), self._data(other)
+        if not (isinstance(one, Data) and isinstance(two, Data)):
+            return False
+        near = not set(one.outline.folders).isdisjoint(two.outline.folders)  # else none is read to tell
+        return near and not _images(one).isdisjoint(_images(two))
 
     def _job(self, source: Source, task: Task, data: Data | CocabenchError) -> Job:
         job = Job(source, task, State.READY)
@@ -339,29 +340,17 @@ def _or_error(where: str, find: Callable[[], T], *parts: object) -> T | Cocabenc
         return surprise(where, error, *parts)
 
 
-def _captions_first(
-    steps: Sequence[Step], captioned: Callable[[Step], set[str]], read: Callable[[Step], set[str]]
-) -> list[Step]:
+def _captions_first(steps: Sequence[Step], is_read_before: Callable[[Step, Step], bool]) -> list[Step]:
     """Move each captioning task before the first other task that reads one of its images."""
     ordered: list[Step] = []
     for step in steps:
-        own = captioned(step)
-        readers = (i for i, other in enumerate(ordered) if own and not own.isdisjoint(read(other)))
+        readers = (i for i, other in enumerate(ordered) if is_read_before(step, other))
         ordered.insert(next(readers, len(ordered)), step)
     return ordered
 
 
-def _images(data: Data | CocabenchError) -> set[str]:
-    return {str(image) for e in data.dataset.examples for image in e.images} if isinstance(data, Data) else set()
-
-
-def _work(job: Job) -> dict[str, int]:
-    """Return the estimated numbers of images, texts and captions of a job."""
-    if job.data is None:
-        return {}
-    further = sum(len(data) for data in job.data.further.values())
-    own = job.task.kind.work(job.data.dataset)
-    return {**own, "images": own["images"] + further} if further else own
+def _images(data: Data) -> set[str]:
+    return {str(image) for example in data.dataset.examples for image in example.images}
 
 
 def _hashes(table: Mapping[str, JsonValue]) -> dict[str, str]:
@@ -401,7 +390,7 @@ def finished(job: Job, settings: Settings) -> Record | None:
     record = store.get(job.source.id, job.task.name, job.signature)
     if record is None or (record.skipped_images and not settings.skip_bad_images):
         return None
-    lacking = _lacking(job, record) & job.data.metrics.keys()
+    lacking = _lacking(job, record) & job.data.versions.keys()
     if lacking:
         columns = store.columns(record)
         if not all(job.data.metrics[name].readable(columns) for name in lacking):
@@ -427,7 +416,7 @@ def _lacking(job: Job, record: Record) -> set[str]:
     assert job.data, "called for jobs with data"
     stored = {name: record.definitions[name].version for name in record.metrics if name in record.definitions}
     other = {job.task.spec.primary} - {record.primary}
-    return other | {name for name, metric in job.data.metrics.items() if stored.get(name) != metric.version}
+    return other | {name for name, version in job.data.versions.items() if stored.get(name) != version}
 
 
 def differences(cell: Cell, step: Step, here: Step, job: Job) -> list[str]:
