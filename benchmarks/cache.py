@@ -32,7 +32,7 @@ def _task(options: Options, before: tuple[str, ...]) -> Work:
     from cocabench.models.cached import Cached
     from cocabench.models.hardware import hardware
     from cocabench.run.execute import planner_for
-    from cocabench.run.measure import measure
+    from cocabench.run.measure import measure, site_of
     from cocabench.run.prepare import Settings
     from cocabench.specs.registry import find_tasks, model_sources
     from cocabench.specs.spec import parse_models
@@ -50,7 +50,7 @@ def _task(options: Options, before: tuple[str, ...]) -> Work:
 
     def run(job: Any, cache: Cache) -> Any:
         made = Cached(model, cache, job.signature.model, "cpu")
-        return measure(job, made, settings, machine, silent)[1]
+        return measure(job, made, settings, site_of(machine), silent)[1]
 
     def work() -> Any:
         with open_cache(settings.cache, print) as cache:

@@ -73,13 +73,20 @@ def test_the_task_the_loader_and_the_model_of_the_examples_run(my_bench: Path, c
     assert "dog.txt" in command("run", "--tasks", task, *given, "--fresh").err
 
 
-def test_a_model_whose_signature_is_a_name_alone_is_refused_in_one_line(my_bench: Path, command: Command) -> None:
+def test_a_model_whose_signature_lacks_parts_is_refused_in_one_line(my_bench: Path, command: Command) -> None:
     module = my_bench.parent / "site" / "my_bench" / "model.py"
-    module.write_text(module.read_text(encoding="utf-8").replace(', "size": self.size', ""), encoding="utf-8")
+    module.write_text(
+        module.read_text(encoding="utf-8").replace(
+            ', "weights": "", "preprocess": self.size, "vocabulary": "crc32"', ""
+        ),
+        encoding="utf-8",
+    )
     given = ("--model", "thumbnails::4", "--data-root", my_bench, "--output", my_bench.parent / "results")
     ran = command("run", "--tasks", my_bench.parent / "my_set.toml", *given, "--device", "cpu")
     assert ran.code != 0
-    assert "thumbnails::4: its signature() has nothing but a name" in ran.err
+    assert (
+        "thumbnails::4: its signature() has no weights and no preprocess and no vocabulary; signature() must" in ran.err
+    )
 
 
 def test_the_kind_of_the_example_has_a_metric_with_an_interval(my_bench: Path, command: Command) -> None:

@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cocabench.cli import captions, compare, machine, results, run, train
+from cocabench.cli import captions, compare, machine, many, results, run, train
 from cocabench.cli.console import escape_what_streams_cannot_hold, labelled
 from cocabench.cli.options import current_name, flag
 from cocabench.cli.usage import Commands, as_usage_error, of_stdout
@@ -24,7 +24,13 @@ app = typer.Typer(
 )
 EVALUATION, RESULTS, TRAINING, MACHINE = "Evaluation", "Results", "Training", "Names and this machine"
 COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
-    EVALUATION: {"run": run.run, "caption": captions.caption, "score": captions.score},
+    EVALUATION: {
+        "run": run.run,
+        "submit": many.submit,
+        "status": many.status,
+        "caption": captions.caption,
+        "score": captions.score,
+    },
     RESULTS: {
         "compare": compare.compare,
         "report": results.report,

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Self
 
 import typer
@@ -14,6 +17,7 @@ from rich.text import Text
 from cocabench.cli.console import by_reason, err, labelled, out, print_json, print_table, say
 from cocabench.cli.tables import print_published, print_results
 from cocabench.core.cache import DiskCache, open_cache, size_limit
+from cocabench.core.errors import ResultsError
 from cocabench.core.formatting import number
 from cocabench.core.types import Progress as Report
 from cocabench.core.types import Record
@@ -23,9 +27,11 @@ from cocabench.results.compare import compare_models
 from cocabench.results.efficiency import sentences, training_costs
 from cocabench.results.epochs import best_epochs
 from cocabench.results.store import Store
-from cocabench.run.engines import InProcess
+from cocabench.run.engines import Engine
 from cocabench.run.execute import Outcome, Unobserved
-from cocabench.run.plan import DECODING, Cell, Plan, Planner, State, Step
+from cocabench.run.outcomes import keep
+from cocabench.run.plan import DECODING, Cell, Plan, Planner, State, Step, step_key
+from cocabench.run.prepare import Settings
 
 
 def unavailable_metrics(plan: Plan, planner: Planner, quiet: bool) -> dict[str, str]:
@@ -61,7 +67,10 @@ def _reason(cell: Cell, step: Step) -> str:
 
 
 def _cached(cell: Cell, step: Step, planner: Planner, machine: Hardware) -> int:
-    """Return the number of images of a ready step with cached features; 0 for captioning, which reads all images."""
+    """Return the number of images of a ready step with cached features; 0 for captioning, which reads all images, and
+    for models whose weights are not hashed yet."""
+    if not step.record:
+        return 0
     job = planner.job(cell.model, step)
     folder = planner.settings.cache
     if not (job.data and job.signature and folder) or job.task.kind.needs() & DECODING:
@@ -72,32 +81,64 @@ def _cached(cell: Cell, step: Step, planner: Planner, machine: Hardware) -> int:
     return count_images(cache, *made, job.data.known_contents(cache))
 
 
-def execute(plan: Plan, planner: Planner, machine: Hardware, *, show: bool, as_json: bool) -> None:
+class Terminated(KeyboardInterrupt):
+    """Raised by SIGTERM, with which Slurm and Kubernetes ask a process to stop."""
+
+
+@contextmanager
+def stopping_when_asked() -> Iterator[None]:
+    """Let SIGTERM stop the body as Ctrl-C does: what is computed is kept. Only in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def stop(number: int, frame: object) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def execute(plan: Plan, settings: Settings, engine: Engine, *, show: bool, as_json: bool) -> None:
     """Run a plan, print the summary and the errors.
 
-    Exits with 1 if a step failed, 2 if none could be started, and 130 if interrupted.
+    Exits with 1 if a step failed, 2 if none could be started, 130 if interrupted, and 143 after SIGTERM.
     """
-    settings = planner.settings
     assert settings.output, "the command line stores its results"
     store = Store(settings.output)
     store.check_writable()
+    planned = {(cell.model, step_key(step)): step for cell in plan.cells for step in cell.steps}
     outcomes: list[Outcome] = []
     try:
         with (
+            stopping_when_asked(),
             Bars() if show else Quiet() as observer,
             open_cache(settings.cache, lambda note: observer.note(note.text)) as cache,
         ):
-            for outcome in InProcess(planner, machine).run(plan, cache, store, observer):
+            for outcome in engine.run(plan, cache, store, observer):
+                _keep(settings.output, planned[outcome.model, step_key(outcome.step)], outcome, observer)
                 outcomes.append(outcome)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as stopped:
         done = sum(outcome.record is not None for outcome in outcomes)
         total = sum(len(cell.steps) for cell in plan.cells)
         saved = f"{done} of {total} results are saved in {settings.output}; rerun to resume"
         err.print(f"\nstopped; {saved}", soft_wrap=True, markup=False)
-        raise typer.Exit(130) from None
+        raise typer.Exit(143 if isinstance(stopped, Terminated) else 130) from None
+    places = {key: place for place, key in enumerate(planned)}
+    outcomes.sort(key=lambda outcome: places[outcome.model, step_key(outcome.step)])  # several devices end in any order
     _print_summary([outcome.record for outcome in outcomes if outcome.record is not None], store, as_json)
     if code := _print_failures(outcomes):
         raise typer.Exit(code)
+
+
+def _keep(output: Path, planned: Step, outcome: Outcome, observer: Quiet) -> None:
+    try:
+        keep(output, planned, outcome)
+    except ResultsError as error:  # `cocabench status` then knows less; what is measured is not affected
+        observer.note(str(error))
 
 
 def _print_failures(outcomes: Sequence[Outcome]) -> int:
@@ -169,6 +210,7 @@ class Bars(Quiet):
             TimeRemainingColumn(),
         )
         self.bars = Progress(*columns, console=err, transient=True)
+        self.shown: dict[tuple[str, str], _Bar] = {}
 
     def __enter__(self) -> Self:
         self.bars.start()
@@ -181,12 +223,17 @@ class Bars(Quiet):
         err.print(Text(model, "bold"))
 
     def started(self, model: str, step: Step) -> Report:
-        return _Bar(self.bars, step.task)
+        self._remove(model, step)
+        self.shown[model, step_key(step)] = bar = _Bar(self.bars, step.task)
+        return bar
 
     def finished(self, outcome: Outcome) -> None:
-        for task in self.bars.task_ids:
-            self.bars.remove_task(task)
+        self._remove(outcome.model, outcome.step)
         err.print(_line(outcome))
+
+    def _remove(self, model: str, step: Step) -> None:
+        if (bar := self.shown.pop((model, step_key(step)), None)) is not None:
+            self.bars.remove_task(bar.task)
 
 
 @contextmanager

@@ -56,11 +56,15 @@ def tasks(wanted: Wanted = None, as_json: Json = False) -> None:
 
     Example: cocabench list tasks vtab+
     """
+    from cocabench.kinds import find
     from cocabench.specs.registry import all_tasks, find_tasks
 
     specs = [task.spec for task in (find_tasks(wanted) if wanted else all_tasks().values())]
     rows = [[spec.name, spec.evaluator, spec.primary, ", ".join(spec.groups), spec.summary] for spec in specs]
     _show(["task", "evaluator", "primary", "groups", "summary"], rows, as_json)
+    if wanted and not as_json:
+        for kind in dict.fromkeys(spec.evaluator for spec in specs):
+            print(*find(kind).shown.guide, sep="\n", end="\n" if find(kind).shown.guide else "")
 
 
 @lists.command()
@@ -166,12 +170,11 @@ def _transformers() -> Check:
     """Return whether ``transformers::`` models can be loaded; nothing else needs the package."""
     from cocabench.models.hf import families
 
-    version, works = families.installed(), f"models of transformers:: work with {families.OLDEST} to {families.NEXT}"
+    version = families.installed()
     if said := families.unsupported(version):
-        return Check("transformers", None, f"{said}; {works}, without the latter" if version else said)
-    return Check(
-        "transformers", True, f"{version}; {works}, without the latter; NaFlex from {families.FIRST_WITH_NAFLEX}"
-    )
+        return Check("transformers", None, said)
+    works = f"models of transformers:: work with {families.SUPPORTED}, NaFlex from {families.FIRST_WITH_NAFLEX}"
+    return Check("transformers", True, f"{version}; {works}")
 
 
 def _hardware() -> Iterator[Check]:

@@ -100,7 +100,13 @@ Cache = Annotated[
 NoCache = Annotated[bool, flag("--no-cache", "Use a temporary cache for this run.", panel=KEPT)]
 
 Device = Annotated[str, option("DEVICE", "auto, cpu, cuda, cuda:1 …", panel=HOW)]
-Devices = Annotated[str, option("DEVICE", "auto, cpu, cuda, cuda:1 …", "--device", "--devices", panel=HOW)]
+Devices = Annotated[
+    str, option("DEVICE", "auto, cpu, cuda:1 …; several: all, or 0,1.", "--device", "--devices", panel=HOW)
+]
+Ray = Annotated[
+    str,
+    option("ADDRESS", "Compute on a Ray cluster: auto, or its head's HOST:PORT.", panel=HOW, envvar="RAY_ADDRESS"),
+]
 PrecisionOption = Annotated[
     Precision, option("KIND", "fp32, bf16, fp16; auto: fp32 on the CPU, fp16 on CUDA.", "--precision", panel=HOW)
 ]

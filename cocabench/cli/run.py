@@ -15,13 +15,16 @@ from cocabench.core.errors import MetricUnavailableError, UsageError
 from cocabench.specs.spec import parse_models
 
 if TYPE_CHECKING:
-    from cocabench.core.types import Source
+    from cocabench.core.types import Machine, Source
     from cocabench.models.hardware import Hardware
+    from cocabench.run.cluster import Chosen
+    from cocabench.run.devices import Crew
+    from cocabench.run.engines import Engine
     from cocabench.run.plan import Plan, Planner
     from cocabench.run.prepare import Settings
     from cocabench.specs.registry import Task
 
-BESIDE_A_PLAN = {"plan", "cell", "as_json", "quiet", "java", "require_metrics"}
+BESIDE_A_PLAN = {"plan", "cell", "as_json", "quiet", "java", "require_metrics", "device", "ray"}
 """Options that are allowed with --plan."""
 
 
@@ -39,6 +42,7 @@ def run(
     cache: o.Cache = None,
     no_cache: o.NoCache = False,
     device: o.Devices = "auto",
+    ray: o.Ray = "",
     precision: o.PrecisionOption = o.Precision.AUTO,
     compile: o.Compile = False,  # noqa: A002
     batch_size: o.BatchSize = "auto",
@@ -68,14 +72,14 @@ def run(
     action = Action(require_metrics, dry_run, quiet, as_json)
     if plan is not None:
         _check_alone(context)
-        _run_plan(plan, cell, action)
+        _run_plan(context, plan, cell, action)
         return
     if cell is not None:
         raise UsageError("--cell", "given without --plan", wanted="--plan FILE")
     _check_given(context, "model", "tasks")
-    settings, chosen = _settings(context.params), _tasks(tasks or ())
+    place, chosen = _place(context, _settings(context.params)), _tasks(tasks or ())
     params = o.params_of(param or (), {name for task in chosen for name in task.param_names})
-    evaluation = Evaluation(settings, settings.hardware(), chosen, o.decoding(context.params) | params, action)
+    evaluation = Evaluation(place, chosen, o.decoding(context.params) | params, action)
     if watch is None:
         evaluation(model or ())
     else:
@@ -85,15 +89,68 @@ def run(
 def _settings(params: Mapping[str, Any]) -> Settings:
     """Return the options as Settings, whose fields have the same names."""
     from cocabench.core.cache import spaces_folder
-    from cocabench.models.hardware import one_device
     from cocabench.run.prepare import Settings
 
     parsed = {
         "cache": None if params["no_cache"] else spaces_folder(params["cache"]),
-        "device": one_device(params["device"]),
         "batch_size": _batch_size(params["batch_size"]),
     }
     return Settings(**{field.name: params[field.name] for field in fields(Settings)} | parsed)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a run computes. hardware, machine: of each device. chosen: several devices, None: this process alone.
+
+    crew: the workers on a cluster, which run already.
+    """
+
+    settings: Settings
+    hardware: Hardware
+    machine: Machine
+    chosen: Chosen | None = None
+    crew: Crew | None = None
+
+    def planner(self, *, download: bool) -> Planner:
+        from cocabench.run.plan import Planner
+
+        settings = replace(self.settings, precision=self.hardware.precision)
+        return Planner(settings, self.machine, download, for_others=self.chosen is not None)
+
+    def engine(self, planner: Planner) -> Engine:
+        from cocabench.run.engines import InProcess
+
+        if self.chosen is None:
+            return InProcess(planner, self.hardware)
+        from cocabench.run.devices import Devices
+
+        return Devices(planner, self.chosen, self.crew)
+
+
+def _place(context: typer.Context, settings: Settings) -> Place:
+    """Return where a run computes; connects to a cluster for the rest of the command."""
+    from cocabench.models.hardware import devices
+    from cocabench.run.measure import machine_of
+
+    address = context.params["ray"]
+    names = settings.device.split(",") if address else devices(settings.device)
+    if len(names) == 1 and not address:
+        settings = replace(settings, device=names[0])
+        hardware = settings.hardware()
+        return Place(settings, hardware, machine_of(hardware.device))
+    from cocabench.run.cluster import connected, imported_ray, on_cluster, on_this_machine
+    from cocabench.run.devices import Crew
+
+    module = imported_ray()
+    if not address:
+        chosen = on_this_machine(names)
+        settings = replace(settings, device=chosen.kind)
+        return Place(settings, chosen.hardware(settings), chosen.machine(), chosen)
+    context.with_resource(connected(module, address))
+    chosen = on_cluster(module, address, names)
+    settings = replace(settings, device=chosen.kind)
+    crew = Crew(module, chosen, settings, lambda text: labelled("note", text))
+    return Place(settings, chosen.hardware(settings), crew.wait_for_one().machine, chosen, crew)
 
 
 def _batch_size(text: str) -> int | None:
@@ -113,7 +170,7 @@ class Action:
     quiet: bool
     as_json: bool
 
-    def __call__(self, plan: Plan, planner: Planner, machine: Hardware) -> None:
+    def __call__(self, plan: Plan, planner: Planner, place: Place) -> None:
         """Print the plan, or execute it."""
         from cocabench.cli.execution import execute, print_plan, unavailable_metrics
 
@@ -123,35 +180,63 @@ class Action:
         if self.dry_run and self.as_json:
             print(plan.to_json())
         elif self.dry_run:
-            print_plan(plan, planner, machine)
+            print_plan(plan, planner, place.hardware)
         else:
-            execute(plan, planner, machine, show=not (self.quiet or self.as_json), as_json=self.as_json)
+            show = not (self.quiet or self.as_json)
+            execute(plan, planner.settings, place.engine(planner), show=show, as_json=self.as_json)
 
 
 @dataclass(frozen=True)
 class Evaluation:
     """Plans the evaluation of models, then prints or executes the plan."""
 
-    settings: Settings
-    machine: Hardware
+    place: Place
     tasks: Sequence[Task]
     params: Mapping[str, Any]
     action: Action
 
     def __call__(self, models: Sequence[str]) -> None:
-        from cocabench.run.execute import planner_for
-
         download = not self.action.dry_run
-        sources = _sources(models, self.settings, download, self.action.quiet)
-        planner = planner_for(self.settings, self.machine, download=download)
-        planner.for_others = self.action.dry_run and self.action.as_json
-        self.action(planner.plan(sources, self.tasks, self.params), planner, self.machine)
+        sources = _sources(models, self.place.settings, download, self.action.quiet)
+        planner = self.place.planner(download=download)
+        planner.for_others |= self.action.dry_run and self.action.as_json
+        self.action(planner.plan(sources, self.tasks, self.params), planner, self.place)
 
 
-def _run_plan(path: Path, number: int | None, action: Action) -> None:
+def plan_for_nodes(context: typer.Context, words: Sequence[str], *, gpu: bool, dry_run: bool) -> Plan:
+    """Return the plan of a ``run`` command for other machines. gpu: whether they have GPUs if --device does not say."""
+    from cocabench.models.hardware import devices
+    from cocabench.run.execute import planner_elsewhere
+
+    name, *arguments = words
+    command = cast(Any, context.find_root().command).commands["run"]
+    if name != "run":
+        raise UsageError("submit", f"got {name!r}", wanted="run and its options: submit slurm run --model … --tasks …")
+    with command.make_context("run", arguments, parent=context) as inner:
+        params = inner.params
+        for flag in ("watch", "plan", "cell", "dry_run", "as_json"):
+            if params[flag]:
+                option = next(param.opts[0] for param in command.params if param.name == flag)
+                raise UsageError(option, "given to a submitted run", fix="leave it out")
+        _check_given(inner, "model", "tasks")
+    settings = _settings(params)
+    if params["ray"] or len(devices(settings.device)) > 1:
+        fix = "leave --devices and --ray out: Slurm gives each cell a device"
+        raise UsageError("submit", "several devices for a cell", fix=fix)
+    if settings.device in ("auto", "all"):
+        settings = replace(settings, device="cuda" if gpu else "cpu")
+        if not gpu:
+            labelled("note", "planned for CPUs; for GPUs name them: --gres gpu:1, or run … --device cuda")
+    planner = planner_elsewhere(settings, download=not dry_run)
+    planner.for_others = True
+    sources = _sources(params["model"], settings, not dry_run, quiet=True)
+    tasks = _tasks(params["tasks"])
+    own = o.params_of(params["param"] or (), {name for task in tasks for name in task.param_names})
+    return planner.plan(sources, tasks, o.decoding(params) | own)
+
+
+def _run_plan(context: typer.Context, path: Path, number: int | None, action: Action) -> None:
     """Run a plan file, or one of its cells."""
-    from cocabench.models.hardware import one_device
-    from cocabench.run.execute import planner_for
     from cocabench.run.plan import Plan
 
     plan = Plan.read(path)
@@ -159,9 +244,12 @@ def _run_plan(path: Path, number: int | None, action: Action) -> None:
         wanted = f"0 to {len(plan.cells) - 1}"
         raise UsageError(f"--cell {number}", f"{path} has {len(plan.cells)} cells", wanted=wanted)
     chosen = plan if number is None else replace(plan, cells=(plan.cells[number],))
-    one_device(plan.settings.device)
-    machine = plan.settings.hardware()
-    action(chosen, planner_for(plan.settings, machine, download=not action.dry_run), machine)
+    given = context.get_parameter_source("device")
+    device = context.params["device"] if given and given.name == "COMMANDLINE" else plan.settings.device
+    place = _place(context, replace(plan.settings, device=device))
+    planner = place.planner(download=not action.dry_run)
+    planner.since = plan.created
+    action(chosen, planner, place)
 
 
 def _check_alone(context: typer.Context) -> None:

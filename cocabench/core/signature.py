@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
+from dataclasses import dataclass
 from pathlib import Path
 
 from pydantic import JsonValue
@@ -27,6 +28,26 @@ FILES = "hashes of files 1"
 _files: ContextVar[Cache | None] = ContextVar("files", default=None)
 
 
+class UnhashedError(Exception):
+    """A file is neither in the cache of hashes nor within the Allowance."""
+
+
+@dataclass
+class Allowance:
+    """How many bytes of files may still be hashed; larger files raise UnhashedError."""
+
+    left: int
+
+    def spend(self, path: Path) -> None:
+        size = path.stat().st_size if path.is_file() else 0
+        if size > self.left:
+            raise UnhashedError(str(path))
+        self.left -= size
+
+
+_allowance: ContextVar[Allowance | None] = ContextVar("allowance", default=None)
+
+
 def digest(*parts: JsonValue) -> str:
     """Return 16 hex digits of the SHA-256 of the parts' canonical JSON, equal on every machine."""
     text = json.dumps(parts, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
@@ -42,7 +63,7 @@ def digest_lines(lines: Iterable[str]) -> str:
 def digest_file(path: Path) -> str:
     """Return 16 hex digits of a file's SHA-256, from the cache of ``remembering_files`` if possible.
 
-    DataError if it cannot be read.
+    DataError if it cannot be read, UnhashedError if it may not be (see ``remembering_files``).
     """
     cache, stamp = _files.get(), file_stamp(path)
     if cache is None or not stamp:
@@ -53,6 +74,8 @@ def digest_file(path: Path) -> str:
 
 
 def _digest_file(path: Path) -> str:
+    if (allowance := _allowance.get()) is not None:
+        allowance.spend(path)
     try:
         with open_regular(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()[:16]
@@ -61,13 +84,17 @@ def _digest_file(path: Path) -> str:
 
 
 @contextmanager
-def remembering_files(cache: Cache | None) -> Iterator[None]:
-    """Let ``digest_file`` cache hashes of files until their path, size, times or inode change."""
-    token = _files.set(cache)
+def remembering_files(cache: Cache | None, allowance: Allowance | None = None) -> Iterator[None]:
+    """Let ``digest_file`` cache hashes of files until their path, size, times or inode change.
+
+    allowance: limits what is hashed anew; None: no limit.
+    """
+    tokens = _files.set(cache), _allowance.set(allowance)
     try:
         yield
     finally:
-        _files.reset(token)
+        _files.reset(tokens[0])
+        _allowance.reset(tokens[1])
 
 
 def file_stamp(path: Path) -> str:

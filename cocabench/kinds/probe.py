@@ -178,6 +178,14 @@ class Probe(Kind):
             "Probes are classifiers trained on image features: acc1@5shot on 5 images per class, acc1 on all training "
             "images. Intervals of few-shot metrics are over test images and draws of training images.",
         ),
+        guide=(
+            "--param probe=NAME chooses the protocol, which the signature names:",
+            "  ridge           curves over shots in seconds, without a search (big_vision's fewshot_lsr); the default",
+            "  clip            numbers beside those of the CLIP paper: logistic regression; needs scikit-learn",
+            "  clip_benchmark  numbers beside those of CLIP_benchmark's linear_probe: AdamW on projected features",
+            "  knn             features as they are: the 20 nearest training images vote (DINO)",
+            "--param shots=5,all chooses the training images per class.",
+        ),
         tables=(
             TableSpec("{kind}", "Probes: zero-shot, then by training images per class", ("zeroshot_*", "acc1@*", "*")),
         ),

@@ -164,7 +164,8 @@ class Presentation:
     """How a kind is presented.
 
     title: by default the kind's name with spaces. order: kinds are sorted by it. legend: sentences below tables with
-    such tasks. costs: show it in the section on costs, not with the scores.
+    such tasks. costs: show it in the section on costs, not with the scores. guide: lines below a list of such tasks, on
+    what to choose in their params.
     """
 
     title: str = ""
@@ -175,6 +176,7 @@ class Presentation:
     breakdowns: tuple[Breakdown, ...] = ()
     figure: Figure | None = Figure()
     costs: bool = False
+    guide: tuple[str, ...] = ()
 
 
 class Absent(Enum):

@@ -32,7 +32,7 @@ from cocabench.core.types import (
     silent,
 )
 from cocabench.models.hardware import Hardware
-from cocabench.models.loading import Transform, batches
+from cocabench.models.loading import Batch, Transform, batches
 
 TEXTS_PER_BLOCK = 2048
 """Distinct texts, in order of first appearance, are encoded in blocks of this size. A text's last bits depend on the
@@ -123,7 +123,12 @@ class Streams(Protocol):
 
 
 class Joined:
-    """The methods that evaluations call: they join the streams of a model or a wrapper (a cache)."""
+    """The methods that evaluations call: they join the streams of a model, or of a model on several devices."""
+
+    @property
+    def images_per_batch(self) -> int:
+        """How many images are read and computed together; 0: all."""
+        raise NotImplementedError
 
     def encode_images(
         self: Streams,
@@ -178,6 +183,8 @@ class Model(Joined):
     """
 
     abilities: frozenset[Ability] = frozenset({"encode"})
+    reader: Callable[..., Iterator[Batch]] = staticmethod(batches)
+    """Reads images as ``loading.batches`` does; a worker of several devices passes on what it has read already."""
 
     def __init__(
         self,
@@ -191,6 +198,11 @@ class Model(Joined):
         self.id, self.transform, self.hardware = id, transform, hardware
         self.parameters, self.notes = dict(parameters or {}), list(notes)
         self._batch_limits: dict[str, int] = {}
+
+    @property
+    def images_per_batch(self) -> int:
+        """The hardware's largest batch."""
+        return self.hardware.images_per_batch
 
     # Hooks, to be implemented by model libraries
 
@@ -356,10 +368,10 @@ class Model(Joined):
 
         beside: a row per image (n, …), passed along. Unreadable images make their batch smaller; it is not filled up.
         """
-        loaded = batches(
+        loaded = self.reader(
             images,
             self.transform,
-            batch_size=self.hardware.images_per_batch,
+            batch_size=self.images_per_batch,
             workers=self.hardware.workers,
             skip_bad=self.hardware.skip_bad_images,
             pin=self.hardware.device.type == "cuda",

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,7 @@ from cocabench.core.types import (
     silent,
 )
 from cocabench.models import contents
-from cocabench.models.base import Encoded, Streams, behind, check_one_for_each, join_captions, join_likelihoods
-from cocabench.models.base import Model as Base
+from cocabench.models.base import Encoded, Joined, Streams, behind, check_one_for_each, join_captions, join_likelihoods
 
 VERSION = 3
 """Version of reading, transforming and batching images; raise it if a change there changes a feature. A model
@@ -126,7 +125,7 @@ class Cached:
 
         def encode(positions: Positions, rest: Progress) -> Iterator[tuple[Encoded, list[bytes | None]]]:
             some = [images[i] for i in positions]
-            for part in _streams(self.model).stream_images(some, progress=rest, **how):
+            for part in streams(self.model).stream_images(some, progress=rest, **how):
                 yield part, watch.settled(positions[part.kept])
 
         found = self._rows("images", how, watch.keys, encode, progress)
@@ -143,7 +142,7 @@ class Cached:
 
         def encode(positions: Positions, rest: Progress) -> Iterator[tuple[Encoded, list[bytes | None]]]:
             done = 0
-            for rows in _streams(self.model).stream_texts([texts[i] for i in positions], progress=rest):
+            for rows in streams(self.model).stream_texts([texts[i] for i in positions], progress=rest):
                 kept = np.arange(done, done := done + len(rows))
                 yield Encoded(rows, kept), [keys[i] for i in positions[kept]]
 
@@ -172,7 +171,7 @@ class Cached:
         missing = [i for some, part in zip(batches, parts, strict=True) for i in some if not part]
         stream: Iterator[Captions] = iter(())
         if missing or not images:
-            stream = _streams(self.model).stream_captions(
+            stream = streams(self.model).stream_captions(
                 [images[i] for i in missing],
                 options,
                 prompts=[each[i] for i in missing],
@@ -204,7 +203,7 @@ class Cached:
         """Return the model's likelihoods; features that it computes as a by-product are cached."""
         watch, parts = self._watch(images), []
         with self._keeping_features(watch) as keep:
-            for part in _streams(self.model).stream_likelihoods(images, texts, prefixes=prefixes, progress=progress):
+            for part in streams(self.model).stream_likelihoods(images, texts, prefixes=prefixes, progress=progress):
                 keep(part)
                 parts.append(part)
         self.changed += watch.notes()
@@ -377,7 +376,7 @@ class _Table:
 
 
 class _Whole:
-    """Streams of a model without streams (a plugin's, not based on models.base): one part each."""
+    """Streams of a model without streams (a library's that is not based on models.base): one part each."""
 
     def __init__(self, model: Model) -> None:
         self.model, self.id = model, model.id
@@ -399,13 +398,13 @@ class _Whole:
         yield self.model.score_captions(images, texts, **more)
 
 
-def _streams(model: Model) -> Streams:
-    return model if isinstance(model, Base) else _Whole(model)
+def streams(model: Model) -> Streams:
+    return cast(Streams, model) if isinstance(model, Joined) else _Whole(model)
 
 
 def _images_per_batch(model: Model, n: int) -> int:
     """Return how many images are captioned together: all if the model has no batch size."""
-    return model.hardware.images_per_batch if isinstance(model, Base) else max(n, 1)
+    return model.images_per_batch if isinstance(model, Joined) and model.images_per_batch else max(n, 1)
 
 
 def _batch_key(images: Sequence[bytes | None], prompts: Sequence[str]) -> bytes | None:

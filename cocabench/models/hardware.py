@@ -129,22 +129,17 @@ def hardware(
     return Hardware(chosen, cast(Precision, precision), batch_size, workers, skip_bad_images, compile)
 
 
-def one_device(text: str) -> str:
-    """Return the device of --device: ``auto``, ``all``, ``cuda:1``, ``1``. UsageError for several."""
+def devices(text: str) -> list[str]:
+    """Return the devices of --devices: ``auto``, ``all``, ``cuda:1``, ``0,1``, ``cpu,cpu``. UsageError for no name."""
     if "TORCHELASTIC_RUN_ID" in os.environ and os.environ.get("WORLD_SIZE", "1") != "1":
         if os.environ.get("RANK", "0") != "0":
             raise SystemExit(UsageError.exit_code)  # the first process reports the error
-        raise UsageError("torchrun", "several processes in one run", fix=_ONE_COMMAND_EACH)
+        fix = "start cocabench alone: --devices all takes all GPUs of this machine, --ray those of a cluster"
+        raise UsageError("torchrun", "several processes in one run", fix=fix)
     names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"] if text == "all" else text.split(",")
     if not all(name.strip() for name in names):
-        raise UsageError(f"--device {text}", "an empty name", wanted="auto, all, cpu, cuda:1")
-    if len(names) > 1:
-        raise UsageError(f"--device {text}", f"{len(names)} devices in one run", wanted="one", fix=_ONE_COMMAND_EACH)
-    name = names[0].strip()
-    return f"cuda:{name}" if name.isdecimal() else name
-
-
-_ONE_COMMAND_EACH = "start one command per device, each with some of the models and the same results folder"
+        raise UsageError(f"--devices {text}", "an empty name", wanted="auto, all, cpu, cuda:1, 0,1")
+    return [f"cuda:{name.strip()}" if name.strip().isdecimal() else name.strip() for name in names]
 
 
 def _no_device(device: str, error: Exception) -> UsageError:

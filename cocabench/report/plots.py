@@ -13,6 +13,7 @@ from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
 from functools import cache
 from importlib import metadata
+from itertools import islice
 from multiprocessing import get_context
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +22,7 @@ from cocabench.core.files import parse_json, read_text
 from cocabench.core.helpers import end_with_parent
 from cocabench.core.signature import digest
 from cocabench.kinds import find, in_words
+from cocabench.report import mixtures
 from cocabench.report.content import Report
 from cocabench.report.costs import Cost, front
 from cocabench.report.leaderboard import standing_means
@@ -63,7 +65,13 @@ def plots(report: Report, pair: Pair | None, costs: Sequence[Cost], palette: Map
         *_groups(report, palette),
         *_pareto(report, costs, palette),
         *_curves(report, palette),
+        *_mixtures(report, palette),
     ]
+
+
+def _mixtures(report: Report, palette: Mapping[str, Style]) -> Iterator[Plot]:
+    for i, (title, alt, data) in enumerate(islice(mixtures.plots_of(report, palette), MAX_CURVES)):
+        yield Plot(f"mixture_{i + 1}", title, alt, "line", data)
 
 
 def _pair(pair: Pair, palette: Mapping[str, Style]) -> Iterator[Plot]:
@@ -171,7 +179,7 @@ class Plot:
 def _code() -> str:
     """Return a hash of the drawing code: the modules' text, the style, and matplotlib's version."""
     here = Path(__file__).parent
-    sources = [(here / f"{name}.py").read_text(encoding="utf-8") for name in ("figures", "plots", "series")]
+    sources = [(here / f"{name}.py").read_text(encoding="utf-8") for name in ("figures", "mixtures", "plots", "series")]
     return digest(*sources, str(STYLE), metadata.version("matplotlib"))
 
 
@@ -214,7 +222,8 @@ def draw(plot: Plot, folder: Path) -> None:
     from cocabench.report import figures
 
     functions: dict[str, Callable[..., Figure]] = {
-        f.__name__: f for f in (figures.scores, figures.differences, figures.pareto, figures.multiples, figures.curve)
+        f.__name__: f
+        for f in (figures.scores, figures.differences, figures.pareto, figures.multiples, figures.curve, mixtures.line)
     }
     with matplotlib.rc_context(STYLE):
         figure = functions[plot.draw](*plot.data)

@@ -54,6 +54,9 @@ CREATED = b"cocabench.created"
 REFERENCE_FOLDERS = ("baselines", "published")
 """What a results folder holds to be compared with. Records in these count only where the folder itself is named."""
 
+OUTCOMES, SUBMISSIONS = "outcomes", "slurm"
+"""Folders in a results folder that hold no Records: how steps of plans ended, and what was submitted to Slurm."""
+
 
 def slug(name: str) -> str:
     """Return name as a folder's name: as it is where it may be, else cleaned and distinguished by four digits."""
@@ -466,7 +469,7 @@ def _was_record(file: Path) -> bool:
 def _load(path: Path) -> Iterator[tuple[Record, Path | None]]:
     if path.is_dir():
         for file in sorted(path.rglob("*.json")):
-            if file.relative_to(path).parts[0] in REFERENCE_FOLDERS:
+            if file.relative_to(path).parts[0] in (*REFERENCE_FOLDERS, OUTCOMES, SUBMISSIONS):
                 continue
             if is_record(file):
                 yield read_record(file), file

@@ -9,13 +9,13 @@ from typing import Any, Protocol
 
 from cocabench.core.cache import Cache
 from cocabench.core.errors import CocabenchError, ResultsError, named
-from cocabench.core.types import Model, Note, Progress, Record, Source, silent
+from cocabench.core.types import Machine, Model, Note, Progress, Record, Source, silent
 from cocabench.metrics.base import Samples
 from cocabench.models.cached import Cached
 from cocabench.models.hardware import Hardware
 from cocabench.results.store import Store
 from cocabench.run import thumbnails
-from cocabench.run.measure import machine_of, measure, renewed
+from cocabench.run.measure import Site, machine_of, measure, renewed, site_of
 from cocabench.run.plan import (
     PICTURES_UNKNOWN,
     Cell,
@@ -123,9 +123,17 @@ def planner_for(settings: Settings, hardware: Hardware, *, download: bool = True
     return Planner(replace(settings, precision=hardware.precision), machine_of(hardware.device), download)
 
 
+def planner_elsewhere(settings: Settings, *, download: bool) -> Planner:
+    """Return a Planner for runs on other machines, with their device (``cpu`` or ``cuda``)."""
+    kind = settings.device.partition(":")[0]
+    precision = settings.precision if settings.precision != "auto" else "fp16" if kind == "cuda" else "fp32"
+    return Planner(replace(settings, precision=precision), Machine(device=kind), download, elsewhere=True)
+
+
 @dataclass(frozen=True)
 class Runner:
-    """Runs cells one after the other in this process. extra: loaded extra models of kinds."""
+    """Runs cells one after the other in this process. extra: loaded extra models of kinds. site: the machine that
+    computes, None: this one with its hardware."""
 
     load: Load
     cache: Cache
@@ -134,6 +142,7 @@ class Runner:
     planner: Planner
     hardware: Hardware
     extra: dict[str, Model] = field(default_factory=dict)
+    site: Site | None = None
 
     @property
     def settings(self) -> Settings:
@@ -143,21 +152,39 @@ class Runner:
         """Run a cell; its model is loaded for the first step that needs it."""
         model: Cached | CocabenchError | None = None
         for planned in cell.steps:
-            step, job = self._here(cell, planned)
-            if isinstance(job, CocabenchError):
-                outcome = Outcome(cell.model, replace(step, state=State.FAILED, reason=str(job)), error=job)
-            elif job.state is State.READY:
+            found = self.settled(cell, planned)
+            if isinstance(found, Outcome):
+                outcome = found
+            else:
+                step, job = found
                 model = model or self._loaded(job)
                 outcome = (
                     Outcome(cell.model, step, error=model)
                     if isinstance(model, CocabenchError)
                     else self._attempt(step, job, model)
                 )
-            else:
-                outcome = self._settled(step, job)
             outcome = self._with_node(outcome)
             self.observer.finished(outcome)
             yield outcome
+
+    def settled(self, cell: Cell, planned: Step) -> Outcome | tuple[Step, Job]:
+        """Return the Outcome of a step that need not run, or the step and its job on this machine."""
+        step, job = self._here(cell, planned)
+        if isinstance(job, CocabenchError):
+            return Outcome(cell.model, replace(step, state=State.FAILED, reason=str(job)), error=job)
+        return (step, job) if job.state is State.READY else self._settled(step, job)
+
+    def stored(
+        self, step: Step, job: Job, record: Record, samples: Samples, made: Mapping[str, bytes] | None = None
+    ) -> Outcome:
+        """Store what was measured, with thumbnails for reports. made: those that were missing, None: not made yet."""
+        try:
+            if self.settings.output is not None:
+                record = self._with_thumbnails(job, record, samples, made)
+            record = self.sink.put(record, samples)
+        except CocabenchError as error:
+            return Outcome(job.source.id, step, error=error)
+        return Outcome(job.source.id, step, record)
 
     def _here(self, cell: Cell, planned: Step) -> tuple[Step, Job | CocabenchError]:
         """Return a step as planned on this machine, with its job or an error."""
@@ -211,17 +238,15 @@ class Runner:
         progress = self.observer.started(job.source.id, step)
         try:
             beside = self._beside(job)
-            record, samples = measure(job, model, self.settings, self.hardware, progress, beside=beside)
-            if self.settings.output is not None:
-                record = self._with_thumbnails(job, record, samples)
-            record = self.sink.put(record, samples)
+            site = self.site or site_of(self.hardware)
+            record, samples = measure(job, model, self.settings, site, progress, beside=beside)
         except CocabenchError as error:
             return Outcome(job.source.id, step, error=error)
         except Exception as error:  # noqa: BLE001 — an unexpected error of one task must not stop the others
             return Outcome(
                 job.source.id, step, error=surprise(job.task.name, error, job.task.kind, job.task.loader, job.source)
             )
-        return Outcome(job.source.id, step, record)
+        return self.stored(step, job, record, samples)
 
     def _beside(self, job: Job) -> dict[str, Model]:
         """Return the kind's extra models, loaded on this run's hardware and kept for the next job.
@@ -239,19 +264,19 @@ class Runner:
                 self.extra[name] = Cached(model, self.cache, identity, device, keep_texts=False)
         return {key: self.extra[source.id] for key, source in job.data.beside.items()}
 
-    def _with_thumbnails(self, job: Job, record: Record, samples: Samples) -> Record:
+    def _with_thumbnails(self, job: Job, record: Record, samples: Samples, made: Mapping[str, bytes] | None) -> Record:
         """Store thumbnails for reports, and return the Record, with a note if that failed."""
         try:
-            self._keep_thumbnails(job, samples)
+            self._keep_thumbnails(job, samples, made)
         except ResultsError as error:
             note = Note("no_pictures", f"no pictures for reports: {error}")
             return record.model_copy(update={"notes": (*record.notes, note)})
         return record
 
-    def _keep_thumbnails(self, job: Job, samples: Samples) -> None:
+    def _keep_thumbnails(self, job: Job, samples: Samples, made: Mapping[str, bytes] | None) -> None:
         assert job.data, "a ready job has data"
-        known = dict(self.sink.thumbnails(job.data.fingerprint))
-        wanted = thumbnails.wanted(job.data.dataset.examples, samples, type(job.task.kind))
-        made = {e.id: data for e in wanted if e.id not in known and (data := thumbnails.jpeg(e)) is not None}
+        known = self.sink.thumbnails(job.data.fingerprint)
+        if made is None:
+            made = thumbnails.missing(job.data.dataset.examples, samples, type(job.task.kind), known)
         if made or not known:
             self.sink.put_thumbnails(job.data.fingerprint, made)

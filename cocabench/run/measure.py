@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 
@@ -22,11 +23,24 @@ from cocabench.run.plan import INTERVAL_SEED, Job
 from cocabench.run.prepare import Settings
 
 
+class Site(NamedTuple):
+    """Where a model runs, for kinds and for information. device: of what kinds train here, as probes."""
+
+    machine: Machine
+    environment: Mapping[str, str]
+    device: torch.device
+
+
+def site_of(hardware: Hardware) -> Site:
+    """Return the Site of this machine."""
+    return Site(machine_of(hardware.device), environment(hardware), hardware.device)
+
+
 def measure(
     job: Job,
     model: Cached,
     settings: Settings,
-    hardware: Hardware,
+    site: Site,
     progress: Progress,
     *,
     beside: Mapping[str, Model] | None = None,
@@ -36,8 +50,8 @@ def measure(
     assert job.signature, "a ready job has a signature"
     kind, dataset, spec, metrics = job.task.kind, job.data.dataset, job.task.spec, job.data.metrics
     notes: list[Note] = []
-    machine = machine_of(hardware.device)._replace(java=settings.java)
-    further, solve = job.data.further, AdamW(hardware.device)
+    machine = site.machine._replace(java=settings.java)
+    further, solve = job.data.further, AdamW(site.device)
     context = Context(progress, notes.append, beside or {}, further, machine, model.cache, solve)
     model.contents.clear()
     start = time.perf_counter()
@@ -59,7 +73,7 @@ def measure(
         notes=(*model.notes, *job.data.notes, *dataset.notes, *of_kind, *dict.fromkeys(notes)),
         timing={"seconds": round(seconds, 3)},
         parameters=dict(model.parameters),
-        environment={**environment(hardware), INTERVAL_SEED: str(settings.seed)},
+        environment={**site.environment, INTERVAL_SEED: str(settings.seed)},
         pictures=pictures.contents,
         pictures_by_id=pictures.by_id,
         image_files=job.data.image_files,

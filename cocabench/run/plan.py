@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property, partial
 from importlib import metadata
@@ -20,13 +21,18 @@ from pydantic import JsonValue, TypeAdapter, ValidationError
 from cocabench.core.cache import DiskCache, size_limit
 from cocabench.core.errors import CocabenchError, DataError, ResultsError, UnknownNameError, UsageError
 from cocabench.core.files import expanded
-from cocabench.core.signature import digest, remembering_files
+from cocabench.core.signature import Allowance, UnhashedError, digest, remembering_files
 from cocabench.core.types import Ability, Cache, Machine, Note, Record, Signature, Source
 from cocabench.results.store import Store
 from cocabench.run.prepare import HERE, Data, Settings, checked_signature, prepare
 from cocabench.specs.registry import FailedSource, Task, all_tasks, model_sources, read_tasks, task_folders
 from cocabench.specs.spec import parse_model
 from cocabench.specs.surprise import surprise
+
+HASH_ON_LOAD = "weights will be hashed when they are loaded"
+HASHED_WHEN_PLANNING = 1 << 31
+"""Bytes of weights that a plan hashes, about two seconds; larger files that the cache does not know wait until they are
+loaded. Hundreds of checkpoints take longer to hash than to plan."""
 
 INTERVAL_SEED = "interval_seed"
 """The key of --seed in a Record's environment. The seed changes no value, only the ends of bootstrap intervals and the
@@ -83,10 +89,11 @@ class Cell:
 
 @dataclass(frozen=True)
 class Plan:
-    """The cells of a run, and its settings."""
+    """The cells of a run, and its settings. created: when it was made (ISO 8601), '' by an older version."""
 
     settings: Settings
     cells: tuple[Cell, ...]
+    created: str = ""
 
     def to_json(self) -> str:
         """Return the plan as JSON with absolute paths, so that it can be run from any folder."""
@@ -136,6 +143,7 @@ class Job:
 
 
 T = TypeVar("T")
+Identify = Callable[[], dict[str, JsonValue] | CocabenchError | None]
 
 
 @dataclass
@@ -143,8 +151,11 @@ class Planner:
     """Plans cells, and caches what they share: tasks, data, sources and hashes of weights.
 
     settings: with a precision other than auto. machine: passed to kinds. download: whether to fetch missing weights.
+    since: when the plan was made; with ``fresh``, results from then on are not measured again.
     for_others: the plans are run by other processes, which check that they read the same images; this reads them all.
-    sources, tasks, data: what is known already, by model, and by task (``_key``). planned: whether it made a plan.
+    elsewhere: they run on machines that are not known: the Record's path of a step whose protocol names the machine is
+    left open. sources, tasks, data: what is known already, by model, and by task (``step_key``). planned: whether it
+    made a plan. allowance, unhashed: how much a plan still hashes, and the models whose weights that leaves out.
     """
 
     settings: Settings
@@ -156,6 +167,10 @@ class Planner:
     tasks: dict[str, Task] = field(default_factory=dict)
     data: dict[str, Data | CocabenchError] = field(default_factory=dict)
     identities: dict[str, dict[str, JsonValue] | CocabenchError | None] = field(default_factory=dict)
+    allowance: Allowance = field(default_factory=lambda: Allowance(HASHED_WHEN_PLANNING))
+    unhashed: set[str] = field(default_factory=set)
+    since: str = ""
+    elsewhere: bool = False
 
     def plan(
         self, sources: Iterable[Source], tasks: Iterable[Task], params: Mapping[str, JsonValue] | None = None
@@ -169,27 +184,35 @@ class Planner:
         models, self.planned = list(sources), True
         self.sources |= {source.id: source for source in models}
         steps = _captions_first([self._add(task, params or {}) for task in tasks], self._is_read_before)
-        return Plan(self.settings, tuple(self._cell(source, steps) for source in models))
+        cells = tuple(self._cell(source, steps) for source in models)
+        self.since = datetime.now(UTC).isoformat(timespec="milliseconds")
+        return Plan(self.settings, cells, self.since)
 
     def job(self, model: str, step: Step) -> Job:
         """Return the Job of a step. UsageError or ModelError if its task or model is unknown on this machine."""
-        return self._job(self._source(model), self._task(step), self._data(step))
+        source = self.source(model)
+        return self._job(source, self._task(step), self._data(step), partial(self._identity, source))
+
+    def hashes_on_load(self, model: str) -> bool:
+        """Return whether a model's weights are here and were too large to be hashed for the plan."""
+        return model in self.unhashed and model not in self.identities
 
     def know(self, task: Task, data: Data) -> None:
         """Store a task's prepared data."""
-        self.data[_key(self._add(task, {}))] = data
+        self.data[step_key(self._add(task, {}))] = data
 
     def step(self, step: Step, job: Job) -> Step:
         """Return the step with its current state on this machine."""
-        record = self.record_path(job)
+        varying = _of_machine(job, self.machine) if self.elsewhere and job.data else frozenset[str]()
+        parts = hashes(job.signature.protocol if job.signature else job.data.protocol if job.data else {})
         hashes_pictures = job.data and job.state is State.READY and (self.for_others or step.pictures)
         return replace(
             step,
             state=job.state,
             reason=job.reason,
-            record=record,
+            record="" if varying else self.record_path(job),
             work=job.data.outline.work if job.data else {},
-            parts=_hashes(job.signature.protocol if job.signature else {}),
+            parts={name: part for name, part in parts.items() if name not in varying},
             pictures=job.data.pictures(self._cache).by_id if job.data and hashes_pictures else "",
         )
 
@@ -200,13 +223,13 @@ class Planner:
 
     def unavailable(self, plan: Plan) -> dict[str, str]:
         """Return {metric: reason} for the metrics of a plan that are unavailable on this machine."""
-        steps = {_key(s): s for cell in plan.cells for s in cell.steps if s.state in (State.READY, State.DONE)}
+        steps = {step_key(s): s for cell in plan.cells for s in cell.steps if s.state in (State.READY, State.DONE)}
         found = [_or_error(step.task, partial(self._data, step)) for step in steps.values()]
         return {name: why for data in found if isinstance(data, Data) for name, why in data.missing.items()}
 
     def data_notes(self, plan: Plan) -> list[tuple[str, Note]]:
         """Return (task, note) for what a run will say of the data: counts, what was left out, absent classes …"""
-        steps = {_key(step): step for cell in plan.cells for step in cell.steps}
+        steps = {step_key(step): step for cell in plan.cells for step in cell.steps}
         found = []
         for step in steps.values():
             if isinstance(data := self._data(step), Data):
@@ -217,19 +240,24 @@ class Planner:
         own = {name: value for name, value in params.items() if name in task.param_names}
         file = "" if self._is_shipped(task) else str(task.path.resolve())
         step = Step(task.name, State.READY, file=file, params=own)
-        self.tasks[_key(step)] = task.with_params(own)
+        self.tasks[step_key(step)] = task.with_params(own)
         return step
 
     def _cell(self, source: Source, steps: Sequence[Step]) -> Cell:
         made = tuple(self._planned(source, step) for step in steps)
-        identity = self._identity(source)
-        return Cell(source.id, made, _hashes(identity) if isinstance(identity, dict) else {})
+        identity = self._cheap_identity(source)
+        return Cell(source.id, made, hashes(identity) if isinstance(identity, dict) else {})
 
     def _planned(self, source: Source, step: Step) -> Step:
-        made = _or_error(step.task, lambda: self.step(step, self._job(source, self._task(step), self._data(step))))
+        def plan() -> Step:
+            job = self._job(source, self._task(step), self._data(step), partial(self._cheap_identity, source))
+            return self.step(step, job)
+
+        made = _or_error(step.task, plan)
         return replace(step, state=State.FAILED, reason=str(made)) if isinstance(made, CocabenchError) else made
 
-    def _source(self, model: str) -> Source:
+    def source(self, model: str) -> Source:
+        """Return the Source of a model string; UsageError or ModelError if it is unknown on this machine."""
         if model not in self.sources:
             own = self.settings
             found = model_sources(
@@ -241,7 +269,7 @@ class Planner:
         return self.sources[model]
 
     def _task(self, step: Step) -> Task:
-        if (key := _key(step)) not in self.tasks:
+        if (key := step_key(step)) not in self.tasks:
             here = {task.name: task for task in read_tasks(Path(step.file))} if step.file else self._shipped
             if step.task not in here:
                 raise UnknownNameError("task", step.task, here)
@@ -265,7 +293,7 @@ class Planner:
         return task_folders()
 
     def _data(self, step: Step) -> Data | CocabenchError:
-        if (key := _key(step)) not in self.data:
+        if (key := step_key(step)) not in self.data:
             task = self._task(step)
             self.data[key] = _or_error(
                 task.name,
@@ -278,13 +306,24 @@ class Planner:
     def _identity(self, source: Source) -> dict[str, JsonValue] | CocabenchError | None:
         """Return the model part of the signature; None if the weights are not on this machine."""
         if source.id not in self.identities:
-            own = self.settings
-            self.identities[source.id] = _or_error(
-                source.id,
-                lambda: identity_of(source, own.precision, own.compile, self._cache) if source.available else None,
-                source,
-            )
+            self.identities[source.id] = _or_error(source.id, partial(self._new_identity, source, None), source)
         return self.identities[source.id]
+
+    def _cheap_identity(self, source: Source) -> dict[str, JsonValue] | CocabenchError | None:
+        """Return what ``_identity`` does, or None if that takes hashing more than the allowance for a plan."""
+        if source.id not in self.identities and source.id not in self.unhashed:
+            try:
+                identity = partial(self._new_identity, source, self.allowance)
+                self.identities[source.id] = _or_error(source.id, identity, source)
+            except UnhashedError:
+                self.unhashed.add(source.id)
+        return self.identities.get(source.id)
+
+    def _new_identity(self, source: Source, allowance: Allowance | None) -> dict[str, JsonValue] | None:
+        own = self.settings
+        if not source.available:
+            return None
+        return identity_of(source, own.precision, own.compile, self._cache, allowance)
 
     def _is_read_before(self, step: Step, other: Step) -> bool:
         """Return whether a task captions images, or scores their captions, that the other task only encodes."""
@@ -296,7 +335,7 @@ class Planner:
         near = not set(one.outline.folders).isdisjoint(two.outline.folders)  # else none is read to tell
         return near and not _images(one).isdisjoint(_images(two))
 
-    def _job(self, source: Source, task: Task, data: Data | CocabenchError) -> Job:
+    def _job(self, source: Source, task: Task, data: Data | CocabenchError, identify: Identify) -> Job:
         job = Job(source, task, State.READY)
         if isinstance(source, FailedSource):
             return _failed(job, source.error)
@@ -304,14 +343,16 @@ class Planner:
             return replace(job, state=State.NOT_APPLICABLE, reason=f"the model cannot {ABILITY_VERBS[min(lacking)]}")
         if isinstance(data, CocabenchError):
             return _failed(job, data)
-        identity = self._identity(source)
+        identity = identify()
         if isinstance(identity, CocabenchError):
             return _failed(job, identity)
         if identity is None:
-            return replace(job, data=data, reason="weights will be downloaded")
+            return replace(job, data=data, reason=HASH_ON_LOAD if source.available else "weights will be downloaded")
         job = replace(job, data=data, signature=Signature(protocol=data.protocol, model=identity))
         try:
-            record = None if self.settings.fresh else finished(job, self.settings)
+            record = None if self.settings.fresh and not self.since else finished(job, self.settings)
+            if record is not None and self.settings.fresh and record.created < self.since:
+                record = None
             if record is not None and not same_pictures(data, record, self._cache):
                 return replace(job, reason="measures again: the images are others than those of the stored result")
         except (ResultsError, DataError) as error:
@@ -322,7 +363,8 @@ class Planner:
         return replace(job, state=State.DONE, reason=reason, record=record, renew=bool(_lacking(job, record)))
 
 
-def _key(step: Step) -> str:
+def step_key(step: Step) -> str:
+    """Return what tells a step from the others of its cell."""
     return f"{step.task}\n{step.file}\n{json.dumps(step.params, sort_keys=True)}"
 
 
@@ -336,6 +378,8 @@ def _or_error(where: str, find: Callable[[], T], *parts: object) -> T | Cocabenc
         return find()
     except CocabenchError as error:
         return error
+    except UnhashedError:
+        raise
     except Exception as error:  # noqa: BLE001 — see above
         return surprise(where, error, *parts)
 
@@ -353,11 +397,23 @@ def _images(data: Data) -> set[str]:
     return {str(image) for example in data.dataset.examples for image in example.images}
 
 
-def _hashes(table: Mapping[str, JsonValue]) -> dict[str, str]:
+def _of_machine(job: Job, machine: Machine) -> frozenset[str]:
+    """Return the parts of a job's protocol that depend on the machine."""
+    assert job.data, "called for jobs with data"
+    one, other = (
+        job.task.kind.protocol(job.data.dataset, m) for m in (machine, Machine("another", -1, machine.device))
+    )
+    return frozenset(name for name in one if one[name] != other[name])
+
+
+def hashes(table: Mapping[str, JsonValue]) -> dict[str, str]:
+    """Return a short hash of each part of a protocol or of a model's signature."""
     return {name: digest(value)[:8] for name, value in table.items()}
 
 
-def identity_of(source: Source, precision: str, compiled: bool, cache: Cache | None = None) -> dict[str, JsonValue]:
+def identity_of(
+    source: Source, precision: str, compiled: bool, cache: Cache | None = None, allowance: Allowance | None = None
+) -> dict[str, JsonValue]:
     """Return the model part of a signature: everything about the model and how it runs that can change a number.
 
     The weights file is hashed unless the cache knows the file. compile and features_version are included only if set,
@@ -365,7 +421,7 @@ def identity_of(source: Source, precision: str, compiled: bool, cache: Cache | N
     """
     packages: dict[str, JsonValue] = {name: metadata.version(name) for name in source.packages}
     version = source.features_version
-    with remembering_files(cache):
+    with remembering_files(cache, allowance):
         signature = checked_signature(source)
     return {
         **signature,
@@ -426,6 +482,6 @@ def differences(cell: Cell, step: Step, here: Step, job: Job) -> list[str]:
     if step.record == here.record:
         return ["pictures"] if step.pictures and here.pictures and step.pictures != here.pictures else []
     assert job.signature, "a step with a Record's path has a signature"
-    pairs = ((step.parts, here.parts), (cell.parts, _hashes(job.signature.model)))
+    pairs = ((step.parts, here.parts), (cell.parts, hashes(job.signature.model)))
     names = [key for then, now in pairs for key in sorted(then.keys() | now.keys()) if then.get(key) != now.get(key)]
     return names or ["signature"]

@@ -313,13 +313,19 @@ def _not_standard(found: Mapping[str, JsonValue], wanted: Mapping[str, object], 
             yield Note("not_standard", text)
 
 
+SIGNATURE_PARTS = ("weights", "preprocess", "vocabulary")
+"""What a model's signature must hold: hashes of the weights, of the image transform and of the tokenizer."""
+
+
 def checked_signature(source: Source) -> dict[str, JsonValue]:
-    """Return a Source's signature. ModelError for one of a name alone: the cache, which knows no names, would take
-    other models' features for this one's."""
+    """Return a Source's signature. ModelError if a part is missing, or if no packages are named: the cache, which knows
+    no names, would take other models' features for this one's."""
     signature = source.signature()
-    if signature.keys() <= {"id"}:
-        fix = "hold what determines its features: weights, preprocessing, tokenizer, options"
-        raise ModelError(source.id, "its signature() has nothing but a name", fix=fix)
+    if missing := [part for part in SIGNATURE_PARTS if part not in signature]:
+        fix = f"signature() must hold {', '.join(SIGNATURE_PARTS)} ('' for what the model does not have)"
+        raise ModelError(source.id, f"its signature() has no {' and no '.join(missing)}", fix=fix)
+    if not source.packages:
+        raise ModelError(source.id, "it names no packages", wanted="those whose versions can change a feature")
     return signature
 
 

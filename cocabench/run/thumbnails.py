@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import io
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import pandas as pd
 
@@ -39,6 +39,14 @@ def wanted(examples: Sequence[Example], samples: pd.DataFrame, kind: type[Kind])
 def _neighbours(ids: Sequence[str], samples: pd.DataFrame, column: str) -> set[str]:
     queries = samples[samples[column].notna() & samples["image_id"].isin(ids)].drop_duplicates("image_id")
     return {str(name) for names in queries[column] for name in names}
+
+
+def missing(
+    examples: Sequence[Example], samples: pd.DataFrame, kind: type[Kind], known: Collection[str]
+) -> dict[str, bytes]:
+    """Return the thumbnails that reports want of a scoring, but for known ids."""
+    chosen = wanted(examples, samples, kind)
+    return {e.id: data for e in chosen if e.id not in known and (data := jpeg(e)) is not None}
 
 
 def jpeg(example: Example) -> bytes | None:

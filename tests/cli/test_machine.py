@@ -2,8 +2,10 @@
 
 import json
 from pathlib import Path
+from typing import get_args
 
 import cocabench
+from cocabench.kinds.probing import ProbeName
 from tests.conftest import Command
 
 
@@ -30,3 +32,11 @@ def test_doctor_lists_packages_metrics_and_tasks(command: Command, tmp_path: Pat
 def test_version_is_printed_and_an_unknown_command_exits_with_2(command: Command) -> None:
     assert command("--version").out.strip() == f"cocabench {cocabench.__version__}"
     assert command("rnu").code == 2
+
+
+def test_a_list_of_probes_says_what_each_protocol_is_for(command: Command) -> None:
+    shown = command("list", "tasks", "probe").out
+    for name in get_args(ProbeName):
+        assert f"\n  {name} " in shown
+    assert "fewshot_lsr" not in command("list", "tasks", "vtab+").out, "zero-shot tasks"
+    assert json.loads(command("list", "tasks", "probe", "--json").out)

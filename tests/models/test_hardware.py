@@ -1,40 +1,81 @@
-"""Which device a flag means; several at once are one line."""
+"""Which devices a flag means."""
+
+import sys
 
 import pytest
 
 from cocabench.core.errors import UsageError
-from cocabench.models.hardware import one_device
+from cocabench.models.hardware import devices
+from cocabench.run.cluster import on_this_machine
 from tests.conftest import Command
 
 
-@pytest.mark.parametrize(("text", "device"), [("auto", "auto"), ("cpu ", "cpu"), ("2", "cuda:2"), ("cuda:1", "cuda:1")])
-def test_device_names_are_parsed(text: str, device: str) -> None:
-    assert one_device(text) == device
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("auto", ["auto"]),
+        ("cpu ", ["cpu"]),
+        ("2", ["cuda:2"]),
+        ("cuda:1", ["cuda:1"]),
+        ("0,1", ["cuda:0", "cuda:1"]),
+        ("cpu,cpu", ["cpu", "cpu"]),
+    ],
+)
+def test_device_names_are_parsed(text: str, names: list[str]) -> None:
+    assert devices(text) == names
 
 
-@pytest.mark.parametrize(("text", "said"), [("cpu,", "an empty name"), ("0,1", "2 devices"), ("cpu,cpu,cpu", "3 dev")])
-def test_several_devices_in_one_run_are_an_error(text: str, said: str) -> None:
+def test_an_empty_device_name_is_an_error() -> None:
+    with pytest.raises(UsageError, match="--devices cpu,: an empty name"):
+        devices("cpu,")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (["cpu", "cuda:0"], "devices of several kinds"),
+        (["mps", "mps"], "devices of several kinds"),
+        (["cuda:98", "cuda:99"], "no GPU 98"),
+    ],
+)
+def test_devices_that_cannot_work_together_are_one_line(names: list[str], said: str) -> None:
     with pytest.raises(UsageError, match=said):
-        one_device(text)
+        on_this_machine(names)
 
 
 def test_torchrun_is_refused_by_the_first_process_only(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(UsageError, match="torchrun: several processes in one run; start one command per device"):
-        one_device("auto")
+    with pytest.raises(UsageError, match="torchrun: several processes in one run; start cocabench alone"):
+        devices("auto")
     monkeypatch.setenv("RANK", "1")
     with pytest.raises(SystemExit) as silent:
-        one_device("auto")
+        devices("auto")
     assert silent.value.code == 2
     monkeypatch.setenv("WORLD_SIZE", "1")
-    assert one_device("auto") == "auto"
+    assert devices("auto") == ["auto"]
 
 
-def test_several_devices_are_refused_in_one_line(command: Command) -> None:
+def test_several_devices_without_ray_are_one_line(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
     result = command("run", "--model", "demo", "--tasks", "demo", "--devices", "cpu,cpu")
     assert result.code == 2
     assert result.err.strip() == (
-        "error --device cpu,cpu: 2 devices in one run; wanted one; start one command per device, each with some of "
-        "the models and the same results folder"
+        "error --devices, --ray: Ray is not installed; install it with `pip install 'cocabench[ray]'`"
     )
+
+
+@pytest.mark.parametrize(
+    ("address", "said"),
+    [
+        ("ray://head:10001", "an address for Ray's clients; wanted auto or HOST:PORT"),
+        ("head", "got 'head'; wanted auto or HOST:PORT"),
+        ("127.0.0.1:1", "no answer (Connection refused); is the head running?"),
+    ],
+)
+def test_a_cluster_that_does_not_answer_is_one_line(command: Command, address: str, said: str) -> None:
+    pytest.importorskip("ray")
+    result = command("run", "--model", "demo", "--tasks", "demo", "--ray", address)
+    assert result.code == 2
+    assert f"error --ray {address}: {said}" in result.err
+    assert result.err.count("\n") == 1

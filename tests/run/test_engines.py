@@ -1,4 +1,4 @@
-"""Two engines pass the contract; engines with a planted fault do not."""
+"""All engines pass the contract; engines with a planted fault do not."""
 
 import json
 import re
@@ -14,6 +14,8 @@ import pytest
 from cocabench.core.cache import Cache
 from cocabench.core.errors import CocabenchError
 from cocabench.results.store import parse_record
+from cocabench.run.cluster import on_this_machine
+from cocabench.run.devices import Devices
 from cocabench.run.engines import InProcess
 from cocabench.run.execute import Observer, Outcome, Sink, planner_for
 from cocabench.run.plan import Plan, Planner
@@ -55,8 +57,20 @@ PER_CELL = Harness(
     lambda planner, file: ProcessPerCell(file),
     lambda file, n: [["run", "--plan", str(file), "--cell", str(i), "--quiet"] for i in range(n)],
 )
-ENGINES = [pytest.param(IN_PROCESS, id="this process"), pytest.param(PER_CELL, id="a process per cell")]
-SLOW = [ENGINES[0], pytest.param(PER_CELL, id="a process per cell", marks=pytest.mark.slow)]
+SIDE_BY_SIDE = Harness(
+    lambda planner, file: Devices(planner, on_this_machine(["cpu", "cpu"])),
+    lambda file, n: [["run", "--plan", str(file), "--quiet", "--devices", "cpu,cpu"]],
+    at_once=2,
+)
+SPLIT = Harness(
+    lambda planner, file: Devices(planner, on_this_machine(["cpu", "cpu", "cpu"])),
+    lambda file, n: [["run", "--plan", str(file), "--quiet", "--devices", "cpu,cpu,cpu"]],
+)
+"""Two cells on three devices: each is split among all."""
+
+RAY = [pytest.param(SIDE_BY_SIDE, id="Ray, side by side"), pytest.param(SPLIT, id="Ray, split")]
+ENGINES = [pytest.param(IN_PROCESS, id="this process"), pytest.param(PER_CELL, id="a process per cell"), *RAY]
+SLOW = [ENGINES[0], *(pytest.param(*param.values, id=param.id, marks=pytest.mark.slow) for param in ENGINES[1:])]
 
 
 @pytest.mark.parametrize("harness", SLOW)

@@ -45,13 +45,13 @@ SEEDS = (0, 1, 2, 3, 4)
 SHIPPED = 0
 """The seed whose checkpoints are shipped, fixed before any was trained."""
 
-_SCRATCH = Settings(steps=2500, views=2, image_weight=1.0)
+_SCRATCH = Settings(steps=3000, views=2, image_weight=1.0)
 """Two drawing styles of each emoji in a batch, their images drawn together too."""
 
 RECIPES = {
     "coca": _SCRATCH,
     "clip": _SCRATCH,
-    "coca-captioner": Settings(steps=400, rate=1.5e-3, named=1.0, caption_weight=1.0, contrastive_weight=0.0),
+    "coca-captioner": Settings(steps=1000, rate=1.5e-3, named=1.0, caption_weight=1.0, contrastive_weight=0.0),
 }
 """CoCa and CLIP have everything in common; the captioner continues from the CoCa of the same seed."""
 

@@ -255,11 +255,17 @@ def main() -> None:
     torch.set_num_threads(args.threads)
     torch.set_flush_denormal(True)
     trainer = Trainer(args.training, args.out)
-    changed: dict[str, Any] = {"styles": tuple(args.styles), "precision": args.precision}
-    changed |= {"steps": args.steps} if args.steps else {}
+    changed: dict[str, Any] = {"styles": tuple(args.styles), **dict(map(_setting, args.set))}
     for seed in args.seeds:
         for name in args.models:
             trainer.run(name, replace(RECIPES[name], seed=seed, **changed))
+
+
+def _setting(text: str) -> tuple[str, int | float | str]:
+    """Read KEY=VALUE by the type that the recipe's value has."""
+    key, _, value = text.partition("=")
+    kind: type = type(getattr(RECIPES["coca"], key))
+    return key, kind(value)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -268,9 +274,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--out", type=Path, required=True, help="folder of the run folders")
     parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS)
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
-    parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument(
+        "--set", nargs="+", default=[], metavar="KEY=VALUE", help="instead of the recipe's: views=1 ..."
+    )
     parser.add_argument("--styles", nargs="+", choices=STYLES, default=STYLES, help="others are held out, and measured")
-    parser.add_argument("--precision", choices=("auto", "fp32", "bf16"), default="auto", help="auto: by the CPU")
     parser.add_argument("--threads", type=int, default=1, help="the weights' bytes depend on it")
     return parser
 

@@ -103,7 +103,7 @@ class Ones:
         self.id = f"toy::{name}"
 
     def signature(self) -> dict[str, str]:
-        return {"id": self.id, "value": 0.5}
+        return {"id": self.id, "weights": "0.5", "preprocess": "", "vocabulary": ""}
 
     def load(self, hardware: Any) -> "Ones":
         return self
