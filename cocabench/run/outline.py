@@ -18,7 +18,6 @@ from typing import Any, NamedTuple, TypeVar, cast
 
 from pydantic import BaseModel, JsonValue
 
-import cocabench
 from cocabench.core import __version__
 from cocabench.core.cache import key_of
 from cocabench.core.files import MEMBER_BYTES, PIXELS, ROWS
@@ -27,6 +26,7 @@ from cocabench.data.images import file_of
 from cocabench.data.inputs import Inputs, noted, stamp
 from cocabench.specs.registry import Task
 
+PACKAGE = Path(__file__).parents[1]
 OUTLINES = "outlines of data sets 1"
 """The cache space; keys are from ``key``."""
 
@@ -127,7 +127,7 @@ def _add_files(inputs: Inputs, images: Iterable[ImageSource]) -> bool:
 
 
 def _ours(part: object) -> bool:
-    return type(part).__module__.startswith(f"{cocabench.__name__}.")
+    return type(part).__module__.startswith("cocabench.")
 
 
 def _described(part: object) -> list[JsonValue]:
@@ -139,7 +139,7 @@ def _described(part: object) -> list[JsonValue]:
 def _code() -> str:
     """Return a stamp of the files of the package, among them lists of class names and the demo's images."""
     found = Inputs()
-    for folder, below, files in os.walk(os.path.dirname(cocabench.__file__)):
+    for folder, below, files in os.walk(PACKAGE):
         below[:] = [name for name in below if name != "__pycache__"]
         found.files.update(os.path.join(folder, name) for name in files)
     return stamp(found)
