@@ -47,11 +47,11 @@ class Sleeps:
     abilities: ClassVar[frozenset[str]] = frozenset({"encode"})
     notes: ClassVar[tuple[Any, ...]] = ()
     available: ClassVar[bool] = True
-    packages: ClassVar[tuple[str, ...]] = ()
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
     features_version: ClassVar[int] = 1
 
     def signature(self) -> dict[str, Any]:
-        return {"id": self.id, "sleeps_s": 1 / IMAGES_PER_S}
+        return {"id": self.id, "weights": f"sleeps 1/{IMAGES_PER_S} s", "preprocess": "", "vocabulary": ""}
 
     def load(self, hardware: Any) -> Any:
         return _sleeper(self.id, hardware)

@@ -44,7 +44,6 @@ ABILITY_VERBS: Mapping[Ability, str] = {
     "score_captions": "score captions",
 }
 
-
 DECODING: frozenset[Ability] = frozenset({"caption", "score_captions"})
 """Abilities that encode images as a by-product."""
 
