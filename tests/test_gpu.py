@@ -7,11 +7,16 @@ import pytest
 import torch
 
 from benchmarks.make_decoding_goldens import MODELS, build, images
+from cocabench.core.types import ImageSource
+from cocabench.data.images import FileImage
 from cocabench.models.hardware import Precision, hardware
 from cocabench.models.open_clip.decoding import search, steps
 from cocabench.models.open_clip.decoding.generate import DecodeOptions, caption_logprob, generate_scored
 from cocabench.models.open_clip.decoding.steps import Stepping
 from cocabench.models.smoke import TOLERANCES, deviations
+from cocabench.specs.registry import model_sources
+from cocabench.specs.spec import parse_models
+from tests.models.hf import tiny
 
 needs_cuda = pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 
@@ -26,6 +31,32 @@ def test_the_gpu_agrees_with_the_cpu_in_every_precision() -> None:
     }
     for deviation in found:
         assert deviation.found <= deviation.allowed, deviation
+
+
+@pytest.mark.gpu
+@needs_cuda
+@pytest.mark.parametrize("name", ["clip", "siglip2", "naflex", "blip", "git", "coca_pytorch"])
+def test_other_libraries_on_the_gpu_agree_with_the_cpu(name: str, tmp_path: Path, data: Path) -> None:
+    pixels: list[ImageSource] = [FileImage(path) for path in sorted((data / "images").iterdir())]
+    if name == "coca_pytorch":
+        text = f"coca_pytorch::{Path(__file__).parent / 'models' / 'data' / 'coca_pytorch_build.py'}"
+    else:
+        text = f"transformers::{tiny.FAMILIES[name](tmp_path / name)}"
+    models = []
+    for device in ("cpu", "cuda"):  # each builds its own network
+        (source,) = model_sources(parse_models(text, typed=True))
+        models.append(source.load(hardware(device=device, precision="fp32", workers=0)))
+    for verb, given in (("encode_images", (pixels,)), ("encode_texts", (["a cat", "two dogs"],))):
+        if "encode" in models[0].abilities:
+            found = [getattr(model, verb)(*given) for model in models]
+            here, there = (getattr(one, "rows", one) for one in found)
+            assert abs(here - there).max() < 1e-4
+    if "caption" in models[0].abilities:
+        options = {"generation_type": "greedy", "seq_len": 10}
+        captions = [model.caption(pixels, options, prompts=["", "a"] * 6).texts for model in models]
+        assert sum(a == b for a, b in zip(*captions, strict=True)) >= len(pixels) - 1
+        here, there = (model.score_captions(pixels, [["a cat", "dog"]] * 12).logprobs for model in models)
+        assert abs(here - there).max() < 1e-2
 
 
 @pytest.mark.gpu

@@ -187,7 +187,12 @@ class Probe(Kind):
             "--param shots=5,all chooses the training images per class.",
         ),
         tables=(
-            TableSpec("{kind}", "Probes: zero-shot, then by training images per class", ("zeroshot_*", "acc1@*", "*")),
+            TableSpec(
+                "{kind}",
+                "Probes: zero-shot, then by training images per class",
+                ("zeroshot_*", "acc1@*", "*"),
+                note="those of few-shot metrics over draws of training images, too",
+            ),
         ),
         figure=None,
         views=(

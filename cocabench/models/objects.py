@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 import torch
-from open_clip.transformer import VisionTransformer
 from pydantic import JsonValue
 
 from cocabench.core.errors import UsageError
@@ -80,6 +79,8 @@ def in_memory(model: Any, preprocess: Any, tokenizer: Any, *, name: str = "") ->
 
 def _sides(visual: Any) -> tuple[int, int] | None:
     """Return the height and width of images that an image tower takes, None if it takes several."""
+    from open_clip.transformer import VisionTransformer  # its version is checked by then
+
     if not isinstance(visual, VisionTransformer):
         return None
     size = visual.image_size

@@ -93,6 +93,9 @@ def entry(group: Literal["kinds", "datasets", "models"], name: str) -> Any:
             fix = "rename the group in that package and reinstall it"
             raise UsageError(f"evaluator {name}", got, wanted="cocabench.kinds", fix=fix)
         raise UnknownNameError(GROUP_NOUNS[group], name, sorted(points.names))
+    if len(values := sorted({point.value for point in points.select(name=name)})) > 1:
+        got, fix = f"offered by {' and '.join(values)}", "uninstall one of them, or rename its entry point"
+        raise UsageError(f"{GROUP_NOUNS[group]} {name}", got, wanted="one", fix=fix)
     return points[name].load()
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from cocabench.core.errors import SpecError, UsageError
-from cocabench.specs.registry import find_tasks, read_tasks
+from cocabench.specs.registry import entry, find_tasks, read_tasks
 from cocabench.specs.spec import ModelSpec, WeightsKind, parse_model, parse_models, split_models
 
 TAG, FILE, RANDOM = WeightsKind.TAG, WeightsKind.FILE, WeightsKind.RANDOM
@@ -196,3 +196,16 @@ def test_a_variants_key_is_used_and_is_not_that_of_class_names(tmp_path: Path) -
     path.write_text(TASK + "[[variants]]\nc = 1\n")
     with pytest.raises(SpecError, match=r"variants\.c: choose another key"):
         read_tasks(path)
+
+
+def test_two_packages_that_offer_one_name_are_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else the first on the path would load its own model under the other's name."""
+    info = tmp_path / "rival-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: rival\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text("[cocabench.models]\ntransformers = rival:sources\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    message = "model library transformers: offered by cocabench.models.hf.source:sources and rival:sources; wanted one"
+    with pytest.raises(UsageError, match=message):
+        entry("models", "transformers")
+    assert callable(entry("models", "open_clip"))

@@ -15,6 +15,8 @@ from cocabench.core.types import Ability
 OLDEST, NEXT = "4.49", "6"
 """The oldest version of transformers that the tests run with, and the first one that they cannot know."""
 
+SUPPORTED = f"{OLDEST} or later, below {NEXT}"
+
 FIRST_WITH_NAFLEX = "4.50"
 
 CONTRASTIVE: frozenset[Ability] = frozenset({"encode"})
@@ -74,7 +76,7 @@ def unsupported(version: str) -> str:
     if not version:
         return "transformers is not installed; run `pip install 'cocabench[hf]'`"
     if not Version(OLDEST) <= Version(version) < Version(NEXT):
-        return f"transformers {version}; wanted {OLDEST} to {NEXT}, without the latter"
+        return f"transformers {version}; wanted {SUPPORTED}"
     return ""
 
 

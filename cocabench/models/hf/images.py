@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import transformers.image_processing_utils  # noqa: F401 — the server of data workers imports it once, for all of them
 from PIL import Image
 from torch import Tensor
 

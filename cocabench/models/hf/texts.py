@@ -47,6 +47,7 @@ class Texts:
         made = self.tokenizer(
             [cleaned(text, self.use.cleaning) for text in texts],
             padding="longest" if self.use.family.pad_to_longest else "max_length",
+            padding_side="right",  # some tokenizers' default is the left, which no such tower was trained with
             truncation=True,
             max_length=self.use.length,
             return_tensors="pt",

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from cocabench.core.errors import CocabenchError, ModelError
 from cocabench.core.types import ImageSource
 from cocabench.kinds.classification import Classification
+from cocabench.models.hardware import hardware
 from cocabench.models.hf.contrastive import features_of
 from cocabench.models.hf.families import FAMILIES, FIRST_WITH_NAFLEX
 from cocabench.models.hf.source import source_of
@@ -113,6 +114,25 @@ def test_siglip_pads_to_its_full_length_and_masks_nothing(name: str, folders: Ca
     np.testing.assert_allclose(found, trained, atol=1e-6)
     for wrong in (unpadded, masked if "attention_mask" in whole and (whole["attention_mask"] == 0).any() else unpadded):
         assert np.abs(found - wrong).max() > 1e-3
+
+
+def test_texts_are_padded_on_the_right_whatever_the_tokenizer_says(
+    folders: Callable[[str], Path], load: Any, tmp_path: Path
+) -> None:
+    """Gemma's default is the left, where SigLIP2 reads its feature and every position is another one."""
+    for name in ("siglip2", "clip", "align"):
+        own, texts = load(folders(name)), ["a photo of a cat", "a dog"]
+        other = load(changed(folders(name), tmp_path / name, "tokenizer_config.json", padding_side="left"))
+        assert other.texts.tokenizer.padding_side == "left"
+        assert own.encode_texts(texts).tobytes() == other.encode_texts(texts).tobytes()
+
+
+@pytest.mark.slow
+def test_workers_prepare_the_same_pixels(folders: Callable[[str], Path], images: list[ImageSource]) -> None:
+    for name in ("clip", *(["naflex"] if transformers.__version__ >= "5" else [])):
+        source = source_of("x", folders(name))
+        rows = [source.load(hardware(device="cpu", workers=n, batch_size=2)).encode_images(images).rows for n in (0, 2)]
+        assert rows[0].tobytes() == rows[1].tobytes()
 
 
 def test_masked_families_give_a_text_the_same_feature_beside_a_longer_one(

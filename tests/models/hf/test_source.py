@@ -185,7 +185,7 @@ def test_without_network_the_cache_is_used_or_one_line_says_so(folders: Any, mon
 @pytest.mark.parametrize(
     ("version", "said"),
     [
-        ("4.49.0", ""), ("5.24.0", ""), ("4.48.3", "transformers 4.48.3; wanted 4.49 to 6"),
+        ("4.49.0", ""), ("5.24.0", ""), ("4.48.3", "transformers 4.48.3; wanted 4.49 or"),
         ("6.0.0", "transformers 6.0.0;"), ("", "pip install 'cocabench"),
     ],
 )  # fmt: skip
@@ -201,7 +201,7 @@ def test_versions_that_cannot_load_models_are_one_line(
         with pytest.raises(ModelError, match=said.split("'")[0].split(";")[0]):
             source_of("x", folders("clip"))
     else:
-        assert "4.49 to 6" in check["found"]
+        assert "work with 4.49 or later, below 6" in check["found"]
         source_of("x", folders("clip"))
 
 
