@@ -12,27 +12,26 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property, partial
-from importlib import metadata
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from cocabench.core.cache import DiskCache, size_limit
 from cocabench.core.errors import CocabenchError, DataError, ResultsError, UnknownNameError, UsageError
 from cocabench.core.files import expanded
-from cocabench.core.signature import Allowance, UnhashedError, digest, remembering_files
+from cocabench.core.signature import Allowance, UnhashedError, digest
 from cocabench.core.types import Ability, Cache, Machine, Note, Record, Signature, Source
 from cocabench.results.store import Store
-from cocabench.run.prepare import HERE, Data, Settings, checked_signature, prepare
+from cocabench.run.prepare import HERE, Data, Settings, identity_of, prepare
 from cocabench.specs.registry import FailedSource, Task, all_tasks, model_sources, read_tasks, task_folders
 from cocabench.specs.spec import parse_model
 from cocabench.specs.surprise import surprise
 
 HASH_ON_LOAD = "weights will be hashed when they are loaded"
-HASHED_WHEN_PLANNING = 1 << 31
-"""Bytes of weights that a plan hashes, about two seconds; larger files that the cache does not know wait until they are
-loaded. Hundreds of checkpoints take longer to hash than to plan."""
+HASHED_WHEN_PLANNING = 1 << 29
+"""Bytes of weights that a plan hashes, about a second; what is beyond waits until it is loaded, unless the cache knows
+it. Hundreds of checkpoints take longer to hash than to plan."""
 
 INTERVAL_SEED = "interval_seed"
 """The key of --seed in a Record's environment. The seed changes no value, only the ends of bootstrap intervals and the
@@ -44,7 +43,6 @@ ABILITY_VERBS: Mapping[Ability, str] = {
     "profile": "be profiled",
     "score_captions": "score captions",
 }
-
 
 DECODING: frozenset[Ability] = frozenset({"caption", "score_captions"})
 """Abilities that encode images as a by-product."""
@@ -142,6 +140,14 @@ class Job:
     renew: bool = False
 
 
+class _Facts(NamedTuple):
+    """Work and parts of the protocol of a task's data, and which parts depend on the machine."""
+
+    work: dict[str, int]
+    parts: dict[str, str]
+    varying: frozenset[str]
+
+
 T = TypeVar("T")
 Identify = Callable[[], dict[str, JsonValue] | CocabenchError | None]
 
@@ -155,7 +161,8 @@ class Planner:
     for_others: the plans are run by other processes, which check that they read the same images; this reads them all.
     elsewhere: they run on machines that are not known: the Record's path of a step whose protocol names the machine is
     left open. sources, tasks, data: what is known already, by model, and by task (``step_key``). planned: whether it
-    made a plan. allowance, unhashed: how much a plan still hashes, and the models whose weights that leaves out.
+    made a plan. facts, pictures: what is known of a task's data, for all models. allowance, unhashed: how much a plan
+    still hashes, and the models whose weights that leaves out.
     """
 
     settings: Settings
@@ -171,6 +178,8 @@ class Planner:
     unhashed: set[str] = field(default_factory=set)
     since: str = ""
     elsewhere: bool = False
+    facts: dict[str, _Facts] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict)
 
     def plan(
         self, sources: Iterable[Source], tasks: Iterable[Task], params: Mapping[str, JsonValue] | None = None
@@ -203,18 +212,32 @@ class Planner:
 
     def step(self, step: Step, job: Job) -> Step:
         """Return the step with its current state on this machine."""
-        varying = _of_machine(job, self.machine) if self.elsewhere and job.data else frozenset[str]()
-        parts = hashes(job.signature.protocol if job.signature else job.data.protocol if job.data else {})
+        data = self._facts(step, job) if job.data else _Facts({}, {}, frozenset())
         hashes_pictures = job.data and job.state is State.READY and (self.for_others or step.pictures)
         return replace(
             step,
             state=job.state,
             reason=job.reason,
-            record="" if varying else self.record_path(job),
-            work=job.data.outline.work if job.data else {},
-            parts={name: part for name, part in parts.items() if name not in varying},
-            pictures=job.data.pictures(self._cache).by_id if job.data and hashes_pictures else "",
+            record="" if data.varying else self.record_path(job),
+            work=data.work,
+            parts=data.parts,
+            pictures=self._pictures(step, job) if hashes_pictures else "",
         )
+
+    def _facts(self, step: Step, job: Job) -> _Facts:
+        """Return what a step's data say, for any model."""
+        assert job.data, "called for jobs with data"
+        if (key := step_key(step)) not in self.facts:
+            varying = _of_machine(job, self.machine) if self.elsewhere else frozenset[str]()
+            parts = {name: part for name, part in hashes(job.data.protocol).items() if name not in varying}
+            self.facts[key] = _Facts(job.data.outline.work, parts, varying)
+        return self.facts[key]
+
+    def _pictures(self, step: Step, job: Job) -> str:
+        assert job.data, "called for jobs with data"
+        if (key := step_key(step)) not in self.pictures:
+            self.pictures[key] = job.data.pictures(self._cache).by_id
+        return self.pictures[key]
 
     def record_path(self, job: Job) -> str:
         if job.signature is None:
@@ -409,27 +432,6 @@ def _of_machine(job: Job, machine: Machine) -> frozenset[str]:
 def hashes(table: Mapping[str, JsonValue]) -> dict[str, str]:
     """Return a short hash of each part of a protocol or of a model's signature."""
     return {name: digest(value)[:8] for name, value in table.items()}
-
-
-def identity_of(
-    source: Source, precision: str, compiled: bool, cache: Cache | None = None, allowance: Allowance | None = None
-) -> dict[str, JsonValue]:
-    """Return the model part of a signature: everything about the model and how it runs that can change a number.
-
-    The weights file is hashed unless the cache knows the file. compile and features_version are included only if set,
-    so that older signatures stay valid.
-    """
-    packages: dict[str, JsonValue] = {name: metadata.version(name) for name in source.packages}
-    version = source.features_version
-    with remembering_files(cache, allowance):
-        signature = checked_signature(source)
-    return {
-        **signature,
-        "precision": precision,
-        **({"compile": True} if compiled else {}),
-        **({"features_version": version} if version > 1 else {}),
-        "packages": packages,
-    }
 
 
 def finished(job: Job, settings: Settings) -> Record | None:

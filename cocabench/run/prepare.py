@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
+from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple, cast
 
@@ -13,7 +14,7 @@ from pydantic import JsonValue
 
 from cocabench.core.errors import CocabenchError, DataError, ModelError
 from cocabench.core.files import expanded
-from cocabench.core.signature import digest
+from cocabench.core.signature import Allowance, digest, remembering_files
 from cocabench.core.types import Cache, Dataset, ImageSource, Machine, Note, Source
 from cocabench.data.base import fingerprint, limited, readable, rows_hash
 from cocabench.data.images import PLAIN, UnconvertedImage, is_16_bit
@@ -327,6 +328,27 @@ def checked_signature(source: Source) -> dict[str, JsonValue]:
     if not source.packages:
         raise ModelError(source.id, "it names no packages", wanted="those whose versions can change a feature")
     return signature
+
+
+def identity_of(
+    source: Source, precision: str, compiled: bool, cache: Cache | None = None, allowance: Allowance | None = None
+) -> dict[str, JsonValue]:
+    """Return the model part of a signature: everything about the model and how it runs that can change a number.
+
+    The weights file is hashed unless the cache knows the file. compile and features_version are included only if set,
+    so that older signatures stay valid.
+    """
+    packages: dict[str, JsonValue] = {name: metadata.version(name) for name in source.packages}
+    version = source.features_version
+    with remembering_files(cache, allowance):
+        signature = checked_signature(source)
+    return {
+        **signature,
+        "precision": precision,
+        **({"compile": True} if compiled else {}),
+        **({"features_version": version} if version > 1 else {}),
+        "packages": packages,
+    }
 
 
 class ExtraModel(NamedTuple):
