@@ -40,6 +40,7 @@ EXTRA: dict[str, tuple[str, ...]] = {
     "captioning-curves": ("captioning_curves",),
     "decoding-fuzz": ("decoding_fuzz",),
     "honesty": ("honesty",),
+    "planning": ("planning",),
     "probes": ("probes",),
     "startup": ("versions", "startup"),
     "run-cached": ("versions", "run-cached"),

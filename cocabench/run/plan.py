@@ -192,7 +192,7 @@ class Planner:
         """
         models, self.planned = list(sources), True
         self.sources |= {source.id: source for source in models}
-        steps = _captions_first([self._add(task, params or {}) for task in tasks], self._captioned, self._read)
+        steps = _captions_first([self._add(task, params or {}) for task in tasks], self._is_read_before)
         cells = tuple(self._cell(source, steps) for source in models)
         self.since = datetime.now(UTC).isoformat(timespec="milliseconds")
         return Plan(self.settings, cells, self.since)
@@ -230,7 +230,7 @@ class Planner:
         if (key := step_key(step)) not in self.facts:
             varying = _of_machine(job, self.machine) if self.elsewhere else frozenset[str]()
             parts = {name: part for name, part in hashes(job.data.protocol).items() if name not in varying}
-            self.facts[key] = _Facts(_work(job), parts, varying)
+            self.facts[key] = _Facts(job.data.outline.work, parts, varying)
         return self.facts[key]
 
     def _pictures(self, step: Step, job: Job) -> str:
@@ -256,8 +256,7 @@ class Planner:
         found = []
         for step in steps.values():
             if isinstance(data := self._data(step), Data):
-                said = (*data.notes, *data.dataset.notes, *self._task(step).kind.data_notes(data.dataset))
-                found += [(step.task, note) for note in dict.fromkeys(said)]
+                found += [(step.task, note) for note in data.outline.said]
         return found
 
     def _add(self, task: Task, params: Mapping[str, JsonValue]) -> Step:
@@ -349,13 +348,15 @@ class Planner:
             return None
         return identity_of(source, own.precision, own.compile, self._cache, allowance)
 
-    def _captioned(self, step: Step) -> set[str]:
-        """Return the images of a task that captions them or scores captions; none for other tasks."""
-        return _images(self._data(step)) if self._task(step).kind.needs() & DECODING else set()
-
-    def _read(self, step: Step) -> set[str]:
-        """Return the images of a task that does not decode; none for one that does."""
-        return _images(self._data(step)) if not self._task(step).kind.needs() & DECODING else set()
+    def _is_read_before(self, step: Step, other: Step) -> bool:
+        """Return whether a task captions images, or scores their captions, that the other task only encodes."""
+        if [bool(self._task(each).kind.needs() & DECODING) for each in (step, other)] != [True, False]:
+            return False
+        one, two = self._data(step), self._data(other)
+        if not (isinstance(one, Data) and isinstance(two, Data)):
+            return False
+        near = not set(one.outline.folders).isdisjoint(two.outline.folders)  # else none is read to tell
+        return near and not _images(one).isdisjoint(_images(two))
 
     def _job(self, source: Source, task: Task, data: Data | CocabenchError, identify: Identify) -> Job:
         job = Job(source, task, State.READY)
@@ -406,20 +407,17 @@ def _or_error(where: str, find: Callable[[], T], *parts: object) -> T | Cocabenc
         return surprise(where, error, *parts)
 
 
-def _captions_first(
-    steps: Sequence[Step], captioned: Callable[[Step], set[str]], read: Callable[[Step], set[str]]
-) -> list[Step]:
+def _captions_first(steps: Sequence[Step], is_read_before: Callable[[Step, Step], bool]) -> list[Step]:
     """Move each captioning task before the first other task that reads one of its images."""
     ordered: list[Step] = []
     for step in steps:
-        own = captioned(step)
-        readers = (i for i, other in enumerate(ordered) if own and not own.isdisjoint(read(other)))
+        readers = (i for i, other in enumerate(ordered) if is_read_before(step, other))
         ordered.insert(next(readers, len(ordered)), step)
     return ordered
 
 
-def _images(data: Data | CocabenchError) -> set[str]:
-    return {str(image) for e in data.dataset.examples for image in e.images} if isinstance(data, Data) else set()
+def _images(data: Data) -> set[str]:
+    return {str(image) for example in data.dataset.examples for image in example.images}
 
 
 def _of_machine(job: Job, machine: Machine) -> frozenset[str]:
@@ -429,15 +427,6 @@ def _of_machine(job: Job, machine: Machine) -> frozenset[str]:
         job.task.kind.protocol(job.data.dataset, m) for m in (machine, Machine("another", -1, machine.device))
     )
     return frozenset(name for name in one if one[name] != other[name])
-
-
-def _work(job: Job) -> dict[str, int]:
-    """Return the estimated numbers of images, texts and captions of a job."""
-    if job.data is None:
-        return {}
-    further = sum(len(data) for data in job.data.further.values())
-    own = job.task.kind.work(job.data.dataset)
-    return {**own, "images": own["images"] + further} if further else own
 
 
 def hashes(table: Mapping[str, JsonValue]) -> dict[str, str]:
@@ -459,7 +448,7 @@ def finished(job: Job, settings: Settings) -> Record | None:
     record = store.get(job.source.id, job.task.name, job.signature)
     if record is None or (record.skipped_images and not settings.skip_bad_images):
         return None
-    lacking = _lacking(job, record) & job.data.metrics.keys()
+    lacking = _lacking(job, record) & job.data.versions.keys()
     if lacking:
         columns = store.columns(record)
         if not all(job.data.metrics[name].readable(columns) for name in lacking):
@@ -485,7 +474,7 @@ def _lacking(job: Job, record: Record) -> set[str]:
     assert job.data, "called for jobs with data"
     stored = {name: record.definitions[name].version for name in record.metrics if name in record.definitions}
     other = {job.task.spec.primary} - {record.primary}
-    return other | {name for name, metric in job.data.metrics.items() if stored.get(name) != metric.version}
+    return other | {name for name, version in job.data.versions.items() if stored.get(name) != version}
 
 
 def differences(cell: Cell, step: Step, here: Step, job: Job) -> list[str]:
