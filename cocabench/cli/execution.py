@@ -21,7 +21,7 @@ from cocabench.core.errors import ResultsError
 from cocabench.core.formatting import number
 from cocabench.core.types import Progress as Report
 from cocabench.core.types import Record
-from cocabench.models.cached import count_images
+from cocabench.models.cached import count_images, space
 from cocabench.models.hardware import Hardware
 from cocabench.results.compare import compare_models
 from cocabench.results.efficiency import sentences, training_costs
@@ -75,9 +75,10 @@ def _cached(cell: Cell, step: Step, planner: Planner, machine: Hardware) -> int:
     folder = planner.settings.cache
     if not (job.data and job.signature and folder) or job.task.kind.needs() & DECODING:
         return 0
-    n = sum(len(example.images) for example in job.data.dataset.examples)  # those of further splits come after
-    images, marks = job.data.images[:n], job.data.marks[:n]
-    return count_images(DiskCache(folder, size_limit()), job.signature.model, machine.device.type, images, marks)
+    cache, made = DiskCache(folder, size_limit()), (job.signature.model, machine.device.type)
+    if not cache.path(space("images", *made)).is_file():
+        return 0
+    return count_images(cache, *made, job.data.known_contents(cache))
 
 
 class Terminated(KeyboardInterrupt):

@@ -18,6 +18,7 @@ from cocabench.core.signature import digest_lines
 from cocabench.core.text import well_formed
 from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.files import absent, folders_with, some
+from cocabench.data.inputs import note_file
 from cocabench.specs.spec import Spec
 
 
@@ -38,7 +39,7 @@ class LocalLoader(Spec):
     def folder(self, root: Path) -> Path:
         """Return the absolute path of the data set's folder; MissingDataError if there is none."""
         folder = self.location(root)
-        if not folder.is_dir():
+        if not note_file(folder).is_dir():
             raise self.missing(folder, "no such folder")
         return folder
 

@@ -15,6 +15,7 @@ from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import Item, absent, find_file, read_json, read_lines, some, subfolders
 from cocabench.data.images import FileImage
+from cocabench.data.inputs import note_folder
 from cocabench.data.webdataset import Exported
 
 TOKENS = "Flickr8k.token.txt"
@@ -111,7 +112,11 @@ class Karpathy(Exported):
         return checked(Dataset(self.name, self.split, examples, notes=notes), file, texts=True)
 
     def _annotations(self, folder: Path, root: Path) -> Path:
-        names = [self.annotations] if self.annotations else sorted(p.name for p in folder.glob("dataset_*.json"))
+        names = (
+            [self.annotations]
+            if self.annotations
+            else sorted(p.name for p in note_folder(folder).glob("dataset_*.json"))
+        )
         if len(names) > 1:
             raise DataError(str(folder), f"several files: {some(names)}", fix="say which: annotations = '…'")
         near = (folder / "annotations", folder / "karpathy", root, root / "karpathy", root / "caption_datasets")

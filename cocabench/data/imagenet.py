@@ -24,6 +24,7 @@ from cocabench.data.files import (
     subfolders,
 )
 from cocabench.data.images import FileImage, unconverted
+from cocabench.data.inputs import note_file, note_folder
 from cocabench.data.prompts import class_names, synsets, templates
 from cocabench.data.webdataset import Exported
 
@@ -77,12 +78,19 @@ class ImageNet(Exported):
         kaggle = top / "ILSVRC" / "Data" / "CLS-LOC" / self.split
         named = [folder for folder in subfolders(top) if self.split in folder.name]
         for folder in (top / self.split, kaggle, top, *named):
-            if folder.is_dir() and _has_images(folder):
+            if note_file(folder).is_dir() and _has_images(folder):
                 return folder
         raise self.missing(top, f"no folder {self.split}, no synset folders and no images")
 
     def _flat_labels(self, top: Path, base: Path, images: list[PurePosixPath], index: Mapping[str, int]) -> list[int]:
-        places = (top, base, base.parent, top / "devkit" / "data", top / "data", *top.glob("ILSVRC2012_devkit*/data"))
+        places = (
+            top,
+            base,
+            base.parent,
+            top / "devkit" / "data",
+            top / "data",
+            *note_folder(top).glob("ILSVRC2012_devkit*/data"),
+        )
         stems = [image.stem for image in images]
         if file := find_file(places, SOLUTION):
             return _looked_up(stems, solution(file), index, file)
@@ -102,7 +110,9 @@ def _flat(images: list[PurePosixPath]) -> bool:
 
 
 def _has_images(folder: Path) -> bool:
-    return any(_class_folder(sub.name) for sub in subfolders(folder)) or any(is_image(p.name) for p in folder.iterdir())
+    return any(_class_folder(sub.name) for sub in subfolders(folder)) or any(
+        is_image(p.name) for p in note_folder(folder).iterdir()
+    )
 
 
 def _class_folder(name: str) -> bool:
@@ -164,7 +174,7 @@ def meta_synsets(meta: Path) -> dict[int, str]:
     from scipy.io import loadmat
 
     try:
-        table = loadmat(meta, squeeze_me=True)["synsets"]
+        table = loadmat(note_file(meta), squeeze_me=True)["synsets"]
         leaves = table[table["num_children"] == 0]
         return {int(k): str(name) for k, name in zip(leaves["ILSVRC2012_ID"], leaves["WNID"], strict=True)}
     except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, OSError) as error:
