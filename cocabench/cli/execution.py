@@ -102,8 +102,8 @@ def stopping_when_asked() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def execute(plan: Plan, settings: Settings, engine: Engine, *, show: bool, as_json: bool) -> None:
-    """Run a plan, print the summary and the errors.
+def execute(plan: Plan, settings: Settings, engine: Engine, *, show: bool, as_json: bool, summary: bool = True) -> None:
+    """Run a plan, print the summary (if wanted) and the errors.
 
     Exits with 1 if a step failed, 2 if none could be started, 130 if interrupted, and 143 after SIGTERM.
     """
@@ -129,7 +129,8 @@ def execute(plan: Plan, settings: Settings, engine: Engine, *, show: bool, as_js
         raise typer.Exit(143 if isinstance(stopped, Terminated) else 130) from None
     places = {key: place for place, key in enumerate(planned)}
     outcomes.sort(key=lambda outcome: places[outcome.model, step_key(outcome.step)])  # several devices end in any order
-    _print_summary([outcome.record for outcome in outcomes if outcome.record is not None], store, as_json)
+    if summary:
+        _print_summary([outcome.record for outcome in outcomes if outcome.record is not None], store, as_json)
     if code := _print_failures(outcomes):
         raise typer.Exit(code)
 

@@ -78,7 +78,7 @@ def reports(root: Path) -> Iterator[Found]:
 def _title_and_headline(page: Path, name: str) -> tuple[str, str]:
     try:
         data = parse_json(read_text(page.with_name("data.json")))
-        return str(data["title"]), str(data["headline"]["sentence"])
+        return str(data["title"]), str(data["headline"])
     except (OSError, ValueError, KeyError, TypeError):
         return name, ""
 

@@ -71,7 +71,9 @@ def _with(frame: pd.DataFrame, folder: Path, model: str, metric: str = "") -> Re
     """Store a Record with other samples than its own, and their number where a metric is given."""
     record = classified(folder, model, np.array([True]))
     if metric:
-        record = record.model_copy(update={"metrics": {metric: estimate(EVERY[metric][0], frame)}})
+        declared = EVERY[metric][0]
+        one = {"metrics": {metric: estimate(declared, frame)}, "definitions": {metric: declared.info}}
+        record = record.model_copy(update=one)
     return Store(folder).put(record, frame)
 
 
