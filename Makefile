@@ -14,7 +14,7 @@ demo: .venv/demo.stamp
 
 # Makes the committed reports/example/ and the picture in README.md anew; the picture needs chromium.
 example: .venv/dev.stamp
-	$(BIN)/cocabench run --model demo --tasks demo --output build/example --quiet
+	$(BIN)/cocabench run --model demo,demo/coca-captioner --tasks demo --output build/example --quiet
 	$(BIN)/python reports/example.py build/example
 
 test: .venv/test.stamp

@@ -35,10 +35,12 @@ ROWS: dict[str, tuple[str, ...]] = {
 EXTRA: dict[str, tuple[str, ...]] = {
     "images": ("images",),
     "memory-model": ("memory_model",),
+    "devices": ("devices",),
     "captioning-cuda": ("captioning_cuda",),
     "captioning-curves": ("captioning_curves",),
     "decoding-fuzz": ("decoding_fuzz",),
     "honesty": ("honesty",),
+    "planning": ("planning",),
     "probes": ("probes",),
     "startup": ("versions", "startup"),
     "run-cached": ("versions", "run-cached"),

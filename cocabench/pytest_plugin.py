@@ -74,7 +74,7 @@ def _check(verdict: Verdict) -> None:
     from cocabench.core.types import Status
     from cocabench.results.verdicts import sentence
 
-    message = f"{verdict.model} on {verdict.task}, {verdict.metric}: {verdict.status}: {sentence(verdict)}"
+    message = f"{verdict.judged} on {verdict.task}, {verdict.metric}: {verdict.status}: {sentence(verdict)}"
     if verdict.exit_code:
         pytest.fail(message, pytrace=False)
     if verdict.status in (Status.CANNOT_TELL, Status.MISSING):
@@ -90,7 +90,7 @@ def cocabench_gate(request: pytest.FixtureRequest) -> Callable[..., list[Verdict
         verdicts = _verdicts(request.config, paths, named)
         if exit_code(verdicts):
             lines = [
-                f"  {v.status}: {v.model} on {v.task}, {v.metric}: {sentence(v)}"
+                f"  {v.status}: {v.judged} on {v.task}, {v.metric}: {sentence(v)}"
                 for v in sorted_for_reading(verdicts)
                 if v.exit_code
             ]

@@ -22,13 +22,13 @@ PUBLISHED = (
     "coca_ViT-B-32:laion2b_s13b_b90k",
     "coca_ViT-B-32:mscoco_finetuned_laion2b_s13b_b90k",
 )
-PICTURE = {"width": 1200, "height": 1180}
+PICTURE = {"width": 1400, "height": 1560}
 
 
 def main(results: Path) -> None:
     shutil.rmtree(EXAMPLE, ignore_errors=True)
-    report(str(results), "--output", str(EXAMPLE / "demo"), "--title", "The demo: CoCa and CLIP on unseen drawings")
-    published = ["--published", ",".join(PUBLISHED), "--title", "Published: CoCa and CLIP of open_clip"]
+    report(str(results), "--output", str(EXAMPLE / "demo"))
+    published = ["--published", ",".join(PUBLISHED)]
     report(*published, "--output", str(EXAMPLE / "published"))
     picture(EXAMPLE / "demo" / "index.html", EXAMPLE / "page.png")
 

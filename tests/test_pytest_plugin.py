@@ -88,3 +88,16 @@ def test_missing_arguments_are_one_line_errors(project: pytest.Pytester) -> None
     result = project.runpytest()
     result.assert_outcomes(errors=1)
     result.stdout.fnmatch_lines(["*nowhere: no such file or folder*"])
+
+
+def test_the_judged_model_is_named_where_the_baseline_has_another(project: pytest.Pytester) -> None:
+    for path in (project.path / "results").rglob("*.json"):
+        path.unlink()
+    for task in ("cars", "pets"):
+        classified(project.path / "results", "new", right(30, 100), task)
+    project.makepyfile(EACH.format(rules=""))
+    result = project.runpytest("-v")
+    result.assert_outcomes(failed=2)
+    result.stdout.fnmatch_lines(
+        ["*test_metric?new-cars-acc1? FAILED*", "*new against m on cars, acc1: regressed: 60.0*"]
+    )

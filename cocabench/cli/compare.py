@@ -213,6 +213,7 @@ def _print_verdicts(verdicts: Sequence[Verdict]) -> None:
 
 def _update(baseline: str, held: RecordSet | None, now: RecordSet) -> None:
     from cocabench.core.errors import UsageError
+    from cocabench.core.formatting import plural
     from cocabench.results.baseline import planned, write
     from cocabench.results.records import PUBLISHED, choose
 
@@ -222,4 +223,4 @@ def _update(baseline: str, held: RecordSet | None, now: RecordSet) -> None:
     for line in change.lines():
         say(line)
     write(Path(baseline), change, held, now)
-    err.print(f"updated the baseline {baseline}: {len(change.new)} Records written, {len(change.kept)} kept")
+    err.print(f"updated the baseline {baseline}: {plural(len(change.new), 'Record')} written, {len(change.kept)} kept")

@@ -21,7 +21,7 @@ from cocabench.core.errors import ResultsError
 from cocabench.core.formatting import number
 from cocabench.core.types import Progress as Report
 from cocabench.core.types import Record
-from cocabench.models.cached import count_images
+from cocabench.models.cached import count_images, space
 from cocabench.models.hardware import Hardware
 from cocabench.results.compare import compare_models
 from cocabench.results.efficiency import sentences, training_costs
@@ -75,9 +75,10 @@ def _cached(cell: Cell, step: Step, planner: Planner, machine: Hardware) -> int:
     folder = planner.settings.cache
     if not (job.data and job.signature and folder) or job.task.kind.needs() & DECODING:
         return 0
-    n = sum(len(example.images) for example in job.data.dataset.examples)  # those of further splits come after
-    images, marks = job.data.images[:n], job.data.marks[:n]
-    return count_images(DiskCache(folder, size_limit()), job.signature.model, machine.device.type, images, marks)
+    cache, made = DiskCache(folder, size_limit()), (job.signature.model, machine.device.type)
+    if not cache.path(space("images", *made)).is_file():
+        return 0
+    return count_images(cache, *made, job.data.known_contents(cache))
 
 
 class Terminated(KeyboardInterrupt):
@@ -101,8 +102,8 @@ def stopping_when_asked() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def execute(plan: Plan, settings: Settings, engine: Engine, *, show: bool, as_json: bool) -> None:
-    """Run a plan, print the summary and the errors.
+def execute(plan: Plan, settings: Settings, engine: Engine, *, show: bool, as_json: bool, summary: bool = True) -> None:
+    """Run a plan, print the summary (if wanted) and the errors.
 
     Exits with 1 if a step failed, 2 if none could be started, 130 if interrupted, and 143 after SIGTERM.
     """
@@ -128,7 +129,8 @@ def execute(plan: Plan, settings: Settings, engine: Engine, *, show: bool, as_js
         raise typer.Exit(143 if isinstance(stopped, Terminated) else 130) from None
     places = {key: place for place, key in enumerate(planned)}
     outcomes.sort(key=lambda outcome: places[outcome.model, step_key(outcome.step)])  # several devices end in any order
-    _print_summary([outcome.record for outcome in outcomes if outcome.record is not None], store, as_json)
+    if summary:
+        _print_summary([outcome.record for outcome in outcomes if outcome.record is not None], store, as_json)
     if code := _print_failures(outcomes):
         raise typer.Exit(code)
 

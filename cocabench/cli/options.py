@@ -182,6 +182,9 @@ WatchTimeout = Annotated[
     float | None,
     option("SECONDS", "Stop after this time without a new checkpoint.", min=0, panel=TRAINING, show_default="never"),
 ]
+WatchReport = Annotated[
+    Path, option("DIR", "Folder of the report that --watch writes anew after each checkpoint.", panel=TRAINING)
+]
 
 
 FORMER_NAMES = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
@@ -62,6 +63,7 @@ def report(
         models=split_models(models),
         title=title,
         images=images,
+        processes=os.cpu_count() or 1,
     )
     say(str(page))
     err.print(f"and {len(files)} files in tables/, figures/, data.json", highlight=False)
@@ -179,6 +181,7 @@ def import_(
 
     Example: cocabench import benchmark.csv --output results
     """
+    from cocabench.core.formatting import plural
     from cocabench.results import interop
     from cocabench.results.store import Store
 
@@ -186,7 +189,9 @@ def import_(
     records = [record for file in files for record in interop.read(file)]
     for record in records:
         say(str(store.put_record(record)))
-    err.print(f"{len(records)} Records imported into {output}; they have no samples, so differences are unpaired")
+    they = "it has" if len(records) == 1 else "they have"
+    imported = f"{plural(len(records), 'Record')} imported into {output}"
+    err.print(f"{imported}; {they} no samples, so differences are unpaired")
 
 
 def export(

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, cast
 import typer
 
 from cocabench.cli import options as o
-from cocabench.cli.console import by_reason, err, labelled
+from cocabench.cli.console import by_reason, err, labelled, say
 from cocabench.core.errors import MetricUnavailableError, UsageError
 from cocabench.specs.spec import parse_models
 
 if TYPE_CHECKING:
     from cocabench.core.types import Machine, Source
     from cocabench.models.hardware import Hardware
+    from cocabench.results.store import RecordSet
     from cocabench.run.cluster import Chosen
     from cocabench.run.devices import Crew
     from cocabench.run.engines import Engine
@@ -64,12 +65,13 @@ def run(
     quiet: o.Quiet = False,
     watch: o.Watch = None,
     watch_timeout: o.WatchTimeout = None,
+    report: o.WatchReport = Path("reports/latest"),
 ) -> None:
     """Evaluate models on tasks and store the results. Finished results are not run again.
 
     Example: cocabench run --model coca_ViT-L-14 --tasks imagenet1k,flickr30k --data-root /data
     """
-    action = Action(require_metrics, dry_run, quiet, as_json)
+    action = Action(require_metrics, dry_run, quiet, as_json, summary=watch is None)
     if plan is not None:
         _check_alone(context)
         _run_plan(context, plan, cell, action)
@@ -83,7 +85,7 @@ def run(
     if watch is None:
         evaluation(model or ())
     else:
-        _follow(watch, model or (), lambda one: evaluation([one]), output, timeout=watch_timeout)
+        _follow(watch, model or (), lambda one: evaluation([one]), output, report, timeout=watch_timeout)
 
 
 def _settings(params: Mapping[str, Any]) -> Settings:
@@ -163,12 +165,13 @@ def _batch_size(text: str) -> int | None:
 
 @dataclass(frozen=True)
 class Action:
-    """What to do with a plan: print it, or execute it with more or less output."""
+    """What to do with a plan: print it, or execute it with more or less output. summary: print tables of results."""
 
     require_metrics: bool
     dry_run: bool
     quiet: bool
     as_json: bool
+    summary: bool = True
 
     def __call__(self, plan: Plan, planner: Planner, place: Place) -> None:
         """Print the plan, or execute it."""
@@ -182,8 +185,9 @@ class Action:
         elif self.dry_run:
             print_plan(plan, planner, place.hardware)
         else:
-            show = not (self.quiet or self.as_json)
-            execute(plan, planner.settings, place.engine(planner), show=show, as_json=self.as_json)
+            show, tables = not (self.quiet or self.as_json), self.summary or self.as_json
+            engine = place.engine(planner)
+            execute(plan, planner.settings, engine, show=show, as_json=self.as_json, summary=tables)
 
 
 @dataclass(frozen=True)
@@ -291,12 +295,20 @@ def _tasks(texts: Sequence[str]) -> list[Task]:
 
 
 def _follow(
-    folder: Path, models: Sequence[str], evaluate: Callable[[str], None], output: Path, *, timeout: float | None
+    folder: Path,
+    models: Sequence[str],
+    evaluate: Callable[[str], None],
+    output: Path,
+    report: Path,
+    *,
+    timeout: float | None,
 ) -> None:
     """Evaluate each new checkpoint in a folder, then print the best. A failed checkpoint does not stop the others.
 
+    After each checkpoint the report of the run so far is written anew, and a line with its scores is printed.
     Exits with 1 if one failed, and with 130 after Ctrl-C.
     """
+    from cocabench.cli.execution import print_best
     from cocabench.train.checkpoints import arrivals
 
     if len(models) != 1 or any(mark in models[0] for mark in ",:"):
@@ -307,10 +319,13 @@ def _follow(
     try:
         for path in arrivals(folder, timeout=timeout):
             model = f'{models[0]}:"{path}"' if "," in str(path) else f"{models[0]}:{path}"
-            code |= _exit_code(evaluate, model)
+            failed = _exit_code(evaluate, model)
+            code |= failed
+            if not failed:
+                _report(_records_of(output, models[0], folder), path, report)
     except KeyboardInterrupt:
         code = 130
-    _print_best_in(output, models[0], folder)
+    print_best(_records_of(output, models[0], folder))
     if code:
         raise typer.Exit(code)
 
@@ -326,11 +341,24 @@ def _exit_code(evaluate: Callable[[str], None], model: str) -> int:
     return 0
 
 
-def _print_best_in(output: Path, name: str, folder: Path) -> None:
-    from cocabench.cli.execution import print_best
+def _records_of(output: Path, name: str, folder: Path) -> RecordSet:
+    """Return the stored results of the checkpoints in a folder, in order of epoch."""
     from cocabench.results.epochs import epoch_of
-    from cocabench.results.store import load
+    from cocabench.results.store import RecordSet, load
 
     run = epoch_of(f"{name}:{folder}/epoch_0.pt")
-    records = load(output).records if output.is_dir() else ()
-    print_best([r for r in records if (point := epoch_of(r.model)) and run and point.run == run.run])
+    found = load(output) if output.is_dir() else RecordSet((), ())
+    points = [(epoch_of(record.model), i) for i, record in enumerate(found)]
+    places = [i for _, i in sorted((p.number, i) for p, i in points if p and run and p.run == run.run)]
+    return RecordSet(tuple(found.records[i] for i in places), tuple(found.paths[i] for i in places))
+
+
+def _report(results: RecordSet, checkpoint: Path, folder: Path) -> None:
+    """Write the report of a run's checkpoints, and print the scores of one in a line."""
+    from cocabench.report.write import write_checkpoints
+    from cocabench.results.epochs import epoch_of
+
+    point = epoch_of(str(checkpoint))
+    models = [r.model for r in results if point and (own := epoch_of(r.model)) and own.number == point.number]
+    if models:
+        say(f"{write_checkpoints(results, folder, models[0])}  {folder / 'index.html'}")

@@ -174,6 +174,7 @@ def train(
 
 def _run(made: Training) -> None:
     """Train, and print what was written and what to run next."""
+    from cocabench.core.formatting import plural
     from cocabench.train.training import run
 
     try:
@@ -181,7 +182,7 @@ def _run(made: Training) -> None:
     except KeyboardInterrupt:
         err.print(f"\nstopped; rerun with --resume to continue from {made.checkpoints}", markup=False, soft_wrap=True)
         raise typer.Exit(130) from None
-    say(f"{len(written)} checkpoints in {made.checkpoints}")
+    say(f"{plural(len(written), 'checkpoint')} in {made.checkpoints}")
     quick = " --quick-gelu" if made.settings["force_quick_gelu"] else ""
     dim(f"next: cocabench run --model '{made.model}'{quick} --tasks …")
 

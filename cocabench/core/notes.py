@@ -121,6 +121,18 @@ CODES: Mapping[str, Code] = {
         "The number was imported from another program.",
         "Run the task with cocabench for samples and the full protocol.",
     ),
+    "unpaired": Code(
+        "Some differences could not be tested on the same images.",
+        "Keep the samples of both models; unpaired intervals are wider than paired ones.",
+    ),
+    "lost_skill": Code(
+        "A model scores less than half of what other weights of its architecture score.",
+        "Fine-tuning may have destroyed this skill; check the weights, and mix the tasks in training.",
+    ),
+    "left_out_records": Code(
+        "Several results of one model and task were found, and one was chosen.",
+        "Remove the others, or name them with --baseline to compare them.",
+    ),
     "protocol_part_unknown": Code(
         "One result has a part of the protocol that the other lacks; whether it differs is unknown.",
         "Measure both with the same version of cocabench.",

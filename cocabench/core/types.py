@@ -490,6 +490,7 @@ class Status(StrEnum):
 class Verdict:
     """The verdict on one metric. difference: current minus baseline with its 95 % interval, in points for fractions.
 
+    model: the judged one, or the baseline's where there is no current result. against: the baseline's, '' if the same.
     p_value: of "no drop", one-sided, Holm-corrected over ``family`` tests; None if not tested. detectable: the smallest
     true drop, in points, that the gate detects with 80 % power. changed: number of images whose outcome differs, None
     if unknown. unpaired: why the test is not paired, '' if it is. exit_code: this verdict's exit code. places: decimals
@@ -516,3 +517,9 @@ class Verdict:
     detail: str = ""
     evaluator: str = ""
     notes: tuple[Note, ...] = ()
+    against: str = ""
+
+    @property
+    def judged(self) -> str:
+        """``NEW against OLD``, or the model where both have one name."""
+        return f"{self.model} against {self.against}" if self.against else self.model

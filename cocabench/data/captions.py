@@ -15,6 +15,7 @@ from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import Item, absent, find_file, read_json, read_lines, some, subfolders
 from cocabench.data.images import FileImage
+from cocabench.data.inputs import note_folder
 from cocabench.data.webdataset import Exported
 
 TOKENS = "Flickr8k.token.txt"
@@ -65,9 +66,8 @@ def read_annotations(file: Path) -> tuple[list[dict[str, Any]], dict[str, list[s
     """
     content = Item(file, read_json(file))
     captions: dict[str, list[str]] = defaultdict(list)
-    images = [
-        {**row.value, "id": row["id"].name(), "file_name": row["file_name"].text()} for row in content["images"].items()
-    ]
+    own = [(row.value, row["id"].name(), row["file_name"].text()) for row in content["images"].items()]
+    images = [{**value, "id": name, "file_name": file_name} for value, name, file_name in own]
     for row in content["annotations"].items():
         captions[row["image_id"].name()].append(row["caption"].text().strip())
     if strays := sorted(captions.keys() - {str(image["id"]) for image in images}):
@@ -111,7 +111,11 @@ class Karpathy(Exported):
         return checked(Dataset(self.name, self.split, examples, notes=notes), file, texts=True)
 
     def _annotations(self, folder: Path, root: Path) -> Path:
-        names = [self.annotations] if self.annotations else sorted(p.name for p in folder.glob("dataset_*.json"))
+        names = (
+            [self.annotations]
+            if self.annotations
+            else sorted(p.name for p in note_folder(folder).glob("dataset_*.json"))
+        )
         if len(names) > 1:
             raise DataError(str(folder), f"several files: {some(names)}", fix="say which: annotations = '…'")
         near = (folder / "annotations", folder / "karpathy", root, root / "karpathy", root / "caption_datasets")

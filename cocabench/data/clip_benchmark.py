@@ -22,6 +22,7 @@ from cocabench.core.types import Dataset, Example, ImageSource, Note
 from cocabench.data.base import checked
 from cocabench.data.images import FileImage, unconverted
 from cocabench.data.indexed import Target, located, targets
+from cocabench.data.inputs import note_beyond, note_file
 from cocabench.data.prompts import class_names, templates
 from cocabench.data.webdataset import Exported
 
@@ -82,11 +83,16 @@ class ClipBenchmark(Exported):
     def location(self, root: Path) -> Path:
         own, shared = super().location(root), expanded(root).absolute()
         unpacked = UNPACKED.get(self.dataset)
-        return shared if unpacked and not (own / unpacked).exists() and (shared / unpacked).exists() else own
+        return (
+            shared
+            if unpacked and not note_file(own / unpacked).exists() and note_file(shared / unpacked).exists()
+            else own
+        )
 
     def read(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the data set; MissingDataError if its files do not exist and download is False."""
         folder = self.location(root)
+        note_beyond(folder)
         if not download or self._stream:
             self.folder(root)
         self._check_served()
@@ -202,7 +208,7 @@ def reader(dataset: str, root: Path) -> Callable[..., Any] | None:
     """Return what builds the data set in clip-benchmark's place; None if that package does."""
     if dataset == SVHN:
         return svhn
-    if dataset == "fer2013" and any((root / "fer2013" / name).is_file() for name in FACES):
+    if dataset == "fer2013" and any(note_file(root / "fer2013" / name).is_file() for name in FACES):
         return fer2013
     return None
 

@@ -7,12 +7,13 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from cocabench.core.errors import DataError
+from cocabench.core.errors import DataError, unreadable
 from cocabench.core.files import ROWS, check_ratio, open_regular, read_parquet
 from cocabench.core.types import Dataset, Example, ImageSource
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import IMAGE_SUFFIXES, Item, find_file, read_json, some
 from cocabench.data.images import BytesImage, FileImage, UnconvertedImage, unconverted
+from cocabench.data.inputs import note_beyond, note_file, note_folder
 from cocabench.data.tables import json_lines
 
 IMAGES = ("val2017", "images/val2017", "../coco/val2017", "../coco/images/val2017", "../mscoco_captions/val2017")
@@ -53,7 +54,7 @@ class SugarCrepe(LocalLoader):
     def _image_folder(self, folder: Path, beside: Path) -> Path:
         usual = [beside / "val2017", *(folder / name for name in IMAGES)]
         looked = [folder / self.images] if self.images else usual
-        if found := next((place for place in looked if place.is_dir()), None):
+        if found := next((place for place in looked if note_file(place).is_dir()), None):
             return found
         raise self.missing(folder, "no images", wanted=f"COCO's val2017 in {self.images or ' or '.join(IMAGES)}")
 
@@ -98,12 +99,12 @@ class Winoground(LocalLoader):
         return checked(Dataset(self.name, "test", examples), file, texts=True)
 
     def _in_folder(self, folder: Path) -> AsImage:
-        if not folder.is_dir():
+        if not note_file(folder).is_dir():
             packed = folder.with_suffix(".zip")
-            got = f"{packed.name} is not unpacked" if packed.is_file() else "no such folder"
+            got = f"{packed.name} is not unpacked" if note_file(packed).is_file() else "no such folder"
             raise self.missing(folder, got, wanted="the images of the annotations")
         there: dict[str, list[Path]] = {}
-        for path in sorted(folder.iterdir()):
+        for path in sorted(note_folder(folder).iterdir()):
             if path.suffix.lower() in IMAGE_SUFFIXES:
                 there.setdefault(path.stem, []).append(path)
 
@@ -128,7 +129,10 @@ def _inside(cell: Any, where: str) -> ImageSource:
 
 
 def _tables(folder: Path) -> list[Path]:
-    return sorted([*folder.glob("*.parquet"), *folder.glob("data/*.parquet")]) or sorted(folder.rglob("*.arrow"))
+    tables = [path for place in (folder, folder / "data") for path in note_folder(place).glob("*.parquet")]
+    if not tables:
+        note_beyond(folder)  # files at any depth, of a package that hides folders
+    return sorted(tables) or sorted(folder.rglob("*.arrow"))
 
 
 def _rows(file: Path) -> list[Row]:
@@ -136,11 +140,13 @@ def _rows(file: Path) -> list[Row]:
 
     try:
         if file.suffix == ".parquet":
-            with open_regular(file) as content:
+            with open_regular(note_file(file)) as content:
                 return list(read_parquet(content, file).to_pylist())
-        with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
+        with open_regular(note_file(file)) as content, pa.ipc.open_stream(content) as stream:
             return _limited(stream, file)
-    except (pa.ArrowException, OSError) as error:
+    except OSError as error:
+        raise DataError(str(file), unreadable(error)) from None
+    except (pa.ArrowException, ValueError) as error:
         raise DataError(str(file), f"not readable ({error})", fix="download it again") from None
 
 
@@ -150,6 +156,7 @@ def _limited(batches: Iterable[Any], file: Path) -> list[Row]:
     unpacked, packed = 0, file.stat().st_size
     for batch in batches:
         ROWS.check(len(rows) + batch.num_rows, file)
+        batch.validate(full=True)  # offsets beyond a buffer would end the process
         check_ratio(unpacked := unpacked + batch.nbytes, packed, file)
         rows += batch.to_pylist()
     return rows

@@ -16,6 +16,7 @@ from cocabench.core.files import parse_json
 from cocabench.core.formatting import shortened
 from cocabench.core.types import Note
 from cocabench.data.images import FileImage
+from cocabench.data.inputs import note_file, note_folder, note_tree
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff")
 OTHER_SUFFIXES = (
@@ -28,7 +29,7 @@ OTHER_SUFFIXES = (
 def read_text(path: Path) -> str:
     """Return a UTF-8 file's text, without a byte order mark, its lines ending with a newline only."""
     try:
-        text = regular.read_text(path, "utf-8-sig")
+        text = regular.read_text(note_file(path), "utf-8-sig")
     except FileNotFoundError:
         raise MissingDataError(str(path), "no such file") from None
     except (OSError, UnicodeDecodeError) as error:
@@ -105,18 +106,18 @@ def some(items: Iterable[object], shown: int = 3) -> str:
 
 def subfolders(folder: Path) -> list[Path]:
     """Return the visible folders in a folder, sorted by name."""
-    with os.scandir(folder) as entries:
+    with os.scandir(note_folder(folder)) as entries:
         return sorted(Path(entry.path) for entry in entries if entry.is_dir() and not entry.name.startswith("."))
 
 
 def find_file(folders: Iterable[Path], *names: str) -> Path | None:
     """Return the first existing file of these names, in the order of the folders; None if there is none."""
-    return next((folder / name for folder in folders for name in names if (folder / name).is_file()), None)
+    return next((folder / name for folder in folders for name in names if note_file(folder / name).is_file()), None)
 
 
 def folders_with(base: Path, inside: str) -> Iterator[Path]:
     """Yield the folders that hold the file ``inside``: base, and those at most two levels below it."""
-    return (folder for folder in _two_levels(base) if (folder / inside).is_file())
+    return (folder for folder in _two_levels(base) if note_file(folder / inside).is_file())
 
 
 def _two_levels(base: Path) -> Iterator[Path]:
@@ -138,7 +139,7 @@ def only_images(files: Iterable[PurePosixPath]) -> list[PurePosixPath]:
 def files_below(folder: Path) -> list[PurePosixPath]:
     """Return the paths of all visible files below a folder, relative to it, sorted."""
     found = []
-    for parent, folders, files in os.walk(folder, followlinks=True):
+    for parent, folders, files in os.walk(note_tree(folder), followlinks=True):
         folders[:] = [name for name in folders if not name.startswith(".")]
         above = Path(parent).relative_to(folder).parts
         found += [(*above, name) for name in files if not name.startswith(".")]
@@ -170,7 +171,7 @@ def absent(paths: Sequence[Path]) -> list[Path]:
     for folder, members in wanted.items():
         there = set(os.listdir(folder)) if folder.is_dir() else set()
         lost += [path for path in members if path.name not in there]
-    return lost
+    return [note_file(path) for path in lost]
 
 
 def images_of(ids: Sequence[str], folder: Path, *, names: Mapping[str, str] | None = None) -> list[FileImage]:
@@ -179,7 +180,7 @@ def images_of(ids: Sequence[str], folder: Path, *, names: Mapping[str, str] | No
     A name is the path below folder, the file name, the same without its ending, or, of COCO's
     (COCO_val2014_000000391895.jpg), the number at its end. DataError if an id has no file or several.
     """
-    if not folder.is_dir():
+    if not note_file(folder).is_dir():
         raise MissingDataError(str(folder), "no such folder", wanted="the images of the captions")
     by_name, by_number = _index(images_below(folder))
     wanted = [(names or {}).get(key, key) for key in ids]

@@ -14,6 +14,7 @@ from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import files_below, find_file, left_out, only_images, read_json, some, subfolders
 from cocabench.data.images import CroppedImage, FileImage
+from cocabench.data.inputs import note_file
 from cocabench.data.prompts import class_names, templates
 from cocabench.data.webdataset import Exported
 
@@ -36,7 +37,7 @@ class ImageFolder(LocalLoader):
         """Return the images sorted by class folder and name; ids are ``folder/name``."""
         top = self.folder(root)
         base = top / self.split
-        if not base.is_dir():
+        if not note_file(base).is_dir():
             raise self.missing(base, "no such folder")
         names = self._names(top, base)
         labels = {folder: k for k, folder in enumerate(names)}
@@ -92,7 +93,7 @@ def _alike(names: Mapping[str, str]) -> list[list[str]]:
 
 def _listed(classes: str, top: Path) -> dict[str, str]:
     """Return a class list's {folder: class name}."""
-    path = top / classes
+    path = note_file(top / classes)
     content = read_json(path) if path.is_file() and path.suffix == ".json" else None
     if isinstance(content, dict) and all(isinstance(name, str) for name in content.values()):
         return content
@@ -137,7 +138,7 @@ class ObjectNet(Exported):
 
     def _image_folder(self, top: Path) -> Path:
         for folder in (top / "objectnet-1.0" / "images", top / "images"):
-            if folder.is_dir():
+            if note_file(folder).is_dir():
                 return folder
         raise self.missing(top, "neither objectnet-1.0/images nor images there")
 

@@ -26,6 +26,7 @@ from cocabench.data.files import (
     subfolders,
 )
 from cocabench.data.images import FileImage, unconverted
+from cocabench.data.inputs import note_file, note_folder
 from cocabench.data.prompts import class_names, synsets, templates
 from cocabench.data.webdataset import Exported
 
@@ -79,12 +80,19 @@ class ImageNet(Exported):
         kaggle = top / "ILSVRC" / "Data" / "CLS-LOC" / self.split
         named = [folder for folder in subfolders(top) if self.split in folder.name]
         for folder in (top / self.split, kaggle, top, *named):
-            if folder.is_dir() and _has_images(folder):
+            if note_file(folder).is_dir() and _has_images(folder):
                 return folder
         raise self.missing(top, f"no folder {self.split}, no synset folders and no images")
 
     def _flat_labels(self, top: Path, base: Path, images: list[PurePosixPath], index: Mapping[str, int]) -> list[int]:
-        places = (top, base, base.parent, top / "devkit" / "data", top / "data", *top.glob("ILSVRC2012_devkit*/data"))
+        places = (
+            top,
+            base,
+            base.parent,
+            top / "devkit" / "data",
+            top / "data",
+            *note_folder(top).glob("ILSVRC2012_devkit*/data"),
+        )
         stems = [image.stem for image in images]
         if file := find_file(places, SOLUTION):
             return _looked_up(stems, solution(file), index, file)
@@ -104,7 +112,9 @@ def _flat(images: list[PurePosixPath]) -> bool:
 
 
 def _has_images(folder: Path) -> bool:
-    return any(_class_folder(sub.name) for sub in subfolders(folder)) or any(is_image(p.name) for p in folder.iterdir())
+    return any(_class_folder(sub.name) for sub in subfolders(folder)) or any(
+        is_image(p.name) for p in note_folder(folder).iterdir()
+    )
 
 
 def _class_folder(name: str) -> bool:
@@ -139,7 +149,10 @@ def _looked_up(stems: list[str], by_stem: Mapping[str, str], index: Mapping[str,
 
 def solution(file: Path) -> dict[str, str]:
     """Return {image: synset} of Kaggle's file; its rows are ``ILSVRC2012_val_00048981,n03995372 85 1 499 272 …``."""
-    rows = list(csv.reader(io.StringIO(read_text(file))))[1:]
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(file))))[1:]
+    except csv.Error as error:
+        raise DataError(str(file), f"not a table ({error})") from None
     if broken := [k for k, row in enumerate(rows, 2) if row and (len(row) < 2 or not row[1].split())]:
         raise DataError(str(file), f"{len(broken)} rows without a synset, first in line {broken[0]}")
     pairs = {(row[0], row[1].split()[0]) for row in rows if row}
@@ -166,7 +179,7 @@ def meta_synsets(meta: Path) -> dict[int, str]:
     from scipy.io import loadmat
 
     try:
-        check_mat(meta)
+        check_mat(note_file(meta))
         table = loadmat(meta, squeeze_me=True)["synsets"]
         leaves = table[table["num_children"] == 0]
         return {int(k): str(name) for k, name in zip(leaves["ILSVRC2012_ID"], leaves["WNID"], strict=True)}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import io
+import os
 import struct
 import threading
 import zlib
@@ -352,6 +353,17 @@ def identity(source: ImageSource) -> bytes:
 def stamp(source: ImageSource) -> str:
     """Return a text that changes when a source's identity may have; '' if only its content can tell."""
     return source.stamp() if is_identified(source) else ""
+
+
+def file_of(source: ImageSource) -> str | None:
+    """Return the absolute path of the file that holds a source's image, '' if it is in memory, None if unknown."""
+    while isinstance(source, CroppedImage | OnWhiteImage | UnconvertedImage):
+        source = source.source
+    if isinstance(source, BytesImage):
+        return ""
+    if not isinstance(source, FileImage | TarImage):
+        return None
+    return os.path.abspath(source.path if isinstance(source, FileImage) else source.tar)
 
 
 def _of(step: str, source: ImageSource) -> str:

@@ -19,6 +19,7 @@ from cocabench.core.errors import DataError, UnknownNameError
 from cocabench.core.files import expanded
 from cocabench.core.text import well_formed
 from cocabench.data.files import read_json, read_lines, some
+from cocabench.data.inputs import note_file
 
 
 def class_names(ref: str) -> tuple[str, ...]:
@@ -96,7 +97,7 @@ def _own(ref: str, kind: str) -> tuple[Path, Any]:
     """Return the path and the content of a user's file, of one data set where it holds several."""
     name, _, dataset = ref.partition("#")
     path = expanded(name)
-    if not path.is_file() and path.suffix not in (".json", ".txt"):
+    if not note_file(path).is_file() and path.suffix not in (".json", ".txt"):
         shipped = _shipped(kind.replace(" ", ""))
         raise UnknownNameError(kind, ref, shipped, fix="or write the path of a .json or .txt file")
     value = read_json(path) if path.suffix == ".json" else read_lines(path)

@@ -19,6 +19,7 @@ from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked, short_ids
 from cocabench.data.files import is_image, read_text, some
 from cocabench.data.images import FileImage
+from cocabench.data.inputs import note_file
 from cocabench.data.prompts import class_names
 
 
@@ -55,7 +56,7 @@ class Table(LocalLoader):
     def build(self, root: Path, *, download: bool = False) -> Dataset:
         """Return one Example per image path, in the order of first appearance."""
         file = self.location(root)
-        if not file.is_file():
+        if not note_file(file).is_file():
             raise self.missing(file, "no such file")
         columns, rows = self.rows(file)
         captioned = self._check_columns(columns, file)
@@ -146,7 +147,7 @@ class Table(LocalLoader):
 
     def _listed(self, file: Path) -> tuple[str, ...]:
         beside = file.parent / self.classes
-        return class_names(str(beside) if beside.is_file() else self.classes) if self.classes else ()
+        return class_names(str(beside) if note_file(beside).is_file() else self.classes) if self.classes else ()
 
     def _label(self, rows: list[dict[str, Any]], index: dict[str, int], file: Path) -> int:
         values = {index[cell]: cell for row in rows if (cell := _cell(row[self.label_key]))}
@@ -220,7 +221,7 @@ class Jsonl(Table):
     def rows(self, file: Path) -> tuple[list[str], list[dict[str, Any]]]:
         """Return the keys that all objects have, and the objects."""
         rows = json_lines(file)
-        return list(rows[0] if not rows else set[str].intersection(*map(set, rows))), rows
+        return list(set[str].intersection(*map(set, rows)) if rows else ()), rows
 
 
 def json_lines(file: Path) -> list[dict[str, Any]]:

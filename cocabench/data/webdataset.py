@@ -21,6 +21,7 @@ from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import absent, read_text, some
 from cocabench.data.images import TarImage
+from cocabench.data.inputs import note_file, note_folder
 from cocabench.data.prompts import templates
 from cocabench.specs.aliases import task_name
 
@@ -59,10 +60,10 @@ class WebDataset(LocalLoader):
     def build(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the samples in the order of shards and members."""
         top = self.folder(root)
-        base = top / self.split if (top / self.split).is_dir() else top
+        base = top / self.split if note_file(top / self.split).is_dir() else top
         shards = self._shards(base)
         samples = [sample for shard in shards for sample in samples_of(shard)]
-        notes = _notes(samples, sorted(path.name for path in base.glob("*.tar") if path not in shards))
+        notes = _notes(samples, sorted(path.name for path in note_folder(base).glob("*.tar") if path not in shards))
         kind, classes = _type(top / "dataset_type.txt", samples), _class_names(top / "classnames.txt")
         if kind == "retrieval":
             examples = [_example(name, sample, texts=_captions(sample)) for name, sample in _named(samples)]
@@ -70,18 +71,20 @@ class WebDataset(LocalLoader):
         read = _labels if kind == "multilabel" else _label
         examples = [_example(name, sample, label=read(sample, len(classes))) for name, sample in _named(samples)]
         found = top / "zeroshot_classification_templates.txt"
-        own = tuple(templates(str(found))) if found.is_file() else ()
+        own = tuple(templates(str(found))) if note_file(found).is_file() else ()
         return checked(Dataset(self.name, self.split, examples, classes, own, notes), base)
 
     def _shards(self, base: Path) -> list[Path]:
         """Return the shards that nshards.txt promises, or without it all, in natural order."""
-        shards = sorted(base.glob("*.tar"), key=lambda path: [int(p) if p.isdigit() else p for p in _parts(path)])
+        shards = sorted(
+            note_folder(base).glob("*.tar"), key=lambda path: [int(p) if p.isdigit() else p for p in _parts(path)]
+        )
         if not shards:
-            packed = some(path.name for path in sorted(base.glob("*.tar.*")))
+            packed = some(path.name for path in sorted(note_folder(base).glob("*.tar.*")))
             got = f"compressed shards ({packed})" if packed else "no shards"
             raise self.missing(base, got, wanted="*.tar, not compressed: members are read by offset")
         count = base / "nshards.txt"
-        if not count.is_file():
+        if not note_file(count).is_file():
             return shards
         promised = [base / f"{k}.tar" for k in range(_number(count))]
         if lost := [shard.name for shard in absent(promised)]:
@@ -99,7 +102,7 @@ def samples_of(shard: Path) -> list[Sample]:
     """
     runs: list[Sample] = []
     try:
-        with open_regular(shard) as file, tarfile.open(shard, "r:", file) as tar:
+        with open_regular(note_file(shard)) as file, tarfile.open(shard, "r:", file) as tar:
             for member in tar:
                 MEMBER_BYTES.check(member.size, f"{shard}:{member.name}")
                 folder, _, name = member.name.rpartition("/")
@@ -178,7 +181,7 @@ def _notes(samples: Sequence[Sample], unread: Sequence[str]) -> tuple[Note, ...]
 
 def _type(path: Path, samples: Sequence[Sample]) -> str:
     """Return what dataset_type.txt says, else what the samples tell."""
-    said = read_text(path).strip().lower() if path.is_file() else ""
+    said = read_text(path).strip().lower() if note_file(path).is_file() else ""
     if said and said not in _TYPES:
         raise DataError(str(path), repr(said[:40]), wanted=" or ".join(_TYPES))
     there = {extension for sample in samples for extension in sample.members}
@@ -256,7 +259,7 @@ def _number(path: Path) -> int:
 
 def _class_names(path: Path) -> tuple[str, ...]:
     """Return the names, a line each: an empty line before the end would shift every label after it."""
-    lines = [line.strip() for line in read_text(path).rstrip().split("\n")] if path.is_file() else []
+    lines = [line.strip() for line in read_text(path).rstrip().split("\n")] if note_file(path).is_file() else []
     if "" in lines:
         raise DataError(str(path), f"line {lines.index('') + 1} is empty", wanted="a class name in every line")
     return tuple(lines)
@@ -300,9 +303,9 @@ class Exported(LocalLoader):
         """Return the folder below root that holds the set's webdataset; None if its own files are to be read."""
         if not self.wds:
             return None
-        if self.location(root).exists():
-            return self.path if any((self.location(root) / self.exported_split).glob("*.tar")) else None
-        return next((folder for folder in self._folders() if (expanded(root) / folder).is_dir()), None)
+        if note_file(self.location(root)).exists():
+            return self.path if any(note_folder(self.location(root) / self.exported_split).glob("*.tar")) else None
+        return next((folder for folder in self._folders() if note_file(expanded(root) / folder).is_dir()), None)
 
     def _folders(self) -> tuple[str, ...]:
         """Return what its folder may be called. Where VTAB's split is the set's own, DataComp may leave vtab- out."""

@@ -121,6 +121,11 @@ class Kind(Spec):
         """Return whether the text decoder produced a Record's numbers."""
         return False
 
+    @classmethod
+    def chance_level(cls, metric: str, protocol: Mapping[str, JsonValue], samples: Samples) -> float | None:
+        """Return the value (0-1) that guessing gives a metric of a stored Record, None if unknown; for figures."""
+        return None
+
     # For measurements: instance methods.
 
     def needs(self) -> frozenset[Ability]:

@@ -7,6 +7,7 @@ from contextlib import nullcontext
 from typing import Any, ClassVar, cast
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, JsonValue, field_validator, model_validator
 
@@ -30,7 +31,7 @@ from cocabench.core.types import (
 )
 from cocabench.data.base import check_captioned
 from cocabench.kinds.base import Kind
-from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Part, Presentation, TableSpec, View
+from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Groups, Part, Presentation, Repeats, TableSpec, View
 from cocabench.metrics.base import Metric, Samples
 from cocabench.specs.decoding import MEANINGS, OPTIONS, UNREAD, DecodingOptions
 
@@ -44,6 +45,27 @@ OTHER_DECODING = "other options of the decoder"
 
 def _own(names: Iterable[str]) -> tuple[Column, ...]:
     return tuple(Column(name, "float", "The metric for this caption alone") for name in names)
+
+
+def _lengths(rows: Samples) -> pd.Series[str]:
+    """Return the number of words of each row's caption, many of them in ranges."""
+    if "caption_words" not in rows:
+        return pd.Series("", index=rows.index)
+    ends, names = zip(*LENGTHS, strict=True)
+    return pd.cut(rows["caption_words"], [-1, *ends], labels=names)
+
+
+LENGTHS = (*((n, str(n)) for n in range(7)), (9, "7 to 9"), (12, "10 to 12"), (16, "13 to 16"), (np.inf, "17 or more"))
+
+
+QUARTERS = ("lowest quarter", "second quarter", "third quarter", "highest quarter")
+
+
+def _quarters(rows: Samples) -> pd.Series[str]:
+    """Return the quarter of each row's caption by the decoder's own score of it."""
+    if "decoder_score" not in rows:
+        return pd.Series("", index=rows.index)
+    return pd.cut(rows["decoder_score"].rank(pct=True, method="first"), [0, 0.25, 0.5, 0.75, 1], labels=QUARTERS)
 
 
 class Captioning(DecodingOptions, Kind):
@@ -74,6 +96,7 @@ class Captioning(DecodingOptions, Kind):
         *_own((*spice.SCORES, "clip_score", "ref_clip_score")),
     )
     shown = Presentation(
+        does="captions",
         order=40,
         tables=(
             TableSpec(
@@ -95,7 +118,13 @@ class Captioning(DecodingOptions, Kind):
                 says=SCORES,
                 truth="references",
                 answer="caption",
+                about="The generated caption, with its score.",
             ),
+        ),
+        breakdowns=(
+            Repeats("repeats", "Captions that several images have", "caption"),
+            Groups("length", "CIDEr by the length of the caption", "CIDEr", _lengths, "words", fewest=5),
+            Groups("score", "CIDEr by the decoder's score", "CIDEr", _quarters, "score", fewest=5),
         ),
     )
     parts: ClassVar = {

@@ -21,8 +21,7 @@ from cocabench.kinds.shown import (
     ClipBenchmark,
     Column,
     Confusions,
-    Figure,
-    Hardest,
+    Groups,
     Part,
     Presentation,
     Row,
@@ -51,7 +50,7 @@ def hits(samples: Samples, k: int) -> Floats:
 
 def acc(k: int) -> Metric:
     summary = f"Share of images whose class is among the {k} highest; undefined for fewer than {k} classes."
-    return Metric(f"acc{k}", summary, Hits(lambda samples: hits(samples, k)), Ranks._fields)
+    return Metric(f"acc{k}", summary, Hits(lambda samples: hits(samples, k)), Ranks._fields, label=f"acc@{k}")
 
 
 ACC1, ACC5 = acc(1), acc(5)
@@ -61,12 +60,14 @@ MEAN_PER_CLASS_RECALL = Metric(
     "Mean over classes of the share of their images classified correctly (balanced accuracy).",
     Hits(lambda samples: hits(samples, 1), class_labels, fixed=True),
     (*Ranks._fields, "label"),
+    label="per-class recall",
 )
 MEAN_AVERAGE_PRECISION = Metric(
     "mean_average_precision",
     "Mean over classes of average precision; a class without positives counts as 0, as in clip-benchmark.",
     Smooth(map_of, few_positives),
     ("class_scores", "labels"),
+    label="mAP",
 )
 
 
@@ -102,9 +103,8 @@ class Classification(Kind):
     )
     counted = ("classes",)
     shown = Presentation(
+        does="classifies",
         order=10,
-        tables=(),
-        figure=Figure(unnamed="acc1", alone=True),
         views=(
             View(
                 "classification",
@@ -113,11 +113,12 @@ class Classification(Kind):
                 Choices("top5_names", "top5_scores", right=right_classes),
                 heading="label_name",
                 answer="top5_names",
+                about="The first answer of each model.",
             ),
         ),
         breakdowns=(
-            Hardest("hardest", "Hardest classes: accuracy in %, the {n} lowest", "acc1", "label_name"),
-            Confusions("confusions", "Most frequent confusions of each model", "label_name", "top5_names"),
+            Groups("hardest", "Classes: the lowest, and the most different", "acc1", "label_name", worst=True),
+            Confusions("confusions", "Most frequent confusions", "label_name", "top5_names"),
         ),
     )
     parts: ClassVar = {
@@ -134,6 +135,11 @@ class Classification(Kind):
     templates: str = ""
     multilabel: StrictBool = False
     near_chance_expected: StrictBool = Field(False, validation_alias=AliasChoices("near_chance_expected", "hard"))
+
+    @classmethod
+    def chance_level(cls, metric: str, protocol: Mapping[str, JsonValue], samples: Samples) -> float | None:
+        known, classes = {"acc1": 1, "acc5": 5, "mean_per_class_recall": 1}, protocol.get("classes")
+        return min(1.0, known[metric] / classes) if metric in known and isinstance(classes, int) and classes else None
 
     def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
         prompts = self.prompts(data)

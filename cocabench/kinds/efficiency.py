@@ -86,7 +86,7 @@ class Efficiency(Kind):
         *(Column(metric.name, "float", metric.summary) for metric in METRICS),
         Column(NOT_MEASURED, "text", "What could not be measured, and why"),
     )
-    shown = Presentation(order=50, tables=(), figure=None, costs=True)
+    shown = Presentation(order=50, tables=(), costs=True)
     parts: ClassVar = {
         "machine": Part("machine on which times were measured"),
         "threads": Part("CPU threads"),

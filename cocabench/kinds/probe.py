@@ -39,8 +39,9 @@ from cocabench.kinds.shown import (
     ClipBenchmark,
     Column,
     Confusions,
+    Curve,
     Foreign,
-    Hardest,
+    Groups,
     Part,
     Presentation,
     TableSpec,
@@ -194,7 +195,6 @@ class Probe(Kind):
                 note="those of few-shot metrics over draws of training images, too",
             ),
         ),
-        figure=None,
         views=(
             View(
                 "probe",
@@ -206,8 +206,9 @@ class Probe(Kind):
             ),
         ),
         breakdowns=(
-            Hardest("hardest", "Hardest classes: accuracy in %, the {n} lowest", "acc1", "label_name"),
-            Confusions("confusions", "Most frequent confusions of each model", "label_name", "top5_names"),
+            Curve("shots", "Accuracy by training images per class", "acc1@{}shot", SHOTS_PER_CLASS, "images per class"),
+            Groups("hardest", "Classes: the lowest, and the most different", "acc1", "label_name", worst=True),
+            Confusions("confusions", "Most frequent confusions", "label_name", "top5_names"),
         ),
     )
     parts: ClassVar = {

@@ -7,12 +7,12 @@ from functools import partial
 from typing import Annotated
 
 import numpy as np
-from pydantic import Field
+from pydantic import Field, JsonValue
 
 from cocabench.core.types import Chance, Context, Dataset, Example, Model, Note, SampleScore
 from cocabench.data.base import check_captioned
 from cocabench.kinds.base import Kind, one_answer
-from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Histogram, Presentation, TableSpec, View
+from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Curve, Presentation, TableSpec, View
 from cocabench.metrics.base import Family, Metric, Samples
 from cocabench.metrics.classification import ranks_of
 from cocabench.metrics.matching import rank_both_ways
@@ -21,6 +21,7 @@ from cocabench.metrics.statistics import Hits, Median
 
 K = Annotated[int, Field(ge=1, strict=True)]
 WAYS = {"t2i": "texts whose image", "i2t": "images of which a caption"}
+LABELS = {"t2i": "text → image", "i2t": "image → text"}
 
 
 def rank_columns(way: str) -> tuple[str, ...]:
@@ -34,13 +35,16 @@ def hits(samples: Samples, way: str, k: int) -> Floats:
 
 def recall(way: str, k: int) -> Metric:
     summary = f"Share of {WAYS[way]} is among the {k} highest (CLIP convention: any positive counts)."
-    return Metric(f"{way}_recall@{k}", summary, Hits(lambda samples: hits(samples, way, k)), rank_columns(way))
+    statistic = Hits(lambda samples: hits(samples, way, k))
+    return Metric(f"{way}_recall@{k}", summary, statistic, rank_columns(way), label=f"{LABELS[way]} R@{k}")
 
 
 def mean_recall(k: int) -> Metric:
     statistic = Hits(lambda samples: _hits_of_both(samples, k), _ways)
     columns = ("id", *rank_columns("t2i"), *rank_columns("i2t"))
-    return Metric(f"mean_recall@{k}", f"Mean of t2i_recall@{k} and i2t_recall@{k}.", statistic, columns)
+    return Metric(
+        f"mean_recall@{k}", f"Mean of t2i_recall@{k} and i2t_recall@{k}.", statistic, columns, label=f"mean R@{k}"
+    )
 
 
 def _hits_of_both(samples: Samples, k: int) -> Floats:
@@ -63,7 +67,8 @@ def _ways(samples: Samples) -> Ints:
 def median_rank(way: str) -> Metric:
     ranks = Median(lambda samples: expected_rank(ranks_of(samples, f"{way}_")))
     summary = "Median over queries of the best positive's rank."
-    return Metric(f"{way}_median_rank", summary, ranks, rank_columns(way), unit="rank", higher_is_better=False)
+    label = f"{LABELS[way]} median rank"
+    return Metric(f"{way}_median_rank", summary, ranks, rank_columns(way), "rank", higher_is_better=False, label=label)
 
 
 RECALLS = (*(Family(f"{way}_recall@{{}}", partial(recall, way)) for way in WAYS), Family("mean_recall@{}", mean_recall))
@@ -72,8 +77,6 @@ MEDIAN_RANKS = tuple(median_rank(way) for way in WAYS)
 T2I = "Text to image: share of captions with their image in the top K"
 I2T = "Image to text: share of images with one of their captions in the top K"
 FIXED_CANDIDATES = "conditional on this set of candidates"
-RANKS = ((1, "1"), (5, "2 to 5"), (10, "6 to 10"), (100, "11 to 100"), (float("inf"), "over 100"))
-RANK_SHARES = "rank of the correct answer, % of queries"
 
 
 def rank_schema(way: str, query: str) -> tuple[Column, ...]:
@@ -106,6 +109,7 @@ class Retrieval(Kind):
         Column("i2t_wrong_scores", "floats", "Their cosines"),
     )
     shown = Presentation(
+        does="retrieves",
         order=20,
         legend=(
             "Retrieval: intervals and tests are conditional on this set of candidates; "
@@ -120,23 +124,25 @@ class Retrieval(Kind):
                 "t2i",
                 "Text to image: query captions",
                 ("t2i_recall@1",),
-                Choices("t2i_wrong", "t2i_wrong_scores", label="nearest wrong images"),
+                Choices("t2i_wrong", "t2i_wrong_scores", rank="t2i_median_rank"),
                 says=("t2i_median_rank",),
                 heading="text",
                 query=True,
+                about="The images nearest to a text; the right one is ringed.",
             ),
             View(
                 "i2t",
                 "Image to text: query images",
                 ("i2t_recall@1",),
-                Choices("i2t_wrong_texts", "i2t_wrong_scores", label="nearest wrong captions"),
+                Choices("i2t_wrong_texts", "i2t_wrong_scores", rank="i2t_median_rank"),
                 says=("i2t_median_rank",),
                 truth="text",
+                about="The caption nearest to an image.",
             ),
         ),
         breakdowns=(
-            Histogram("t2i", f"Text to image: {RANK_SHARES}", "t2i_median_rank", RANKS),
-            Histogram("i2t", f"Image to text: {RANK_SHARES}", "i2t_median_rank", RANKS),
+            Curve("t2i", "Text to image: recall@K", "t2i_recall@{}"),
+            Curve("i2t", "Image to text: recall@K", "i2t_recall@{}"),
         ),
     )
     clip_benchmark = ClipBenchmark(
@@ -169,6 +175,18 @@ class Retrieval(Kind):
             wrong = [name.rpartition("#")[0] for name in wrong] if way == "i2t" else wrong
             found = [own if hit else other for own, other, hit in zip(right, wrong, alone, strict=True)]
             yield from one_answer(found, right, f"{{n}} of {{total}} {words} {{answer}}")
+
+    @classmethod
+    def chance_level(cls, metric: str, protocol: Mapping[str, JsonValue], samples: Samples) -> float | None:
+        """Return recall@K of a random order: of n candidates, an image's m captions are m positives."""
+        way, _, k = metric.partition("_recall@")
+        if way not in WAYS or not k.isdecimal() or "t2i_n_above" not in samples:
+            return None
+        texts, images = (int(_queries(samples, name).sum()) for name in WAYS)
+        if not texts or not images:
+            return None
+        candidates, positives = (images, 1.0) if way == "t2i" else (texts, texts / images)
+        return float(1 - (1 - min(1.0, int(k) / candidates)) ** positives)
 
     def score(self, model: Model, data: Dataset, context: Context) -> Iterator[SampleScore]:
         check_captioned(data, "caption")

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
 from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from pydantic import JsonValue
 
 from cocabench.core.errors import DataError
@@ -26,8 +28,8 @@ from cocabench.core.types import (
     SampleScore,
 )
 from cocabench.kinds.base import Kind
-from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Part, Presentation, Row, View
-from cocabench.metrics.base import Metric
+from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Groups, Part, Presentation, Row, View
+from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.ranking import Floats
 from cocabench.metrics.selection import chances, cosines, hits, select
 from cocabench.metrics.statistics import Hits
@@ -38,18 +40,21 @@ ACC = Metric(
     Hits(lambda samples: hits(samples, "acc")),
     ("text_right",),
     also=("image_right",),
+    label="accuracy",
 )
 TEXT_ACC = Metric(
     "text_acc",
     "Share of items in which each image scores its own caption highest.",
     Hits(lambda samples: hits(samples, "text_acc")),
     ("text_right",),
+    label="text accuracy",
 )
 IMAGE_ACC = Metric(
     "image_acc",
     "Share of items in which each caption scores its own image highest.",
     Hits(lambda samples: hits(samples, "image_acc")),
     ("image_right", "text_right"),
+    label="image accuracy",
 )
 
 CHANCE_ADVICE = "published CLIP models score near chance too, so this need not be a broken run"
@@ -74,6 +79,26 @@ def right_captions(row: Row) -> list[bool]:
     return [k < images for k in range(len(row["texts"]))]
 
 
+def swaps(rows: Samples) -> pd.Series[str]:
+    """Return the words in which two captions of an item differ, ``woman → man``; '' unless one phrase replaces another.
+
+    >>> swaps(pd.DataFrame({"texts": [["a red cat", "a black cat"], ["a dog", "a big dog"]]})).tolist()
+    ['red → black', '']
+    """
+    return rows["texts"].map(_swap) if "texts" in rows else pd.Series("", index=rows.index)
+
+
+def _swap(texts: Sequence[str]) -> str:
+    if len(texts) != 2:
+        return ""
+    right, wrong = (text.lower().split() for text in texts)
+    while right and wrong and right[0] == wrong[0]:
+        right, wrong = right[1:], wrong[1:]
+    while right and wrong and right[-1] == wrong[-1]:
+        right, wrong = right[:-1], wrong[:-1]
+    return f"{' '.join(right)} → {' '.join(wrong)}" if right and wrong else ""
+
+
 class ImageCaptionSelection(Kind):
     """Select an image's caption among wrong ones (SugarCrepe), or match several images and captions (Winoground).
 
@@ -96,6 +121,7 @@ class ImageCaptionSelection(Kind):
     )
     shown = Presentation(
         title="Caption selection",
+        does="selects captions",
         order=30,
         legend=(
             "Caption selection: items of one image are resampled together; an item with several images is one unit.",
@@ -105,9 +131,13 @@ class ImageCaptionSelection(Kind):
                 "image_caption_selection",
                 "Images with their candidate captions",
                 ("acc",),
-                Choices("texts", "scores", right=right_captions, digits=3),
+                Choices("texts", "scores", right=right_captions),
                 answer="selected",
+                about="The caption that each model prefers.",
             ),
+        ),
+        breakdowns=(
+            Groups("swaps", "By what the wrong caption changes", "acc", swaps, "change", fewest=20, rest="all others"),
         ),
     )
     parts: ClassVar = {
@@ -137,6 +167,16 @@ class ImageCaptionSelection(Kind):
         known = [m.name for m in self.metrics(data) if guesses and all(m.name in guess for guess in guesses)]
         advice = (CHANCE_ADVICE,) if shapes and max(shapes)[0] > 1 else ()
         return {name: Chance(float(np.mean([guess[name] for guess in guesses])), *advice) for name in known}
+
+    @classmethod
+    def chance_level(cls, metric: str, protocol: Mapping[str, JsonValue], samples: Samples) -> float | None:
+        if not {"scores", "texts"} <= set(samples):
+            return None
+        shapes = Counter((len(s) // len(t), len(t)) for s, t in zip(samples["scores"], samples["texts"], strict=True))
+        guesses = {shape: chances(*shape) for shape in shapes}
+        if not shapes or not all(metric in guess for guess in guesses.values()):
+            return None
+        return sum(n * guesses[shape][metric] for shape, n in shapes.items()) / shapes.total()
 
     def data_notes(self, data: Dataset) -> Iterator[Note]:
         if same := sum(len(set(item.texts)) < len(item.texts) for item in _items(data)):

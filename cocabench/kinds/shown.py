@@ -1,4 +1,4 @@
-"""How a kind of task is presented, as data: tables, galleries, breakdowns, figures, texts. Nothing here draws."""
+"""How a kind of task is presented, as data: tables, galleries, breakdowns, texts. Nothing here draws."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from enum import Enum
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
+import pandas as pd
 from pydantic import JsonValue
 
 ColumnType = Literal["int", "float", "bool", "text", "ints", "floats", "texts", "image_ids", "caption"]
@@ -33,14 +34,14 @@ class Choices:
     """The choices of a model to show.
 
     texts: a column of text, texts or image_ids. scores: a column of floats; of a flattened (m, n) matrix each of the n
-    texts shows its m scores. right: returns which choices of a row are correct. digits: decimals of the scores.
+    texts shows its m scores. right: returns which choices of a row are correct. rank: where texts leave the correct
+    choice out, the metric whose value is its rank; it is shown at that place.
     """
 
     texts: str
     scores: str = ""
     right: Callable[[Row], Sequence[bool]] | None = None
-    label: str = ""
-    digits: int = 2
+    rank: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,7 @@ class View:
     says: metrics whose values are printed per row; if empty, right, wrong or tied is printed. heading: a column shown
     as heading; query: whether that text is the query. truth: the column of references; a text column means the texts
     of all rows of the image. answer: the column of the model's answer (a text, or a list whose first entry counts).
+    about: a sentence on how to read the answers.
     """
 
     name: str
@@ -63,6 +65,7 @@ class View:
     query: bool = False
     truth: str = ""
     answer: str = ""
+    about: str = ""
 
     @property
     def columns(self) -> frozenset[str]:
@@ -112,27 +115,34 @@ class TableSpec:
 
 
 @dataclass(frozen=True)
-class Histogram:
-    """A histogram of a metric over rows, in percent, a column per model. bins: (upper edge, label)."""
+class Curve:
+    """A metric of a family over its number, on a logarithmic axis. metric: its name with ``{}``. axis: its label."""
 
     name: str
     title: str
     metric: str
-    bins: tuple[tuple[float, str], ...]
+    ks: tuple[int, ...] = (1, 2, 3, 5, 10, 20, 50, 100)
+    axis: str = "K"
 
 
 @dataclass(frozen=True)
-class Hardest:
-    """The groups of rows with the lowest mean of a metric. by: the column to group by.
+class Groups:
+    """A metric in groups of rows, with intervals.
 
-    title: ``{n}`` is replaced by the number of groups shown. heading: of the column of groups.
+    by: a column, or a function of the samples that returns the group of each row as text, '' for none; categories are
+    shown in their order, other groups by size. fewest: smaller groups are left out. rest: the name of one group of all
+    others, '' for none. worst: show the groups with the lowest means, and those on which models differ most. heading:
+    of the column of groups.
     """
 
     name: str
     title: str
     metric: str
-    by: str
+    by: str | Callable[[pd.DataFrame], pd.Series[str]]
     heading: str = "class"
+    fewest: int = 2
+    rest: str = ""
+    worst: bool = False
 
 
 @dataclass(frozen=True)
@@ -145,36 +155,35 @@ class Confusions:
     answer: str
 
 
-Breakdown = Histogram | Hardest | Confusions
-
-
 @dataclass(frozen=True)
-class Figure:
-    """How a kind is shown in Figure 1 of the CoCa blog; a Presentation with None leaves it out.
+class Repeats:
+    """The most frequent texts of each model, which it gives to several images. text: the column."""
 
-    unnamed: the metric that is not named beside a task. alone: do not mix with other kinds.
-    """
+    name: str
+    title: str
+    text: str
 
-    unnamed: str = ""
-    alone: bool = False
+
+Breakdown = Curve | Groups | Confusions | Repeats
 
 
 @dataclass(frozen=True)
 class Presentation:
     """How a kind is presented.
 
-    title: by default the kind's name with spaces. order: kinds are sorted by it. legend: sentences below tables with
-    such tasks. costs: show it in the section on costs, not with the scores. guide: lines below a list of such tasks, on
-    what to choose in their params.
+    title: by default the kind's name with spaces. does: what a model does in such tasks, as a verb (``classifies``).
+    order: kinds are sorted by it. legend: sentences below tables with such tasks. costs: show it in the section on
+    costs, not with the scores. guide: lines below a list of such tasks, on what to choose in
+    their params.
     """
 
     title: str = ""
+    does: str = ""
     order: int = 100
     legend: tuple[str, ...] = ()
     tables: tuple[TableSpec, ...] = (TableSpec("{kind}", "All metrics", fewest=2),)
     views: tuple[View, ...] = ()
     breakdowns: tuple[Breakdown, ...] = ()
-    figure: Figure | None = Figure()
     costs: bool = False
     guide: tuple[str, ...] = ()
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cocabench.kinds.base import LISTS, Kind
-from cocabench.kinds.shown import ColumnType, Confusions, View
+from cocabench.kinds.shown import ColumnType, Curve, Groups, View
 from cocabench.metrics.base import Metric, Samples, estimate
 
 ALWAYS = ("id", "image_id", "domain")
@@ -100,7 +100,7 @@ def _shown(kind: type[Kind]) -> Iterator[str]:
     for view in kind.shown.views:
         yield from _view(kind, view)
     for breakdown in kind.shown.breakdowns:
-        if not isinstance(breakdown, Confusions) and kind.metric(breakdown.metric) is None:
+        if isinstance(breakdown, Curve | Groups) and kind.metric(breakdown.metric.format(1)) is None:
             yield f"shown.breakdowns {breakdown.name!r}: {breakdown.metric!r} is not a metric"
     for name in kind.primaries:
         if kind.metric(name) is None:
@@ -111,6 +111,6 @@ def _view(kind: type[Kind], view: View) -> Iterator[str]:
     known = {column.name for column in kind.samples}
     for name in sorted({*view.columns, view.answer} - {""} - known):
         yield f"shown.views {view.name!r}: {name!r} is not a column"
-    for name in (*view.outcome, *view.says):
+    for name in (*view.outcome, *view.says, *filter(None, [view.choices.rank])):
         if kind.metric(name) is None:
             yield f"shown.views {view.name!r}: {name!r} is not a metric"

@@ -65,18 +65,8 @@ def space(kind: Kind, made: Mapping[str, JsonValue], device: str, how: Mapping[s
     return digest(kind, VERSION, device, {key: value for key, value in made.items() if key != "id"}, dict(how or {}))
 
 
-def count_images(
-    cache: Cache,
-    made: Mapping[str, JsonValue],
-    device: str,
-    images: Sequence[ImageSource],
-    marks: Sequence[str] | None = None,
-) -> int:
-    """Return how many images have a cached feature, as far as known without reading the images again.
-
-    marks: of the images (``contents.marks``), if known.
-    """
-    keys = contents.known_images(images, cache, marks)
+def count_images(cache: Cache, made: Mapping[str, JsonValue], device: str, keys: Sequence[bytes]) -> int:
+    """Return how many images have a cached feature. keys: their content hashes (``contents.known_images``)."""
     held = cache.has(space("images", made, device), list(set(keys)))
     return sum(key in held for key in keys)
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import compress
 from types import MappingProxyType
@@ -35,6 +35,10 @@ MODES = "modes of images 1"
 
 PICTURES = "contents of sets of images 1"
 """The space of ``Pictures`` by the hash of all ids and stamps."""
+
+
+CONTENTS = "contents of the images of sets 1"
+"""The space of the content hashes of all images, joined, by the same."""
 
 
 class Pictures(NamedTuple):
@@ -142,6 +146,23 @@ def pictures(
         key = of_bytes(hash_of_marks(ids, marks).encode())
         (found,) = get_or_compute(cache, PICTURES, [key], compute, label="contents of sets of images")
     return Pictures(*found.decode().split())
+
+
+def kept_pictures(hash_of_marks: str, cache: Cache) -> Pictures | None:
+    """Return what an earlier ``pictures`` found, by the hash of the images' ids and marks; None if it is unknown."""
+    found = cache.get(PICTURES, [of_bytes(hash_of_marks.encode())])
+    return next((Pictures(*content.decode().split()) for content in found.values()), None)
+
+
+def known_of_set(hash_of_marks: str, n: int, cache: Cache, find: Callable[[], list[bytes]]) -> list[bytes]:
+    """Return the content hashes of a set of n images, which find returns as far as they are known; kept if all are."""
+    key = of_bytes(hash_of_marks.encode())
+    for joined in cache.get(CONTENTS, [key]).values():
+        return [joined[k : k + HASH_BYTES] for k in range(0, len(joined), HASH_BYTES)]
+    found = find()
+    if len(found) == n:
+        cache.put(CONTENTS, {key: b"".join(found)}, label="contents of the images of sets")
+    return found
 
 
 def modes(images: Sequence[ImageSource], marks: Sequence[str], cache: Cache | None) -> Mapping[str, int]:

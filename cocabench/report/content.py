@@ -1,9 +1,8 @@
-"""The content of a report: one Record per model and task, their comparison, and their samples."""
+"""The content of a report: one Record per model and task, their comparison, their samples, and short names."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -11,25 +10,30 @@ from pathlib import Path
 import pandas as pd
 
 from cocabench.core.errors import ResultsError
+from cocabench.core.formatting import points
 from cocabench.core.signature import digest
-from cocabench.core.types import Record
+from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.kinds import find
+from cocabench.report.style import Score
 from cocabench.results import published as publications
-from cocabench.results.compare import Comparison, compare_models
+from cocabench.results.compare import Cell, Comparison, Row, compare_models, in_order
 from cocabench.results.difference import Evidence
-from cocabench.results.records import choose
+from cocabench.results.epochs import epoch_of
+from cocabench.results.published import plain
+from cocabench.results.records import choose, published_by
 from cocabench.results.store import RecordSet, read_samples, samples_path
 
-MAX_MODELS_TESTED_PAIRWISE = 5
-"""Up to this many models, all pairs are tested on all metrics; beyond, each against the first on primary metrics."""
+MAX_MODELS_TESTED_ON_ALL_METRICS = 5
+"""Up to this many models, the first is tested against each on all metrics, for the tables; beyond, on primary ones."""
 
 
 @dataclass(frozen=True)
 class Report:
     """Everything that a report is written from.
 
-    records: one per model and task, without costs. comparison: tested differences of the primary metrics. everything:
-    the same for all metrics. results: the loaded Records with their files. baseline: models to compare the others with.
+    records: one per model and task, without costs. comparison: the primary metric of each task, of all models.
+    everything: the same for all metrics. results: the loaded Records with their files. baseline: models to compare the
+    others with.
     """
 
     title: str
@@ -41,17 +45,58 @@ class Report:
     evidence: Evidence
     baseline: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def models(self) -> tuple[str, ...]:
-        return self.comparison.models
+        """The models that the page is about: the measured ones, or the published ones if there are no others."""
+        return tuple(m for m in self.comparison.models if m not in self.apart)
 
-    @property
-    def pair(self) -> tuple[str, ...]:
-        """The two models to compare first: the first model, and the baseline or else the second."""
-        first, *others = self.models
-        held = [name for name in others if name in self.baseline]
-        twin = [name for name in held if plain(name) == plain(first)]
-        return (first, *(twin or held or others)[:1])
+    @cached_property
+    def apart(self) -> tuple[str, ...]:
+        """Published models beside measured ones: they are shown, and compared with nothing."""
+        measured = {r.model for r in self.records if not published_by(r)}
+        return tuple(m for m in self.comparison.models if m not in measured) if measured else ()
+
+    @cached_property
+    def names(self) -> Mapping[str, str]:
+        """{model: its short name on this page}."""
+        return short_names(self.comparison.models)
+
+    @cached_property
+    def labels(self) -> Mapping[str, str]:
+        """{task: its label on this page}."""
+        return task_labels([row.task for row in self.comparison.rows])
+
+    @cached_property
+    def areas(self) -> tuple[Area, ...]:
+        """The kinds of task on which a model has a number, in page order."""
+        found = (self._area(kind) for kind in in_order(dict.fromkeys(row.evaluator for row in self.comparison.rows)))
+        return tuple(area for area in found if area.able)
+
+    def _area(self, kind: str) -> Area:
+        rows = tuple(row for row in self.comparison.rows if row.evaluator == kind)
+        having = {
+            m: [row for row in rows if self.score(row, m) and not self.cell(row, m).incomparable] for m in self.models
+        }
+        able = tuple(m for m in self.models if having[m])
+        return Area(kind, rows, able, _shared(rows, [having[m] for m in able]))
+
+    def cell(self, row: Row, model: str) -> Cell:
+        return row.cells[self._place[model]]
+
+    def score(self, row: Row, model: str) -> Score | None:
+        """Return a model's number in points; None where there is none."""
+        return score_of(self.cell(row, model).estimate, row.info)
+
+    @cached_property
+    def _place(self) -> dict[str, int]:
+        return {model: i for i, model in enumerate(self.comparison.models)}
+
+    def record(self, model: str, task: str) -> Record | None:
+        return self._by_name.get((model, task))
+
+    @cached_property
+    def _by_name(self) -> dict[tuple[str, str], Record]:
+        return {(r.model, r.task): r for r in self.records}
 
     @cached_property
     def keys(self) -> dict[tuple[str, str], str]:
@@ -79,6 +124,38 @@ class Report:
         return found if found.is_file() else None
 
 
+@dataclass(frozen=True)
+class Area:
+    """A kind of task: the rows of its tasks, the models with a number, and the tasks whose mean is the kind's score."""
+
+    kind: str
+    rows: tuple[Row, ...]
+    able: tuple[str, ...]
+    shared: tuple[Row, ...]
+
+    @property
+    def title(self) -> str:
+        return find(self.kind).title()
+
+    @property
+    def mean(self) -> bool:
+        """Whether the score is a mean over tasks; else it is the number of its only task, if there is one."""
+        return len(self.shared) > 1
+
+
+def _shared(rows: Sequence[Row], having: Sequence[Sequence[Row]]) -> tuple[Row, ...]:
+    """Return the rows to average: those that all models have, if that is half of the rows; else those that half have.
+
+    Of one unit and direction: that of the first.
+    """
+    count = {row.task: sum(row in mine for mine in having) for row in rows}
+    everyone = [row for row in rows if having and count[row.task] == len(having)]
+    most = [row for row in rows if having and 2 * count[row.task] >= len(having)]
+    found = everyone if 2 * len(everyone) >= len(rows) else most
+    way = {(row.info.unit, row.info.higher_is_better) for row in found[:1]}
+    return tuple(row for row in found if (row.info.unit, row.info.higher_is_better) in way)
+
+
 def gather(
     results: Iterable[Record],
     *,
@@ -102,7 +179,7 @@ def gather(
         )
     evidence, names = Evidence(found), models or _order(records, baseline)
     tested = compare_models(records, models=names, evidence=evidence)
-    few = len(names) <= MAX_MODELS_TESTED_PAIRWISE
+    few = len(names) <= MAX_MODELS_TESTED_ON_ALL_METRICS
     everything = compare_models(records, models=names, all_metrics=True, evidence=evidence if few else Evidence())
     comparison = replace(tested, left_out=left_out)
     kept = tuple(r for r in records if r.model in tested.models)
@@ -119,6 +196,84 @@ def _joined(results: Iterable[Record], more: Sequence[Record]) -> RecordSet:
     return RecordSet((*given.records, *more), (*given.paths, *(None for _ in more)))
 
 
-def plain(model: str) -> str:
-    """Return a model's name without the suffixes that this report adds: its source, the mark of published numbers."""
-    return re.sub(r" \[[^\]]*\]$", "", model.removesuffix(publications.SUFFIX))
+def score_of(estimate: Estimate | None, info: MetricInfo) -> Score | None:
+    """Return an Estimate in points; None where there is no value."""
+    if estimate is None or estimate.value is None:
+        return None
+    low, high = (None if end is None else points(end, info) for end in (estimate.low, estimate.high))
+    return Score(points(estimate.value, info), low, high)
+
+
+# Short names.
+
+MAX_NAME = 32
+"""Longer names are cut in the middle."""
+
+
+def short_names(models: Sequence[str]) -> dict[str, str]:
+    """Return {model: a short name that no other model has}.
+
+    Checkpoints of one run are ``epoch 2``, of several runs ``run epoch 2``. Others lose what all share: a folder
+    (``demo/``), an architecture or a tag. Published models keep their mark.
+
+    >>> list(short_names(["demo/coca", "demo/clip"]).values())
+    ['coca', 'clip']
+    >>> list(short_names(["ViT-B-32:runs/x/checkpoints/epoch_1.pt", "ViT-B-32:runs/x/checkpoints/epoch_2.pt"]).values())
+    ['epoch 1', 'epoch 2']
+    """
+    found = {model: _of_epoch(model, models) for model in models}
+    others = [model for model in models if not found[model]]
+    found |= dict(zip(others, _without_shared(others), strict=True))
+    lengths = [len(name) for name in found.values()]
+    cut = {m: name if len(name) <= MAX_NAME else f"{name[:15]}…{name[-16:]}" for m, name in found.items()}
+    best = next((names for names in (cut, found) if len(set(names.values())) == len(lengths)), None)
+    return best or {model: model for model in models}
+
+
+def _of_epoch(model: str, models: Sequence[str]) -> str:
+    """Return ``epoch 2`` for a numbered checkpoint, with its run's last part if there are several runs; else ''."""
+    if (point := epoch_of(plain(model))) is None:
+        return ""
+    runs = dict.fromkeys(other.run for name in models if (other := epoch_of(plain(name))))
+    epoch = f"{point.unit} {point.number}{model[len(plain(model)) :]}"
+    if len(runs) == 1:
+        return epoch
+    tails = [run.rstrip("/").rpartition("/")[2].rpartition(":")[2] for run in runs]
+    named = dict(zip(runs, tails if len(set(tails)) == len(tails) else runs, strict=True))
+    return f"{named[point.run]} {epoch}"
+
+
+def _without_shared(models: Sequence[str]) -> list[str]:
+    """Return names without the folder, architecture or tag that all share, if they stay different and not empty."""
+    parts = [(plain(m), m[len(plain(m)) :]) for m in models]
+    names = [name for name, _ in parts]
+    architectures, tags = ([name.partition(":")[i] for name in names] for i in (0, 2))
+    different = len(set(names))
+    if different > 1 and len(set(architectures)) == different:
+        names = architectures
+    elif different > 1 and len(set(architectures)) == 1 and all(tags):
+        names = tags
+    folder = _common(names, "/")
+    short = (
+        [name[len(folder) :] for name in names] if len(names) > 1 else [names[0].rpartition("/")[2]] if names else []
+    )
+    return [name + tail for name, (_, tail) in zip(short if all(short) else names, parts, strict=True)]
+
+
+def _common(names: Sequence[str], ends: str) -> str:
+    """Return the longest common beginning that ends with one of these letters."""
+    first, last = min(names, default=""), max(names, default="")
+    n = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[: max((first.rfind(end, 0, n) for end in ends), default=-1) + 1]
+
+
+def task_labels(tasks: Sequence[str]) -> dict[str, str]:
+    """Return {task: its name without the words that all tasks begin with, underscores as spaces}.
+
+    >>> list(task_labels(["emoji_flags", "emoji_food_drink"]).values())
+    ['flags', 'food drink']
+    """
+    shared = _common(tasks, "_-/") if len(set(tasks)) > 1 else ""
+    labels = {task: task[len(shared) :].replace("_", " ") for task in tasks}
+    fine = all(labels.values()) and len(set(labels.values())) == len(set(tasks))
+    return labels if fine else {task: task for task in tasks}

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 
 from cocabench.core.types import Record
 from cocabench.kinds import every, find
-from cocabench.report.content import Report, plain
+from cocabench.report.content import Report
 from cocabench.report.grid import Entry, Line, Table, of_estimate, quantity
 from cocabench.results import published as publications
+from cocabench.results.published import plain
 
 TOWERS = ("image_encoder", "text_encoder", "text_decoder", "text_encoder_and_decoder")
 GFLOPS = {"image_encoder": "image_gflops", "text_encoder": "text_gflops", "text_decoder": "decoder_gflops"}
@@ -44,7 +45,7 @@ class Cost:
 
 def costs(report: Report) -> list[Cost]:
     """Return each model's costs, from its Records or the published profile of its architecture."""
-    return [_cost(report, model) for model in report.models]
+    return [_cost(report, model) for model in report.comparison.models]
 
 
 def _cost(report: Report, model: str) -> Cost:
@@ -73,7 +74,7 @@ def _profile(architecture: str, quantity: str) -> dict[str, float]:
     return {row["tower"]: row["value"] for row in found.drop_duplicates("tower").to_dict("records")}
 
 
-def table(report: Report, found: Sequence[Cost]) -> Table | None:
+def table(found: Sequence[Cost]) -> Table | None:
     """Return parameters and GFLOPs per tower, as in Table 3 of the CoCa blog, then measured speed and memory."""
     towers = [t for t in TOWERS if any(t in cost.params or t in cost.gflops for cost in found)]
     rates = _rates(found)
@@ -87,7 +88,7 @@ def table(report: Report, found: Sequence[Cost]) -> Table | None:
             (
                 Entry(cost.model, model=cost.model),
                 *(quantity(getattr(cost, kind).get(tower)) for tower, kind in columns),
-                *(_rate(report, cost, name) for name in rates),
+                *(_rate(cost, name) for name in rates),
             )
         )
         for cost in found
@@ -97,6 +98,7 @@ def table(report: Report, found: Sequence[Cost]) -> Table | None:
         caption="Parameters and GFLOPs per tower, and measured speed and memory",
         columns=("model", *heads, *rates.values()),
         lines=lines,
+        shut=False,
         about="GFLOPs are for one image and one text. Published values are shown for open_clip's architectures unless "
         f"the task {' or '.join(measuring)} measured them.",
     )
@@ -114,14 +116,12 @@ def _rates(found: Sequence[Cost]) -> dict[str, str]:
     }
 
 
-def _rate(report: Report, cost: Cost, name: str) -> Entry:
+def _rate(cost: Cost, name: str) -> Entry:
     estimate = cost.measured.metrics.get(name) if cost.measured else None
     if estimate is None or cost.measured is None:
         return Entry("")
-    info = cost.measured.definitions[name]
-    record = report.keys[cost.model, cost.measured.task]
     notes = tuple(note.text for note in cost.measured.notes)
-    return replace(of_estimate(estimate, info), record=record, metric=name, notes=notes)
+    return replace(of_estimate(estimate, cost.measured.definitions[name]), notes=notes)
 
 
 def front(points: Sequence[tuple[float, float]]) -> list[int]:

@@ -47,8 +47,7 @@ PRINTABLE = {chr(code) for code in range(32, 127)} | set(SPECIAL)
 class Entry:
     """One cell: a number with the half width of its interval, or text.
 
-    value: the number to sort by, as printed. notes: footnotes. record: the id of its Record (``Report.keys``) and
-    metric: its metric, '' for text and derived numbers. model: the model whose colour marks the cell.
+    value: the number to sort by, as printed. notes: footnotes. model: the model that the cell names.
     """
 
     text: str
@@ -56,8 +55,6 @@ class Entry:
     value: float | None = None
     best: bool = False
     notes: tuple[str, ...] = ()
-    record: str = ""
-    metric: str = ""
     model: str = ""
 
     @property
@@ -67,11 +64,10 @@ class Entry:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A row of a table. part: the subheading above it. tags: groups that the page filters by."""
+    """A row of a table. part: the subheading above it."""
 
     entries: tuple[Entry, ...]
     part: str = ""
-    tags: tuple[str, ...] = ()
 
     @property
     def model(self) -> str:
@@ -83,8 +79,7 @@ class Line:
 class Table:
     """A table. name: the stem of its files. heads: number of leading columns that are row headers. about: text below.
 
-    bars: the page draws the models' shares (0-100) as bars behind the numbers. section: the kind of task whose section
-    of the page shows it.
+    section: the kind of task whose section of the page shows it. shut: the page shows it on demand.
     """
 
     name: str
@@ -93,8 +88,8 @@ class Table:
     lines: tuple[Line, ...]
     heads: int = 1
     about: str = ""
-    bars: bool = False
     section: str = ""
+    shut: bool = True
 
     def entries(self) -> Iterator[Entry]:
         return (entry for line in self.lines for entry in line.entries)
@@ -111,16 +106,6 @@ class Table:
         return list(found.items())
 
 
-def by_task(table: Table) -> Table:
-    """Return a table of task, model and numbers with tasks as subheadings, for many models."""
-    lines = (replace(line, entries=line.entries[1:], part=_under(line)) for line in table.lines)
-    return replace(table, columns=table.columns[1:], lines=tuple(lines), heads=table.heads - 1)
-
-
-def _under(line: Line) -> str:
-    return ", ".join(part for part in (line.entries[0].text, line.part) if part)
-
-
 def of_estimate(estimate: Estimate, info: MetricInfo) -> Entry:
     """Return ``58.4`` and ``± 1.3``; fractions and scores times 100."""
     if estimate.value is None:
@@ -130,12 +115,12 @@ def of_estimate(estimate: Estimate, info: MetricInfo) -> Entry:
     return Entry(f"{value:.{decimals(value, info)}f}", f"± {width}" if width else "", value)
 
 
-def of_cell(cell: Cell, info: MetricInfo, *, record: str, metric: str, apart: bool = True) -> Entry:
+def of_cell(cell: Cell, info: MetricInfo, *, apart: bool = True) -> Entry:
     """Return the entry of a Comparison's cell. apart: its notes say why it is not comparable with the first model's."""
     notes = cell.all_notes if apart else cell.notes
     if cell.estimate is None:
         return Entry("–" if cell.text == "no result" else cell.text, notes=notes)
-    return replace(of_estimate(cell.estimate, info), best=cell.best, notes=notes, record=record, metric=metric)
+    return replace(of_estimate(cell.estimate, info), best=cell.best, notes=notes)
 
 
 def quantity(value: float | None, digits: int = 2) -> Entry:

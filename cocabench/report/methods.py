@@ -1,4 +1,4 @@
-"""The methods appendix: protocols, models, metrics, machines, and a row per Record."""
+"""The methods appendix: protocols, models, metrics, machines, and the signature of every result."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import NamedTuple
 from pydantic import JsonValue
 
 from cocabench.core.signature import short
-from cocabench.core.types import Record
 from cocabench.report.content import Report
+from cocabench.report.grid import Entry, Line, Table
 from cocabench.results.records import published_by
 
 
@@ -23,24 +23,13 @@ class Part(NamedTuple):
     fields: tuple[tuple[str, str], ...]
 
 
-class RecordRow(NamedTuple):
-    """One Record's row: its id on the page, and the ids of its protocol, model and machine."""
-
-    key: str
-    record: Record
-    signature: str
-    protocol: str
-    model: str
-    machine: str
-
-
 @dataclass(frozen=True)
 class Methods:
     protocols: tuple[Part, ...]
     models: tuple[Part, ...]
     machines: tuple[Part, ...]
     metrics: tuple[tuple[str, str], ...]
-    made: tuple[RecordRow, ...]
+    made: Table
 
 
 def methods(report: Report) -> Methods:
@@ -49,20 +38,24 @@ def methods(report: Report) -> Methods:
     protocols = _parts("p", ((r.task, _fields(r.signature.protocol)) for r in records))
     models = _parts("m", ((r.model, _fields(r.signature.model)) for r in records))
     machines = _parts("e", ((r.model, _fields(dict(r.environment))) for r in records if r.environment))
-    found = [{part.fields: part.key for part in parts} for parts in (protocols, models, machines)]
-    made = [
-        RecordRow(
-            key,
-            r,
-            published_by(r) or short(r.signature),
-            found[0][_fields(r.signature.protocol)],
-            found[1][_fields(r.signature.model)],
-            found[2].get(_fields(dict(r.environment)), ""),
-        )
-        for key, r in report.by_key.items()
-    ]
     summaries = {name: info.summary for r in records for name, info in r.definitions.items()}
-    return Methods(protocols, models, machines, tuple(sorted(summaries.items())), tuple(made))
+    return Methods(protocols, models, machines, tuple(sorted(summaries.items())), signatures(report))
+
+
+def signatures(report: Report) -> Table:
+    """Return a row per result: its signature, or the source of a published one, and when it was made."""
+    lines = [
+        Line(
+            (
+                Entry(r.task),
+                Entry(r.model),
+                Entry(published_by(r) or short(r.signature)),
+                Entry("" if published_by(r) else r.created[:16].replace("T", " ")),
+            )
+        )
+        for r in report.by_key.values()
+    ]
+    return Table("signatures", "Signatures", ("task", "model", "signature", "created"), tuple(lines), heads=2)
 
 
 def _parts(letter: str, items: Iterable[tuple[str, tuple[tuple[str, str], ...]]]) -> tuple[Part, ...]:

@@ -5,28 +5,26 @@ Without a result on ImageNet the report's first task takes its place.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Iterator
 
 from pydantic import JsonValue
 
-from cocabench.core.formatting import shortened
+from cocabench.report.charts import Chart, Line
 from cocabench.report.content import Report
-from cocabench.report.pair import score_of
-from cocabench.report.series import INK, Score, Series, Style
+from cocabench.report.differences import metric_label
+from cocabench.report.style import Score, linear
 from cocabench.results.compare import Row
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 REFERENCE = "imagenet1k"
 """The task of the x axis."""
 
-Line = tuple[tuple[float, str], ...]
+MAX_CHARTS = 16
+
+Shares = tuple[tuple[float, str], ...]
 """The share of the second checkpoint and the model, in the order of the shares."""
 
 
-def lines(report: Report) -> list[Line]:
+def lines(report: Report) -> list[Shares]:
     """Return the lines between two checkpoints: three models or more, the checkpoints themselves among them."""
     found: dict[tuple[str, str], dict[float, str]] = {}
     weights: dict[str, str] = {}
@@ -50,60 +48,37 @@ def _ends(mixture: JsonValue) -> tuple[str, str, float] | None:
     return None
 
 
-def plots_of(report: Report, palette: Mapping[str, Style]) -> Iterator[tuple[str, str, tuple[Any, ...]]]:
-    """Yield the title, the alternative text and the data of ``line`` for each task besides the x axis's."""
+def charts(report: Report) -> Iterator[Chart]:
+    """Yield a chart for each task besides the x axis's: two scores along each line, with the second one's share."""
     rows = [row for row in report.comparison.rows if row.primary]
     reference = next((row for row in rows if row.task == REFERENCE), rows[0] if rows else None)
+    held, made = lines(report), 0
     for row in rows:
-        if reference is None or row is reference:
+        if reference is None or row is reference or made == MAX_CHARTS:
             continue
-        found = [made for line in lines(report) if (made := _series(report, reference, row, line, palette))]
+        found = tuple(drawn for line in held if (drawn := _line(report, reference, row, line)))
         if found:
-            labels = [f"{one.task}, {one.metric}" for one in (reference, row)]
-            alt = "; ".join(
-                f"{series.name}: "
-                + ", ".join(f"{x:.1f} and {y.value:.1f}" for x, y in zip(series.xs, series.ys, strict=True))
-                for series, _ in found
-            )
-            yield f"{row.task} against {reference.task} along the mixtures", alt, (tuple(found), *labels)
+            made += 1
+            points = [point for line in found for point in line.points]
+            x = linear([x for x, _ in points], zero=False)
+            y = linear([v for _, score in points for v in score if v is not None], zero=False)
+            labels = report.labels[row.task], report.labels[reference.task]
+            caption = f"{labels[0]} ({metric_label(row)}) against {labels[1]} along the mixtures"
+            yield Chart(f"mixture_{made}", caption, f"{labels[1]}, {metric_label(reference)}", x, y, found)
 
 
-def _series(
-    report: Report, reference: Row, row: Row, line: Line, palette: Mapping[str, Style]
-) -> tuple[Series, tuple[float, ...]] | None:
-    """Return the points of a line that have both scores, and their shares; None for fewer than three."""
-    points: list[tuple[float, Score, float]] = []
+def _line(report: Report, reference: Row, row: Row, line: Shares) -> Line | None:
+    """Return the points of a line that have both scores, with their shares; None for fewer than three."""
+    points: list[tuple[float, Score]] = []
+    shares: list[float] = []
     for share, model in line:
-        at = report.models.index(model)
-        x, y = (score_of(one.cells[at].estimate, one.info) for one in (reference, row))
+        x, y = report.score(reference, model), report.score(row, model)
         if x is not None and y is not None:
-            points.append((x.value, y, share))
+            points.append((x.value, y))
+            shares.append(share)
     if len(points) < 3:
         return None
-    xs, ys, shares = zip(*points, strict=True)
     first, last = line[0][1], line[-1][1]
-    return Series(f"{first} to {last}", xs, ys, palette[first]), shares
-
-
-def line(drawn: Sequence[tuple[Series, Sequence[float]]], x_label: str, y_label: str) -> Figure:
-    """Draw two scores of the models along each line; the numbers are the second checkpoint's share."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5.2, 3.6))
-    axes = figure.add_axes((0.13, 0.15, 0.83, 0.79))
-    axes.set_xlabel(x_label)
-    axes.set_ylabel(y_label)
-    axes.spines[["top", "right"]].set_visible(False)
-    for series, shares in drawn:
-        colour, values = series.style.light, [y.value for y in series.ys]
-        axes.plot(series.xs, values, color=colour, marker=series.style.mark, markersize=4, linewidth=1.4, zorder=3)
-        for x, y in zip(series.xs, series.ys, strict=True):
-            if y.low is not None and y.high is not None:
-                axes.vlines(x, y.low, y.high, color=colour, linewidth=0.8, alpha=0.5, zorder=2)
-        for k in sorted({0, len(shares) // 2, len(shares) - 1}):
-            place: dict[str, Any] = {"textcoords": "offset points", "fontsize": 8, "color": INK}
-            axes.annotate(f"{shares[k]:g}", (series.xs[k], values[k]), (5, 5), **place)
-        axes.plot([], [], color=colour, marker=series.style.mark, label=shortened(series.name, 60))
-    axes.legend(loc="best", fontsize=7, frameon=False)
-    axes.margins(x=0.08, y=0.15)
-    return figure
+    texts = tuple((k, f"{shares[k]:g}") for k in sorted({0, len(shares) // 2, len(shares) - 1}))
+    label = f"{report.names[first]} to {report.names[last]}"
+    return Line(first, label, tuple(points), tuple(range(len(points))), None, texts)

@@ -1,244 +1,224 @@
-"""Render index.html: one self-contained file, rendered by jinja2 with everything escaped."""
+"""Render index.html: one self-contained file, by jinja2 with everything escaped. It reads without scripts."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
-from functools import cache
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import date
+from functools import cache, cached_property
 from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from cocabench.core import __version__
-from cocabench.core.formatting import signed
+from cocabench.core.formatting import plural
+from cocabench.core.signature import digest, short
 from cocabench.kinds import find
-from cocabench.report import cards, leaderboard, methods
+from cocabench.report import charts, differences, drawing, headline, methods, notes
+from cocabench.report.charts import Chart, Forest
 from cocabench.report.content import Report
-from cocabench.report.grid import Table, by_task, notes_of
-from cocabench.report.headline import headline
-from cocabench.report.methods import RecordRow
-from cocabench.report.pair import Pair, PairRow, layout
-from cocabench.report.plots import Plot
-from cocabench.report.samples import TaskGalleries
-from cocabench.report.series import MARKS, Style, css
-from cocabench.results.difference import Difference, Finding
+from cocabench.report.differences import Differences
+from cocabench.report.grid import Table
+from cocabench.report.headline import Name, Strong
+from cocabench.report.leaderboard import Heat, Leaderboard
+from cocabench.report.pictures import FIRST_CARDS, Thumbnail
+from cocabench.report.sections import Section
+from cocabench.report.style import DARK, LIGHT
+from cocabench.results import published as publications
 from cocabench.results.records import published_by
 
-FINDINGS = [f"{Difference(0.0, finding=one).mark} {one}".strip() for one in list(Finding)[:3]]
-"""The findings as text: first better, second better, not significant."""
-
-MODELS_SHOWN_BY_DEFAULT = 8
-"""Number of models, in leaderboard order, that the page shows by default; users can choose others."""
-
-
-MAX_MODELS_IN_ROWS = 2
-"""Up to this many models, the tables of a kind have a row per task and model; beyond, a part per task."""
-
-
-MAX_ROWS_UNSCROLLED = 20
-"""Tables with more rows scroll in a box of their own."""
-
+DEFAULT_TITLE = "cocabench report"
 
 LINE_BREAKS = re.compile(r"(?<=[-_/:])(?=[^-_/:\s])")
 """Positions at which a long name may be wrapped."""
 
+MAX_UNBROKEN = 10
+"""Letters of a name that is not wrapped."""
 
-def render(
-    report: Report,
-    tables: Mapping[str, Table],
-    figures: Mapping[str, tuple[Plot, str]],
-    palette: Mapping[str, Style],
-    pairs: Sequence[Pair],
-    galleries: Sequence[TaskGalleries],
-    images: Mapping[str, str],
-) -> str:
-    """Return the page. figures: {name: the figure and its inline SVG}. images: {key: data URL}."""
-    notes = notes_of(list(tables.values()))
-    order = leaderboard.ranking(tables["standings"])
-    appendix, shown_cards = methods.methods(report), cards.cards(report)
+MAX_ROWS_UNSCROLLED = 20
+"""Tables with more rows scroll in a box of their own."""
+
+MAX_SIGNATURES = 200
+"""More are in tables/signatures.csv alone."""
+
+MAX_ALL_SHOWN = 4
+"""With more models in colour, cards and lists show those chosen as A and B."""
+
+
+@dataclass(frozen=True)
+class Content:
+    """What the page shows. tables: all by name. The charts are those of ``sections`` and ``mixtures``."""
+
+    report: Report
+    found: Differences
+    board: Leaderboard
+    heat: Heat | None
+    sections: tuple[Section, ...]
+    tables: Mapping[str, Table]
+    cost_charts: tuple[Chart, ...]
+    epoch_charts: tuple[Chart, ...]
+    mixture_charts: tuple[Chart, ...]
+    thumbnails: tuple[Thumbnail, ...]
+    keys: Callable[[Section, str, str], str]
+    figures: frozenset[str]
+
+    @cached_property
+    def pair(self) -> tuple[str, ...]:
+        """A and B at first: the baseline or the first model, and the best of the others."""
+        shown = self.found.shown
+        first = next((m for m in shown if m in self.report.baseline), shown[0])
+        others = [m for m in self.found.order(shown) if m != first]
+        return (first, *others[:1])
+
+    @cached_property
+    def forests(self) -> list[Forest]:
+        """A forest per model in colour, that of A first; none where nothing can be compared."""
+        groups = [
+            (
+                area.title,
+                [*([subject] if (subject := self.found.of(area)) and subject.mean else []), *self.found.in_area(area)],
+            )
+            for area in self.report.areas
+        ]
+        bases = [self.pair[0], *(m for m in self.found.shown if m != self.pair[0])]
+        made = [charts.forest(base, groups, self.found.shown) for base in bases]
+        return [one for one in made if one.parts] if len(bases) > 1 else []
+
+
+def render(content: Content) -> str:
+    """Return the page."""
+    report, found = content.report, content.found
     style, script = asset("style.css"), asset("page.js")
-    kinds = _kinds(report, tables)
+    first = headline.headline(report, found)
+    noted = notes.notes(report, found)
     return (
         environment()
         .get_template("page.html")
         .render(
+            content=content,
             report=report,
-            headline=headline(report.comparison),
-            tables=tables,
-            kinds=kinds,
-            groups=leaderboard.groups(report.comparison.rows),
-            heat=leaderboard.heat(report, order),
-            figures={name: (plot, Markup(svg)) for name, (plot, svg) in figures.items()},
-            cards=shown_cards,
-            methods=appendix,
-            newest=max((r.created[:10] for r in report.by_key.values() if not published_by(r)), default=""),
-            notes=notes,
-            numbers={note: i for i, note in enumerate(notes, 1)},
-            palette=palette,
-            marks=MARKS,
-            order=order,
-            position={model: i for i, model in enumerate(report.models)},
-            shown=set(order[:MODELS_SHOWN_BY_DEFAULT]),
-            max_shown=MODELS_SHOWN_BY_DEFAULT,
-            max_rows_unscrolled=MAX_ROWS_UNSCROLLED,
-            pair=pairs[0] if pairs else None,
-            pairs=pairs,
-            galleries=galleries,
-            layout=layout(pairs[0]) if pairs else None,
-            sections=_sections(tables, kinds, pairs=bool(pairs), cards=bool(shown_cards), galleries=bool(galleries)),
+            found=found,
+            title=report.title,
+            default_title=DEFAULT_TITLE,
+            page_title=headline.plain_text(first, report.names) if report.title == DEFAULT_TITLE else report.title,
+            headline=first,
+            findings=headline.findings(report, found),
+            names=report.names,
+            colours={model: i for i, model in enumerate(found.shown)},
+            pair=content.pair,
+            facts=_facts(report),
+            skips=notes.skips(report),
+            sources=publications.describe([r for r in report.records if published_by(r)]),
+            absent=notes.absent(report),
+            noted=noted,
+            sections=_navigation(content),
+            tested=_tested(found),
+            methods=methods.methods(report),
+            rerun=rerun(report),
+            cite=cite(report),
             version=__version__,
-            style=Markup(style + f":root {{ {css(palette)} }}"),
+            max_rows=MAX_ROWS_UNSCROLLED,
+            max_all=MAX_ALL_SHOWN,
+            max_signatures=MAX_SIGNATURES,
+            first_cards=FIRST_CARDS,
+            style=Markup(f"{style}\n:root {{ {_colours(len(found.shown))} }}"),
             script=Markup(script),
             script_hash=_hash(script),
-            data=Markup(embedded(page_data(report, appendix.made, palette, pairs, images))),
+            metric_label=_label,
+            BEST=differences.BEST,
+            UNBEATEN=differences.UNBEATEN,
         )
     )
 
 
-class Section(NamedTuple):
-    """The section of a kind of task: id, heading and tables."""
-
-    id: str
-    label: str
-    tables: tuple[Table, ...]
-
-
-def _kinds(report: Report, tables: Mapping[str, Table]) -> list[Section]:
-    """Return the sections of the kinds of task; with many models their tables have a part per task."""
-    found: dict[str, list[Table]] = {}
-    for table in tables.values():
-        if table.section:
-            found.setdefault(table.section, []).append(
-                by_task(table) if len(report.models) > MAX_MODELS_IN_ROWS else table
-            )
-    return [Section(slug(name), find(name).title(), tuple(made)) for name, made in found.items()]
+def _label(kind: str, column: str) -> str:
+    """Return the heading of a table's column: a metric's label, or the words as a sentence begins."""
+    metric = find(kind).metric(column) if kind else None
+    if metric and metric.label:
+        return metric.label
+    return column[:1].upper() + column[1:] if re.fullmatch(r"[a-z][a-z ]*", column) else column
 
 
-def _sections(
-    tables: Mapping[str, Table], kinds: Sequence[Section], *, pairs: bool, cards: bool, galleries: bool
-) -> list[tuple[str, str]]:
+def _facts(report: Report) -> list[str]:
+    """Return ``14 tasks of 4 kinds``, the date and the version."""
+    tasks, kinds = len(report.comparison.rows), len(report.areas)
+    of_kinds = f" of {kinds} kinds" if kinds > 1 else f" of {report.areas[0].title.lower()}" if report.areas else ""
+    found = [plural(tasks, "task") + of_kinds]
+    if day := newest(report):
+        found.append(day)
+    return [*found, f"cocabench {__version__}"]
+
+
+def newest(report: Report) -> str:
+    """Return the day of the newest measured Record, ``30 November 2026``; '' if all are published."""
+    days = [r.created[:10] for r in report.by_key.values() if not published_by(r)]
+    if not days:
+        return ""
+    day = date.fromisoformat(max(days))
+    return f"{day.day} {day:%B %Y}"
+
+
+def _tested(found: Differences) -> dict[str, int]:
+    """Return how many differences of tasks and of means have a p-value, for the sentence on the correction."""
+    counts = {}
+    for name, subjects in (("tasks", found.tasks), ("means", found.means)):
+        counts[name] = sum(gap.p_value is not None for subject in subjects for gap in subject.gaps.values())
+    return counts
+
+
+def _navigation(content: Content) -> list[tuple[str, str]]:
     """Return (id, name) of the page's sections."""
     there = [
+        ("pictures", "Pictures", any(section.strips for section in content.sections)),
         ("leaderboard", "Leaderboard", True),
-        ("tasks", "Tasks", True),
-        ("pair", "Two models", pairs),
-        *((kind.id, kind.label, True) for kind in kinds),
-        ("cost", "Cost", "costs" in tables),
-        ("coca", "CoCa", cards),
-        ("checkpoints", "Checkpoints", "epochs" in tables),
-        ("samples", "Samples", galleries),
+        *((section.id, section.area.title, True) for section in content.sections),
+        ("checkpoints", "Checkpoints", bool(content.epoch_charts)),
+        ("mixtures", "Mixtures", bool(content.mixture_charts)),
+        ("cost", "Cost", bool(content.cost_charts) or "costs" in content.tables),
+        ("notes", "Notes", True),
         ("methods", "Methods", True),
     ]
     return [(key, name) for key, name, found in there if found]
 
 
+def rerun(report: Report) -> str:
+    """Return the commands that measure again what the page shows; of published models the report alone."""
+    measured = [r for r in report.by_key.values() if not published_by(r)]
+    published = [m.removesuffix(" (published)") for m in (report.apart or report.models) if m.endswith(" (published)")]
+    more = f" --published {','.join(published)}" if published else ""
+    if not measured:
+        return f"cocabench report{more}"
+    models, tasks = (list(dict.fromkeys(getattr(r, name) for r in measured)) for name in ("model", "task"))
+    quoted = [f"'{name}'" if re.search(r"[^\w./:@+-]", name) else name for name in models]
+    return f"cocabench run --model {','.join(quoted)} --tasks {','.join(tasks)}\ncocabench report results{more}"
+
+
+def cite(report: Report) -> str:
+    """Return one line that names the version, the content by its hash, the day and the counts."""
+    content = digest(
+        [[r.model, r.task, short(r.signature), r.model_dump(mode="json")["metrics"]] for r in report.by_key.values()]
+    )
+    counts = [
+        plural(len(report.comparison.models), "model"),
+        plural(len(report.comparison.rows), "task"),
+        plural(len(report.by_key), "result"),
+    ]
+    parts = [f"cocabench {__version__}", f"report {content[:12]}", newest(report), ", ".join(counts)]
+    return ", ".join(part for part in parts if part) + "."
+
+
+def _colours(n: int) -> str:
+    return " ".join(f"--c{i}: light-dark({LIGHT[i]}, {DARK[i]});" for i in range(n))
+
+
 def _hash(script: str) -> str:
     """Return the script's hash for the page's content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
-
-
-def tables_of(report: Report, more: Sequence[Table | None]) -> dict[str, Table]:
-    """Return the page's non-empty tables by name, in page order."""
-    found = [
-        leaderboard.standings(report),
-        leaderboard.tasks(report),
-        leaderboard.means(report),
-        *more,
-        leaderboard.best_checkpoints(report),
-    ]
-    return {table.name: table for table in found if table is not None and table.lines}
-
-
-def page_data(
-    report: Report,
-    made: Sequence[RecordRow],
-    palette: Mapping[str, Style],
-    pairs: Sequence[Pair],
-    images: Mapping[str, str],
-) -> dict[str, Any]:
-    """Return the data for the page's script. made: a row per Record. images: {key: data URL}."""
-    return {
-        "models": _models(report, palette),
-        "records": _records(made),
-        "kinds": _figure_flags(report),
-        "findings": FINDINGS,
-        "pairs": _pairs(report, pairs),
-        "images": images,
-    }
-
-
-def embedded(value: object) -> str:
-    """Return JSON that is safe inside <script>: ``<``, ``>`` and ``&`` are escaped."""
-    text = json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
-    for letter in "<>&\u2028\u2029":
-        text = text.replace(letter, f"\\u{ord(letter):04x}")
-    return text
-
-
-def _models(report: Report, palette: Mapping[str, Style]) -> list[dict[str, Any]]:
-    return [{"name": model, "colour": palette[model].colour, "mark": palette[model].mark} for model in report.models]
-
-
-def _records(made: Sequence[RecordRow]) -> dict[str, Any]:
-    """Return the data of the tooltips of numbers."""
-    return {
-        one.key: {
-            "task": one.record.task,
-            "model": one.record.model,
-            "kind": one.record.evaluator,
-            "primary": one.record.primary,
-            "protocol": one.protocol,
-            "signature": one.signature,
-            "created": one.record.created[:10],
-            "notes": [note.text for note in one.record.notes],
-            "metrics": {
-                name: [*(_short(v) for v in (e.value, e.low, e.high)), e.n, one.record.definitions[name].unit]
-                for name, e in one.record.metrics.items()
-                if name in one.record.definitions
-            },
-        }
-        for one in made
-    }
-
-
-def _figure_flags(report: Report) -> dict[str, Any]:
-    """Return {kind of task: its settings in Figure 1, null if it is not shown there}, for pairs drawn by the script."""
-    names = dict.fromkeys(r.evaluator for r in report.records)
-    return {name: asdict(figure) if (figure := find(name).shown.figure) else None for name in names}
-
-
-def _short(value: float | None) -> float | None:
-    """Return a number rounded to seven significant digits: more than the page shows."""
-    return None if value is None else float(f"{value:.7g}")
-
-
-def _pairs(report: Report, pairs: Sequence[Pair]) -> dict[str, Any]:
-    """Return the rows of Figure 1 for every pair, keyed by the models' positions."""
-    position = {model: i for i, model in enumerate(report.models)}
-    return {
-        f"{position[pair.first]}-{position[pair.second]}": {
-            "kind": pair.kind,
-            "about": pair.about,
-            "rows": [_figure_row(row) for row in pair.rows],
-        }
-        for pair in pairs
-    }
-
-
-def _figure_row(row: PairRow) -> list[Any]:
-    """Return a row of Figure 1: label, scores, difference, index into FINDINGS, and the details (p = …)."""
-    said = FINDINGS[number] if (number := list(Finding).index(row.finding)) < len(FINDINGS) else ""
-    return [row.label, *map(_rounded, (row.first, row.second, row.gap)), number, row.words.removeprefix(said)]
-
-
-def _rounded(numbers: Sequence[float | None]) -> list[float | None]:
-    return [None if number is None else round(number, 3) for number in numbers]
 
 
 @cache
@@ -251,12 +231,15 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     filters: dict[str, Callable[..., object]] = {
-        "signed": signed,
-        "capitalised": lambda text: text[:1].upper() + text[1:],
         "breakable": breakable,
-        "parts": parts,
+        "capitalised": lambda text: text[:1].upper() + text[1:],
+        "commands": notes.with_commands,
+        "drawn": drawing.drawn,
+        "percent": lambda share: f"{100 * share:.2f}".rstrip("0").rstrip(".") + "%",
+        "plural": plural,
     }
     environment.filters |= filters
+    environment.tests |= {"name": lambda part: isinstance(part, Name), "strong": lambda part: isinstance(part, Strong)}
     return environment
 
 
@@ -265,15 +248,38 @@ def asset(name: str) -> str:
 
 
 def breakable(text: str) -> Markup:
-    """Return text with line breaks allowed after ``-``, ``_``, ``/`` and ``:``."""
+    """Return text with line breaks allowed after ``-``, ``_``, ``/`` and ``:``; short words stay whole."""
+    if len(text) <= MAX_UNBROKEN:
+        return escape(text)
     return Markup("<wbr>").join(map(escape, LINE_BREAKS.split(text)))
 
 
-def parts(name: str) -> list[Markup]:
-    """Return the parts of a model's name that are preferably not wrapped: architecture, and tag or path."""
-    return [breakable(part) for part in re.split(r"(?<=:)(?=.)", name)]
+TESTED = ("value", "low", "high", "p_value", "adjusted", "detectable", "finding")
 
 
-def slug(name: str) -> str:
-    """Return the HTML id of a kind of task: ``kind-linear-probe``."""
-    return "kind-" + re.sub(r"[^a-z0-9]+", "-", name.lower())
+def jsonable(content: Content) -> dict[str, Any]:
+    """Return what the page says and tests, for data.json."""
+    report, found = content.report, content.found
+    return {
+        "headline": headline.plain_text(headline.headline(report, found), report.names),
+        "findings": [
+            {"kind": f.kind, "ranking": f.ranking, "text": headline.plain_text(f.text, report.names)}
+            for f in headline.findings(report, found)
+        ],
+        "names": dict(report.names),
+        "shown": found.shown,
+        "unbeaten": {model: found.unbeaten(model) for model in report.models},
+        "differences": [
+            {
+                "task": subject.key,
+                "first": a,
+                "second": b,
+                **{
+                    name: getattr(gap, name)
+                    for name in ("value", "low", "high", "p_value", "adjusted", "detectable", "finding")
+                },
+            }
+            for subject in (*found.means, *found.tasks)
+            for (a, b), gap in subject.gaps.items()
+        ],
+    }

@@ -27,21 +27,28 @@ def pivots(report: Report) -> list[Table]:
 
 
 def _tables(report: Report, kind: type[Kind], spec: TableSpec) -> Iterator[Table]:
-    """Yield the table of a spec, with published numbers on the same tasks as a part of its own if the spec asks."""
+    """Yield the table of a spec; published numbers on the same tasks are a part of their own."""
     rows = _rows(report.everything, kind, spec)
     apart = _published(kind, report, {row.task for row in rows}) if spec.published and rows else None
     more = _rows(apart, kind, spec) if apart else []
-    names = columns(spec, (*rows, *more))
+    names = [name for name in columns(spec, (*rows, *more)) if _has_number(name, (*rows, *more))]
     if not rows or len(names) < spec.fewest:
         return
+    everything = report.everything
     lines = (
-        *_lines(report.everything, rows, names, report.keys),
-        *(_lines(apart, more, names, {}, part=PUBLISHED) if apart else ()),
+        *_lines(everything, report.models, rows, names),
+        *_lines(everything, report.apart, rows, names, part=PUBLISHED),
+        *(_lines(apart, apart.models, more, names, part=PUBLISHED) if apart else ()),
     )
     about = "Scores are multiplied by 100, ranks are not. Intervals are over images"
     about += f", {spec.note}." if spec.note else "."
     name = spec.name.format(kind=kind.name)
     yield Table(name, spec.title, ("task", "model", *names), lines, heads=2, about=about, section=kind.name)
+
+
+def _has_number(metric: str, rows: Iterable[Row]) -> bool:
+    """Return whether a metric was measured anywhere; one that was skipped everywhere has no column."""
+    return any(cell.estimate is not None for row in rows if row.metric == metric for cell in row.cells)
 
 
 def _rows(comparison: Comparison, kind: type[Kind], spec: TableSpec) -> list[Row]:
@@ -71,27 +78,21 @@ def _published(kind: type[Kind], report: Report, tasks: set[str]) -> Comparison 
     """Return the published rows on these tasks, without models that the report already includes as published."""
     table = publications.read()
     found = table[(table["evaluator"] == kind.name) & table["task"].isin(sorted(tasks))]
-    specs = [spec for spec in dict.fromkeys(found["spec"]) if spec + publications.SUFFIX not in report.models]
+    specs = [
+        spec for spec in dict.fromkeys(found["spec"]) if spec + publications.SUFFIX not in report.comparison.models
+    ]
     records = [r for r in publications.as_records(specs) if r.task in tasks] if specs else []
     return compare_models(choose(records).records, all_metrics=True) if records else None
 
 
 def _lines(
-    comparison: Comparison,
-    rows: Sequence[Row],
-    metrics: Sequence[str],
-    keys: dict[tuple[str, str], str],
-    part: str = "",
+    comparison: Comparison, models: Sequence[str], rows: Sequence[Row], metrics: Sequence[str], part: str = ""
 ) -> Iterator[Line]:
     by_key = {(row.task, row.metric): row for row in rows}
     for task in dict.fromkeys(row.task for row in rows):
-        for side, model in enumerate(comparison.models):
+        for model in models:
+            side = comparison.models.index(model)
             found = [by_key.get((task, metric)) for metric in metrics]
-            entries = [
-                of_cell(row.cells[side], row.info, record=keys.get((model, task), ""), metric=row.metric)
-                if row
-                else Entry("")
-                for row in found
-            ]
+            entries = [of_cell(row.cells[side], row.info) if row else Entry("") for row in found]
             if any(entry.value is not None or entry.notes for entry in entries):
                 yield Line((Entry(task), Entry(model, model=model), *entries), part=part)

@@ -18,6 +18,7 @@ from urllib.parse import unquote, urlsplit
 from cocabench.core import __version__
 from cocabench.core.errors import ResultsError, UsageError
 from cocabench.core.files import parse_json, read_regular, read_text
+from cocabench.core.text import well_formed
 from cocabench.report.page import environment
 
 HEADERS = {
@@ -81,13 +82,15 @@ def reports(root: Path) -> Iterator[Found]:
     for page in sorted([*root.glob("index.html"), *root.glob("*/index.html"), *root.glob("*/*/index.html")]):
         if inside(root, page) is not None:
             name = page.parent.relative_to(root).as_posix()
+            if well_formed(name) != name:  # no address leads to a name that is not Unicode
+                continue
             yield Found("index.html" if name == "." else f"{name}/", *_title_and_headline(page, name))
 
 
 def _title_and_headline(page: Path, name: str) -> tuple[str, str]:
     try:
         data = parse_json(read_text(page.with_name("data.json")))
-        return str(data["title"]), str(data["headline"]["sentence"])
+        return str(data["title"]), str(data["headline"])
     except (OSError, ValueError, KeyError, TypeError):
         return name, ""
 

@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from cocabench.core.types import Record
-from cocabench.report import costs, grid, page, pivots, tables
+from cocabench.report import (
+    costs,
+    grid,
+    headline,
+    leaderboard,
+    methods,
+    mixtures,
+    page,
+    pivots,
+    plots,
+    sections,
+    tables,
+)
 from cocabench.report.content import Report, gather
+from cocabench.report.differences import differences
 from cocabench.report.grid import Table
-from cocabench.report.headline import headline
-from cocabench.report.leaderboard import ALL
-from cocabench.report.pair import pairs
-from cocabench.report.plots import Plot, draw_all, inline, plots
-from cocabench.report.samples import Thumbnails, task_galleries
-from cocabench.report.series import styles
+from cocabench.report.page import DEFAULT_TITLE, Content
+from cocabench.report.pictures import Thumbnails
 from cocabench.results.compare import Row
 from cocabench.results.store import write_atomically
 
@@ -29,28 +38,77 @@ def write_report(
     published: Sequence[str] = (),
     baseline: Collection[str] = (),
     models: Sequence[str] = (),
-    title: str = "cocabench report",
+    title: str = DEFAULT_TITLE,
     images: bool = True,
+    figures: bool = True,
+    processes: int = 1,
 ) -> list[Path]:
     """Write a report to the folder output and return its files, index.html first.
 
     published: models NAME:TAG whose published numbers to include. baseline: models to compare the others with.
-    models: show only these, in this order; Figure 1 shows the first two. images: include thumbnails of samples.
+    models: show only these, in this order. images: include thumbnails of samples. figures: also draw the figures as
+    SVG, PNG and PDF; the page draws its own. processes: as of ``plots.draw_all``.
     """
     report = gather(results, published=published, baseline=baseline, models=models, title=title)
-    palette, spent, held = styles(report.models), costs.costs(report), pairs(report)
-    found = page.tables_of(report, [*pivots.pivots(report), costs.table(report, spent)])
-    figures = plots(report, held[0] if held else None, spent, palette)
-    drawn = draw_all(figures, output / "figures")
-    shown = {plot.name: (plot, inline(plot, output / "figures")) for plot in figures if plot.inline}
-    pictures = Thumbnails() if images else Thumbnails(max_images=0)
-    text = page.render(report, found, shown, palette, held, task_galleries(report, pictures), pictures.urls())
+    content = content_of(report, Thumbnails() if images else Thumbnails(max_images=0), figures=figures)
+    drawn = plots.draw_all(plots.plots(content), output / "figures", processes=processes) if figures else []
+    return [*_write_all(content, output), *drawn]
+
+
+def write_checkpoints(results: Iterable[Record], output: Path, model: str) -> str:
+    """Write a report of a run's checkpoints, without figures to draw, and return one's scores in a line."""
+    report = gather(results)
+    content = content_of(report, Thumbnails(), figures=False)
+    _write_all(content, output)
+    return f"{report.names[model]}: {headline.scores_of(report, content.found, model) or 'no score'}"
+
+
+def _write_all(content: Content, output: Path) -> list[Path]:
+    """Write all files but figures, and return them, index.html first."""
     return [
-        _write(output / "index.html", text),
-        _write(output / "data.json", _data(report, figures)),
-        *_write_tables(report, found, output / "tables"),
-        *drawn,
+        _write(output / "index.html", page.render(content)),
+        _write(output / "data.json", _data(content)),
+        *_write_tables(content.report, content.tables, output / "tables"),
     ]
+
+
+def content_of(report: Report, thumbnails: Thumbnails, *, figures: bool = True) -> Content:
+    """Return all that the page shows. figures: whether it links to drawn figures."""
+    found, spent = differences(report), costs.costs(report)
+    board = leaderboard.leaderboard(report, found, {cost.model: cost.total_params for cost in spent})
+    own = [*pivots.pivots(report), costs.table(spent)]
+    made = _named(
+        [
+            leaderboard.standings(report, board),
+            leaderboard.tasks(report),
+            leaderboard.means(report),
+            *own,
+            leaderboard.best_checkpoints(report),
+            methods.signatures(report),
+        ]
+    )
+    parts = tuple(sections.section(report, found, area, list(made.values()), thumbnails) for area in report.areas)
+    sections.add_pictures(parts, thumbnails)
+    content = Content(
+        report=report,
+        found=found,
+        board=board,
+        heat=leaderboard.heat(report, found),
+        sections=parts,
+        tables=made,
+        cost_charts=tuple(sections.cost_charts(found, spent, report.areas)),
+        epoch_charts=tuple(sections.epoch_charts(report, found)),
+        mixture_charts=tuple(mixtures.charts(report)),
+        thumbnails=thumbnails.images,
+        keys=lambda section, task, name: thumbnails.key(section.files.get(task), name),
+        figures=frozenset(),
+    )
+    return plots.with_figures(content) if figures else content
+
+
+def _named(found: Sequence[Table | None]) -> dict[str, Table]:
+    """Return the tables that have rows by name, in page order."""
+    return {table.name: table for table in found if table is not None and table.lines}
 
 
 def _write(path: Path, text: str) -> Path:
@@ -62,29 +120,25 @@ def _write_tables(report: Report, found: Mapping[str, Table], folder: Path) -> l
     """Write every table in three formats, and all numbers in numbers.csv."""
     writers = {".md": grid.to_markdown, ".csv": grid.to_csv, ".tex": grid.to_latex}
     written = [
-        _write(folder / f"{name}{suffix}", writer(_printed(table)))
+        _write(folder / f"{name}{suffix}", writer(table))
         for name, table in found.items()
         for suffix, writer in writers.items()
     ]
     return [*written, _write(folder / "numbers.csv", tables.to_csv(report.everything))]
 
 
-def _printed(table: Table) -> Table:
-    """Return a table without the rows that the page shows for single groups."""
-    return replace(table, lines=tuple(line for line in table.lines if not line.tags or ALL in line.tags))
-
-
-def _data(report: Report, figures: Sequence[Plot]) -> str:
-    """Return the content of the page as JSON: Records, tested differences, and figures."""
-    content: dict[str, Any] = {
+def _data(content: Content) -> str:
+    """Return the content of the page as JSON: what it says, tested differences, Records, and figures."""
+    report = content.report
+    data: dict[str, Any] = {
         "title": report.title,
-        "headline": headline(report.comparison)._asdict(),
-        "models": report.models,
+        **page.jsonable(content),
+        "models": report.comparison.models,
         "rows": [_row(row) for row in report.comparison.rows],
         "records": [r.model_dump(mode="json") for r in report.by_key.values()],
-        "figures": {plot.name: {"title": plot.title, "shows": plot.alt} for plot in figures},
+        "figures": {plot.name: plot.title for plot in plots.plots(content)} if content.figures else {},
     }
-    return json.dumps(content, ensure_ascii=False, indent=1, default=_jsonable) + "\n"
+    return json.dumps(data, ensure_ascii=False, indent=1, default=_jsonable) + "\n"
 
 
 def _row(row: Row) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 from pandas.util import hash_array
 
 from cocabench.core.errors import UnpairedError, WithheldError
@@ -18,8 +19,8 @@ from cocabench.core.formatting import decimals, p_text, points, rounded_up, sign
 from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.kinds import find
 from cocabench.metrics import paired, power
-from cocabench.metrics.base import Metric, Paired
-from cocabench.metrics.intervals import size_of
+from cocabench.metrics.base import UNKNOWN, Interval, Metric, Paired
+from cocabench.metrics.intervals import of_share, size_of
 from cocabench.metrics.statistics import Hits, Moved, compare_ordered, moved, ordered
 from cocabench.results.records import imported_by, published_by
 from cocabench.results.store import RecordSet, read_numbers, read_samples, samples_path
@@ -45,6 +46,7 @@ class Evidence:
             if frame is not None
         }
         self._read: OrderedDict[Hashable, pd.DataFrame] = OrderedDict()
+        self._tests: dict[Hashable, Paired] = {}
         self._numbers_held = 0
 
     def paired(self, first: Record, second: Record, metric: str, *, seed: int = 0) -> Paired:
@@ -52,10 +54,13 @@ class Evidence:
 
         WithheldError if there are too few images for any test.
         """
-        declared = self.declared(first, metric)
-        found = compare_ordered(declared, self.samples(first), self.samples(second), seed=seed)
-        _check_edited(first, second, metric, found.value)
-        return found
+        key = _name(first), _name(second), metric, seed
+        if key not in self._tests:
+            declared = self.declared(first, metric)
+            found = compare_ordered(declared, self.samples(first), self.samples(second), seed=seed)
+            _check_edited(first, second, metric, found.value)
+            self._tests[key] = found
+        return self._tests[key]
 
     def mean(self, pairs: Sequence[tuple[Record, Record, str]], *, seed: int = 0) -> Paired:
         """Return the mean over tasks of first minus second of a metric; an image that several tasks share counts once.
@@ -64,12 +69,28 @@ class Evidence:
         same pictures under other ids: which images they share is unknown then.
         """
         parts = [self._moved(*pair) for pair in pairs]
-        for i, (one, _, _) in enumerate(pairs):
-            for k, (other, _, _) in enumerate(pairs[:i]):
-                same = one.pictures and one.pictures == other.pictures
-                if same and not np.isin(parts[i].images, parts[k].images).any():
-                    raise UnpairedError("", f"{one.task} and {other.task} have the same images under other ids")
+        _check_shared([one for one, _, _ in pairs], [part.images for part in parts])
         return paired.of_tasks(parts, np.random.default_rng(seed))
+
+    def interval_of_mean(self, numbers: Sequence[tuple[Record, str]]) -> Interval:
+        """Return the 95 % interval of a model's mean over tasks of fractions; an image that several share counts once.
+
+        UnpairedError as of mean, and where it is unknown how far each image moves a metric.
+        """
+        images, moves = [], []
+        for record, name in numbers:
+            metric = self.declared(record, name)
+            rows = metric.rows(self.samples(record))
+            influence = metric.statistic.influence(rows)
+            if influence is None or metric.statistic.withheld(rows):
+                raise UnpairedError(name, "it is not known how far each image moves it")
+            images.append(rows["image_id"].unique())
+            moves.append(influence / len(numbers))
+        _check_shared([record for record, _ in numbers], images)
+        places = np.unique(np.concatenate(images), return_inverse=True)[1]
+        joint = np.bincount(places, np.concatenate(moves)).astype(np.float64)
+        value = math.fsum(record.metrics[name].value or 0.0 for record, name in numbers) / len(numbers)
+        return of_share(value, joint) if len(joint) > 1 else UNKNOWN
 
     def _moved(self, first: Record, second: Record, metric: str) -> Moved:
         found = moved(self.declared(first, metric), self.samples(first), self.samples(second))
@@ -116,6 +137,15 @@ class Evidence:
         if path is None or not samples_path(path, record).is_file():
             raise UnpairedError("", f"no samples of {record.model} on {record.task}")
         return path
+
+
+def _check_shared(records: Sequence[Record], images: Sequence[NDArray[np.generic]]) -> None:
+    """Raise UnpairedError where two tasks read the same pictures under other ids."""
+    for i, one in enumerate(records):
+        for k, other in enumerate(records[:i]):
+            same = one.pictures and one.pictures == other.pictures
+            if same and not np.isin(images[i], images[k]).any():
+                raise UnpairedError("", f"{one.task} and {other.task} have the same images under other ids")
 
 
 def _name(record: Record) -> tuple[str, str, str]:
@@ -201,6 +231,18 @@ class Difference:
     def mark(self) -> str:
         """▲ if the first is better, ▼ if the second is, else ''."""
         return {Finding.FIRST: "▲", Finding.SECOND: "▼"}.get(self.finding, "")
+
+    @property
+    def reversed(self) -> Difference:
+        """Second minus first."""
+        turned = {Finding.FIRST: Finding.SECOND, Finding.SECOND: Finding.FIRST}
+        return replace(self.opposite, finding=turned.get(self.finding, self.finding))
+
+    @property
+    def opposite(self) -> Difference:
+        """The same two, with the sign of the number turned: how much better the first is where lower is better."""
+        low, high = (None if end is None else -end for end in (self.high, self.low))
+        return replace(self, value=-self.value, low=low, high=high, test=None)
 
     def __str__(self) -> str:
         return with_interval(self.value, self.low, self.high, self.places)

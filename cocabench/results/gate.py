@@ -147,9 +147,11 @@ class Check:
         return (*unknown_parts(self.before, self.now, self.metric), *measured_otherwise(self.before, self.now))
 
     def verdict(self, status: Status, *, exit_code: int = 0, detail: str = "") -> Verdict:
+        model = self.now.model if self.now else self.before.model
         return Verdict(
             task=self.before.task,
-            model=self.before.model,
+            model=model,
+            against=self.before.model if self.before.model != model else "",
             metric=self.metric,
             status=status,
             baseline=self.before.metrics.get(self.metric),

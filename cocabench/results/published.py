@@ -6,6 +6,7 @@ have no open_clip weights.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from functools import cache
 from importlib import resources
@@ -23,6 +24,11 @@ SOURCES = ("open_clip", "CLIP_benchmark", "LAION blog", "CoCa paper")
 
 SUFFIX = " (published)"
 """Suffix of the model's name in a published Record, to distinguish it from a measured one."""
+
+
+def plain(model: str) -> str:
+    """Return a model's name without its source (`` [old]``) and without the mark of published numbers."""
+    return re.sub(r" \[[^\]]*\]$", "", model.removesuffix(SUFFIX))
 
 
 def folder() -> Path:

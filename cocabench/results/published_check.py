@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 from pydantic import JsonValue
 
-from cocabench.core.formatting import points
+from cocabench.core.formatting import plural, points
 from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.kinds import find
 from cocabench.results.published import SOURCES, read
@@ -73,7 +73,7 @@ def _counts(record: Record, n: int, expected: Expected) -> Cause:
     protocol, what = record.signature.protocol, "split and counts"
     data, standard = _table(protocol.get("data")), _table(expected.protocol.get("data"))
     texts = [f"limited to {protocol['limit']} images"] if "limit" in protocol else []
-    texts += [f"{len(record.skipped_images)} images skipped"] if record.skipped_images else []
+    texts += [f"{plural(len(record.skipped_images), 'image')} skipped"] if record.skipped_images else []
     other = [key for key in standard if data.get(key) != standard[key]]
     texts += [f"{data.get(key, 'no')} {key}, standard {standard[key]}" for key in other]
     if n and not texts and (images := data.get("images")) not in (None, n):

@@ -80,7 +80,7 @@ def sentence(verdict: Verdict) -> str:
 def row(verdict: Verdict) -> list[str]:
     """Return the cells below HEADER, unescaped."""
     tolerance = "" if verdict.tolerance is None else f"{verdict.tolerance:g}"
-    names = [verdict.task, verdict.model, verdict.metric]
+    names = [verdict.task, verdict.judged, verdict.metric]
     return [verdict.status.value, *names, verdict.detail, difference_text(verdict), tolerance, outcome_of_test(verdict)]
 
 
@@ -111,14 +111,14 @@ def to_markdown(verdicts: Sequence[Verdict]) -> str:
 
 
 def to_junit(verdicts: Sequence[Verdict]) -> str:
-    """Return JUnit XML: a suite per model, a case per task and metric.
+    """Return JUnit XML: a suite per judged model, a case per task and metric.
 
     Exit code 1 is a failure, 2 an error; cannot tell, and missing if it is not required, count as skipped.
     """
     document = JUnitXml("cocabench gate")
-    for model in dict.fromkeys(v.model for v in verdicts):
-        suite = TestSuite(model)
-        suite.add_testcases([_case(v) for v in verdicts if v.model == model])
+    for judged in dict.fromkeys(v.judged for v in verdicts):
+        suite = TestSuite(judged)
+        suite.add_testcases([_case(v) for v in verdicts if v.judged == judged])
         suite.update_statistics()  # type: ignore[no-untyped-call]
         document.add_testsuite(suite)
     document.tests = len(verdicts)

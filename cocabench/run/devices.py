@@ -24,8 +24,8 @@ from cocabench.core.types import Progress, Source, silent
 from cocabench.run.cluster import Chosen, imported_ray, started_here
 from cocabench.run.execute import Observer, Outcome, Runner, Sink
 from cocabench.run.measure import Site
-from cocabench.run.plan import Cell, Job, Plan, Planner, State, Step, identity_of
-from cocabench.run.prepare import Settings
+from cocabench.run.plan import Cell, Job, Plan, Planner, State, Step
+from cocabench.run.prepare import Settings, identity_of
 from cocabench.run.workers import Described, Failed, Measured, Pool, Worker
 
 NO_WORKER_S = 600.0

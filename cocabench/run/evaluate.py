@@ -78,7 +78,7 @@ def prepare(
 
 def _prepared(task: Task, settings: Settings) -> Prepared:
     data = data_of(task, settings)
-    return Prepared(task, data.found, data.modes, settings, task.name)
+    return Prepared(task, data.loaded.found, data.loaded.modes, settings, task.name)
 
 
 def evaluate(

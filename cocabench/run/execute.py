@@ -24,9 +24,8 @@ from cocabench.run.plan import (
     State,
     Step,
     differences,
-    identity_of,
 )
-from cocabench.run.prepare import Settings
+from cocabench.run.prepare import Settings, identity_of
 from cocabench.specs.surprise import surprise
 
 Load = Callable[[Source], Model]

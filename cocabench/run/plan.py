@@ -12,27 +12,26 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import cached_property, partial
-from importlib import metadata
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from cocabench.core.cache import DiskCache, size_limit
 from cocabench.core.errors import CocabenchError, DataError, ResultsError, UnknownNameError, UsageError
 from cocabench.core.files import expanded
-from cocabench.core.signature import Allowance, UnhashedError, digest, remembering_files
+from cocabench.core.signature import Allowance, UnhashedError, digest
 from cocabench.core.types import Ability, Cache, Machine, Note, Record, Signature, Source
 from cocabench.results.store import Store
-from cocabench.run.prepare import HERE, Data, Settings, checked_signature, prepare
+from cocabench.run.prepare import HERE, Data, Settings, identity_of, prepare
 from cocabench.specs.registry import FailedSource, Task, all_tasks, model_sources, read_tasks, task_folders
 from cocabench.specs.spec import parse_model
 from cocabench.specs.surprise import surprise
 
 HASH_ON_LOAD = "weights will be hashed when they are loaded"
-HASHED_WHEN_PLANNING = 1 << 31
-"""Bytes of weights that a plan hashes, about two seconds; larger files that the cache does not know wait until they are
-loaded. Hundreds of checkpoints take longer to hash than to plan."""
+HASHED_WHEN_PLANNING = 1 << 29
+"""Bytes of weights that a plan hashes, about a second; what is beyond waits until it is loaded, unless the cache knows
+it. Hundreds of checkpoints take longer to hash than to plan."""
 
 INTERVAL_SEED = "interval_seed"
 """The key of --seed in a Record's environment. The seed changes no value, only the ends of bootstrap intervals and the
@@ -44,7 +43,6 @@ ABILITY_VERBS: Mapping[Ability, str] = {
     "profile": "be profiled",
     "score_captions": "score captions",
 }
-
 
 DECODING: frozenset[Ability] = frozenset({"caption", "score_captions"})
 """Abilities that encode images as a by-product."""
@@ -142,6 +140,14 @@ class Job:
     renew: bool = False
 
 
+class _Facts(NamedTuple):
+    """Work and parts of the protocol of a task's data, and which parts depend on the machine."""
+
+    work: dict[str, int]
+    parts: dict[str, str]
+    varying: frozenset[str]
+
+
 T = TypeVar("T")
 Identify = Callable[[], dict[str, JsonValue] | CocabenchError | None]
 
@@ -155,7 +161,8 @@ class Planner:
     for_others: the plans are run by other processes, which check that they read the same images; this reads them all.
     elsewhere: they run on machines that are not known: the Record's path of a step whose protocol names the machine is
     left open. sources, tasks, data: what is known already, by model, and by task (``step_key``). planned: whether it
-    made a plan. allowance, unhashed: how much a plan still hashes, and the models whose weights that leaves out.
+    made a plan. facts, pictures: what is known of a task's data, for all models. allowance, unhashed: how much a plan
+    still hashes, and the models whose weights that leaves out.
     """
 
     settings: Settings
@@ -171,6 +178,8 @@ class Planner:
     unhashed: set[str] = field(default_factory=set)
     since: str = ""
     elsewhere: bool = False
+    facts: dict[str, _Facts] = field(default_factory=dict)
+    pictures: dict[str, str] = field(default_factory=dict)
 
     def plan(
         self, sources: Iterable[Source], tasks: Iterable[Task], params: Mapping[str, JsonValue] | None = None
@@ -183,7 +192,7 @@ class Planner:
         """
         models, self.planned = list(sources), True
         self.sources |= {source.id: source for source in models}
-        steps = _captions_first([self._add(task, params or {}) for task in tasks], self._captioned, self._read)
+        steps = _captions_first([self._add(task, params or {}) for task in tasks], self._is_read_before)
         cells = tuple(self._cell(source, steps) for source in models)
         self.since = datetime.now(UTC).isoformat(timespec="milliseconds")
         return Plan(self.settings, cells, self.since)
@@ -203,18 +212,32 @@ class Planner:
 
     def step(self, step: Step, job: Job) -> Step:
         """Return the step with its current state on this machine."""
-        varying = _of_machine(job, self.machine) if self.elsewhere and job.data else frozenset[str]()
-        parts = hashes(job.signature.protocol if job.signature else job.data.protocol if job.data else {})
+        data = self._facts(step, job) if job.data else _Facts({}, {}, frozenset())
         hashes_pictures = job.data and job.state is State.READY and (self.for_others or step.pictures)
         return replace(
             step,
             state=job.state,
             reason=job.reason,
-            record="" if varying else self.record_path(job),
-            work=_work(job),
-            parts={name: part for name, part in parts.items() if name not in varying},
-            pictures=job.data.pictures(self._cache).by_id if job.data and hashes_pictures else "",
+            record="" if data.varying else self.record_path(job),
+            work=data.work,
+            parts=data.parts,
+            pictures=self._pictures(step, job) if hashes_pictures else "",
         )
+
+    def _facts(self, step: Step, job: Job) -> _Facts:
+        """Return what a step's data say, for any model."""
+        assert job.data, "called for jobs with data"
+        if (key := step_key(step)) not in self.facts:
+            varying = _of_machine(job, self.machine) if self.elsewhere else frozenset[str]()
+            parts = {name: part for name, part in hashes(job.data.protocol).items() if name not in varying}
+            self.facts[key] = _Facts(job.data.outline.work, parts, varying)
+        return self.facts[key]
+
+    def _pictures(self, step: Step, job: Job) -> str:
+        assert job.data, "called for jobs with data"
+        if (key := step_key(step)) not in self.pictures:
+            self.pictures[key] = job.data.pictures(self._cache).by_id
+        return self.pictures[key]
 
     def record_path(self, job: Job) -> str:
         if job.signature is None:
@@ -233,8 +256,7 @@ class Planner:
         found = []
         for step in steps.values():
             if isinstance(data := self._data(step), Data):
-                said = (*data.notes, *data.dataset.notes, *self._task(step).kind.data_notes(data.dataset))
-                found += [(step.task, note) for note in dict.fromkeys(said)]
+                found += [(step.task, note) for note in data.outline.said]
         return found
 
     def _add(self, task: Task, params: Mapping[str, JsonValue]) -> Step:
@@ -326,13 +348,15 @@ class Planner:
             return None
         return identity_of(source, own.precision, own.compile, self._cache, allowance)
 
-    def _captioned(self, step: Step) -> set[str]:
-        """Return the images of a task that captions them or scores captions; none for other tasks."""
-        return _images(self._data(step)) if self._task(step).kind.needs() & DECODING else set()
-
-    def _read(self, step: Step) -> set[str]:
-        """Return the images of a task that does not decode; none for one that does."""
-        return _images(self._data(step)) if not self._task(step).kind.needs() & DECODING else set()
+    def _is_read_before(self, step: Step, other: Step) -> bool:
+        """Return whether a task captions images, or scores their captions, that the other task only encodes."""
+        if [bool(self._task(each).kind.needs() & DECODING) for each in (step, other)] != [True, False]:
+            return False
+        one, two = self._data(step), self._data(other)
+        if not (isinstance(one, Data) and isinstance(two, Data)):
+            return False
+        near = not set(one.outline.folders).isdisjoint(two.outline.folders)  # else none is read to tell
+        return near and not _images(one).isdisjoint(_images(two))
 
     def _job(self, source: Source, task: Task, data: Data | CocabenchError, identify: Identify) -> Job:
         job = Job(source, task, State.READY)
@@ -383,20 +407,17 @@ def _or_error(where: str, find: Callable[[], T], *parts: object) -> T | Cocabenc
         return surprise(where, error, *parts)
 
 
-def _captions_first(
-    steps: Sequence[Step], captioned: Callable[[Step], set[str]], read: Callable[[Step], set[str]]
-) -> list[Step]:
+def _captions_first(steps: Sequence[Step], is_read_before: Callable[[Step, Step], bool]) -> list[Step]:
     """Move each captioning task before the first other task that reads one of its images."""
     ordered: list[Step] = []
     for step in steps:
-        own = captioned(step)
-        readers = (i for i, other in enumerate(ordered) if own and not own.isdisjoint(read(other)))
+        readers = (i for i, other in enumerate(ordered) if is_read_before(step, other))
         ordered.insert(next(readers, len(ordered)), step)
     return ordered
 
 
-def _images(data: Data | CocabenchError) -> set[str]:
-    return {str(image) for e in data.dataset.examples for image in e.images} if isinstance(data, Data) else set()
+def _images(data: Data) -> set[str]:
+    return {str(image) for example in data.dataset.examples for image in example.images}
 
 
 def _of_machine(job: Job, machine: Machine) -> frozenset[str]:
@@ -408,39 +429,9 @@ def _of_machine(job: Job, machine: Machine) -> frozenset[str]:
     return frozenset(name for name in one if one[name] != other[name])
 
 
-def _work(job: Job) -> dict[str, int]:
-    """Return the estimated numbers of images, texts and captions of a job."""
-    if job.data is None:
-        return {}
-    further = sum(len(data) for data in job.data.further.values())
-    own = job.task.kind.work(job.data.dataset)
-    return {**own, "images": own["images"] + further} if further else own
-
-
 def hashes(table: Mapping[str, JsonValue]) -> dict[str, str]:
     """Return a short hash of each part of a protocol or of a model's signature."""
     return {name: digest(value)[:8] for name, value in table.items()}
-
-
-def identity_of(
-    source: Source, precision: str, compiled: bool, cache: Cache | None = None, allowance: Allowance | None = None
-) -> dict[str, JsonValue]:
-    """Return the model part of a signature: everything about the model and how it runs that can change a number.
-
-    The weights file is hashed unless the cache knows the file. compile and features_version are included only if set,
-    so that older signatures stay valid.
-    """
-    packages: dict[str, JsonValue] = {name: metadata.version(name) for name in source.packages}
-    version = source.features_version
-    with remembering_files(cache, allowance):
-        signature = checked_signature(source)
-    return {
-        **signature,
-        "precision": precision,
-        **({"compile": True} if compiled else {}),
-        **({"features_version": version} if version > 1 else {}),
-        "packages": packages,
-    }
 
 
 def finished(job: Job, settings: Settings) -> Record | None:
@@ -457,7 +448,7 @@ def finished(job: Job, settings: Settings) -> Record | None:
     record = store.get(job.source.id, job.task.name, job.signature)
     if record is None or (record.skipped_images and not settings.skip_bad_images):
         return None
-    lacking = _lacking(job, record) & job.data.metrics.keys()
+    lacking = _lacking(job, record) & job.data.versions.keys()
     if lacking:
         columns = store.columns(record)
         if not all(job.data.metrics[name].readable(columns) for name in lacking):
@@ -483,7 +474,7 @@ def _lacking(job: Job, record: Record) -> set[str]:
     assert job.data, "called for jobs with data"
     stored = {name: record.definitions[name].version for name in record.metrics if name in record.definitions}
     other = {job.task.spec.primary} - {record.primary}
-    return other | {name for name, metric in job.data.metrics.items() if stored.get(name) != metric.version}
+    return other | {name for name, version in job.data.versions.items() if stored.get(name) != version}
 
 
 def differences(cell: Cell, step: Step, here: Step, job: Job) -> list[str]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
+from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple, cast
 
 from pydantic import JsonValue
 
 from cocabench.core.errors import CocabenchError, DataError, ModelError
 from cocabench.core.files import expanded
-from cocabench.core.signature import digest
+from cocabench.core.signature import Allowance, digest, remembering_files
 from cocabench.core.types import Cache, Dataset, ImageSource, Machine, Note, Source
 from cocabench.data.base import fingerprint, limited, readable, rows_hash
 from cocabench.data.images import PLAIN, UnconvertedImage, is_16_bit
 from cocabench.metrics.base import Metric
 from cocabench.models import contents
+from cocabench.run import outline as outlines
+from cocabench.run.outline import Named, Outline
 from cocabench.specs.registry import FailedSource, Loader, Task, check_primary, one_model
 
 if TYPE_CHECKING:
@@ -70,41 +74,89 @@ class Settings:
 
 
 @dataclass(frozen=True)
-class Data:
-    """A task's prepared data, and what to measure on them.
+class Loaded:
+    """A task's data sets in memory.
 
-    protocol: the protocol part of the signature. notes: deviations from the standard protocol. metrics: the
-    available ones by name; missing: reasons why others are unavailable. further: the kind's extra data. beside: the
-    sources of its available extra models. found: the data sets as loaded, by split ('' for the task's own),
-    before a limit. modes: the number of images in each of Pillow's modes. images: all that are read, with their ids
-    and marks (``contents.marks``).
+    dataset: with --limit a subset. further: the kind's extra data. metrics: those that the kind has on them. found: the
+    data sets as loaded, by split ('' for the task's own), before a limit. modes: the number of images in each of
+    Pillow's modes. images: all that are read, with their ids and marks (``contents.marks``).
     """
 
     dataset: Dataset
+    further: Mapping[str, Dataset]
+    metrics: Sequence[Metric]
+    found: Mapping[str, Dataset] = field(repr=False)
+    modes: Mapping[str, int]
+    images: Sequence[ImageSource] = field(repr=False)
+    ids: Sequence[str] = field(repr=False)
+    marks: Sequence[str] = field(repr=False)
+
+
+@dataclass(frozen=True)
+class Data:
+    """A task's prepared data, and what to measure on them.
+
+    outline: all that a plan needs; if an earlier run kept it, the data themselves are read when first asked for.
+    protocol: the protocol part of the signature. missing: reasons why metrics are unavailable. beside: the sources of
+    the kind's available extra models. load: returns the data, or DataError if they changed since the outline was made.
+    """
+
+    outline: Outline
     protocol: dict[str, JsonValue]
-    notes: tuple[Note, ...] = ()
-    metrics: Mapping[str, Metric] = field(default_factory=dict)
-    missing: Mapping[str, str] = field(default_factory=dict)
-    further: Mapping[str, Dataset] = field(default_factory=dict)
-    beside: Mapping[str, Source] = field(default_factory=dict)
-    found: Mapping[str, Dataset] = field(default_factory=dict, repr=False)
-    modes: Mapping[str, int] = field(default_factory=dict)
-    images: Sequence[ImageSource] = field(default=(), repr=False)
-    ids: Sequence[str] = field(default=(), repr=False)
-    marks: Sequence[str] = field(default=(), repr=False)
+    missing: Mapping[str, str]
+    beside: Mapping[str, Source]
+    load: Callable[[], Loaded] = field(repr=False)
+
+    @cached_property
+    def loaded(self) -> Loaded:
+        return self.load()
+
+    @property
+    def dataset(self) -> Dataset:
+        return self.loaded.dataset
+
+    @property
+    def further(self) -> Mapping[str, Dataset]:
+        return self.loaded.further
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """Deviations from the standard protocol."""
+        return self.outline.notes
+
+    @cached_property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The available metrics by name."""
+        return {metric.name: metric for metric in self.loaded.metrics if metric.plain not in self.missing}
+
+    @property
+    def versions(self) -> Mapping[str, int]:
+        """The versions of the available metrics by name."""
+        return {metric.name: metric.version for metric in self.outline.metrics if metric.plain not in self.missing}
 
     @property
     def fingerprint(self) -> str:
         return digest(self.protocol["data"])
 
-    @cached_property
+    @property
     def image_files(self) -> str:
         """The hash of the marks: as long as it is the same, so are the images."""
-        return contents.hash_of_marks(self.ids, self.marks)
+        return self.outline.image_files
 
     def pictures(self, cache: Cache | None, known: Mapping[int, bytes | None] | None = None) -> contents.Pictures:
         """Return what identifies the images; known: contents by ``id(source)``, the others are read."""
-        return contents.pictures(self.ids, self.images, self.marks, cache, known or {})
+        if not known and cache is not None and (kept := contents.kept_pictures(self.image_files, cache)):
+            return kept
+        return contents.pictures(self.loaded.ids, self.loaded.images, self.loaded.marks, cache, known or {})
+
+    def known_contents(self, cache: Cache) -> list[bytes]:
+        """Return the content hashes of the task's own images, as far as known without reading them again."""
+
+        def find() -> list[bytes]:
+            own = slice(self.outline.images)
+            return contents.known_images(self.loaded.images[own], cache, self.loaded.marks[own])
+
+        return contents.known_of_set(self.image_files, self.outline.images, cache, find)
 
     def rows(self) -> str:
         """Return the hash of the examples, in any order."""
@@ -121,27 +173,64 @@ def prepare(
     modes: Mapping[str, int] | None = None,
     cache: Cache | None = None,
 ) -> Data:
-    """Locate and parse a task's data. Reads the headers of images that are not cached.
+    """Locate and parse a task's data, unless the cache holds their outline. Reads the headers of images not cached.
 
     precision: of the run. found, modes: of an earlier call, which saves reading the files again.
     """
+    read = partial(_read, task, settings, machine, found or {}, modes, cache)
+    root = expanded(settings.data_root).resolve()
+    done: list[JsonValue] = [settings.limit, settings.seed if settings.limit else 0, settings.download]
+    place = None if cache is None or found else outlines.key(task, root, machine, *done)
+    loaded: Loaded | None
+    if cache is None or place is None:
+        outline, _, loaded = read()
+    else:
+        outline, loaded = outlines.recalled(cache, place, read)
+
+    def load() -> Loaded:
+        if loaded is not None:
+            return loaded
+        assert cache is not None, "only what was kept is not loaded"
+        assert place is not None, "as above"
+        now, again = outlines.read_and_keep(cache, place, read)
+        if now.to_json() != outline.to_json():
+            raise DataError(task.name, "its files changed since the run was planned", fix="run it again")
+        return again
+
+    beside = {key: ExtraModel.of(name, precision) for key, name in task.kind.extra_models().items()}
+    missing = task.kind.unavailable(machine._replace(java=settings.java))
+    problems = {metric.name: beside[metric.model].problem for metric in outline.metrics if metric.model in beside}
+    return Data(
+        outline,
+        {**outline.protocol, **{key: one.identity for key, one in beside.items()}},
+        missing | {name: problem for name, problem in problems.items() if problem},
+        {key: one.plan for key, one in beside.items() if one.plan is not None},
+        load,
+    )
+
+
+def _read(
+    task: Task,
+    settings: Settings,
+    machine: Machine,
+    found: Mapping[str, Dataset],
+    modes: Mapping[str, int] | None,
+    cache: Cache | None,
+) -> tuple[Outline, Sequence[ImageSource], Loaded]:
+    """Return a task's data with their outline and all images."""
     kind = task.kind
-    whole = (found or {}).get("") or _built(task, task.loader, settings)
+    whole = found.get("") or _built(task, task.loader, settings)
     further = {
-        key: (found or {}).get(split) or _built(task, task.with_split(split), settings)
+        key: found.get(split) or _built(task, task.with_split(split), settings)
         for key, split in kind.extra_data().items()
     }
     loaded = {"": whole, **{split: further[key] for key, split in kind.extra_data().items()}}
     kind.check(whole, further)
-    whole_data = fingerprint(whole)
+    whole_data, further_data = fingerprint(whole), {key: fingerprint(data) for key, data in further.items()}
     counts: dict[str, JsonValue] = {**whole_data, **kind.counts(whole)}
     notes = [
         *_not_standard(counts, dict(task.spec.expect)),
-        *(
-            said
-            for key, data in further.items()
-            for said in _not_standard(fingerprint(data), task.spec.expected(key), key)
-        ),
+        *(said for key, own in further_data.items() for said in _not_standard(own, task.spec.expected(key), key)),
     ]
     dataset = limited(whole, settings.limit, settings.seed) if settings.limit else whole
     check_primary(task, dataset)
@@ -151,32 +240,21 @@ def prepare(
     modes = contents.modes(images, marks, cache) if modes is None else modes
     pixels, notes_on_modes = _pixels(modes, images)
     dataset = replace(dataset, notes=(*dataset.notes, *notes_on_modes)) if notes_on_modes else dataset
-    beside = {key: ExtraModel.of(name, precision) for key, name in kind.extra_models().items()}
-    protocol: dict[str, JsonValue] = {
-        **_measured_on(
-            task, dataset, whole_data if dataset.examples is whole.examples else fingerprint(dataset), not notes, pixels
-        ),
-        **kind.protocol(dataset, machine),
-        **({EXTRA_DATA: {key: fingerprint(data) for key, data in further.items()}} if further else {}),
-        **{key: one.identity for key, one in beside.items()},
-    }
-    missing = kind.unavailable(machine._replace(java=settings.java))
+    data = whole_data if dataset.examples is whole.examples else fingerprint(dataset)
+    extra: dict[str, JsonValue] = {EXTRA_DATA: cast(JsonValue, further_data)} if further else {}
     metrics = kind.metrics(dataset)
-    missing |= {m.name: one.problem for m in metrics if (one := beside.get(m.model)) is not None and one.problem}
-    return Data(
-        dataset,
-        protocol,
+    work = kind.work(dataset)
+    outline = Outline(
+        {**_measured_on(task, dataset, data, not notes, pixels), **kind.protocol(dataset, machine), **extra},
         tuple(notes),
-        {m.name: m for m in metrics if m.plain not in missing},
-        missing,
-        further,
-        {key: one.plan for key, one in beside.items() if one.plan is not None},
-        loaded,
-        modes,
-        images,
-        ids,
-        marks,
+        tuple(dict.fromkeys((*notes, *dataset.notes, *kind.data_notes(dataset)))),
+        tuple(Named(metric.name, metric.plain, metric.model, metric.version) for metric in metrics),
+        work | ({"images": work["images"] + sum(map(len, further.values()))} if further else {}),
+        sum(len(example.images) for example in dataset.examples),
+        contents.hash_of_marks(ids, marks),
+        tuple(sorted({os.path.dirname(str(image)) for image in images})),
     )
+    return outline, images, Loaded(dataset, further, metrics, loaded, modes, images, ids, marks)
 
 
 def _named(split: str, data: Dataset) -> Iterator[tuple[str, ImageSource]]:
@@ -250,6 +328,27 @@ def checked_signature(source: Source) -> dict[str, JsonValue]:
     if not source.packages:
         raise ModelError(source.id, "it names no packages", wanted="those whose versions can change a feature")
     return signature
+
+
+def identity_of(
+    source: Source, precision: str, compiled: bool, cache: Cache | None = None, allowance: Allowance | None = None
+) -> dict[str, JsonValue]:
+    """Return the model part of a signature: everything about the model and how it runs that can change a number.
+
+    The weights file is hashed unless the cache knows the file. compile and features_version are included only if set,
+    so that older signatures stay valid.
+    """
+    packages: dict[str, JsonValue] = {name: metadata.version(name) for name in source.packages}
+    version = source.features_version
+    with remembering_files(cache, allowance):
+        signature = checked_signature(source)
+    return {
+        **signature,
+        "precision": precision,
+        **({"compile": True} if compiled else {}),
+        **({"features_version": version} if version > 1 else {}),
+        "packages": packages,
+    }
 
 
 class ExtraModel(NamedTuple):

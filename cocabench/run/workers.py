@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import platform
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -48,8 +49,8 @@ from cocabench.models.loading import Batch, Transform, batches, worker_context
 from cocabench.run import thumbnails
 from cocabench.run.execute import Outcome, Runner, Unobserved, planner_for
 from cocabench.run.measure import Site, site_of
-from cocabench.run.plan import Cell, Step, hashes, identity_of
-from cocabench.run.prepare import Settings
+from cocabench.run.plan import Cell, Step, hashes
+from cocabench.run.prepare import Settings, identity_of
 from cocabench.specs.surprise import surprise
 
 MODELS_HELD = 2
@@ -154,6 +155,10 @@ class Worker:
         """Return the node's name and the machine."""
         torch.set_num_threads(self.threads)
         return platform.node(), site_of(self.hardware)
+
+    def cpu_seconds(self) -> float:
+        """Return the processor time of this worker so far, without that of its data-loading processes."""
+        return time.process_time()
 
     def done(self) -> tuple[str, int, int]:
         """Return stage, done and total of the step that runs."""

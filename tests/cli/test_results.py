@@ -54,7 +54,7 @@ def test_report_writes_tables_and_figures(command: Command, results: Path, tmp_p
     result = command("report", results, "--output", tmp_path / "r")
     assert result.code == 0, result.err
     files = {p.relative_to(tmp_path / "r").as_posix() for p in (tmp_path / "r").rglob("*") if p.is_file()}
-    assert {"index.html", "data.json", "tables/results.md", "tables/results.tex", "figures/figure1a.pdf"} <= files
+    assert {"index.html", "data.json", "tables/results.md", "tables/results.tex", "figures/differences.pdf"} <= files
     assert "find" in (tmp_path / "r" / "index.html").read_text()
 
 
@@ -64,7 +64,8 @@ def test_report_draws_published_numbers_without_results(command: Command, tmp_pa
     result = command("report", "--published", models, "--output", tmp_path)
     assert result.code == 0, result.err
     assert "| imagenet1k | acc1 | **75.6** | 75.2 | +0.4 |" in (tmp_path / "tables" / "results.md").read_text()
-    assert "not the blog" in (tmp_path / "figures" / "figure1a.svg").read_text()
+    assert "not the blog" in (tmp_path / "index.html").read_text()
+    assert (tmp_path / "figures" / "differences.svg").is_file()
 
 
 def test_report_without_results_and_published_models_is_an_error(command: Command) -> None:

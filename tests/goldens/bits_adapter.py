@@ -24,7 +24,7 @@ from cocabench.data.images import FileImage
 from cocabench.models.cached import Cached
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip import encode_tokens, generate
-from cocabench.run.plan import identity_of
+from cocabench.run.prepare import identity_of
 from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models
 

@@ -264,6 +264,7 @@ VOLATILE: Mapping[str, str] = {
     r"TIME, \d+ s;": "TIME, SECONDS;",
     r"(?m)^(packages\.\w+) +\S+ +": r"\1  VERSION  ",
     rf"(?m)^((?:{HERE}) ) +.*$": r"\1 HERE",
+    r"\b\d{1,2} [A-Z][a-z]+ 20\d\d\b": "DATE",
     r"(?m)^.*\bCPU\b.*, threads: \d+": "MACHINE",
     r"(-)[0-9a-f]{12}(\.json)": r"\1SIGNATURE\2",
     r"(?m)^(\S+ on \S+  )[0-9a-f]{12}$": r"\1SIGNATURE",
@@ -320,7 +321,7 @@ class _Page(html.parser.HTMLParser):
 def page(path: Path) -> tuple[list[dict[str, Any]], str]:
     """Return the items of a report page's galleries (values, hashes of pictures), and its visible text."""
     text = path.read_text(encoding="utf-8")
-    found = re.findall(r'"(i\d+)": ?"data:image/jpeg;base64,([^"]+)"', text)
+    found = re.findall(r'<symbol id="(i\d+)"[^>]*><image href="data:image/jpeg;base64,([^"]+)"', text)
     reader = _Page({name: digest(data.encode()) for name, data in found})
     reader.feed(text)
     lines = (" ".join(line.split()) for line in reader.lines)
@@ -330,6 +331,7 @@ def page(path: Path) -> tuple[list[dict[str, Any]], str]:
 PAGE_VOLATILE: Mapping[str, str] = {
     r"\b[0-9a-f]{12}\b": "SIGNATURE",
     r"(?m)\b\d{4}-\d\d-\d\d( \d\d:\d\d)?( \| [\d.]+$)?": "DATE",
+    r"\b\d{1,2} [A-Z][a-z]+ 20\d\d\b": "DATE",
     r"(?m)^.*\bCPU \(.*\), \d+ cores?$": "MACHINE",
     rf"(?m)^((?:packages )?(?:{HERE}))\n.*$": r"\1\nHERE",
     r"\bcocabench \d+\.\d+\.\d+\S*": "cocabench VERSION.",

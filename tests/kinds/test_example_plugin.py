@@ -74,7 +74,8 @@ def test_its_table_and_its_gallery_stand_in_the_report(measured: RecordSet, comm
     ran = command("report", tmp_path / "results", "--output", page)
     assert ran.code == 0, ran.err
     html = (page / "index.html").read_text(encoding="utf-8")
-    assert "Images and two captions" in html
+    assert 'id="g-pair_choice-pairs"' in html
+    assert "pair_accuracy" in html
     rows = (page / "tables" / "results.csv").read_text(encoding="utf-8").splitlines()
     assert any(row.startswith("pairs,pair_accuracy,") for row in rows)
     assert f"{100 * (measured.records[0].metrics['pair_accuracy'].value or 0):.1f}" in html

@@ -21,6 +21,7 @@ from cocabench.core.types import Captions, Features, ImageFeatures, ImageSource,
 from cocabench.data.images import BytesImage, CroppedImage, FileImage, ItemImage, OnWhiteImage, TarImage
 from cocabench.models import base, cached
 from cocabench.models.cached import Cached
+from cocabench.models.contents import known_images
 from cocabench.models.hardware import hardware
 
 MADE: dict[str, JsonValue] = {
@@ -238,6 +239,10 @@ def test_an_image_and_a_text_of_the_same_bytes_are_two_things(cache: Cache) -> N
     assert len(seen(images)) == 1
 
 
+def count(cache: Cache, images: Sequence[ImageSource]) -> int:
+    return cached.count_images(cache, MADE, "cpu", known_images(images, cache))
+
+
 def old(path: Path) -> None:
     """Let a file look as if it were written long ago, its change time too (which no call can set)."""
     os.utime(path, (1e9, 1e9))
@@ -252,7 +257,7 @@ def test_a_file_that_was_read_before_is_not_read_again_until_it_changes(
     again = model(cache)
     again.encode_images(images)
     assert seen(again) == []
-    assert cached.count_images(cache, MADE, "cpu", images) == 5
+    assert count(cache, images) == 5
     monkeypatch.undo()
 
 
@@ -325,9 +330,7 @@ def test_rows_are_written_while_more_are_computed(
 ) -> None:
     monkeypatch.setattr(cached, "WRITE_EVERY_S", 0.0)
     counts: list[int] = []
-    batched(cache).encode_images(
-        images, progress=lambda *step: counts.append(cached.count_images(cache, MADE, "cpu", images))
-    )
+    batched(cache).encode_images(images, progress=lambda *step: counts.append(count(cache, images)))
     assert counts == [2, 4, 5, 5]
 
 
@@ -378,7 +381,7 @@ def test_what_captioning_encodes_is_kept_where_it_is_new(cache: Cache, images: l
 def test_captions_without_features_keep_none(cache: Cache, images: list[FileImage], options: dict[str, Any]) -> None:
     sources = images if options else [FileImage(Path("gone.png"))]
     model(cache).caption(sources, options)
-    assert cached.count_images(cache, MADE, "cpu", sources) == 0
+    assert count(cache, sources) == 0
 
 
 @pytest.mark.parametrize("settled_s", [2, -2])

@@ -38,10 +38,11 @@ def test_each_task_is_set_against_imagenet_with_the_checkpoints_as_ends(tmp_path
     ]
     page, files = written(records, tmp_path)
     assert files == ["mixture_1.pdf", "mixture_1.png", "mixture_1.svg"]
-    assert "A to B: 70.0 and 50.0, 72.0 and 70.0, 60.0 and 80.0" in page
+    assert 'id="mixtures"' in page
     svg = (tmp_path / "figures" / "mixture_1.svg").read_text(encoding="utf-8")
-    for text in ("imagenet1k, acc1", "cars, acc1", "A to B", "0.5"):
+    for text in ("imagenet1k, acc@1", "cars (acc@1) against imagenet1k", "A to B", "0.5"):
         assert text in svg
+        assert text in page
 
 
 def test_two_models_are_no_line(tmp_path: Path) -> None:

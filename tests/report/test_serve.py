@@ -25,7 +25,7 @@ def address(tmp_path: Path) -> Iterator[tuple[str, int]]:
     (root / "mine" / "tables").mkdir(parents=True)
     (root / "mine" / "index.html").write_text("<title>mine</title>")
     (root / "mine" / "tables" / "results.csv").write_text("a,b\n")
-    data = {"title": "<b>mine</b>", "headline": {"sentence": "A is best."}}
+    data = {"title": "<b>mine</b>", "headline": "A is best."}
     (root / "mine" / "data.json").write_text(json.dumps(data))
     (root / ".hidden").write_text("hidden")
     secret.write_text("secret")

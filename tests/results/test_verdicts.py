@@ -70,3 +70,14 @@ def test_markdown_lists_failures_first() -> None:
     assert lines[4].startswith(r"| **regressed** | t | b\|c | acc1 | 50.0 ± 0.1 (n=1000) → 40.0 ± 0.1 (n=1000) | −10.0")
     assert "Holm-corrected for 2 checked metrics" in lines[-1]
     assert "Unpaired: no samples of a on t; 1 more." in lines[-1]
+
+
+def test_the_judged_model_is_named_against_the_baseline_s() -> None:
+    (renamed,) = gate([sharp("old", "t")], [sharp("new", "t", 0.4)], Rules())
+    assert (renamed.model, renamed.against, renamed.judged) == ("new", "old", "new against old")
+    assert 'testsuite name="new against old"' in to_junit([renamed])
+    assert "| new against old |" in to_markdown([renamed])
+    (same,) = gate([sharp("m", "t")], [sharp("m", "t", 0.4)], Rules())
+    assert same.judged == "m"
+    (missing,) = gate([sharp("old", "t")], [], Rules())
+    assert missing.judged == "old"

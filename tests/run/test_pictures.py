@@ -230,13 +230,13 @@ def test_tasks_on_the_same_images_say_so(again) -> None:
 @pytest.mark.usefixtures("plugin")
 def test_a_signature_of_a_name_alone_is_refused_of_extra_models_too(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = ExtraModel.of("toy::one", "fp32")
-    assert (whole.problem, whole.identity) == ("", {"value": 0.5})
+    assert (whole.problem, whole.identity) == ("", {"weights": "0.5", "preprocess": "", "vocabulary": ""})
     import toy_plugin
 
     monkeypatch.setattr(toy_plugin.Ones, "signature", lambda self: {"id": self.id})
     refused = ExtraModel.of("toy::one", "fp32")
     assert refused.plan is None
-    assert "its signature() has nothing but a name" in refused.problem
+    assert "its signature() has no weights" in refused.problem
 
 
 def test_a_set_of_other_peoples_images_is_told_by_a_few(command: Command) -> None:

@@ -88,13 +88,13 @@ def test_the_command_evaluates_on_arrival_and_names_the_best(
     })  # fmt: skip
     folder, arch = tmp_path / "run" / "checkpoints", write_architecture(tmp_path / "tiny.json", CLIP)
     folder.mkdir(parents=True)
-    for epoch in (1, 2):
+    for epoch in (0, 1):
         write_training_checkpoint(tmp_path / f"{epoch}.pt", random_network(tmp_path, CLIP, seed=epoch))
     write_architecture(tmp_path / "other.json", {**CLIP, "embed_dim": 8})
-    write_training_checkpoint(tmp_path / "3.pt", random_network(tmp_path, {**CLIP, "embed_dim": 8}))
+    write_training_checkpoint(tmp_path / "2.pt", random_network(tmp_path, {**CLIP, "embed_dim": 8}))
 
     def train() -> None:
-        for epoch in (1, 2, 3):
+        for epoch in (0, 1, 2):
             time.sleep(0.1)
             (tmp_path / f"{epoch}.pt").rename(folder / f"epoch_{epoch}.pt")
         (folder / "stop").touch()
@@ -102,9 +102,15 @@ def test_the_command_evaluates_on_arrival_and_names_the_best(
     trainer = threading.Thread(target=train)
     trainer.start()
     given = ["run", "--model", arch, "--watch", folder, "--tasks", data / "find.toml", "--data-root", data, "--quiet"]
-    result = command(*given, "--output", tmp_path / "results")
+    result = command(*given, "--output", tmp_path / "results", "--report", tmp_path / "report")
     trainer.join()
-    assert result.code == 1, "epoch 3 is of another architecture"
+    assert result.code == 1, "epoch 2 is of another architecture"
     assert "another architecture" in result.err
     assert "best of 2 is epoch" in result.out, "both that could be read"
+    lines = [line for line in result.out.splitlines() if line.startswith("epoch ")]
+    assert [line.partition(": ")[0] for line in lines] == ["epoch 0", "epoch 1"], "a line per checkpoint, from 0 on"
+    assert all(" % text → image R@" in line for line in lines)
+    page = (tmp_path / "report" / "index.html").read_text(encoding="utf-8")
+    assert "epoch 0" in page
+    assert 'id="checkpoints"' in page
     assert command("run", "--model", "a,b", "--watch", folder, "--tasks", data / "find.toml").code == 2
