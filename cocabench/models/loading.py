@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import forkserver, get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from multiprocessing.reduction import ForkingPickler
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from cocabench.core.errors import BadImageError, DataError
+from cocabench.core.errors import BadImageError, CocabenchError, DataError
 from cocabench.core.helpers import end_with_parent
 from cocabench.core.types import ImageSource
 from cocabench.data.images import is_identified, shown
@@ -121,7 +121,7 @@ def batches(
 
 
 def _unless_killed(loader: Iterable[Any]) -> Iterator[Any]:
-    """Yield what a loader reads; ModelError's kind of line where a process of it was killed, as a full memory does."""
+    """Yield what a loader reads; CocabenchError where a process of it was killed, as where memory is full."""
     try:
         yield from loader
     except RuntimeError as error:

@@ -90,7 +90,7 @@ def reports(root: Path) -> Iterator[Found]:
 def _title_and_headline(page: Path, name: str) -> tuple[str, str]:
     try:
         data = parse_json(read_text(page.with_name("data.json")))
-        return str(data["title"]), str(data["headline"])
+        return well_formed(str(data["title"])), well_formed(str(data["headline"]))
     except (OSError, ValueError, KeyError, TypeError):
         return name, ""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -186,6 +188,7 @@ def coco(**change: Any) -> str:
         (coco(annotations=[{"image_id": 1, "caption": float("nan")}]), "annotations[0].caption: got nan; wanted text"),
         (coco(annotations=[[]]), "annotations[0]: got []; wanted a table with 'image_id'"),
         (coco(images=None), "images: got None; wanted a list"),
+        (coco(images=["a"]), "images[0]: got 'a'; wanted a table with 'id'"),
         ("[]", "got []; wanted a table with 'images'"),
         ('{"images": []}', "no 'annotations'"),
         (coco(images=[{"id": 1, "file_name": "a\0.png"}]), "1 of 1 images missing"),
@@ -220,6 +223,56 @@ def test_task_files_with_impossible_data_are_one_line(command: Command, tmp_path
     text = task("x", "retrieval", "t2i_recall@1", data, "").replace('loader = "tsv"\n', "")
     (tmp_path / "t.toml").write_text(text)
     one_line(command(*RUN.format(d=tmp_path).split()), 2, said)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"resize_mode": "x"}, 'resize_mode: got "x"; wanted shortest or longest or squash'),
+        ({"interpolation": [1]}, "interpolation: got [1]"),
+        ({"mode": "L"}, 'mode: got "L"; wanted RGB'),
+        ({"mean": ["a"]}, 'mean: got ["a"]; wanted three numbers'),
+        ({"mean": [0.5, 0.5]}, "mean: got [0.5, 0.5]"),
+        ({"std": {"a": 1}}, 'std: got {"a": 1}; wanted three numbers above 0'),
+        ({"std": [0, 0, 0]}, "std: got [0, 0, 0]"),
+        ({"size": -1}, "size: got -1"),
+        ({"size": [1, 2, 3]}, "size: got [1, 2, 3]"),
+        ({"fill_color": "red"}, 'fill_color: got "red"'),
+    ],
+)
+def test_preprocessing_that_cannot_be_done_is_one_line(
+    command: Command, models: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    shutil.copytree(models / "clip", tmp_path / "m")
+    file = tmp_path / "m" / "open_clip_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "preprocess_cfg": {**config.get("preprocess_cfg", {}), **change}}))
+    words = f"run --model {tmp_path}/m --tasks emoji_flags --limit 2 --quiet --output {tmp_path}/out"
+    result = command(*words.split())
+    assert result.code in (1, 2)
+    assert f"preprocess_cfg.{said}" in result.err + result.out
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
+@pytest.mark.parametrize("content", ["", "\n", "a" * 200_000])
+def test_tables_without_rows_are_one_line(command: Command, tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    words = f"data csv --from {name.partition('.')[2]} --path {name} --data-root {tmp_path} --output {tmp_path}/o.csv"
+    one_line(command(*words.split()), 2, name)
+    one_line(command("import", tmp_path / name, "--output", tmp_path / "r"), 2, name)
+
+
+def test_arrow_tables_are_validated(tmp_path: Path) -> None:
+    """Offsets beyond a buffer end the process, where nobody looks at them."""
+    from cocabench.data.composition import _rows
+
+    broken = pa.StringArray.from_buffers(2, pa.py_buffer(np.array([0, 2**30, 5], np.int32)), pa.py_buffer(b"abcde"))
+    table = pa.table({"caption_0": broken})
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_batch(table.to_batches()[0])
+    with pytest.raises(DataError, match="not readable"):
+        _rows(tmp_path / "a.arrow")
 
 
 def score(command: Command, folder: Path, candidates: str, references: str = REFERENCES, *more: str) -> Result:

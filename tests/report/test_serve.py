@@ -133,7 +133,9 @@ def test_a_reader_that_hangs_up_prints_nothing(
     assert not [record for record in caplog.records if record.exc_info]
 
 
-def test_a_pipe_is_not_found_and_a_name_that_is_not_unicode_is_listed(address: tuple[str, int], tmp_path: Path) -> None:
+def test_a_pipe_is_not_found_and_a_name_that_is_not_unicode_is_left_out(
+    address: tuple[str, int], tmp_path: Path
+) -> None:
     os.mkfifo(tmp_path / "reports" / "pipe.html")
     assert ask(address, "/pipe.html")[0] == 404
     folder = os.fsencode(tmp_path / "reports") + b"/\xff"
