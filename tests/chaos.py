@@ -82,12 +82,16 @@ class Started:
     def kill(self, how: int) -> None:
         """Kill the command alone, then see that nothing is left of what it started."""
         self.process.send_signal(how)
-        self.process.communicate()
+        self.process.wait()
         until = time.monotonic() + ENDS_S
         while left := self.helpers():
-            lines = [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")[:150] for pid in left]
-            assert time.monotonic() < until, f"lives on {ENDS_S} s after {signal.Signals(how).name}: {lines}"
+            if time.monotonic() > until:
+                lines = [Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ")[:150] for pid in left]
+                for pid in left:
+                    os.kill(pid, signal.SIGKILL)
+                raise AssertionError(f"lives on {ENDS_S} s after {signal.Signals(how).name}: {lines}")
             time.sleep(0.05)
+        self.process.communicate()
 
     def end(self) -> tuple[int, str, str]:
         out, err = self.process.communicate(timeout=300)

@@ -140,7 +140,7 @@ class ClipBenchmark(Exported):
             _shell_to_stderr(builder) if download else offline(self.missing(folder, "incomplete: it wants to download"))
         )
         try:
-            if (table := folder / UNPACKED.get(self.dataset, "")).suffix == ".mat" and table.is_file():
+            if (table := folder / UNPACKED.get(self.dataset, "")).suffix == ".mat" and note_file(table).is_file():
                 check_mat(table)
             with guard, contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")

@@ -180,7 +180,7 @@ def meta_synsets(meta: Path) -> dict[int, str]:
 
     try:
         check_mat(note_file(meta))
-        table = loadmat(meta, squeeze_me=True)["synsets"]
+        table = loadmat(note_file(meta), squeeze_me=True)["synsets"]
         leaves = table[table["num_children"] == 0]
         return {int(k): str(name) for k, name in zip(leaves["ILSVRC2012_ID"], leaves["WNID"], strict=True)}
     except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, OSError, zlib.error) as error:

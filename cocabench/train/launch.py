@@ -15,6 +15,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from cocabench.core.helpers import end_with_starter
+
+if __name__ == "__main__":
+    end_with_starter()
+
 import open_clip
 import torch
 from open_clip_train import main as trainer
@@ -22,7 +27,6 @@ from open_clip_train.params import parse_args
 from PIL import EpsImagePlugin
 
 from cocabench.core.files import parse_json
-from cocabench.core.helpers import end_with_starter
 from cocabench.models.training import batch_for, tokens_of
 
 Config = dict[str, Any]
@@ -89,5 +93,4 @@ if __name__ in ("__main__", "__mp_main__"):  # the second in its data workers, w
     EpsImagePlugin.gs_binary = False
 
 if __name__ == "__main__":
-    end_with_starter()
     sys.exit(main(sys.argv[1:]))
