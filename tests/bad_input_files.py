@@ -6,6 +6,7 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,9 @@ import torch
 from PIL import Image
 from safetensors.torch import save
 
+from cocabench.captioneval.corenlp import JARS
 from cocabench.results.store import Store
-from tests.bad_inputs import Target, Tree
+from tests.bad_inputs import Target, Tree, run, stored
 from tests.conftest import task
 from tests.models.tiny import CLIP, COCA, VISION, random_network, write_folder
 from tests.samples import classified, right
@@ -38,11 +40,22 @@ def targets(shared: Path) -> dict[str, Target]:
         **sets(clip, coca),
         **checkpoints(shared),
         **trainings(),
+        **baselines(shared),
+        **served(),
+        **plugins(),
+        **caches(shared, clip, coca),
+        "CoreNLP": corenlp(),
         "image": _all({"a.png": image("PNG"), "b.jpg": image("JPEG"), "c.webp": image("WEBP")}, f"caption {coca} {{d}}",
                       f"caption {coca} --text a {{d}} --skip-bad-images"),
         "arguments": Target({}, (), (
             f"run {clip} --tasks emoji_flags --limit 2 --output {{o}} --device cpu --seed 1 --batch-size 4 --quiet",
             f"run {clip} --tasks emoji_flags --dry-run --limit 2 --output {{o}} --cache {{o}}/cache",
+            f"run --model avg({shared / 'clip'},{shared / 'clip'}) --tasks emoji_flags --dry-run --limit 2 --output {{o}}",
+            f"run --model mix({shared / 'clip'},{shared / 'clip'},0:1:0.5) --tasks emoji_flags --dry-run --output {{o}}",
+            f"caption {coca} --num-beams 2 --num-beam-groups 1 --seq-len 6 --temperature 1 --top-k 2 --top-p 0.5 x.png",
+            "list models coca", "list weights {d}/x.pt", "cache info --json", "setup spice --corenlp {d}", "serve {o} --port 0",
+            "data webdataset --from synthetic --output {o}/x --samples 2", "export {d} --output {o}/x.csv",
+            "import {d} --output {o}", "show {d} --model x --task y", "gate --baseline {d} --current {d} --update",
             "list tasks retrieval", "list metrics --json", "doctor --data-root {d}", "cache info --cache {d}",
             "cache clear --cache {o}", "setup spice --corenlp {d}", "data csv --from synthetic --output {o}/x.csv",
             "train coca-scratch --set lr=1 --dry-run --no-memory-check --device cpu --output {o}",
@@ -93,7 +106,7 @@ def results(shared: Path) -> dict[str, Target]:
     classified(folder / "new", "two", right(40, 60), task="cars")
     record = next((folder / "new" / "two").glob("pets*.json"))
     Store(folder / "new").put_thumbnails("f", {"00001": image("JPEG")})
-    rules = b"[defaults]\ntolerance = 0.5\n[tasks.pets.acc1]\ntolerance = 1.0\n"
+    rules = b'[defaults]\ntolerance = 0.5\n[[rule]]\ntask = "pets"\nmodel = "*"\nmetric = "acc1"\ntolerance = 1.0\nrequired = true\n'
     own = {**_tree(folder), "rules.toml": rules, "one.json": record.read_bytes()}
     gate = "gate --baseline {d}/old --current {d}/new --rules {d}/rules.toml"
     benchmark = {
@@ -118,13 +131,177 @@ def results(shared: Path) -> dict[str, Target]:
     }  # fmt: skip
 
 
+def baselines(shared: Path) -> dict[str, Target]:
+    """gate --update, which may change the baseline, and nothing else in its folder."""
+    folder = shared / "results"
+    own = {**_tree(folder), "old/README.md": b"why", "rules.toml": b"[defaults]\ntolerance = 1.0\n"}
+    gate = "gate --baseline {d}/old --current {d}/new --update"
+    damaged = tuple(name for name in own if name != "old/README.md")
+    return {"gate --update": Target(own, damaged, (gate, f"{gate} --rules {{d}}/rules.toml"))}
+
+
+def served() -> dict[str, Target]:
+    """A folder of reports and requests of its server."""
+    data = {"title": "mine", "headline": {"sentence": "A is best."}}
+    get = b"GET %s HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
+    paths = (b"/", b"/mine/", b"/mine", b"/mine/data.json", b"/mine/%2e%2e/x", b"/\xff?a#b", b"//mine", b"/mine/%00%ff")
+    requests = {f"requests/{k}": get % path for k, path in enumerate(paths)}
+    long = {
+        "requests/x": b"GET /" + b"a" * 70_000 + b" HTTP/1.1\r\n\r\n",
+        "requests/y": b"POST / HTTP/9.9\r\nHost: [\r\n\r\n",
+    }
+    files = {"r/mine/index.html": b"<title>mine</title>", "r/mine/data.json": _json(data), **requests, **long}
+    return {"serve": _all(files, "serve {d}/r --port 0")}
+
+
+PLUGIN = b"""
+import json
+from pathlib import Path
+from cocabench.core.types import Dataset, Example, ImageFeatures, SampleScore
+from cocabench.kinds.base import Kind
+from cocabench.kinds.shown import Column
+from cocabench.metrics.base import Metric
+from cocabench.metrics.statistics import Mean
+from cocabench.specs.spec import Spec
+import numpy as np
+from PIL import Image
+
+HERE = Path(__file__).parent
+SAID = json.loads((HERE / "said.json").read_text())
+
+
+class Plain:
+    def __init__(self, colour):
+        self.colour = colour
+
+    def open(self):
+        if SAID["image"] != "image":
+            return SAID["image"]
+        return Image.new("RGB", (8, 8), self.colour)
+
+
+class Loader(Spec):
+    def build(self, root, *, download=False):
+        rows = [Example(i, Plain(own) if isinstance(own, int) else own, tuple(t) if isinstance(t, list) else t, label)
+                for i, own, t, label in SAID["examples"]]
+        return Dataset(SAID["name"], SAID["split"], rows, SAID["classes"], SAID["templates"])
+
+
+class BadKind(Kind):
+    name = "bad"
+    declared = (Metric("x", "Mean x.", Mean("x"), ("x",)),)
+    samples = (Column("x", "float", "A number"),)
+
+    def score(self, model, data, context):
+        rows = model.encode_images([e.image for e in data.examples], progress=context.progress)
+        for (key, image, stats), _ in zip(SAID["scores"], rows.rows):
+            yield SampleScore(key, image, stats)
+
+
+class Model:
+    notes, abilities, available, packages, features_version = (), frozenset({"encode"}), True, ("numpy",), 1
+    parameters = {}
+
+    def __init__(self):
+        self.id = SAID["id"]
+
+    def signature(self):
+        return SAID["signature"]
+
+    def load(self, hardware):
+        return self
+
+    def encode_images(self, images, *, progress):
+        return ImageFeatures(np.array(SAID["images"]), np.array(SAID["kept"])[: len(images)])
+
+    def encode_texts(self, texts, *, progress):
+        return np.array(SAID["texts"])
+
+
+def sources(spec, *, download):
+    return [Model()] * SAID["n"]
+"""
+
+
+def plugins() -> dict[str, Target]:
+    """A plugin of every kind of part, which returns what a file of JSON says."""
+    said = {
+        "examples": [["a", 1, ["one"], 0], ["b", 2, ["two"], 1]], "name": "bad", "split": "test", "classes": ["p", "q"],
+        "templates": ["a {c}"], "image": "image", "id": "bad::x", "signature": {"id": "x", "weights": "y"}, "n": 1,
+        "images": [[1.0, 0.0], [0.0, 1.0]], "kept": [0, 1], "texts": [[1.0, 0.0], [0.0, 1.0]],
+        "scores": [["a", "a", {"x": 0.5}], ["b", "b", {"x": 1.0}]],
+    }  # fmt: skip
+    info = "plugin/bad_plugin-1.0.dist-info"
+    points = "[cocabench.kinds]\nbad = bad_plugin:BadKind\n[cocabench.datasets]\nbad = bad_plugin:Loader\n[cocabench.models]\nbad = bad_plugin:sources\n"
+    data = 'loader = "bad"'
+    files = {
+        "plugin/bad_plugin.py": PLUGIN, f"{info}/METADATA": b"Metadata-Version: 2.1\nName: bad\nVersion: 1.0\n",
+        f"{info}/entry_points.txt": points.encode(), "plugin/said.json": _json(said),
+        "t.toml": _task("x", "bad", "x", data).replace(b"images = 3", b"images = 2"),
+        "u.toml": _task("y", "classification", "acc1", data).replace(b"images = 3", b"images = 2"),
+        "v.toml": _task("z", "retrieval", "t2i_recall@1", data).replace(b"images = 3", b"images = 2"),
+    }  # fmt: skip
+    runs = (RUN.replace("t.toml", f"{name}.toml") + " --model bad::x" for name in "tuv")
+    return {"plugin": Target(files, ("plugin/said.json",), tuple(runs))}
+
+
+def caches(shared: Path, clip: str, coca: str) -> dict[str, Target]:
+    """A cache whose content is damaged: what is computed stays the same."""
+    images = {f"x/images/{k}.jpg": image("JPEG", k) for k in range(3)}
+    rows = [{"id": k, "image_id": k, "caption": f"a thing {k}"} for k in range(3)]
+    coco = {"images": [{"id": k, "file_name": f"{k}.jpg"} for k in range(3)], "annotations": rows}
+    data = 'loader = "coco"\npath = "x"\nannotations = "c.json"\nimages = "images"'
+    kinds = {
+        "features": (_task(*RETRIEVAL, data), clip),
+        "captions": (_task("x", "captioning", "ROUGE-L", data, 'metrics = ["ROUGE-L", "METEOR"]\nseq_len = 6\nnum_beams = 2\nnum_beam_groups = 1'), coca),
+    }  # fmt: skip
+    found = {}
+    for name, (spec, model) in kinds.items():
+        files = {**images, "x/c.json": _json(coco), "t.toml": spec}
+        words = f"{RUN} {model} --cache {{d}}/own_cache"
+        place = shared / "cached" / name
+        for path, content in files.items():
+            (place / path).parent.mkdir(parents=True, exist_ok=True)
+            (place / path).write_bytes(content)
+        code, said, fault = run(words.format(d=place, o=place / "out").split(), place)
+        assert (code, fault) == (0, ""), said
+        kept = {path: content for path, content in _tree(place).items() if path.startswith("own_cache/spaces/")}
+        pictures = {path: content for path, content in _tree(place / "out").items() if path.startswith("thumbnails/")}
+        pictures = {f"out/{path}": content for path, content in pictures.items()}
+        assert kept, "something is cached"
+        damaged = (*kept, *kept, *pictures)
+        commands = (
+            words,
+            words,
+            f"{words} --fresh",
+            "cache info --cache {d}/own_cache",
+            "cache clear --cache {d}/own_cache",
+        )
+        found[f"cache of {name}"] = Target({**files, **kept, **pictures}, damaged, commands, stored(place / "out"))
+    return found
+
+
+def corenlp() -> Target:
+    """Jars of CoreNLP that are none, beside captions that SPICE scores."""
+    jar = io.BytesIO()
+    with zipfile.ZipFile(jar, "w") as packed:
+        packed.writestr("edu/stanford/nlp/x.class", b"\xca\xfe\xba\xbe" * 20)
+    names = [one.name for one in JARS]
+    installed = {f"own_cache/corenlp-3.6.0/{name}": jar.getvalue() for name in names}
+    mine = {f"jars/{name}": jar.getvalue() for name in names}
+    texts = {"c.json": b'{"1": "a dog"}', "r.json": b'{"1": ["a dog"]}'}
+    score = "score --candidates {d}/c.json --references {d}/r.json --metrics spice"
+    commands = ("setup spice --corenlp {d}/jars", score, "doctor --data-root {d}")
+    return Target({**installed, **mine, **texts}, (*installed, *mine), commands)
+
+
 def _csv(table: dict[str, Any]) -> bytes:
     flat = {**{k: v for k, v in table.items() if k != "metrics"}, **table["metrics"], "model_fullname": "x"}
     return pd.DataFrame([flat]).to_csv(index=False).encode()
 
 
 def _task(name: str, kind: str, primary: str, data: str, params: str = "") -> bytes:
-    text = task(name, kind, primary, data, params).replace('loader = "tsv"\n', "")
+    text = task(name, kind, primary, data, params).replace('loader = "tsv"\n', "", 1)
     return (text + "[expect]\nimages = 3\n").encode()
 
 
@@ -229,10 +406,10 @@ def sets(clip: str, coca: str) -> dict[str, Target]:
         "karpathy": of("x", {**images, "d.json": _json(karpathy)},
                        _task(*RETRIEVAL, f'loader = "karpathy"\n{folder}\nannotations = "d.json"')),
         "sugar_crepe": of("x", {**images, "add_att.json": _json(crepe)},
-                          _task(*choice, f'loader = "sugar_crepe"\n{folder}\nannotations = "add_att.json"')),
+                          _task(*choice, f'loader = "sugar_crepe"\n{folder}\nsubset = "add_att"\nimages = "images"')),
         "webdataset": of("x", {**shards, "test/0.tar": _tar(wds)}, _task(*CLASSIFICATION, f'loader = "webdataset"\n{folder}')),
         "multilabel": of("x", {**shards, "dataset_type.txt": b"multilabel", "test/0.tar": _tar(multi)},
-                         _task("x", "classification", "mean_average_precision", f'loader = "webdataset"\n{folder}')),
+                         _task("x", "classification", "mean_average_precision", f'loader = "webdataset"\n{folder}', "multilabel = true")),
         "imagefolder": of("x", {f"n{k}/{k}.jpg": images[f"images/{k}.jpg"] for k in range(3)},
                           _task(*CLASSIFICATION, f'loader = "imagefolder"\n{folder}', 'templates = "cifar10"')),
         "winoground parquet": of("x", {"data/a.parquet": _table(wino, "parquet")},
@@ -290,7 +467,7 @@ csv_separator = ","
 
 
 def trainings() -> dict[str, Target]:
-    table = b"filepath,title\na.png,a dog\n"
+    table = b"filepath,title\n" + b"a.png,a dog\n" * 8
     shard = _tar({"0.png": image(), "0.txt": b"a dog"})
     files = {
         "r.toml": RECIPE.encode(),

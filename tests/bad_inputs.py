@@ -16,6 +16,7 @@ import io
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -46,11 +47,15 @@ Tree = dict[str, bytes]
 
 
 class Target(NamedTuple):
-    """Files, which of them are damaged, and the commands that read them."""
+    """Files, which of them are damaged, and the commands that read them.
+
+    same: what must be stored in the folder ``out`` whatever is damaged, {metric: value}; None for anything.
+    """
 
     files: Tree
     damaged: tuple[str, ...]
     commands: tuple[str, ...]
+    same: dict[str, Any] | None = None
 
 
 class Failure(NamedTuple):
@@ -75,7 +80,7 @@ def damaged(content: bytes, name: str, chance: random.Random) -> bytes:
 def _with_a_value(content: bytes, name: str, chance: random.Random) -> bytes:
     first, *rest = content.split(b"\n") if name.endswith("l") else [content]
     value = json.loads(first)
-    places = list(_places(value))
+    places = list(_places(value)) if isinstance(value, dict | list) else []
     if not places:
         return json.dumps(chance.choice(NASTY)).encode()
     holder, key = chance.choice(places)
@@ -181,7 +186,7 @@ def case(number: int, seed: int, targets: dict[str, Target], folder: Path) -> tu
 
 
 def _damage(path: Path, chance: random.Random) -> None:
-    kind = chance.randrange(30)
+    kind = chance.randrange(5 if PLUGIN in path.parts else 0, 30)
     content = path.read_bytes()
     if kind < 5:
         path.unlink()
@@ -218,14 +223,70 @@ def tried(number: int, seed: int, targets: dict[str, Target]) -> Failure | None:
         before = _state(folder)
         shown = f"{target}: cocabench {' '.join(words)}".replace(name, "D")
         code, output, fault = run(words, folder)
-        what = fault or wrong(code, output) or _lost(before, _state(folder))
+        what = fault or wrong(code, output, plugin=(folder / PLUGIN).is_dir())
+        what = what or _lost(before, _state(folder), updated=code == 0 and "--update" in words)
+        if not what and targets[target].same is not None and code == 0 and (folder / "out").is_dir():
+            what = "another number" if stored(folder / "out") not in ({}, targets[target].same) else ""
         return Failure(number, what, shown, output) if what else None
+
+
+def stored(folder: Path) -> dict[str, Any]:
+    """Return {metric: value} of the Records in a results folder."""
+    found: dict[str, Any] = {}
+    for path in sorted(folder.glob("*/*-????????????.json")):
+        found |= {name: estimate["value"] for name, estimate in json.loads(path.read_text())["metrics"].items()}
+    return found
+
+
+@contextlib.contextmanager
+def surroundings(folder: Path) -> Iterator[None]:
+    """Work in a case's folder, with its cache and its plugin where it has them."""
+    before, cache = os.getcwd(), os.environ.get("COCABENCH_CACHE")
+    os.chdir(folder)
+    if (folder / OWN_CACHE).is_dir():
+        os.environ["COCABENCH_CACHE"] = str(folder / OWN_CACHE)
+    sys.path.insert(0, str(folder / PLUGIN))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder / PLUGIN))
+        sys.modules.pop("bad_plugin", None)
+        os.chdir(before)
+        os.environ.pop("COCABENCH_CACHE", None)
+        os.environ.update({"COCABENCH_CACHE": cache} if cache else {})
+
+
+PLUGIN, OWN_CACHE, REQUESTS = "plugin", "own_cache", "requests"
+
+
+def asked(server: Any, poll_interval: float = 0.5) -> None:
+    """Stand in for ``serve_forever``: send what lies in the case's folder, then a request that must be answered."""
+    import http.client
+    import socket
+    import threading
+
+    thread = threading.Thread(target=type(server).__mro__[1].serve_forever, args=(server, 0.01))
+    thread.start()
+    try:
+        for file in sorted(Path(REQUESTS).iterdir()):
+            with contextlib.suppress(OSError), socket.create_connection(server.where, timeout=10) as client:
+                client.sendall(file.read_bytes() if file.is_file() else b"GET")
+                client.shutdown(socket.SHUT_WR)
+                client.recv(100)
+        connection = http.client.HTTPConnection(*server.where, timeout=10)
+        connection.request("GET", "/")
+        if connection.getresponse().status != http.HTTPStatus.OK:
+            raise AssertionError("the list of reports")
+    finally:
+        server.shutdown()
+        thread.join()
 
 
 def run(words: list[str], folder: Path) -> tuple[int, str, str]:
     """Run ``cocabench WORDS`` in this process; return its exit code, its stderr, and a fault that nothing may have."""
     from cocabench import cli
     from cocabench.cli import console
+    from cocabench.report.serve import Server
 
     def late(*_: object) -> None:
         raise TimeoutError("hangs")
@@ -233,11 +294,11 @@ def run(words: list[str], folder: Path) -> tuple[int, str, str]:
     out, err = io.StringIO(), io.StringIO()
     signal.signal(signal.SIGALRM, late)
     signal.alarm(HANG_S)
-    before, sys.argv = (sys.argv, os.getcwd()), ["cocabench", *words]
+    before, sys.argv = sys.argv, ["cocabench", *words]
     console.out.file, console.err.file = out, err
-    os.chdir(folder)
+    Server.serve_forever = asked  # type: ignore[method-assign]
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        with surroundings(folder), contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
             cli.main()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0
@@ -246,13 +307,21 @@ def run(words: list[str], folder: Path) -> tuple[int, str, str]:
         return -1, err.getvalue() + traceback.format_exc(), "a traceback"
     finally:
         signal.alarm(0)
-        sys.argv = before[0]
-        os.chdir(before[1])
+        sys.argv = before
     return 0, err.getvalue(), ""
 
 
-def wrong(code: int, output: str) -> str:
-    """Return what is wrong with an exit code and the lines on stderr; '' for nothing."""
+LABELS = ("error ", "failed ", "note ", "skipped ", "serving ")
+
+
+def wrong(code: int, output: str, *, plugin: bool = False) -> str:
+    """Return what is wrong with an exit code and the lines on stderr; '' for nothing.
+
+    plugin: there is one, whose faults may have a traceback that names it.
+    """
+    if plugin and "this is a bug of the plugin bad" in output:
+        output = re.sub(r"(?ms)^unexpected error in .*?^(?=error |failed |note |\Z)", "", output)
+        output = output.replace("this is a bug of the plugin bad", "")
     lines = [line for line in output.split("\n") if line.startswith(("error ", "failed "))]
     if "Traceback" in output or "this is a bug" in output or "hangs" in output:
         return "a traceback"
@@ -262,6 +331,11 @@ def wrong(code: int, output: str) -> str:
         return "an error with exit code 0"
     if sum(line.startswith("error ") for line in lines) > 1:
         return "several errors"
+    listed = any(line.startswith("error ") and line.rstrip().endswith(":") for line in lines)
+    starts = (*LABELS, "  ") if listed else LABELS
+    more = [line for line in output.split("\n") if line.strip() and not line.startswith(starts)]
+    if code == 2 and more:
+        return f"more than a line: {more[0][:100]}"
     if any(mark in output for mark in ("\x1b[2J", "\0", "Errno", "errors.pydantic.dev")):
         return "raw words of the terminal, the system or pydantic"
     return "a silent failure" if code == 2 and not output.strip() else ""
@@ -271,13 +345,17 @@ def _state(folder: Path) -> dict[str, str]:
     """Return {path: digest} of the user's files in a folder: all but what the command was asked to write."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        if path.is_file() and not path.is_relative_to(folder / "out") and not path.is_relative_to(folder / "cache"):
-            found[str(path)] = hashlib.sha256(path.read_bytes()).hexdigest()
+        ours = ("out", "cache", OWN_CACHE, f"{PLUGIN}/__pycache__")
+        if path.is_file() and not any(path.is_relative_to(folder / name) for name in ours):
+            found[path.relative_to(folder).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 
-def _lost(before: dict[str, str], after: dict[str, str]) -> str:
+def _lost(before: dict[str, str], after: dict[str, str], *, updated: bool) -> str:
+    """Return which of the user's files is gone. updated: a baseline, whose Records may be others then."""
+    records = (".json", ".parquet") if updated else ()
     gone = [path for path, digest in before.items() if after.get(path) != digest]
+    gone = [path for path in gone if not (path.startswith("old/") and path.endswith(records))]
     return f"lost or changed: {gone[0]}" if gone else ""
 
 

@@ -6,7 +6,17 @@ HEALTH need none: ``clipscore`` and ``health`` make their columns.
 """
 
 from cocabench.captioneval.compute import preparing, statistics, unavailable
-from cocabench.captioneval.declared import ALL, HEALTH, MODEL_BASED, NAMES, SCORER, SUBSCORES, declared, protocol
+from cocabench.captioneval.declared import (
+    ALL,
+    HEALTH,
+    MODEL_BASED,
+    NAMES,
+    SCORER,
+    SUBSCORES,
+    declared,
+    protocol,
+    undefined,
+)
 
 __all__ = [
     "ALL",
@@ -20,4 +30,5 @@ __all__ = [
     "protocol",
     "statistics",
     "unavailable",
+    "undefined",
 ]

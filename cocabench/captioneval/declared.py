@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from cocabench.captioneval import clipscore, health, meteor, overlap, spice, tokens
 from cocabench.core.errors import UnknownNameError
+from cocabench.core.types import Note
 from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.statistics import Mean, Sums
 
@@ -23,6 +24,15 @@ MODEL_BASED = clipscore.NAMES
 
 ALL = NAMES + SUBSCORES + MODEL_BASED
 HEALTH = tuple(metric.name for metric in health.METRICS)
+
+
+def undefined(samples: Samples) -> list[Note]:
+    """Return a note if CIDEr was computed and has no value."""
+    if "cider" not in samples or samples.empty or samples["cider"].notna().any():
+        return []
+    why = "undefined for one image: its weights count in how many images' references a phrase occurs"
+    return [Note("undefined", f"CIDEr: {why}")]
+
 
 VERSIONS = {
     "BLEU": "BLEU corpus, closest reference length (pycocoevalcap 1.2)",

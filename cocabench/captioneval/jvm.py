@@ -252,7 +252,15 @@ class Runner:
         stderr = process.communicate()[1] or b""
         with self._lock:
             self._running.discard(process)
-        return stderr.decode("utf-8", "replace").strip()[-MAX_STDERR_CHARACTERS:] or "empty"
+        return _in_a_line(stderr.decode("utf-8", "replace"))
+
+
+def _in_a_line(stderr: str) -> str:
+    """Return the end of a standard error in a line; of an uncaught exception what it says, without its stack."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    raised = next((k for k, line in enumerate(lines) if line.startswith("Exception in thread")), None)
+    chosen = lines if raised is None else [line for line in lines[raised:] if not line.startswith(("at ", "..."))]
+    return " | ".join(chosen)[-MAX_STDERR_CHARACTERS:] or "empty"
 
 
 class Process:

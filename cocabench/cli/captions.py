@@ -354,13 +354,10 @@ def _print_scores(names: Sequence[str], samples: Samples, skipped: Mapping[str, 
 def _notes(names: Sequence[str], samples: Samples) -> list[Note]:
     from cocabench import captioneval
     from cocabench.captioneval import health
-    from cocabench.core.types import Note
     from cocabench.kinds.base import withheld
 
-    alone = [name for name in names if name.startswith("CIDEr")] if samples["image_id"].nunique() < 2 else []
-    why = "undefined for one image: its weights count in how many images' references a phrase occurs"
-    found = [Note("interval_withheld", f"{name}: {why}") for name in alone]
-    return [*withheld(captioneval.declared(names), samples), *found, *health.notes(samples)]
+    found = [*captioneval.undefined(samples), *health.notes(samples)]
+    return [*withheld(captioneval.declared(names), samples), *found]
 
 
 def _metric_names(text: str, known: Sequence[str]) -> list[str]:

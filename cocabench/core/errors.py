@@ -39,7 +39,7 @@ class CocabenchError(Exception):
             parts.append(f"wanted {wanted}")
         if fix:
             parts.append(fix)
-        super().__init__("; ".join(parts))
+        super().__init__(re.sub(r"\n(?!  )\s*", " ", "; ".join(parts)))  # lines of SpecError's list are indented
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.where, self.got, self.wanted, self.fix)

@@ -8,11 +8,15 @@ import json
 import os
 import stat
 import zipfile
-from collections.abc import Callable
+import zlib
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
 from cocabench.core.errors import DataError, UsageError
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 class Limit(NamedTuple):
@@ -42,12 +46,83 @@ MEMBER_BYTES = Limit("COCABENCH_MAX_MEMBER_BYTES", 2_000_000_000, "bytes in a me
 ROWS = Limit("COCABENCH_MAX_ROWS", 5_000_000, "rows in a table")
 RATIO = Limit("COCABENCH_MAX_RATIO", 1_000, "times its packed size")
 
+SMALL_BYTES = 1 << 28
+"""What any machine can hold: up to this size, columns of equal values may be packed as tightly as they will."""
+
+ROWS_PER_PIECE = 1 << 16
+
 
 def check_zip(path: Path) -> None:
     """Raise DataError if a member of a zip has an excessive compression ratio; zipfile.BadZipFile if damaged."""
     with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             RATIO.check(member.file_size // max(1, member.compress_size), f"{path}:{member.filename}")
+
+
+def check_zlib(chunks: Iterable[bytes], where: object) -> None:
+    """Raise DataError if zlib streams, one after the other, hold more than they may; zlib.error if damaged.
+
+    Unpacks a piece at a time and keeps none.
+    """
+    packed = unpacked = 0
+    for chunk in chunks:
+        stream, left = zlib.decompressobj(), chunk
+        packed += len(chunk)
+        while left:
+            unpacked += len(stream.decompress(left, 1 << 20))
+            left = stream.unconsumed_tail
+            check_ratio(unpacked, packed, where)
+
+
+def check_mat(path: Path) -> None:
+    """Raise DataError if a MATLAB file (version 5) unpacks to too much; zlib.error, OSError if it is damaged.
+
+    After 128 bytes it is a sequence of elements: type and length, four bytes each; type 15 is a zlib stream.
+    """
+    with open_regular(path) as file:
+        order: Literal["little", "big"] = "big" if file.read(128)[126:] == b"MI" else "little"
+        while len(head := file.read(8)) == 8:
+            kind, length = (int.from_bytes(head[k : k + 4], order) for k in (0, 4))
+            if kind == PACKED_ELEMENT:
+                check_zlib([file.read(length)], path)
+            else:
+                file.seek(length, os.SEEK_CUR)
+
+
+PACKED_ELEMENT = 15
+
+
+def check_ratio(unpacked: int, packed: int, where: object) -> None:
+    """Raise DataError if what a file unpacks to is large, and more than the limit of times its packed size."""
+    if unpacked > SMALL_BYTES:
+        RATIO.check(unpacked // max(1, packed), where)
+
+
+def read_parquet(file: Path | IO[bytes], where: object, columns: Sequence[str] | None = None) -> pa.Table:
+    """Return a parquet file's rows, or some columns of them; ArrowException, OSError or ValueError if damaged.
+
+    DataError where it has too many rows, or unpacks to too much: it is read in pieces, none of which can be large.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as content:
+        meta, schema = content.metadata, content.schema_arrow
+        ROWS.check(meta.num_rows, where)
+        groups = [meta.row_group(k) for k in range(meta.num_row_groups)]
+        chunks = [group.column(k) for group in groups for k in range(group.num_columns)]
+        largest = max((chunk.total_uncompressed_size for chunk in chunks), default=0)
+        packed = sum(max(0, chunk.total_compressed_size) for chunk in chunks)
+        check_ratio(sum(chunk.total_uncompressed_size for chunk in chunks), packed, where)
+        wanted = None if columns is None else [name for name in columns if name in schema.names]
+        batches, unpacked = [], 0
+        for batch in content.iter_batches(max(1, min(ROWS_PER_PIECE, SMALL_BYTES // max(1, largest))), columns=wanted):
+            unpacked += batch.nbytes
+            check_ratio(unpacked, packed, where)
+            batches.append(batch)
+    if wanted is not None:
+        schema = pa.schema([schema.field(name) for name in wanted], schema.metadata)
+    return pa.Table.from_batches(batches, batches[0].schema if batches else schema)
 
 
 def open_regular(path: Path) -> io.BufferedReader:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Sequence
 from multiprocessing import connection, parent_process
 from typing import IO, Any
@@ -15,6 +18,7 @@ LINUX = sys.platform == "linux"
 _BY_SIGNAL = """
 import ctypes, os, sys
 ctypes.CDLL(None).prctl(1, 9)
+os.environ["COCABENCH_HELPER"] = str(os.getpid())
 if os.getppid() == int(sys.argv[1]):
     os.execvp(sys.argv[2], sys.argv[2:])
 """
@@ -63,3 +67,34 @@ def end_with_parent(*_: object) -> None:
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True, name="end with parent").start()
+
+
+def end_with_starter() -> None:
+    """End this program when the one that started it is gone, which torchrun's processes do not by themselves.
+
+    On Linux torchrun's is the process that ``start`` made, so that one which ended before is noticed.
+    """
+    starter = os.getppid()
+    if LINUX:
+        helper = int(os.environ.get(HELPER) or os.getpid())
+        if helper != os.getpid():  # else the parent is ours, and ``start`` has seen to it
+            ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+            if os.getppid() != helper:
+                os._exit(1)
+        return
+    if starter == 1:  # it ended before
+        os._exit(1)
+
+    def watch() -> None:
+        while os.getppid() == starter:
+            time.sleep(WATCH_S)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True, name="end with starter").start()
+
+
+PR_SET_PDEATHSIG = 1
+HELPER = "COCABENCH_HELPER"
+"""The variable of the environment with the process that ``start`` made, which is what it becomes."""
+
+WATCH_S = 0.5

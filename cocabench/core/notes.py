@@ -34,6 +34,10 @@ CODES: Mapping[str, Code] = {
         "A number has no interval: of so few images no method tells how far it may be off.",
         "Measure more images before comparing it.",
     ),
+    "undefined": Code(
+        "A metric has no value for these data: it is not 0, it cannot be computed.",
+        "Read the note; measure more images.",
+    ),
     "empty_captions": Code("Some captions are empty.", "Look at the report's samples; check weights and tokenizer."),
     "few_distinct_captions": Code(
         "Many images have the same caption.", "Look at the report's samples; the decoder may ignore the image."

@@ -95,8 +95,12 @@ def checked(dataset: Dataset, where: Path, *, texts: bool = False) -> Dataset:
 def readable(dataset: Dataset) -> Dataset:
     """Return the data set with � for what is no character (a lone surrogate, of JSON or of a file's name), and a Note.
 
-    DataError where ids become the same by that.
+    DataError where ids become the same by that, and for examples of a plugin's that are none.
     """
+    for k, example in enumerate(dataset.examples):
+        texts = (example.id, *_all_texts(example))
+        if odd := next((text for text in texts if not isinstance(text, str)), None):
+            raise DataError(f"data set {dataset.name}", f"example {k}: got {odd!r}"[:200], wanted="an id and texts")
     if _encodable(dataset):
         return dataset
     examples = [_well_formed(example) for example in dataset.examples]
@@ -106,6 +110,12 @@ def readable(dataset: Dataset) -> Dataset:
     whole = [_well_formed(example) for example in dataset.whole]
     changed = replace(dataset, examples=examples, classes=classes, notes=(*dataset.notes, said), whole=whole)
     return checked(changed, Path(dataset.name))
+
+
+def _all_texts(example: Example) -> Iterator[object]:
+    """Yield the captions of an example and its negatives, whatever a loader put there."""
+    for group in (example.texts, *(example.negatives or ())):
+        yield from group if isinstance(group, tuple | list) else (group,)
 
 
 def _encodable(dataset: Dataset) -> bool:

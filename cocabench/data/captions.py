@@ -66,9 +66,8 @@ def read_annotations(file: Path) -> tuple[list[dict[str, Any]], dict[str, list[s
     """
     content = Item(file, read_json(file))
     captions: dict[str, list[str]] = defaultdict(list)
-    images = [
-        {**row.value, "id": row["id"].name(), "file_name": row["file_name"].text()} for row in content["images"].items()
-    ]
+    own = [(row.value, row["id"].name(), row["file_name"].text()) for row in content["images"].items()]
+    images = [{**value, "id": name, "file_name": file_name} for value, name, file_name in own]
     for row in content["annotations"].items():
         captions[row["image_id"].name()].append(row["caption"].text().strip())
     if strays := sorted(captions.keys() - {str(image["id"]) for image in images}):

@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any, NoReturn
 from unittest import mock
 
 from cocabench.core.errors import DataError, MissingDataError
-from cocabench.core.files import expanded
+from cocabench.core.files import check_mat, expanded
 from cocabench.core.types import Dataset, Example, ImageSource, Note
 from cocabench.data.base import checked
 from cocabench.data.images import FileImage, unconverted
@@ -139,6 +140,8 @@ class ClipBenchmark(Exported):
             _shell_to_stderr(builder) if download else offline(self.missing(folder, "incomplete: it wants to download"))
         )
         try:
+            if (table := folder / UNPACKED.get(self.dataset, "")).suffix == ".mat" and note_file(table).is_file():
+                check_mat(table)
             with guard, contextlib.redirect_stdout(sys.stderr), warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
                 make = reader(self.dataset, folder) or partial(builder.build_dataset, self.dataset)
@@ -147,7 +150,7 @@ class ClipBenchmark(Exported):
             unpacked = UNPACKED.get(self.dataset, f"what torchvision or CLIP_benchmark unpacks for {self.dataset}")
             said = _first_line(error).partition(". You can use download=True")[0]
             raise self.missing(folder, f"incomplete: {said}", unpacked) from None
-        except (AssertionError, ValueError, KeyError) as error:
+        except (AssertionError, ValueError, KeyError, zlib.error) as error:
             raise DataError(f"data.dataset {self.dataset!r}", _first_line(error)) from None
         texts = dict.fromkeys(str(one.message) for one in caught)
         kept = (text for text in texts if self.split != "all" or "split argument ignored" not in text)

@@ -7,8 +7,8 @@ from itertools import count, takewhile
 from pathlib import Path
 from typing import Any, Literal
 
-from cocabench.core.errors import DataError
-from cocabench.core.files import ROWS, open_regular
+from cocabench.core.errors import DataError, unreadable
+from cocabench.core.files import ROWS, check_ratio, open_regular, read_parquet
 from cocabench.core.types import Dataset, Example, ImageSource
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import IMAGE_SUFFIXES, Item, find_file, read_json, some
@@ -137,24 +137,27 @@ def _tables(folder: Path) -> list[Path]:
 
 def _rows(file: Path) -> list[Row]:
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
         if file.suffix == ".parquet":
-            with open_regular(note_file(file)) as content, pq.ParquetFile(content) as table:
-                ROWS.check(table.metadata.num_rows, file)
-                return list(table.read().to_pylist())
-        with pa.memory_map(str(file)) as source, pa.ipc.open_stream(source) as stream:
+            with open_regular(note_file(file)) as content:
+                return list(read_parquet(content, file).to_pylist())
+        with open_regular(note_file(file)) as content, pa.ipc.open_stream(content) as stream:
             return _limited(stream, file)
-    except (pa.ArrowException, OSError) as error:
+    except OSError as error:
+        raise DataError(str(file), unreadable(error)) from None
+    except (pa.ArrowException, ValueError) as error:
         raise DataError(str(file), f"not readable ({error})", fix="download it again") from None
 
 
 def _limited(batches: Iterable[Any], file: Path) -> list[Row]:
-    """Return the rows of Arrow batches up to the limit of rows."""
+    """Return the rows of Arrow batches up to the limits of rows and of what a file may unpack to."""
     rows: list[Row] = []
+    unpacked, packed = 0, file.stat().st_size
     for batch in batches:
         ROWS.check(len(rows) + batch.num_rows, file)
+        batch.validate(full=True)  # offsets beyond a buffer would end the process
+        check_ratio(unpacked := unpacked + batch.nbytes, packed, file)
         rows += batch.to_pylist()
     return rows
 

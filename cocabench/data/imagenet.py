@@ -5,11 +5,13 @@ from __future__ import annotations
 import csv
 import io
 import re
+import zlib
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from cocabench.core.errors import DataError
+from cocabench.core.files import check_mat
 from cocabench.core.types import Dataset, Example
 from cocabench.data.base import checked
 from cocabench.data.files import (
@@ -147,7 +149,10 @@ def _looked_up(stems: list[str], by_stem: Mapping[str, str], index: Mapping[str,
 
 def solution(file: Path) -> dict[str, str]:
     """Return {image: synset} of Kaggle's file; its rows are ``ILSVRC2012_val_00048981,n03995372 85 1 499 272 …``."""
-    rows = list(csv.reader(io.StringIO(read_text(file))))[1:]
+    try:
+        rows = list(csv.reader(io.StringIO(read_text(file))))[1:]
+    except csv.Error as error:
+        raise DataError(str(file), f"not a table ({error})") from None
     if broken := [k for k, row in enumerate(rows, 2) if row and (len(row) < 2 or not row[1].split())]:
         raise DataError(str(file), f"{len(broken)} rows without a synset, first in line {broken[0]}")
     pairs = {(row[0], row[1].split()[0]) for row in rows if row}
@@ -174,8 +179,9 @@ def meta_synsets(meta: Path) -> dict[int, str]:
     from scipy.io import loadmat
 
     try:
+        check_mat(note_file(meta))
         table = loadmat(note_file(meta), squeeze_me=True)["synsets"]
         leaves = table[table["num_children"] == 0]
         return {int(k): str(name) for k, name in zip(leaves["ILSVRC2012_ID"], leaves["WNID"], strict=True)}
-    except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, OSError) as error:
+    except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, OSError, zlib.error) as error:
         raise DataError(str(meta), f"not the devkit's table of synsets ({error})") from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -12,6 +13,7 @@ from typing import Any
 from PIL import Image
 
 from cocabench.core.errors import BadImageError, MissingDataError
+from cocabench.core.files import PIXELS, ROWS
 from cocabench.core.types import ImageSource
 from cocabench.data.images import FileImage, ItemImage, opened, these_formats_alone
 
@@ -135,6 +137,7 @@ class RowImage:
     def open(self) -> Image.Image:
         """Read and return the image; MissingDataError if the file is gone, BadImageError if it is broken."""
         with _opened(self.path, str(self)) as file:
+            PIXELS.check(math.prod(file["x"].shape[1:3]), self, BadImageError)
             return Image.fromarray(file["x"][self.index])
 
     def identity(self) -> bytes:
@@ -166,6 +169,7 @@ def _pcam_labels(pcam: Any) -> list[int]:
     """Return the labels of torchvision's PCAM, y (n, 1, 1, 1), at once; item by item it opens two files for each."""
     path = _pcam_file(pcam, "targets")
     with _opened(path, str(path)) as file:
+        ROWS.check(len(file["y"]), path)
         return [int(label) for label in file["y"][:, 0, 0, 0]]
 
 

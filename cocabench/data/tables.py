@@ -221,7 +221,7 @@ class Jsonl(Table):
     def rows(self, file: Path) -> tuple[list[str], list[dict[str, Any]]]:
         """Return the keys that all objects have, and the objects."""
         rows = json_lines(file)
-        return list(rows[0] if not rows else set[str].intersection(*map(set, rows))), rows
+        return list(set[str].intersection(*map(set, rows)) if rows else ()), rows
 
 
 def json_lines(file: Path) -> list[dict[str, Any]]:

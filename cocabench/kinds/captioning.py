@@ -195,7 +195,7 @@ class Captioning(DecodingOptions, Kind):
         return captions.unavailable([metric.name for metric in captions.declared(self.metric_names)], java=machine.java)
 
     def sample_notes(self, data: Dataset, samples: Samples) -> Iterable[Note]:
-        return health.notes(samples)
+        return [*captions.undefined(samples), *health.notes(samples)]
 
     def score(self, model: Model, data: Dataset, context: Context) -> Iterator[SampleScore]:
         check_captioned(data, "reference caption")

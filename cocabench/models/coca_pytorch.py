@@ -24,6 +24,7 @@ from pydantic import JsonValue
 from torch import Tensor
 
 from cocabench.core.errors import ModelError, first_line
+from cocabench.core.files import expanded
 from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Ability, Note
 from cocabench.models.base import (
@@ -302,7 +303,7 @@ def sources(spec: ModelSpec, *, download: bool = True) -> list[CoCaPytorchSource
     if not spec.typed:
         got = "a Python file, named by a task file, a recipe or a plan"
         raise ModelError(where, got, wanted="one that stands on the command line, since it runs")
-    path = Path(spec.weights).expanduser()
+    path = expanded(spec.weights)
     if not path.is_file():
         raise ModelError(where, "no such file", fix="check the path")
     module = _run(where, path)

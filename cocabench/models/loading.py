@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import os
 import pickle
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import forkserver, get_all_start_methods, get_context
 from multiprocessing.context import BaseContext
 from multiprocessing.reduction import ForkingPickler
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from cocabench.core.errors import BadImageError, DataError
+from cocabench.core.errors import BadImageError, CocabenchError, DataError
 from cocabench.core.helpers import end_with_parent
 from cocabench.core.types import ImageSource
 from cocabench.data.images import is_identified, shown
@@ -111,13 +111,24 @@ def batches(
         multiprocessing_context=(get_context() if host_start else worker_context(preload)) if n else None,
     )
     start = 0
-    for read in loader:
+    for read in _unless_killed(loader):
         for error in read.errors:
             if not (skip_bad and isinstance(error, BadImageError)):
                 raise error
         if len(read.good):
             yield Batch(read.pixels, start + np.array(read.good, np.int64), start + read.n, read.hashes)
         start += read.n
+
+
+def _unless_killed(loader: Iterable[Any]) -> Iterator[Any]:
+    """Yield what a loader reads; CocabenchError where a process of it was killed, as where memory is full."""
+    try:
+        yield from loader
+    except RuntimeError as error:
+        if not str(error).startswith("DataLoader worker"):
+            raise
+        got, fix = "a process that reads images was killed", "rerun to resume; --workers 0, or fewer, takes less memory"
+        raise CocabenchError("--workers", got, fix=fix) from None
 
 
 def _can_travel(images: _Images, sources: Sequence[ImageSource]) -> bool:

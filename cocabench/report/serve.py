@@ -6,6 +6,7 @@ import io
 import ipaddress
 import logging
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from functools import partial
 from http import HTTPStatus
@@ -16,7 +17,8 @@ from urllib.parse import unquote, urlsplit
 
 from cocabench.core import __version__
 from cocabench.core.errors import ResultsError, UsageError
-from cocabench.core.files import parse_json, read_text
+from cocabench.core.files import parse_json, read_regular, read_text
+from cocabench.core.text import well_formed
 from cocabench.report.page import environment
 
 HEADERS = {
@@ -46,6 +48,14 @@ class Server(ThreadingHTTPServer):
         self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
         super().__init__(address, handler)
 
+    def handle_error(self, request: object, client_address: object) -> None:
+        """Log what ended a connection: one line for a client that went away, the traceback of a bug."""
+        error = sys.exception()
+        gone = isinstance(error, ConnectionError | TimeoutError)
+        logging.getLogger(__name__).log(
+            logging.INFO if gone else logging.ERROR, "%s: %s", client_address, error, exc_info=None if gone else error
+        )
+
     @property
     def where(self) -> tuple[str, int]:
         """The address and the port that it listens on."""
@@ -72,13 +82,15 @@ def reports(root: Path) -> Iterator[Found]:
     for page in sorted([*root.glob("index.html"), *root.glob("*/index.html"), *root.glob("*/*/index.html")]):
         if inside(root, page) is not None:
             name = page.parent.relative_to(root).as_posix()
+            if well_formed(name) != name:  # no address leads to a name that is not Unicode
+                continue
             yield Found("index.html" if name == "." else f"{name}/", *_title_and_headline(page, name))
 
 
 def _title_and_headline(page: Path, name: str) -> tuple[str, str]:
     try:
         data = parse_json(read_text(page.with_name("data.json")))
-        return str(data["title"]), str(data["headline"])
+        return well_formed(str(data["title"])), well_formed(str(data["headline"]))
     except (OSError, ValueError, KeyError, TypeError):
         return name, ""
 
@@ -115,7 +127,12 @@ class Handler(SimpleHTTPRequestHandler):
     def _content(self, root: Path, found: Path) -> io.BytesIO | None:
         page = inside(root, found / "index.html") if found.is_dir() else found
         if page is not None and page.is_file():
-            return self._send(page.read_bytes(), _type(self, page), static=page.suffix != ".html")
+            try:
+                content = read_regular(page)
+            except OSError:
+                self.send_error(HTTPStatus.NOT_FOUND)
+                return None
+            return self._send(content, _type(self, page), static=page.suffix != ".html")
         if found == root:
             return self._overview(root)
         self.send_error(HTTPStatus.NOT_FOUND)

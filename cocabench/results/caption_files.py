@@ -14,10 +14,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pandas as pd
-import pyarrow.parquet as pq
 
 from cocabench.core.errors import DataError, MissingDataError, UsageError, unreadable
-from cocabench.core.files import ROWS, open_regular, parse_json, read_text
+from cocabench.core.files import open_regular, parse_json, read_parquet, read_text
 from cocabench.core.text import well_formed
 from cocabench.results.store import is_record, read_record, read_samples
 
@@ -83,8 +82,8 @@ def _samples(path: Path) -> pd.DataFrame | None:
 def _parquet(path: Path) -> pd.DataFrame:
     try:
         with open_regular(path) as file:
-            ROWS.check(pq.ParquetFile(file).metadata.num_rows, path)
-            return pd.read_parquet(file)
+            found: pd.DataFrame = read_parquet(file, path).to_pandas()
+            return found
     except FileNotFoundError:
         raise MissingDataError(str(path), "no such file", wanted="the samples of a Record") from None
     except (OSError, ValueError) as error:

@@ -143,7 +143,10 @@ def _read_json(path: Path) -> list[Record]:
 
 def _read_csv(path: Path) -> list[Record]:
     """Return a Record per row of a CSV."""
-    rows = list(csv.DictReader(io.StringIO(_text(path))))
+    try:
+        rows = list(csv.DictReader(io.StringIO(_text(path))))
+    except csv.Error as error:
+        raise ResultsError(str(path), f"not a table ({error})", wanted="the CSV of clip_benchmark build") from None
     if not rows:
         raise ResultsError(str(path), "no rows", wanted="the CSV of clip_benchmark build")
     others = (*COLUMNS, "classnames", "templates")

@@ -28,12 +28,13 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from cocabench import kinds
 from cocabench.core.errors import IgnoredRecordWarning, ResultsError, unreadable
-from cocabench.core.files import ROWS, parse_json, read_regular, read_text
+from cocabench.core.files import open_regular, parse_json, read_parquet, read_regular, read_text
 from cocabench.core.signature import digest, short
 from cocabench.core.temporary import alone_in, remove_unless_held, temporary, temporary_folder
 from cocabench.core.text import printable
@@ -287,8 +288,10 @@ def read_samples(path: Path | None, record: Record, *, images: Collection[str] |
     """
     file = _samples_file(path, record)
     with _readable(file):
-        wanted = None if images is None else [("image_id", "in", list(images))]
-        samples: pd.DataFrame = pd.read_parquet(_content(file, record), filters=wanted)
+        table = read_parquet(_content(file, record), file)
+        if images is not None:
+            table = table.filter(pc.is_in(table["image_id"], pa.array(list(images), table["image_id"].type)))
+        samples: pd.DataFrame = table.to_pandas()
     return samples if images is not None else _checked(samples, record, file)
 
 
@@ -303,8 +306,8 @@ def read_numbers(path: Path | None, record: Record) -> pd.DataFrame:
     """Return of a Record's samples what metrics are computed from, but for words: a baseline keeps no captions."""
     wanted = kinds.find(record.evaluator).numbers(columns(path, record))
     file = _samples_file(path, record)
-    with _readable(file), pq.ParquetFile(_content(file, record)) as content:
-        samples: pd.DataFrame = content.read(columns=wanted, use_threads=False).to_pandas()
+    with _readable(file):
+        samples: pd.DataFrame = read_parquet(_content(file, record), file, wanted).to_pandas()
     return _checked(samples, record, file)
 
 
@@ -320,24 +323,13 @@ def _content(file: Path, record: Record) -> io.BytesIO:
     content = read_regular(file)
     if record.samples_digest and _digest(content) != record.samples_digest:
         raise ResultsError(str(file), "damaged, or not what its Record was made of", fix=AGAIN)
-    ROWS.check(pq.ParquetFile(io.BytesIO(content)).metadata.num_rows, file)
     return io.BytesIO(content)
 
 
 def _checked(samples: pd.DataFrame, record: Record, file: Path) -> pd.DataFrame:
     """Return samples; ResultsError where their rows are not those of a Record that says no digest."""
-    if record.samples_digest or not {"id", "image_id"} <= set(samples):
-        return samples
-    n = max((e.n for e in record.metrics.values() if e.value is not None), default=0)
-    got = ""
-    if samples[["id", "image_id"]].isna().any(axis=None):
-        got = "rows without an id"
-    elif twice := int(samples.duplicated(["image_id", "id"]).sum()):
-        got = f"{twice} rows twice"
-    elif (found := samples["image_id"].nunique()) < n:
-        got = f"{found} images"
-    if got:
-        raise ResultsError(str(file), f"damaged ({got})", wanted=f"{n} images, as its Record says", fix=AGAIN)
+    if got := "" if record.samples_digest else schema1.damage(samples, record):
+        raise ResultsError(str(file), f"damaged ({got})", wanted="what its Record was made of", fix=AGAIN)
     return samples
 
 
@@ -351,7 +343,8 @@ def read_thumbnails(path: Path) -> dict[str, bytes]:
     """Return the {example id: JPEG} of a thumbnails file; none of a damaged one, and IgnoredRecordWarning says so."""
     try:
         with _readable(path, fix="the next run makes them again"):
-            table = pd.read_parquet(path, columns=["id", "jpeg"])
+            with open_regular(path) as file:
+                table = read_parquet(file, path, ["id", "jpeg"]).to_pandas()
             return {str(key): bytes(jpeg) for key, jpeg in zip(table["id"], table["jpeg"], strict=True)}
     except ResultsError as error:
         warnings.warn(f"pictures left out: {error}", IgnoredRecordWarning, stacklevel=2)

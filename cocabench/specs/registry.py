@@ -303,7 +303,8 @@ def model_sources(
             raise UsageError(f"model {spec.text}", "open_clip's models have no prefix", fix=f"write {spec.weights}")
         library: ModelLibrary = entry("models", spec.name if spec.kind is WeightsKind.PLUGIN else "open_clip")
         try:
-            found += library(replace(spec, quick_gelu=quick_gelu, preprocess=preprocess), download=download)
+            own = library(replace(spec, quick_gelu=quick_gelu, preprocess=preprocess), download=download)
+            found += [_named(source, spec.text) for source in own]
         except UnknownNameError as error:
             if spec.name not in entry_points("models", tuple(sys.path)).names:
                 raise
@@ -312,6 +313,15 @@ def model_sources(
         except ModelError as error:
             found.append(FailedSource(spec.text, error))
     return found
+
+
+def _named(source: Source, text: str) -> Source:
+    """Return a Source whose id is a name; ModelError for another, which a plugin may make."""
+    if not isinstance(name := getattr(source, "id", None), str) or not name.strip():
+        raise ModelError(
+            f"model {text}", f"a source with the id {name!r}"[:200], wanted="a name; report it to the plugin"
+        )
+    return source
 
 
 def one_model(name: str, *, download: bool = False, preprocess: str = "", typed: bool = False) -> Source:

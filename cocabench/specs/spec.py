@@ -363,11 +363,12 @@ def _swept(text: str) -> list[str]:
     wrong = UsageError(f"--model {text}", f"the range {items[2]}", wanted="FIRST:LAST:STEP, as 0:1:0.1")
     try:
         first, last, step = map(Decimal, items[2].split(":"))
-    except (ValueError, InvalidOperation):
+        fits = 0 <= first <= last <= 1 and step > 0
+    except (ValueError, InvalidOperation):  # the second of a comparison with NaN too
         raise wrong from None
-    if not (0 <= first <= last <= 1 and step > 0):
+    if not fits:
         raise wrong
-    n = int((last - first) / step) + 1
+    n = int(min((last - first) / max(step, Decimal("1e-9")), Decimal(10**9))) + 1
     if n > MAX_STEPS:
         raise UsageError(f"--model {text}", f"{n} models", wanted=f"{MAX_STEPS} at most", fix="use a larger step")
     before = match[2].rpartition(",")[0]

@@ -15,6 +15,11 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+from cocabench.core.helpers import end_with_starter
+
+if __name__ == "__main__":
+    end_with_starter()
+
 import open_clip
 import torch
 from open_clip_train import main as trainer

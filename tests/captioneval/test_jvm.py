@@ -227,3 +227,23 @@ def test_finished_batches_survive_a_failure(closed_runner: jvm.Runner) -> None:
     with pytest.raises(KeyboardInterrupt):
         closed_runner.answers("same", ["a", "b", "c", "d"], fails_at_c, batch=2)
     assert closed_runner.answers("same", ["b", "a"], lambda texts: pytest.fail(f"{texts} again")) == ["b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("stderr", "said"),
+    [
+        ("", "empty"),
+        ("a\n\n b \n", "a | b"),
+        (
+            'x\nException in thread "main" java.lang.NoClassDefFoundError: a/B\n\tat c.D.main(Unknown Source)\n'
+            "Caused by: java.lang.ClassNotFoundException: a.B\n\tat e\n\t... 2 more\n",
+            'Exception in thread "main" java.lang.NoClassDefFoundError: a/B | '
+            "Caused by: java.lang.ClassNotFoundException: a.B",
+        ),
+    ],
+)
+def test_what_java_says_is_a_line(fake: Any, stderr: str, said: str, tmp_path: Path) -> None:
+    (tmp_path / "said").write_text(stderr)
+    with pytest.raises(MetricUnavailableError) as caught:
+        fake(f"cat '{tmp_path}/said' >&2; exit 3").run(job(), ["a"])
+    assert str(caught.value).endswith(f"Java exited with 3; stderr: {said}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pytest
 
@@ -110,6 +112,10 @@ def test_records_with_impossible_values_are_one_line(
         ("run --model ViT-B-32:~nouser/x.pt --tasks emoji_flags", "no user 'nouser'"),
         ("run --model demo/clip --tasks emoji_flags --data-root ~nouser/x --output {d}", "no user 'nouser'"),
         ("cache info --cache ~nouser/x", "no user 'nouser'"),
+        ("run --model coca_pytorch::~nouser/x.py --tasks emoji_flags", "no user 'nouser'"),
+        ("run --model mix(a,b,nan:1:0.1) --tasks emoji_flags", "the range nan:1:0.1; wanted FIRST:LAST:STEP"),
+        ("run --model mix(a,b,0:1:1e-999999) --tasks emoji_flags", "wanted 101 at most"),
+        ("run --model mix(a,b,nan) --tasks emoji_flags", "the share nan"),
         ("run --model open_clip::x --tasks emoji_flags", "open_clip's models have no prefix; write x"),
         ("run --model open_clip:8 --tasks emoji_flags", "open_clip"),
         ("run --model hf-hub:../.. --tasks emoji_flags", "not a repository's name; wanted hf-hub:ORG/REPO"),
@@ -131,6 +137,11 @@ def test_words_that_cannot_be_meant_are_one_line(command: Command, tmp_path: Pat
     assert said.lower() in result.err.lower()
     assert "Traceback" not in result.err
     assert len([line for line in result.err.splitlines() if line.startswith(("error", "failed"))]) == 1
+
+
+def test_a_line_break_in_a_word_breaks_no_line(command: Command) -> None:
+    result = command("run", "--model", "demo/clip", "--tasks", "emoji_flags", "--device", "\nx", "--limit", "2")
+    one_line(result, 2, "--device")
 
 
 def test_hub_names_with_spaces_are_one_line(command: Command) -> None:
@@ -177,6 +188,7 @@ def coco(**change: Any) -> str:
         (coco(annotations=[{"image_id": 1, "caption": float("nan")}]), "annotations[0].caption: got nan; wanted text"),
         (coco(annotations=[[]]), "annotations[0]: got []; wanted a table with 'image_id'"),
         (coco(images=None), "images: got None; wanted a list"),
+        (coco(images=["a"]), "images[0]: got 'a'; wanted a table with 'id'"),
         ("[]", "got []; wanted a table with 'images'"),
         ('{"images": []}', "no 'annotations'"),
         (coco(images=[{"id": 1, "file_name": "a\0.png"}]), "1 of 1 images missing"),
@@ -211,6 +223,56 @@ def test_task_files_with_impossible_data_are_one_line(command: Command, tmp_path
     text = task("x", "retrieval", "t2i_recall@1", data, "").replace('loader = "tsv"\n', "")
     (tmp_path / "t.toml").write_text(text)
     one_line(command(*RUN.format(d=tmp_path).split()), 2, said)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"resize_mode": "x"}, 'resize_mode: got "x"; wanted shortest or longest or squash'),
+        ({"interpolation": [1]}, "interpolation: got [1]"),
+        ({"mode": "L"}, 'mode: got "L"; wanted RGB'),
+        ({"mean": ["a"]}, 'mean: got ["a"]; wanted three numbers'),
+        ({"mean": [0.5, 0.5]}, "mean: got [0.5, 0.5]"),
+        ({"std": {"a": 1}}, 'std: got {"a": 1}; wanted three numbers above 0'),
+        ({"std": [0, 0, 0]}, "std: got [0, 0, 0]"),
+        ({"size": -1}, "size: got -1"),
+        ({"size": [1, 2, 3]}, "size: got [1, 2, 3]"),
+        ({"fill_color": "red"}, 'fill_color: got "red"'),
+    ],
+)
+def test_preprocessing_that_cannot_be_done_is_one_line(
+    command: Command, models: Path, tmp_path: Path, change: dict[str, Any], said: str
+) -> None:
+    shutil.copytree(models / "clip", tmp_path / "m")
+    file = tmp_path / "m" / "open_clip_config.json"
+    config = json.loads(file.read_text())
+    file.write_text(json.dumps({**config, "preprocess_cfg": {**config.get("preprocess_cfg", {}), **change}}))
+    words = f"run --model {tmp_path}/m --tasks emoji_flags --limit 2 --quiet --output {tmp_path}/out"
+    result = command(*words.split())
+    assert result.code in (1, 2)
+    assert f"preprocess_cfg.{said}" in result.err + result.out
+    assert "Traceback" not in result.err
+
+
+@pytest.mark.parametrize("name", ["x.csv", "x.jsonl"])
+@pytest.mark.parametrize("content", ["", "\n", "a" * 200_000])
+def test_tables_without_rows_are_one_line(command: Command, tmp_path: Path, name: str, content: str) -> None:
+    (tmp_path / name).write_text(content)
+    words = f"data csv --from {name.partition('.')[2]} --path {name} --data-root {tmp_path} --output {tmp_path}/o.csv"
+    one_line(command(*words.split()), 2, name)
+    one_line(command("import", tmp_path / name, "--output", tmp_path / "r"), 2, name)
+
+
+def test_arrow_tables_are_validated(tmp_path: Path) -> None:
+    """Offsets beyond a buffer end the process, where nobody looks at them."""
+    from cocabench.data.composition import _rows
+
+    broken = pa.StringArray.from_buffers(2, pa.py_buffer(np.array([0, 2**30, 5], np.int32)), pa.py_buffer(b"abcde"))
+    table = pa.table({"caption_0": broken})
+    with pa.OSFile(str(tmp_path / "a.arrow"), "wb") as file, pa.ipc.new_stream(file, table.schema) as stream:
+        stream.write_batch(table.to_batches()[0])
+    with pytest.raises(DataError, match="not readable"):
+        _rows(tmp_path / "a.arrow")
 
 
 def score(command: Command, folder: Path, candidates: str, references: str = REFERENCES, *more: str) -> Result:
@@ -251,7 +313,7 @@ def test_a_replaced_character_in_a_caption_is_noted(command: Command, tmp_path: 
 
 def test_undefined_cider_of_one_image_says_why(command: Command, tmp_path: Path) -> None:
     result = score(command, tmp_path, '{"1": "a dog"}', REFERENCES, "--metrics", "cider")
-    assert "CIDEr: undefined for one image" in result.out
+    assert result.out.count("note CIDEr: undefined for one image") == 1
 
 
 def test_metrics_none_of_which_can_run_exit_with_1(
@@ -314,9 +376,9 @@ def test_serve_answers_a_host_that_is_none(tmp_path: Path) -> None:
         thread.start()
         with socket.create_connection(running.where) as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: [\r\nConnection: close\r\n\r\n")
-            answer = client.recv(100)
+            answer = b"".join(iter(lambda: client.recv(1000), b""))
         thread.join()
-    assert b" 403 " in answer or b" 421 " in answer
+    assert answer.startswith(b"HTTP/1.0 421 ")
 
 
 def test_java_in_this_folder_comes_before_one_on_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -371,6 +433,7 @@ def test_model_libraries_of_plugins_are_listed(command: Command, plugin: None) -
     one_line(result, 2, "did you mean toy::8?")
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_read_enough_ends_the_command_silently() -> None:
     words = f"{sys.executable} -m cocabench list metrics --json | head -c 10; exit ${{PIPESTATUS[0]}}"
     done = subprocess.run(["bash", "-c", words], check=False, capture_output=True, text=True)

@@ -3,10 +3,14 @@
 import os
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
+from scipy.io import savemat
 
+from cocabench.core import files
 from cocabench.core.errors import DataError, UsageError
-from cocabench.core.files import PIXELS, Limit, open_regular, read_text
+from cocabench.core.files import PIXELS, RATIO, ROWS, Limit, check_mat, open_regular, read_parquet, read_text
 from cocabench.core.signature import digest, digest_file, digest_lines
 from cocabench.core.text import all_printable, printable, well_formed
 
@@ -50,3 +54,55 @@ def test_text_cannot_command_a_terminal() -> None:
 def test_lone_surrogates_have_a_digest() -> None:
     assert digest("a\ud800") != digest("a\ud801")
     assert digest_lines(["a\ud800"]) != digest_lines(["a\ud801"])
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every file count that unpacks to 100 kB."""
+    monkeypatch.setattr(files, "SMALL_BYTES", 100_000)
+
+
+BOMBS = {
+    "a value that a million rows share": {"x": ["a" * 1000] * 1_000_000},
+    "zeros": {"x": ["\0" * 3_000_000, "b"]},
+    "one number": {"x": np.zeros(1_000_000)},
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_table_that_unpacks_to_much_more_is_refused(
+    name: str, small: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pd.DataFrame(BOMBS[name]).to_parquet(tmp_path / "x.parquet", compression="zstd")
+    with pytest.raises(DataError, match=r"x\.parquet: [\d,]+ times its packed size; .* COCABENCH_MAX_RATIO=\d+$"):
+        read_parquet(tmp_path / "x.parquet", tmp_path / "x.parquet")
+    monkeypatch.setenv(RATIO.variable, "1000000000")
+    assert read_parquet(tmp_path / "x.parquet", "x").num_rows == len(BOMBS[name]["x"])
+
+
+@pytest.mark.parametrize("pieces", [1, 7, 1 << 16])
+def test_a_table_in_pieces_is_the_table(pieces: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    frame = pd.DataFrame({"a": [f"t{k}" for k in range(50)], "b": np.arange(50), "c": [[k, k] for k in range(50)]})
+    frame.loc[3, "a"] = None
+    frame.to_parquet(tmp_path / "x", index=False, row_group_size=20)
+    monkeypatch.setattr(files, "ROWS_PER_PIECE", pieces)
+    pd.testing.assert_frame_equal(read_parquet(tmp_path / "x", "x").to_pandas(), pd.read_parquet(tmp_path / "x"))
+    columns = read_parquet(tmp_path / "x", "x", ["c", "a"]).to_pandas()
+    pd.testing.assert_frame_equal(columns, pd.read_parquet(tmp_path / "x", columns=["c", "a"]))
+    frame[:0].to_parquet(tmp_path / "none", index=False)
+    assert read_parquet(tmp_path / "none", "x", ["a"]).to_pandas().shape == (0, 1)
+    monkeypatch.setenv(ROWS.variable, "49")
+    with pytest.raises(DataError, match="50 rows in a table"):
+        read_parquet(tmp_path / "x", "x")
+
+
+@pytest.mark.parametrize("compressed", [True, False])
+def test_matlab_files_have_a_limit_of_their_ratio(compressed: bool, small: None, tmp_path: Path) -> None:
+    savemat(tmp_path / "good.mat", {"x": np.arange(100_000), "y": np.zeros((2, 2))}, do_compression=compressed)
+    check_mat(tmp_path / "good.mat")
+    savemat(tmp_path / "bad.mat", {"y": np.ones(2), "x": np.zeros(3_000_000)}, do_compression=compressed)
+    if compressed:
+        with pytest.raises(DataError, match="COCABENCH_MAX_RATIO"):
+            check_mat(tmp_path / "bad.mat")
+    else:
+        check_mat(tmp_path / "bad.mat")

@@ -19,6 +19,12 @@ if sys.argv[1] == "worker":
     from tests.core.test_helpers import lives_on
     process = multiprocessing.get_context("spawn").Process(target=lives_on, args=(sys.argv[2],))
     process.start()
+elif sys.argv[1] == "rank":  # what torchrun starts: a child of the helper's, which imports for a while before it looks
+    rank = "import os, sys, time; open(sys.argv[1], 'w').write(str(os.getpid())); time.sleep(0.5); "
+    rank += "from cocabench.core import helpers; helpers.end_with_starter(); time.sleep(600)"
+    agent = "import subprocess, sys; subprocess.run([sys.executable, '-c', *sys.argv[1:]])"
+    helpers.LINUX = sys.platform == "linux"
+    helpers.start([sys.executable, "-c", agent, rank, sys.argv[2]])
 elif sys.argv[1] == "server":
     from multiprocessing import forkserver
     forkserver.set_forkserver_preload(["cocabench.core.server", "slow_to_import"])
@@ -46,7 +52,7 @@ def gone(pid: int) -> bool:
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="reads /proc")
-@pytest.mark.parametrize("how", ["signal", "watching", "worker", "server"])
+@pytest.mark.parametrize("how", ["signal", "watching", "worker", "server", "rank"])
 @pytest.mark.parametrize("end", [signal.SIGKILL, signal.SIGTERM])
 def test_a_helper_ends_with_a_killed_parent(how: str, end: int, tmp_path: Path) -> None:
     file = tmp_path / "pid"

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import http.client
 import json
+import logging
+import os
+import socket
+import struct
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,3 +118,28 @@ def test_a_missing_folder_or_a_used_port_is_an_error(address: tuple[str, int], t
         server(tmp_path / "nowhere")
     with pytest.raises(UsageError, match="another --port"):
         server(tmp_path, port=address[1])
+
+
+def test_a_reader_that_hangs_up_prints_nothing(
+    address: tuple[str, int], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    for _ in range(5):
+        with socket.create_connection(address) as client:
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # closing resets
+            client.sendall(b"GET /mine/ HTTP/1.1\r\nHost: localhost\r\n")
+    assert ask(address, "/mine/")[0] == 200
+    assert capfd.readouterr().err == ""
+    assert not [record for record in caplog.records if record.exc_info]
+
+
+def test_a_pipe_is_not_found_and_a_name_that_is_not_unicode_is_left_out(
+    address: tuple[str, int], tmp_path: Path
+) -> None:
+    os.mkfifo(tmp_path / "reports" / "pipe.html")
+    assert ask(address, "/pipe.html")[0] == 404
+    folder = os.fsencode(tmp_path / "reports") + b"/\xff"
+    os.mkdir(folder)
+    Path(os.fsdecode(folder + b"/index.html")).write_text("other")
+    status, text, _ = ask(address, "/")
+    assert (status, "mine" in text) == (200, True)

@@ -344,7 +344,7 @@ def test_a_broken_record_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyP
 BASELINES = Path(__file__).parents[2] / "results" / "baselines"
 
 
-@pytest.mark.parametrize("damage", ["cut", "half", "doubled", "nameless", "no parquet"])
+@pytest.mark.parametrize("damage", ["cut", "half", "doubled", "nameless", "empty", "one value", "no parquet"])
 @pytest.mark.parametrize("named", [True, False])
 def test_damaged_samples_are_one_line_that_names_the_file(damage: str, named: bool, tmp_path: Path) -> None:
     """named: by a Record that says their digest; those of version 0.1 say how many images there are."""
@@ -365,6 +365,11 @@ def test_damaged_samples_are_one_line_that_names_the_file(damage: str, named: bo
             pd.concat([frame, frame]).to_parquet(file, index=False)
         case "nameless":
             frame.assign(id=[None, *frame["id"][1:]]).to_parquet(file, index=False)
+        case "empty":
+            numbers = [name for name in frame if name not in ("id", "image_id")]
+            frame.assign(**dict.fromkeys(numbers, float("nan"))).to_parquet(file, index=False)
+        case "one value":
+            frame.assign(t2i_n_above=[None, *frame["t2i_n_above"][1:]]).to_parquet(file, index=False)
         case "no parquet":
             file.write_text("hello")
     with pytest.raises(ResultsError, match="damaged") as caught:

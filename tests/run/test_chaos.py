@@ -13,6 +13,7 @@ import pandas as pd
 import pytest
 
 import cocabench
+from tests.chaos import NAMES, Scenarios
 
 KILLS = 5
 
@@ -142,3 +143,16 @@ def test_a_killed_captioning_run_resumes_with_the_same_captions(
     ((record, samples),), ((other, others),) = kept(tmp_path / "calm"), kept(tmp_path / "wild")
     assert record == other
     pd.testing.assert_frame_equal(samples, others, check_exact=True)
+
+
+@pytest.fixture(scope="module")
+def scenarios(tmp_path_factory: pytest.TempPathFactory) -> Scenarios:
+    return Scenarios(tmp_path_factory.mktemp("shared"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/environ").exists(), reason="finds processes in /proc")
+@pytest.mark.parametrize("name", NAMES)
+def test_a_kill_loses_nothing_and_leaves_nothing_running(name: str, scenarios: Scenarios, tmp_path: Path) -> None:
+    """One round of each; ``python -m tests.chaos`` is the sweep."""
+    getattr(scenarios, name)(tmp_path / name, random.Random(17))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import math
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import fields
@@ -53,7 +54,34 @@ def of_file(content: object, where: str) -> tuple[Config, Config]:
     preprocess = content.get("preprocess_cfg") or {}
     if not isinstance(preprocess, dict):
         raise ModelError(where, f"preprocess_cfg: got {json.dumps(preprocess)[:40]}", wanted="a table")
+    _check_preprocess(preprocess, where)
     return checked(table, where), preprocess
+
+
+CHOICES = {
+    "mode": ("RGB",),
+    "interpolation": ("bicubic", "bilinear", "random"),
+    "resize_mode": ("shortest", "longest", "squash"),
+}
+"""What open_clip.transform takes."""
+
+
+def _check_preprocess(preprocess: Config, where: str) -> None:
+    """Raise ModelError for a value that open_clip's transforms cannot take; null stands for the default."""
+    for key, value in preprocess.items():
+        numbers = value if isinstance(value, list | tuple) else [value]
+        plain = all(isinstance(k, int | float) and not isinstance(k, bool) and math.isfinite(k) for k in numbers)
+        wanted = ""
+        if key in CHOICES and value not in CHOICES[key]:
+            wanted = " or ".join(CHOICES[key])
+        elif key in ("mean", "std") and not (plain and len(numbers) in (1, 3) and (key == "mean" or min(numbers) > 0)):
+            wanted = "three numbers" + (" above 0" if key == "std" else "")
+        elif key == "size" and not (plain and len(numbers) in (1, 2) and all(k == int(k) > 0 for k in numbers)):
+            wanted = "a side in pixels, or height and width"
+        elif key == "fill_color" and not (plain and len(numbers) == 1):
+            wanted = "a number"
+        if wanted and value is not None:
+            raise ModelError(where, f"preprocess_cfg.{key}: got {json.dumps(value)[:40]}", wanted=wanted)
 
 
 def checked(config: Config, where: str) -> Config:
