@@ -144,9 +144,10 @@ def _said(cluster: Slurm, *words: str) -> str:
 
 @dataclass
 class RayNodes:
-    """A Ray cluster of a head without CPUs and two nodes of one CPU each."""
+    """A Ray cluster of a head without CPUs and two nodes of one CPU each. cache: of its workers."""
 
     cluster: Any
+    cache: Path
     nodes: list[Any] = field(default_factory=list)
 
     @property
@@ -154,7 +155,8 @@ class RayNodes:
         return str(self.cluster.address)
 
     def start(self) -> None:
-        self.nodes.append(self.cluster.add_node(num_cpus=1, object_store_memory=100 << 20))
+        env = {"COCABENCH_CACHE": str(self.cache)}
+        self.nodes.append(self.cluster.add_node(num_cpus=1, object_store_memory=100 << 20, env_vars=env))
 
     def kill(self) -> None:
         """Kill the older node with -9, and all that runs on it."""
@@ -162,14 +164,14 @@ class RayNodes:
 
 
 @contextmanager
-def ray_nodes() -> Iterator[RayNodes]:
-    """Start the cluster, with health checks of 1 s x 3, and end it with the body."""
+def ray_nodes(cache: Path) -> Iterator[RayNodes]:
+    """Start the cluster, with a cache for its workers and health checks of 1 s x 3, and end it with the body."""
     from ray.cluster_utils import Cluster
 
     checks = {"health_check_period_ms": 1000, "health_check_failure_threshold": 3}
     head = {"num_cpus": 0, "object_store_memory": 100 << 20, "_system_config": checks, "include_dashboard": False}
     cluster = Cluster(initialize_head=True, head_node_args=head)
-    nodes = RayNodes(cluster)
+    nodes = RayNodes(cluster, cache)
     try:
         for _ in range(2):
             nodes.start()

@@ -77,7 +77,8 @@ def check_equal(found: Scene, wanted: Scene) -> None:
     records, calm = ({(r.model, r.task): r for r in some} for some in (mine, others))
     assert records.keys() == calm.keys()
     for key, record in records.items():
-        assert record.model_dump(exclude=UNLIKE) == calm[key].model_dump(exclude=UNLIKE), key
+        one, other = record.model_dump(exclude=UNLIKE), calm[key].model_dump(exclude=UNLIKE)
+        assert one == other, (key, {name: (one[name], other[name]) for name in one if one[name] != other[name]})
         pd.testing.assert_frame_equal(mine.samples(record), others.samples(calm[key]), check_exact=True)
 
 
@@ -147,7 +148,7 @@ def main() -> None:
             with clusters.slurm(folder / "slurm") as cluster:
                 slurm_rounds(cluster, wild, rounds, random.Random(seed))
         else:
-            with clusters.ray_nodes() as nodes:
+            with clusters.ray_nodes(wild.folder / "cache") as nodes:
                 ray_rounds(nodes.address, nodes, wild, rounds, random.Random(seed))
         check_equal(wild, calm)
     print("equal")

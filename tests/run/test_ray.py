@@ -15,7 +15,7 @@ pytest.importorskip("ray")
 def test_a_killed_ray_node_costs_no_result(tmp_path: Path) -> None:
     calm, wild = many.Scene(tmp_path / "calm", limit=15), many.Scene(tmp_path / "wild", limit=15)
     calm.command(*calm.run(), "--device", "cpu", "--quiet")
-    with clusters.ray_nodes() as nodes:
+    with clusters.ray_nodes(wild.folder / "cache") as nodes:
         many.ray_rounds(nodes.address, nodes, wild, 1, random.Random(3))
     many.check_equal(wild, calm)
 
