@@ -21,7 +21,7 @@ from cocabench.models.hardware import hardware
 from cocabench.models.open_clip import checkpoint, torchscript
 from cocabench.models.open_clip.adapter import sources
 from cocabench.models.open_clip.blueprint import blueprint
-from cocabench.models.open_clip.weights import in_folder, load_into
+from cocabench.models.open_clip.weights import held, in_folder, load_into
 from cocabench.specs.spec import WeightsKind, parse_model, parse_models
 from tests.models.tiny import CLIP, random_network, write_architecture
 
@@ -379,3 +379,12 @@ def test_preprocess_says_it(tmp_path: Path) -> None:
         UnknownNameError, match="--preprocess, a tag of ViT-B-16-SigLIP: unknown 'weblii'; did you mean webli"
     ):
         notes_of(text, "weblii")
+
+
+@pytest.mark.parametrize(
+    "content", [b"\x80\x02\x87.", b"\x80\x02K", b"\x80\x02Kd0.", b"\x80\x02X\xff\xff\xff\x7f.", b"\x87"]
+)
+def test_a_damaged_pickle_is_one_line(content: bytes, tmp_path: Path) -> None:
+    (tmp_path / "x.pt").write_bytes(content)
+    with pytest.raises(ModelError, match=r"not readable as a checkpoint|a pickle that would run"):
+        held(tmp_path / "x.pt")

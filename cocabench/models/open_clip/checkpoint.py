@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,8 +26,9 @@ from cocabench.models.open_clip import torchscript
 State = dict[str, torch.Tensor]
 
 UNREADABLE = (
-    pickle.UnpicklingError, SafetensorError, EOFError, OSError, RuntimeError, ValueError, KeyError, AttributeError,
-    AssertionError, NotImplementedError, TypeError, StopIteration, MemoryError, zipfile.BadZipFile,
+    pickle.UnpicklingError, SafetensorError, EOFError, OSError, RuntimeError, ValueError, LookupError, AttributeError,
+    AssertionError, NotImplementedError, TypeError, StopIteration, MemoryError, OverflowError, zipfile.BadZipFile,
+    struct.error,
 )  # fmt: skip
 """Errors of torch, safetensors and open_clip for files that are not checkpoints of the network."""
 
