@@ -197,9 +197,9 @@ def test_an_interrupt_reaps_the_process(fake: Any, tmp_path: Path) -> None:
     runner = fake(f"echo $$ > '{tmp_path}/pid'; exec sleep 60")
     process = jvm.Process(runner, job())
     pid = pid_in(tmp_path / "pid")
-    timer = threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGINT))
+    timer = threading.Timer(1.0, os.kill, (os.getpid(), signal.SIGINT))  # a busy machine takes 0.3 s to wait for it
+    timer.start()
     with pytest.raises(KeyboardInterrupt):
-        timer.start()  # inside: a busy machine may take its 0.3 s to get here
         process.communicate(["a"])
     assert not is_running(pid)
 
