@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import importlib.util
 import pickle
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -38,7 +37,7 @@ from cocabench.models.base import (
     unit,
 )
 from cocabench.models.hardware import Hardware, evaluating
-from cocabench.models.identity import state_digest
+from cocabench.models.identity import architecture_digest, preprocess_digest, state_digest
 from cocabench.models.loading import Transform
 from cocabench.models.open_clip.captions import (
     SpecialIds,
@@ -109,14 +108,12 @@ class CoCaPytorchSource:
     def signature(self) -> dict[str, JsonValue]:
         """Return weights, code, and what tokenizer and transform do: they may be any Python objects."""
         parts = self.parts
-        probe = Image.linear_gradient("L").convert("RGB").resize((67, 45))
-        pixels = torch.as_tensor(parts.transform(probe)).float()
         return {
             "id": self.id,
             "weights": self.weights,
-            "architecture": digest(re.sub(r" at 0x[0-9a-f]+", "", repr(parts.net)), _settings(parts.net)),
+            "architecture": architecture_digest(parts.net),
             "code": self.code,
-            "preprocess": digest(list(pixels.shape), [round(value, 5) for value in pixels.flatten()[:4096].tolist()]),
+            "preprocess": preprocess_digest(parts.transform),
             "vocabulary": digest([list(map(int, row)) for row in parts.tokenizer(list(PROBES))]),
             "texts": {
                 "length": parts.text_length,
@@ -273,15 +270,6 @@ def tower_parameters(net: torch.nn.Module) -> dict[str, int]:
         tower = "text_decoder" if name.startswith(("multimodal_layers", "to_logits")) else tower
         counts[tower] += 0 if name == "temperature" else parameter.numel()
     return counts
-
-
-def _settings(net: Any) -> JsonValue:
-    """Return what a printed network does not show of attention: heads and scales."""
-    return [
-        [name, getattr(module, "heads", None), getattr(module, "scale", None)]
-        for name, module in net.named_modules()
-        if hasattr(module, "heads")
-    ]
 
 
 # From a model string to a Source

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -252,6 +253,27 @@ def test_the_signature_follows_what_the_parts_do(tmp_path: Path) -> None:
         path.write_text(text.replace(old, new))
         other = source(path).signature()
         assert {key for key in own if own[key] != other[key]} == {"id", "code", *part}
+
+
+class Blue:
+    """A transform with a factor of its last channel, which its repr does not show."""
+
+    def __init__(self, factor: float) -> None:
+        self.factor = factor
+
+    def __call__(self, image: Any) -> torch.Tensor:
+        pixels = torch.from_numpy(np.array(image.resize((96, 96)))).permute(2, 0, 1) / 255
+        return pixels * torch.tensor([1, 1, self.factor]).view(3, 1, 1)
+
+
+def test_the_signature_follows_every_channel_of_a_large_transform() -> None:
+    own = source()
+    one, other, again = (
+        replace(own, parts=replace(own.parts, transform=Blue(factor))).signature()["preprocess"]
+        for factor in (1.0, 0.5, 1.0)
+    )
+    assert one != other
+    assert one == again
 
 
 def test_long_texts_are_cut_with_their_end_token(model: Any) -> None:
