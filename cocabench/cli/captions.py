@@ -151,7 +151,7 @@ def _source(model: str, ability: Ability, quick_gelu: bool | None, preprocess: s
         labelled("note", note.text)
     if ability not in sources[0].abilities:
         can = "caption" if ability == "caption" else "score captions"
-        raise NotACaptionerError(f"--model {model}", f"a model that cannot {can}", wanted="a CoCa")
+        raise NotACaptionerError(f"--model {model}", f"a model that cannot {can}", wanted="a CoCa or other captioner")
     return sources[0]
 
 

@@ -239,11 +239,11 @@ class Model(Joined):
 
     def captioner(self, options: Mapping[str, Any], prompts: Sequence[str]) -> WriteCaptions:
         """Check options and distinct prompts ('' for none) once; return a function that captions a batch."""
-        raise NotACaptionerError(self.id, "a model that cannot caption", wanted="a CoCa")
+        raise NotACaptionerError(self.id, "a model that cannot caption", wanted="a CoCa or other captioner")
 
     def caption_scorer(self, continuations: Sequence[Continuation]) -> ScoreCaptions:
         """Tokenize distinct continuations once; return a function that scores a batch."""
-        raise NotACaptionerError(self.id, "a model that cannot score captions", wanted="a CoCa")
+        raise NotACaptionerError(self.id, "a model that cannot score captions", wanted="a CoCa or other captioner")
 
     def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (repeat, {metric: value}): operations, speed and memory on this device."""
