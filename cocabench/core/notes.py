@@ -71,6 +71,10 @@ CODES: Mapping[str, Code] = {
     "classes_without_images": Code(
         "Some classes have no images in the data.", "Compare with results on the same data only."
     ),
+    "small_group": Code(
+        "The lowest accuracy of a group is that of a group of few images.",
+        "Do not read it as a model's: one image moves it by points. Look at the groups in the report.",
+    ),
     "equal_captions": Code(
         "Some items have equal captions, which tie and count as wrong.", "Nothing; it is a property of the data."
     ),

@@ -27,10 +27,12 @@ class LocalLoader(Spec):
 
     path:   the data set's folder (or its file, for tables) below --data-root.
     source: where to get the data set, in words; part of the error if it is missing.
+    hub:    the repository of the Hugging Face Hub whose files path holds: ORG/NAME, or ORG/NAME@REVISION.
     """
 
     path: str
     source: str = ""
+    hub: str = ""
 
     @property
     def name(self) -> str:
