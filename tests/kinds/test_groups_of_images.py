@@ -15,9 +15,9 @@ from cocabench.core.types import Context, Dataset, Example, Model
 from cocabench.data.images import BytesImage
 from cocabench.data.webdataset import WebDataset
 from cocabench.kinds.association import Association, prompt
-from cocabench.kinds.faces import Faces
 from cocabench.kinds.base import notes_of
 from cocabench.kinds.classification import ACC_WORST_GROUP, ACC_WORST_NAMED_GROUP, F1_MACRO, Classification
+from cocabench.kinds.faces import Faces
 from cocabench.kinds.testing import check_kind
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.metrics.classification import macro_f1
