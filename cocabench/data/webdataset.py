@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from cocabench.core.errors import HEAD, DataError, MissingDataError, stand_in, unreadable
 from cocabench.core.files import MEMBER_BYTES, expanded, open_regular
 from cocabench.core.types import Dataset, Example, Note
-from cocabench.data.base import LocalLoader, checked
+from cocabench.data.base import LocalLoader, Repository, checked
 from cocabench.data.files import absent, read_text, some
 from cocabench.data.images import TarImage
 from cocabench.data.inputs import note_file, note_folder
@@ -327,6 +327,17 @@ class Exported(LocalLoader):
     def exported_split(self) -> str:
         """CLIP_benchmark's name of the split."""
         return str(getattr(self, "split", "test"))
+
+    def repository(self) -> Repository | None:
+        """Return CLIP_benchmark's webdataset of the split on the hub."""
+        if super().repository() or not self.wds:
+            return super().repository()
+        folder = self._folders()[0]
+        patterns = (f"{self.exported_split}/*", "*.txt")
+        return Repository(f"clip-benchmark/{folder}", "", folder, patterns)
+
+    def there(self, root: Path) -> bool:
+        return super().there(root) or self._webdataset(root) is not None
 
     def _webdataset(self, root: Path) -> str | None:
         """Return the folder below root that holds the set's webdataset; None if its own files are to be read."""
