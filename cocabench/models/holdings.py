@@ -105,7 +105,7 @@ def _parts(value: Any, found: Holdings, place: str) -> Iterator[tuple[str, Any]]
     elif isinstance(value, list | tuple):
         yield from ((str(k), part) for k, part in enumerate(value))
     elif isinstance(value, set | frozenset):
-        found.settings[place] = sorted(map(repr, value))
+        found.settings[place] = ", ".join(sorted(map(repr, value)))
     elif isinstance(value, FunctionType):
         found.settings[place] = code(value)
         yield from _used(value)

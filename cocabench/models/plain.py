@@ -37,7 +37,7 @@ from cocabench.models.objects import check_device, check_whole, unwrapped
 
 @dataclass(frozen=True)
 class PlainSource:
-    """An object in memory. unknown: what cannot be identified of it, '' if all can; only then is anything kept of it."""
+    """An object in memory. unknown: what cannot be identified of it; '' if all can, and only then is it cached."""
 
     id: str
     given: Any = field(repr=False, compare=False)
