@@ -322,10 +322,14 @@ class Model(Joined):
         before = [""] * len(images) if prefixes is None else prefixes
         for name, values in (("texts", texts), ("prefixes", before)):
             check_one_for_each(name, values, images)
-        flat = [Continuation(prefix, text) for prefix, row in zip(before, texts, strict=True) for text in row]
+        alike = len(set(map(id, texts))) == 1 == len(set(before))  # as the classes of a data set: one list for all
+        rows = slice(1) if alike else slice(None)
+        flat = [
+            Continuation(prefix, text) for prefix, row in zip(before[rows], texts[rows], strict=True) for text in row
+        ]
         distinct, numbers = _numbered(flat)
         score = self.caption_scorer(distinct)
-        beside = torch.tensor(numbers).reshape(len(images), -1)
+        beside = torch.tensor(numbers).reshape(1 if alike else len(images), -1).expand(len(images), -1)
         for parts, kept, hashes in self._over_images("likelihoods", images, score, progress, beside=beside):
             read = [images[i] for i in kept]
             found = torch.cat([part.logprobs.cpu() for part in parts])
