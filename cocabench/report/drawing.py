@@ -9,10 +9,10 @@ from cocabench.report.charts import Chart
 
 WIDTH, HEIGHT = 400.0, 236.0
 LEFT, TOP, BOTTOM = 38.0, 10.0, 36.0
-LETTER, LINE_HEIGHT = 6.5, 13.0
-"""A label's width per letter and its height, in the chart's units."""
+LETTER, LINE_HEIGHT = 7.8, 13.0
+"""A label's width per letter and its height, in the chart's units: of wide fonts as DejaVu, so that none is cut off."""
 
-MAX_LABEL = 24
+MAX_LABEL = 18
 END_GAP = 8.0
 
 
@@ -66,7 +66,7 @@ class Drawn(NamedTuple):
 def drawn(chart: Chart, names: Mapping[str, str]) -> Drawn:
     """Return the places of a chart's content. names: {model: its short name}."""
     texts = [_short(names.get(line.label, line.label)) for line in chart.lines]
-    room = 14.0 if chart.scatter else min(150.0, 14 + LETTER * max((len(text) for text in texts), default=0))
+    room = 14.0 if chart.scatter else 14 + LETTER * max((len(text) for text in texts), default=0)
     right, bottom = WIDTH - room, HEIGHT - BOTTOM
 
     def x(value: float) -> float:
@@ -114,7 +114,9 @@ def drawn(chart: Chart, names: Mapping[str, str]) -> Drawn:
 
 
 def _short(text: str) -> str:
-    return text if len(text) <= MAX_LABEL else f"{text[: MAX_LABEL - 1]}…"
+    """Return text, cut in the middle where it is long: names of one architecture differ at their ends."""
+    half = MAX_LABEL // 2
+    return text if len(text) <= MAX_LABEL else f"{text[: half - 1]}…{text[-half:]}"
 
 
 def _steps(points: Sequence[tuple[float, float]], right: float) -> str:

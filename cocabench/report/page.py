@@ -130,6 +130,7 @@ def render(content: Content) -> str:
             script=Markup(script),
             script_hash=_hash(script),
             metric_label=_label,
+            region_label=_region,
             BEST=differences.BEST,
             UNBEATEN=differences.UNBEATEN,
         )
@@ -142,6 +143,11 @@ def _label(kind: str, column: str) -> str:
     if metric and metric.label:
         return metric.label
     return column[:1].upper() + column[1:] if re.fullmatch(r"[a-z][a-z ]*", column) else column
+
+
+def _region(table: Table) -> str:
+    """Return how a table that scrolls is announced: tables of several kinds of task have the same caption."""
+    return f"{find(table.section).title()}: {table.caption}" if table.section else table.caption
 
 
 def _facts(report: Report) -> list[str]:

@@ -147,11 +147,12 @@ function reach() {
 }
 addEventListener("resize", reach);
 document.addEventListener("toggle", reach, true);
-let closed = [];
+const closed = [];
 addEventListener("beforeprint", () => {
-  closed = all("details:not([open])").filter((d) => !d.closest("#methods details details"));
-  closed.forEach((d) => (d.open = true));
+  const found = all("details:not([open])").filter((d) => !d.closest("#methods details details"));
+  found.forEach((d) => (d.open = true));
+  closed.push(...found);  // a preview may begin twice before it ends
 });
-addEventListener("afterprint", () => closed.forEach((d) => (d.open = false)));
+addEventListener("afterprint", () => closed.splice(0).forEach((d) => (d.open = false)));
 sync();
 reach();
