@@ -18,6 +18,10 @@ from cocabench.data.images import FileImage
 from cocabench.data.inputs import note_folder
 from cocabench.data.webdataset import Exported
 
+CAPTION_IDS, POSITIVES, IMAGE_POSITIVES, FOLD = "caption_ids", "positives", "image_positives", "fold"
+"""Keys of Example.metadata: the ids of its captions; those of all captions that fit the image; for each caption those
+of all images that it fits; the number of the fold that it is ranked in."""
+
 TOKENS = "Flickr8k.token.txt"
 _TOKEN_KEY = re.compile(r"(?P<image>[^\s#]+?\.jpg)(?P<stray>\.\d+)?#(?P<number>\d+)")
 _SPLIT_FILES = {"train": "trainImages", "val": "devImages", "test": "testImages"}
@@ -106,9 +110,13 @@ class Karpathy(Exported):
         base, notes = self.image_folder(folder, _relative(items[0]), self.images)
         paths = [base / _relative(item) for item in items]
         self.require(paths)
-        texts = [tuple(s["raw"].strip() for s in item["sentences"])[: self.max_captions] for item in items]
-        examples = [Example(_karpathy_id(i), FileImage(p), t) for i, p, t in zip(items, paths, texts, strict=True)]
+        examples = self.examples_of(items, [FileImage(path) for path in paths], file)
         return checked(Dataset(self.name, self.split, examples, notes=notes), file, texts=True)
+
+    def examples_of(self, items: list[dict[str, Any]], images: list[FileImage], file: Path) -> list[Example]:
+        """Return the split's images, which are entries of the file, with their captions."""
+        texts = [tuple(s["raw"].strip() for s in item["sentences"])[: self.max_captions] for item in items]
+        return [Example(_karpathy_id(i), image, t) for i, image, t in zip(items, images, texts, strict=True)]
 
     def _annotations(self, folder: Path, root: Path) -> Path:
         names = (

@@ -102,7 +102,7 @@ class Winoground(LocalLoader):
             told = (
                 f"neither {self.annotations} nor {self.tables}.parquet there or in data/, nor {self.tables}.arrow below"
             )
-            raise self.missing(folder, told)
+            raise self.missing(folder, got)
         found = [_example(row, number, file, as_image) for number, row in enumerate(rows)]
         self.require([image.path for e in found for image in e.images if isinstance(image, FileImage)])
         examples = [unconverted(example) for example in found]

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, StrictBool
 
-from cocabench.core.types import Chance, Context, Dataset, Example, Model, Note, SampleScore
+from cocabench.core.errors import DataError
+from cocabench.core.types import Chance, Context, Dataset, Example, Features, Machine, Model, Note, SampleScore
 from cocabench.data.base import check_captioned
+from cocabench.data.captions import FOLD
 from cocabench.kinds.base import Kind, one_answer
-from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Curve, Presentation, TableSpec, View
+from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Curve, Part, Presentation, TableSpec, View
 from cocabench.metrics.base import Family, Metric, Samples
 from cocabench.metrics.classification import ranks_of
 from cocabench.metrics.matching import rank_both_ways
@@ -92,7 +94,8 @@ def rank_schema(way: str, query: str) -> tuple[Column, ...]:
 class Retrieval(Kind):
     """Rank all images for each caption (t2i), and all captions for each image (i2t).
 
-    ks: the K of recall@K. Every image has at least one caption.
+    ks: the K of recall@K. Every image has at least one caption. folds: rank within the folds that the data name, so
+    that each query's candidates are those of its fold (COCO's five folds of 1,000 images).
     """
 
     name = "retrieval"
@@ -150,18 +153,40 @@ class Retrieval(Kind):
         {"image_retrieval_recall@{}": "t2i_recall@{}", "text_retrieval_recall@{}": "i2t_recall@{}"},
     )
 
+    parts: ClassVar = {"folds": Part("number of folds that are ranked apart", absent=1)}
+
     ks: tuple[K, ...] = (1, 5, 10)
+    folds: StrictBool = False
+
+    def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
+        return {"folds": len(self._folds(data.examples))} if self.folds else {}
+
+    def check(self, data: Dataset, further: Mapping[str, Dataset]) -> None:
+        if self.folds and any(FOLD not in example.metadata for example in data.examples):
+            raise DataError(data.name, "images without a fold", fix='loader = "eccv_caption" names them')
+
+    def _folds(self, examples: Sequence[Example]) -> list[Ints]:
+        """Return the positions of the examples that are ranked together."""
+        if not self.folds:
+            return [np.arange(len(examples))]
+        folds = np.array([int(example.metadata[FOLD]) for example in examples])
+        return [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
 
     def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
         return (*(family.make(k) for k in self.ks for family in RECALLS), *MEDIAN_RANKS)
 
     def chance(self, data: Dataset) -> Mapping[str, Chance]:
-        """Return the chance level of each recall@K that can miss; of i2t, the mean over images (hypergeometric)."""
-        counts = np.array([len(example.texts) for example in data.examples])
+        """Return the chance level of each recall@K that can miss; of i2t, the mean over images (hypergeometric).
+
+        Of folds, which are alike, it is that of the first.
+        """
+        if not data.examples:
+            return {}
+        counts = np.array([len(example.texts) for example in data.examples])[self._folds(data.examples)[0]]
         found: dict[str, Chance] = {}
-        for k in sorted(k for k in self.ks if k < len(data)):
+        for k in sorted(k for k in self.ks if k < len(counts)):
             missed = np.prod([(counts.sum() - counts - i) / (counts.sum() - i) for i in range(k)], axis=0)
-            t2i, i2t = k / len(data), float(1 - np.clip(missed, 0, 1).mean())
+            t2i, i2t = k / len(counts), float(1 - np.clip(missed, 0, 1).mean())
             rates = {"t2i_recall": t2i, "i2t_recall": i2t, "mean_recall": (t2i + i2t) / 2}
             found |= {f"{name}@{k}": Chance(rate) for name, rate in rates.items() if rate < 1}
         return found
@@ -182,7 +207,9 @@ class Retrieval(Kind):
         way, _, k = metric.partition("_recall@")
         if way not in WAYS or not k.isdecimal() or "t2i_n_above" not in samples:
             return None
-        texts, images = (int(_queries(samples, name).sum()) for name in WAYS)
+        folds = protocol.get("folds", 1)
+        folds = folds if isinstance(folds, int) else 1
+        texts, images = (int(_queries(samples, name).sum()) // max(1, folds) for name in WAYS)
         if not texts or not images:
             return None
         candidates, positives = (images, 1.0) if way == "t2i" else (texts, texts / images)
@@ -191,16 +218,24 @@ class Retrieval(Kind):
     def score(self, model: Model, data: Dataset, context: Context) -> Iterator[SampleScore]:
         check_captioned(data, "caption")
         images = model.encode_images([example.image for example in data.examples], progress=context.progress)
-        examples = [data.examples[i] for i in images.kept]
-        texts = [text for example in examples for text in example.texts]
-        owner = np.repeat(np.arange(len(examples)), [len(example.texts) for example in examples])
-        position = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        items = np.array([position[text] for text in texts], np.int64)
+        kept = [data.examples[i] for i in images.kept]
+        position = {text: i for i, text in enumerate(dict.fromkeys(text for example in kept for text in example.texts))}
         features = model.encode_texts(list(position), progress=context.progress)
-        found = rank_both_ways(images.rows, features, owner, items)
-        ids = [f"{example.id}#{k}" for example in examples for k in range(len(example.texts))]
-        yield from _text_queries(examples, owner, ids, texts, found.t2i, found.t2i_wrong)
-        yield from _image_queries(examples, ids, texts, found.i2t, found.i2t_wrong)
+        for rows in self._folds(kept):
+            own = images.rows if len(rows) == len(kept) else images.rows[rows]
+            yield from _ranked([kept[i] for i in rows], own, features, position)
+
+
+def _ranked(
+    examples: Sequence[Example], images: Features, features: Features, position: Mapping[str, int]
+) -> Iterator[SampleScore]:
+    """Yield the queries of examples that are ranked together. features: of the texts, at their position."""
+    texts = [text for example in examples for text in example.texts]
+    owner = np.repeat(np.arange(len(examples)), [len(example.texts) for example in examples])
+    found = rank_both_ways(images, features, owner, np.array([position[text] for text in texts], np.int64))
+    ids = [f"{example.id}#{k}" for example in examples for k in range(len(example.texts))]
+    yield from _text_queries(examples, owner, ids, texts, found.t2i, found.t2i_wrong)
+    yield from _image_queries(examples, ids, texts, found.i2t, found.i2t_wrong)
 
 
 def _text_queries(
@@ -209,7 +244,7 @@ def _text_queries(
     for row, (text_id, text) in enumerate(zip(ids, texts, strict=True)):
         near = [i for i in wrong.indices[row].tolist() if i >= 0]
         stats = {
-            **_ranks("t2i", ranks, row),
+            **ranks_at("t2i", ranks, row),
             "text": text,
             "t2i_wrong": [examples[i].id for i in near],
             "t2i_wrong_scores": wrong.scores[row, : len(near)].tolist(),
@@ -223,7 +258,7 @@ def _image_queries(
     for row, example in enumerate(examples):
         near = [i for i in wrong.indices[row].tolist() if i >= 0]
         stats = {
-            **_ranks("i2t", ranks, row),
+            **ranks_at("i2t", ranks, row),
             "i2t_wrong": [ids[i] for i in near],
             "i2t_wrong_texts": [texts[i] for i in near],
             "i2t_wrong_scores": wrong.scores[row, : len(near)].tolist(),
@@ -231,5 +266,5 @@ def _image_queries(
         yield SampleScore(example.id, example.id, stats)
 
 
-def _ranks(direction: str, ranks: Ranks, row: int) -> dict[str, int]:
+def ranks_at(direction: str, ranks: Ranks, row: int) -> dict[str, int]:
     return {f"{direction}_{name}": int(values[row]) for name, values in ranks._asdict().items()}

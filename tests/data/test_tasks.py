@@ -31,6 +31,7 @@ PROMISED = [
         for name in ("mmvp_vlm", "colorswap", "cola")
         for suffix in ("", "_likelihood", "_likelihood_gain")
     ),
+    "eccv_caption", "cxc", "coco_1k", "imagenet1k_likelihood", "pets_likelihood_gain",
     "coco_karpathy_val", "coco_karpathy_test", "nocaps_val", "flickr30k_captions",
 ]  # fmt: skip
 
