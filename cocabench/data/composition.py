@@ -99,7 +99,7 @@ class Winoground(LocalLoader):
         elif files := _tables(folder, self.tables):
             file, rows, as_image = files[0], [row for one in files for row in _rows(one)], _inside
         else:
-            told = (
+            got = (
                 f"neither {self.annotations} nor {self.tables}.parquet there or in data/, nor {self.tables}.arrow below"
             )
             raise self.missing(folder, got)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from pydantic import JsonValue
@@ -12,8 +12,8 @@ from cocabench.core.errors import DataError
 from cocabench.core.types import Chance, Context, Dataset, Example, Machine, Model, SampleScore
 from cocabench.data.captions import CAPTION_IDS, IMAGE_POSITIVES, POSITIVES
 from cocabench.kinds.base import Kind
-from cocabench.kinds.retrieval import LABELS, RECALLS, WAYS, K, Retrieval, ranks_at
-from cocabench.kinds.shown import Column, Presentation, TableSpec
+from cocabench.kinds.retrieval import LABELS, MEDIAN_RANKS, RECALLS, WAYS, K, Retrieval, ranks_at
+from cocabench.kinds.shown import ClipBenchmark, Column, Presentation, TableSpec
 from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.positives import Found, search
 from cocabench.metrics.ranking import Ints
@@ -53,7 +53,7 @@ class ExtendedRetrieval(Retrieval):
     """
 
     name = "extended_retrieval"
-    declared = (*PRECISIONS, *RECALLS)
+    declared = (*PRECISIONS, *RECALLS, *MEDIAN_RANKS)
     primaries = ("t2i_map@r",)
     samples = (
         *Retrieval.samples,
@@ -71,11 +71,11 @@ class ExtendedRetrieval(Retrieval):
         ),
         views=Retrieval.shown.views,
     )
-    clip_benchmark = None
+    clip_benchmark: ClassVar[ClipBenchmark | None] = None
     ks: tuple[K, ...] = (1, 5, 10)
 
     def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
-        return (*PRECISIONS, *(family.make(k) for k in self.ks for family in RECALLS))
+        return (*PRECISIONS, *(family.make(k) for k in self.ks for family in RECALLS), *MEDIAN_RANKS)
 
     def counts(self, data: Dataset) -> Mapping[str, int]:
         texts, images = _queries(data.examples)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Annotated, ClassVar
 
 import numpy as np
+import pandas as pd
 from pydantic import Field, JsonValue, StrictBool
 
 from cocabench.core.errors import DataError
@@ -14,7 +16,7 @@ from cocabench.core.types import Chance, Context, Dataset, Example, Features, Ma
 from cocabench.data.base import check_captioned
 from cocabench.data.captions import FOLD
 from cocabench.kinds.base import Kind, one_answer
-from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Curve, Part, Presentation, TableSpec, View
+from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Curve, Groups, Part, Presentation, TableSpec, View
 from cocabench.metrics.base import Family, Metric, Samples
 from cocabench.metrics.classification import ranks_of
 from cocabench.metrics.matching import rank_both_ways
@@ -91,11 +93,25 @@ def rank_schema(way: str, query: str) -> tuple[Column, ...]:
     return tuple(Column(name, "int", words) for name, words in zip(rank_columns(way), said, strict=True))
 
 
+LENGTHS = ((10, "up to 10"), (20, "11 to 20"), (40, "21 to 40"), (60, "41 to 60"), (80, "61 to 80"),
+           (120, "81 to 120"), (160, "121 to 160"), (np.inf, "more than 160"))  # fmt: skip
+"""Ranges of words, by their last number."""
+
+
+def _lengths(rows: Samples) -> pd.Series[str]:
+    """Return the range of each row's number of words; '' where it is not known."""
+    if "text_words" not in rows:
+        return pd.Series("", index=rows.index)
+    ends, names = zip(*LENGTHS, strict=True)
+    return pd.cut(rows["text_words"], [-1, *ends], labels=names)
+
+
 class Retrieval(Kind):
     """Rank all images for each caption (t2i), and all captions for each image (i2t).
 
     ks: the K of recall@K. Every image has at least one caption. folds: rank within the folds that the data name, so
-    that each query's candidates are those of its fold (COCO's five folds of 1,000 images).
+    that each query's candidates are those of its fold (COCO's five folds of 1,000 images). lengths: also keep how many
+    words each caption has, and whether the model cuts it to its context; a note says how many are cut.
     """
 
     name = "retrieval"
@@ -104,6 +120,8 @@ class Retrieval(Kind):
     samples = (
         *rank_schema("t2i", "Query caption"),
         Column("text", "text", "The caption"),
+        Column("text_words", "int", "With lengths = true: words of the caption"),
+        Column("text_cut", "int", "With lengths = true: 1 if the model cuts it to its context length"),
         Column("t2i_wrong", "image_ids", "The highest-scoring wrong images, best first"),
         Column("t2i_wrong_scores", "floats", "Their cosines"),
         *rank_schema("i2t", "Query image"),
@@ -146,9 +164,10 @@ class Retrieval(Kind):
         breakdowns=(
             Curve("t2i", "Text to image: recall@K", "t2i_recall@{}"),
             Curve("i2t", "Image to text: recall@K", "i2t_recall@{}"),
+            Groups("length", "Text to image: recall@1 by the caption's length", "t2i_recall@1", _lengths, "words", 5),
         ),
     )
-    clip_benchmark = ClipBenchmark(
+    clip_benchmark: ClassVar[ClipBenchmark | None] = ClipBenchmark(
         "zeroshot_retrieval",
         {"image_retrieval_recall@{}": "t2i_recall@{}", "text_retrieval_recall@{}": "i2t_recall@{}"},
     )
@@ -157,6 +176,7 @@ class Retrieval(Kind):
 
     ks: tuple[K, ...] = (1, 5, 10)
     folds: StrictBool = False
+    lengths: StrictBool = False
 
     def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
         return {"folds": len(self._folds(data.examples))} if self.folds else {}
@@ -221,9 +241,26 @@ class Retrieval(Kind):
         kept = [data.examples[i] for i in images.kept]
         position = {text: i for i, text in enumerate(dict.fromkeys(text for example in kept for text in example.texts))}
         features = model.encode_texts(list(position), progress=context.progress)
+        measured = _measured(model, list(position), context) if self.lengths else {}
         for rows in self._folds(kept):
             own = images.rows if len(rows) == len(kept) else images.rows[rows]
-            yield from _ranked([kept[i] for i in rows], own, features, position)
+            for score in _ranked([kept[i] for i in rows], own, features, position):
+                known = measured.get(score.stats.get("text", ""))
+                yield replace(score, stats={**score.stats, **known}) if known else score
+
+
+def _measured(model: Model, texts: Sequence[str], context: Context) -> dict[str, dict[str, int]]:
+    """Return the words of distinct texts, and whether the model cuts them; a note says how many it does."""
+    found = {text: {"text_words": len(text.split())} for text in texts}
+    cutter = getattr(model, "cut_texts", None)  # a library may not say
+    told = cutter(texts) if cutter else None
+    if told is not None:
+        for text, cut in zip(texts, told.cut, strict=True):
+            found[text]["text_cut"] = int(cut)
+        n = sum(told.cut)
+        share = f"{n} of {len(texts)} distinct captions ({100 * n / max(1, len(texts)):.1f} %)"
+        context.note(Note("cut_texts", f"{share} are longer than the context of {told.context} tokens and are cut"))
+    return found
 
 
 def _ranked(

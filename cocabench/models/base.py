@@ -55,6 +55,13 @@ class Continuation(NamedTuple):
     text: str
 
 
+class CutTexts(NamedTuple):
+    """Which of n texts have more tokens than the context length, start and end token included."""
+
+    context: int
+    cut: list[bool]
+
+
 class CaptionBatch(NamedTuple):
     """Captions of k images. features: (k, d) unit rows of encode_images, if they were computed as a by-product."""
 
@@ -228,6 +235,10 @@ class Model(Joined):
     def class_prompt(self, text: str) -> str:
         """Return a prompt of a class as the model was trained to be asked; other texts are encoded as they are."""
         return text
+
+    def cut_texts(self, texts: Sequence[str]) -> CutTexts | None:
+        """Return which texts are longer than the model reads, None if unknown. Cut texts keep their end token."""
+        return None
 
     def encode_text_block(self, texts: list[str], progress: Progress) -> Tensor:
         """Return unit rows (n, d) of at most TEXTS_PER_BLOCK distinct texts. Override it to choose the batches."""

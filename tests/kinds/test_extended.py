@@ -145,7 +145,9 @@ def test_a_constant_model_finds_nothing_and_an_image_that_cannot_be_read_is_no_p
         dict.fromkeys(map(str, IMAGES), (1, 0)), dict.fromkeys(map(str, (770337, 771687, 47, 49, 93, 99)), (1, 0))
     )
     found, _ = measured(ExtendedRetrieval(ks=(1,)), same, data)
-    assert {name: value for name, value in found.items() if value} == {}
+    assert [found[f"{way}_recall@1"] for way in ("t2i", "i2t", "mean")] == [0, 0, 0]
+    # caption 47, R = 2 of 3 images: the wrong one first, then a positive; the image, R = 3 of 6: three wrong ones first
+    assert (found["t2i_map@r"], found["i2t_map@r"]) == ((1 / 4 + 0) / 2, 0)
     model = by_hand()
     model.unread = "391895"
     found, samples = measured(ExtendedRetrieval(ks=(1,)), model, data)
@@ -220,3 +222,20 @@ def test_the_whole_tables_give_eccv_captions_own_numbers(tmp_path: Path) -> None
         first[c] = within == owner[c]
     assert ours["1k"]["t2i_recall@1"] == pytest.approx(np.mean(list(first.values())), abs=1e-9)
     assert ExtendedRetrieval().counts(loader().build(tmp_path)) == {"t2i_queries": 1332, "i2t_queries": 1261}
+
+
+def test_lengths_are_kept_and_cut_captions_counted(small: Path) -> None:
+    class Short(Table):
+        def cut_texts(self, texts: Sequence[str]) -> Any:
+            return type("Cut", (), {"context": 5, "cut": [text.endswith("9") for text in texts]})
+
+    data, notes = loader(positives="original").build(small), []
+    model = Short(by_hand().images, by_hand().texts)
+    samples = stack(Retrieval(lengths=True).score(model, data, Context(note=notes.append)))  # type: ignore[arg-type]
+    texts = samples[samples["text"].notna()]
+    assert texts["text_words"].tolist() == [2] * 6
+    assert texts["text_cut"].sum() == 2, "captions 49 and 99"
+    assert samples["text_words"].isna().sum() == 3, "images are no captions"
+    said = "2 of 6 distinct captions (33.3 %) are longer than the context of 5 tokens and are cut"
+    assert notes == [("cut_texts", said)]
+    assert "text_words" not in stack(Retrieval().score(model, data, Context()))  # type: ignore[arg-type]

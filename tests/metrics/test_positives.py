@@ -36,7 +36,7 @@ def test_it_is_eccv_captions() -> None:
     rng, n = np.random.default_rng(3), 60
     positives = {q: sorted(rng.choice(n, rng.integers(1, 12), replace=False).tolist()) for q in range(40)}
     images, texts = (rng.normal(size=(rows, 8)).astype(np.float32) for rows in (40, n))
-    texts[[positives[q][0] for q in range(40)]] += 0.4 * images
+    texts[[positives[q][0] for q in range(40)]] += 1.2 * images
     images, texts = (rows / np.linalg.norm(rows, axis=1, keepdims=True) for rows in (images, texts))
     found = search(images, texts, [np.array(own) for own in positives.values()])
     ranked = {q: np.argsort(-(texts @ images[q]), kind="stable").tolist() for q in range(40)}
@@ -45,7 +45,7 @@ def test_it_is_eccv_captions() -> None:
     assert found.precisions.r_precision.mean() == pytest.approx(wanted["eccv_rprecision"])
     for k in (1, 5):
         assert hits_at(found.ranks, k).mean() == pytest.approx(theirs.compute_r_at_k(ranked, positives, k))
-    assert 0.05 < found.precisions.average.mean() < 0.9
+    assert 0.02 < found.precisions.average.mean() < 0.9
 
 
 def test_a_collapsed_model_finds_nothing_and_equal_texts_share_hits() -> None:

@@ -14,13 +14,23 @@ from torch import Tensor
 
 from cocabench.core.types import Ability, Note, Progress, Workload, silent
 from cocabench.models import profiling
-from cocabench.models.base import CaptionBatch, Continuation, LogprobBatch, Model, ScoreCaptions, WriteCaptions, unit
+from cocabench.models.base import (
+    CaptionBatch,
+    Continuation,
+    CutTexts,
+    LogprobBatch,
+    Model,
+    ScoreCaptions,
+    WriteCaptions,
+    unit,
+)
 from cocabench.models.hardware import Hardware, evaluating
 from cocabench.models.loading import Transform
 from cocabench.models.open_clip.build import Tokenizer, tower_parameters, vocabulary
 from cocabench.models.open_clip.captions import (
     caption_texts,
     continuation_tokens,
+    cut_texts,
     decode_options,
     prompt_tokens,
     special_ids,
@@ -102,6 +112,10 @@ class OpenClip(Model):
         token_ids = self.tokenizer(texts)
         self.check_ids(token_ids, vocabulary(self.net))
         return encode_tokens(self.net, token_ids, run=run, progress=progress)
+
+    def cut_texts(self, texts: Sequence[str]) -> CutTexts | None:
+        """Return which texts the tokenizer cuts to its context length, their end token in the last place."""
+        return cut_texts(self.tokenizer, texts)
 
     def captioner(self, options: Mapping[str, Any], prompts: Sequence[str]) -> WriteCaptions:
         """Check options and prompts; images with prompts of equal length are captioned together."""
