@@ -54,13 +54,14 @@ def mean_recall(k: int) -> Metric:
 def _hits_of_both(samples: Samples, k: int) -> Floats:
     found = np.zeros(len(samples))
     for way in WAYS:
-        queries = _queries(samples, way)
-        found[queries] = hits(samples[queries], way, k)
+        if (queries := _queries(samples, way)).any():
+            found[queries] = hits(samples[queries], way, k)
     return found
 
 
 def _queries(samples: Samples, way: str) -> Mask:
-    return np.asarray(samples[f"{way}_n_above"].notna(), bool)
+    column = f"{way}_n_above"
+    return np.asarray(samples[column].notna(), bool) if column in samples else np.zeros(len(samples), bool)
 
 
 def _ways(samples: Samples) -> Ints:
@@ -213,7 +214,8 @@ class Retrieval(Kind):
 
     def sample_notes(self, data: Dataset, samples: Samples) -> Iterator[Note]:
         for way, words in (("t2i", "captions retrieve the image"), ("i2t", "images retrieve a caption of")):
-            queries = samples[samples[f"{way}_n_above"].notna()]
+            if (queries := samples[_queries(samples, way)]).empty:
+                continue
             alone = (queries[f"{way}_n_above"] == 0) & (queries[f"{way}_tied_negatives"] == 0)
             right = list(queries["image_id"])
             wrong = [names[0] if len(names) else own for names, own in zip(queries[f"{way}_wrong"], right, strict=True)]
@@ -253,13 +255,13 @@ def _measured(model: Model, texts: Sequence[str], context: Context) -> dict[str,
     """Return the words of distinct texts, and whether the model cuts them; a note says how many it does."""
     found = {text: {"text_words": len(text.split())} for text in texts}
     cutter = getattr(model, "cut_texts", None)  # a library may not say
-    told = cutter(texts) if cutter else None
-    if told is not None:
-        for text, cut in zip(texts, told.cut, strict=True):
+    reading = cutter(texts) if cutter else None
+    if reading is not None:
+        for text, cut in zip(texts, reading.cut, strict=True):
             found[text]["text_cut"] = int(cut)
-        n = sum(told.cut)
+        n = sum(reading.cut)
         share = f"{n} of {len(texts)} distinct captions ({100 * n / max(1, len(texts)):.1f} %)"
-        context.note(Note("cut_texts", f"{share} are longer than the context of {told.context} tokens and are cut"))
+        context.note(Note("cut_texts", f"{share} are longer than the context of {reading.context} tokens and are cut"))
     return found
 
 

@@ -25,7 +25,7 @@ class Precisions(NamedTuple):
 def precisions(scores: Floats | Scores, positive: Mask) -> Precisions:
     """Return the precisions of queries (q,) among their first R candidates.
 
-    scores: (q, n) finite, higher is better; cosines, for which equal ones can be told from the next smaller number.
+    scores: (q, n) finite, higher is better; below 2^52 in steps, so that a number stands between any two of them.
     positive: (q, n), R >= 1 True per row. average: the mean over r = 1 … R of the precision at r where candidate r is a
     positive, else 0; r_precision: the share of positives among the first R (Musgrave et al. 2020, section 3.2). Ties
     count against the model: negatives first.
