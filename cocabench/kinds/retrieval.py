@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-import pandas as pd
 from pydantic import Field, JsonValue, StrictBool
 
 from cocabench.core.errors import DataError
@@ -22,6 +21,9 @@ from cocabench.metrics.classification import ranks_of
 from cocabench.metrics.matching import rank_both_ways
 from cocabench.metrics.ranking import Floats, Ints, Mask, Neighbours, Ranks, expected_rank, hits_at
 from cocabench.metrics.statistics import Hits, Median
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 K = Annotated[int, Field(ge=1, strict=True)]
 WAYS = {"t2i": "texts whose image", "i2t": "images of which a caption"}
@@ -101,6 +103,8 @@ LENGTHS = ((10, "up to 10"), (20, "11 to 20"), (40, "21 to 40"), (60, "41 to 60"
 
 def _lengths(rows: Samples) -> pd.Series[str]:
     """Return the range of each row's number of words; '' where it is not known."""
+    import pandas as pd
+
     if "text_words" not in rows:
         return pd.Series("", index=rows.index)
     ends, names = zip(*LENGTHS, strict=True)

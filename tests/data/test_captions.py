@@ -208,9 +208,8 @@ class TestInstances:
         self.write(tmp_path)
         data = self.loader.build(tmp_path)
         assert [e.metadata["objects"] for e in data.examples] == [["dining table", "dog"], []]
-        assert data.objects == {
-            "dog": "dog", "puppy": "dog", "dining table": "dining table", "table": "dining table", "desk": "dining table",
-        }  # fmt: skip
+        table = dict.fromkeys(("dining table", "table", "desk"), "dining table")
+        assert data.objects == {"dog": "dog", "puppy": "dog", **table}
         assert Karpathy(path="coco", annotations="dataset_coco.json").build(tmp_path).objects == {}
 
     @pytest.mark.parametrize(
