@@ -147,7 +147,7 @@ METRICS = (
     Metric(
         "CHAIRs",
         "Share of captions that name an object which is not in the image (Rohrbach et al. 2018)",
-        Hits(lambda samples: (samples["hallucinations"] > 0).to_numpy(np.float64)),
+        Hits(lambda samples: (samples["hallucinations"].to_numpy(np.float64) > 0).astype(np.float64)),
         ("hallucinations",),
         higher_is_better=False,
     ),
