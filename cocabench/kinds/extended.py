@@ -62,7 +62,6 @@ class ExtendedRetrieval(Retrieval):
     )
     counted = ("i2t_queries", "t2i_queries")
     shown = Presentation(
-        title="Retrieval with all positives",
         does="retrieves all positives",
         order=21,
         legend=Retrieval.shown.legend,
