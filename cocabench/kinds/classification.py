@@ -18,10 +18,12 @@ from cocabench.core.types import (
     Chance,
     Context,
     Dataset,
+    Features,
     ImageSource,
     Machine,
     Model,
     Note,
+    Progress,
     SampleScore,
 )
 from cocabench.data.prompts import class_names, places, templates
@@ -258,13 +260,17 @@ class Classification(Kind):
             yield SampleScore(example.id, example.id, {**stats, **top})
 
     def _by_cosine(self, model: Model, images: Images, prompts: Prompts, context: Context) -> _Rated:
+        weights, items = self._classifier(model, prompts, context.progress)
+        found = model.encode_images(images, progress=context.progress)
+        return _Rated(found.kept, items, class_cosines(found.rows, weights, items))
+
+    def _classifier(self, model: Model, prompts: Prompts, progress: Progress) -> tuple[Features, Ints]:
+        """Return the weights of the distinct classes (u, d), and the index of each class among them (c,)."""
         own = getattr(model, "class_prompt", str)  # SigLIP's canonical form; a library may not have one
         distinct, items = _distinct([tuple(own(text) for text in texts) for texts in prompts])
         flat = [text for texts in distinct for text in texts]
         owner = np.repeat(np.arange(len(distinct)), [len(texts) for texts in distinct])
-        weights = class_weights(model.encode_texts(flat, progress=context.progress), owner, len(distinct))
-        found = model.encode_images(images, progress=context.progress)
-        return _Rated(found.kept, items, class_cosines(found.rows, weights, items))
+        return class_weights(model.encode_texts(flat, progress=progress), owner, len(distinct)), items
 
     def _by_likelihood(self, model: Model, images: Images, prompts: Prompts, context: Context) -> _Rated:
         """Rate by the mean over each class's prompts; of one template the prompts are scored together."""
