@@ -11,8 +11,6 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-import requests
-
 from cocabench.core.cache import cache_folder
 from cocabench.core.errors import DataError, MetricUnavailableError, MissingDataError
 from cocabench.core.temporary import temporary_folder
@@ -124,6 +122,8 @@ def _from_site(target: Path) -> None:
 
 def _download(part: Path) -> Path:
     """Download the archive; resume an earlier attempt."""
+    import requests
+
     have = part.stat().st_size if part.exists() else 0
     try:
         with requests.get(SITE, headers={"Range": f"bytes={have}-"}, stream=True, timeout=TIMEOUT_S) as answer:

@@ -11,7 +11,6 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from cocabench.core.formatting import plural
@@ -49,6 +48,8 @@ def statistics(captions: Sequence[str], truncated: Sequence[bool] = ()) -> dict[
 
     truncated: (n) whether each was cut at the length limit; omitted if the captioner does not tell.
     """
+    import pandas as pd
+
     columns: dict[str, NDArray[np.generic]] = {
         "caption_words": np.array([len(words(caption)) for caption in captions], np.int64),
         "caption_repeats": np.array([repeats(caption) for caption in captions], bool),

@@ -24,12 +24,11 @@ from cocabench.core.errors import (
     UsageError,
 )
 from cocabench.core.formatting import plural
-from cocabench.core.types import Ability, Progress, silent
 from cocabench.specs.decoding import DEFAULTS, OPTIONS, UNREAD
 
 if TYPE_CHECKING:
+    from cocabench.core.types import Ability, Note, Progress, Source
     from cocabench.core.types import Model as LoadedModel
-    from cocabench.core.types import Note, Source
     from cocabench.metrics.base import Samples
     from cocabench.results.caption_files import Pairs
 
@@ -106,6 +105,7 @@ def caption(
     Example: cocabench caption --model coca_ViT-L-14 photo.jpg
     """
     from cocabench.cli.execution import bar
+    from cocabench.core.types import silent
     from cocabench.models.hardware import hardware
 
     if text and prompt:
@@ -208,7 +208,7 @@ def _image_files(paths: list[Path]) -> list[Path]:
 def score(
     candidates: Annotated[Path, o.option("FILE", "{id: caption}, a COCO result file, or a captioning Record.")],
     references: Annotated[
-        Path | None, o.option("FILE", "{id: \\[captions]} or a COCO annotation file.", show_default="the Record's own")
+        Path | None, o.option("FILE", "{id: [captions]} or a COCO annotation file.", show_default="the Record's own")
     ] = None,
     metrics: Annotated[
         str,

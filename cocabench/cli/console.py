@@ -48,8 +48,8 @@ def say(text: str | Text, *, style: str = "") -> None:
 
 
 def dim(text: str) -> None:
-    """Print a sentence below a table."""
-    say(text, style="dim")
+    """Print a sentence below a table; a terminal breaks no word of it."""
+    out.print(Text(text, "dim"), soft_wrap=not out.is_terminal)
 
 
 def labelled(label: str, text: str, *, colour: str = "yellow", console: Console = err) -> None:

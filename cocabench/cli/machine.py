@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from importlib import metadata
 from pathlib import Path
-from typing import Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated, NamedTuple
 
 import typer
 from rich.text import Text
@@ -21,6 +21,9 @@ from cocabench.cli.usage import Commands
 from cocabench.core.errors import CocabenchError, ResultsError, UnknownNameError
 from cocabench.core.packages import OPEN_CLIP, check_open_clip, too_new
 from cocabench.specs.aliases import CAPTIONERS
+
+if TYPE_CHECKING:
+    from cocabench.metrics.base import Metric
 
 lists = typer.Typer(
     cls=Commands,
@@ -114,15 +117,23 @@ def weights(file: Annotated[Path, typer.Argument(help="A checkpoint file.")], as
 
 @lists.command()
 def metrics(as_json: Json = False) -> None:
-    """List the metrics and their definitions.
+    """List the metrics and their definitions, each once with the kinds of task that have it.
 
     Example: cocabench list metrics
     """
-    from cocabench.kinds import every
+    from cocabench.kinds import every, in_words
 
-    known = [metric for kind in every() for metric in kind.listed()]
-    rows = [[m.name, m.unit, "higher" if m.higher_is_better else "lower", m.summary] for m in known]
-    _show(["metric", "unit", "better", "summary"], rows, as_json)
+    known: dict[str, list[tuple[str, Metric]]] = {}
+    for kind in every():
+        for metric in kind.listed():
+            known.setdefault(metric.name, []).append((in_words(kind.name), metric))
+    rows = []
+    for name, ((first, m), *others) in known.items():
+        kinds = dict.fromkeys([first, *(kind for kind, _ in others)])
+        more = [f"{kind}: {other.summary}" for kind, other in others if other.summary != m.summary]
+        better = "higher" if m.higher_is_better else "lower"
+        rows.append([name, ", ".join(kinds), m.unit, better, " ".join([m.summary, *more])])
+    _show(["metric", "kinds", "unit", "better", "summary"], rows, as_json)
 
 
 class Check(NamedTuple):

@@ -25,7 +25,7 @@ LOGPROB, SAMPLING = "Captions: --decoding logprob", "Captions: top_k and top_p s
 
 def option(metavar: str, text: str, *flags: str, panel: str | None = None, **more: Any) -> Any:
     """Return an option with a short name for its value, to fit help pages of 80 columns, and its help text."""
-    return typer.Option(*flags, metavar=metavar, help=text, rich_help_panel=panel, **more)
+    return typer.Option(*flags, metavar=metavar, help=text.replace("[", "\\["), rich_help_panel=panel, **more)
 
 
 def flag(name: str, text: str, *, panel: str | None = None, **more: Any) -> Any:

@@ -17,10 +17,10 @@ from cocabench.cli import names
 from cocabench.cli.console import dim, err, labelled, out, print_json, print_table, say
 from cocabench.cli.options import Json, flag, names_of, option
 from cocabench.cli.tables import print_published
-from cocabench.core.types import Record
 from cocabench.specs.spec import split_models
 
 if TYPE_CHECKING:
+    from cocabench.core.types import Record
     from cocabench.results.explain import Part
     from cocabench.results.store import RecordSet
 

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from rich.cells import cell_len
 from rich.text import Text
 
-from cocabench.cli.console import dim, labelled, out, print_table, say
-from cocabench.core.types import Record
+from cocabench.cli.console import WIDTH_OF_A_FILE, dim, labelled, out, print_table, say
 
 if TYPE_CHECKING:
     from cocabench.core.formatting import Footnotes
+    from cocabench.core.types import Record
     from cocabench.results.compare import Cell, Comparison, Row
     from cocabench.results.difference import Difference
     from cocabench.results.published_check import Match
@@ -45,7 +46,8 @@ def _print_scores(comparison: Comparison) -> None:
 
     footnotes, two = Footnotes(), len(comparison.models) == 2
     rows = [_line(row, footnotes, two=two) for row in comparison.rows]
-    print_table(header(comparison), rows, numbers_from=2)
+    if out.width >= WIDTH_OF_A_FILE or _fit(rows) or not _print_narrow(comparison, footnotes):
+        print_table(header(comparison), rows, numbers_from=2)
     if len(comparison.models) > 1:
         _print_totals(comparison)
     _print_footnotes(footnotes)
@@ -63,6 +65,95 @@ def _line(row: Row, footnotes: Footnotes, *, two: bool) -> list[str | Text]:
     if two:
         line += [row.difference_text, Text(row.verdict, COLOURS.get(row.verdict[:1], ""))]
     return line
+
+
+def _fit(rows: Sequence[Sequence[str | Text]]) -> bool:
+    """Return whether rows fit the terminal without a wrapped cell."""
+    widths = [max(cell_len(str(cell)) for cell in column) for column in zip(*rows, strict=True)]
+    return sum(widths) + 2 * (len(widths) - 1) <= out.width
+
+
+MIN_TASK_WIDTH = 16
+"""Of a task's name, whose middle is left out, in columns of a narrow terminal."""
+
+
+def _print_narrow(comparison: Comparison, footnotes: Footnotes) -> bool:
+    """Print a Comparison in less width: models as letters, a heading per metric, n in its own column, short findings.
+
+    Several models below each other where they do not fit side by side. Return False, and print nothing, where the
+    terminal is too narrow for one.
+    """
+    n_models = len(comparison.models)
+    letters = [_letter(i) for i in range(n_models)]
+    groups = list(dict.fromkeys((row.evaluator, row.metric) for row in comparison.rows))
+    rows = sorted(comparison.rows, key=lambda row: groups.index((row.evaluator, row.metric)))
+    size = n_models
+    while size and _room([_narrow(row, footnotes, range(size)) for row in rows]) < MIN_TASK_WIDTH:
+        size = 0 if n_models == 2 else size - 1
+    if not size:
+        return False
+    for letter, model in zip(letters, comparison.models, strict=True):
+        say(Text.assemble((letter, "bold"), f"  {model}"))
+    tail = ["A − B", "finding"] if n_models == 2 else []
+    for start in range(0, n_models, size):
+        shown = range(start, min(start + size, n_models))
+        lines = [_narrow(row, footnotes, shown) for row in rows]
+        room = min(_room(lines), max(len(row.task) for row in rows))
+        _print_in_line(["task", *(letters[i] for i in shown), "n", *tail], rows, lines, room)
+    return True
+
+
+def _letter(i: int) -> str:
+    """Return A to Z, then A2 to Z2 …"""
+    return chr(ord("A") + i % 26) + (str(i // 26 + 1) if i >= 26 else "")
+
+
+def _narrow(row: Row, footnotes: Footnotes, shown: range) -> list[Text]:
+    """Return the cells of a row after its task: the models shown, n, and of two models the difference and finding."""
+    from cocabench.core.formatting import number
+
+    two = len(row.cells) == 2
+    cells = []
+    for i in shown:
+        estimate = row.cells[i].estimate
+        plain = "–" if estimate is None else number(estimate.model_copy(update={"n": 0}), row.info)
+        cells.append(_cell(replace(row.cells[i], text=plain), row.differences[i], footnotes, two=two))
+    counts = dict.fromkeys(str(e.n) for i in shown if (e := row.cells[i].estimate) and e.n)
+    cells.append(Text("/".join(counts)))
+    if two:
+        gap = row.difference
+        cells.append(Text(str(gap) if gap else ""))
+        short = f"{gap.mark} {gap.p}".strip() if gap and gap.significant else _detectable(gap)
+        cells.append(Text(short, COLOURS.get(short[:1], "")))
+    return cells
+
+
+def _detectable(gap: Difference | None) -> str:
+    from cocabench.results.difference import up
+
+    return f"detects {up(gap.detectable, gap.places)}" if gap and gap.detectable is not None else ""
+
+
+def _room(lines: Sequence[Sequence[Text]]) -> int:
+    """Return the columns that remain for names of tasks."""
+    columns = zip(*lines, strict=True)
+    return int(out.width - sum(1 + max(6, *(cell.cell_len for cell in column)) for column in columns))
+
+
+def _print_in_line(header: Sequence[str], rows: Sequence[Row], lines: Sequence[Sequence[Text]], room: int) -> None:
+    """Print right-aligned cells below a heading per metric, names of tasks in ``room`` columns."""
+    from cocabench.core.formatting import shortened
+    from cocabench.kinds import in_words
+
+    widths = [max(6, *(cell.cell_len for cell in column)) for column in zip(*lines, strict=True)]
+    before: tuple[str, str] | None = None
+    heads = [Text(head.rjust(width), "bold") for head, width in zip(header[1:], widths, strict=True)]
+    say(Text(" ").join([Text(header[0].ljust(room), "bold"), *heads]))
+    for row, cells in zip(rows, lines, strict=True):
+        if before != (before := (row.evaluator, row.metric)):
+            say(f"{in_words(row.evaluator)}, {row.metric}", style="dim")
+        padded = [Text(" " * (width - cell.cell_len)) + cell for cell, width in zip(cells, widths, strict=True)]
+        say(Text(" ").join([Text(shortened(row.task, room).ljust(room)), *padded]))
 
 
 def _cell(cell: Cell, gap: Difference | None, footnotes: Footnotes, *, two: bool) -> Text:

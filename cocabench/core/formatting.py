@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
 
 from cocabench.core.text import printable
-from cocabench.core.types import Estimate, MetricInfo
+
+if TYPE_CHECKING:
+    from cocabench.core.types import Estimate, MetricInfo
 
 COST_UNITS = ("gflops", "per_s", "s", "mib")
 """Units of costs, whose values span orders of magnitude."""

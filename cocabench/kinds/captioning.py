@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 from pydantic import Field, JsonValue, field_validator, model_validator
 
@@ -35,6 +34,9 @@ from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Groups, Part, 
 from cocabench.metrics.base import Metric, Samples
 from cocabench.specs.decoding import MEANINGS, OPTIONS, UNREAD, DecodingOptions
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 Columns = dict[str, NDArray[np.generic]]
 
 SCORES = ("CIDEr", "SPICE", "METEOR", "ROUGE-L", "BLEU@4")
@@ -49,6 +51,8 @@ def _own(names: Iterable[str]) -> tuple[Column, ...]:
 
 def _lengths(rows: Samples) -> pd.Series[str]:
     """Return the number of words of each row's caption, many of them in ranges."""
+    import pandas as pd
+
     if "caption_words" not in rows:
         return pd.Series("", index=rows.index)
     ends, names = zip(*LENGTHS, strict=True)
@@ -63,6 +67,8 @@ QUARTERS = ("lowest quarter", "second quarter", "third quarter", "highest quarte
 
 def _quarters(rows: Samples) -> pd.Series[str]:
     """Return the quarter of each row's caption by the decoder's own score of it."""
+    import pandas as pd
+
     if "decoder_score" not in rows:
         return pd.Series("", index=rows.index)
     return pd.cut(rows["decoder_score"].rank(pct=True, method="first"), [0, 0.25, 0.5, 0.75, 1], labels=QUARTERS)

@@ -6,10 +6,9 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 from pydantic import JsonValue
 
 from cocabench.core.errors import DataError
@@ -33,6 +32,9 @@ from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.ranking import Floats
 from cocabench.metrics.selection import chances, cosines, hits, select
 from cocabench.metrics.statistics import Hits
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ACC = Metric(
     "acc",
@@ -82,9 +84,12 @@ def right_captions(row: Row) -> list[bool]:
 def swaps(rows: Samples) -> pd.Series[str]:
     """Return the words in which two captions of an item differ, ``woman → man``; '' unless one phrase replaces another.
 
+    >>> import pandas as pd
     >>> swaps(pd.DataFrame({"texts": [["a red cat", "a black cat"], ["a dog", "a big dog"]]})).tolist()
     ['red → black', '']
     """
+    import pandas as pd
+
     return rows["texts"].map(_swap) if "texts" in rows else pd.Series("", index=rows.index)
 
 

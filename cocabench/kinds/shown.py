@@ -6,11 +6,13 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Any, Literal, NamedTuple
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
-import pandas as pd
 from pydantic import JsonValue
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 ColumnType = Literal["int", "float", "bool", "text", "ints", "floats", "texts", "image_ids", "caption"]
 """The type of a statistic. image_ids: ids of other examples, whose thumbnails are stored for galleries. caption: a

@@ -9,15 +9,19 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal, NamedTuple, Protocol
+from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from cocabench.core.types import Estimate, MetricInfo, SampleScore, Unit
 
-Samples = pd.DataFrame
+if TYPE_CHECKING:
+    import pandas as pd
+
+    Samples = pd.DataFrame
+else:
+    Samples = "pandas.DataFrame"  # only what computes needs pandas, whose import takes a third of a second
 
 
 class Interval(NamedTuple):
@@ -174,6 +178,8 @@ class Family:
 
 def stack(scores: Iterable[SampleScore]) -> Samples:
     """Return one row per score; a statistic that a score does not have is null."""
+    import pandas as pd
+
     return pd.DataFrame([{"id": s.id, "image_id": s.image_id, **s.stats} for s in scores])
 
 
@@ -192,6 +198,8 @@ def estimate(metric: Metric, samples: Samples, *, seed: int = 0) -> Estimate:
 
 def image_sums(samples: Samples, statistics: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return (images, k): the sum over each image's rows of statistics (rows, k), in order of first appearance."""
+    import pandas as pd
+
     codes, images = pd.factorize(samples["image_id"])
     sums = np.zeros((len(images), statistics.shape[1]))
     np.add.at(sums, codes, statistics)

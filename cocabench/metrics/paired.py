@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import special, stats
 
 from cocabench.metrics.base import Paired
-from cocabench.metrics.intervals import CONFIDENCE, between, freedom, of_mean, skew, unskewed, variance
+from cocabench.metrics.intervals import CONFIDENCE, Z, between, freedom, of_mean, skew, unskewed, variance
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -24,8 +24,6 @@ Ints = NDArray[np.int64]
 EXACT = 13
 """Up to this many changed images all 2^13 = 8,192 sign patterns are tried; beyond, RESAMPLES random ones."""
 RESAMPLES = 10_000
-
-_Z = float(stats.norm.ppf((1 + CONFIDENCE) / 2))
 
 CHUNK = 1 << 20
 """Signs held at a time (8 MiB)."""
@@ -42,7 +40,7 @@ def mcnemar(gained: int, lost: int) -> OneSided:
     """Return the exact test of McNemar: of the images that only one of the two has right, gained are the first's."""
     if gained + lost == 0:
         return OneSided(1.0, 1.0)
-    test = stats.binomtest
+    test = scipy.stats.binomtest
     return OneSided(*(float(test(gained, gained + lost, alternative=side).pvalue) for side in ("greater", "less")))
 
 
@@ -98,7 +96,7 @@ def studentised(value: float, influence: Array) -> OneSided:
         return _normal(value, 0.0)
     t, n = value / error, len(influence)
     ends = np.array([t, unskewed(t, skew(influence))])
-    return OneSided(*(float(stats.t.sf(side * ends, n - 1).max()) for side in (1, -1)))
+    return OneSided(*(float(scipy.stats.t.sf(side * ends, n - 1).max()) for side in (1, -1)))
 
 
 def of_means(differences: Array, rng: np.random.Generator, *, growth: float = 0.0) -> Paired:
@@ -115,7 +113,7 @@ def of_means(differences: Array, rng: np.random.Generator, *, growth: float = 0.
     centred = differences - value / n
     tests, alike = sign_flip(differences, rng), np.allclose(sizes, largest, rtol=1e-9, atol=0)
     error = math.sqrt(_variance(differences, np.zeros(n, np.int64)) + 2 * largest**2)
-    low, high = value - _Z * error, value + _Z * error
+    low, high = value - Z * error, value + Z * error
     if not alike:
         skewed, ends = studentised(value, centred), of_mean(value, centred)
         tests = OneSided(max(tests.higher, skewed.higher), max(tests.lower, skewed.lower))
@@ -160,8 +158,8 @@ def widened(found: Paired, gaps: Array, n: int) -> Paired:
     if not extra:
         return found
     error, df = math.sqrt(own + extra), freedom(own, n - 1, extra, len(gaps) - 1)
-    reach = float(special.stdtrit(df, (1 + CONFIDENCE) / 2)) * error
-    higher, lower = (float(stats.t.sf(side * found.value / error, df)) for side in (1, -1))
+    reach = float(scipy.special.stdtrit(df, (1 + CONFIDENCE) / 2)) * error
+    higher, lower = (float(scipy.stats.t.sf(side * found.value / error, df)) for side in (1, -1))
     return found._replace(
         low=min(found.low, found.value - reach),
         high=max(found.high, found.value + reach),
@@ -210,7 +208,7 @@ def of_draws(value: float, draws: Array) -> Paired:
 
 def of_error(value: float, error: float) -> Paired:
     """Compare by a difference and its standard error: a normal test. An error of 0 is that of exact numbers."""
-    reach = _Z * error
+    reach = Z * error
     return Paired(value, value - reach, value + reach, *_normal(value, error), error)
 
 
@@ -220,14 +218,14 @@ def of_independent(value: float, low: float, high: float) -> Paired:
     The half of the interval on the side of zero counts: it excludes zero exactly where p < 0.05. An interval without
     width is that of exact numbers.
     """
-    error = (value - low if value > 0 else high - value) / _Z
-    return Paired(value, low, high, *_normal(value, error), (high - low) / (2 * _Z))
+    error = (value - low if value > 0 else high - value) / Z
+    return Paired(value, low, high, *_normal(value, error), (high - low) / (2 * Z))
 
 
 def _normal(value: float, error: float) -> OneSided:
     if not error > 0:
         return OneSided(float(value <= 0), float(value >= 0))
-    return OneSided(float(special.ndtr(-value / error)), float(special.ndtr(value / error)))
+    return OneSided(float(scipy.special.ndtr(-value / error)), float(scipy.special.ndtr(value / error)))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

@@ -6,7 +6,7 @@ import math
 from functools import lru_cache, partial
 
 import numpy as np
-from scipy import optimize, special, stats
+import scipy
 
 from cocabench.metrics import intervals
 from cocabench.metrics.base import Paired
@@ -30,16 +30,16 @@ def detectable(test: Paired, *, level: float, power: float = POWER) -> float:
         return _images(test.changed or 0, round(test.growth, 2), test.of, level, power) * test.step
     if math.isnan(test.error):
         return math.nan
-    quantile = special.ndtri if math.isinf(test.freedom) else partial(special.stdtrit, test.freedom)
+    quantile = scipy.special.ndtri if math.isinf(test.freedom) else partial(scipy.special.stdtrit, test.freedom)
     reach, growth = float(quantile(power) - quantile(level)), test.growth * test.step
     grown = (reach**2 * growth + math.sqrt(reach**4 * growth**2 + 4 * reach**2 * test.error**2)) / 2
-    needed = float(special.gammaincinv(math.ceil(-math.log2(level)), power))
+    needed = float(scipy.special.gammaincinv(math.ceil(-math.log2(level)), power))
     return max(grown, test.step * needed)
 
 
 def _share(value: float, size: float, other: float, level: float, power: float) -> float:
     """Return how far the second of two independent shares must be below value for Newcombe's test, or else above."""
-    reach, back, z = -float(special.ndtri(level)), float(special.ndtri(power)), float(stats.norm.isf(intervals.TAIL))
+    reach, back, z = -float(scipy.special.ndtri(level)), float(scipy.special.ndtri(power)), intervals.Z
     for start in (value, 1 - value):
         low, _ = intervals.of_proportion_like(start, start * (1 - start) / size, math.ceil(size))
 
@@ -54,26 +54,26 @@ def _share(value: float, size: float, other: float, level: float, power: float) 
             )
 
         if lacking(start) > 0:
-            return float(optimize.brentq(lacking, 0, start))
+            return float(scipy.optimize.brentq(lacking, 0, start))
     return 1.0
 
 
 @lru_cache(maxsize=1 << 14)
 def _images(changed: int, growth: float, n: int, level: float, power: float) -> float:
     """Return by how many of n images the losses must exceed the gains, on average, for McNemar's test."""
-    reach, back = -float(special.ndtri(level)), float(special.ndtri(power))
+    reach, back = -float(scipy.special.ndtri(level)), float(scipy.special.ndtri(power))
 
     def short(more: float) -> float:
         return power_of_mcnemar(more, changed, growth, n, level=level) - power
 
     if changed <= MAX_CHANGED_SUMMED:
-        return float(optimize.brentq(short, 1e-6, n, xtol=1e-3)) if short(n) > 0 else float(n)
+        return float(scipy.optimize.brentq(short, 1e-6, n, xtol=1e-3)) if short(n) > 0 else float(n)
 
     def lacking(more: float) -> float:
         differ = max(changed + growth * more, more)
         return more - 1 - reach * math.sqrt(differ) - back * math.sqrt(differ - more**2 / n)
 
-    return float(optimize.brentq(lacking, 0, n, xtol=1e-3)) if lacking(n) > 0 else float(n)
+    return float(scipy.optimize.brentq(lacking, 0, n, xtol=1e-3)) if lacking(n) > 0 else float(n)
 
 
 def power_of_mcnemar(more: float, changed: float, growth: float, n: int, *, level: float) -> float:
@@ -84,5 +84,5 @@ def power_of_mcnemar(more: float, changed: float, growth: float, n: int, *, leve
     differ = min(float(n), max(changed + growth * more, more))
     spread = 8 * math.sqrt(differ) + 12
     counts = np.arange(max(0, math.floor(differ - spread)), min(n, math.ceil(differ + spread)) + 1)
-    found = stats.binom.sf(stats.binom.isf(level, counts, 0.5), counts, min(1.0, (1 + more / differ) / 2))
-    return float(stats.binom.pmf(counts, n, differ / n) @ np.where(counts > 0, found, 0.0))
+    found = scipy.stats.binom.sf(scipy.stats.binom.isf(level, counts, 0.5), counts, min(1.0, (1 + more / differ) / 2))
+    return float(scipy.stats.binom.pmf(counts, n, differ / n) @ np.where(counts > 0, found, 0.0))

@@ -10,8 +10,8 @@ from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy import sparse
 
 from cocabench.core.errors import CocabenchError
 from cocabench.metrics.ranking import SCORES_PER_CHUNK, Ints
@@ -161,7 +161,7 @@ def ridge(rows: Array, labels: Ints, n_classes: int, penalties: Sequence[float])
 
 def _sums_by_class(rows: Doubles, labels: Ints, n_classes: int) -> Doubles:
     """Return (n_classes, d): the sum of each class's rows."""
-    own = sparse.csr_array((np.ones(len(rows)), (labels, np.arange(len(rows)))), shape=(n_classes, len(rows)))
+    own = scipy.sparse.csr_array((np.ones(len(rows)), (labels, np.arange(len(rows)))), shape=(n_classes, len(rows)))
     return np.asarray(own @ rows)
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
+import scipy
 from numpy.typing import NDArray
-from scipy.special import gammaln
 
 from cocabench.core.errors import NumericsError
 
@@ -93,7 +93,8 @@ def hits_at(ranks: Ranks, k: int) -> Floats:
 
 
 def _log_choose(n: Ints, k: Ints) -> Floats:
-    return np.asarray(gammaln(n + 1.0) - gammaln(k + 1.0) - gammaln(n - k + 1.0), np.float64)
+    log_factorial = [scipy.special.gammaln(x + 1.0) for x in (n, k, n - k)]
+    return np.asarray(log_factorial[0] - log_factorial[1] - log_factorial[2], np.float64)
 
 
 def expected_rank(ranks: Ranks) -> Floats:

@@ -225,7 +225,12 @@ class Difference:
             return ""
         if self.finding is Finding.NOTHING:
             return f"{self.finding}{detects('difference', self.detectable, self.places)}"
-        return f"{self.finding} ({p_text(self.p_value if self.adjusted is None else self.adjusted)})"
+        return f"{self.finding} ({self.p})"
+
+    @property
+    def p(self) -> str:
+        """``p=0.003``: the adjusted p if there is one."""
+        return p_text(self.p_value if self.adjusted is None else self.adjusted)
 
     @property
     def mark(self) -> str:

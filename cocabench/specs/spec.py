@@ -60,7 +60,10 @@ class Expect(Spec):
 
 
 class TaskSpec(Spec):
-    """A parsed task file. The loader validates the keys of data, the kind those of params."""
+    """A parsed task file. The loader validates the keys of data, the kind those of params.
+
+    licence: of the data, as their authors state it; for people, part of no signature.
+    """
 
     name: Name
     version: Annotated[int, Field(ge=1, strict=True)]
@@ -68,6 +71,7 @@ class TaskSpec(Spec):
     summary: str
     primary: str
     groups: tuple[Name, ...] = ()
+    licence: str = ""
     data: dict[str, Any]
     expect: Expect = Expect()
     params: dict[str, Any] = {}

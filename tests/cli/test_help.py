@@ -1,18 +1,27 @@
 """Help pages: width, panels, examples."""
 
+import os
 import re
+import resource
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
 
 import pytest
+import typer
 from typer.testing import CliRunner
 
-from cocabench.cli import COMMANDS, app
+from cocabench.cli import app
 
-PAGES = [
-    "",
-    *(name for panel in COMMANDS.values() for name in panel),
-    *("cache info", "cache clear", "data csv", "data webdataset", "list tasks", "list models", "list metrics"),
-    *("setup spice", "setup clipscore"),
-]
+
+def commands(group: Any, words: tuple[str, ...] = ()) -> Iterator[str]:
+    yield " ".join(words)
+    for name, command in getattr(group, "commands", {}).items():
+        yield from commands(command, (*words, name))
+
+
+PAGES = list(commands(typer.main.get_command(app)))
 
 
 def page(words: str, columns: int = 80) -> str:
@@ -37,11 +46,39 @@ def test_help_of_run_has_panels() -> None:
 
 
 @pytest.mark.parametrize("words", PAGES)
-def test_help_has_an_example_and_no_python_types(words: str) -> None:
+def test_help_starts_with_an_example_and_has_no_python_types(words: str) -> None:
     text = page(words)
-    assert f"Example: cocabench {words}".rstrip() in text
-    assert not re.search(r"<[a-z][^ ]*>|\bNone\b", text)
+    assert f"Example: cocabench {words}".rstrip() in text.partition("╭─")[0]
+    assert not re.search(r"<[a-z][^ ]*>|\bNone\b|\bINTEGER\b|\bFLOAT\b|\blist\[|\bstr\b", text)
 
 
 def test_help_shows_brackets() -> None:
     assert "{id: [captions]}" in page("score")
+    assert "a key of [params] in" in re.sub(r"[\s│]+", " ", page("run"))
+
+
+@pytest.mark.parametrize(
+    ("words", "absent"),
+    [("--help", {"numpy", "pandas", "scipy", "torch"}), ("list tasks", {"pandas", "scipy.stats", "requests", "torch"})],
+)
+def test_commands_that_only_name_things_import_no_large_package(words: str, absent: set[str]) -> None:
+    code = (
+        f"import sys; sys.argv = ['cocabench', *{words.split()}]\nfrom cocabench.cli import main\n"
+        f"try:\n    main()\nexcept SystemExit:\n    sys.exit(', '.join({absent} & set(sys.modules)) or None)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (0, "")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("words", "seconds"), [("--help", 0.5), ("run --help", 0.6), ("list tasks", 1.2)])
+def test_commands_that_only_name_things_start_quickly(words: str, seconds: float) -> None:
+    """By the processor's time, the best of three: a busy machine is no fault of ours."""
+    taken = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        order = [sys.executable, "-m", "cocabench", *words.split()]
+        subprocess.run(order, stdout=subprocess.DEVNULL, check=True, env={**os.environ, "PYTHONDONTWRITEBYTECODE": ""})
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        taken.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(taken) <= seconds

@@ -58,6 +58,7 @@ def test_report_writes_tables_and_figures(command: Command, results: Path, tmp_p
     assert "find" in (tmp_path / "r" / "index.html").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("drawn_here")
 def test_report_draws_published_numbers_without_results(command: Command, tmp_path: Path) -> None:
     models = "coca_ViT-L-14:laion2b_s13b_b90k,ViT-L-14:laion2b_s32b_b82k"

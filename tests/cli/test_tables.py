@@ -3,8 +3,13 @@
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
+from cocabench.cli import console, tables
+from cocabench.core.formatting import Footnotes
 from cocabench.core.types import Estimate, MetricInfo, Record, Signature, Unit
+from cocabench.results.compare import compare_models
+from cocabench.results.records import read
 from cocabench.results.store import Store
 from tests.conftest import Command
 
@@ -79,3 +84,49 @@ def test_compare_says_what_means_over_tasks_assume(command: Command) -> None:
     assert result.out.count("p is not corrected for several means") == 1
     alone = command("compare", BASELINES, "--models", "demo/coca")
     assert "p is not corrected" not in alone.out
+
+
+@pytest.mark.parametrize("width", [80, 76, 30])
+def test_compare_on_a_narrow_terminal_keeps_columns_in_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], width: int
+) -> None:
+    """At 80 columns all is there; at 76 the middle of long names is left out; at 30 cells flow and nothing is lost."""
+    found = read(str(BASELINES))
+    comparison = compare_models(found, models=["demo/coca", "demo/clip"])
+    for module in (tables, console):
+        monkeypatch.setattr(module, "out", Console(width=width, highlight=False))
+    tables.print_results(found, comparison)
+    lines = capsys.readouterr().out.splitlines()
+    flags = next(line for line in lines if "_flags" in line)
+    if width == 30:
+        assert flags.split() == ["emoji_flags", "acc1"]
+        return
+    assert lines[:2] == ["A  demo/coca", "B  demo/clip"]
+    assert flags.split()[1:] == ["57.8", "±", "6.0", "70.0", "±", "5.8", "270", "−12.2", "±", "6.8", "▼", "p=0.006"]
+    start = lines.index("classification, acc1")
+    table = lines[start - 1 : lines.index("captioning, CIDEr") + 2]
+    assert max(map(len, table)) <= width
+    rows = [line for line in table if "±" in line]
+    assert len(rows) == len(comparison.rows) == 14
+    end = table[0].index(" n ") + 2
+    counts = [line[:end].split()[-1] for line in rows]
+    assert counts[:2] == ["85", "159"]
+    assert all(line[end - len(n) - 1 : end] == f" {n}" for line, n in zip(rows, counts, strict=True))
+    assert ("emoji_animals_nature" in "".join(table)) == (width == 80)
+
+
+def test_many_models_on_a_narrow_terminal_are_tables_below_each_other(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    for i in range(28):
+        store.put_record(record(f"model {i}", {"gflops": 1.0 + i}))
+    found = read(str(tmp_path))
+    for module in (tables, console):
+        monkeypatch.setattr(module, "out", Console(width=80, highlight=False))
+    assert tables._print_narrow(compare_models(found), Footnotes())
+    lines = capsys.readouterr().out.splitlines()
+    assert "A  model 0" in lines
+    assert sum(line.startswith("B2  model ") for line in lines) == 1
+    assert sum(line.startswith("task ") for line in lines) > 2
+    assert max(map(len, lines)) <= 80

@@ -138,6 +138,7 @@ def test_an_unprofilable_model_gives_a_note() -> None:
         list(Efficiency().score(mute, Synthetic().build(Path()), Context()))
 
 
+@pytest.mark.slow
 def test_efficiency_runs_without_data_and_compares_coca_with_clip(
     command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

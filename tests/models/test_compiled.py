@@ -39,6 +39,7 @@ def test_a_gpu_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
         compiled.check_compiler(torch.device("cuda"))
 
 
+@pytest.mark.slow
 def test_a_network_that_cannot_be_compiled_is_an_error_that_names_it(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(*_: Any) -> Any:
         raise ValueError("no such kernel")

@@ -67,7 +67,7 @@ def test_cached_equals_uncached(models: dict[str, Any], name: str, options: Deco
     _assert_cache_changes_nothing(models[name], images(name, 5), options=options, text=text, **MODELS[name]["ids"])
 
 
-@pytest.mark.parametrize("seed", range(30, 36))
+@pytest.mark.parametrize("seed", [30, *(pytest.param(s, marks=pytest.mark.slow) for s in range(31, 36))])
 def test_cached_equals_uncached_on_random_models_and_prompts(seed: int) -> None:
     random = torch.Generator().manual_seed(seed)
     name = CAUSAL[seed % len(CAUSAL)]

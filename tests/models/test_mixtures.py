@@ -69,6 +69,7 @@ def test_a_mean_of_three_equals_torchs_by_hand_to_the_bit(
     assert found.encode_texts(TEXTS).tobytes() != load(str(three[0])).encode_texts(TEXTS).tobytes()
 
 
+@pytest.mark.slow
 def test_the_line_between_two_starts_and_ends_at_them(three: list[Path], tmp_path: Path) -> None:
     one, two = map(state, three[:2])
     wanted = by_hand(tmp_path / "hand", {k: (1 - 0.3) * one[k] + 0.3 * two[k] for k in one}).encode_texts(TEXTS)
@@ -103,6 +104,7 @@ def test_the_signature_has_the_hashes_of_the_parts_and_their_shares(three: list[
     assert again.signature() == half.signature(), "its name can be typed"
 
 
+@pytest.mark.slow
 def test_mixtures_nest_and_a_glob_is_all_its_files(three: list[Path], tmp_path: Path) -> None:
     (tmp_path / "arch.json").write_text(json.dumps(COCA))
     for k, folder in enumerate(three):
@@ -171,6 +173,7 @@ FORMS: dict[str, Any] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", FORMS)
 def test_the_moving_average_in_a_checkpoint_is_a_choice_and_listed(
     form: str, three: list[Path], tmp_path: Path, command: Command
@@ -200,6 +203,7 @@ def test_a_checkpoint_without_a_moving_average_is_one_line(three: list[Path], tm
     assert "no such file" in command("list", "weights", tmp_path / "none.pt").err
 
 
+@pytest.mark.slow
 def test_a_sweep_runs_and_its_models_are_chosen_by_name(
     three: list[Path], data: Path, tmp_path: Path, command: Command
 ) -> None:

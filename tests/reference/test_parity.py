@@ -65,6 +65,7 @@ def test_classification_equals_clip_benchmark(
         assert estimate(metric, samples).value == pytest.approx(golden[part][metric.name], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_multilabel_equals_clip_benchmark(model: Model, data: dict[str, Dataset], golden: dict[str, Any]) -> None:
     evaluator = Classification(multilabel=True)
     samples = stack(evaluator.score(model, data["multilabel"], Context()))
@@ -72,6 +73,7 @@ def test_multilabel_equals_clip_benchmark(model: Model, data: dict[str, Dataset]
     assert metric.statistic.value(samples) == pytest.approx(golden["multilabel"]["mean_average_precision"], abs=1e-6)
 
 
+@pytest.mark.slow
 def test_retrieval_equals_clip_benchmark_or_holds_it_between_its_bounds(
     model: Model, data: dict[str, Dataset], golden: dict[str, Any]
 ) -> None:
@@ -95,6 +97,7 @@ def bounds(samples: Samples, direction: str, k: int) -> tuple[float, float]:
     return float(np.mean(ranks.n_above + ranks.tied_negatives < k)), float(np.mean(ranks.n_above < k))
 
 
+@pytest.mark.slow
 def test_captions_and_their_scores_equal_upstreams(data: dict[str, Dataset]) -> None:
     golden = json.loads(environment.GOLDENS.read_text())["results"]["coca"]
     coca = model_sources(parse_models("demo/coca"))[0].load(hardware(device="cpu", precision="fp32"))

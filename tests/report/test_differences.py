@@ -31,6 +31,7 @@ def test_a_status_is_best_unbeaten_beaten_or_untested() -> None:
     assert untested.status("b") == UNTESTED
 
 
+@pytest.mark.slow
 def test_all_tasks_and_all_pairs_are_corrected_together(tmp_path: Path) -> None:
     rng = np.random.default_rng(0)
     for m, level in (("a", 0.35), ("b", 0.5), ("c", 0.6)):

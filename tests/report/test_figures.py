@@ -30,6 +30,7 @@ def two(*values: float) -> list[Plot]:
     return plots(content_of(gather(records), Thumbnails()))
 
 
+@pytest.mark.slow
 def test_figures_are_drawn_again_only_where_their_data_changed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done: list[str] = []
     real = plotting.draw
@@ -50,6 +51,7 @@ def test_figures_are_drawn_again_only_where_their_data_changed(tmp_path: Path, m
     assert "#ffffff" not in svg.lower()
 
 
+@pytest.mark.slow
 def test_files_of_obsolete_figures_are_removed(tmp_path: Path) -> None:
     (tmp_path / "mine.png").write_bytes(b"mine")
     draw_all(two(0.5, 0.4)[:1], tmp_path)

@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from cocabench.core.types import Record, Signature
 from cocabench.report.write import write_report
 from cocabench.results.store import RecordSet
@@ -25,6 +27,7 @@ def written(records: list[Record], folder: Path) -> tuple[str, list[str]]:
     return page.read_text(encoding="utf-8"), sorted(file.name for file in (folder / "figures").glob("mixture*"))
 
 
+@pytest.mark.slow
 def test_each_task_is_set_against_imagenet_with_the_checkpoints_as_ends(tmp_path: Path) -> None:
     records = [
         made
@@ -45,6 +48,7 @@ def test_each_task_is_set_against_imagenet_with_the_checkpoints_as_ends(tmp_path
         assert text in page
 
 
+@pytest.mark.slow
 def test_two_models_are_no_line(tmp_path: Path) -> None:
     records = [point(share, task, 0.5) for task in ("imagenet1k", "cars") for share in (0.25, 0.5)]
     assert written(records, tmp_path)[1] == []

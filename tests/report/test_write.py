@@ -98,6 +98,7 @@ def test_tables_have_every_metric_in_the_blogs_order(tmp_path: Path) -> None:
     assert "| a\\|x | 306.72 |" in (tmp_path / "tables/costs.md").read_text()
 
 
+@pytest.mark.slow
 def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
     for folder in ("one", "two"):
         write_report(two_models(), tmp_path / folder)

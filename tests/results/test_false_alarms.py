@@ -43,12 +43,14 @@ def test_false_alarm_rate_is_at_most_the_level(n: int, discordant: float) -> Non
     assert np.mean(alarms) > 0.01  # a test that never rejects would pass the line above
 
 
+@pytest.mark.slow
 def test_false_alarm_rate_of_ten_metrics_is_at_most_the_level() -> None:
     rng = np.random.default_rng(1)
     alarms = [any(rejected([of_pair(rng, 500, 0.2) for _ in range(10)])) for _ in range(400)]
     assert np.mean(alarms) <= 0.05 + three_sigma(0.05, 400)
 
 
+@pytest.mark.slow
 def test_gate_of_40_tasks_detects_one_drop_of_5_points() -> None:
     """40 tasks of 2,000 images, 20 % discordant; the other 39 are equal."""
     rng = np.random.default_rng(2)
