@@ -2,7 +2,7 @@
 const all = (q, root = document) => [...root.querySelectorAll(q)];
 const one = (q, root = document) => root.querySelector(q);
 const names = [...(one('select[data-role="a"]')?.options ?? [])].map((o) => o.textContent);
-const [first, second] = document.body.dataset.pair.split(" ").map(Number);
+const [first, second] = document.body.dataset.ab.split(" ").map(Number);
 const chosen = (role, known) => Number(one(`select[data-role="${role}"]`)?.value ?? known);  // B has no select on a page without pictures
 const state = { a: chosen("a", first), b: chosen("b", second ?? first), f: "all" };
 const few = names.length <= Number(document.body.dataset.all);
