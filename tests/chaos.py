@@ -43,7 +43,8 @@ class Started:
     """A command in a process of its own; a variable of the environment marks what it starts, wherever it moves."""
 
     def __init__(self, folder: Path, *words: object) -> None:
-        (folder / "tmp").mkdir(parents=True, exist_ok=True)
+        long = folder / "tmp" / ("scratch" * 15)  # longer than the path of a socket may be
+        long.mkdir(parents=True, exist_ok=True)
         self.token = f"{random.SystemRandom().getrandbits(64):x}"
         self.before = time.monotonic()
         self.process = subprocess.Popen(
@@ -52,7 +53,7 @@ class Started:
                 **os.environ,
                 MARK: self.token,
                 "COCABENCH_CACHE": str(folder / "cache"),
-                "TMPDIR": str(folder / "tmp"),
+                "TMPDIR": str(long),
             },
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

@@ -61,6 +61,16 @@ def print_plan(plan: Plan, planner: Planner, machine: Hardware) -> None:
     say(f"{len(ready)} of {len(steps)} to run, {images:,} images to process{cached}")
 
 
+def print_refusals(plan: Plan) -> int:
+    """Print why nothing of a plan can run; return the exit code, 0 if a step can run or is done."""
+    steps = [(cell, step) for cell in plan.cells for step in cell.steps]
+    if any(step.state in (State.READY, State.DONE) for _, step in steps):
+        return 0
+    reasons = dict.fromkeys(_reason(cell, step) for cell, step in steps)
+    labelled("failed", f"nothing can run; {'; '.join(reasons)}", colour="red")
+    return 2
+
+
 def _reason(cell: Cell, step: Step) -> str:
     model = f" with {cell.model}" if step.state == State.NOT_APPLICABLE else ""
     return f"{step.task}{model}: {step.reason}"

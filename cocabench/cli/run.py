@@ -174,8 +174,8 @@ class Action:
     summary: bool = True
 
     def __call__(self, plan: Plan, planner: Planner, place: Place) -> None:
-        """Print the plan, or execute it."""
-        from cocabench.cli.execution import execute, print_plan, unavailable_metrics
+        """Print the plan, or execute it. Exits with 2 if it is printed and nothing of it can run."""
+        from cocabench.cli.execution import execute, print_plan, print_refusals, unavailable_metrics
 
         unavailable = unavailable_metrics(plan, planner, self.quiet or (self.dry_run and self.as_json))
         if self.require_metrics and unavailable:
@@ -188,6 +188,8 @@ class Action:
             show, tables = not (self.quiet or self.as_json), self.summary or self.as_json
             engine = place.engine(planner)
             execute(plan, planner.settings, engine, show=show, as_json=self.as_json, summary=tables)
+        if self.dry_run and (code := print_refusals(plan)):
+            raise typer.Exit(code)
 
 
 @dataclass(frozen=True)

@@ -9,12 +9,16 @@ import os
 import re
 import secrets
 import shutil
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from multiprocessing import current_process, util
 from pathlib import Path
 from typing import NamedTuple
+
+from cocabench.core.errors import UsageError
 
 try:
     import fcntl
@@ -23,6 +27,12 @@ except ImportError:  # Windows has no such locks: there, nothing is removed
 
 NO_WAITING = getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_NOFOLLOW", 0)
 """What somebody put under such a name may be a pipe, which is opened only when its other end is, or a link."""
+
+MAX_SOCKET_BYTES = 107 if sys.platform == "linux" else 103
+"""Of the path of a socket: sun_path, without its final zero."""
+
+SHORT_FOLDERS = tuple(map(Path, ("/tmp", "/var/tmp", "/dev/shm")))
+"""Where sockets go if the folder for temporary files has too long a path, as scratch folders of clusters may."""
 
 FOLDER = os.O_RDONLY | getattr(os, "O_DIRECTORY", 0)
 
@@ -63,14 +73,54 @@ def temporary_folder(prefix: str, parent: Path | None = None) -> Iterator[Path]:
     parent: where to create it; by default the system's folder for temporary files.
     """
     parent = parent or Path(tempfile.gettempdir())
-    _remove_leftovers(parent, prefix, FOLDER, lambda path: shutil.rmtree(path, ignore_errors=True))
+    _remove_leftovers(parent, prefix, FOLDER, _remove_folder)
     mine = _locked_folder(parent, prefix)
     try:
         yield mine.path
     finally:
-        shutil.rmtree(mine.path, ignore_errors=True)
+        _remove_folder(mine.path)
         if mine.handle >= 0:
             os.close(mine.handle)
+
+
+def folder_for_sockets(n_bytes: int) -> Path:
+    """Return a folder in which the path of a socket may have n_bytes more: TMPDIR, or a short one.
+
+    Raises UsageError if there is none.
+    """
+    usual = Path(tempfile.gettempdir())
+    for folder in (usual, *SHORT_FOLDERS):
+        fits = len(os.fsencode(folder)) + 1 + n_bytes <= MAX_SOCKET_BYTES
+        if fits and os.access(folder, os.W_OK | os.X_OK):
+            return folder
+    got = f"its path has {len(os.fsencode(usual))} bytes, too many for sockets"
+    raise UsageError(f"TMPDIR={usual}", got, wanted="a short path to a writable folder", fix="set TMPDIR to one")
+
+
+def place_sockets() -> None:
+    """Give multiprocessing a folder of ours for its sockets, whose path is short; it takes any that TMPDIR names.
+
+    Call it before this process starts others that read or share tensors: they inherit the folder. It is removed at
+    the end of this process.
+    """
+    settings = current_process()._config  # type: ignore[attr-defined]  # where util.get_temp_dir looks first
+    there = settings.get("tempdir")
+    if there and len(os.fsencode(there)) + SOCKET_NAME_BYTES <= MAX_SOCKET_BYTES and os.path.isdir(there):
+        return
+    prefix = "multiprocessing-"
+    parent = folder_for_sockets(len(prefix) + RANDOM_CHARACTERS + SOCKET_NAME_BYTES)
+    _remove_leftovers(parent, prefix, FOLDER, _remove_folder)
+    mine = _locked_folder(parent, prefix)
+    util.Finalize(None, _remove_folder, (mine.path,), exitpriority=-100)  # after the children; not in forked ones
+    settings["tempdir"] = str(mine.path)
+
+
+SOCKET_NAME_BYTES = len("/listener-xxxxxxxx")
+RANDOM_CHARACTERS = 16
+
+
+def _remove_folder(path: Path) -> None:
+    shutil.rmtree(path, ignore_errors=True)
 
 
 def _locked_folder(parent: Path, prefix: str) -> Temporary:

@@ -10,7 +10,7 @@ import hashlib
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from multiprocessing import forkserver, get_all_start_methods, get_context
+from multiprocessing import forkserver, get_all_start_methods, get_context, util
 from multiprocessing.context import BaseContext
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, NamedTuple
@@ -23,6 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from cocabench.core.errors import BadImageError, CocabenchError, DataError
 from cocabench.core.helpers import end_with_parent
+from cocabench.core.temporary import place_sockets
 from cocabench.core.types import ImageSource
 from cocabench.data.images import is_identified, shown
 from cocabench.models.contents import HASH_BYTES
@@ -105,10 +106,10 @@ def batches(
         batch_sampler=[list(images.keys[start : start + batch_size]) for start in range(0, len(sources), batch_size)],
         num_workers=n,
         collate_fn=_collated,
-        worker_init_fn=end_with_parent if n else None,
+        worker_init_fn=start_worker if n else None,
         generator=torch.Generator(),  # loading must not change the global random state, for example of a training loop
         pin_memory=pin,
-        multiprocessing_context=(get_context() if host_start else worker_context(preload)) if n else None,
+        multiprocessing_context=worker_context(preload, host_start=host_start) if n else None,
     )
     start = 0
     for read in _unless_killed(loader):
@@ -118,6 +119,13 @@ def batches(
         if len(read.good):
             yield Batch(read.pixels, start + np.array(read.good, np.int64), start + read.n, read.hashes)
         start += read.n
+
+
+def start_worker(*_: object) -> None:
+    """Prepare a process that reads images: it ends with its parent, and its sockets' paths are short."""
+    end_with_parent()
+    if torch.multiprocessing.get_sharing_strategy() == "file_system":  # whose helper takes TMPDIR
+        os.environ["TMPDIR"] = util.get_temp_dir()
 
 
 def _unless_killed(loader: Iterable[Any]) -> Iterator[Any]:
@@ -164,11 +172,15 @@ def default_workers(n_images: int) -> int:
     return 0 if n_images < 512 else max(1, min(8, (os.cpu_count() or 1) // 2))
 
 
-def worker_context(preload: str = "") -> BaseContext:
+def worker_context(preload: str = "", *, host_start: bool = False) -> BaseContext:
     """Return the multiprocessing context of the server; the first worker starts the server.
 
     preload: the module of the transform. Its imports may take seconds, and the server does them once for all workers.
+    host_start: see ``Hardware``. Raises UsageError where no folder is short enough for sockets.
     """
+    place_sockets()
+    if host_start:
+        return get_context()
     if "forkserver" not in get_all_start_methods():
         return get_context("spawn")
     context = get_context("forkserver")

@@ -5,17 +5,15 @@ from __future__ import annotations
 import os
 import re
 import socket
-import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 
 from cocabench.core.errors import UsageError
-from cocabench.core.temporary import temporary_folder
+from cocabench.core.temporary import folder_for_sockets, temporary_folder
 from cocabench.core.types import Machine
 from cocabench.models.hardware import Hardware, machine_name
 from cocabench.run.prepare import Settings
@@ -138,6 +136,8 @@ def connected(ray: Any, address: str) -> Iterator[None]:
         ray.shutdown()
 
 
+RAY_SOCKET_BYTES = len("ray-0123456789abcdef/session_2026-01-01_00-00-00_123456_1234567/sockets/plasma_store.1")
+
 _QUIET: dict[str, Any] = {"log_to_driver": False, "logging_level": "CRITICAL"}
 
 
@@ -160,8 +160,7 @@ def started_here(ray: Any, chosen: Chosen) -> Iterator[None]:
         known = before.split(",") if before else None
         numbers = [int(number) for number in chosen.visible.split(",")]
         os.environ["CUDA_VISIBLE_DEVICES"] = ",".join(known[i] if known else str(i) for i in numbers)
-    short = Path(tempfile.gettempdir())  # the paths of Ray's sockets may have 107 bytes
-    with temporary_folder("ray-", short if len(str(short)) <= 16 else Path("/tmp")) as folder:
+    with temporary_folder("ray-", folder_for_sockets(RAY_SOCKET_BYTES)) as folder:
         try:
             ray.init(
                 address="local",

@@ -23,7 +23,6 @@ from pydantic import JsonValue
 
 from cocabench.core.cache import Cache, MemoryCache, open_cache
 from cocabench.core.errors import CocabenchError, DataError, ModelError, named
-from cocabench.core.helpers import end_with_parent
 from cocabench.core.types import (
     Ability,
     Captions,
@@ -45,7 +44,7 @@ from cocabench.models.base import TEXTS_PER_BLOCK, Encoded, Joined
 from cocabench.models.base import Model as Base
 from cocabench.models.cached import streams
 from cocabench.models.hardware import Hardware
-from cocabench.models.loading import Batch, Transform, batches, worker_context
+from cocabench.models.loading import Batch, Transform, batches, start_worker, worker_context
 from cocabench.run import thumbnails
 from cocabench.run.execute import Outcome, Runner, Unobserved, planner_for
 from cocabench.run.measure import Site, site_of
@@ -285,7 +284,7 @@ class Worker:
             return _read(*how)
         with self.holding:
             if self.pool is None:
-                self.pool = ProcessPoolExecutor(self.readers, worker_context(preload), end_with_parent)
+                self.pool = ProcessPoolExecutor(self.readers, worker_context(preload), start_worker)
         return self.pool.submit(_read, *how).result()
 
     def _computing(self) -> ExitStack:

@@ -3,6 +3,7 @@
 - An architecture of one's own, and its pad id in the caption loss (open_clip_train always takes 0).
 - Several processes on a CPU (it hands DistributedDataParallel a device index, which is for GPUs).
 - No Ghostscript: it opens images with Pillow, which starts that program for an EPS by any name.
+- Data workers whose sockets need another folder than TMPDIR, where its path is too long.
 - Several processes without the contrastive loss: the parameters that the caption loss does not reach are frozen, as
   they are in a single process, where they get no gradient; DistributedDataParallel would wait for them forever.
 """
@@ -27,6 +28,7 @@ from open_clip_train.params import parse_args
 from PIL import EpsImagePlugin
 
 from cocabench.core.files import parse_json
+from cocabench.core.temporary import place_sockets
 from cocabench.models.training import batch_for, tokens_of
 
 Config = dict[str, Any]
@@ -43,6 +45,7 @@ def trainer_name(config: Config) -> str:
 
 def main(words: list[str]) -> int:
     """Train; return the exit code."""
+    place_sockets()
     config: Config = {}
     if words[:1] == ["--architecture"]:
         config = parse_json(Path(words[1]).read_text(encoding="utf-8"))["model_cfg"]

@@ -1,6 +1,8 @@
 """Batches of images: order, bad files, and the same from a worker as from this process."""
 
 import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -11,7 +13,8 @@ import pytest
 import torch
 from PIL import Image
 
-from cocabench.core.errors import BadImageError
+from cocabench.core import temporary
+from cocabench.core.errors import BadImageError, UsageError
 from cocabench.data.images import FileImage
 from cocabench.models.loading import Batch, batches
 
@@ -97,3 +100,48 @@ def test_workers_are_no_copies_of_a_process_in_which_a_thread_holds_a_lock(kind:
         found = list(batches(sources, locking, batch_size=2, workers=2, skip_bad=False))
     assert os.getpid() not in torch.cat([batch.pixels[:, 0] for batch in found]).tolist()
     assert [batch.positions.tolist() for batch in found] == [[0, 1], [2, 3], [4]]
+
+
+READING = """
+import multiprocessing, sys
+from multiprocessing import util
+import torch
+from cocabench.models.loading import batches
+from tests.models.test_loading import Named, transform
+
+if __name__ == "__main__":
+    sharing, start = sys.argv[1:]
+    torch.multiprocessing.set_sharing_strategy(sharing)
+    multiprocessing.set_start_method(start)
+    how = {"batch_size": 2, "workers": 2, "skip_bad": True, "host_start": start != "forkserver"}
+    read = [batch.pixels.flatten(1)[:, 0] for batch in batches([Named(i) for i in range(8)], transform, **how)]
+    print(torch.cat(read).tolist(), util.get_temp_dir())
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sharing", torch.multiprocessing.get_all_sharing_strategies())
+@pytest.mark.parametrize("start", ["forkserver", "fork"])
+def test_workers_whose_sockets_do_not_fit_into_tmpdir(sharing: str, start: str, tmp_path: Path) -> None:
+    long = tmp_path / ("scratch" * 15)
+    long.mkdir()
+    order = [sys.executable, "-c", READING, sharing, start]
+    done = subprocess.run(
+        order, env={**os.environ, "TMPDIR": str(long)}, check=False, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("[0, 1, 4, 5, 6] /"), done.stdout
+    folder = Path(done.stdout.split()[-1])
+    assert not folder.is_relative_to(long)
+    assert not folder.exists()
+    assert not list(long.iterdir())
+
+
+def test_no_folder_is_short_enough_for_sockets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / ("scratch" * 15)))
+    assert temporary.folder_for_sockets(20) in temporary.SHORT_FOLDERS
+    monkeypatch.setattr(temporary, "SHORT_FOLDERS", (tmp_path / "absent",))
+    with pytest.raises(
+        UsageError, match=r"^TMPDIR=.*: its path has \d+ bytes, too many for sockets; wanted .*; set TMPDIR"
+    ):
+        temporary.folder_for_sockets(20)

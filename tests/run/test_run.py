@@ -96,6 +96,19 @@ def test_a_dry_run_prints_the_plan_and_loads_nothing(
     assert f"flickr30k: {tmp_path / 'flickr30k'}" in result.out
 
 
+@pytest.mark.parametrize("more", [(), ("--json",)])
+def test_a_dry_run_of_which_nothing_can_run_exits_with_2(
+    command: Command, models: Path, data: Path, tmp_path: Path, more: tuple[str, ...]
+) -> None:
+    words = ["run", "--model", models / "clip", "--data-root", tmp_path, "--output", tmp_path / "r", "--dry-run", *more]
+    result = command(*words, "--tasks", data / "find.toml")
+    assert result.code == 2
+    (line,) = result.err.strip().splitlines()
+    assert line.startswith("failed nothing can run; find: ")
+    result = command(*words, "--tasks", f"{data / 'find.toml'},emoji_flags", "--limit", 2)
+    assert (result.code, result.err) == (0, ""), "a part can run"
+
+
 def test_a_dry_run_says_what_the_run_will_say_of_the_data(
     command: Command, models: Path, data: Path, tmp_path: Path
 ) -> None:
