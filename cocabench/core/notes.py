@@ -75,6 +75,10 @@ CODES: Mapping[str, Code] = {
     "classes_without_images": Code(
         "Some classes have no images in the data.", "Compare with results on the same data only."
     ),
+    "cut_texts": Code(
+        "Some texts are longer than the model's context and are cut; their end token stays.",
+        "Compare models of one context length, or read recall against the length of the caption.",
+    ),
     "equal_captions": Code(
         "Some items have equal captions, which tie and count as wrong.", "Nothing; it is a property of the data."
     ),

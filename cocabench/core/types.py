@@ -86,7 +86,8 @@ class Dataset:
     """A data set. classes and templates are empty if the data set has none.
 
     templates contain ``{c}`` for the class name. notes: stored in the Record. whole: all examples, if this is a random
-    subset of them; used for statistics of the whole set (document frequencies).
+    subset of them; used for statistics of the whole set (document frequencies). objects: {word: object} of the words
+    that name objects, if the examples' metadata say which are in the image.
     """
 
     name: str
@@ -96,6 +97,7 @@ class Dataset:
     templates: tuple[str, ...] = ()
     notes: tuple[Note, ...] = ()
     whole: Sequence[Example] = ()
+    objects: Mapping[str, str] = field(default_factory=dict, hash=False)
 
     def __len__(self) -> int:
         return len(self.examples)
