@@ -6,8 +6,10 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
-from functools import cache
+from functools import cache, partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
 
 import pytest
 import typer
@@ -17,7 +19,7 @@ from cocabench.cli import app
 from cocabench.core.notes import CODES
 from cocabench.kinds import every
 from cocabench.specs.registry import all_tasks, find_tasks
-from tools import site
+from tools import links, site
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -147,6 +149,7 @@ def test_generated_pages_have_every_task_metric_note_and_command() -> None:
     page = site.tasks()
     assert [name for name in tasks if f"| `{name}` |" not in page] == []
     assert [name for name, task in tasks.items() if not task.spec.licence] == []
+    assert "cs.toronto.edu/~kriz" in page
     metrics = site.metrics()
     assert all(metrics.count(f"| `{m.name}` |") >= 1 for kind in every() for m in kind.listed())
     assert all(f"| `{code}` |" in site.notes() for code in CODES)
@@ -170,3 +173,21 @@ def test_examples_in_docstrings_become_code() -> None:
 
     text = "Adds.\n\n>>> 1 + 1\n2\n\nMore."
     assert doctests.fenced(text) == "Adds.\n\n```pycon\n>>> 1 + 1\n2\n```\n\nMore."
+    assert doctests.listed("Adds: x.\n\na, b: two.\nNo: c.") == "Adds: x.\n\n\n- **a, b**: two.\nNo: c."
+
+
+def test_dead_links_are_found(tmp_path: Path) -> None:
+    """Against a server of our own: there, not there, and a port at which nobody answers."""
+    (tmp_path / "there").write_text("x")
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        base = f"http://127.0.0.1:{server.server_port}"
+        page = tmp_path / "page.md"
+        page.write_text(f"[a]({base}/there), <{base}/gone>. And http://127.0.0.1:9/closed.")
+        lines = list(links.dead(links.addresses([page])))
+        server.shutdown()
+    assert [line.partition("127.0.0.1")[2].partition("/")[2] for line in lines] == [
+        "gone: status 404",
+        "closed: ConnectionError",
+    ]

@@ -11,11 +11,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cocabench.core.formatting import escape, table
+from cocabench.core.formatting import escape as escape_for_forges
+from cocabench.core.formatting import table
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
     from mkdocs.structure.files import Files
+
+    from cocabench.specs.spec import TaskSpec
 
 ROOT = Path(__file__).parents[1]
 SHOWN = (
@@ -34,6 +37,11 @@ COLUMNS = {
     "i2t R@5 ": ("mscoco_captions", "i2t_recall@5"),
 }
 START, END = "<!-- published: python -m tools.site README.md -->\n", "<!-- end of the table -->"
+
+
+def escape(text: str) -> str:
+    """Return text escaped for mkdocs' Markdown, which knows no strikethrough and so no escaped ~."""
+    return escape_for_forges(text).replace("\\~", "~")
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -59,17 +67,18 @@ def tasks() -> str:
     for kind in every():
         own = [spec for spec in found if spec.evaluator == kind.name]
         rows = [
-            [
-                *(f"`{s.name}`", escape(s.summary), f"`{s.primary}`", " ".join(f"`{g}`" for g in s.groups)),
-                *(escape(s.licence), escape(str(s.data.get("source") or "comes with cocabench"))),
-            ]
+            [f"`{s.name}`", f"{escape(s.summary)} Primary metric: `{s.primary}`.", _where(s), escape(s.licence)]
             for s in own
         ]
-        header = ["task", "what", "primary metric", "groups", "licence of the data", "where to get them"]
-        text.append(f"## {kind.title()}\n\n{_summary(kind)}\n\n{table(header, rows, left=6)}")
+        header = ["task", "what", "where to get the data", "their licence"]
+        text.append(f"## {kind.title()}\n\n{_summary(kind)}\n\n{table(header, rows, left=4)}")
     groups = sorted({group for spec in found for group in spec.groups})
-    rows = [[f"`{group}`", str(sum(group in spec.groups for spec in found))] for group in groups]
-    return "\n".join([*text, "## Groups\n", table(["group", "tasks"], rows)])
+    rows = [[f"`{g}`", ", ".join(f"`{spec.name}`" for spec in found if g in spec.groups)] for g in groups]
+    return "\n".join([*text, "## Groups\n", table(["group", "its tasks"], rows, left=2)])
+
+
+def _where(spec: TaskSpec) -> str:
+    return escape(str(spec.data.get("source") or "comes with cocabench"))
 
 
 def _summary(thing: object) -> str:

@@ -79,6 +79,10 @@ CODES: Mapping[str, Code] = {
         "The lowest accuracy of a group is that of a group of few images.",
         "Do not read it as a model's: one image moves it by points. Look at the groups in the report.",
     ),
+    "cut_texts": Code(
+        "Some texts are longer than the model's context and are cut; their end token stays.",
+        "Compare models of one context length, or read recall against the length of the caption.",
+    ),
     "equal_captions": Code(
         "Some items have equal captions, which tie and count as wrong.", "Nothing; it is a property of the data."
     ),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import defaultdict
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Self
 
@@ -16,7 +17,15 @@ from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import Item, absent, find_file, read_json, read_lines, some, subfolders
 from cocabench.data.images import FileImage
 from cocabench.data.inputs import note_folder
+from cocabench.data.objects import read_instances, read_words
 from cocabench.data.webdataset import Exported
+
+CAPTION_IDS, POSITIVES, IMAGE_POSITIVES, FOLD = "caption_ids", "positives", "image_positives", "fold"
+"""Keys of Example.metadata: the ids of its captions; those of all captions that fit the image; for each caption those
+of all images that it fits; the number of the fold that it is ranked in."""
+
+OBJECTS = "objects"
+"""The key of Example.metadata that holds the names of the objects in the image."""
 
 TOKENS = "Flickr8k.token.txt"
 _TOKEN_KEY = re.compile(r"(?P<image>[^\s#]+?\.jpg)(?P<stray>\.\d+)?#(?P<number>\d+)")
@@ -84,6 +93,8 @@ class Karpathy(Exported):
     images:       the images' folder below path; by default the folder at most two levels deep that holds them. COCO's
                   lie in ``filepath/filename``, the others in ``filename``.
     max_captions: keep the first few captions of each image (5 gives COCO's "25,000 captions" protocol).
+    instances:    COCO's file of the objects in these images (instances_val2014.json), in path or its annotations/, for
+                  CHAIR. synonyms: the file of words that name them, looked for in the same places.
     Ids are file stems, for COCO the image ids that its annotations use.
     """
 
@@ -91,6 +102,8 @@ class Karpathy(Exported):
     annotations: str = ""
     images: str = ""
     max_captions: Annotated[int, Field(ge=1)] | None = None
+    instances: str = ""
+    synonyms: str = "synonyms.txt"
 
     @model_validator(mode="after")
     def _all_captions_of_a_webdataset(self) -> Self:
@@ -106,9 +119,26 @@ class Karpathy(Exported):
         base, notes = self.image_folder(folder, _relative(items[0]), self.images)
         paths = [base / _relative(item) for item in items]
         self.require(paths)
+        examples = self.examples_of(items, [FileImage(path) for path in paths], file)
+        words: dict[str, str] = {}
+        if self.instances:
+            words = read_words(self._beside(folder, self.synonyms))
+            there = read_instances(self._beside(folder, self.instances), [example.id for example in examples], words)
+            examples = [
+                replace(example, metadata={**example.metadata, OBJECTS: own})
+                for example, own in zip(examples, there, strict=True)
+            ]
+        return checked(Dataset(self.name, self.split, examples, notes=notes, objects=words), file, texts=True)
+
+    def _beside(self, folder: Path, name: str) -> Path:
+        if (file := find_file((folder, folder / "annotations"), name)) is None:
+            raise self.missing(folder, f"no {name} there nor in annotations/")
+        return file
+
+    def examples_of(self, items: list[dict[str, Any]], images: list[FileImage], file: Path) -> list[Example]:
+        """Return the split's images, which are entries of the file, with their captions."""
         texts = [tuple(s["raw"].strip() for s in item["sentences"])[: self.max_captions] for item in items]
-        examples = [Example(_karpathy_id(i), FileImage(p), t) for i, p, t in zip(items, paths, texts, strict=True)]
-        return checked(Dataset(self.name, self.split, examples, notes=notes), file, texts=True)
+        return [Example(_karpathy_id(i), image, t) for i, image, t in zip(items, images, texts, strict=True)]
 
     def _annotations(self, folder: Path, root: Path) -> Path:
         names = (

@@ -1,17 +1,20 @@
-"""Images with captions that differ in a word or two: SugarCrepe, Winoground and sets in their formats."""
+"""Images with captions that differ in a word or two: SugarCrepe; several images: Winoground, ColorSwap, COLA, MMVP."""
 
 from __future__ import annotations
 
+import csv
+import io
 from collections.abc import Callable, Iterable
 from itertools import count, takewhile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from cocabench.core.errors import DataError, unreadable
 from cocabench.core.files import ROWS, check_ratio, open_regular, read_parquet
 from cocabench.core.types import Dataset, Example, ImageSource
 from cocabench.data.base import LocalLoader, checked
-from cocabench.data.files import IMAGE_SUFFIXES, Item, find_file, read_json, some
+from cocabench.data.files import IMAGE_SUFFIXES, Item, find_file, read_json, read_text, some
+from cocabench.data.foils import GROUPS
 from cocabench.data.images import BytesImage, FileImage, UnconvertedImage, unconverted
 from cocabench.data.inputs import note_beyond, note_file, note_folder
 from cocabench.data.tables import json_lines
@@ -75,24 +78,31 @@ AsImage = Callable[[Any, str], ImageSource]
 class Winoground(LocalLoader):
     """Items with image_0, image_1 … and caption_0, caption_1 …, the k-th caption being that of the k-th image.
 
-    annotations: JSON lines with these keys and id, in path or its folder data/, where image_0 names a file of images,
-    with or without its ending. Else *.parquet as the hub serves it, there or in data/, or the *.arrow files that the
-    package datasets keeps at any depth (CLIP_benchmark's download); the images are inside.
-    images: the images' folder beside the annotations.
+    Numbers may begin with 1 (ColorSwap).
+
+    annotations: JSON lines, or in a file .json a list, with these keys and id, in path or its folder data/, where
+    image_0 names a file of images, with or without its ending. Else *.parquet as the hub serves it, there or in data/,
+    or the *.arrow files that the package datasets keeps at any depth (CLIP_benchmark's download); the images are
+    inside.
+    images: the images' folder beside the annotations. tables: a pattern of those tables' names without their ending.
     """
 
     annotations: str = "examples.jsonl"
     images: str = "images"
+    tables: str = "*"
 
     def build(self, root: Path, *, download: bool = False) -> Dataset:
         """Return an example per item, in the file's order."""
         folder = self.folder(root)
         if file := find_file((folder, folder / "data"), self.annotations):
-            rows, as_image = json_lines(file), self._in_folder(file.parent / self.images)
-        elif files := _tables(folder):
+            rows, as_image = _listed(file), self._in_folder(file.parent / self.images)
+        elif files := _tables(folder, self.tables):
             file, rows, as_image = files[0], [row for one in files for row in _rows(one)], _inside
         else:
-            raise self.missing(folder, f"neither {self.annotations} nor *.parquet there or in data/, nor *.arrow below")
+            got = (
+                f"neither {self.annotations} nor {self.tables}.parquet there or in data/, nor {self.tables}.arrow below"
+            )
+            raise self.missing(folder, got)
         found = [_example(row, number, file, as_image) for number, row in enumerate(rows)]
         self.require([image.path for e in found for image in e.images if isinstance(image, FileImage)])
         examples = [unconverted(example) for example in found]
@@ -128,11 +138,20 @@ def _inside(cell: Any, where: str) -> ImageSource:
     return BytesImage(content, where)
 
 
-def _tables(folder: Path) -> list[Path]:
-    tables = [path for place in (folder, folder / "data") for path in note_folder(place).glob("*.parquet")]
+def _listed(file: Path) -> list[Row]:
+    if file.suffix != ".json":
+        return json_lines(file)
+    for item in (items := Item(file, read_json(file)).items()):
+        if not isinstance(item.value, dict):
+            raise item.error("a table with images and captions")
+    return [item.value for item in items]
+
+
+def _tables(folder: Path, pattern: str) -> list[Path]:
+    tables = [path for place in (folder, folder / "data") for path in note_folder(place).glob(f"{pattern}.parquet")]
     if not tables:
         note_beyond(folder)  # files at any depth, of a package that hides folders
-    return sorted(tables) or sorted(folder.rglob("*.arrow"))
+    return sorted(tables) or sorted(folder.rglob(f"{pattern}.arrow"))
 
 
 def _rows(file: Path) -> list[Row]:
@@ -172,5 +191,69 @@ def _example(row: Row, number: int, file: Path, as_image: AsImage) -> Example:
 
 
 def _numbered(row: Row, key: str) -> list[int]:
-    """Return the numbers 0, 1 … that a key has in a row."""
-    return list(takewhile(lambda k: row.get(f"{key}_{k}") is not None, count()))
+    """Return the numbers 0, 1 … or 1, 2 … that a key has in a row."""
+    first = 0 if row.get("image_0") is not None or row.get("caption_0") is not None else 1
+    return list(takewhile(lambda k: row.get(f"{key}_{k}") is not None, count(first)))
+
+
+class Cola(LocalLoader):
+    """COLA's multi-object setting: two images whose captions exchange attributes or objects.
+
+    annotations: a list of [address of image 1, caption 1, address of image 2, caption 2], in path or its folder data/;
+    of an address only the file's name counts. images: the images' folder below path. Ids are the rows' numbers.
+    """
+
+    annotations: str = "COLA_multiobjects_matching_benchmark.json"
+    images: str = "images"
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return an example per row."""
+        folder = self.folder(root)
+        if (file := find_file((folder, folder / "data"), self.annotations)) is None:
+            raise self.missing(folder, f"no {self.annotations} there nor in data/")
+        rows = [[cell.text() for cell in row.items()] for row in Item(file, read_json(file)).items()]
+        if odd := next((k for k, row in enumerate(rows) if len(row) != 4), None):
+            raise DataError(f"{file}: [{odd}]", f"{len(rows[odd])} entries", wanted="image, caption, image, caption")
+        pairs = [[folder / self.images / PurePosixPath(row[k]).name for k in (0, 2)] for row in rows]
+        self.require([path for pair in pairs for path in pair])
+        examples = [
+            unconverted(Example(str(k), FileImage(one), (row[1].strip(), row[3].strip()), others=(FileImage(other),)))
+            for k, (row, (one, other)) in enumerate(zip(rows, pairs, strict=True))
+        ]
+        return checked(Dataset(self.name, "multi-object", examples), file, texts=True)
+
+
+class Mmvp(LocalLoader):
+    """MMVP-VLM: pairs of images that CLIP confuses, each with its statement, in nine visual patterns.
+
+    Files as published: Questions.csv (number, pattern, statement; rows 2k - 1 and 2k are a pair) and
+    ``MLLM_VLM Images/PATTERN/NUMBER.jpg``. prefix: put before each statement, as the authors' script does. An item's
+    group is its pattern.
+    """
+
+    prefix: str = "a photo of "
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return an example per pair, in the file's order."""
+        folder = self.folder(root)
+        if (file := find_file((folder,), "Questions.csv")) is None:
+            raise self.missing(folder, "no Questions.csv")
+        rows = list(csv.reader(io.StringIO(read_text(file))))[1:]
+        if short := next((k for k, row in enumerate(rows, 2) if len(row) != 3), None):
+            raise DataError(
+                f"{file}: row {short}", f"{len(rows[short - 2])} cells", wanted="number, pattern, statement"
+            )
+        examples = [self._pair(one, other, folder, file) for one, other in zip(rows[::2], rows[1::2], strict=False)]
+        if len(rows) % 2:
+            raise DataError(str(file), f"{len(rows)} statements", wanted="pairs of them")
+        self.require([image.path for e in examples for image in e.images if isinstance(image, FileImage)])
+        return checked(Dataset(self.name, "test", [unconverted(e) for e in examples]), file, texts=True)
+
+    def _pair(self, one: list[str], other: list[str], folder: Path, file: Path) -> Example:
+        numbers, pattern = (one[0].strip(), other[0].strip()), one[1].strip()
+        if not all(number.isdecimal() for number in numbers) or int(numbers[0]) % 2 != 1 or int(numbers[1]) % 2 != 0:
+            got = f"the numbers {numbers[0]!r} and {numbers[1]!r} of a pair"
+            raise DataError(str(file), got, wanted="an odd one, then an even one")
+        images = [FileImage(folder / "MLLM_VLM Images" / pattern / f"{int(number)}.jpg") for number in numbers]
+        texts = tuple(self.prefix + row[2].strip() for row in (one, other))
+        return Example("-".join(numbers), images[0], texts, others=(images[1],), metadata={GROUPS: [pattern]})

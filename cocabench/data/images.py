@@ -253,6 +253,57 @@ class CroppedImage:
 
 
 @dataclass(frozen=True, slots=True)
+class BoxImage:
+    """The part of an image inside a box, as Pillow crops it: what lies beyond the image is black.
+
+    box: left, upper, right and lower edge in pixels.
+    """
+
+    source: ImageSource
+    box: tuple[int, int, int, int]
+
+    def open(self) -> Image.Image:
+        """Decode, crop and return the image."""
+        return self.source.open().crop(self.box)
+
+    def identity(self) -> bytes:
+        return b"box %d %d %d %d " % self.box + identity(self.source)
+
+    def stamp(self) -> str:
+        return _of(f"box {self.box}", self.source)
+
+    def mode(self) -> str:
+        return mode(self.source)
+
+    def __str__(self) -> str:
+        return f"{self.source} in the box {self.box}"
+
+
+@dataclass(frozen=True, slots=True)
+class NeutralImage:
+    """An image whose pixels are zeros after normalisation: a model's own mean grey, which shows it nothing.
+
+    ``models.loading`` sets the pixels of its transform to zero.
+    """
+
+    def open(self) -> Image.Image:
+        """Return a grey image, for its size."""
+        return Image.new("RGB", (224, 224), (127, 127, 127))
+
+    def identity(self) -> bytes:
+        return b"neutral: zeros after normalisation"
+
+    def stamp(self) -> str:
+        return "neutral"
+
+    def mode(self) -> str:
+        return "RGB"
+
+    def __str__(self) -> str:
+        return "neutral image"
+
+
+@dataclass(frozen=True, slots=True)
 class OnWhiteImage:
     """A drawing with a transparent background, laid on white. Dropping alpha would reveal the colours under it."""
 
@@ -369,9 +420,9 @@ def stamp(source: ImageSource) -> str:
 
 def file_of(source: ImageSource) -> str | None:
     """Return the absolute path of the file that holds a source's image, '' if it is in memory, None if unknown."""
-    while isinstance(source, CroppedImage | OnWhiteImage | UnconvertedImage):
+    while isinstance(source, BoxImage | CroppedImage | OnWhiteImage | UnconvertedImage):
         source = source.source
-    if isinstance(source, BytesImage):
+    if isinstance(source, BytesImage | NeutralImage):
         return ""
     if not isinstance(source, FileImage | TarImage):
         return None

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from pydantic import Field, JsonValue, field_validator, model_validator
 
 from cocabench import captioneval as captions
-from cocabench.captioneval import clipscore, health, meteor, overlap, spice
+from cocabench.captioneval import chair, clipscore, health, meteor, overlap, spice
 from cocabench.core.errors import UnknownNameError
 from cocabench.core.signature import digest_lines
 from cocabench.core.types import (
@@ -29,6 +29,7 @@ from cocabench.core.types import (
     silent,
 )
 from cocabench.data.base import check_captioned
+from cocabench.data.captions import OBJECTS
 from cocabench.kinds.base import Kind
 from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Groups, Part, Presentation, Repeats, TableSpec, View
 from cocabench.metrics.base import Metric, Samples
@@ -83,7 +84,7 @@ class Captioning(DecodingOptions, Kind):
     """
 
     name = "captioning"
-    declared = captions.declared((*captions.ALL, *captions.HEALTH))
+    declared = (*captions.declared((*captions.ALL, *captions.HEALTH)), *chair.METRICS)
     primaries = ("CIDEr",)
     samples = (
         Column("caption", "caption", "As generated"),
@@ -100,6 +101,9 @@ class Captioning(DecodingOptions, Kind):
         *_own(("meteor", "rouge_l", "cider", "cider_in_domain")),
         *(Column(name, "int", "Scene-graph tuples of SPICE") for name in spice.COLUMNS),
         *_own((*spice.SCORES, "clip_score", "ref_clip_score")),
+        Column("objects_named", "int", "Objects that the caption names, with repeats"),
+        Column("hallucinations", "int", "Of these, objects that are not in the image"),
+        Column("hallucinated", "texts", "Their words"),
     )
     shown = Presentation(
         does="captions",
@@ -124,7 +128,8 @@ class Captioning(DecodingOptions, Kind):
                 says=SCORES,
                 truth="references",
                 answer="caption",
-                about="The generated caption, with its score.",
+                about="The generated caption, with its score; words of objects that are not in the image are marked.",
+                marks="hallucinated",
             ),
         ),
         breakdowns=(
@@ -173,6 +178,8 @@ class Captioning(DecodingOptions, Kind):
         name = metric.partition("[")[0]
         if group == captions.SCORER:
             return name in captions.MODEL_BASED
+        if group == "caption_metrics" and key == "CHAIR":
+            return name in {metric.name for metric in chair.METRICS}
         if group == "caption_metrics":
             return name in captions.ALL and key in captions.protocol([name])
         return True
@@ -185,9 +192,10 @@ class Captioning(DecodingOptions, Kind):
 
     def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
         texts = (text for example in data.whole or data.examples for text in example.texts)
+        objects = {"CHAIR": chair.protocol(data.objects)} if data.objects else {}
         return {
             "decoding": self._options(unread=UNREAD[self.generation_type]),
-            "caption_metrics": cast(JsonValue, captions.protocol(self.metric_names)),
+            "caption_metrics": cast(JsonValue, captions.protocol(self.metric_names) | objects),
             "document_frequencies": digest_lines(texts),
         }
 
@@ -195,7 +203,8 @@ class Captioning(DecodingOptions, Kind):
         overall = captions.declared(self.metric_names)
         domains = sorted({example.domain for example in data.examples} - {""}) if data else ()
         inside = (metric.on(domain) for domain in domains for metric in overall)
-        return (*overall, *inside, *captions.declared(captions.HEALTH))
+        objects = chair.METRICS if data is None or data.objects else ()
+        return (*overall, *inside, *objects, *captions.declared(captions.HEALTH))
 
     def unavailable(self, machine: Machine) -> dict[str, str]:
         return captions.unavailable([metric.name for metric in captions.declared(self.metric_names)], java=machine.java)
@@ -213,11 +222,15 @@ class Captioning(DecodingOptions, Kind):
         if (scorer := context.models.get(captions.SCORER)) is not None:
             images, references = [e.image for e in examples], [e.texts for e in examples]
             columns |= clip_scores(scorer, images, written.texts, references, progress=context.progress)
+        named: Sequence[Mapping[str, object]] = [{}] * len(examples)
+        if data.objects:
+            there = [example.metadata.get(OBJECTS, ()) for example in examples]
+            named = chair.statistics(written.texts, [example.texts for example in examples], there, data.objects)
         for row, (example, caption, score) in enumerate(zip(examples, written.texts, written.scores, strict=True)):
             stats = {name: values[row] for name, values in columns.items()}
             said: dict[str, Any] = {"caption": caption, "references": list(example.texts), "domain": example.domain}
             said |= {"decoder_score": score}
-            yield SampleScore(example.id, example.id, {**said, **stats})
+            yield SampleScore(example.id, example.id, {**said, **stats, **named[row]})
 
     def _captions(self, model: Model, data: Dataset, context: Context) -> tuple[Captions, list[Example]]:
         """Return the captions and their examples; references are prepared for scoring in the meantime."""

@@ -1,11 +1,11 @@
-"""Zero-shot classification by prompts."""
+"""Zero-shot classification by prompts: by their text features, or by their likelihood as captions."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, Self
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
 from pydantic import AliasChoices, Field, JsonValue, StrictBool, model_validator
@@ -14,11 +14,13 @@ from cocabench.core.errors import DataError
 from cocabench.core.formatting import plural
 from cocabench.core.signature import digest
 from cocabench.core.types import (
+    Ability,
     Chance,
     Context,
     Dataset,
     Example,
     Features,
+    ImageSource,
     Machine,
     Model,
     Note,
@@ -27,6 +29,7 @@ from cocabench.core.types import (
 )
 from cocabench.data.prompts import class_names, places, templates
 from cocabench.kinds.base import Kind, guessed, one_answer
+from cocabench.kinds.likelihoods import NEUTRAL, Scoring, likelihoods
 from cocabench.kinds.shown import (
     Choices,
     ClipBenchmark,
@@ -40,17 +43,19 @@ from cocabench.kinds.shown import (
 )
 from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.classification import (
+    class_cosines,
     class_labels,
+    class_means,
     class_weights,
     few_images,
     few_positives,
     macro_f1,
     map_of,
-    ranked_classes,
+    ranked_in_chunks,
     ranks_of,
 )
 from cocabench.metrics.intervals import MIN_IMAGES_OF_A_GROUP
-from cocabench.metrics.ranking import Floats, Ints, Ranks, hits_at
+from cocabench.metrics.ranking import Floats, Ints, Ranks, Scores, hits_at
 from cocabench.metrics.statistics import Hits, Smooth, Worst
 
 DEFAULT_TEMPLATES = "imagenet1k"
@@ -123,7 +128,8 @@ class Classification(Kind):
     templates. Templates hold ``{c}``; a file may also list prompts per class (CuPL). If the data set has class names
     too, labels follow the names (``places``). multilabel: images may have several classes; the metric is mean average
     precision. near_chance_expected: most published models score near chance on this data, so that a score near chance
-    gives no note. (Task files of 0.1 call it ``hard``.)
+    gives no note. (Task files of 0.1 call it ``hard``.) scoring: cosine, or a likelihood of the prompts as captions
+    (``kinds.likelihoods``), averaged over a class's prompts; each image is scored with every prompt.
     macro_f1: also measure it. group_by: a key of the images' metadata (``WebDataset.metadata``) that holds the number
     of a group, whose lowest accuracy is measured, too. group_names: their names, by number. rest: the name of a group
     that acc_worst_named_group leaves out.
@@ -149,10 +155,10 @@ class Classification(Kind):
         Column("tied_positives", "int", "True classes with that score: always 1"),
         Column("label_name", "text", "Name of the true class"),
         Column("top5", "ints", "The five highest classes, best first"),
-        Column("top5_scores", "floats", "Their cosines"),
+        Column("top5_scores", "floats", "Their cosines, or likelihoods"),
         Column("top5_names", "texts", "Their names"),
         Column("labels", "ints", "Multi-label tasks: the true classes"),
-        Column("class_scores", "floats", "Multi-label tasks: the cosine of every class"),
+        Column("class_scores", "floats", "Multi-label tasks: the cosine or likelihood of every class"),
         Column("predicted", "int", "Tasks with macro F1: the class that scores highest"),
         Column("group", "int", "Tasks with groups: the number of the image's group"),
         Column("named_group", "int", "The same, null in the group of all that have no name"),
@@ -187,12 +193,15 @@ class Classification(Kind):
         "labels": Part("labels assigned to classes by name instead of number"),
         "multilabel": Part("images may have several classes", absent=False),
         "group_by": Part("the images' groups", absent=None),
+        "scoring": Part("how images and classes are scored: cosine, or likelihood of the prompts", absent="cosine"),
+        "prior": Part("the image without content that a likelihood's gain is measured from", absent=""),
     }
-    clip_benchmark = ClipBenchmark("zeroshot_classification")
+    clip_benchmark = ClipBenchmark("zeroshot_classification", only=("scoring", None))
 
     classnames: str = ""
     templates: str = ""
     multilabel: StrictBool = False
+    scoring: Scoring = "cosine"
     near_chance_expected: StrictBool = Field(False, validation_alias=AliasChoices("near_chance_expected", "hard"))
     macro_f1: StrictBool = False
     group_by: str = ""
@@ -210,6 +219,13 @@ class Classification(Kind):
         return self
 
     @classmethod
+    def decodes(cls, protocol: Mapping[str, JsonValue]) -> bool:
+        return "likelihood" in str(protocol.get("scoring"))
+
+    def needs(self) -> frozenset[Ability]:
+        return frozenset({"encode" if self.scoring == "cosine" else "score_captions"})
+
+    @classmethod
     def chance_level(cls, metric: str, protocol: Mapping[str, JsonValue], samples: Samples) -> float | None:
         known, classes = {"acc1": 1, "acc5": 5, "mean_per_class_recall": 1}, protocol.get("classes")
         return min(1.0, known[metric] / classes) if metric in known and isinstance(classes, int) and classes else None
@@ -222,7 +238,9 @@ class Classification(Kind):
         several: dict[str, JsonValue] = {"multilabel": True} if self.multilabel else {}
         grouped: dict[str, JsonValue] = {"group_by": [self.group_by, self.rest]} if self.group_by else {}
         hashed = digest([[name, *texts] for name, texts in prompts])
-        return {"classes": len(prompts), "prompts": hashed, **moved, **several, **grouped}
+        scoring: dict[str, JsonValue] = {} if self.scoring == "cosine" else {"scoring": self.scoring}
+        scoring |= {"prior": NEUTRAL} if self.scoring == "likelihood_gain" else {}
+        return {"classes": len(prompts), "prompts": hashed, **moved, **several, **grouped, **scoring}
 
     def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
         if self.multilabel:
@@ -252,8 +270,10 @@ class Classification(Kind):
         return {"classes": len(self.classes(data))}
 
     def work(self, data: Dataset) -> dict[str, int]:
-        prompts = {texts for _, texts in self.prompts(data)}
-        return {**super().work(data), "texts": sum(map(len, prompts))}
+        prompts = sum(map(len, {texts for _, texts in self.prompts(data)}))
+        if self.scoring == "cosine":
+            return {**super().work(data), "texts": prompts}
+        return {**super().work(data), "captions": len(data) * prompts}
 
     def classes(self, data: Dataset) -> Sequence[str]:
         """Return the names of the classes."""
@@ -313,17 +333,18 @@ class Classification(Kind):
 
     def score(self, model: Model, data: Dataset, context: Context) -> Iterator[SampleScore]:
         prompts = self.prompts(data)
-        weights, items = self._classifier(model, prompts, context.progress)
-        images = model.encode_images([example.image for example in data.examples], progress=context.progress)
-        examples = [data.examples[i] for i in images.kept]
+        rate = self._by_cosine if self.scoring == "cosine" else self._by_likelihood
+        rated = rate(model, [example.image for example in data.examples], [texts for _, texts in prompts], context)
+        examples = [data.examples[i] for i in rated.kept]
         names, own = [name for name, _ in prompts], self.places(data)
         if self.multilabel:
-            for example, scores in zip(examples, (images.rows @ weights.T)[:, items], strict=True):
+            every = (row for scores in rated.chunks for row in scores)
+            for example, scores in zip(examples, every, strict=True):
                 labels = {"labels": [own[k] for k in _labels(example.label)], "class_scores": scores.tolist()}
                 yield SampleScore(example.id, example.id, labels)
             return
         labels_array = np.array([own[_labels(example.label)[0]] for example in examples], np.int64)
-        for example, stats in zip(examples, ranked_classes(images.rows, weights, items, labels_array), strict=True):
+        for example, stats in zip(examples, ranked_in_chunks(rated.chunks, labels_array, rated.items), strict=True):
             predicted = {"predicted": stats["top5"][0]} if self.macro_f1 else {}
             top = {"label_name": names[stats["label"]], "top5_names": [names[i] for i in stats["top5"]]}
             yield SampleScore(example.id, example.id, {**stats, **top, **self._group(example), **predicted})
@@ -339,18 +360,32 @@ class Classification(Kind):
     def _group_name(self, number: int) -> str:
         return self.group_names[number] if self.group_names else f"{self.group_by} {number}"
 
-    def _classifier(
-        self, model: Model, prompts: list[tuple[str, tuple[str, ...]]], progress: Progress
-    ) -> tuple[Features, Ints]:
+    def _by_cosine(self, model: Model, images: Images, prompts: Prompts, context: Context) -> _Rated:
+        weights, items = self._classifier(model, prompts, context.progress)
+        found = model.encode_images(images, progress=context.progress)
+        return _Rated(found.kept, items, class_cosines(found.rows, weights, items))
+
+    def _classifier(self, model: Model, prompts: Prompts, progress: Progress) -> tuple[Features, Ints]:
         """Return the weights of the distinct classes (u, d), and the index of each class among them (c,)."""
         own = getattr(model, "class_prompt", str)  # SigLIP's canonical form; a library may not have one
-        asked = [tuple(own(text) for text in texts) for _, texts in prompts]
-        distinct = list(dict.fromkeys(asked))
-        position = {texts: i for i, texts in enumerate(distinct)}
+        distinct, items = _distinct([tuple(own(text) for text in texts) for texts in prompts])
         flat = [text for texts in distinct for text in texts]
         owner = np.repeat(np.arange(len(distinct)), [len(texts) for texts in distinct])
-        weights = class_weights(model.encode_texts(flat, progress=progress), owner, len(distinct))
-        return weights, np.array([position[texts] for texts in asked], np.int64)
+        return class_weights(model.encode_texts(flat, progress=progress), owner, len(distinct)), items
+
+    def _by_likelihood(self, model: Model, images: Images, prompts: Prompts, context: Context) -> _Rated:
+        """Rate by the mean over each class's prompts; of one template the prompts are scored together."""
+        distinct, items = _distinct(prompts)
+        sums, kept = np.zeros((len(images), len(distinct)), np.float32), np.zeros(len(images), bool)
+        for k in range(max(map(len, distinct))):
+            classes = [u for u, texts in enumerate(distinct) if len(texts) > k]
+            row = [distinct[u][k] for u in classes]
+            rated = likelihoods(model, images, [row] * len(images), context.progress, scoring=self.scoring)
+            for position, scores in rated:
+                sums[position, classes] += scores
+                kept[position] = True
+        counts = np.array([len(texts) for texts in distinct], np.int64)
+        return _Rated(np.flatnonzero(kept), items, class_means(sums[kept], counts, items))
 
     def _check_labels(self, data: Dataset, n_classes: int) -> None:
         for example in data.examples:
@@ -361,6 +396,31 @@ class Classification(Kind):
             if any(not 0 <= label < n_classes for label in labels):
                 got = f"label {example.label} of {example.id}"
                 raise DataError(data.name, got, wanted=f"0 to {n_classes - 1}", fix="check params.classnames")
+
+
+Images = Sequence[ImageSource]
+
+Prompts = Sequence[tuple[str, ...]]
+"""The prompts of each class."""
+
+
+class _Rated(NamedTuple):
+    """Scores of images with classes.
+
+    kept: positions of the images that could be read. items: (c,) equal numbers for classes of equal prompts. chunks:
+    the scores (some, c) of these images.
+    """
+
+    kept: Ints
+    items: Ints
+    chunks: Iterable[Scores]
+
+
+def _distinct(prompts: Prompts) -> tuple[list[tuple[str, ...]], Ints]:
+    """Return the distinct prompts, and the index of each class's among them (c,)."""
+    distinct = list(dict.fromkeys(prompts))
+    position = {texts: i for i, texts in enumerate(distinct)}
+    return distinct, np.array([position[texts] for texts in prompts], np.int64)
 
 
 def _labels(label: int | tuple[int, ...] | None) -> tuple[int, ...]:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import numpy as np
-from pydantic import Field, JsonValue
+from pydantic import Field, JsonValue, StrictBool
 
-from cocabench.core.types import Chance, Context, Dataset, Example, Model, Note, SampleScore
+from cocabench.core.errors import DataError
+from cocabench.core.types import Chance, Context, Dataset, Example, Features, Machine, Model, Note, SampleScore
 from cocabench.data.base import check_captioned
+from cocabench.data.captions import FOLD
 from cocabench.kinds.base import Kind, one_answer
-from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Curve, Presentation, TableSpec, View
+from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Curve, Groups, Part, Presentation, TableSpec, View
 from cocabench.metrics.base import Family, Metric, Samples
 from cocabench.metrics.classification import ranks_of
 from cocabench.metrics.matching import rank_both_ways
 from cocabench.metrics.ranking import Floats, Ints, Mask, Neighbours, Ranks, expected_rank, hits_at
 from cocabench.metrics.statistics import Hits, Median
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 K = Annotated[int, Field(ge=1, strict=True)]
 WAYS = {"t2i": "texts whose image", "i2t": "images of which a caption"}
@@ -50,13 +56,14 @@ def mean_recall(k: int) -> Metric:
 def _hits_of_both(samples: Samples, k: int) -> Floats:
     found = np.zeros(len(samples))
     for way in WAYS:
-        queries = _queries(samples, way)
-        found[queries] = hits(samples[queries], way, k)
+        if (queries := _queries(samples, way)).any():
+            found[queries] = hits(samples[queries], way, k)
     return found
 
 
 def _queries(samples: Samples, way: str) -> Mask:
-    return np.asarray(samples[f"{way}_n_above"].notna(), bool)
+    column = f"{way}_n_above"
+    return np.asarray(samples[column].notna(), bool) if column in samples else np.zeros(len(samples), bool)
 
 
 def _ways(samples: Samples) -> Ints:
@@ -89,10 +96,27 @@ def rank_schema(way: str, query: str) -> tuple[Column, ...]:
     return tuple(Column(name, "int", words) for name, words in zip(rank_columns(way), said, strict=True))
 
 
+LENGTHS = ((10, "up to 10"), (20, "11 to 20"), (40, "21 to 40"), (60, "41 to 60"), (80, "61 to 80"),
+           (120, "81 to 120"), (160, "121 to 160"), (np.inf, "more than 160"))  # fmt: skip
+"""Ranges of words, by their last number."""
+
+
+def _lengths(rows: Samples) -> pd.Series[str]:
+    """Return the range of each row's number of words; '' where it is not known."""
+    import pandas as pd
+
+    if "text_words" not in rows:
+        return pd.Series("", index=rows.index)
+    ends, names = zip(*LENGTHS, strict=True)
+    return pd.cut(rows["text_words"], [-1, *ends], labels=names)
+
+
 class Retrieval(Kind):
     """Rank all images for each caption (t2i), and all captions for each image (i2t).
 
-    ks: the K of recall@K. Every image has at least one caption.
+    ks: the K of recall@K. Every image has at least one caption. folds: rank within the folds that the data name, so
+    that each query's candidates are those of its fold (COCO's five folds of 1,000 images). lengths: also keep how many
+    words each caption has, and whether the model cuts it to its context; a note says how many are cut.
     """
 
     name = "retrieval"
@@ -101,6 +125,8 @@ class Retrieval(Kind):
     samples = (
         *rank_schema("t2i", "Query caption"),
         Column("text", "text", "The caption"),
+        Column("text_words", "int", "With lengths = true: words of the caption"),
+        Column("text_cut", "int", "With lengths = true: 1 if the model cuts it to its context length"),
         Column("t2i_wrong", "image_ids", "The highest-scoring wrong images, best first"),
         Column("t2i_wrong_scores", "floats", "Their cosines"),
         *rank_schema("i2t", "Query image"),
@@ -143,32 +169,57 @@ class Retrieval(Kind):
         breakdowns=(
             Curve("t2i", "Text to image: recall@K", "t2i_recall@{}"),
             Curve("i2t", "Image to text: recall@K", "i2t_recall@{}"),
+            Groups("length", "Text to image: recall@1 by the caption's length", "t2i_recall@1", _lengths, "words", 5),
         ),
     )
-    clip_benchmark = ClipBenchmark(
+    clip_benchmark: ClassVar[ClipBenchmark | None] = ClipBenchmark(
         "zeroshot_retrieval",
         {"image_retrieval_recall@{}": "t2i_recall@{}", "text_retrieval_recall@{}": "i2t_recall@{}"},
     )
 
+    parts: ClassVar = {"folds": Part("number of folds that are ranked apart", absent=1)}
+
     ks: tuple[K, ...] = (1, 5, 10)
+    folds: StrictBool = False
+    lengths: StrictBool = False
+
+    def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
+        return {"folds": len(self._folds(data.examples))} if self.folds else {}
+
+    def check(self, data: Dataset, further: Mapping[str, Dataset]) -> None:
+        if self.folds and any(FOLD not in example.metadata for example in data.examples):
+            raise DataError(data.name, "images without a fold", fix='loader = "eccv_caption" names them')
+
+    def _folds(self, examples: Sequence[Example]) -> list[Ints]:
+        """Return the positions of the examples that are ranked together."""
+        if not self.folds:
+            return [np.arange(len(examples))]
+        folds = np.array([int(example.metadata[FOLD]) for example in examples])
+        return [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
 
     def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
         return (*(family.make(k) for k in self.ks for family in RECALLS), *MEDIAN_RANKS)
 
     def chance(self, data: Dataset) -> Mapping[str, Chance]:
-        """Return the chance level of each recall@K that can miss; of i2t, the mean over images (hypergeometric)."""
-        counts = np.array([len(example.texts) for example in data.examples])
+        """Return the chance level of each recall@K that can miss; of i2t, the mean over images (hypergeometric).
+
+        Of folds, which are alike, it is that of the first.
+        """
+        if not data.examples:
+            return {}
+        counts = np.array([len(example.texts) for example in data.examples])[self._folds(data.examples)[0]]
         found: dict[str, Chance] = {}
-        for k in sorted(k for k in self.ks if k < len(data)):
+        for k in sorted(k for k in self.ks if k < len(counts)):
             missed = np.prod([(counts.sum() - counts - i) / (counts.sum() - i) for i in range(k)], axis=0)
-            t2i, i2t = k / len(data), float(1 - np.clip(missed, 0, 1).mean())
+            t2i, i2t = k / len(counts), float(1 - np.clip(missed, 0, 1).mean())
             rates = {"t2i_recall": t2i, "i2t_recall": i2t, "mean_recall": (t2i + i2t) / 2}
             found |= {f"{name}@{k}": Chance(rate) for name, rate in rates.items() if rate < 1}
         return found
 
     def sample_notes(self, data: Dataset, samples: Samples) -> Iterator[Note]:
         for way, words in (("t2i", "captions retrieve the image"), ("i2t", "images retrieve a caption of")):
-            queries = samples[samples[f"{way}_n_above"].notna()]
+            if (queries := samples[_queries(samples, way)]).empty:
+                continue
             alone = (queries[f"{way}_n_above"] == 0) & (queries[f"{way}_tied_negatives"] == 0)
             right = list(queries["image_id"])
             wrong = [names[0] if len(names) else own for names, own in zip(queries[f"{way}_wrong"], right, strict=True)]
@@ -182,7 +233,9 @@ class Retrieval(Kind):
         way, _, k = metric.partition("_recall@")
         if way not in WAYS or not k.isdecimal() or "t2i_n_above" not in samples:
             return None
-        texts, images = (int(_queries(samples, name).sum()) for name in WAYS)
+        folds = protocol.get("folds", 1)
+        folds = folds if isinstance(folds, int) else 1
+        texts, images = (int(_queries(samples, name).sum()) // max(1, folds) for name in WAYS)
         if not texts or not images:
             return None
         candidates, positives = (images, 1.0) if way == "t2i" else (texts, texts / images)
@@ -191,16 +244,41 @@ class Retrieval(Kind):
     def score(self, model: Model, data: Dataset, context: Context) -> Iterator[SampleScore]:
         check_captioned(data, "caption")
         images = model.encode_images([example.image for example in data.examples], progress=context.progress)
-        examples = [data.examples[i] for i in images.kept]
-        texts = [text for example in examples for text in example.texts]
-        owner = np.repeat(np.arange(len(examples)), [len(example.texts) for example in examples])
-        position = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        items = np.array([position[text] for text in texts], np.int64)
+        kept = [data.examples[i] for i in images.kept]
+        position = {text: i for i, text in enumerate(dict.fromkeys(text for example in kept for text in example.texts))}
         features = model.encode_texts(list(position), progress=context.progress)
-        found = rank_both_ways(images.rows, features, owner, items)
-        ids = [f"{example.id}#{k}" for example in examples for k in range(len(example.texts))]
-        yield from _text_queries(examples, owner, ids, texts, found.t2i, found.t2i_wrong)
-        yield from _image_queries(examples, ids, texts, found.i2t, found.i2t_wrong)
+        measured = _measured(model, list(position), context) if self.lengths else {}
+        for rows in self._folds(kept):
+            own = images.rows if len(rows) == len(kept) else images.rows[rows]
+            for score in _ranked([kept[i] for i in rows], own, features, position):
+                known = measured.get(score.stats.get("text", ""))
+                yield replace(score, stats={**score.stats, **known}) if known else score
+
+
+def _measured(model: Model, texts: Sequence[str], context: Context) -> dict[str, dict[str, int]]:
+    """Return the words of distinct texts, and whether the model cuts them; a note says how many it does."""
+    found = {text: {"text_words": len(text.split())} for text in texts}
+    cutter = getattr(model, "cut_texts", None)  # a library may not say
+    reading = cutter(texts) if cutter else None
+    if reading is not None:
+        for text, cut in zip(texts, reading.cut, strict=True):
+            found[text]["text_cut"] = int(cut)
+        n = sum(reading.cut)
+        share = f"{n} of {len(texts)} distinct captions ({100 * n / max(1, len(texts)):.1f} %)"
+        context.note(Note("cut_texts", f"{share} are longer than the context of {reading.context} tokens and are cut"))
+    return found
+
+
+def _ranked(
+    examples: Sequence[Example], images: Features, features: Features, position: Mapping[str, int]
+) -> Iterator[SampleScore]:
+    """Yield the queries of examples that are ranked together. features: of the texts, at their position."""
+    texts = [text for example in examples for text in example.texts]
+    owner = np.repeat(np.arange(len(examples)), [len(example.texts) for example in examples])
+    found = rank_both_ways(images, features, owner, np.array([position[text] for text in texts], np.int64))
+    ids = [f"{example.id}#{k}" for example in examples for k in range(len(example.texts))]
+    yield from _text_queries(examples, owner, ids, texts, found.t2i, found.t2i_wrong)
+    yield from _image_queries(examples, ids, texts, found.i2t, found.i2t_wrong)
 
 
 def _text_queries(
@@ -209,7 +287,7 @@ def _text_queries(
     for row, (text_id, text) in enumerate(zip(ids, texts, strict=True)):
         near = [i for i in wrong.indices[row].tolist() if i >= 0]
         stats = {
-            **_ranks("t2i", ranks, row),
+            **ranks_at("t2i", ranks, row),
             "text": text,
             "t2i_wrong": [examples[i].id for i in near],
             "t2i_wrong_scores": wrong.scores[row, : len(near)].tolist(),
@@ -223,7 +301,7 @@ def _image_queries(
     for row, example in enumerate(examples):
         near = [i for i in wrong.indices[row].tolist() if i >= 0]
         stats = {
-            **_ranks("i2t", ranks, row),
+            **ranks_at("i2t", ranks, row),
             "i2t_wrong": [ids[i] for i in near],
             "i2t_wrong_texts": [texts[i] for i in near],
             "i2t_wrong_scores": wrong.scores[row, : len(near)].tolist(),
@@ -231,5 +309,5 @@ def _image_queries(
         yield SampleScore(example.id, example.id, stats)
 
 
-def _ranks(direction: str, ranks: Ranks, row: int) -> dict[str, int]:
+def ranks_at(direction: str, ranks: Ranks, row: int) -> dict[str, int]:
     return {f"{direction}_{name}": int(values[row]) for name, values in ranks._asdict().items()}

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
 from itertools import chain
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, NamedTuple
 
 import numpy as np
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from cocabench.core.errors import DataError
 from cocabench.core.formatting import plural
+from cocabench.core.signature import digest
 from cocabench.core.types import (
     Ability,
     Chance,
@@ -26,7 +27,9 @@ from cocabench.core.types import (
     Progress,
     SampleScore,
 )
+from cocabench.data.foils import GROUPS
 from cocabench.kinds.base import Kind
+from cocabench.kinds.likelihoods import NEUTRAL, Scoring, Texts, grouped_by_length, likelihoods
 from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Groups, Part, Presentation, Row, View
 from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.ranking import Floats
@@ -59,6 +62,15 @@ IMAGE_ACC = Metric(
     label="image accuracy",
 )
 
+MACRO_ACC = Metric(
+    "macro_acc",
+    "Mean over groups (relations, pairs of attributes, types) of the share of their items that acc counts.",
+    Hits(lambda samples: hits(samples, "acc"), lambda samples: samples["group"].to_numpy(np.int64)),
+    ("group", "text_right"),
+    also=("image_right",),
+    label="mean over groups",
+)
+
 CHANCE_ADVICE = "published CLIP models score near chance too, so this need not be a broken run"
 
 
@@ -73,6 +85,7 @@ class Item(NamedTuple):
     images: range
     captions: slice
     texts: tuple[str, ...]
+    group: str = ""
 
 
 def right_captions(row: Row) -> list[bool]:
@@ -107,18 +120,19 @@ def _swap(texts: Sequence[str]) -> str:
 class ImageCaptionSelection(Kind):
     """Select an image's caption among wrong ones (SugarCrepe), or match several images and captions (Winoground).
 
-    scoring: how to score an image with a caption. cosine: of their features. likelihood: the decoder's
-    log p(caption | image), summed over tokens including the end token; longer captions are less likely.
-    likelihood_per_token: its mean over tokens.
+    scoring: how to score an image with a caption: by cosine, or one of the likelihoods (``kinds.likelihoods``).
+    fewest: macro_acc leaves out groups of fewer items in the whole data set. left_out: and groups of these names.
     An example with several images is one item; with one image, each caption with its negatives is an item.
     """
 
     name = "image_caption_selection"
-    declared = (ACC, TEXT_ACC, IMAGE_ACC)
+    declared = (ACC, TEXT_ACC, IMAGE_ACC, MACRO_ACC)
     primaries = ("acc",)
     samples = (
         Column("text_right", "int", "1 if each image scores its own caption highest"),
         Column("image_right", "int", "1 if each caption scores its own image highest; items with several images only"),
+        Column("group", "int", "A number of the item's group; null in groups that macro_acc leaves out"),
+        Column("group_name", "text", "Its name"),
         Column("text", "text", "The caption of the first image"),
         Column("texts", "texts", "All captions of the item; the first ones belong to its images, in order"),
         Column("selected", "text", "The caption that the first image scores highest"),
@@ -142,15 +156,21 @@ class ImageCaptionSelection(Kind):
             ),
         ),
         breakdowns=(
+            Groups("groups", "By group", "acc", "group_name", "group", fewest=2, worst=True),
             Groups("swaps", "By what the wrong caption changes", "acc", swaps, "change", fewest=20, rest="all others"),
         ),
     )
     parts: ClassVar = {
-        "scoring": Part("how images and captions are scored: cosine of features, or likelihood of the caption")
+        "scoring": Part("how images and captions are scored: cosine of features, or likelihood of the caption"),
+        "prior": Part("the image without content that a likelihood's gain is measured from"),
+        "fewest": Part("groups of fewer items do not count in macro_acc", absent=1),
+        "left_out": Part("groups that do not count in macro_acc", absent=""),
     }
     clip_benchmark = ClipBenchmark("image_caption_selection")
 
-    scoring: Literal["cosine", "likelihood", "likelihood_per_token"] = "cosine"
+    scoring: Scoring = "cosine"
+    fewest: Annotated[int, Field(ge=1)] = 1
+    left_out: tuple[str, ...] = ()
 
     @classmethod
     def decodes(cls, protocol: Mapping[str, JsonValue]) -> bool:
@@ -160,15 +180,26 @@ class ImageCaptionSelection(Kind):
         return frozenset({"encode" if self.scoring == "cosine" else "score_captions"})
 
     def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
-        return {"scoring": self.scoring}
+        prior: dict[str, JsonValue] = {"prior": NEUTRAL} if self.scoring == "likelihood_gain" else {}
+        groups: dict[str, JsonValue] = {"fewest": self.fewest} if self.fewest > 1 else {}
+        groups |= {"left_out": digest(*sorted(self.left_out))} if self.left_out else {}
+        return {"scoring": self.scoring, **prior, **groups}
 
     def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
-        """Return the metrics for these items; image_acc needs items with several images."""
-        return (ACC, TEXT_ACC, IMAGE_ACC) if data is None or _several_images(data) else (ACC, TEXT_ACC)
+        """Return the metrics for these items; image_acc needs several images an item, macro_acc groups."""
+        several = (IMAGE_ACC,) if data is None or _several_images(data) else ()
+        groups = (MACRO_ACC,) if data is None or self._groups(data) else ()
+        return (ACC, TEXT_ACC, *several, *groups)
+
+    def _groups(self, data: Dataset) -> dict[str, int]:
+        """Return a number for each group that macro_acc counts."""
+        sizes = Counter(group for example in data.whole or data.examples for group in example.metadata.get(GROUPS, ()))
+        counted = sorted(name for name, n in sizes.items() if name and n >= self.fewest and name not in self.left_out)
+        return {name: k for k, name in enumerate(counted)}
 
     def chance(self, data: Dataset) -> Mapping[str, Chance]:
         shapes = [(len(item.images), len(item.texts)) for item in _items(data)]
-        guesses = [chances(*shape) for shape in shapes]
+        guesses = [_guess(*shape) for shape in shapes]
         known = [m.name for m in self.metrics(data) if guesses and all(m.name in guess for guess in guesses)]
         advice = (CHANCE_ADVICE,) if shapes and max(shapes)[0] > 1 else ()
         return {name: Chance(float(np.mean([guess[name] for guess in guesses])), *advice) for name in known}
@@ -178,7 +209,7 @@ class ImageCaptionSelection(Kind):
         if not {"scores", "texts"} <= set(samples):
             return None
         shapes = Counter((len(s) // len(t), len(t)) for s, t in zip(samples["scores"], samples["texts"], strict=True))
-        guesses = {shape: chances(*shape) for shape in shapes}
+        guesses = {shape: _guess(*shape) for shape in shapes}
         if not shapes or not all(metric in guess for guess in guesses.values()):
             return None
         return sum(n * guesses[shape][metric] for shape, n in shapes.items()) / shapes.total()
@@ -192,12 +223,20 @@ class ImageCaptionSelection(Kind):
         items, several = _items(data), _several_images(data)
         images = [image for example in data.examples for image in example.images]
         texts = [tuple(_candidates(example)) for example in data.examples for _ in example.images]
-        rate = _cosines if self.scoring == "cosine" else partial(_likelihoods, per_token=self.scoring != "likelihood")
-        scores = dict(rate(model, images, texts, context.progress))
+        rate = _cosines if self.scoring == "cosine" else partial(likelihoods, scoring=self.scoring)
+        scores, groups = dict(rate(model, images, texts, context.progress)), self._groups(data)
         for item in items:
             if all(image in scores for image in item.images):
                 own = np.stack([scores[image][item.captions] for image in item.images])
-                yield SampleScore(item.id, item.image_id, _statistics(item, own, several_images=several))
+                found = _statistics(item, own, several_images=several)
+                if groups:
+                    found |= {"group": groups.get(item.group), "group_name": item.group}
+                yield SampleScore(item.id, item.image_id, found)
+
+
+def _guess(images: int, texts: int) -> dict[str, float]:
+    found = chances(images, texts)
+    return found | ({"macro_acc": found["acc"]} if "acc" in found else {})
 
 
 def _several_images(data: Dataset) -> bool:
@@ -209,11 +248,12 @@ def _items(data: Dataset) -> list[Item]:
     items, before = [], 0
     for example in data.examples:
         images, start = range(before, before + len(example.images)), 0
-        for name, texts in _choices(example):
+        groups = example.metadata.get(GROUPS, ())
+        for k, (name, texts) in enumerate(_choices(example)):
             if len(images) == 1 == len(texts) or not texts:
                 wanted = "captions with negatives, or several images with a caption each"
                 raise DataError(data.name, f"{name} has only one candidate", wanted=wanted)
-            items.append(Item(name, example.id, images, slice(start, start + len(texts)), texts))
+            items.append(Item(name, example.id, images, slice(start, start + len(texts)), texts, *groups[k : k + 1]))
             start += len(texts)
         before = images.stop
     return items
@@ -246,10 +286,6 @@ def _statistics(item: Item, scores: Floats, *, several_images: bool) -> dict[str
     }
 
 
-Texts = Sequence[Sequence[str]]
-"""The candidate captions of each image."""
-
-
 def _cosines(
     model: Model, images: Sequence[ImageSource], texts: Texts, progress: Progress
 ) -> Iterator[tuple[int, Floats]]:
@@ -257,32 +293,6 @@ def _cosines(
     found = model.encode_images(images, progress=progress)
     place = {text: i for i, text in enumerate(dict.fromkeys(chain.from_iterable(texts)))}
     features = model.encode_texts(list(place), progress=progress)
-    for rows in _grouped_by_length([texts[i] for i in found.kept]):
+    for rows in grouped_by_length([texts[i] for i in found.kept]):
         own = np.array([[place[text] for text in texts[found.kept[row]]] for row in rows], np.int64)
         yield from zip(found.kept[rows].tolist(), cosines(found.rows[rows], features, own), strict=True)
-
-
-def _likelihoods(
-    model: Model, images: Sequence[ImageSource], texts: Texts, progress: Progress, *, per_token: bool
-) -> Iterator[tuple[int, Floats]]:
-    """Yield the position of each image that could be read, and the likelihoods of its texts."""
-    done = 0
-    for rows in _grouped_by_length(texts):
-        some = [images[i] for i in rows]
-        rest = partial(_offset, progress, done, len(images))
-        found = model.score_captions(some, [texts[i] for i in rows], progress=rest)
-        scores = found.logprobs.astype(np.float64) / (found.n_tokens if per_token else 1)
-        yield from zip(np.array(rows)[found.kept].tolist(), scores, strict=True)
-        done += len(rows)
-
-
-def _offset(progress: Progress, before: int, whole: int, stage: str, done: int, total: int) -> None:
-    progress(stage, before + done, whole)
-
-
-def _grouped_by_length(texts: Texts) -> list[list[int]]:
-    """Return the positions of the images, grouped by their number of texts."""
-    groups: dict[int, list[int]] = {}
-    for i, own in enumerate(texts):
-        groups.setdefault(len(own), []).append(i)
-    return list(groups.values())

@@ -55,7 +55,7 @@ class View:
     says: metrics whose values are printed per row; if empty, right, wrong or tied is printed. heading: a column shown
     as heading; query: whether that text is the query. truth: the column of references; a text column means the texts
     of all rows of the image. answer: the column of the model's answer (a text, or a list whose first entry counts).
-    about: a sentence on how to read the answers.
+    about: a sentence on how to read the answers. marks: a column of words that are marked in a text answer.
     """
 
     name: str
@@ -68,6 +68,7 @@ class View:
     truth: str = ""
     answer: str = ""
     about: str = ""
+    marks: str = ""
 
     @property
     def columns(self) -> frozenset[str]:

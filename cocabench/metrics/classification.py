@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -128,16 +128,36 @@ def class_labels(samples: Samples) -> Ints:
     return samples["label"].to_numpy(np.int64)
 
 
-def ranked_classes(images: Features, weights: Features, items: Ints, labels: Ints) -> Iterator[dict[str, Any]]:
-    """Yield per image its label's rank among all classes and the five highest classes, in chunks of bounded memory.
+def class_cosines(images: Features, weights: Features, items: Ints) -> Iterator[Scores]:
+    """Yield the cosines of images (n, d) with all classes, in chunks (some, c) of bounded memory.
 
-    images: (n, d). weights: (u, d) the distinct classes. items: (c,) the distinct class of each class, so that classes
-    of equal prompts tie exactly. labels: (n,) in 0..c-1. Scores are cosines.
+    weights: (u, d) the distinct classes. items: (c,) the distinct class of each class, so that classes of equal prompts
+    tie exactly.
     """
-    size = max(1, SCORES_PER_CHUNK // (8 * len(items)))
-    for start in range(0, len(images), size):
-        scores = (images[start : start + size] @ weights.T)[:, items]
-        yield from ranked(scores, labels[start : start + size], items)
+    for start, stop in _chunks(len(images), len(items)):
+        yield (images[start:stop] @ weights.T)[:, items]
+
+
+def class_means(sums: Scores, counts: Ints, items: Ints) -> Iterator[Scores]:
+    """Yield sums (n, u) over prompts of distinct classes divided by their counts (u,), for all classes, in chunks."""
+    for start, stop in _chunks(len(sums), len(items)):
+        yield np.asarray(sums[start:stop] / counts, np.float32)[:, items]
+
+
+def _chunks(n: int, classes: int) -> Iterator[tuple[int, int]]:
+    size = max(1, SCORES_PER_CHUNK // (8 * classes))
+    return ((start, start + size) for start in range(0, n, size))
+
+
+def ranked_in_chunks(chunks: Iterable[Scores], labels: Ints, items: Ints) -> Iterator[dict[str, Any]]:
+    """Yield per image its label's rank among all classes and the five highest classes.
+
+    chunks: scores (some, c) of n images in order. labels: (n,) in 0..c-1. items: (c,) as in ``class_cosines``.
+    """
+    start = 0
+    for scores in chunks:
+        yield from ranked(scores, labels[start : start + len(scores)], items)
+        start += len(scores)
 
 
 def ranked(scores: Scores, labels: Ints, items: Ints | None = None) -> Iterator[dict[str, Any]]:

@@ -184,6 +184,7 @@ def ridge_auto(rows: Array, labels: Ints, n_classes: int, share: float) -> Score
 def neighbours(rows: Array, labels: Ints, n_classes: int, k: int, temperature: float) -> Scorer:
     """Return DINO's weighted k nearest neighbours: each votes for its class with exp(cosine / temperature).
 
+    Rows at the same cosine as the k-th nearest share the places that are left, so that their order decides nothing.
     Rows have unit norm. Votes are divided by the highest possible one, exp(1 / temperature), so that nothing overflows.
     CocabenchError for fewer rows than k.
     """
@@ -196,6 +197,13 @@ def neighbours(rows: Array, labels: Ints, n_classes: int, k: int, temperature: f
         weights = np.exp((np.take_along_axis(cosines, nearest, axis=1).astype(np.float64) - 1) / temperature)
         found = np.zeros((len(some), n_classes))
         np.add.at(found, (np.arange(len(some))[:, None], labels[nearest]), weights)
+        last = np.take_along_axis(cosines, nearest, axis=1).min(axis=1)
+        for i in np.flatnonzero((cosines >= last[:, None]).sum(axis=1) > k):
+            above, tied = np.flatnonzero(cosines[i] > last[i]), np.flatnonzero(cosines[i] == last[i])
+            share = np.r_[np.ones(len(above)), np.full(len(tied), (k - len(above)) / len(tied))]
+            near = np.r_[above, tied]
+            vote = share * np.exp((cosines[i, near].astype(np.float64) - 1) / temperature)
+            found[i] = np.bincount(labels[near], weights=vote, minlength=n_classes)
         return found
 
     return Scorer(lambda rows: np.concatenate([votes(rows[i : i + size]) for i in range(0, len(rows), size)]))

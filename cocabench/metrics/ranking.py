@@ -39,7 +39,7 @@ class Ranks(NamedTuple):
     tied_positives: Ints
 
 
-def positive_ranks(scores: Scores, positive: Mask, items: Ints | None = None) -> Ranks:
+def positive_ranks(scores: Scores | Floats, positive: Mask, items: Ints | None = None) -> Ranks:
     """Return where each query's best positive stands.
 
     scores:   (q, n) float, finite, higher is better, any sign. NaN or infinity raises NumericsError.

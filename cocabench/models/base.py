@@ -55,6 +55,13 @@ class Continuation(NamedTuple):
     text: str
 
 
+class CutTexts(NamedTuple):
+    """Which of n texts have more tokens than the context length, start and end token included."""
+
+    context: int
+    cut: list[bool]
+
+
 class CaptionBatch(NamedTuple):
     """Captions of k images. features: (k, d) unit rows of encode_images, if they were computed as a by-product."""
 
@@ -229,6 +236,10 @@ class Model(Joined):
         """Return a prompt of a class as the model was trained to be asked; other texts are encoded as they are."""
         return text
 
+    def cut_texts(self, texts: Sequence[str]) -> CutTexts | None:
+        """Return which texts are longer than the model reads, None if unknown. Cut texts keep their end token."""
+        return None
+
     def encode_text_block(self, texts: list[str], progress: Progress) -> Tensor:
         """Return unit rows (n, d) of at most TEXTS_PER_BLOCK distinct texts. Override it to choose the batches."""
         parts: list[Tensor] = []
@@ -322,10 +333,14 @@ class Model(Joined):
         before = [""] * len(images) if prefixes is None else prefixes
         for name, values in (("texts", texts), ("prefixes", before)):
             check_one_for_each(name, values, images)
-        flat = [Continuation(prefix, text) for prefix, row in zip(before, texts, strict=True) for text in row]
+        alike = len(set(map(id, texts))) == 1 == len(set(before))  # as the classes of a data set: one list for all
+        rows = slice(1) if alike else slice(None)
+        flat = [
+            Continuation(prefix, text) for prefix, row in zip(before[rows], texts[rows], strict=True) for text in row
+        ]
         distinct, numbers = _numbered(flat)
         score = self.caption_scorer(distinct)
-        beside = torch.tensor(numbers).reshape(len(images), -1)
+        beside = torch.tensor(numbers).reshape(1 if alike else len(images), -1).expand(len(images), -1)
         for parts, kept, hashes in self._over_images("likelihoods", images, score, progress, beside=beside):
             read = [images[i] for i in kept]
             found = torch.cat([part.logprobs.cpu() for part in parts])

@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from cocabench.core.errors import BadImageError, CocabenchError, DataError
+from cocabench.core.errors import BadImageError, CocabenchError, DataError, UsageError
 from cocabench.core.helpers import end_with_parent
 from cocabench.core.temporary import place_sockets
 from cocabench.core.types import ImageSource
-from cocabench.data.images import is_identified, shown
+from cocabench.data.images import NeutralImage, is_identified, shown
 from cocabench.models.contents import HASH_BYTES
 
 MIN_CORES_FOR_EARLY_START = 4
@@ -67,9 +67,18 @@ class _Images(Dataset[Any]):
         try:
             image = shown(source)
             pixels = self.transform(image)
+            if isinstance(source, NeutralImage):
+                pixels = _neutral(pixels)
             return pixels, _hash(pixels if isinstance(pixels, torch.Tensor) else image)
         except DataError as error:  # returned, not raised: a worker's exception would lose its class
             return error
+
+
+def _neutral(pixels: Any) -> torch.Tensor:
+    if not isinstance(pixels, torch.Tensor):
+        got = f"a transform that returns a {type(pixels).__name__}"
+        raise UsageError("neutral image", got, wanted="a tensor, of which zeros are the neutral image")
+    return torch.zeros_like(pixels)
 
 
 def _hash(pixels: torch.Tensor | Image.Image) -> bytes:

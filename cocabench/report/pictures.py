@@ -9,6 +9,7 @@ import base64
 import functools
 import hashlib
 import io
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,7 +52,8 @@ class Answer(NamedTuple):
     """One model's answer. out: 1 right, 0 wrong, or a score; the page filters by it.
 
     word: right, wrong, tied, or '' for scores. score: a number in words (``rank 3``). text: the answer. hint: where the
-    right one is. bar: the score as a share of the highest on the strip, None for right and wrong.
+    right one is. bar: the score as a share of the highest on the strip, None for right and wrong. marks: words of the
+    text to mark.
     """
 
     model: str
@@ -62,6 +64,20 @@ class Answer(NamedTuple):
     hint: str = ""
     near: tuple[Near, ...] = ()
     bar: float | None = None
+    marks: tuple[str, ...] = ()
+
+    @property
+    def parts(self) -> list[tuple[str, bool]]:
+        """The text in parts, and whether each is marked.
+
+        >>> Answer("", 0, "", "", "A dog, two hot dogs", marks=("hot dogs",)).parts
+        [('A dog, two ', False), ('hot dogs', True)]
+        """
+        words = "|".join(
+            re.escape(word).replace(r"\ ", r"\W+") for word in sorted(set(self.marks), key=len, reverse=True)
+        )
+        pieces = re.split(rf"(?i)\b({words})\b", self.text) if words else [self.text]
+        return [(piece, k % 2 == 1) for k, piece in enumerate(pieces) if piece]
 
 
 class Card(NamedTuple):
@@ -246,7 +262,10 @@ class _View:
             word = "" if self.graded else "right" if out >= 1 else "wrong" if out <= 0 else "tied"
             text, hint, near = self._answer(row, rank.get(str(key)), right)
             score = ", ".join(said[str(key)]) or (f"{out * unit:.0f}" if self.graded and self.metric else "")
-            found.append(Answer(model, out * unit if self.graded else out, word, score, text, hint, near))
+            marked = row.get(self.view.marks)
+            marks = tuple(map(str, marked)) if isinstance(marked, np.ndarray | list) else ()
+            value = out * unit if self.graded else out
+            found.append(Answer(model, value, word, score, text, hint, near, marks=marks))
         return found
 
     def _answer(self, row: Mapping[Any, Any], rank: float | None, title: str) -> tuple[str, str, tuple[Near, ...]]:

@@ -28,6 +28,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -103,14 +104,15 @@ def read_toml(path: Path) -> dict[str, Any]:
 def task_tables(path: Path) -> list[dict[str, Any]]:
     """Return the tables of a file's tasks: one, or one per [[variants]] table.
 
-    All variants have the same keys. In strings of the rest of the file, ``{key}`` is replaced by the variant's value
+    All variants have the same keys; lists of variants, ``[[{…}, …], [{…}, …]]``, stand for every combination of one
+    from each. In strings of the rest of the file, ``{key}`` is replaced by the variant's value
     (``{key:,}``: a number with thousands separators); a string that is exactly ``{key}`` becomes the value itself and
     keeps its type. Other braces are unchanged.
     """
     table = read_toml(path)
     if "variants" not in table:
         return [table]
-    variants = table.pop("variants")
+    variants = _combined(table.pop("variants"))
     used: set[str] = set()
     if wrong := _wrong_variants(variants):
         raise SpecError(str(path), wrong)
@@ -123,6 +125,14 @@ def task_tables(path: Path) -> list[dict[str, Any]]:
             str(path), [f"variants.{key}: unused; write {{{key}}} where to insert its value" for key in idle]
         )
     return tables
+
+
+def _combined(variants: Any) -> Any:
+    """Return the variants themselves, or of lists of variants each combination of one from each."""
+    lists = isinstance(variants, list) and variants and all(isinstance(one, list) for one in variants)
+    if not lists or not all(isinstance(one, dict) for some in variants for one in some):
+        return variants
+    return [{key: value for one in chosen for key, value in one.items()} for chosen in product(*variants)]
 
 
 def _wrong_variants(variants: Any) -> list[str]:

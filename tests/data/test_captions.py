@@ -182,3 +182,51 @@ class TestFlickr8k:
         write(tmp_path / "f/Flickr8k.token.txt", TOKENS)
         with pytest.raises(MissingDataError, match=r"no Flickr_8k\.testImages\.txt there nor in its subfolders"):
             Flickr8k(path="f").build(tmp_path)
+
+
+class TestInstances:
+    """CHAIR's objects: Karpathy's images with COCO's instances and the authors' synonyms."""
+
+    loader = Karpathy(path="coco", annotations="dataset_coco.json", split="test", instances="instances_val2014.json")
+
+    def write(self, root: Path, **change: Any) -> None:
+        images = [
+            {"filename": f"COCO_val2014_{k:012}.jpg", "cocoid": k, "split": "test", "sentences": [{"raw": "a dog"}]}
+            for k in (9, 42)
+        ]
+        write_json(root / "coco/dataset_coco.json", {"images": images})
+        draw(*(root / "coco/val2014" / str(image["filename"]) for image in images))
+        write(root / "coco/synonyms.txt", "dog, puppy\ndining table, table, desk\n")
+        instances = {
+            "images": [{"id": 9}, {"id": 42}, {"id": 7}],
+            "categories": [{"id": 18, "name": "dog"}, {"id": 67, "name": "dining table"}],
+            "annotations": [{"image_id": i, "category_id": c} for i, c in ((9, 67), (9, 67), (7, 18), (9, 18))],
+        }
+        write_json(root / "coco/annotations/instances_val2014.json", instances | change)
+
+    def test_each_image_gets_its_objects_and_the_data_the_words(self, tmp_path: Path) -> None:
+        self.write(tmp_path)
+        data = self.loader.build(tmp_path)
+        assert [e.metadata["objects"] for e in data.examples] == [["dining table", "dog"], []]
+        table = dict.fromkeys(("dining table", "table", "desk"), "dining table")
+        assert data.objects == {"dog": "dog", "puppy": "dog", **table}
+        assert Karpathy(path="coco", annotations="dataset_coco.json").build(tmp_path).objects == {}
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (
+                {"images": [{"id": 9}]},
+                "1 of 2 images are not listed: 42; wanted the instances of",
+            ),
+            ({"categories": [{"id": 1, "name": "yeti"}]}, "1 kinds of objects without synonyms: yeti"),
+            ({"annotations": [{"image_id": 9, "category_id": 3}]}, r"annotations\[0\]: category_id 3; wanted one of"),
+        ],
+    )
+    def test_what_is_wrong_is_said_in_a_line(self, tmp_path: Path, change: dict[str, Any], said: str) -> None:
+        self.write(tmp_path, **change)
+        with pytest.raises(DataError, match=said):
+            self.loader.build(tmp_path)
+        (tmp_path / "coco/synonyms.txt").unlink()
+        with pytest.raises(MissingDataError, match=r"no synonyms\.txt there nor in annotations/"):
+            self.loader.build(tmp_path)

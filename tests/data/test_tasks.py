@@ -18,12 +18,26 @@ PROMISED = [
         for subset in ("add_att", "add_obj", "replace_att", "replace_obj", "replace_rel", "swap_att", "swap_obj")
     ),
     "winoground", "winoground_likelihood",
+    *(
+        f"{group}{suffix}/{subset}"
+        for suffix in ("", "_likelihood", "_likelihood_gain")
+        for group, subset in (
+            ("aro", "vg_relation"), ("aro", "vg_attribution"), ("aro", "coco_order"), ("aro", "flickr30k_order"),
+            ("negbench", "coco_mcq"), ("negbench", "voc2007_mcq"), ("valse", "existence"), ("valse", "foil-it"),
+        )
+    ),
+    *(
+        f"{name}{suffix}"
+        for name in ("mmvp_vlm", "colorswap", "cola")
+        for suffix in ("", "_likelihood", "_likelihood_gain")
+    ),
+    "eccv_caption", "cxc", "coco_1k", "imagenet1k_likelihood", "pets_likelihood_gain",
     "coco_karpathy_val", "coco_karpathy_test", "nocaps_val", "flickr30k_captions",
 ]  # fmt: skip
 
 
-BY_FOLDER = {"faces": ("classes",)}
-"""Counts that no source states: the folder's own."""
+BY_FOLDER = ("faces",)
+"""Kinds whose number of classes no source states: the folder's own."""
 
 
 def in_group(group: str) -> set[str]:
@@ -38,11 +52,10 @@ def test_each_is_in_its_folders_group_and_says_counts_and_source() -> None:
     for name, task in TASKS.items():
         spec = task.spec
         assert task.path.relative_to(FOLDER).parts[0] in spec.groups, name
-        counts = spec.expect.model_dump()
-        assert spec.expect.images or counts.get("items") or spec.loader == "sugar_crepe", name
-        counted = [key for key in task.kind.counted if key not in BY_FOLDER.get(spec.evaluator, ())]
-        assert all(counts.get(key) for key in counted), name
-        assert task.kind.counted or spec.expect.texts, name
+        counts, loaders = spec.expect.model_dump(), ("sugar_crepe", "aro", "negbench", "valse")
+        assert spec.expect.images or counts.get("items") or spec.loader in loaders, name
+        if spec.evaluator not in BY_FOLDER and not counts.get("items"):
+            assert spec.expect.classes if "classes" in task.kind.counted else spec.expect.texts, name
         assert all(spec.expected(split)["images"] for split in task.kind.splits()), name
         assert spec.loader in ("emoji", "synthetic") or spec.data["source"], name
 

@@ -160,3 +160,30 @@ def test_a_full_disk_gives_one_note_and_unchanged_caption_scores(tmp_path: Path,
         (note,) = notes
         assert note.code == "cache"
         assert "cache disabled" in note.text
+
+
+def test_chair_is_measured_where_the_data_say_which_objects_are_there(tmp_path: Path) -> None:
+    words = {
+        "bus": "bus",
+        "dog": "dog",
+        "man": "person",
+        "people": "person",
+        "clock": "clock",
+        "surfboard": "surfboard",
+    }
+    examples = [Example(f"{i}", Plain(), ("a thing",), metadata={"objects": ["dog"]}) for i in range(6)]
+    dataset = Dataset("toy", "test", examples, objects=words)
+    kind = Captioning(metrics=())  # type: ignore[call-arg]
+    samples = stack(kind.score(Parrot(SENTENCES), dataset, Context(cache=DiskCache(tmp_path, 1 << 20))))  # type: ignore[arg-type]
+    found = {m.name: estimate(m, samples).value for m in kind.metrics(dataset)}
+    assert found["CHAIRi"] == pytest.approx(5 / 6), "bus, man, surfboard, clock and people are not there"
+    assert found["CHAIRs"] == pytest.approx(4 / 6)
+    assert samples["hallucinated"].tolist()[:3] == [["bus"], [], ["man", "surfboard"]]
+    protocol = kind.protocol(dataset, Machine())["caption_metrics"]
+    assert isinstance(protocol, dict)
+    assert "synonyms" in str(protocol["CHAIR"])
+    assert "CHAIR" not in kind.protocol(data(), Machine())["caption_metrics"]  # type: ignore[operator]
+    assert not {"CHAIRi", "CHAIRs"} & {m.name for m in kind.metrics(data())}
+    assert Captioning.concerns("caption_metrics.CHAIR", "CHAIRi")
+    assert not Captioning.concerns("caption_metrics.CHAIR", "CIDEr")
+    assert not Captioning.concerns("caption_metrics.METEOR", "CHAIRs")

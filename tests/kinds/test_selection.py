@@ -18,7 +18,7 @@ from PIL import Image
 
 import cocabench
 from cocabench.core.errors import DataError, NumericsError
-from cocabench.core.types import Context, Dataset, Example, Features, ImageFeatures, Likelihoods
+from cocabench.core.types import Context, Dataset, Example, Features, ImageFeatures, Likelihoods, Machine
 from cocabench.data.composition import SugarCrepe
 from cocabench.data.images import BytesImage
 from cocabench.kinds.base import notes_of
@@ -129,6 +129,67 @@ def test_likelihoods_equal_open_clips_full_forward_pass(coca: OpenClip, kind: st
             counted = torch.arange(full.shape[1]) < (tokens != 0).sum(1, keepdim=True) - 1
             wanted = (full * counted).sum(1) / (counted.sum(1) if scoring.endswith("token") else 1)
             assert scores == pytest.approx(wanted.numpy(), rel=1e-4)
+
+
+def test_a_gain_is_the_likelihood_less_that_of_pixels_that_are_zero(coca: OpenClip) -> None:
+    data = replace(DATA["one image"], examples=DATA["one image"].examples[:4])
+    gained, plain = (measured(coca, data, kind)[1] for kind in ("likelihood_gain", "likelihood"))
+    zeros = torch.zeros_like(coca.transform(data.examples[0].image.open()))
+    for row, before in zip(gained.to_dict("records"), plain.to_dict("records"), strict=True):
+        with torch.no_grad():
+            tokens = coca.tokenizer(row["texts"])
+            out = coca.net(zeros.expand(2, -1, -1, -1), tokens)
+        full = out["logits"].log_softmax(-1).gather(-1, out["labels"][..., None])[..., 0]
+        counted = torch.arange(full.shape[1]) < (tokens != 0).sum(1, keepdim=True) - 1
+        prior = np.array(before["scores"]) - np.array(row["scores"])
+        assert prior == pytest.approx((full * counted).sum(1).numpy(), rel=1e-4)
+
+
+def test_a_model_that_does_not_look_gains_nothing_and_is_never_right() -> None:
+    class Blind(Known):
+        """The likelihood of a text is its length, whatever the image."""
+
+        def score_captions(
+            self, images: Sequence[Any], texts: Sequence[Sequence[str]], *, progress: Any
+        ) -> Likelihoods:
+            rows = np.array([[-float(len(text)) for text in row] for row in texts], np.float32)
+            return Likelihoods(rows, np.ones_like(rows, int), np.arange(len(images)))
+
+    long, short = "a thing in red, 0", "a thing"
+    data = Dataset("d", "test", [Example("0", picture("red"), (short,), negatives=((long,),))])
+    assert measured(Blind(), data, "likelihood")[0]["acc"] == 1, "the short caption is right by its length alone"
+    values, samples = measured(Blind(), data, "likelihood_gain")
+    assert (values["acc"], samples["scores"][0]) == (0, [0.0, 0.0])
+
+
+def grouped(*groups: list[str]) -> Dataset:
+    examples = [
+        Example(
+            f"{i}",
+            picture(COLOURS[i]),
+            tuple(f"{k} {COLOURS[i]}" for k in range(len(own))),
+            negatives=tuple((f"{k} {COLOURS[i + 1 if group != 'bad' else i]}",) for k, group in enumerate(own)),
+            metadata={"groups": own},
+        )
+        for i, own in enumerate(groups)
+    ]
+    return Dataset("grouped", "test", examples)
+
+
+def test_macro_acc_counts_groups_that_are_large_enough_in_the_whole_data_set() -> None:
+    data = grouped(["good", "bad"], ["good", "rare"], ["bad", "both ways"], ["both ways", ""])
+    kind = ImageCaptionSelection(fewest=2, left_out=("both ways",))
+    samples = stack(kind.score(Known(), data, Context()))  # type: ignore[arg-type]
+    found = {metric.name: estimate(metric, samples).value for metric in kind.metrics(data)}
+    assert found["macro_acc"] == 0.5, "good is right twice, bad is a tie twice; rare and both ways do not count"
+    assert found["acc"] == 6 / 8
+    assert samples["group_name"].tolist()[:2] == ["good", "bad"]
+    part = replace(data, examples=data.examples[:1], whole=data.examples)
+    assert kind._groups(part) == kind._groups(data) == {"bad": 0, "good": 1}
+    assert "macro_acc" not in [metric.name for metric in kind.metrics(DATA["one image"])]
+    assert kind.chance(data)["macro_acc"].rate == 0.5
+    assert kind.protocol(data, Machine())["fewest"] == 2
+    assert ImageCaptionSelection().protocol(data, Machine()) == {"scoring": "cosine"}, "signatures of 0.1 stay"
 
 
 def test_the_primary_may_be_any_metric_of_the_data(tmp_path: Path, data: Path, command: Command) -> None:

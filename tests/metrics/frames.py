@@ -42,7 +42,8 @@ def retrieved(seed: int) -> pd.DataFrame:
 
 def selected(seed: int) -> pd.DataFrame:
     rng, rows = np.random.default_rng(seed), 2 * IMAGES
-    return pd.DataFrame({**_ids(2), **{f"{kind}_right": rng.integers(0, 2, rows) for kind in ("text", "image")}})
+    right = {f"{kind}_right": rng.integers(0, 2, rows) for kind in ("text", "image")}
+    return pd.DataFrame({**_ids(2), "group": np.arange(rows) % 3, **right})
 
 
 def captioned(seed: int) -> pd.DataFrame:

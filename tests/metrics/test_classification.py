@@ -7,7 +7,7 @@ from sklearn.metrics import average_precision_score, balanced_accuracy_score, to
 from cocabench.core.types import Dataset, SampleScore
 from cocabench.kinds.classification import MEAN_AVERAGE_PRECISION, Classification
 from cocabench.metrics.base import estimate, stack
-from cocabench.metrics.classification import average_precision, class_weights, ranked_classes
+from cocabench.metrics.classification import average_precision, class_cosines, class_weights, ranked_in_chunks
 
 
 def features(seed: int, n: int, d: int = 16) -> np.ndarray:
@@ -16,7 +16,7 @@ def features(seed: int, n: int, d: int = 16) -> np.ndarray:
 
 
 def scored(images: np.ndarray, weights: np.ndarray, items: np.ndarray, labels: np.ndarray) -> dict[str, float | None]:
-    rows = ranked_classes(images, weights, items, labels)
+    rows = ranked_in_chunks(class_cosines(images, weights, items), labels, items)
     samples = stack(SampleScore(str(i), str(i), stats) for i, stats in enumerate(rows))
     data = Dataset("d", "test", (), tuple(map(str, items)))
     return {m.name: estimate(m, samples).value for m in Classification().metrics(data)}

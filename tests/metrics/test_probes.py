@@ -107,6 +107,16 @@ def test_neighbours_are_scikit_learns() -> None:
     np.testing.assert_allclose(votes / votes.sum(axis=1, keepdims=True), expected, atol=1e-4)
 
 
+def test_neighbours_that_tie_for_the_last_place_share_it_in_any_order() -> None:
+    """Cosines 1, then 0.6 three times for two places left: 2/3 of a vote each, one of class 0 and two of class 1."""
+    rows = np.array([[1, 0], [0.6, 0.8], [0.6, 0.8], [0.6, -0.8], [-1, 0]], np.float32)
+    labels, vote = np.array([0, 0, 1, 1, 2]), np.exp(-0.4 / 0.5)
+    for order in (np.arange(5), np.array([4, 3, 2, 1, 0]), np.array([2, 4, 0, 3, 1])):
+        found = probes.neighbours(rows[order], labels[order], 3, k=3, temperature=0.5)
+        votes = found.of(np.array([[1, 0]], np.float32))
+        assert votes == pytest.approx(np.array([[1 + vote * 2 / 3, vote * 4 / 3, 0]]), abs=1e-6)
+
+
 def test_fewer_images_than_neighbours_are_an_error() -> None:
     with pytest.raises(CocabenchError, match="knn: 3 training images; wanted 20 or more, as k"):
         probes.neighbours(np.eye(3, dtype=np.float32), np.arange(3), 3, 20, 0.07)

@@ -11,7 +11,7 @@ import torch
 from clip_benchmark.metrics import image_caption_selection
 
 from cocabench.core.errors import NumericsError
-from cocabench.kinds.selection import ACC, ImageCaptionSelection
+from cocabench.kinds.selection import ACC, MACRO_ACC, ImageCaptionSelection
 from cocabench.metrics.base import estimate
 from cocabench.metrics.selection import chances, cosines, select
 
@@ -67,7 +67,7 @@ def test_it_is_clip_benchmarks(images: int, texts: int) -> None:
     samples = pd.DataFrame(
         {"id": range(n), "image_id": range(n), "text_right": found.text.astype(int), "image_right": found.image}
     )
-    ours = {metric.name: metric.statistic.value(samples) for metric in ImageCaptionSelection.declared}
+    ours = {m.name: m.statistic.value(samples) for m in ImageCaptionSelection.declared if m is not MACRO_ACC}
     assert ours == pytest.approx(clip_benchmark(seen, read), abs=1e-7)
     assert 0.1 < ours["text_acc"] < 0.99
 
@@ -115,3 +115,46 @@ def test_items_of_one_image_depend_on_each_other() -> None:
     once = estimate(acc, pd.DataFrame({"id": range(100), "image_id": range(100), "text_right": hits.astype(int)}))
     assert (twice.value, twice.n) == (once.value, 100)
     assert (twice.low, twice.high) == pytest.approx((once.low, once.high), abs=0.002)
+
+
+GROUPED = pd.DataFrame(
+    {
+        "image_id": ["a", "a", "b", "c", "d"],
+        "group": [0, 1, 0, 0, None],
+        "text_right": [1, 1, 0, 1, 1],
+    }
+)
+"""A relation of three cases, two of them right; one of a single right case; and a case that counts in none."""
+
+
+def test_macro_acc_is_the_mean_over_groups_by_hand() -> None:
+    found = estimate(MACRO_ACC, GROUPED)
+    assert found.value == pytest.approx((2 / 3 + 1) / 2)
+    assert found.n == 3, "d is in no group that counts"
+    assert found.low is not None
+    assert found.high is not None
+    assert found.low < found.value < found.high
+    assert estimate(ACC, GROUPED).value == pytest.approx(4 / 5)
+
+
+def test_macro_acc_without_a_group_is_undefined() -> None:
+    assert estimate(MACRO_ACC, GROUPED.assign(group=None)).value is None
+
+
+@pytest.mark.parametrize("scores", [np.full((60, 1, 2), 0.3), np.zeros((60, 1, 5)), np.full((60, 1, 4), -2.0)])
+def test_a_constant_model_is_never_right_wherever_the_right_caption_stands(scores: np.ndarray) -> None:
+    """ARO's argmax takes the first of equal scores: 0 % right where the right caption is second, 100 % where first."""
+    assert not select(scores).text.any()
+    assert scores[:, 0].argmax(axis=-1).mean() == 0
+
+
+def test_pairs_are_colas_and_mmvps_own_rules() -> None:
+    """COLA: both captions score their own image higher. MMVP: softmax over images above 1/2 for its own, in both."""
+    rng = np.random.default_rng(0)
+    scores = rng.normal(size=(500, 2, 2))
+    cola = [s[0, 0] > s[1, 0] and s[1, 1] > s[0, 1] for s in scores]
+    shares = np.exp(scores) / np.exp(scores).sum(axis=1, keepdims=True)
+    mmvp = (shares[:, 0, 0] > 0.5) & ~(shares[:, 0, 1] > 0.5)
+    found = select(scores).image
+    assert found.tolist() == cola == mmvp.tolist()
+    assert 0.2 < found.mean() < 0.3, "chance is a quarter"

@@ -7,7 +7,12 @@ import torch
 
 from benchmarks.make_decoding_goldens import MODELS, build, images
 from cocabench.models.open_clip.decoding import likelihood
-from cocabench.models.open_clip.decoding.generate import DecodeOptions, caption_logprob, generate_scored
+from cocabench.models.open_clip.decoding.generate import (
+    DecodeOptions,
+    caption_logprob,
+    encoded_logprob_of_all,
+    generate_scored,
+)
 from cocabench.models.open_clip.decoding.likelihood import counted_tokens
 
 LENGTH = 24
@@ -64,11 +69,28 @@ def test_several_texts_per_image(name: str) -> None:
     torch.testing.assert_close(together.total, torch.stack(one_by_one, 1), rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.parametrize("name", list(MODELS))
+@pytest.mark.parametrize("alike", [1, 3, 5, LENGTH])
+def test_texts_of_all_images_share_what_they_begin_with(name: str, alike: int) -> None:
+    model, pixels, texts = build(name), images(name, 3), _texts(name, 6)
+    texts[:, 1:alike] = texts[-1:, 1:alike]
+    _, embs = model.visual(pixels)
+    apart = caption_logprob(model, pixels, texts.expand(3, -1, -1), **_ends(name))
+    together = encoded_logprob_of_all(model, embs, texts, **_ends(name))
+    assert together.n_tokens.tolist() == apart.n_tokens.tolist()
+    torch.testing.assert_close(together.per_token, apart.per_token, rtol=1e-4, atol=1e-4, equal_nan=True)
+    torch.testing.assert_close(together.total, apart.total, rtol=1e-4, atol=1e-4)
+
+
 def test_small_chunks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     model, pixels, texts = build("base"), images("base"), _texts("base", 6)
     whole = caption_logprob(model, pixels, texts, **_ends("base"))
     monkeypatch.setattr(likelihood, "LOGITS_PER_CHUNK", 1)
     torch.testing.assert_close(caption_logprob(model, pixels, texts, **_ends("base")).total, whole.total)
+    with torch.no_grad():
+        _, embs = model.visual(pixels[:2])
+    shared = encoded_logprob_of_all(model, embs, texts, **_ends("base"))
+    torch.testing.assert_close(shared.total.diagonal(), whole.total[:2], rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize(

@@ -111,3 +111,18 @@ def test_truncated_texts_do_not_depend_on_later_tokens(net: Any) -> None:
     other[0, 0 if net.name == "first" else 5] -= 1
     assert (reference(net, other) - reference(net, ids)).abs().max() > 1e-4
     assert (ours(net, other) - ours(net, ids)).abs().max() > 1e-4
+
+
+def test_which_texts_are_cut_and_their_end_token_stays() -> None:
+    from open_clip.tokenizer import SimpleTokenizer
+
+    from cocabench.models.open_clip.captions import cut_texts
+
+    tokenizer = SimpleTokenizer(context_length=8)
+    texts = ["a dog " * 3, "a dog a dog a dog a", "a", ""]
+    found = cut_texts(tokenizer, texts)
+    assert found is not None
+    assert (found.context, found.cut) == (8, [False, True, False, False]), "start and end leave room for 6 words"
+    assert tokenizer(texts)[:, :8].max(dim=1).values.tolist() == [tokenizer.eot_token_id] * 4
+    assert tokenizer(texts)[1, -1] == tokenizer.eot_token_id
+    assert cut_texts(lambda texts: texts, texts) is None

@@ -256,3 +256,12 @@ def test_thumbnails_include_the_nearest_wrong_images_of_retrieval() -> None:
     ]
     assert thumbnails.wanted(examples, pd.DataFrame(rows), Retrieval) == [*first, outside]
     assert thumbnails.wanted(examples, pd.DataFrame({"image_id": []}), Retrieval) == first
+
+
+def test_hallucinated_words_are_marked_in_the_caption_and_escaped() -> None:
+    from cocabench.report.pictures import Answer
+
+    answer = Answer("m", 0.0, "", "", "Hot dogs & a dog, the hotdog <b>", marks=("hot dogs", "dog"))
+    assert answer.parts == [("Hot dogs", True), (" & a ", False), ("dog", True), (", the hotdog <b>", False)]
+    assert Answer("m", 0.0, "", "", "a dog").parts == [("a dog", False)]
+    assert Answer("m", 0.0, "", "", "").parts == []

@@ -333,6 +333,39 @@ def winoground(root: Path) -> Path:
     return task_file(root, 'loader = "winoground"\npath = "wino"', "", "image_caption_selection")
 
 
+def aro(root: Path) -> Path:
+    draw(root / "aro/images/1.jpg")
+    row = {"image_path": "1.jpg", "relation_name": "on", "true_caption": "x", "false_caption": "y"}
+    write_json(root / "aro/visual_genome_relation.json", [row | {f"bbox_{side}": 2 for side in "xywh"}])
+    return task_file(root, 'loader = "aro"\npath = "aro"\nsubset = "relation"', "", "image_caption_selection")
+
+
+def valse(root: Path) -> Path:
+    draw(root / "valse/images/1.jpg")
+    row = {"image_file": "1.jpg", "caption": "x", "foil": "y", "mturk": {"caption": 2}}
+    write_json(root / "valse/data/foil-it.json", {"0": row})
+    return task_file(root, 'loader = "valse"\npath = "valse"\nsubset = "foil-it"', "", "image_caption_selection")
+
+
+def negbench(root: Path) -> Path:
+    draw(root / "neg/voc2007/1.jpg")
+    header = "image_path,correct_answer,caption_0,caption_1,caption_2,caption_3\n"
+    write(root / "neg/VOC2007_mcq_llama3.1_rephrased.csv", f"{header}1.jpg,0,a,b,c,d\n")
+    return task_file(root, 'loader = "negbench"\npath = "neg"\nsubset = "voc2007"', "", "image_caption_selection")
+
+
+def cola(root: Path) -> Path:
+    draw(root / "cola/images/1.jpg", root / "cola/images/2.jpg")
+    write_json(root / "cola/data/COLA_multiobjects_matching_benchmark.json", [["u/1.jpg", "x", "u/2.jpg", "y"]])
+    return task_file(root, 'loader = "cola"\npath = "cola"', "", "image_caption_selection")
+
+
+def mmvp(root: Path) -> Path:
+    draw(root / "mmvp/MLLM_VLM Images/T/1.jpg", root / "mmvp/MLLM_VLM Images/T/2.jpg")
+    write(root / "mmvp/Questions.csv", "q,t,s\n1,T,x\n2,T,y\n")
+    return task_file(root, 'loader = "mmvp"\npath = "mmvp"', "", "image_caption_selection")
+
+
 def imagenet_o(root: Path) -> Path:
     standard_sets.imagenet_o(root / "o")
     return task_file(
@@ -340,7 +373,22 @@ def imagenet_o(root: Path) -> Path:
     )
 
 
-WRITERS = (table, lines, shards, coco, karpathy, flickr8k, sugar_crepe, winoground, imagenet_o)
+WRITERS = (
+    table,
+    lines,
+    shards,
+    coco,
+    karpathy,
+    flickr8k,
+    sugar_crepe,
+    winoground,
+    imagenet_o,
+    aro,
+    valse,
+    negbench,
+    cola,
+    mmvp,
+)
 
 
 def outcome(root: Path, cache: MemoryCache) -> str:
@@ -391,7 +439,7 @@ KNOWN = {
     "path.is_file()": "folders._listed noted the path before",
     "os.listdir(folder)": "files.absent: names that are not there are noted one by one, the others are images",
     "folder.is_dir()": "files.absent, as above",
-    "folder.rglob('*.arrow')": "composition._tables: beyond",
+    "folder.rglob(f'{pattern}.arrow')": "composition._tables: beyond",
 }
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from cocabench.core.errors import SpecError, UsageError
 from cocabench.specs.registry import entry, find_tasks, read_tasks
-from cocabench.specs.spec import ModelSpec, WeightsKind, parse_model, parse_models, split_models
+from cocabench.specs.spec import ModelSpec, WeightsKind, parse_model, parse_models, split_models, task_tables
 
 TAG, FILE, RANDOM = WeightsKind.TAG, WeightsKind.FILE, WeightsKind.RANDOM
 
@@ -149,6 +149,15 @@ def test_variants_give_one_task_each_with_their_values_filled_in(tmp_path: Path)
     assert (first.name, first.summary, first.groups) == ("x/r", "1,000 images; a photo of a {c}.", ("g-x",))
     assert (first.expect.images, second.expect.images, second.name) == (1000, 20, "y/r")
     assert read_tasks(path)[1].loader.path == str(tmp_path / "y.csv")  # type: ignore[attr-defined]
+
+
+def test_lists_of_variants_stand_for_their_combinations(tmp_path: Path) -> None:
+    file = tmp_path / "t.toml"
+    file.write_text('name = "{a}{b}"\nvariants = [[{a = "x"}, {a = "y"}], [{b = ""}, {b = "_2"}]]\n')
+    assert [table["name"] for table in task_tables(file)] == ["x", "x_2", "y", "y_2"]
+    file.write_text('name = "{a}"\nvariants = [[{a = "x"}], 3]\n')
+    with pytest.raises(SpecError, match="wanted a list of tables"):
+        task_tables(file)
 
 
 def test_a_file_with_variants_is_run_whole(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from inspect import signature
@@ -10,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cocabench.models.base import Model
+from cocabench.models.base import CutTexts, Model
 from cocabench.models.hardware import Hardware, evaluating
 from cocabench.models.hf.families import Cleaning, Usage
 from cocabench.models.hf.images import patches_of, pixels_of
@@ -62,6 +63,10 @@ class HFContrastive(Model):
         inputs = self.texts(texts)
         self.check_ids(inputs["input_ids"], self.texts.vocabulary)
         return features_of(self.net.get_text_features(**{k: v.to(self.hardware.device) for k, v in inputs.items()}))
+
+    def cut_texts(self, texts: Sequence[str]) -> CutTexts | None:
+        """Return which texts the tokenizer cuts to the context of the text tower."""
+        return self.texts.cut(texts)
 
     def class_prompt(self, text: str) -> str:
         """Return the canonical form for a SigLIP or SigLIP2, with which their authors evaluate class prompts."""

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import string
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
 from cocabench.core.errors import ModelError
+from cocabench.models.base import CutTexts
 from cocabench.models.hf.families import Cleaning, Usage
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -59,6 +61,12 @@ class Texts:
         if not self.use.family.pad_to_longest:  # trained on the padding too: a mask would change the features
             return {"input_ids": ids}
         return {name: made[name] for name in made if name in self.wanted}
+
+    def cut(self, texts: Sequence[str]) -> CutTexts:
+        """Return which texts have more tokens than the text tower takes."""
+        cleared = [cleaned(text, self.use.cleaning) for text in texts]
+        ids = self.tokenizer(cleared, truncation=False)["input_ids"] if cleared else []
+        return CutTexts(self.use.length, [len(own) > self.use.length for own in ids])
 
 
 def end_read_by(config: Any, tokenizer: Any) -> int | None:

@@ -14,22 +14,35 @@ from torch import Tensor
 
 from cocabench.core.types import Ability, Note, Progress, Workload, silent
 from cocabench.models import profiling
-from cocabench.models.base import CaptionBatch, Continuation, LogprobBatch, Model, ScoreCaptions, WriteCaptions, unit
+from cocabench.models.base import (
+    CaptionBatch,
+    Continuation,
+    CutTexts,
+    LogprobBatch,
+    Model,
+    ScoreCaptions,
+    WriteCaptions,
+    unit,
+)
 from cocabench.models.hardware import Hardware, evaluating
 from cocabench.models.loading import Transform
 from cocabench.models.open_clip.build import Tokenizer, tower_parameters, vocabulary
 from cocabench.models.open_clip.captions import (
     caption_texts,
     continuation_tokens,
+    cut_texts,
     decode_options,
     prompt_tokens,
     special_ids,
     truncated,
 )
-from cocabench.models.open_clip.decoding.generate import encoded_logprob, generate_encoded
+from cocabench.models.open_clip.decoding.generate import encoded_logprob, encoded_logprob_of_all, generate_encoded
 from cocabench.models.open_clip.decoding.towers import context_limit
 from cocabench.models.open_clip.onednn import Layers
 from cocabench.models.open_clip.text import encode_tokens
+
+MIN_TEXTS_TO_SHARE = 16
+"""With so many texts, the same for all images of a batch, as classes are, what they begin with is computed once."""
 
 CAPTIONS_PER_PASS = 512
 """Captions scored per forward pass: their activations dominate the memory."""
@@ -100,6 +113,10 @@ class OpenClip(Model):
         self.check_ids(token_ids, vocabulary(self.net))
         return encode_tokens(self.net, token_ids, run=run, progress=progress)
 
+    def cut_texts(self, texts: Sequence[str]) -> CutTexts | None:
+        """Return which texts the tokenizer cuts to its context length, their end token in the last place."""
+        return cut_texts(self.tokenizer, texts)
+
     def captioner(self, options: Mapping[str, Any], prompts: Sequence[str]) -> WriteCaptions:
         """Check options and prompts; images with prompts of equal length are captioned together."""
         if "caption" not in self.abilities:
@@ -137,8 +154,12 @@ class OpenClip(Model):
         def score(pixels: Tensor, numbers: Tensor) -> LogprobBatch:
             pooled, embs = self.net.visual(self._cast(pixels))
             together, totals = max(1, CAPTIONS_PER_PASS // numbers.shape[1]), []
+            shared = numbers.shape[1] >= MIN_TEXTS_TO_SHARE and bool((numbers == numbers[:1]).all())
             for some, own in zip(embs.split(together), numbers.split(together), strict=True):
-                found = encoded_logprob(self.net, some, tokens[own].to(embs.device), **ends).per_token
+                if shared:
+                    found = encoded_logprob_of_all(self.net, some, tokens[own[0]].to(embs.device), **ends).per_token
+                else:
+                    found = encoded_logprob(self.net, some, tokens[own].to(embs.device), **ends).per_token
                 left_out = ~counted[own][..., 1:].to(embs.device)
                 totals.append(found.masked_fill(left_out, 0).sum(-1).cpu())
             return LogprobBatch(torch.cat(totals), counted[numbers].sum(-1), self._features(pooled))

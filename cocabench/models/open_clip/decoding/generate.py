@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from cocabench.models.hardware import evaluating
-from cocabench.models.open_clip.decoding.likelihood import CaptionLogprob, logprobs
+from cocabench.models.open_clip.decoding.likelihood import CaptionLogprob, logprobs, shared_logprobs
 from cocabench.models.open_clip.decoding.options import (
     DecodeOptions,
     SpecialTokens,
@@ -223,6 +223,21 @@ def encoded_logprob(
     with evaluating(model):
         result = logprobs(model, image_embs, several.long(), end=tokens.end, pad=tokens.pad)
     return result if texts.ndim == 3 else CaptionLogprob(*(part[:, 0] for part in result))
+
+
+@torch.no_grad()
+def encoded_logprob_of_all(
+    model: Any,
+    image_embs: Tensor,
+    texts: Tensor,
+    *,
+    eos_token_id: int | Tensor | None = None,
+    pad_token_id: int | Tensor | None = None,
+) -> CaptionLogprob:
+    """Do as `encoded_logprob` for texts (m, p) that are the same for all images; their common prefix is read once."""
+    tokens = special_tokens(model, None, eos_token_id, pad_token_id)
+    with evaluating(model):
+        return shared_logprobs(model, image_embs, texts.long(), end=tokens.end, pad=tokens.pad)
 
 
 def _prompt(text: Tensor | None, images: Tensor, tokens: SpecialTokens) -> Tensor:

@@ -43,6 +43,69 @@ def logprobs(model: Any, image_embs: Tensor, texts: Tensor, *, end: int, pad: in
     return CaptionLogprob(total, values.masked_fill(~counted, torch.nan), counted.sum(-1))
 
 
+def shared_logprobs(model: Any, image_embs: Tensor, texts: Tensor, *, end: int, pad: int) -> CaptionLogprob:
+    """Return what ``logprobs`` does of texts (m, p) that are the same for all b images: (b, m) and (b, m, p - 1).
+
+    The text tower sees no image and reads the texts once, and of the tokens that all texts begin with, each image reads
+    one copy. A text tower that is not causal shares nothing.
+    """
+    everyone = texts.expand(len(image_embs), -1, -1)
+    counted = counted_tokens(texts, end, pad)[..., 1:]
+    if not is_causal(model.text) or not counted.any():
+        return logprobs(model, image_embs, everyone, end=end, pad=pad)
+    longest = int(counted.any(0).nonzero().max()) + 1
+    if longest > context_limit(model):
+        raise ValueError(f"texts: got {longest + 1} tokens, wanted at most {context_limit(model) + 1} with this model")
+    found = torch.cat(list(_shared(model, image_embs, texts, longest)), dim=-1)
+    values = found.new_zeros(len(image_embs), *counted.shape)
+    values[..., :longest] = found
+    total = values.masked_fill(~counted, 0).sum(-1)
+    n_tokens = counted.sum(-1).expand(len(image_embs), -1)
+    return CaptionLogprob(total, values.masked_fill(~counted, torch.nan), n_tokens)
+
+
+def _shared(model: Any, image_embs: Tensor, texts: Tensor, longest: int) -> Iterator[Tensor]:
+    """Yield log-probabilities (b, m, some positions) in order; longest: positions to read."""
+    tokens, b, m = texts[:, :longest], len(image_embs), len(texts)
+    alike = (tokens == tokens[:1]).all(0).long().cumprod(0)
+    first = min(max(1, int(alike.sum())), longest)  # tokens that all texts begin with
+    tower, decoder = TextTower(model.text), ImageDecoder(model.text_decoder, image_embs)
+    positions = torch.arange(longest, device=tokens.device)
+    x = tower(tokens, positions, additive(tower.visible(tokens), tower.dtype), None)
+    mask = additive(causal(longest, x.device), x.dtype)
+    cache = _Prefix(m)
+    head = decoder(x[:1, :first].expand(b, -1, -1), mask[..., :first, :first], cache)
+    common = decoder.logits(head).float().log_softmax(-1)  # (b, first, V)
+    targets = texts[:, 1 : first + 1].t().expand(b, -1, -1)  # (b, first, m)
+    yield common.gather(-1, targets).transpose(1, 2)
+    if first == longest:
+        return
+    cache.reads = True
+    rest = x[:, first:].expand(b, -1, -1, -1).flatten(0, 1)
+    hidden = decoder(rest, mask[..., first:, :], cache).unflatten(0, (b, m))
+    width = max(1, LOGITS_PER_CHUNK // (b * m * model.text_decoder.text_projection.shape[1]))
+    for begin in range(first, longest, width):
+        end = min(begin + width, longest)
+        ids = texts[:, begin + 1 : end + 1].expand(b, -1, -1)
+        yield _of_next(decoder.logits(hidden[:, :, begin - first : end - first]), ids)
+
+
+class _Prefix:
+    """The keys and values of a common prefix in every layer: written first, then put before those of each text."""
+
+    def __init__(self, texts: int) -> None:
+        self.reads, self._texts, self._kept = False, texts, dict[int, tuple[Tensor, Tensor]]()
+
+    def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keep k, v (b, n, width) of the prefix, or return them before those of the texts (b * m, …)."""
+        if not self.reads:
+            self._kept[layer] = (k, v)
+            return k, v
+        before = (part.repeat_interleave(self._texts, dim=0) for part in self._kept[layer])
+        keys, values = (torch.cat(pair, dim=1) for pair in zip(before, (k, v), strict=True))
+        return keys, values
+
+
 def counted_tokens(texts: Tensor, end: int, pad: int) -> Tensor:
     """Return which tokens (..., p) belong to the caption: up to the first end token, else all but trailing pads."""
     is_end = texts == end  # also where a tokenizer pads with its end token

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any
+from typing import Any, Protocol
 
 import torch
 from open_clip.transformer import ResidualAttentionBlock, TextTransformer
@@ -183,7 +183,13 @@ def causal(length: int, device: torch.device) -> Tensor:
     return torch.ones(1, length, length, dtype=torch.bool, device=device).tril()
 
 
-def _writer(cache: Cache | None, layer: int) -> Write | None:
+class Writes(Protocol):
+    """What stores keys and values of each layer, as ``Cache`` does."""
+
+    def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+def _writer(cache: Writes | None, layer: int) -> Write | None:
     return partial(cache.write, layer) if cache is not None else None
 
 
@@ -235,7 +241,7 @@ class ImageDecoder:
         ]
         self.layers = len(self._blocks)
 
-    def __call__(self, x: Tensor, mask: Tensor, cache: Cache | None) -> Tensor:
+    def __call__(self, x: Tensor, mask: Tensor, cache: Writes | None) -> Tensor:
         """x: (r, n, width) token embeddings; returns hidden states (r, n, width)."""
         for layer, (attend, look) in enumerate(self._blocks):
             x = look(attend(x, mask, _writer(cache, layer)))
