@@ -21,6 +21,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from cocabench.core.errors import CocabenchError, ModelError, SpecError, UnknownNameError, UsageError
 from cocabench.core.types import Ability, Dataset, Model, Note, Source
 from cocabench.specs.aliases import task_name
+from cocabench.specs.groups import groups
 from cocabench.specs.spec import Expect, ModelSpec, TaskSpec, WeightsKind, guess, parse_models, problems, task_tables
 
 if TYPE_CHECKING:
@@ -260,8 +261,12 @@ def _matching(item: str, tasks: dict[str, Task]) -> list[Task]:
         return [tasks[name]]
     if members := [task for task in tasks.values() if item in task.spec.groups]:
         return members
-    groups = {group for task in tasks.values() for group in task.spec.groups}
-    raise UnknownNameError("task or group", item, [*tasks, *sorted(groups)], fix="see `cocabench list tasks`")
+    if item in (named := groups()):
+        return [tasks[member.task] for member in named[item]]
+    groups_of_tasks = {group for task in tasks.values() for group in task.spec.groups}
+    raise UnknownNameError(
+        "task or group", item, [*tasks, *sorted({*groups_of_tasks, *named})], fix="see `cocabench list tasks`"
+    )
 
 
 @dataclass(frozen=True)
