@@ -277,6 +277,7 @@ def costs(here: Path) -> Golden:
             value = 10.0 * (k + 1) + len(record["model"])
             record["metrics"][name] |= {"value": value, "low": value - 1, "high": value + 1, "n": estimate["n"]}
         record["notes"] = []
+        record["signature"]["protocol"] |= {"machine": "any", "threads": 1}
         samples = captured.samples_of(path, record)
         frame = pd.read_parquet(samples)
         for k, name in enumerate(n for n in measured if n in frame):
