@@ -12,9 +12,12 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import pandas as pd
+import torch
 
+from cocabench.run import measure
 from tests.goldens import captured, sets
 from tests.goldens.adapter import Outcome, call
 from tests.goldens.captured import Golden, steady
@@ -265,7 +268,9 @@ def limited(here: Path) -> Golden:
 
 def costs(here: Path) -> Golden:
     """What is counted of the costs; what is measured is put in order, so that its tables can be compared."""
-    run_tasks(["efficiency", "emoji_activities"])
+    machine = patch.object(measure, "machine_name", return_value="a CPU")
+    with machine, patch.object(torch, "get_num_threads", return_value=1):  # both are in the signature
+        run_tasks(["efficiency", "emoji_activities"])
     records = captured.records(here / "results")
     for path in captured.record_files(here / "results"):
         record = json.loads(path.read_text(encoding="utf-8"))
@@ -277,7 +282,6 @@ def costs(here: Path) -> Golden:
             value = 10.0 * (k + 1) + len(record["model"])
             record["metrics"][name] |= {"value": value, "low": value - 1, "high": value + 1, "n": estimate["n"]}
         record["notes"] = []
-        record["signature"]["protocol"] |= {"machine": "any", "threads": 1}
         samples = captured.samples_of(path, record)
         frame = pd.read_parquet(samples)
         for k, name in enumerate(n for n in measured if n in frame):
