@@ -158,8 +158,8 @@ def doctored(folder: Path, source: str, model: str, task: str = "*", **changed: 
         target = folder / model.replace("/", "_") / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(record), encoding="utf-8")
-        samples = path.with_suffix(".samples.parquet")
-        shutil.copy(samples, target.with_suffix(".samples.parquet"))
+        samples = captured.samples_of(path, record)
+        shutil.copy(samples, target.with_name(samples.name))
 
 
 def gates(here: Path) -> Golden:
@@ -194,14 +194,15 @@ def _claim(path: Path, record: dict[str, Any], samples: Path) -> None:
 def moved(folder: Path, source: str, model: str, step: int) -> None:
     """Copy captioning's baseline as another model's, with every step-th image's numbers those of the next image."""
     doctored(folder, source, model, task="emoji_captions-*")
-    for path in (folder / model).glob("*.parquet"):
+    for file in sorted((folder / model).glob("*-*.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        path = captured.samples_of(file, record)
         frame = pd.read_parquet(path)
         numbers = [name for name in frame if name not in ("id", "image_id", "domain")]
         rows = frame.index[::step][:-1]
         frame.loc[rows, numbers] = frame.loc[rows + 1, numbers].to_numpy()
         frame.to_parquet(path, index=False)
-        file = path.with_name(path.name.replace(".samples.parquet", ".json"))
-        _claim(file, json.loads(file.read_text(encoding="utf-8")), path)
+        _claim(file, record, path)
 
 
 def three(here: Path) -> Golden:
