@@ -291,7 +291,10 @@ def parse_models(text: str, *, typed: bool = False) -> list[ModelSpec]:
 
 
 def listed(path: Path) -> list[str]:
-    """Return the lines of a list of names, without empty ones and comments (`` # ``, not FILE#ema); SpecError if it cannot be read."""
+    """Return the lines of a list, without empty ones and comments; SpecError if it cannot be read.
+
+    A comment begins at a # behind a space or at the start of a line: FILE#ema is none.
+    """
     try:
         lines = [re.split(r"(?:^|\s)#", line)[0].strip() for line in read_text(path).splitlines()]
     except (OSError, ValueError) as error:
