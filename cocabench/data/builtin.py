@@ -46,8 +46,8 @@ class Emoji(Spec):
             another: ``pairs`` (image-caption selection), of those emoji that have such a neighbour.
     group:  only the emoji of this Unicode group.
     caption_subset: only the 300 that the captioning task describes.
-    split: only one half, ``train`` or ``test``, by a hash of the drawing: 43 emoji look like another (families, flags), and
-           a test image must not be a training image.
+    split: only one half, ``train`` or ``test``, by a hash of the drawing: 43 emoji look like another (families, flags),
+           and a test image must not be a training image.
     """
 
     target: Literal["name", "subgroup", "group", "captions", "pairs"] = "name"

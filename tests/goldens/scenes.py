@@ -22,7 +22,7 @@ from tests.goldens import captured, sets
 from tests.goldens.adapter import Outcome, call
 from tests.goldens.captured import Golden, steady
 
-BASELINES = Path(__file__).parents[2] / "results" / "baselines"
+BASELINES = Path(__file__).parents[1] / "records" / "version_0.1" / "baselines"
 RULES = BASELINES.parent / "gates.toml"
 FIXED = ("--device", "cpu", "--precision", "fp32", "--workers", "0", "--no-cache", "--quiet")
 DEMO = "demo/coca,demo/clip"
