@@ -144,7 +144,7 @@ def share_of_seeds(first: Array, second: Array) -> float:
     if min(len(first), len(second)) < 2:
         return math.nan
     n = first.shape[1]
-    seeds = sum(_between_seeds(side) / len(side) for side in (first, second))
+    seeds = _between_seeds(first) / len(first) + _between_seeds(second) / len(second)
     images = float((n * (first.mean(axis=0) - second.mean(axis=0))).var(ddof=1)) / n
     return seeds / (seeds + images) if seeds + images > 0 else math.nan
 
@@ -154,5 +154,5 @@ def _between_seeds(moves: Array) -> float:
     s, n = moves.shape
     scores = n * moves
     rest = scores - scores.mean(axis=1, keepdims=True) - scores.mean(axis=0, keepdims=True) + scores.mean()
-    chance = float((rest**2).sum()) / ((s - 1) * (n - 1)) / n
+    chance: float = float((rest**2).sum()) / ((s - 1) * (n - 1)) / n
     return max(0.0, float(moves.sum(axis=1).var(ddof=1)) - chance)

@@ -289,12 +289,14 @@ def _of_group(
         incomparables = why.startswith("incomparable")
         return verdict(Status.INCOMPARABLE if incomparables else Status.MISSING, 2 if incomparables else 1, why)
     found, unpaired = over_seeds([(before.records, now.records, metric)], evidence)
-    means = [_mean_of(side, metric) for side in (before, now)]
-    sides = [
-        side.records[0].model_copy(update={"model": side.name, "metrics": {metric: mean}})
-        for side, mean in zip((before, now), means, strict=True)
-    ]
-    return Tested(Check(*sides, metric, limits), *means, found.test if found else None, unpaired)
+    old, new = (_mean_of(side, metric) for side in (before, now))
+    checked = Check(_named(before, metric, old), _named(now, metric, new), metric, limits)
+    return Tested(checked, old, new, found.test if found else None, unpaired)
+
+
+def _named(side: Recipe, metric: str, mean: Estimate) -> Record:
+    """Return a Record of a group that stands for all of them, with their mean."""
+    return side.records[0].model_copy(update={"model": side.name, "metrics": {metric: mean}})
 
 
 def _mean_of(side: Recipe, metric: str) -> Estimate:

@@ -306,15 +306,20 @@ def _means(first: Recipe, second: Recipe, rows: Sequence[RecipeRow], evidence: E
 def _mean(name: str, rows: Sequence[RecipeRow], first: Recipe, second: Recipe, evidence: Evidence) -> RecipeRow:
     info, tasks = rows[0].info, tuple(row.task for row in rows)
     groups = [(_in_order(first, row.task), _in_order(second, row.task), row.metric) for row in rows]
-    columns = [[[points(_value(r, g[2]), info) for r in g[side]] for g in groups] for side in (0, 1)]
-    values = [tuple(map(statistics.fmean, zip(*column, strict=True))) for column in columns]
-    gap = Difference(statistics.fmean(values[0]) - statistics.fmean(values[1]))
+    ones = _means_of([[points(_value(r, metric), info) for r in one] for one, _, metric in groups])
+    others = _means_of([[points(_value(r, metric), info) for r in other] for _, other, metric in groups])
+    gap = Difference(statistics.fmean(ones) - statistics.fmean(others))
     found, why = over_seeds(groups, evidence)
-    row = RecipeRow(f"mean of {name}", "primary", info, rows[0].evaluator, *values, tasks=tasks)
+    row = RecipeRow(f"mean of {name}", "primary", info, rows[0].evaluator, ones, others, tasks=tasks)
     if found is None or found.test is None:
         return replace(row, difference=replace(gap, unpaired=why), why=why)
     difference = _confirmed(with_finding(in_points(found.test, info), info), found.permutation)
     return replace(row, difference=difference, permutation=found.permutation, share=found.share)
+
+
+def _means_of(columns: Sequence[Sequence[float]]) -> tuple[float, ...]:
+    """Return each checkpoint's mean over tasks, of the values by task and checkpoint."""
+    return tuple(statistics.fmean(values) for values in zip(*columns, strict=True))
 
 
 def _in_order(side: Recipe, task: str) -> list[Record]:
@@ -347,7 +352,7 @@ COLUMNS = (
 
 def lines(rows: Iterable[RecipeRow]) -> list[dict[str, object]]:
     """Return rows as {column: value}, in points; first and second list the checkpoints' values."""
-    found = []
+    found: list[dict[str, object]] = []
     for row in rows:
         gap = row.difference or Difference(math.nan)
         numbers = (gap.value, gap.low, gap.high, gap.p_value, gap.adjusted, row.permutation, gap.detectable, row.share)
