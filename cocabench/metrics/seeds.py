@@ -1,7 +1,7 @@
 """Two recipes, each of several training seeds, on the same images: seeds and images are both drawn.
 
-The variance of the difference is that of a hierarchical bootstrap (seeds drawn again, then images) with its two faults
-of few seeds mended: seeds count s / (s - 1) times, and Student's quantile replaces the percentiles. Percentiles of the
+The variance of the difference is that of a hierarchical bootstrap (seeds drawn again, then images) corrected
+twice for few seeds: seeds count s / (s - 1) times, and Student's quantile replaces the percentiles. Percentiles of the
 bootstrap itself cover 0.82 with three seeds of each. Where seeds vary little, intervals are too wide: chance in single
 images (the interaction) counts twice (thrice in the bootstrap: Owen 2007, "The pigeonhole bootstrap").
 ``benchmarks/recipes.py`` simulates both.
