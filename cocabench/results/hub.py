@@ -96,7 +96,7 @@ def to_model_index(records: Iterable[Record]) -> str:
 
     chosen = of_one_model(records)
     index = imported_hub().repocard_data.eval_results_to_model_index(chosen[0].model, eval_results(chosen))
-    return yaml.safe_dump({"model-index": index}, sort_keys=False, allow_unicode=True)
+    return str(yaml.safe_dump({"model-index": index}, sort_keys=False, allow_unicode=True))
 
 
 class Entries(NamedTuple):
@@ -136,7 +136,7 @@ def to_yaml(found: Sequence[EvalResultEntry]) -> str:
     import yaml
 
     table = imported_hub().eval_result_entries_to_yaml(list(found))
-    return yaml.safe_dump(table, sort_keys=False, allow_unicode=True)
+    return str(yaml.safe_dump(table, sort_keys=False, allow_unicode=True))
 
 
 def to_card(records: Iterable[Record]) -> str:
