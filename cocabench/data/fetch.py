@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from fnmatch import fnmatch
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -307,19 +308,19 @@ def _listed_behind(repository: Repository, store: Store) -> Manifest:
 def _download(repository: Repository, revision: str, file: str, folder: Path, wait: Callable[[float], None]) -> None:
     """Let the client library fetch a file, which it puts at its path in the repository below a folder."""
     from huggingface_hub import hf_hub_download
-    from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars, enable_progress_bars
 
+    bars: Any = import_module("huggingface_hub.utils")
     name = f"{repository.below}/{file}".lstrip("/")
     place = folder / FETCHED_BELOW if repository.below else folder
 
     def load() -> Any:
-        quiet = are_progress_bars_disabled()
-        disable_progress_bars()  # one bar counts all files
+        quiet = bars.are_progress_bars_disabled()
+        bars.disable_progress_bars()  # one bar counts all files
         try:
             return hf_hub_download(repository.name, name, repo_type="dataset", revision=revision, local_dir=place)
         finally:
             if not quiet:
-                enable_progress_bars()
+                bars.enable_progress_bars()
 
     found = Path(_insistently(load, f"{repository.name}: {name}", wait, TRIES_OF_A_FILE))
     if repository.below:

@@ -14,6 +14,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
@@ -164,7 +165,7 @@ class Store:
     def _pieces(self, name: str, start: int, size: int) -> Iterator[bytes]:
         while start < size:
             end = min(start + PIECE_BYTES, size)
-            piece = self._ask(lambda start=start, end=end: self._read(name, start, end, size), name)
+            piece = self._ask(partial(self._read, name, start, end, size), name)
             if piece is None:
                 raise MissingDataError(shown(self._at(name)), "no such file any more")
             start += len(piece)
