@@ -195,8 +195,8 @@ class Store:
         where = shown(self._at(name))
 
         def why(error: Exception) -> str:
-            told = next((e for e in (error, error.__cause__) if getattr(e, "status", None)), error)
-            status = getattr(told, "status", None) or 0
+            known = next((e for e in (error, error.__cause__) if getattr(e, "status", None)), error)
+            status = getattr(known, "status", None) or 0
             if status in (408, 429) or status >= 500:
                 return f"the server answered {status}"
             if status in (404, 410) or (isinstance(error, FileNotFoundError | NotADirectoryError) and not status):
