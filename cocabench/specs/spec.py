@@ -65,7 +65,8 @@ class Expect(Spec):
 class TaskSpec(Spec):
     """A parsed task file. The loader validates the keys of data, the kind those of params.
 
-    licence: of the data, as their authors state it; for people, part of no signature.
+    licence: of the data, as their authors state it. hub: the data set's name on the Hugging Face Hub, ORG/NAME. Both
+    are for people and part of no signature.
     """
 
     name: Name
@@ -75,6 +76,7 @@ class TaskSpec(Spec):
     primary: str
     groups: tuple[Name, ...] = ()
     licence: str = ""
+    hub: Annotated[str, StringConstraints(pattern=r"^([\w.-]+/[\w.-]+)?$")] = ""
     data: dict[str, Any]
     expect: Expect = Expect()
     params: dict[str, Any] = {}
