@@ -27,7 +27,7 @@ def dots(report: Report, shown: Sequence[str]) -> Dots | None:
     if not rows:
         return None
     caption = "Grey ticks: published models"
-    return Dots("standing", caption, (panel("points", rows),), tuple(model for model, _ in found))
+    return Dots("among_published", caption, (panel("points", rows),), tuple(model for model, _ in found))
 
 
 def _row(report: Report, name: str, found: Sequence[tuple[str, Standing]]) -> DotRow:
