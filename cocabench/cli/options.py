@@ -45,6 +45,13 @@ class Precision(StrEnum):
     FP16 = "fp16"
 
 
+class Tracker(StrEnum):
+    TRACKIO = "trackio"
+    WANDB = "wandb"
+    MLFLOW = "mlflow"
+    TENSORBOARD = "tensorboard"
+
+
 Models = Annotated[
     list[str] | None,
     option(
@@ -58,7 +65,11 @@ Models = Annotated[
 Tasks = Annotated[
     list[str] | None,
     option(
-        "TASK", "Names, groups, or .toml files; several with commas.", "--tasks", panel=WHAT, autocompletion=names.tasks
+        "TASK",
+        "Names, groups, .toml files, or .txt lists of these; several with commas.",
+        "--tasks",
+        panel=WHAT,
+        autocompletion=names.tasks,
     ),
 ]
 Params = Annotated[
@@ -171,6 +182,11 @@ CellNumber = Annotated[
 
 Json = Annotated[bool, flag("--json", "Print JSON on stdout.", panel=PRINTED)]
 Quiet = Annotated[bool, flag("--quiet", "Print errors and the summary only.", panel=PRINTED)]
+
+Track = Annotated[
+    Tracker | None,
+    option("TRACKER", "Also log results to trackio, wandb, mlflow or tensorboard.", "--track", panel=KEPT),
+]
 
 Watch = Annotated[
     Path | None,

@@ -20,6 +20,7 @@ from cocabench.core.types import Ability, Chance, Context, Dataset, Machine, Mod
 from cocabench.kinds.shown import ClipBenchmark, Column, ColumnType, Part, Presentation
 from cocabench.metrics.base import Family, Metric, Samples
 from cocabench.metrics.intervals import proportion
+from cocabench.metrics.statistics import Hits
 from cocabench.specs.spec import Spec
 
 TEXTS: frozenset[ColumnType] = frozenset({"text", "texts", "image_ids", "caption"})
@@ -41,7 +42,8 @@ class Kind(Spec):
     name: as in task files and Records. version: of the samples that score writes; raise it when they change.
     declared: all metrics that any instance may have. primaries: preferred primary metrics, best first.
     samples: columns of the samples besides id, image_id and domain. counted: the keys that ``counts`` returns.
-    parts: descriptions of the protocol's leaves, or of groups of them (``decoding``).
+    parts: descriptions of the protocol's leaves, or of groups of them (``decoding``). hub_task: the hub's name of the
+    kind in model cards, by default the kind's own.
     """
 
     name: ClassVar[str] = ""
@@ -53,6 +55,7 @@ class Kind(Spec):
     shown: ClassVar[Presentation] = Presentation()
     parts: ClassVar[Mapping[str, Part]] = {}
     clip_benchmark: ClassVar[ClipBenchmark | None] = None
+    hub_task: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Raise TypeError if a param would hide an attribute of Kind."""
@@ -240,7 +243,9 @@ def guessed(metric: Metric, samples: Samples, rate: float) -> bool:
     n_images, value = rows["image_id"].nunique(), metric.statistic.value(rows)
     if value == 1 or proportion(np.ones(n_images)).low <= rate:
         return False
-    alone = len(rows) == n_images
+    alone = len(rows) == n_images and isinstance(metric.statistic, Hits)
+    if not alone and metric.statistic.withheld(rows):
+        return False
     low = proportion(np.floor(hits)) if alone else metric.statistic.interval(rows, np.random.default_rng(0))
     return bool(low.low <= rate or (value - rate) / (1 - rate) < NEAR_CHANCE_FRACTION)
 
