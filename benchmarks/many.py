@@ -1,4 +1,4 @@
-"""Reading many results: `compare`, `gate` and `report --no-images` of 50 models on 40 tasks, and of half as many of each.
+"""Reading many results: `compare`, `gate` and `report --no-images` of 50 models on 40 tasks, and of half of both.
 
 python -m benchmarks many [--json] [--models 50] [--tasks 40] [--images 500]
 

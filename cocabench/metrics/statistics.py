@@ -213,9 +213,8 @@ class Worst(Common):
         moved = np.where(chosen, hits - hits[chosen].mean(), 0.0) / chosen.sum()
         return image_sums(rows, moved[:, None])[:, 0]
 
-    def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
-        gap = self.value(first) - self.value(second)
-        return paired.of_influence(gap, self.influence(first) - self.influence(second))
+    def compare(self, first: Side, second: Side, rng: np.random.Generator) -> Paired:
+        return _by_influence(first, second)
 
     def _chosen(self, rows: Samples) -> NDArray[np.bool_]:
         return np.asarray(rows[self.groups].to_numpy(np.int64) == self.lowest(rows), bool)
@@ -300,7 +299,7 @@ class Smooth(Common):
         return image_sums(rows, self.of(rows)[1][:, None])[:, 0]
 
     def compare(self, first: Side, second: Side, rng: np.random.Generator) -> Paired:
-        return paired.of_influence(first.value - second.value, np.subtract(first.influence, second.influence))
+        return _by_influence(first, second)
 
 
 @dataclass(frozen=True)
@@ -350,6 +349,12 @@ class Whole(Common):
         return _redrawn_together(
             one, lambda numbers: self.of(one.iloc[numbers]), lambda numbers: self.of(other.iloc[numbers]), rng
         )
+
+
+def _by_influence(first: Side, second: Side) -> Paired:
+    if first.influence is None or second.influence is None:
+        raise TypeError("it is not known how far each image moves the number")
+    return paired.of_influence(first.value - second.value, first.influence - second.influence)
 
 
 def _redrawn_together(
