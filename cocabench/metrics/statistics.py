@@ -8,7 +8,7 @@ redrawn images, Whole is a figure of all rows together.
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, NamedTuple
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from cocabench.core.errors import UnpairedError, WithheldError
 from cocabench.metrics import intervals, paired
 from cocabench.metrics.base import UNKNOWN, Interval, Metric, Paired, Samples, Side, image_sums
+from cocabench.metrics.seeds import Moves
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -170,7 +171,8 @@ class Drawn(Hits):
 
     def compare(self, first: Side, second: Side, rng: np.random.Generator) -> Paired:
         gaps = self._by_draw(first.rows) - self._by_draw(second.rows)
-        return paired.widened(super().compare(first, second, rng), gaps, len(first.images))
+        extra, n = intervals.between(gaps), len(first.images)
+        return paired.widened(super().compare(first, second, rng), extra, len(gaps) - 1, n)
 
     def _by_draw(self, rows: Samples) -> Array:
         """Return (draws,) the value of each draw, in the order of their numbers."""
@@ -411,6 +413,33 @@ def moved(metric: Metric, first: Side, second: Side) -> Moved:
     if isinstance(statistic, Mean):
         growth = statistic.growth(first, second, statistic.differences(first, second))
     return Moved(first.images, gaps, growth)
+
+
+def moved_by_seed(metric: Metric, first: Sequence[Samples], second: Sequence[Samples]) -> Moves:
+    """Return what each image adds to a metric with every checkpoint of two recipes, of samples in order.
+
+    UnpairedError as moved; WithheldError where images are too few.
+    """
+    sides, statistic = [side_of(metric, samples) for samples in (*first, *second)], metric.statistic
+    for side in sides:
+        _check_same_rows(metric, sides[0], side)
+    if isinstance(statistic, Drawn):
+        raise UnpairedError(metric.name, "training images drawn at random move it, too")
+    if (n := len(sides[0].images)) < statistic.fewest:
+        raise WithheldError("", f"too few images to test (n={n})")
+    moves = [side.influence + side.value / n for side in sides if side.influence is not None]
+    if len(moves) < len(sides):
+        raise UnpairedError(metric.name, "it is not known how far each image moves it")
+    found = Moves(sides[0].images, np.array(moves[: len(first)]), np.array(moves[len(first) :]))
+    if not isinstance(statistic, Mean):
+        return found
+    gaps, rows = statistic.differences(sides[0], sides[-1]), sides[0].rows
+    found = found._replace(growth=statistic.growth(sides[0], sides[-1], gaps))
+    if statistic.groups is None or not statistic.fixed:
+        return found
+    once = ~rows["image_id"].duplicated().to_numpy()
+    weights = image_sums(rows, statistic.weights(rows)[:, None])[:, 0]
+    return found._replace(classes=statistic.groups(rows)[once], weights=weights)
 
 
 def ordered(samples: Samples) -> Samples:
