@@ -20,7 +20,7 @@ from cocabench.core.formatting import plural
 from cocabench.core.signature import digest, short
 from cocabench.kinds import find
 from cocabench.report import charts, differences, drawing, headline, methods, notes
-from cocabench.report.charts import Chart, Forest
+from cocabench.report.charts import Chart, Dots, Forest
 from cocabench.report.content import Report
 from cocabench.report.differences import Differences
 from cocabench.report.grid import Table
@@ -63,6 +63,7 @@ class Content:
     cost_charts: tuple[Chart, ...]
     epoch_charts: tuple[Chart, ...]
     mixture_charts: tuple[Chart, ...]
+    standing: Dots | None
     thumbnails: tuple[Thumbnail, ...]
     keys: Callable[[Section, str, str], str]
     figures: frozenset[str]
@@ -187,6 +188,7 @@ def _navigation(content: Content) -> list[tuple[str, str]]:
         ("datacomp", "DataComp", "datacomp" in content.tables),
         ("checkpoints", "Checkpoints", bool(content.epoch_charts)),
         ("mixtures", "Mixtures", bool(content.mixture_charts)),
+        ("published", "Published models", content.standing is not None),
         ("cost", "Cost", bool(content.cost_charts) or "costs" in content.tables),
         ("notes", "Notes", True),
         ("methods", "Methods", True),
