@@ -68,6 +68,10 @@ CODES: Mapping[str, Code] = {
     "scaled_images": Code(
         "Some images are 16-bit grey, which others clip to white.", "Store them with 8 bits to compare elsewhere."
     ),
+    "clipped_images": Code(
+        "Some images are 32-bit grey: nothing says which value is white, and most may be black or white.",
+        "Store them with 8 or 16 bits.",
+    ),
     "classes_without_images": Code(
         "Some classes have no images in the data.", "Compare with results on the same data only."
     ),

@@ -114,7 +114,7 @@ class FileImage:
 
     def mode(self) -> str:
         with self._file() as file, _opened(file, self) as image:
-            return image.mode
+            return mode_of(image)
 
     def _file(self) -> BinaryIO:
         try:
@@ -147,10 +147,10 @@ class TarImage:
     def mode(self) -> str:
         try:
             with _opened(io.BytesIO(self._read(min(self.size, HEADER))), self) as image:
-                return image.mode
+                return mode_of(image)
         except BadImageError:
             with _opened(io.BytesIO(self.identity()), self) as image:
-                return image.mode
+                return mode_of(image)
 
     def _read(self, size: int) -> bytes:
         MEMBER_BYTES.check(self.size, self, BadImageError)
@@ -193,7 +193,7 @@ class BytesImage:
 
     def mode(self) -> str:
         with _opened(io.BytesIO(self.content), self) as image:
-            return image.mode
+            return mode_of(image)
 
     def __str__(self) -> str:
         return self.where
@@ -324,6 +324,18 @@ def is_16_bit(mode: str) -> bool:
     return mode.startswith("I;16")
 
 
+UNKNOWN_RANGE = ("I", "F")
+"""Modes of 32-bit grey: nothing says which value is white. As RGB, values outside 0-255 are clipped."""
+
+
+def mode_of(image: Image.Image) -> str:
+    """Return Pillow's mode of an opened image, I;16 for 16-bit grey that Pillow opens as I.
+
+    Pillow does so with a PGM of more than 8 bits, and before version 11 with a PNG of 16.
+    """
+    return "I;16" if image.mode == "I" and image.format in ("PNG", "PPM") else image.mode
+
+
 def _untold(image: Image.Image) -> Image.Image:
     """Return the image without a palette's transparency: RGB drops it, and Pillow would warn."""
     if image.mode != "P" or not isinstance(image.info.get("transparency"), bytes):
@@ -336,7 +348,7 @@ def _untold(image: Image.Image) -> Image.Image:
 def mode(source: ImageSource) -> str:
     """Return Pillow's mode of a source's image, decoding it only if the source does not know; '' for a broken one."""
     try:
-        return source.mode() if is_moded(source) else source.open().mode
+        return source.mode() if is_moded(source) else mode_of(source.open())
     except DataError:
         return ""
 
@@ -374,7 +386,8 @@ def _of(step: str, source: ImageSource) -> str:
 def _decoded(file: BinaryIO, source: ImageSource) -> Image.Image:
     with _opened(file, source) as image:
         image.load()
-    return image
+        deep = is_16_bit(mode_of(image)) and not is_16_bit(image.mode)
+    return Image.fromarray(np.asarray(image).astype(np.uint16)) if deep else image
 
 
 @contextmanager

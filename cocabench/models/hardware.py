@@ -42,11 +42,15 @@ class Hardware:
 
     @contextmanager
     def precision_context(self) -> Iterator[None]:
-        """Return a context in this precision: autocast for fp16 and bf16; fp32 without TF32, also in convolutions."""
+        """Return a context in this precision: autocast for fp16 and bf16; fp32 without TF32, also in convolutions.
+
+        Without gradients, but not in inference mode: a network in training may keep what it computes here (rotary
+        positions), and could not be trained with inference tensors.
+        """
         before = torch.get_float32_matmul_precision()
         torch.set_float32_matmul_precision("highest")
         try:
-            with torch.inference_mode(), _cudnn_without_tf32(), self._autocast(), self._current():
+            with torch.no_grad(), _cudnn_without_tf32(), self._autocast(), self._current():
                 yield
         finally:
             torch.set_float32_matmul_precision(before)

@@ -102,10 +102,15 @@ def unwrapped(model: Any) -> Any:
 
 def check_whole(net: Any) -> None:
     """Raise UsageError for a network of which this process holds a part: FSDP (both), tensor parallelism, ZeRO-3."""
-    split = any(type(module).__name__ == "FullyShardedDataParallel" for module in net.modules())
     parameters = list(net.parameters())
-    split |= any(type(p).__name__ == "DTensor" or (hasattr(p, "ds_id") and not p.numel()) for p in parameters)
-    if split:
+    if any(hasattr(p, "ds_id") and not p.numel() for p in parameters):
+        fix = (
+            "gather it on all ranks: engine._zero3_consolidated_16bit_state_dict(), or save_checkpoint and the "
+            "zero_to_fp32.py that it writes, and on one rank load that into a network of its own"
+        )
+        raise UsageError("model", "a sharded network (DeepSpeed's ZeRO-3)", wanted="one with all its weights", fix=fix)
+    split = any(type(module).__name__ == "FullyShardedDataParallel" for module in net.modules())
+    if split or any(type(p).__name__ == "DTensor" for p in parameters):
         fix = (
             "gather it on all ranks with torch.distributed.checkpoint.state_dict.get_model_state_dict(model, "
             "options=StateDictOptions(full_state_dict=True, cpu_offload=True)), and on one rank load that into a "

@@ -6,8 +6,8 @@ object gets batches, and returns a row per image or text, of any scale, as a ten
     encode_images(images) -> (n, d)    images: a list of n RGB PIL images; with a preprocess its tensors, (n, 3, h, w)
     encode_texts(texts) -> (n, d)      texts: a list of n distinct texts
 
-Its modules, attributes of the object, are in evaluation mode for each batch, and back in their own afterwards. The
-weights of these modules identify it, or what its method ``signature()`` returns.
+Its networks, wherever it holds them (``models.holdings``), are in evaluation mode for each batch, and back in their own
+afterwards. Their weights identify it with all else that it holds, and with what its method ``signature()`` returns.
 """
 
 from __future__ import annotations
@@ -30,19 +30,20 @@ from cocabench.core.types import Ability, Note
 from cocabench.core.types import Model as AnyModel
 from cocabench.models.base import OUT_OF_MEMORY, Model
 from cocabench.models.hardware import Hardware, evaluating
-from cocabench.models.identity import architecture_digest, code, plain, preprocess_digest, state_digest
+from cocabench.models.holdings import Holdings, holdings
+from cocabench.models.identity import architecture_digest, code, preprocess_digest, state_digest
 from cocabench.models.objects import check_device, check_whole, unwrapped
 
 
 @dataclass(frozen=True)
 class PlainSource:
-    """An object in memory. known: whether its weights are identified; only then may features and results be kept."""
+    """An object in memory. unknown: what cannot be identified of it; '' if all can, and only then is it cached."""
 
     id: str
     given: Any = field(repr=False, compare=False)
     preprocess: Callable[[Any], Any] | None = field(repr=False, compare=False)
     identity: dict[str, JsonValue]
-    known: bool
+    unknown: str
     abilities: frozenset[Ability]
     notes: tuple[Note, ...] = ()
     available: ClassVar[bool] = True
@@ -52,9 +53,8 @@ class PlainSource:
     @property
     def net(self) -> Any:
         """The first module with parameters, whose device is the object's; None if there is none."""
-        return next(
-            (module for module in _modules(self.given).values() if any(True for _ in module.parameters())), None
-        )
+        modules = holdings(self.given).networks.values()
+        return next((module for module in modules if any(True for _ in module.parameters())), None)
 
     def signature(self) -> dict[str, JsonValue]:
         return {"id": self.id, **self.identity}
@@ -77,23 +77,20 @@ def has_encoders(model: Any) -> bool:
 def in_memory(model: Any, preprocess: Any = None, *, name: str = "") -> PlainSource:
     """Return the Source of an object with encode_images and encode_texts; UsageError for a wrong preprocess."""
     given = unwrapped(model)
-    modules = _modules(given)
-    for module in modules.values():
+    held = holdings(given)
+    for module in held.networks.values():
         if any(True for _ in module.parameters()):
             check_whole(module)
     if _is_model(given) and preprocess is not None:
         raise UsageError("preprocess", "given with a loaded model, which has its own", fix="leave it out")
     own = getattr(given, "signature", None)
-    weights: dict[str, JsonValue] = {key: state_digest(module) for key, module in modules.items()}
-    arrays: dict[str, JsonValue] = {
-        key: plain(value) for key, value in _attributes(given).items() if isinstance(value, Tensor | np.ndarray)
-    }
-    known = callable(own) or bool(weights) or bool(arrays)
+    weights: dict[str, JsonValue] = {key: state_digest(module) for key, module in held.networks.items()}
+    unknown = "" if callable(own) else _unknown(held)
     identity: dict[str, JsonValue] = {
-        "weights": digest(weights, arrays) if known else f"unknown {uuid.uuid4().hex[:16]}",
+        "weights": f"unknown {uuid.uuid4().hex[:16]}" if unknown else digest(weights, held.arrays),
         "architecture": digest(
-            [_code(type(given)), {key: architecture_digest(module) for key, module in modules.items()}],
-            {key: plain(value) for key, value in sorted(_attributes(given).items()) if key not in modules},
+            [_code(type(given)), {key: architecture_digest(module) for key, module in held.networks.items()}],
+            held.settings,
         ),
         "preprocess": "" if preprocess is None else preprocess_digest(preprocess),
         "vocabulary": "",
@@ -101,25 +98,20 @@ def in_memory(model: Any, preprocess: Any = None, *, name: str = "") -> PlainSou
     }
     abilities = given.abilities if _is_model(given) else frozenset[Ability]({"encode"})
     label = name or str(getattr(given, "id", "")) or type(given).__name__
-    return PlainSource(label, given, preprocess, {k: v for k, v in identity.items() if k != "id"}, known, abilities)
+    return PlainSource(label, given, preprocess, {k: v for k, v in identity.items() if k != "id"}, unknown, abilities)
+
+
+def _unknown(held: Holdings) -> str:
+    """Return what cannot be identified of an object, in words; '' if all can."""
+    if held.unknown:
+        return f"with an object whose {held.unknown[0]} cannot be identified, so its state is unknown"
+    if not (held.networks or held.arrays):
+        return "with an object that holds no weights, so its state is unknown"
+    return ""
 
 
 def _is_model(given: Any) -> bool:
     return isinstance(given, Model) or all(hasattr(given, part) for part in ("id", "abilities", "parameters", "notes"))
-
-
-def _attributes(given: Any) -> dict[str, Any]:
-    """Return an object's own attributes; a module's settings are in its architecture."""
-    if isinstance(given, torch.nn.Module):
-        return {}
-    return {key: value for key, value in getattr(given, "__dict__", {}).items() if key != "notes"}
-
-
-def _modules(given: Any) -> dict[str, torch.nn.Module]:
-    """Return the modules that are an object, or its attributes."""
-    if isinstance(given, torch.nn.Module):
-        return {"": given}
-    return {key: value for key, value in _attributes(given).items() if isinstance(value, torch.nn.Module)}
 
 
 def _code(kind: type) -> JsonValue:
@@ -136,7 +128,7 @@ class Plain(Model):
         preprocess: Callable[[Any], Any] | None,
         hardware: Hardware,
     ) -> None:
-        modules = _modules(given)
+        modules = holdings(given).networks
         counts = {key or "all": sum(p.numel() for p in module.parameters()) for key, module in modules.items()}
         super().__init__(id, preprocess or rgb, hardware, parameters={key: n for key, n in counts.items() if n})
         self.given, self._modules = given, modules

@@ -186,12 +186,11 @@ def _refuse(given: Mapping[str, Any], what: str, why: str) -> None:
 
 def _check_kept(source: Source, *, output: object, cache: object) -> None:
     """Raise UsageError if features or results are kept of an object whose weights are not known."""
-    if isinstance(source, plain.PlainSource) and not source.known:
+    if isinstance(source, plain.PlainSource) and source.unknown:
         for name, value in (("output", output), ("cache", cache)):
             if value is not None:
-                got = "given with an object that has no weights in its attributes, so its state is unknown"
                 fix = 'give it a method signature() that returns what determines its features: {"weights": …}'
-                raise UsageError(name, got, fix=fix)
+                raise UsageError(name, f"given {source.unknown}", fix=fix)
 
 
 def _measured(

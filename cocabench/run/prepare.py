@@ -17,7 +17,7 @@ from cocabench.core.files import expanded
 from cocabench.core.signature import Allowance, digest, remembering_files
 from cocabench.core.types import Cache, Dataset, ImageSource, Machine, Note, Source
 from cocabench.data.base import fingerprint, limited, readable, rows_hash
-from cocabench.data.images import PLAIN, UnconvertedImage, is_16_bit
+from cocabench.data.images import PLAIN, UNKNOWN_RANGE, UnconvertedImage, is_16_bit
 from cocabench.metrics.base import Metric
 from cocabench.models import contents
 from cocabench.run import outline as outlines
@@ -295,6 +295,10 @@ def _pixels(modes: Mapping[str, int], images: Sequence[ImageSource]) -> tuple[li
         done.append("16-bit grey scaled")
         said = f"{deep} images of 16-bit grey are scaled to 8 bits; clip-benchmark makes all above 255 white"
         notes.append(Note("scaled_images", said))
+    if clipped := sum(n for name, n in modes.items() if name in UNKNOWN_RANGE):
+        said = f"{clipped} images of 32-bit grey, whose range is unknown: values outside 0-255 are clipped, those of a "
+        said += "0-1 range become black, as in clip-benchmark; store them with 8 or 16 bits"
+        notes.append(Note("clipped_images", said))
     return done, notes
 
 

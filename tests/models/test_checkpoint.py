@@ -2,8 +2,11 @@
 
 import io
 import json
+import os
 import pickle
 import shutil
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +17,7 @@ import pytest
 import torch
 from huggingface_hub.errors import LocalEntryNotFoundError
 from safetensors.torch import save_file
+from torch.distributed.checkpoint.format_utils import dcp_to_torch_save
 
 from cocabench.core.errors import ModelError, UnknownNameError
 from cocabench.core.types import Note
@@ -295,6 +299,10 @@ STRANGE: dict[str, tuple[bytes, str]] = {
         saved({"model.logit_scale": torch.ones(()), "teacher.logit_scale": torch.ones(())}),
         "weights of several models, under 'model.', 'teacher.'; wanted one",
     ),
+    "a shard of ZeRO-3": (
+        saved({"module": {"logit_scale": torch.ones(0), "visual.conv1.weight": torch.ones(0)}, "ds_version": "0.19"}),
+        "weights without contents, as DeepSpeed's ZeRO-3 leaves them in model_states.pt; join its shards",
+    ),
     "another library's": (
         saved({"logit_scale": torch.ones(()), "text_model.x": torch.ones(1)}),
         "another architecture",
@@ -388,3 +396,73 @@ def test_a_damaged_pickle_is_one_line(content: bytes, tmp_path: Path) -> None:
     (tmp_path / "x.pt").write_bytes(content)
     with pytest.raises(ModelError, match=r"not readable as a checkpoint|a pickle that would run"):
         held(tmp_path / "x.pt")
+
+
+def test_a_folder_of_shards_says_how_to_join_them(tmp_path: Path) -> None:
+    architecture = write_architecture(tmp_path / "arch.json", CLIP)
+    for name, inside, said in (
+        ("dcp", ".metadata", r"a distributed checkpoint; join it: .*dcp_to_torch .*/dcp FILE.pt"),
+        ("zero/global_step5", "../zero_to_fp32.py", r"a checkpoint of DeepSpeed; join its shards: .*zero FOLDER;"),
+        ("other", "weights.pt", r"other: a folder; wanted a weights file; name a file in it"),
+    ):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / inside).write_text("")
+        with pytest.raises(ModelError, match=said):
+            sources(parse_model(f"{architecture}:{tmp_path / name}"))
+
+
+SHARDED = """
+import sys
+from pathlib import Path
+import torch, torch.distributed as dist, torch.distributed.checkpoint as dcp
+from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
+import cocabench
+from cocabench.core.errors import UsageError
+from tests.models.tiny import CLIP, random_network
+
+dist.init_process_group("gloo")
+folder, rank, mesh = Path(sys.argv[1]), dist.get_rank(), init_device_mesh("cpu", (2,))
+(folder / str(rank)).mkdir()
+net = random_network(folder / str(rank), CLIP)
+net.logit_scale = torch.nn.Parameter(net.logit_scale.detach().reshape(1))  # FSDP takes no scalars
+torch.save(net.state_dict(), folder / f"whole{rank}.pt")
+for block in net.visual.transformer.resblocks:
+    fully_shard(block, mesh=mesh)
+fully_shard(net, mesh=mesh)
+try:
+    cocabench.evaluate(net, "emoji_retrieval", preprocess=str, tokenizer=str)
+except UsageError as error:
+    (folder / f"said{rank}").write_text(str(error))
+torch.save({"state_dict": net.state_dict()}, folder / f"shard{rank}.pt")
+dcp.save(get_model_state_dict(net), checkpoint_id=folder / "dcp")
+whole = get_model_state_dict(net, options=StateDictOptions(full_state_dict=True, cpu_offload=True))
+if rank == 0:
+    torch.save({"state_dict": whole}, folder / "gathered.pt")
+dist.barrier()
+dist.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_a_network_sharded_by_fsdp_is_refused_in_every_form_and_read_when_gathered(tmp_path: Path) -> None:
+    (tmp_path / "ranks.py").write_text(SHARDED)
+    words = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
+    place = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
+    run = [sys.executable, *words, str(tmp_path / "ranks.py"), str(tmp_path)]
+    done = subprocess.run(run, check=False, capture_output=True, text=True, timeout=300, env=place)
+    assert done.returncode == 0, done.stderr
+    for rank in (0, 1):
+        assert (tmp_path / f"said{rank}").read_text().startswith("model: a sharded network (FSDP); wanted one with all")
+    net = random_network(tmp_path, CLIP, seed=7)
+    with pytest.raises(ModelError, match=r"shard1.pt: one process's part of weights sharded by FSDP; gather them"):
+        load_into(net, tmp_path / "shard1.pt")
+    with pytest.raises(ModelError, match=r"a part of a distributed checkpoint; join it: .* dcp_to_torch"):
+        load_into(net, tmp_path / "dcp" / "__0_0.distcp")
+    whole = torch.load(tmp_path / "whole0.pt", weights_only=True)
+    dcp_to_torch_save(tmp_path / "dcp", tmp_path / "joined.pt")
+    for name in ("gathered.pt", "joined.pt"):
+        net = random_network(tmp_path, CLIP, seed=7)
+        assert load_into(net, tmp_path / name) == []
+        assert equal(net, {key: value.reshape(net.state_dict()[key].shape) for key, value in whole.items()})

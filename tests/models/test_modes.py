@@ -138,6 +138,21 @@ def test_16_bit_grey_is_scaled_and_not_clipped() -> None:
     assert np.asarray(shown(source)).std() > 30
 
 
+def test_16_bit_grey_is_scaled_also_where_pillow_opens_it_with_32_bits(tmp_path: Path) -> None:
+    """A PGM of 12 or 16 bits, which Pillow scales to 16; its mode I says nothing of the kind."""
+    grey = np.asarray(picture("RGBA"))[:, :, 0]
+    for most in (65535, 4095):
+        pixels = np.rint(grey / 255 * most).astype(">u2").tobytes()
+        content = f"P5 {grey.shape[1]} {grey.shape[0]} {most}\n".encode() + pixels
+        for source in (
+            BytesImage(content, "a"),
+            FileImage(write(tmp_path / "a.pgm", content)),
+            TarImage(write(tmp_path / "a.tar", content), "a", 0, len(content)),
+        ):
+            assert source.mode() == "I;16"
+            assert np.abs(np.asarray(shown(source))[:, :, 0].astype(int) - grey).max() <= 1
+
+
 def sources(tmp_path: Path) -> Iterator[Any]:
     content = file_of("RGBA")[1]
     file = write(tmp_path / "a.png", content)

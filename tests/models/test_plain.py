@@ -110,11 +110,162 @@ def test_an_object_without_weights_is_evaluated_but_kept_only_with_a_signature(d
     assert first.metrics == second.metrics
     assert first.signature.model["weights"] != second.signature.model["weights"], "unknown is equal to nothing"
     for kept in ({"output": tmp_path}, {"cache": tmp_path}):
-        with pytest.raises(UsageError, match=r"given with an object that has no weights .* a method signature\(\)"):
+        with pytest.raises(UsageError, match=r"given with an object that holds no weights.* a method signature\(\)"):
             cocabench.evaluate(Blind(), task, data_root=data, **kept)  # type: ignore[arg-type]
     Blind.signature = lambda self: {"weights": "none"}  # type: ignore[attr-defined]
     (stored,) = cocabench.evaluate(Blind(), task, data_root=data, output=tmp_path)
     assert stored.signature.model["weights"] == "none"
+
+
+class Towers(torch.nn.Module):
+    """Two projections with dropout, and positions that are computed once, as rotary embeddings are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.colours, self.letters, self.dropout = torch.nn.Linear(3, 4), torch.nn.Linear(1, 4), torch.nn.Dropout()
+        self.positions: torch.Tensor | None = None
+
+    def embed(self, images: list[Image.Image]) -> torch.Tensor:
+        means = torch.tensor(np.stack([np.asarray(image).mean((0, 1)) / 255 for image in images])).float()
+        if self.positions is None:
+            self.positions = torch.ones(4)
+        return self.colours(self.dropout(means)) * self.positions
+
+    def read(self, texts: list[str]) -> torch.Tensor:
+        return self.letters(torch.tensor([[float(len(text))] for text in texts]))
+
+
+class Around:
+    """The methods of a model, around a network that is somewhere in it."""
+
+    net: Any
+
+    def encode_images(self, images: list[Image.Image]) -> torch.Tensor:
+        assert not self.net.training, "in evaluation mode"
+        return self.net.embed(images)
+
+    def encode_texts(self, texts: list[str]) -> torch.Tensor:
+        return self.net.read(texts)
+
+
+class Attribute(Around):
+    def __init__(self, net: Towers) -> None:
+        self.net = net
+
+
+class InAList(Around):
+    def __init__(self, net: Towers) -> None:
+        self.several, self.mean = [{"main": net}], np.zeros(3)
+
+    @property
+    def net(self) -> Towers:  # type: ignore[override]
+        return self.several[0]["main"]
+
+
+class InAnObject(Around):
+    def __init__(self, net: Towers) -> None:
+        self.inner, self.mean = Attribute(net), np.zeros(3)
+
+    @property
+    def net(self) -> Towers:  # type: ignore[override]
+        return self.inner.net
+
+
+class InASlot(Around):
+    __slots__ = ("net",)
+
+    def __init__(self, net: Towers) -> None:
+        self.net = net
+
+
+class ByMethods:
+    def __init__(self, net: Towers) -> None:
+        self.encode_images, self.encode_texts = net.embed, net.read
+
+
+class ByClosures:
+    def __init__(self, net: Towers) -> None:
+        self.encode_images, self.encode_texts = (lambda images: net.embed(images)), (lambda texts: net.read(texts))
+
+
+class UnregisteredInAModule(torch.nn.Module):
+    def __init__(self, net: Towers) -> None:
+        super().__init__()
+        self.scale, self.experts = torch.nn.Parameter(torch.ones(1)), [net]
+
+    def encode_images(self, images: list[Image.Image]) -> torch.Tensor:
+        return self.experts[0].embed(images)
+
+    def encode_texts(self, texts: list[str]) -> torch.Tensor:
+        return self.experts[0].read(texts)
+
+
+_kept: dict[str, Towers] = {}
+
+
+class ByAGlobalName:
+    def __init__(self, net: Towers) -> None:
+        _kept["net"] = net
+
+    def encode_images(self, images: list[Image.Image]) -> torch.Tensor:
+        return _kept["net"].embed(images)
+
+    def encode_texts(self, texts: list[str]) -> torch.Tensor:
+        return _kept["net"].read(texts)
+
+
+PLACES = (
+    Attribute, InAList, InAnObject, InASlot, ByMethods, ByClosures, UnregisteredInAModule, ByAGlobalName,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", PLACES)
+def test_a_network_is_found_wherever_an_object_holds_it(kind: Any, images: list[ImageSource]) -> None:
+    """In evaluation mode without dropout, in its own afterwards, identified, and fit for training."""
+    torch.manual_seed(0)
+    net = Towers()
+    given = kind(net)
+    source = in_memory(given, name="mine")
+    assert not source.unknown
+    before = source.signature()
+    assert before == in_memory(given, name="mine").signature()
+    model = source.load(CPU)
+    first, second = (model.encode_images(images).rows for _ in range(2))
+    np.testing.assert_array_equal(first, second, "no dropout")
+    assert net.training
+    net.embed([image.open() for image in images]).sum().backward()  # what was computed on the way allows gradients
+    with torch.no_grad():
+        net.colours.weight += 1
+    assert in_memory(given, name="mine").signature()["weights"] != before["weights"]
+
+
+class Session:
+    """What a library of compiled code may give: it cannot be looked into, nor pickled."""
+
+    __slots__ = ()
+
+    def __reduce_ex__(self, _: object) -> str:
+        raise TypeError("cannot pickle a Session")
+
+
+def test_an_object_that_holds_what_cannot_be_identified_is_not_kept(data: Path, tmp_path: Path) -> None:
+    given = Colours()
+    given.session = Session()  # type: ignore[attr-defined]
+    with pytest.raises(UsageError, match=r"given with an object whose session cannot be identified.* signature\(\)"):
+        cocabench.evaluate(given, str(data / "find.toml"), data_root=data, output=tmp_path)
+    assert len(cocabench.evaluate(given, str(data / "find.toml"), data_root=data)) == 1
+
+
+def test_settings_of_parts_identify_an_object() -> None:
+    class Tokenizer:
+        length = 77
+
+    one, other = Attribute(Towers()), None
+    one.tokenizer = Tokenizer()  # type: ignore[attr-defined]
+    other = copy.deepcopy(one)
+    assert in_memory(one).signature() == in_memory(other).signature()
+    other.tokenizer.length = 32  # type: ignore[attr-defined]
+    assert in_memory(one).signature() != in_memory(other).signature()
 
 
 @pytest.mark.parametrize(

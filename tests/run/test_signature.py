@@ -96,11 +96,20 @@ def test_data_of_a_classification(place: Path, name: str, edit: Edit, part: str)
             ["pixels"],
             ["1 images of 16-bit grey are scaled to 8 bits; clip-benchmark makes all above 255 white"],
         ),
+        (
+            "F",
+            ["pixels"],
+            [
+                "1 images are not RGB (1 F); they are made RGB before they are resized, as clip-benchmark does it",
+                "1 images of 32-bit grey, whose range is unknown: values outside 0-255 are clipped, those of a 0-1 "
+                "range become black, as in clip-benchmark; store them with 8 or 16 bits",
+            ],
+        ),
     ],
 )
 def test_images_that_are_not_rgb(place: Path, mode: str, parts: list[str], notes: list[str]) -> None:
     before = protocol(place, task(*LABELLED))
-    Image.new(mode, (9, 9)).save(place / "images/00.png")
+    Image.new(mode, (9, 9)).save(place / "images/00.png", "TIFF" if mode == "F" else "PNG")
     after = prepare(read_tasks(place / "t.toml")[0], Settings(data_root=place))
     found = protocol_differences(before, Signature(protocol=after.protocol, model={}))
     assert [said.partition(":")[0] for said in found] == parts

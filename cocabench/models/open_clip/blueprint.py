@@ -22,7 +22,7 @@ from cocabench.core.files import expanded, parse_json, read_text
 from cocabench.core.signature import digest, digest_file, flat
 from cocabench.core.types import Note
 from cocabench.models.open_clip import weights
-from cocabench.models.open_clip.checkpoint import digest_of
+from cocabench.models.open_clip.checkpoint import digest_of, no_file
 from cocabench.models.open_clip.config import TEXT_PATHS, Config, checked, of_file
 from cocabench.models.remote_code import refuse_code_in
 from cocabench.specs.aliases import hub_name
@@ -122,6 +122,8 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
             return _hub(spec, captioner, download=download) if captioner else _tagged(spec, download=download)
         case WeightsKind.FILE:
             path = expanded(spec.weights)
+            if path.is_dir():
+                raise no_file(path)
             if not path.is_file():
                 raise ModelError(f"--model {spec.text}", f"no such file: {path}", fix="check the path")
             return replace(_architecture(spec), weights=path, inside=spec.inside)

@@ -38,6 +38,13 @@ CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "net", "weigh
 EMA = ("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema", "ema_weights", "model_ema_state_dict")
 """Keys under which trainings store an exponential moving average of the weights: timm and others."""
 
+JOIN = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
+
+GATHER = (
+    "gather them before saving, with torch.distributed.checkpoint.state_dict.get_model_state_dict(model, "
+    "options=StateDictOptions(full_state_dict=True, cpu_offload=True))"
+)
+
 _EMA_DEPTH = 4
 """How deep they lie: Lightning's callbacks store them below their own names."""
 
@@ -71,6 +78,19 @@ def files(path: Path) -> list[Path]:
     if lost := [name for name in names if not (path.parent / name).is_file()]:
         raise ModelError(str(path), f"{len(lost)} of {len(names)} shards are missing: {some(lost)}")
     return [path.parent / name for name in names]
+
+
+def no_file(folder: Path) -> ModelError:
+    """Return the error for a folder where a weights file was expected, with how to make one of its shards."""
+    if (folder / ".metadata").is_file():
+        return ModelError(str(folder), "a distributed checkpoint", fix=f"join it: {JOIN} {folder} FILE.pt")
+    for place in (folder, folder.parent):
+        if (script := place / "zero_to_fp32.py").is_file():
+            fix = (
+                f"join its shards: python {script} {place} FOLDER; of ZeRO-1 and 2, mp_rank_00_model_states.pt is whole"
+            )
+            return ModelError(str(folder), "a checkpoint of DeepSpeed", fix=fix)
+    return ModelError(str(folder), "a folder", wanted="a weights file", fix=f"name a file in it: {folder}/FILE")
 
 
 def complete(path: Path) -> bool:
@@ -130,6 +150,9 @@ def _read(path: Path) -> Any:
         check_zip(path)
     if other := stand_in(head):
         raise ModelError(str(path), other.got, fix=other.fix)
+    if path.suffix == ".distcp" or path.name == ".metadata":
+        got, fix = "a part of a distributed checkpoint", f"join it: {JOIN} {path.parent} FILE.pt"
+        raise ModelError(str(path), got, fix=fix)
     if head[8:9] == b"{" and int.from_bytes(head[:8], "little") < path.stat().st_size:
         return load_file(path)
     if head.startswith(b"PK") and torchscript.is_archive(path):
@@ -151,6 +174,11 @@ def _tensors(found: Any, path: Path, note: Callable[[Note], None]) -> State:
             note(Note("left_out_weights", said))
         return _tensors(found[name], path, note)
     state = {str(key): value for key, value in found.items() if isinstance(value, torch.Tensor)}
+    if any(type(value).__name__ in ("DTensor", "ShardedTensor") for value in found.values()):
+        raise ModelError(str(path), "one process's part of weights sharded by FSDP", fix=GATHER)
+    if any(not value.numel() for key, value in state.items() if key.endswith(".weight")):
+        got = "weights without contents, as DeepSpeed's ZeRO-3 leaves them in model_states.pt"
+        raise ModelError(str(path), got, fix="join its shards with zero_to_fp32.py, which lies beside them")
     if not state:
         got = f"no weights in it, only {some(map(repr, found))}" if found else "no weights in it"
         raise ModelError(str(path), got, wanted=f"a state dict, alone or under {' or '.join(CONTAINERS[:2])}")
