@@ -270,10 +270,13 @@ def _common(names: Sequence[str], ends: str) -> str:
 def task_labels(tasks: Sequence[str]) -> dict[str, str]:
     """Return {task: its name without the words that all tasks begin with, underscores as spaces}.
 
+    Whole names where a label would be a number alone.
+
     >>> list(task_labels(["emoji_flags", "emoji_food_drink"]).values())
     ['flags', 'food drink']
     """
     shared = _common(tasks, "_-/") if len(set(tasks)) > 1 else ""
     labels = {task: task[len(shared) :].replace("_", " ") for task in tasks}
-    fine = all(labels.values()) and len(set(labels.values())) == len(set(tasks))
+    lettered = all(any(map(str.isalpha, label)) for label in labels.values())
+    fine = lettered and len(set(labels.values())) == len(set(tasks))
     return labels if fine else {task: task for task in tasks}

@@ -191,7 +191,9 @@ def _many(models: Sequence[str], found: Differences) -> Sentence:
     unbeaten = {model: found.unbeaten(model) for model in ordered}
     most = max(n for _, n in unbeaten.values())
     leaders = [m for m, (k, n) in unbeaten.items() if 2 * k > n and 2 * n >= most]
-    if not leaders or len(leaders) == len(models):
+    if len(leaders) == len(models):
+        return (f"None of {len(models)} models leads: each is not significantly beaten on most tasks.",)
+    if not leaders:
         k, n = unbeaten[ordered[0]]
         return "No model leads: ", Name(ordered[0]), f" is not significantly beaten on {k} of {plural(n, 'task')}."
     is_or_are = "is" if len(leaders) == 1 else "are"

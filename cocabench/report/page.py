@@ -124,6 +124,7 @@ def render(content: Content) -> str:
             version=__version__,
             max_rows=MAX_ROWS_UNSCROLLED,
             max_all=MAX_ALL_SHOWN,
+            max_plain_label=drawing.MAX_PLAIN_LABEL,
             max_signatures=MAX_SIGNATURES,
             first_cards=FIRST_CARDS,
             style=Markup(f"{style}\n:root {{ {_colours(len(found.shown))} }}"),

@@ -193,6 +193,14 @@ def test_the_baseline_a_and_b_are_one_choice(opened: Opened) -> None:
     assert page.locator("#pick [data-role=a]").input_value() == b, "A and B change places"
 
 
+def test_agreement_of_a_and_b_is_shown_on_a_page_without_pictures_too(opened: Opened) -> None:
+    page = opened("epochs")
+    assert page.locator("#pick").count() == 0
+    a, b = page.locator("body").get_attribute("data-ab").split()
+    shown = page.locator("[data-pair]:visible")
+    assert [pair.get_attribute("data-pair") for pair in shown.all()] == ["-".join(sorted((a, b)))]
+
+
 def test_a_filter_shows_where_a_is_right_and_b_is_wrong(opened: Opened) -> None:
     page = opened("two")
     strip = page.locator("#g-classification-classification")
