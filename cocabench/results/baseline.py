@@ -72,7 +72,11 @@ def write(folder: Path, update: Update, baseline: RecordSet | None, current: Rec
             else:
                 staged.rename(folder)
     except OSError as error:
-        raise ResultsError(str(folder), f"cannot write ({error.strerror})", fix="check its permissions") from None
+        why = error.strerror
+        if isinstance(error, shutil.Error):  # a list of (from, to, text); the first says enough
+            why = re.sub(r"^\[Errno \d+\] |: '.*", "", str(error.args[0][0][2]))
+        fix = "free space, or check its permissions; the old baseline stands"
+        raise ResultsError(str(folder), f"cannot write ({why})", fix=fix) from None
 
 
 OLD = "old"

@@ -347,6 +347,9 @@ def test_an_unsearchable_parent_folder_is_one_line(command: Command, tmp_path: P
         (PermissionError(13, "Permission denied", "/x/y"), "/x/y: permission denied"),
         (MemoryError(), "not enough memory"),
         (ValueError("embedded null byte"), "a path with a NUL character"),
+        (OSError(28, "No space left on device"), "here: no space left on device; free space, or choose another"),
+        (RuntimeError("unable to write to file </torch_1>: No space left on device (28)"), "no space left on device;"),
+        (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), "no folder for temporary files"),
     ],
 )
 def test_what_the_system_refuses_is_no_bug(error: Exception, said: str) -> None:
