@@ -57,6 +57,7 @@ FULL, RO = "No space left on device", "Read-only file system"
         "report {n} --output {d}/r",
         "export {n} --output {d}/r.csv",
         "data webdataset --from synthetic --output {d}/r --samples 2",
+        "data csv --from synthetic --output {n}.csv --images {d}/r",
         "gate --baseline {n} --current {n} --junit {d}/r.xml",
     ],
     ids=lambda words: " ".join(words.split()[:2]),
@@ -92,18 +93,28 @@ def test_a_tmpdir_that_cannot_be_written_is_one_line(
     assert "TMPDIR" in line
 
 
-def test_a_full_disk_leaves_the_old_baseline(command: Command, tmp_path: Path, disk: Disk) -> None:
+@pytest.mark.parametrize("there", [True, False], ids=["old baseline", "no baseline yet"])
+def test_a_full_disk_leaves_the_old_baseline(command: Command, tmp_path: Path, disk: Disk, there: bool) -> None:
+    """The disk is full at every moment of an update in turn: with room for no further page, for one, for two …"""
     place = disk("200k")
-    classified(place / "old", "one", right(30, 60))
+    if there:
+        classified(place / "old", "one", right(30, 60))
     classified(tmp_path / "new", "one", right(40, 60))
     before = {path: path.read_bytes() for path in place.rglob("*") if path.is_file()}
-    fill(place)
-    result = command("gate", "--baseline", place / "old", "--current", tmp_path / "new", "--update")
-    assert result.code == 2
-    (line,) = result.err.strip().splitlines()
-    assert f"cannot write ({FULL}); free space" in line
-    (place / "fill").unlink()
-    assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+    for pages in range(30):
+        fill(place)
+        os.truncate(place / "fill", max(0, (place / "fill").stat().st_size - pages * os.sysconf("SC_PAGE_SIZE")))
+        result = command("gate", "--baseline", place / "old", "--current", tmp_path / "new", "--update")
+        if result.code == 0:
+            break
+        assert result.code == 2
+        (line,) = result.err.strip().splitlines()
+        assert line.startswith(f"error {place / 'old'}: cannot write ({FULL}); free space"), line
+        assert ("the old baseline stands" in line) == there
+        (place / "fill").unlink()
+        assert {path: path.read_bytes() for path in place.rglob("*") if path.is_file()} == before
+    assert pages >= 3
+    assert "updated the baseline" in result.err
 
 
 @pytest.mark.parametrize("change", [fill, read_only])
@@ -112,18 +123,8 @@ def test_a_cache_that_cannot_be_written_is_a_note(
 ) -> None:
     place = disk("64k")
     change(place)
-    words = (
-        "--tasks",
-        data / "find.toml",
-        "--data-root",
-        data,
-        "--quiet",
-        "--cache",
-        place,
-        "--output",
-        tmp_path / "r",
-    )
-    result = command("run", "--model", models / "clip", *words)
+    words = ("--tasks", data / "find.toml", "--data-root", data, "--quiet", "--cache", place, "--output")
+    result = command("run", "--model", models / "clip", *words, tmp_path / "r")
     assert result.code == 0, result.err
     assert all(line.startswith("note ") and str(place) in line for line in result.err.strip().splitlines())
     assert result.err
