@@ -75,6 +75,10 @@ CODES: Mapping[str, Code] = {
     "classes_without_images": Code(
         "Some classes have no images in the data.", "Compare with results on the same data only."
     ),
+    "small_group": Code(
+        "The lowest accuracy of a group is that of a group of few images.",
+        "Do not read it as a model's: one image moves it by points. Look at the groups in the report.",
+    ),
     "cut_texts": Code(
         "Some texts are longer than the model's context and are cut; their end token stays.",
         "Compare models of one context length, or read recall against the length of the caption.",
@@ -105,6 +109,10 @@ CODES: Mapping[str, Code] = {
     "halved_batch": Code(
         "Memory ran out, and the run continued with a smaller batch.",
         "Nothing, or set --batch-size to that number; scores change by rounding only.",
+    ),
+    "leaked_images": Code(
+        "Some test images are training images, too: a probe may know their classes by heart.",
+        "Remove them from the training split.",
     ),
     "not_converged": Code(
         "An optimiser stopped before it converged.", "Nothing if it is a point of a search; else compare with care."

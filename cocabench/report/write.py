@@ -82,6 +82,7 @@ def content_of(report: Report, thumbnails: Thumbnails, *, figures: bool = True) 
             leaderboard.standings(report, board),
             leaderboard.tasks(report),
             leaderboard.means(report),
+            leaderboard.datacomp(report),
             *own,
             leaderboard.best_checkpoints(report),
             methods.signatures(report),
