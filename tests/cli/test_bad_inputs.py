@@ -147,13 +147,10 @@ def test_words_that_cannot_be_meant_are_one_line(command: Command, tmp_path: Pat
     assert said.lower() in line.lower()
 
 
-def test_a_line_break_in_a_word_breaks_no_line(command: Command) -> None:
-    result = command("run", "--model", "demo/clip", "--tasks", "emoji_flags", "--device", "\nx", "--limit", "2")
-    one_line(result, 2, "error --device x: no device; wanted auto")
-
-
-def test_hub_names_with_spaces_are_one_line(command: Command) -> None:
-    one_line(command("run", "--model", "hf-hub:a b", "--tasks", "emoji_flags"), 2, "not a repository's name")
+def test_words_with_line_breaks_or_spaces_are_one_line(command: Command) -> None:
+    run = ("run", "--tasks", "emoji_flags", "--limit", "2", "--model")
+    one_line(command(*run, "demo/clip", "--device", "\nx"), 2, "error --device x: no device; wanted auto")
+    one_line(command(*run, "hf-hub:a b"), 2, "error --model hf-hub:a b: not a repository's name")
 
 
 @pytest.mark.parametrize(
@@ -489,8 +486,8 @@ def test_expanded_paths() -> None:
 @pytest.mark.slow
 def test_every_target_of_the_generator_succeeds_on_whole_files() -> None:
     """Where a command fails anyway, a damaged file is never read."""
-    words = [sys.executable, "-m", "tests.bad_inputs", "--undamaged"]
-    done = subprocess.run(words, check=False, capture_output=True, text=True)
+    order = [sys.executable, "-m", "tests.bad_inputs", "--undamaged"]
+    done = subprocess.run(order, check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
