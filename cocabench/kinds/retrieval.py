@@ -14,8 +14,19 @@ from cocabench.core.errors import DataError
 from cocabench.core.types import Chance, Context, Dataset, Example, Features, Machine, Model, Note, SampleScore
 from cocabench.data.base import check_captioned
 from cocabench.data.captions import FOLD
-from cocabench.kinds.base import Kind, one_answer
-from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Curve, Groups, Part, Presentation, TableSpec, View
+from cocabench.kinds.base import Kind, cut_by, one_answer
+from cocabench.kinds.shown import (
+    Choices,
+    ClipBenchmark,
+    Column,
+    Curve,
+    Groups,
+    Part,
+    Presentation,
+    TableSpec,
+    Trend,
+    View,
+)
 from cocabench.metrics.base import Family, Metric, Samples
 from cocabench.metrics.classification import ranks_of
 from cocabench.metrics.matching import rank_both_ways
@@ -100,6 +111,8 @@ LENGTHS = ((10, "up to 10"), (20, "11 to 20"), (40, "21 to 40"), (60, "41 to 60"
            (120, "81 to 120"), (160, "121 to 160"), (np.inf, "more than 160"))  # fmt: skip
 """Ranges of words, by their last number."""
 
+ENDS = tuple(end for end, _ in LENGTHS)
+
 
 def _lengths(rows: Samples) -> pd.Series[str]:
     """Return the range of each row's number of words; '' where it is not known."""
@@ -169,7 +182,10 @@ class Retrieval(Kind):
         breakdowns=(
             Curve("t2i", "Text to image: recall@K", "t2i_recall@{}"),
             Curve("i2t", "Image to text: recall@K", "i2t_recall@{}"),
-            Groups("length", "Text to image: recall@1 by the caption's length", "t2i_recall@1", _lengths, "words", 5),
+            Trend(
+                "length", "Text to image: recall@1 by the caption's length", "t2i_recall@1", "text_words", ENDS, "words"
+            ),
+            Groups("lengths", "Text to image: recall@1 by the caption's length", "t2i_recall@1", _lengths, "words", 5),
         ),
     )
     clip_benchmark: ClassVar[ClipBenchmark | None] = ClipBenchmark(
@@ -258,14 +274,9 @@ class Retrieval(Kind):
 def _measured(model: Model, texts: Sequence[str], context: Context) -> dict[str, dict[str, int]]:
     """Return the words of distinct texts, and whether the model cuts them; a note says how many it does."""
     found = {text: {"text_words": len(text.split())} for text in texts}
-    cutter = getattr(model, "cut_texts", None)  # a library may not say
-    reading = cutter(texts) if cutter else None
-    if reading is not None:
-        for text, cut in zip(texts, reading.cut, strict=True):
-            found[text]["text_cut"] = int(cut)
-        n = sum(reading.cut)
-        share = f"{n} of {len(texts)} distinct captions ({100 * n / max(1, len(texts)):.1f} %)"
-        context.note(Note("cut_texts", f"{share} are longer than the context of {reading.context} tokens and are cut"))
+    cuts = cut_by(model, texts, "captions", "and are cut", context)
+    for text, cut in zip(texts[: len(cuts)], cuts, strict=True):
+        found[text]["text_cut"] = int(cut)
     return found
 
 
