@@ -4,8 +4,9 @@ FOLDER holds openclip_results.csv, openclip_retrieval_results.csv and model_prof
 clip_benchmark.csv (CLIP_benchmark, benchmark/benchmark.csv) and blog.json (the tables of the LAION blog and of the
 CoCa paper, copied by hand), and mobileclip/*.jsonl (apple/ml-mobileclip, results/).
 papers.csv, beside this script, has rows copied by hand from papers and READMEs. columns.csv names the task and the
-metric of every published column: for open_clip's they are those of DataComp's tasklist.yml, and n is what was evaluated there (for CLIP_benchmark:
-the n for which every acc1 is a whole number of images). A task whose test split VTAB took whole has one name for both
+metric of every published column: for open_clip's they are those of DataComp's tasklist.yml, and n is what was evaluated
+there (for CLIP_benchmark: the n for which every acc1 is a whole number of images). A task whose test split VTAB took
+whole has one name for both
 (vtab/pets is pets), and a note where class names differ. Averages over data sets are left out.
 """
 
