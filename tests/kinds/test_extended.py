@@ -183,6 +183,22 @@ def test_folds_are_ranked_apart(small: Path) -> None:
     assert Retrieval(folds=True).chance(data) == {}
 
 
+def test_dual_softmax_stands_beside_plain_recall(small: Path) -> None:
+    data = loader(positives="original").build(small)
+    kind = Retrieval(ks=(1, 2), dual_softmax=100)
+    plain, _ = measured(Retrieval(ks=(1, 2)), by_hand(), data)
+    found, samples = measured(kind, by_hand(), data)
+    assert not check_kind(kind, samples)
+    assert {name: found[name] for name in plain} == plain, "and never instead of it"
+    # Texts at 6, 84, 0, 90, 13 and 90 degrees, their images at 45, 45, 0, 0, 90 and 90: the third and the last are right.
+    assert (found["t2i_dual_recall@1"], plain["t2i_recall@1"]) == (1 / 3, 1 / 3)
+    assert kind.protocol(data, Machine()) == {"dual_softmax": 100}
+    assert kind.concerns("dual_softmax", "t2i_dual_recall@1")
+    assert not kind.concerns("dual_softmax", "t2i_recall@1")
+    folds, _ = measured(Retrieval(ks=(1,), folds=True, dual_softmax=100), by_hand(), data)
+    assert folds["t2i_dual_recall@1"] == 1, "each image is alone in its fold"
+
+
 def test_chance_is_that_of_a_random_order(small: Path) -> None:
     data = loader().build(small)
     rates = {name: chance.rate for name, chance in ExtendedRetrieval(ks=(1,)).chance(data).items()}
