@@ -148,6 +148,7 @@ class Captioning(DecodingOptions, Kind):
         captions.SCORER: Part("model of CLIPScore"),
         f"{captions.SCORER}.precision": Part("precision of CLIPScore's model", absent="fp32"),
     }
+    hub_task = "image-to-text"
     clip_benchmark = ClipBenchmark("captioning", {"ROUGE_L": "ROUGE-L", "Bleu_{}": "BLEU@{}"}, "_captions")
 
     metric_names: tuple[str, ...] = Field(default=captions.NAMES, alias="metrics")
@@ -219,8 +220,8 @@ class Captioning(DecodingOptions, Kind):
         written, examples = self._captions(model, data, context)
         context.progress("caption metrics", 0, len(examples))
         if self.lengths:
-            references = list(dict.fromkeys(text for example in examples for text in example.texts))
-            cut_by(model, references, "references", "and cannot be written whole", context)
+            distinct = list(dict.fromkeys(text for example in examples for text in example.texts))
+            cut_by(model, distinct, "references", "and cannot be written whole", context)
         columns = health.statistics(written.texts, written.truncated)
         columns |= self._text_based(written.texts, examples, data.whole or data.examples, context)
         context.progress("caption metrics", len(examples), len(examples))

@@ -190,7 +190,7 @@ def test_dual_softmax_stands_beside_plain_recall(small: Path) -> None:
     found, samples = measured(kind, by_hand(), data)
     assert not check_kind(kind, samples)
     assert {name: found[name] for name in plain} == plain, "and never instead of it"
-    # Texts at 6, 84, 0, 90, 13 and 90 degrees, their images at 45, 45, 0, 0, 90 and 90: the third and the last are right.
+    # Texts at 6, 84, 0, 90, 13, 90 degrees, their images at 45, 45, 0, 0, 90, 90: the third and the last are right.
     assert (found["t2i_dual_recall@1"], plain["t2i_recall@1"]) == (1 / 3, 1 / 3)
     assert kind.protocol(data, Machine()) == {"dual_softmax": 100}
     assert kind.concerns("dual_softmax", "t2i_dual_recall@1")
