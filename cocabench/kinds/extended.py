@@ -60,7 +60,7 @@ class ExtendedRetrieval(Retrieval):
 
     name = "extended_retrieval"
     declared = (*PRECISIONS, *RECALLS, *MEDIAN_RANKS)
-    primaries = ("t2i_map@r",)
+    primaries = ("t2i_map@r", "t2i_recall@1")
     samples = (
         *Retrieval.samples,
         *(Column(f"{way}_average", "float", "Average precision among the first R") for way in WAYS),

@@ -59,6 +59,7 @@ def test_published_table_is_complete() -> None:
         "open_clip": 121,
     }
     assert set(table["metric"]) <= set(published.definitions())
+    assert set(table["source"]) == set(published.SOURCES)
     assert table["value"].notna().all()
     assert table.loc[table["metric"] != "CIDEr", "value"].between(0, 1).all()
 
@@ -75,6 +76,17 @@ def test_published_records_of_two_models_share_a_source() -> None:
     rows = {row.task: row for row in compare_models(published.as_records([COCA, BLOG])).rows}
     assert rows["imagenet1k"].difference is not None
     assert rows["imagenet1k"].difference.value == pytest.approx(2.4)
+
+
+def test_a_task_that_one_source_alone_has_is_a_record_of_it() -> None:
+    found = {r.task: r for r in published.as_records(["ViT-L-14:openai", "ViT-B-32:openai"]) if "L-14" in r.model}
+    found |= {r.task: r for r in published.as_records(["ViT-B-32:openai"]) if r.task.startswith("sugar")}
+    assert found["eccv_caption"].primary == "t2i_map@r"
+    assert found["cxc"].primary == "t2i_recall@1"
+    assert found["sugar_crepe/swap_obj"].metrics["acc"].n == 246
+    assert found["mscoco_captions"].signature.protocol != {"published": "ECCV Caption"}, (
+        "others have it for both models"
+    )
 
 
 def test_published_n_is_0_if_unknown() -> None:
