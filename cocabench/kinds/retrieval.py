@@ -145,7 +145,7 @@ class Retrieval(Kind):
 
     name = "retrieval"
     declared = (*RECALLS, *DUAL_RECALLS, *MEDIAN_RANKS)
-    primaries = ("t2i_recall@5",)
+    primaries: ClassVar[tuple[str, ...]] = ("t2i_recall@5",)
     samples = (
         *rank_schema("t2i", "Query caption"),
         Column("text", "text", "The caption"),
@@ -319,7 +319,7 @@ def _ranked(
         yield from i2t
         return
     captions = features[items]
-    by_text = dual_ranks(captions, images, owner[:, None], dual)
+    by_text = dual_ranks(captions, images, list(owner[:, None]), dual)
     mine = np.split(np.arange(len(owner)), np.flatnonzero(np.diff(owner)) + 1)
     by_image = dual_ranks(images, captions, mine, dual, items)
     for way, scores, ranks in (("t2i_dual", t2i, by_text), ("i2t_dual", i2t, by_image)):
