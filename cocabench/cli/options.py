@@ -81,7 +81,7 @@ Params = Annotated[
         panel=WHAT,
     ),
 ]
-DataRoot = Annotated[Path, option("DIR", "Folder of the data sets.", panel=DATA, envvar="COCABENCH_DATA")]
+DataRoot = Annotated[Path, option("DIR", "Folder of the data sets, or its URL.", panel=DATA, envvar="COCABENCH_DATA")]
 Download = Annotated[bool, flag("--download", "Allow downloads of data sets.", panel=DATA)]
 Limit = Annotated[
     int | None, option("N", "Evaluate a random subset of this many images; results are labelled.", min=1, panel=WHAT)

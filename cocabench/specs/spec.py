@@ -9,6 +9,7 @@ The grammar of model strings, in order of precedence:
     NAME                             an open_clip architecture with cocabench's default tag for it
     NAME:TAG                         … with an open_clip pretrained tag (case and - or _ do not matter)
     NAME:FILE                        … with a checkpoint file; a glob makes one model per file
+    NAME:https://HOST/FILE           … with a checkpoint behind an address (s3://…, hf://… too), kept in the cache
     NAME:FILE#ema                    … with the exponential moving average that a training keeps in its checkpoint
     FILE.txt                         a list of model strings, or of CLIP_benchmark's NAME,TAG, one a line
     NAME:random@SEED                 … with reproducible random weights, labelled as such
@@ -378,7 +379,7 @@ def _weights(text: str, name: str, weights: str | None) -> ModelSpec:
 def _expand(spec: ModelSpec) -> Iterator[ModelSpec]:
     """Yield one spec per file of a glob; an existing file with the literal name takes precedence."""
     path = expanded(spec.weights)
-    if spec.kind is not WeightsKind.FILE or not glob.has_magic(spec.weights) or path.exists():
+    if spec.kind is not WeightsKind.FILE or not glob.has_magic(spec.weights) or path.exists() or "://" in spec.weights:
         yield spec
         return
     files = sorted(glob.glob(str(path), recursive=True), key=_natural)
