@@ -130,7 +130,7 @@ def render(content: Content) -> str:
             first_cards=FIRST_CARDS,
             style=Markup(f"{style}\n:root {{ {_colours(len(found.shown))} }}"),
             script=Markup(script),
-            script_hash=_hash(script),
+            script_hash=hash_of(script),
             metric_label=_label,
             region_label=_region,
             BEST=differences.BEST,
@@ -226,7 +226,7 @@ def _colours(n: int) -> str:
     return " ".join(f"--c{i}: light-dark({LIGHT[i]}, {DARK[i]});" for i in range(n))
 
 
-def _hash(script: str) -> str:
+def hash_of(script: str) -> str:
     """Return the script's hash for the page's content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 
