@@ -184,9 +184,11 @@ class Gqa(LocalLoader):
 
 
 class Questions(LocalLoader):
-    """A table of questions, one a row: CSV, TSV, a JSON list, or JSON lines (also in a file .json, as POPE's).
+    """A table of questions, one a row: CSV, TSV, a JSON list or table, or JSON lines (also in a file .json, as POPE's).
 
-    path: the file below --data-root. images: the images' folder, relative to the file's.
+    path: the file below --data-root. A JSON table {id: row} gives its rows the column id, as ScienceQA's problems.json.
+    images: the images' folder, relative to the file's. image_path: an image's path in it by the row's columns, such as
+        {split}/{id}/{image}; by default {image}, of image_key.
     image_key, question_key: columns of the image's path and of the question.
     answers_key: column of the answers: a list of texts, or of tables with the key answer, as VizWiz has them; in CSV a
         JSON list, or texts with | between them. answer_key: column of the one answer where there is no answers_key, or
@@ -206,6 +208,7 @@ class Questions(LocalLoader):
     type_key: str = "question_type"
     answer_type_key: str = "answer_type"
     images: str = ""
+    image_path: str = ""
     where: tuple[str, str] | None = None
 
     @property
@@ -220,13 +223,13 @@ class Questions(LocalLoader):
         rows = self._rows(file)
         for key in (self.image_key, self.question_key):
             if rows and (lost := [number for number, row in rows if key not in row]):
-                columns = some(map(repr, rows[0][1]), 8)
+                columns = some(map(repr, sorted(rows[0][1])), 8)
                 got = f"no column {key!r} in row {lost[0]}, which has {columns}"
                 raise DataError(str(file), got, fix="image_key, question_key, answers_key … name columns")
         shown = [(number, row) for number, row in rows if _text(row[self.image_key])]
         if not shown:
             raise DataError(str(file), "no row with an image", wanted=f"its path in the column {self.image_key!r}")
-        keys = [_text(row[self.image_key]) for _, row in shown]
+        keys = [self._image_of(row, number, file) for number, row in shown]
         distinct = list(dict.fromkeys(keys))
         paths = [file.parent / self.images / key for key in distinct]
         self.require(paths)
@@ -240,6 +243,15 @@ class Questions(LocalLoader):
         notes = (Note("data", said),) if len(shown) < len(rows) else ()
         return checked(Dataset(self.name, "all", by_image(found, file), notes=notes), file, texts=True)
 
+    def _image_of(self, row: Mapping[str, Any], number: int, file: Path) -> str:
+        if not self.image_path:
+            return _text(row[self.image_key])
+        try:
+            return self.image_path.format_map({key: _text(value) for key, value in row.items()})
+        except (KeyError, ValueError, IndexError, AttributeError) as error:
+            wanted = f"the columns of image_path = {self.image_path!r}"
+            raise DataError(f"{file}: row {number}", f"no {error}", wanted=wanted) from None
+
     def _rows(self, file: Path) -> list[tuple[int, Mapping[str, Any]]]:
         """Return the rows to read with their numbers, from 1."""
         if file.suffix in (".csv", ".tsv"):
@@ -249,7 +261,7 @@ class Questions(LocalLoader):
             rows = listed
         else:
             rows = Jsonl(path=self.path).rows(file)[1]
-        numbered = list(enumerate(rows, 1))
+        numbered: list[tuple[int, Mapping[str, Any]]] = list(enumerate(rows, 1))
         if self.where is None:
             return numbered
         column, value = self.where
@@ -278,7 +290,7 @@ class Questions(LocalLoader):
 
 
 def _listed(file: Path) -> list[dict[str, Any]] | None:
-    """Return the tables of a JSON list; None for a file that is not one JSON value, as JSON lines are not."""
+    """Return the rows of a JSON list or table; None for a file that is not one JSON value, as JSON lines are not."""
     try:
         content = read_json(file)
     except DataError:
@@ -286,7 +298,8 @@ def _listed(file: Path) -> list[dict[str, Any]] | None:
     if isinstance(content, list) and all(isinstance(row, dict) for row in content):
         return content
     if isinstance(content, dict):
-        return [content]
+        rows = all(isinstance(row, dict) for row in content.values())
+        return [{"id": key, **row} for key, row in content.items()] if rows else [content]
     raise DataError(str(file), f"a {type(content).__name__}", wanted="a list of tables, or JSON lines")
 
 
