@@ -49,14 +49,14 @@ def decode_options(options: Mapping[str, Any], limit: int) -> DecodeOptions:
 
 
 class Asked(NamedTuple):
-    """How captions go on from prompts of one length: their options, and at which token the text to return begins."""
+    """How prompts of one length are continued: by which options, and at which token the returned text begins."""
 
     options: DecodeOptions
     first: int
 
 
 def asked(options: Mapping[str, Any], chosen: DecodeOptions, length: int) -> Asked:
-    """Return how to go on from prompts of length tokens: captions begin with their prompt, answers after it."""
+    """Return how to continue prompts of length tokens: captions begin with their prompt, answers after it."""
     if (most := options.get(ANSWER_TOKENS)) is None:
         return Asked(chosen, 0)
     return Asked(replace(chosen, seq_len=min(length + most, chosen.seq_len)), length)
