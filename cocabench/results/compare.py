@@ -337,6 +337,13 @@ def tallies(comparison: Comparison) -> tuple[Tally, ...]:
     return tuple(found)
 
 
+def language_of(comparison: Comparison, row: Row) -> str:
+    """Return the language of a row's task, '' if the task is not one language of a set."""
+    found = (comparison.records.get((model, row.task)) for model in comparison.models)
+    said = (record.signature.protocol.get("language") for record in found if record)
+    return str(next(filter(None, said), ""))
+
+
 @dataclass(frozen=True, slots=True)
 class Average:
     """The mean of the primary metrics of a group's tasks, in points, over the tasks that all models have.
@@ -354,12 +361,15 @@ class Average:
 def averages(comparison: Comparison, *, tested: bool = True) -> tuple[Average, ...]:
     """Return an Average per kind of task and per group with two tasks or more; groups of the same tasks are one.
 
+    The languages of a set count in the mean of their set alone.
     tested: whether to test the models' differences from the first; without, there are none.
     """
     members: dict[str, list[Row]] = {}
     for row in comparison.rows:
         if row.primary and all(c.estimate and c.estimate.value is not None and not c.incomparable for c in row.cells):
-            for name in dict.fromkeys((row.evaluator, *row.groups)):
+            language = language_of(comparison, row)
+            own = [row.task.removesuffix(f"/{language}")] if language else [row.evaluator, *row.groups]
+            for name in dict.fromkeys(own):
                 members.setdefault(name, []).append(row)
     found: dict[tuple[str, ...], Average] = {}
     for name, rows in members.items():

@@ -21,6 +21,7 @@ PARTS: Mapping[str, str] = {
     "data.texts": "number of captions",
     "data.classes": "number of class names in the data",
     "data.hash": "hash of ids, texts, labels, domains and negatives, in order",
+    "language": "the language of the texts, of a set in several",
     "standard": "whether the counts are those of the standard protocol",
     "limit": "number of images in the random subset (--limit)",
     "pixels": "conversion of images that are not RGB",

@@ -20,7 +20,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 
 from cocabench.core.errors import CocabenchError, ModelError, SpecError, UnknownNameError, UsageError
 from cocabench.core.types import Ability, Dataset, Model, Note, Source
-from cocabench.specs.aliases import task_name
+from cocabench.specs.aliases import japanese, task_name
 from cocabench.specs.spec import Expect, ModelSpec, TaskSpec, WeightsKind, guess, parse_models, problems, task_tables
 
 if TYPE_CHECKING:
@@ -256,7 +256,7 @@ def _matching(item: str, tasks: dict[str, Task]) -> list[Task]:
         for task in found:
             _add(dict(tasks), task)
         return found
-    if (name := item if item in tasks else task_name(item)) in tasks:
+    if name := next((name for name in (item, task_name(item), japanese(item)) if name in tasks), ""):
         return [tasks[name]]
     if members := [task for task in tasks.values() if item in task.spec.groups]:
         return members
