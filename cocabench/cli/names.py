@@ -27,12 +27,13 @@ def models(incomplete: str) -> list[str]:
 
 def tasks(incomplete: str) -> list[str]:
     """Complete --tasks: tasks and groups."""
+    from cocabench.specs.groups import groups as own_groups
     from cocabench.specs.registry import task_folders
     from cocabench.specs.spec import task_tables
 
     files = [path for folder in task_folders() for path in sorted(folder.rglob("*.toml"))]
     tables = [table for path in files for table in task_tables(path)]
-    groups = {group for table in tables for group in table.get("groups", ())}
+    groups = {group for table in tables for group in table.get("groups", ())} | set(own_groups())
     return _complete_list(incomplete, [*sorted(groups), *(table["name"] for table in tables)])
 
 

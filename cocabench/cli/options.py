@@ -58,7 +58,11 @@ Models = Annotated[
 Tasks = Annotated[
     list[str] | None,
     option(
-        "TASK", "Names, groups, or .toml files; several with commas.", "--tasks", panel=WHAT, autocompletion=names.tasks
+        "TASK",
+        "Names, groups, .toml files, or .txt lists of these; several with commas.",
+        "--tasks",
+        panel=WHAT,
+        autocompletion=names.tasks,
     ),
 ]
 Params = Annotated[

@@ -30,7 +30,7 @@ def print_results(results: RecordSet, comparison: Comparison) -> None:
 
     scores = tuple(row for row in comparison.rows if not find(row.evaluator).shown.costs)
     if scores:
-        _print_scores(replace(comparison, rows=scores))
+        _print_scores(replace(comparison, rows=scores), choose(results).records)
     if len(scores) < len(comparison.rows):
         if scores:
             out.print()
@@ -38,7 +38,7 @@ def print_results(results: RecordSet, comparison: Comparison) -> None:
         _print_costs(everything, choose(results).records)
 
 
-def _print_scores(comparison: Comparison) -> None:
+def _print_scores(comparison: Comparison, records: Sequence[Record]) -> None:
     """Print a Comparison: best values bold, findings marked, totals and notes below."""
     from cocabench.core.formatting import Footnotes
     from cocabench.report.tables import header
@@ -50,6 +50,7 @@ def _print_scores(comparison: Comparison) -> None:
         print_table(header(comparison), rows, numbers_from=2)
     if len(comparison.models) > 1:
         _print_totals(comparison)
+    _print_group_means(records)
     _print_footnotes(footnotes)
     for sentence in legend(comparison):
         dim(sentence)
@@ -189,6 +190,20 @@ def _print_totals(comparison: Comparison) -> None:
         say(" | ".join([f"mean over {len(mean.tasks)} tasks of {in_words(mean.group)}: {values}", *gaps]))
     if any(gap and gap.p_value is not None for mean in means for gap in mean.differences):
         dim(MEANS)
+
+
+def _print_group_means(records: Sequence[Record]) -> None:
+    """Print the means that groups publish, and what the mean of a group that is nearly measured lacks."""
+    from cocabench.data.files import some
+    from cocabench.results.groups import group_means
+
+    for name, own in group_means(records).items():
+        for model, mean in own.items():
+            if 2 * mean.n <= mean.of:
+                continue
+            lacking = f"; missing: {some(mean.missing)}" if mean.missing else f" (mean of {mean.of} tasks)"
+            other = f"; not on the standard data: {some(mean.other)}" if mean.other else ""
+            say(f"{name}: {model}: {mean.text}{lacking}{other}")
 
 
 def _print_costs(comparison: Comparison, records: Sequence[Record]) -> None:

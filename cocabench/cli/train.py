@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cocabench.cli import names
-from cocabench.cli.console import dim, err, labelled, print_table, say
-from cocabench.cli.options import DataRoot, Download, flag, option
+from cocabench.cli.console import dim, err, labelled, print_json, print_table, say
+from cocabench.cli.options import DataRoot, Download, Json, flag, option
 from cocabench.cli.usage import Commands
 from cocabench.core.errors import UsageError
 
 if TYPE_CHECKING:
     from cocabench.core.types import Dataset
+    from cocabench.data.base import Repository
     from cocabench.train.training import Training
 
 data = typer.Typer(
     cls=Commands,
-    help="Write training files from a data set.\n\n"
+    help="Fetch and check the data of tasks, and write training files from a data set.\n\n"
     "Example: cocabench data csv --from karpathy --path flickr30k --output flickr30k.csv",
     no_args_is_help=True,
 )
@@ -76,6 +79,81 @@ def webdataset(
     written = write_shards(dataset, output, samples=samples, seed=seed)
     shards = f"{written.shards:,} shards"
     _print_written(output, f"{written.captions:,} captions of {written.images:,} images in {shards}")
+
+
+Wanted = Annotated[list[str], typer.Argument(metavar="TASK", autocompletion=names.tasks, help="Tasks and groups.")]
+
+
+@data.command("fetch")
+def fetch_data(tasks: Wanted, data_root: DataRoot = Path("data")) -> None:
+    """Download the data of tasks from the Hugging Face Hub. Rerun to resume; what is there and whole stays.
+
+    Example: cocabench data fetch cars datacomp_wilds --data-root /data
+    """
+    from cocabench.cli.execution import bar
+    from cocabench.core.errors import CocabenchError, DataError
+    from cocabench.core.types import silent
+    from cocabench.data.fetch import check, fetch
+
+    failed = 0
+    for name, repository, source in _repositories(tasks):
+        try:
+            if repository is None:
+                raise DataError(name, "not on the hub, as far as its task file says", fix=source)
+            with bar(name) if err.is_terminal else nullcontext(silent) as progress:
+                fetch(repository, data_root, progress)
+            say(f"{name}: {check(repository, data_root).text}")
+        except CocabenchError as error:
+            failed += 1
+            labelled("error", f"{name}: {error}", colour="red")
+    if failed:
+        raise typer.Exit(1)
+
+
+@data.command("check")
+def check_data(
+    tasks: Wanted,
+    data_root: DataRoot = Path("data"),
+    hashes: Annotated[bool, flag("--hash", "Also read all files and compare their hashes.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Say what of the data of tasks is there, whether it is complete, and of which revision. Exit code 1 if any lacks.
+
+    Example: cocabench data check datacomp --data-root /data
+    """
+    from cocabench.core.errors import CocabenchError
+    from cocabench.data.fetch import State, check
+    from cocabench.run.prepare import Settings, prepare
+    from cocabench.specs.registry import find_tasks
+
+    rows = []
+    by_name = {task.name: task for task in find_tasks(tasks)}
+    for name, repository, _ in _repositories(tasks):
+        try:
+            state = check(repository, data_root, hashes=hashes) if repository else State(None, "")
+            if state.complete is None:  # a copy of the user's own: the loader says what is in it
+                found = prepare(by_name[name], Settings(data_root=data_root), modes={})
+                notes = "".join(f"; {note.text}" for note in found.notes)
+                state = State(not notes, f"{len(found.dataset):,} examples of an own copy{notes}")
+        except CocabenchError as error:
+            state = State(False, str(error))
+        rows.append([name, "complete" if state.complete else "not complete", state.text])
+    header = ["task", "state", "found"]
+    if as_json:
+        print_json([dict(zip(header, row, strict=True)) for row in rows])
+    else:
+        print_table(header, rows)
+    if any(row[1] != "complete" for row in rows):
+        raise typer.Exit(1)
+
+
+def _repositories(wanted: list[str]) -> Iterator[tuple[str, Repository | None, str]]:
+    """Yield each task's name, its repository on the hub, and in words where its data are."""
+    from cocabench.data.fetch import repository_of
+    from cocabench.specs.registry import find_tasks
+
+    for task in find_tasks(wanted):
+        yield task.name, repository_of(task.loader), str(task.spec.data.get("source", ""))
 
 
 def _dataset(loader: str, words: list[str], root: Path, limit: int | None, download: bool) -> Dataset:

@@ -75,6 +75,10 @@ CODES: Mapping[str, Code] = {
     "classes_without_images": Code(
         "Some classes have no images in the data.", "Compare with results on the same data only."
     ),
+    "small_group": Code(
+        "The lowest accuracy of a group is that of a group of few images.",
+        "Do not read it as a model's: one image moves it by points. Look at the groups in the report.",
+    ),
     "cut_texts": Code(
         "Some texts are longer than the model's context and are cut; their end token stays.",
         "Compare models of one context length, or read recall against the length of the caption.",

@@ -87,7 +87,8 @@ class Dataset:
 
     templates contain ``{c}`` for the class name. notes: stored in the Record. whole: all examples, if this is a random
     subset of them; used for statistics of the whole set (document frequencies). objects: {word: object} of the words
-    that name objects, if the examples' metadata say which are in the image.
+    that name objects, if the examples' metadata say which are in the image. revision: the
+    commit of the hub that it was fetched from, '' of other copies.
     """
 
     name: str
@@ -98,6 +99,7 @@ class Dataset:
     notes: tuple[Note, ...] = ()
     whole: Sequence[Example] = ()
     objects: Mapping[str, str] = field(default_factory=dict, hash=False)
+    revision: str = ""
 
     def __len__(self) -> int:
         return len(self.examples)

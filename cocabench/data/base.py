@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
+from typing import NamedTuple
 
 from pydantic import JsonValue
 
@@ -22,15 +23,29 @@ from cocabench.data.inputs import note_file
 from cocabench.specs.spec import Spec
 
 
+class Repository(NamedTuple):
+    """A repository of data on the hub. revision: a commit, branch or tag, '' for the newest.
+
+    folder: where its files lie below --data-root. patterns: of the files that are wanted.
+    """
+
+    name: str
+    revision: str
+    folder: str
+    patterns: tuple[str, ...] = ("*",)
+
+
 class LocalLoader(Spec):
     """A loader whose files lie below --data-root.
 
     path:   the data set's folder (or its file, for tables) below --data-root.
     source: where to get the data set, in words; part of the error if it is missing.
+    hub:    the repository of the Hugging Face Hub whose files path holds: ORG/NAME, or ORG/NAME@REVISION.
     """
 
     path: str
     source: str = ""
+    hub: str = ""
 
     @property
     def name(self) -> str:
@@ -45,6 +60,20 @@ class LocalLoader(Spec):
 
     def location(self, root: Path) -> Path:
         return (expanded(root) / self.path).absolute()
+
+    def repository(self) -> Repository | None:
+        """Return the repository that holds the data set; None if none is known."""
+        name, _, revision = self.hub.partition("@")
+        return Repository(name, revision, self.path) if name else None
+
+    @property
+    def downloads(self) -> bool:
+        """Whether ``build(download=True)`` fetches the data set in a way of its own."""
+        return False
+
+    def there(self, root: Path) -> bool:
+        """Return whether there is a copy of the data set, whole or not."""
+        return self.location(root).exists()
 
     def missing(self, where: Path, got: str, wanted: str = "") -> MissingDataError:
         """Return the error that says what is not there, how to point at it and where to get it."""

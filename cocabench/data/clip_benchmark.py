@@ -114,6 +114,10 @@ class ClipBenchmark(Exported):
         return [unconverted(example) for example in examples] if self.dataset == CALTECH else examples
 
     @property
+    def downloads(self) -> bool:
+        return not self._stream
+
+    @property
     def _stream(self) -> bool:
         return self.dataset != SVHN and self.dataset.startswith(("wds/", "vtab/", "tfds/"))
 

@@ -9,6 +9,7 @@ import tarfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -18,7 +19,7 @@ from numpy.typing import NDArray
 from cocabench.core.errors import HEAD, DataError, MissingDataError, stand_in, unreadable
 from cocabench.core.files import MEMBER_BYTES, expanded, open_regular
 from cocabench.core.types import Dataset, Example, Note
-from cocabench.data.base import LocalLoader, checked
+from cocabench.data.base import LocalLoader, Repository, checked
 from cocabench.data.files import absent, read_text, some
 from cocabench.data.images import TarImage
 from cocabench.data.inputs import note_file, note_folder
@@ -53,9 +54,13 @@ class WebDataset(LocalLoader):
     are taken. Images are .webp, .png, .jpg or .jpeg; .cls holds a label, .txt a caption a line, and in multi-label data
     (dataset_type.txt says so, or there is no .cls) .npy the 0/1 vector. Ids are the keys, with their shard's name where
     they repeat between shards, and a number where they repeat in one.
+
+    metadata: names of the numbers in each sample's .npy, in their order (DataComp's WILDS and fairness sets); they
+              become the examples' metadata, and .cls may be missing.
     """
 
     split: str = "test"
+    metadata: tuple[str, ...] = ()
 
     def build(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the samples in the order of shards and members."""
@@ -65,11 +70,16 @@ class WebDataset(LocalLoader):
         samples = [sample for shard in shards for sample in samples_of(shard)]
         notes = _notes(samples, sorted(path.name for path in note_folder(base).glob("*.tar") if path not in shards))
         kind, classes = _type(top / "dataset_type.txt", samples), _class_names(top / "classnames.txt")
+        if self.metadata and kind != "retrieval":
+            kind = "classification"
         if kind == "retrieval":
             examples = [_example(name, sample, texts=_captions(sample)) for name, sample in _named(samples)]
             return checked(Dataset(self.name, self.split, examples, notes=notes), base, texts=True)
-        read = _labels if kind == "multilabel" else _label
-        examples = [_example(name, sample, label=read(sample, len(classes))) for name, sample in _named(samples)]
+        read = _labels if kind == "multilabel" else partial(_label, optional=bool(self.metadata))
+        examples = [
+            replace(_example(name, sample, label=read(sample, len(classes))), metadata=_metadata(sample, self.metadata))
+            for name, sample in _named(samples)
+        ]
         found = top / "zeroshot_classification_templates.txt"
         own = tuple(templates(str(found))) if note_file(found).is_file() else ()
         return checked(Dataset(self.name, self.split, examples, classes, own, notes), base)
@@ -208,7 +218,26 @@ def _captions(sample: Sample) -> tuple[str, ...]:
         raise DataError(str(sample.shard), got) from None
 
 
-def _label(sample: Sample, n_classes: int) -> int:
+def _metadata(sample: Sample, names: Sequence[str]) -> dict[str, int | float]:
+    """Return the numbers of a sample's .npy by name. DataError unless it is a vector of as many numbers as names."""
+    if not names:
+        return {}
+    wanted = f"a vector of {len(names)} numbers: {', '.join(names)}"
+    try:
+        found = _array(sample.members["npy"])
+    except (ValueError, KeyError, EOFError) as error:
+        got = "no .npy" if isinstance(error, KeyError) else f".npy cannot be read ({error})"
+        raise DataError(str(sample.shard), f"sample {sample.key!r}: {got}", wanted=wanted) from None
+    if found.ndim != 1 or len(found) != len(names) or found.dtype.kind not in "iufb" or not np.isfinite(found).all():
+        got = f"sample {sample.key!r}: .npy of shape {found.shape}, {found.dtype}"
+        raise DataError(str(sample.shard), got, wanted=wanted, fix="check data.metadata, or download the set again")
+    values = (value.item() for value in found)
+    return {name: int(v) if v == int(v) else v for name, v in zip(names, values, strict=True)}
+
+
+def _label(sample: Sample, n_classes: int, *, optional: bool = False) -> int | None:
+    if optional and "cls" not in sample.members:
+        return None
     try:
         return int(sample.members["cls"])
     except (ValueError, KeyError) as error:
@@ -298,6 +327,17 @@ class Exported(LocalLoader):
     def exported_split(self) -> str:
         """CLIP_benchmark's name of the split."""
         return str(getattr(self, "split", "test"))
+
+    def repository(self) -> Repository | None:
+        """Return CLIP_benchmark's webdataset of the split on the hub."""
+        if super().repository() or not self.wds:
+            return super().repository()
+        folder = self._folders()[0]
+        patterns = (f"{self.exported_split}/*", "*.txt")
+        return Repository(f"clip-benchmark/{folder}", "", folder, patterns)
+
+    def there(self, root: Path) -> bool:
+        return super().there(root) or self._webdataset(root) is not None
 
     def _webdataset(self, root: Path) -> str | None:
         """Return the folder below root that holds the set's webdataset; None if its own files are to be read."""

@@ -20,6 +20,7 @@ from cocabench.core.types import Ability, Chance, Context, Dataset, Machine, Mod
 from cocabench.kinds.shown import ClipBenchmark, Column, ColumnType, Part, Presentation
 from cocabench.metrics.base import Family, Metric, Samples
 from cocabench.metrics.intervals import proportion
+from cocabench.metrics.statistics import Hits
 from cocabench.specs.spec import Spec
 
 TEXTS: frozenset[ColumnType] = frozenset({"text", "texts", "image_ids", "caption"})
@@ -240,7 +241,9 @@ def guessed(metric: Metric, samples: Samples, rate: float) -> bool:
     n_images, value = rows["image_id"].nunique(), metric.statistic.value(rows)
     if value == 1 or proportion(np.ones(n_images)).low <= rate:
         return False
-    alone = len(rows) == n_images
+    alone = len(rows) == n_images and isinstance(metric.statistic, Hits)
+    if not alone and metric.statistic.withheld(rows):
+        return False
     low = proportion(np.floor(hits)) if alone else metric.statistic.interval(rows, np.random.default_rng(0))
     return bool(low.low <= rate or (value - rate) / (1 - rate) < NEAR_CHANCE_FRACTION)
 

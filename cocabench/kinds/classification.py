@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import ClassVar, NamedTuple
+from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
-from pydantic import AliasChoices, Field, JsonValue, StrictBool
+from pydantic import AliasChoices, Field, JsonValue, StrictBool, model_validator
 
 from cocabench.core.errors import DataError
 from cocabench.core.formatting import plural
@@ -18,6 +18,7 @@ from cocabench.core.types import (
     Chance,
     Context,
     Dataset,
+    Example,
     Features,
     ImageSource,
     Machine,
@@ -46,13 +47,16 @@ from cocabench.metrics.classification import (
     class_labels,
     class_means,
     class_weights,
+    few_images,
     few_positives,
+    macro_f1,
     map_of,
     ranked_in_chunks,
     ranks_of,
 )
+from cocabench.metrics.intervals import MIN_IMAGES_OF_A_GROUP
 from cocabench.metrics.ranking import Floats, Ints, Ranks, Scores, hits_at
-from cocabench.metrics.statistics import Hits, Smooth
+from cocabench.metrics.statistics import Hits, Smooth, Worst
 
 DEFAULT_TEMPLATES = "imagenet1k"
 MIN_CLASSES_FOR_ACC5 = 5
@@ -84,6 +88,33 @@ MEAN_AVERAGE_PRECISION = Metric(
     ("class_scores", "labels"),
     label="mAP",
 )
+F1_MACRO = Metric(
+    "f1_macro",
+    "Mean of F1 over the classes that occur, as in WILDS.",
+    Smooth(macro_f1, few_images),
+    ("label", "predicted"),
+    label="macro F1",
+)
+
+
+def worst(name: str, k: int, column: str, summary: str, label: str) -> Metric:
+    statistic = Worst(lambda samples: hits(samples, k), column)
+    return Metric(name, summary, statistic, (column, *Ranks._fields), label=label)
+
+
+ACC_WORST_GROUP = worst(
+    "acc_worst_group", 1, "group", "acc1 in the group of images where it is lowest, as DataComp has it.", "worst group"
+)
+ACC5_WORST_GROUP = worst(
+    "acc5_worst_group", 5, "group", "acc5 in the group of images where it is lowest.", "worst group, acc@5"
+)
+ACC_WORST_NAMED_GROUP = worst(
+    "acc_worst_named_group",
+    1,
+    "named_group",
+    "acc1 in the group where it is lowest, without the group of all that have no name (WILDS' Other).",
+    "worst named group",
+)
 
 
 def right_classes(row: Row) -> list[bool]:
@@ -99,10 +130,22 @@ class Classification(Kind):
     precision. near_chance_expected: most published models score near chance on this data, so that a score near chance
     gives no note. (Task files of 0.1 call it ``hard``.) scoring: cosine, or a likelihood of the prompts as captions
     (``kinds.likelihoods``), averaged over a class's prompts; each image is scored with every prompt.
+    macro_f1: also measure it. group_by: a key of the images' metadata (``WebDataset.metadata``) that holds the number
+    of a group, whose lowest accuracy is measured, too. group_names: their names, by number. rest: the name of a group
+    that acc_worst_named_group leaves out.
     """
 
     name = "classification"
-    declared = (ACC1, ACC5, MEAN_PER_CLASS_RECALL, MEAN_AVERAGE_PRECISION)
+    declared = (
+        ACC1,
+        ACC5,
+        MEAN_PER_CLASS_RECALL,
+        MEAN_AVERAGE_PRECISION,
+        F1_MACRO,
+        ACC_WORST_GROUP,
+        ACC5_WORST_GROUP,
+        ACC_WORST_NAMED_GROUP,
+    )
     primaries = ("acc1", "mean_average_precision")
     samples = (
         Column("label", "int", "The true class"),
@@ -116,6 +159,10 @@ class Classification(Kind):
         Column("top5_names", "texts", "Their names"),
         Column("labels", "ints", "Multi-label tasks: the true classes"),
         Column("class_scores", "floats", "Multi-label tasks: the cosine or likelihood of every class"),
+        Column("predicted", "int", "Tasks with macro F1: the class that scores highest"),
+        Column("group", "int", "Tasks with groups: the number of the image's group"),
+        Column("named_group", "int", "The same, null in the group of all that have no name"),
+        Column("group_name", "text", "Its name"),
     )
     counted = ("classes",)
     shown = Presentation(
@@ -133,6 +180,7 @@ class Classification(Kind):
             ),
         ),
         breakdowns=(
+            Groups("groups", "Groups of images", "acc1", "group_name", "group"),
             Groups("hardest", "Classes: the lowest, and the most different", "acc1", "label_name", worst=True),
             Confusions("confusions", "Most frequent confusions", "label_name", "top5_names"),
         ),
@@ -144,6 +192,7 @@ class Classification(Kind):
         ),
         "labels": Part("labels assigned to classes by name instead of number"),
         "multilabel": Part("images may have several classes", absent=False),
+        "group_by": Part("the images' groups", absent=None),
         "scoring": Part("how images and classes are scored: cosine, or likelihood of the prompts", absent="cosine"),
         "prior": Part("the image without content that a likelihood's gain is measured from", absent=""),
     }
@@ -154,6 +203,20 @@ class Classification(Kind):
     multilabel: StrictBool = False
     scoring: Scoring = "cosine"
     near_chance_expected: StrictBool = Field(False, validation_alias=AliasChoices("near_chance_expected", "hard"))
+    macro_f1: StrictBool = False
+    group_by: str = ""
+    group_names: tuple[str, ...] = ()
+    rest: str = ""
+
+    @model_validator(mode="after")
+    def _groups_fit(self) -> Self:
+        if (self.group_names or self.rest) and not self.group_by:
+            raise ValueError("group_names and rest need group_by")
+        if self.rest and self.rest not in self.group_names:
+            raise ValueError(f"rest: {self.rest!r} is not among group_names")
+        if self.multilabel and (self.group_by or self.macro_f1):
+            raise ValueError("group_by and macro_f1 need images of one class each")
+        return self
 
     @classmethod
     def decodes(cls, protocol: Mapping[str, JsonValue]) -> bool:
@@ -173,16 +236,35 @@ class Classification(Kind):
         self._check_labels(data, len(own))
         moved: dict[str, JsonValue] = {} if own == tuple(range(len(own))) else {"labels": "by class name"}
         several: dict[str, JsonValue] = {"multilabel": True} if self.multilabel else {}
+        grouped: dict[str, JsonValue] = {"group_by": [self.group_by, self.rest]} if self.group_by else {}
         hashed = digest([[name, *texts] for name, texts in prompts])
         scoring: dict[str, JsonValue] = {} if self.scoring == "cosine" else {"scoring": self.scoring}
         scoring |= {"prior": NEUTRAL} if self.scoring == "likelihood_gain" else {}
-        return {"classes": len(prompts), "prompts": hashed, **moved, **several, **scoring}
+        return {"classes": len(prompts), "prompts": hashed, **moved, **several, **grouped, **scoring}
 
     def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
         if self.multilabel:
             return (MEAN_AVERAGE_PRECISION,)
         few = data is not None and len(self.classes(data)) < MIN_CLASSES_FOR_ACC5
-        return ACC1, UNDEFINED_ACC5 if few else ACC5, MEAN_PER_CLASS_RECALL
+        usual = (ACC1, UNDEFINED_ACC5 if few else ACC5, MEAN_PER_CLASS_RECALL, *([F1_MACRO] if self.macro_f1 else []))
+        if not self.group_by:
+            return usual
+        named = (ACC_WORST_NAMED_GROUP,) if self.rest else ()
+        return (*usual, ACC_WORST_GROUP, *(() if few else (ACC5_WORST_GROUP,)), *named)
+
+    def check(self, data: Dataset, further: Mapping[str, Dataset]) -> None:
+        for example in data.examples if self.group_by else ():
+            number = example.metadata.get(self.group_by)
+            if not isinstance(number, int):
+                got = f"no {self.group_by!r} in the metadata of {example.id}"
+                raise DataError(
+                    data.name, got, wanted="the number of a group", fix="check data.metadata, params.group_by"
+                )
+            if self.group_names and not 0 <= number < len(self.group_names):
+                got = f"{self.group_by} {number} of {example.id}"
+                raise DataError(
+                    data.name, got, wanted=f"0 to {len(self.group_names) - 1}", fix="check params.group_names"
+                )
 
     def counts(self, data: Dataset) -> Mapping[str, int]:
         return {"classes": len(self.classes(data))}
@@ -224,6 +306,13 @@ class Classification(Kind):
             value, name = hits(samples, 1).mean(), self.classes(data)[label]
             text = f"acc1 of {100 * value:.1f} % is no better than always answering {name!r} ({100 * share:.1f} %)"
             yield Note("majority_class", text)
+        for metric in self.metrics() if self.group_by else ():
+            if isinstance(metric.statistic, Worst) and len(rows := metric.rows(samples)):
+                group = metric.statistic.lowest(rows)
+                n = int((rows[metric.statistic.groups] == group).sum())
+                if n < MIN_IMAGES_OF_A_GROUP:
+                    said = f"{metric.name} is that of {self._group_name(group)}, which has {plural(n, 'image')} only"
+                    yield Note("small_group", said)
         first = [names[0] for names in samples["top5_names"]]
         yield from one_answer(first, list(samples["label_name"]), "{n} of {total} images are classified as {answer}")
 
@@ -256,8 +345,20 @@ class Classification(Kind):
             return
         labels_array = np.array([own[_labels(example.label)[0]] for example in examples], np.int64)
         for example, stats in zip(examples, ranked_in_chunks(rated.chunks, labels_array, rated.items), strict=True):
+            predicted = {"predicted": stats["top5"][0]} if self.macro_f1 else {}
             top = {"label_name": names[stats["label"]], "top5_names": [names[i] for i in stats["top5"]]}
-            yield SampleScore(example.id, example.id, {**stats, **top})
+            yield SampleScore(example.id, example.id, {**stats, **top, **self._group(example), **predicted})
+
+    def _group(self, example: Example) -> dict[str, object]:
+        if not self.group_by:
+            return {}
+        number = int(example.metadata[self.group_by])
+        name = self._group_name(number)
+        named = {} if self.rest and name == self.rest else {"named_group": number}
+        return {"group": number, "group_name": name, **(named if self.rest else {})}
+
+    def _group_name(self, number: int) -> str:
+        return self.group_names[number] if self.group_names else f"{self.group_by} {number}"
 
     def _by_cosine(self, model: Model, images: Images, prompts: Prompts, context: Context) -> _Rated:
         weights, items = self._classifier(model, prompts, context.progress)

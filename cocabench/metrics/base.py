@@ -65,7 +65,7 @@ class Paired(NamedTuple):
 
 
 class Statistic(Protocol):
-    """How a number follows from its rows; ``metrics.statistics`` has the six that there are.
+    """How a number follows from its rows; ``metrics.statistics`` has the seven that there are.
 
     Rows of one image depend on each other. Arrays are float64. fewest: with fewer images, interval and test are
     withheld, for no method holds its level there.

@@ -96,6 +96,34 @@ def few_positives(samples: Samples) -> str:
     return f"{positives:.0f} images a class, {MIN_POSITIVES_PER_CLASS} are the fewest that tell"
 
 
+def macro_f1(samples: Samples) -> tuple[float, Floats]:
+    """Return the mean of F1 over the classes that occur, 0-1, and (rows,) how each row moves it.
+
+    samples: with the columns label and predicted, the class that scored highest. F1 of a class is
+    2 TP / (P + T), of P images predicted and T true ones; a class that is predicted and never true does not count
+    (WILDS; scikit-learn's f1_score with labels=unique(true), average="macro").
+    """
+    true = class_labels(samples)
+    predicted = samples["predicted"].to_numpy(np.int64)
+    occurs = np.unique(true)
+    n = int(max(true.max(), predicted.max())) + 1
+    hit = true == predicted
+    sizes = (np.bincount(true, minlength=n) + np.bincount(predicted, minlength=n)).astype(np.float64)
+    f1 = np.divide(2 * np.bincount(true[hit], minlength=n), sizes, out=np.zeros(n), where=sizes > 0)
+    counted = np.isin(np.arange(n), occurs) / len(occurs)
+    slope = np.divide(counted, sizes, out=np.zeros(n), where=sizes > 0)
+    influence = 2 * hit * slope[true] - (f1 * slope)[true] - (f1 * slope)[predicted]
+    return float(f1[occurs].mean()), np.asarray(influence, np.float64)
+
+
+def few_images(samples: Samples) -> str:
+    """Return why macro_f1 of samples gets no interval, '' where it does: as few_positives, by images of a class."""
+    n, classes = len(samples), samples["label"].nunique()
+    if n >= MIN_IMAGES_FOR_RARE_POSITIVES or n >= MIN_POSITIVES_PER_CLASS * classes:
+        return ""
+    return f"{n / classes:.0f} images a class, {MIN_POSITIVES_PER_CLASS} are the fewest that tell"
+
+
 def class_labels(samples: Samples) -> Ints:
     return samples["label"].to_numpy(np.int64)
 

@@ -26,6 +26,9 @@ MIN_IMAGES = 25
 """Below so many images, means of skewed values get no interval and no test: of 20 scores that are zero but for a fifth,
 the best method's intervals cover 0.92, and its tests find 0.09 of equal models different at 5 %."""
 
+MIN_IMAGES_OF_A_GROUP = 30
+"""Below so many images of the lowest group, a lowest share gets no interval and no test."""
+
 Z = 1.959963984540054
 """The 97.5 % quantile of the normal distribution, as scipy.stats.norm gives it: importing that takes half a second."""
 

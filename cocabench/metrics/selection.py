@@ -7,6 +7,7 @@ the first of a tie, which is the correct caption if it stands before its negativ
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -74,6 +75,31 @@ def chances(images: int, texts: int) -> dict[str, float]:
         return {"acc": 1 / texts}
     found = {"text_acc": float(texts**-pairs), "image_acc": float(images**-pairs)}
     return found | ({"acc": 1 / 6} if (images, texts) == (2, 2) else {})
+
+
+def jaccard(scores: Floats, right: Mask) -> float:
+    """Return the Jaccard index, 0-1, of the right candidates and as many of the highest-scoring ones (WinoGAViL).
+
+    scores: (n,) finite, higher is better. right: (n,) bool, k of them True. h of the k highest are right: h / (2k - h).
+    Among equal scores wrong candidates come first.
+
+    >>> jaccard(np.array([0.9, 0.8, 0.7, 0.1]), np.array([True, False, True, False]))  # 1 of 2: the union has 3
+    0.3333333333333333
+    """
+    check_finite(scores[None], "scores")
+    k = int(right.sum())
+    h = int(right[np.lexsort((right, -scores))[:k]].sum())
+    return h / (2 * k - h)
+
+
+def jaccard_chance(n: int, k: int) -> float:
+    """Return the expected Jaccard index of k candidates drawn at random of n, of which k are right.
+
+    >>> jaccard_chance(2, 1)
+    0.5
+    """
+    ways = (math.comb(k, h) * math.comb(n - k, k - h) * h / (2 * k - h) for h in range(1, k + 1))
+    return sum(ways) / math.comb(n, k)
 
 
 def hits(samples: Samples, metric: str) -> Floats:

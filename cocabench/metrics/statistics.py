@@ -1,7 +1,8 @@
-"""The six statistics: how a metric's value, interval and paired test follow from its rows.
+"""The seven statistics: how a metric's value, interval and paired test follow from its rows.
 
-Mean and Hits are means over rows, Sums a function of summed columns, Smooth any other number that comes with its
-influence values, Median is computed anew over redrawn images, Whole is a figure of all rows together.
+Mean and Hits are means over rows, Worst the lowest mean of a group, Sums a function of summed columns, Smooth any
+other number that comes with its influence values, Median is computed anew over
+redrawn images, Whole is a figure of all rows together.
 """
 
 from __future__ import annotations
@@ -172,6 +173,50 @@ class Drawn(Hits):
     def _by_draw(self, rows: Samples) -> Array:
         """Return (draws,) the value of each draw, in the order of their numbers."""
         return np.array([self.value(some) for _, some in rows.groupby(self.draws, sort=True)])
+
+
+@dataclass(frozen=True)
+class Worst(Common):
+    """The lowest share of hits (0-1 each) of any group that has rows; equal shares: the first group's.
+
+    groups: the column of groups, whole numbers. Interval: Wilson's over the images of that group, as if it were known
+    beforehand which one is lowest; of several groups with equal shares the lowest is on average below what it would be
+    on more images. Withheld where the group has fewer than MIN_IMAGES_OF_A_GROUP images.
+    """
+
+    fewest: ClassVar[int] = intervals.MIN_IMAGES
+
+    hits: Read
+    groups: str
+
+    def lowest(self, rows: Samples) -> int:
+        """Return the group with the lowest share."""
+        groups, codes = np.unique(rows[self.groups].to_numpy(np.int64), return_inverse=True)
+        return int(groups[(np.bincount(codes, self.hits(rows)) / np.bincount(codes)).argmin()])
+
+    def withheld(self, rows: Samples) -> str:
+        n = rows["image_id"][self._chosen(rows)].nunique()
+        few = f"the lowest group has n={n}, {intervals.MIN_IMAGES_OF_A_GROUP} images are the fewest that tell"
+        return super().withheld(rows) or (few if n < intervals.MIN_IMAGES_OF_A_GROUP else "")
+
+    def value(self, rows: Samples) -> float:
+        return float(self.hits(rows)[self._chosen(rows)].mean())
+
+    def interval(self, rows: Samples, rng: np.random.Generator) -> Interval:
+        own = rows[self._chosen(rows)]
+        return Hits(self.hits).interval(own, rng)
+
+    def influence(self, rows: Samples) -> Array:
+        chosen, hits = self._chosen(rows), self.hits(rows)
+        moved = np.where(chosen, hits - hits[chosen].mean(), 0.0) / chosen.sum()
+        return image_sums(rows, moved[:, None])[:, 0]
+
+    def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
+        gap = self.value(first) - self.value(second)
+        return paired.of_influence(gap, self.influence(first) - self.influence(second))
+
+    def _chosen(self, rows: Samples) -> NDArray[np.bool_]:
+        return np.asarray(rows[self.groups].to_numpy(np.int64) == self.lowest(rows), bool)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from cocabench.core.formatting import decimals, plural
-from cocabench.core.types import MetricInfo
+from cocabench.core.types import Estimate, MetricInfo
 from cocabench.kinds import find, in_words
 from cocabench.report.charts import Point
 from cocabench.report.content import Report
@@ -15,6 +15,9 @@ from cocabench.report.grid import Entry, Line, Table, of_cell, of_estimate
 from cocabench.report.style import Axis, linear
 from cocabench.results.compare import Average, Row, averages, legend
 from cocabench.results.epochs import Best, best_epochs
+from cocabench.results.groups import GroupMean, estimate_of, group_means
+from cocabench.specs.groups import Member
+from cocabench.specs.groups import datacomp as members
 
 MAX_MODELS_WITHOUT_HEAT = 12
 """With more models, a heat map shows all tasks, and the leaderboard the kinds alone."""
@@ -214,6 +217,44 @@ def _average(average: Average, *, two: bool) -> Line:
     tail = (Entry(text, f"± {spread}" if spread else "", gap.value), Entry(f"{gap.mark} {gap.verdict}")) if gap else ()
     count = Entry(str(len(average.tasks)), value=len(average.tasks))
     return Line((Entry(in_words(average.group)), count, *values, *tail))
+
+
+def datacomp(report: Report) -> Table | None:
+    """Return DataComp's table: its main metric of each task, then its means; None before half of one is measured."""
+    found = group_means(report.records)
+    models = [m for m in report.comparison.models if any(2 * x.n > x.of for own in found.values() if (x := own.get(m)))]
+    if not models:
+        return None
+    records = {m: {r.task: r for r in report.records if r.model == m} for m in models}
+    counted = [member for member in members() if member.metric]
+    lines = [_member(one, [estimate_of(records[m], one) for m in models]) for one in counted]
+    for name, own in found.items():
+        entries = (_group_mean(own.get(m)) for m in models)
+        lines.append(Line((Entry(name), Entry("mean"), Entry(""), *entries), part="Means"))
+    return Table(
+        name="datacomp",
+        caption="DataComp's evaluation sets: the main metric of each, and its means",
+        columns=("task", "main metric", "by chance", *models),
+        lines=tuple(lines),
+        heads=2,
+        about="Main metrics are DataComp's, and may be others than the tasks' primary ones. A mean stands where all of "
+        "its tasks are measured; ± by the intervals of the tasks.",
+    )
+
+
+def _member(member: Member, estimates: Sequence[Estimate | None]) -> Line:
+    chance = Entry("–") if member.random is None else Entry(f"{100 * member.random:.1f}", value=100 * member.random)
+    info = find(member.kind).metric(member.metric)
+    cells = (Entry("–") if e is None or info is None else of_estimate(e, info.info) for e in estimates)
+    return Line((Entry(member.title), Entry(member.metric), chance, *cells), part="Tasks")
+
+
+def _group_mean(mean: GroupMean | None) -> Entry:
+    if mean is None or mean.value is None:
+        return Entry("–" if mean is None else mean.text)
+    text, _, width = mean.text.partition(" ")
+    notes = (f"not on the standard data: {', '.join(mean.other)}",) if mean.other else ()
+    return Entry(text, width, round(100 * mean.value, 1), notes=notes)
 
 
 def best_checkpoints(report: Report) -> Table | None:

@@ -186,6 +186,7 @@ def _navigation(content: Content) -> list[tuple[str, str]]:
         ("pictures", "Pictures", any(section.strips for section in content.sections)),
         ("leaderboard", "Leaderboard", True),
         *((section.id, section.area.title, True) for section in content.sections),
+        ("datacomp", "DataComp", "datacomp" in content.tables),
         ("languages", "Languages", "languages" in content.tables),
         ("checkpoints", "Checkpoints", bool(content.epoch_charts)),
         ("mixtures", "Mixtures", bool(content.mixture_charts)),

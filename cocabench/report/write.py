@@ -83,6 +83,7 @@ def content_of(report: Report, thumbnails: Thumbnails, *, figures: bool = True) 
             leaderboard.standings(report, board),
             leaderboard.tasks(report),
             leaderboard.means(report),
+            leaderboard.datacomp(report),
             languages.table(report),
             *own,
             leaderboard.best_checkpoints(report),

@@ -1,7 +1,8 @@
-"""Convert results of CLIP_benchmark and open_clip's trainer to Records, and Records to CLIP_benchmark's CSV.
+"""Convert results of CLIP_benchmark, DataComp and open_clip's trainer to Records, and Records to CLIP_benchmark's CSV.
 
-It reads the JSON of ``clip_benchmark eval``, the CSV of ``clip_benchmark build``, and the validation results that
-open_clip_train appends to ``logs/RUN/checkpoints/results.jsonl``; it writes the CSV. An imported Record has the
+It reads the JSON of ``clip_benchmark eval``, the CSV of ``clip_benchmark build``, the ``eval_results.jsonl`` of
+DataComp's evaluator, and the validation results that open_clip_train appends to
+``logs/RUN/checkpoints/results.jsonl``; it writes the CSV. An imported Record has the
 program's name after the model's, no samples, and only the parts of the protocol that the file gives; it is compared
 with other Records by the parts that both have.
 """
@@ -24,12 +25,14 @@ from cocabench.core.files import parse_json
 from cocabench.core.signature import digest
 from cocabench.core.types import Estimate, MetricInfo, Note, Record, Signature
 from cocabench.kinds import every, find
+from cocabench.kinds.base import Kind
 from cocabench.kinds.shown import ClipBenchmark
 from cocabench.metrics.intervals import of_proportion_like
 from cocabench.results import published
 from cocabench.specs.aliases import task_name
+from cocabench.specs.groups import datacomp
 
-CLIP_BENCHMARK, TRAINER = "CLIP_benchmark", "open_clip_train"
+CLIP_BENCHMARK, DATACOMP, TRAINER = "CLIP_benchmark", "DataComp", "open_clip_train"
 SUFFIX = f" ({CLIP_BENCHMARK})"
 COLUMNS = ("dataset", "model", "pretrained", "task", "language", "model_fullname")
 ZERO_SHOT = {"imagenet": "imagenet1k", "imagenetv2": "imagenetv2"}
@@ -40,13 +43,16 @@ DIRECTIONS = {"image_to_text": "i2t", "text_to_image": "t2i"}
 
 
 def read(path: Path) -> list[Record]:
-    """Return the Records of CLIP_benchmark's JSON, a folder of it, or CSV, or of open_clip_train's results.jsonl."""
+    """Return the Records of CLIP_benchmark's JSON, a folder of it, or CSV, or of a .jsonl: the trainer's or DataComp's.
+
+    Of DataComp's a single model is in a file, which names it.
+    """
     if path.is_dir():
         files = sorted(path.glob("*.json"))
         if not files:
             raise ResultsError(str(path), "no JSON files", wanted="what clip_benchmark eval wrote")
         return [record for file in files for record in _read_json(file)]
-    wanted = "CLIP_benchmark's .json or .csv, or open_clip_train's results.jsonl"
+    wanted = "CLIP_benchmark's .json or .csv, or a .jsonl of open_clip_train or DataComp"
     if not path.exists():
         raise ResultsError(str(path), "no such file or folder", wanted=wanted)
     readers: dict[str, Callable[[Path], list[Record]]] = {
@@ -233,7 +239,10 @@ def _read_jsonl(path: Path) -> list[Record]:
     """
     lines = [line for line in _text(path).splitlines() if line.strip()]
     if not lines:
-        raise ResultsError(str(path), "no lines", wanted="what open_clip_train wrote")
+        raise ResultsError(str(path), "no lines", wanted="what open_clip_train or DataComp's evaluator wrote")
+    first = _parsed(lines[0], f"{path}:1")
+    if isinstance(first, dict) and {"key", "metrics"} <= first.keys():
+        return [_of_datacomp(path, _parsed(line, f"{path}:{i}"), f"{path}:{i}") for i, line in enumerate(lines, 1)]
     entries: dict[str, dict[str, Any]] = {}
     for i, line in enumerate(lines, 1):
         entry = _parsed(line, f"{path}:{i}")
@@ -295,3 +304,66 @@ def _ranks(entry: Mapping[str, Any], n: int, where: str) -> Iterator[tuple[str, 
         low, high = of_proportion_like(value, 0.0, n) if n and value is not None and found[2] else (None, None)
         name = f"{direction}_{found[3] or f'recall@{found[2]}'}"
         yield name, Estimate(value=value, low=low, high=high, n=0 if value is None else n)
+
+
+# DataComp
+
+OTHER_KEYS = {"retrieval/flickr30k": "retrieval/flickr_1k_test_image_text_retrieval"}
+"""Keys of DataComp's newer task list."""
+
+SUGAR_CREPE, LONG = "comp/sugarcrepe_", "longclip/"
+"""Keys that Apple's evaluations of MobileCLIP add to DataComp's."""
+
+
+def _of_datacomp(path: Path, entry: object, where: str) -> Record:
+    """Return the Record of a line: ``{"key": …, "dataset": …, "metrics": {…}}``, bare NaN allowed.
+
+    Values of single groups (``acc_slide:3``) and counts are left out; NaN is undefined, never 0.
+    """
+    wanted = "a line of DataComp's eval_results.jsonl"
+    if not isinstance(entry, dict) or not isinstance(entry.get("metrics"), dict) or not isinstance(entry["key"], str):
+        raise ResultsError(where, "no 'key' with 'metrics'", wanted=wanted)
+    table = {k: v for k, v in entry["metrics"].items() if k != "main_metric" and ":" not in k}
+    task, kind, names = _datacomp_task(str(entry["key"]), table, where)
+    theirs = _names(kind)
+    found = {names.get(name) or theirs.ours(name): _number(value, f"{where}: {name}") for name, value in table.items()}
+    if not found:
+        raise ResultsError(where, "no metric", wanted=wanted)
+    return _imported(
+        DATACOMP,
+        path,
+        task=task,
+        evaluator=kind,
+        model=f"{path.stem} ({DATACOMP})",
+        metrics={name: Estimate(value=value, low=None, high=None, n=0) for name, value in found.items()},
+        protocol={},
+        model_parts={"name": path.stem},
+    )
+
+
+def _datacomp_task(key: str, metrics: Mapping[str, Any], where: str) -> tuple[str, str, Mapping[str, str]]:
+    """Return our task of a key, its kind, and {DataComp's metric: ours} where the kind does not say it."""
+    key = OTHER_KEYS.get(key, key)
+    if (member := next((m for m in datacomp() if m.key == key), None)) is not None:
+        return (
+            member.task,
+            member.kind,
+            DATACOMP_METRICS | ({member.main_metric: member.metric} if member.metric else {}),
+        )
+    task = f"sugar_crepe/{key.removeprefix(SUGAR_CREPE)}" if key.startswith(SUGAR_CREPE) else key.removeprefix(LONG)
+    counts = {kind.name: _known(kind, metrics) for kind in every() if kind.clip_benchmark}
+    if not max(counts.values()):
+        raise ResultsError(where, f"the key {key!r}, without a known metric", wanted="a task of DataComp's list")
+    return task, max(counts, key=lambda name: counts[name]), {}
+
+
+DATACOMP_METRICS = {
+    "avg_jaccard_score": "jaccard_mean",
+    **{f"jaccard_score_{n}": f"jaccard_{n}" for n in ("5", "6", "10", "12", "5-6", "10-12")},
+    "F1-macro_all": "f1_macro",
+}
+
+
+def _known(kind: type[Kind], metrics: Iterable[str]) -> int:
+    """Return how many of CLIP_benchmark's metrics the kind declares."""
+    return sum(kind.metric(_names(kind.name).ours(name)) is not None for name in metrics)

@@ -16,6 +16,7 @@ from cocabench.core.errors import CocabenchError, DataError, ModelError
 from cocabench.core.files import expanded
 from cocabench.core.signature import Allowance, digest, remembering_files
 from cocabench.core.types import Cache, Dataset, ImageSource, Machine, Note, Source
+from cocabench.data import fetch
 from cocabench.data.base import fingerprint, limited, readable, rows_hash
 from cocabench.data.images import PLAIN, UNKNOWN_RANGE, UnconvertedImage, is_16_bit
 from cocabench.metrics.base import Metric
@@ -277,6 +278,7 @@ def _measured_on(
         "data": data,
         "standard": standard,
         **({"limit": len(dataset)} if dataset.whole else {}),
+        **({"revision": dataset.revision} if dataset.revision else {}),
         **({"pixels": pixels} if pixels else {}),
     }
 
@@ -305,7 +307,10 @@ def _pixels(modes: Mapping[str, int], images: Sequence[ImageSource]) -> tuple[li
 
 def _built(task: Task, loader: Loader, settings: Settings) -> Dataset:
     root = expanded(settings.data_root).resolve()
-    found = readable(loader.build(root, download=settings.download))
+    if settings.download:
+        fetch.ensure(loader, root)
+    commit = fetch.revision(loader, root)
+    found = replace(readable(loader.build(root, download=settings.download)), revision=commit)
     if not len(found):
         raise DataError(task.name, f"no images in {root}", wanted="at least one")
     return found

@@ -19,9 +19,21 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args, runtim
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from cocabench.core.errors import CocabenchError, ModelError, SpecError, UnknownNameError, UsageError
+from cocabench.core.files import expanded
 from cocabench.core.types import Ability, Dataset, Model, Note, Source
 from cocabench.specs.aliases import japanese, task_name
-from cocabench.specs.spec import Expect, ModelSpec, TaskSpec, WeightsKind, guess, parse_models, problems, task_tables
+from cocabench.specs.groups import groups
+from cocabench.specs.spec import (
+    Expect,
+    ModelSpec,
+    TaskSpec,
+    WeightsKind,
+    guess,
+    listed,
+    parse_models,
+    problems,
+    task_tables,
+)
 
 if TYPE_CHECKING:
     from cocabench.kinds.base import Kind
@@ -228,7 +240,7 @@ def _add(tasks: dict[str, Task], task: Task) -> None:
 
 
 def find_tasks(wanted: Iterable[str]) -> list[Task]:
-    """Return the tasks for names, groups and paths of TOML files, without repetition, in the given order.
+    """Return the tasks for names, groups, paths of TOML files and lists of them (*.txt), each once, in the given order.
 
     Raises UsageError for unknown names, SpecError for invalid files and primary metrics.
     """
@@ -236,11 +248,12 @@ def find_tasks(wanted: Iterable[str]) -> list[Task]:
     chosen: dict[str, Task] = {}
     unknown: list[UnknownNameError] = []
     for item in wanted:
-        try:
-            for task in _matching(item, tasks):
-                _add(chosen, task)
-        except UnknownNameError as error:
-            unknown.append(error)
+        for one in listed(expanded(item)) if item.endswith(".txt") else [item]:
+            try:
+                for task in _matching(one, tasks):
+                    _add(chosen, task)
+            except UnknownNameError as error:
+                unknown.append(error)
     if len(unknown) > 1:
         raise UsageError("--tasks", "; ".join(f"{e.got} ({e.fix.partition(';')[0]})" for e in unknown))
     if unknown:
@@ -260,8 +273,12 @@ def _matching(item: str, tasks: dict[str, Task]) -> list[Task]:
         return [tasks[name]]
     if members := [task for task in tasks.values() if item in task.spec.groups]:
         return members
-    groups = {group for task in tasks.values() for group in task.spec.groups}
-    raise UnknownNameError("task or group", item, [*tasks, *sorted(groups)], fix="see `cocabench list tasks`")
+    if item in (named := groups()):
+        return [tasks[member.task] for member in named[item]]
+    groups_of_tasks = {group for task in tasks.values() for group in task.spec.groups}
+    raise UnknownNameError(
+        "task or group", item, [*tasks, *sorted({*groups_of_tasks, *named})], fix="see `cocabench list tasks`"
+    )
 
 
 @dataclass(frozen=True)

@@ -10,6 +10,7 @@ The grammar of model strings, in order of precedence:
     NAME:TAG                         … with an open_clip pretrained tag (case and - or _ do not matter)
     NAME:FILE                        … with a checkpoint file; a glob makes one model per file
     NAME:FILE#ema                    … with the exponential moving average that a training keeps in its checkpoint
+    FILE.txt                         a list of model strings, or of CLIP_benchmark's NAME,TAG, one a line
     NAME:random@SEED                 … with reproducible random weights, labelled as such
     avg(A,B,…)                       the mean of the weights of checkpoints of one architecture; a glob adds its files
     mix(A,B,0.3)                     0.7 of A's weights and 0.3 of B's; mix(A,B,0:1:0.1) makes a model per step
@@ -323,13 +324,35 @@ def parse_models(text: str, *, typed: bool = False) -> list[ModelSpec]:
     """
     specs = [
         replace(spec, typed=typed)
-        for item in split_models(text)
+        for item in (one for part in split_models(text) for one in _in_list(part))
         for one in _swept(item)
         for spec in _expand(parse_model(one))
     ]
     if not specs:
         raise UsageError("--model", "no model given", fix="see `cocabench list models`")
     return list(dict.fromkeys(specs))
+
+
+def listed(path: Path) -> list[str]:
+    """Return the lines of a list, without empty ones and comments; SpecError if it cannot be read.
+
+    A comment begins at a # behind a space or at the start of a line: FILE#ema is none.
+    """
+    try:
+        lines = [re.split(r"(?:^|\s)#", line)[0].strip() for line in read_text(path).splitlines()]
+    except (OSError, ValueError) as error:
+        raise SpecError(str(path), [unreadable(error)]) from None
+    if not (found := [line for line in lines if line]):
+        raise SpecError(str(path), ["no names; wanted one a line"])
+    return found
+
+
+def _in_list(item: str) -> list[str]:
+    """Return the models of a list (*.txt), whose lines may be CLIP_benchmark's NAME,TAG; other items alone."""
+    if not item.endswith(".txt"):
+        return [item]
+    pairs = (line.partition(",") for line in listed(expanded(item)))
+    return [f"{name.strip()}:{tag.strip()}" if tag else name for name, _, tag in pairs]
 
 
 def parse_model(text: str) -> ModelSpec:

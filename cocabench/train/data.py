@@ -25,6 +25,7 @@ from cocabench.core.errors import BadImageError, DataError, MissingDataError, Us
 from cocabench.core.files import ROWS, expanded, parse_json
 from cocabench.core.signature import digest
 from cocabench.core.types import Dataset, Example, ImageSource, Progress, silent
+from cocabench.data import fetch
 from cocabench.data.base import fingerprint, readable
 from cocabench.data.files import absent, read_text, some
 from cocabench.data.images import BytesImage, FileImage, TarImage, UnconvertedImage, eight_bit, identity, opened
@@ -64,6 +65,8 @@ def build(loader: str, keys: Mapping[str, str], root: Path, *, download: bool = 
         raise UsageError(
             f"--from {loader}", "; ".join(_flag(key) + colon + said for key, colon, said in found)
         ) from None
+    if download:
+        fetch.ensure(made, expanded(root).resolve())
     dataset = readable(made.build(expanded(root).resolve(), download=download))
     if bare := [example.id for example in dataset.examples if not example.texts]:
         got = f"{len(bare)} of {len(dataset)} images have no caption (first: {bare[0]})"

@@ -2,7 +2,8 @@
 
 FOLDER holds openclip_results.csv, openclip_retrieval_results.csv and model_profile.csv (open_clip, docs/),
 clip_benchmark.csv (CLIP_benchmark, benchmark/benchmark.csv) and blog.json (the tables of the LAION blog and of the
-CoCa paper, copied by hand). columns.csv, beside this script, names the task and the metric of every published column:
+CoCa paper, copied by hand), and mobileclip/*.jsonl (apple/ml-mobileclip, results/).
+columns.csv, beside this script, names the task and the metric of every published column:
 for open_clip's they are those of DataComp's tasklist.yml, and n is what was evaluated there (for CLIP_benchmark:
 the n for which every acc1 is a whole number of images). A task whose test split VTAB took whole has one name for both
 (vtab/pets is pets), and a note where class names differ. Averages over data sets are left out.
@@ -18,11 +19,15 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from cocabench.results.interop import read
+from cocabench.specs.groups import datacomp
+
 HERE = Path(__file__).parent
 OPEN_CLIP = {"source": "open_clip", "version": "89fb801", "date": "2026-06-27"}
 CLIP_BENCHMARK = {"source": "CLIP_benchmark", "version": "48de38c", "date": "2025-06-17"}
 BLOG = {"source": "LAION blog", "file": "Training Contrastive Captioners", "version": "1", "date": "2023-02-02"}
 PAPER = {"source": "CoCa paper", "file": "arXiv:2205.01917", "version": "2", "date": "2022-06-14"}
+MOBILECLIP = {"source": "MobileCLIP", "version": "e15d36e", "date": "2025-08-28"}
 KEY = ["model", "pretrained"]
 METRICS = {
     "image_retrieval_recall@5": "t2i_recall@5",
@@ -30,6 +35,18 @@ METRICS = {
     **{name: name for name in ("acc1", "acc5", "mean_per_class_recall", "mean_average_precision")},
 }
 LAION_2B = "laion2b_s13b_b90k"
+
+
+MOBILECLIP_MODELS = {
+    **{
+        f"mobileclip_{name.lower()}": (f"MobileCLIP-{name}", "datacompdr")
+        for name in ("S0", "S1", "S2", "S3", "S4", "B")
+    },
+    "mobileclip_l14": ("MobileCLIP-L-14", "datacompdr"),
+    **{f"mobileclip2_{name.lower()}": (f"MobileCLIP2-{name}", "dfndr2b") for name in ("B", "S0", "S3", "S4")},
+    "mobileclip2_l14": ("MobileCLIP2-L-14", "dfndr2b"),
+}
+"""Files of apple/ml-mobileclip, and open_clip's name and tag of the model where it has them."""
 
 
 class Cell(NamedTuple):
@@ -87,6 +104,29 @@ def blog(tables: dict[str, Any]) -> Iterator[dict[str, object]]:
                 yield _row(model, task, metric, value, "captioning", {"nocaps_val": 4500}.get(task, 5000), note)
 
 
+def mobileclip(folder: Path) -> Iterator[dict[str, object]]:
+    """Yield the rows of Apple's evaluations: DataComp's sets, SugarCrepe and long captions; one file is a model.
+
+    Values of single groups of images are left out. n is what DataComp's task list says.
+    """
+    sizes = {member.task: member.size for member in datacomp()}
+    known = set(pd.read_csv(HERE / "metrics.csv")["metric"])
+    for file in sorted((folder / "mobileclip").glob("*.jsonl")):
+        for record in read(file):
+            for metric, estimate in record.metrics.items():
+                if metric in known and estimate.value is not None:
+                    model, pretrained = MOBILECLIP_MODELS[file.stem]
+                    yield {"file": f"results/{file.name}", "model": model, "pretrained": pretrained} | {
+                        "task": record.task,
+                        "evaluator": record.evaluator,
+                        "metric": metric,
+                        "value": estimate.value,
+                        "n": sizes.get(record.task),
+                        "note": "",
+                        **MOBILECLIP,
+                    }
+
+
 def _row(
     model: str, task: str, metric: str, percent: float, evaluator: str, n: int | None, note: str = ""
 ) -> dict[str, object]:
@@ -123,7 +163,8 @@ def main(folder: Path) -> None:
     columns = pd.read_csv(HERE / "columns.csv", dtype={"n": "Int64"}).fillna({"note": ""})
     tables = json.loads((folder / "blog.json").read_text(encoding="utf-8"))
     printed = pd.DataFrame(blog(tables)).astype({"n": "Int64"})
-    rows = pd.concat([*open_clip(folder, columns), clip_benchmark(folder, columns), printed])
+    apples = pd.DataFrame(mobileclip(folder)).astype({"n": "Int64"})
+    rows = pd.concat([*open_clip(folder, columns), clip_benchmark(folder, columns), printed, apples])
     order = ["source", "file", "version", "date", *KEY, "task", "evaluator", "metric", "value", "n", "column", "note"]
     rows = rows[order].round({"value": 6})
     rows.to_csv(HERE / "published.csv", index=False, lineterminator="\n")

@@ -84,8 +84,8 @@ def test_paired_difference_equals_the_difference_of_values(name: str) -> None:
 
 
 def test_a_kind_that_is_not_installed_has_bare_defaults() -> None:
-    kind = find("association")
-    assert (kind.name, kind.title(), kind.listed(), kind.metric("recall")) == ("association", "Association", [], None)
+    kind = find("counting")
+    assert (kind.name, kind.title(), kind.listed(), kind.metric("recall")) == ("counting", "Counting", [], None)
     assert kind.shown.order == 100
     assert find("retrieval").shown.order < 100
 

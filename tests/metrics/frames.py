@@ -28,7 +28,9 @@ def labelled(seed: int) -> pd.DataFrame:
     rng, label = np.random.default_rng(seed), np.arange(IMAGES) % 7
     scores = list(np.random.default_rng(seed + 100).random((IMAGES, 3)))
     labels = [[i % 3] for i in range(IMAGES)]
-    return pd.DataFrame({**_ids(1), "label": label, **_ranks(rng, IMAGES), "class_scores": scores, "labels": labels})
+    table = {**_ids(1), "label": label, **_ranks(rng, IMAGES), "class_scores": scores, "labels": labels}
+    groups = np.arange(IMAGES) % 2
+    return pd.DataFrame({**table, "predicted": rng.integers(0, 7, IMAGES), "group": groups, "named_group": groups})
 
 
 def retrieved(seed: int) -> pd.DataFrame:
