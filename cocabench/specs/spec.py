@@ -85,6 +85,11 @@ class TaskSpec(Spec):
     def loader(self) -> str:
         return str(self.data.get("loader", ""))
 
+    @property
+    def family(self) -> str:
+        """The name of the set that the task is one language of, else its own name."""
+        return self.name.removesuffix(f"/{self.language}") if self.language else self.name
+
     def expected(self, split: str) -> dict[str, int]:
         """Return the counts of [expect.SPLIT]."""
         found = dict(self.expect).get(split)
