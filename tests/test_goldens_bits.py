@@ -27,7 +27,7 @@ def test_model_outputs_equal_their_goldens(case: bits.Case, inputs: Inputs) -> N
     if case.name.startswith("roberta"):
         pytest.importorskip("transformers")
     old, new = GOLDENS.cases[case.name], bits.compute(case, inputs)
-    assert not bits.differences(case.name, old, new, by_bits=BY_BITS, loose=case.loose)
+    assert not bits.differences(case.name, old, new, by_bits=BY_BITS, tolerance=case.tolerance)
 
 
 def test_every_golden_has_its_case() -> None:

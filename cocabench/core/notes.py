@@ -114,6 +114,10 @@ CODES: Mapping[str, Code] = {
         "Memory ran out, and the run continued with a smaller batch.",
         "Nothing, or set --batch-size to that number; scores change by rounding only.",
     ),
+    "leaked_images": Code(
+        "Some test images are training images, too: a probe may know their classes by heart.",
+        "Remove them from the training split.",
+    ),
     "not_converged": Code(
         "An optimiser stopped before it converged.", "Nothing if it is a point of a search; else compare with care."
     ),

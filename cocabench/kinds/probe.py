@@ -49,7 +49,7 @@ from cocabench.kinds.shown import (
 )
 from cocabench.metrics.base import Family, Metric, Samples
 from cocabench.metrics.classification import class_labels, ranked
-from cocabench.metrics.probes import Scorer
+from cocabench.metrics.probes import Scorer, in_both
 from cocabench.metrics.ranking import SCORES_PER_CHUNK, Floats, Ints, Ranks
 from cocabench.metrics.statistics import Drawn, Hits, Read
 
@@ -366,6 +366,10 @@ class Probe(Kind):
         fitting = Fitting.of(training, draws, partial(self._features, model, context), context)
         test = self._features(model, context, data.examples)
         examples = [data.examples[i] for i in test.kept]
+        if len(leaked := in_both(test.features, fitting.features)):
+            said = f"{len(leaked)} of {plural(len(examples), 'test image')} have the features of a training image, "
+            said += f"such as {examples[leaked[0]].id}: the same pictures are in both splits"
+            context.note(Note("leaked_images", said))
         names = data.classes or tuple(map(str, range(training.n_classes)))
         yield from self._without_training(model, data, context)
         for done, (shots, seed) in enumerate(draws):

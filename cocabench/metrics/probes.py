@@ -209,6 +209,19 @@ def neighbours(rows: Array, labels: Ints, n_classes: int, k: int, temperature: f
     return Scorer(lambda rows: np.concatenate([votes(rows[i : i + size]) for i in range(0, len(rows), size)]))
 
 
+def in_both(rows: Array, others: Array) -> Ints:
+    """Return the positions of rows (n, d) that are equal to a row of others (m, d); none if all rows are equal.
+
+    >>> in_both(np.array([[1, 2], [3, 4], [5, 6]]), np.array([[3, 4], [5, 7]]))
+    array([1])
+    """
+    if not len(rows) or (rows == rows[0]).all():
+        return np.empty(0, np.int64)
+    close = np.flatnonzero(np.isin(others[:, 0], rows[:, 0]))
+    held = {np.ascontiguousarray(others[i]).tobytes() for i in close}
+    return np.array([i for i, row in enumerate(rows) if np.ascontiguousarray(row).tobytes() in held], np.int64)
+
+
 def check_neighbours(n: int, k: int) -> None:
     """Raise CocabenchError for fewer training images than neighbours."""
     if n < k:

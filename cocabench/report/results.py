@@ -31,7 +31,7 @@ class Results(RecordSet, Sequence[Record]):
     >>> import cocabench
     >>> results = cocabench.load("results/baselines")
     >>> results.model("demo/clip").frame().query("metric == 'acc1'").round(3)[["task", "value", "n"]].values.tolist()[0]
-    ['emoji_activities', 0.494, 85]
+    ['emoji_activities', 0.706, 85]
     >>> results.samples("emoji_flags", "demo/clip").columns.tolist()[:2]
     ['id', 'image_id']
     """

@@ -165,7 +165,7 @@ def compare(a: RecordSet | str | Path, b: RecordSet | str | Path, *, all_metrics
     >>> results = cocabench.load("results/baselines")
     >>> found = cocabench.compare(results.model("demo/coca"), results.model("demo/clip"))
     >>> found.loc[found["task"] == "emoji_flags", ["value_a", "value_b", "changed", "better"]].round(3).values.tolist()
-    [[0.578, 0.7, 87.0, 'b']]
+    [[0.841, 0.867, 31.0, '']]
     """
     sides = [_one_model(side, f"compare: {name}") for name, side in (("a", a), ("b", b))]
     chosen = [choose(side).records for side in sides]

@@ -99,7 +99,7 @@ def test_an_interrupted_download_resumes(small: Path, monkeypatch: pytest.Monkey
             packed.write(small / real.name, f"stanford-corenlp-full-2015-12-09/{real.name}")
     site = Site(data.getvalue(), breaks_at=100)
     monkeypatch.setattr(corenlp.shutil, "which", lambda _: None)
-    monkeypatch.setattr(corenlp.requests, "get", site.get)
+    monkeypatch.setattr(requests, "get", site.get)
     with pytest.raises(MetricUnavailableError, match="the line is dead"):
         corenlp.setup()
     assert corenlp.setup() == corenlp.find()

@@ -13,7 +13,7 @@ from cocabench.results.records import read
 from cocabench.results.store import Store
 from tests.conftest import Command
 
-BASELINES = Path(__file__).parents[2] / "results" / "baselines"
+BASELINES = Path(__file__).parents[1] / "records" / "version_0.1" / "baselines"
 UNITS: dict[str, Unit] = {
     "gflops": "gflops",
     "image_gflops": "gflops",

@@ -12,14 +12,17 @@ import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import pandas as pd
+import torch
 
+from cocabench.run import measure
 from tests.goldens import captured, sets
 from tests.goldens.adapter import Outcome, call
 from tests.goldens.captured import Golden, steady
 
-BASELINES = Path(__file__).parents[2] / "results" / "baselines"
+BASELINES = Path(__file__).parents[1] / "records" / "version_0.1" / "baselines"
 RULES = BASELINES.parent / "gates.toml"
 FIXED = ("--device", "cpu", "--precision", "fp32", "--workers", "0", "--no-cache", "--quiet")
 DEMO = "demo/coca,demo/clip"
@@ -155,8 +158,8 @@ def doctored(folder: Path, source: str, model: str, task: str = "*", **changed: 
         target = folder / model.replace("/", "_") / path.name
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(json.dumps(record), encoding="utf-8")
-        samples = path.with_suffix(".samples.parquet")
-        shutil.copy(samples, target.with_suffix(".samples.parquet"))
+        samples = captured.samples_of(path, record)
+        shutil.copy(samples, target.with_name(samples.name))
 
 
 def gates(here: Path) -> Golden:
@@ -191,14 +194,15 @@ def _claim(path: Path, record: dict[str, Any], samples: Path) -> None:
 def moved(folder: Path, source: str, model: str, step: int) -> None:
     """Copy captioning's baseline as another model's, with every step-th image's numbers those of the next image."""
     doctored(folder, source, model, task="emoji_captions-*")
-    for path in (folder / model).glob("*.parquet"):
+    for file in sorted((folder / model).glob("*-*.json")):
+        record = json.loads(file.read_text(encoding="utf-8"))
+        path = captured.samples_of(file, record)
         frame = pd.read_parquet(path)
         numbers = [name for name in frame if name not in ("id", "image_id", "domain")]
         rows = frame.index[::step][:-1]
         frame.loc[rows, numbers] = frame.loc[rows + 1, numbers].to_numpy()
         frame.to_parquet(path, index=False)
-        file = path.with_name(path.name.replace(".samples.parquet", ".json"))
-        _claim(file, json.loads(file.read_text(encoding="utf-8")), path)
+        _claim(file, record, path)
 
 
 def three(here: Path) -> Golden:
@@ -265,7 +269,9 @@ def limited(here: Path) -> Golden:
 
 def costs(here: Path) -> Golden:
     """What is counted of the costs; what is measured is put in order, so that its tables can be compared."""
-    run_tasks(["efficiency", "emoji_activities"])
+    machine = patch.object(measure, "machine_name", return_value="a CPU")
+    with machine, patch.object(torch, "get_num_threads", return_value=1):  # both are in the signature
+        run_tasks(["efficiency", "emoji_activities"])
     records = captured.records(here / "results")
     for path in captured.record_files(here / "results"):
         record = json.loads(path.read_text(encoding="utf-8"))

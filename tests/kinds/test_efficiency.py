@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -106,7 +107,7 @@ def metric(name: str, samples: Samples) -> Estimate:
 def test_times_are_medians_with_the_range_of_six_repeats_as_interval() -> None:
     def rows(values: list[float]) -> Samples:
         ids = [str(k) for k in range(len(values))]
-        return Samples(
+        return pd.DataFrame(
             {"id": ids, "image_id": ids, "train_step_s": values, "gflops": [3.0] + [np.nan] * (len(ids) - 1)}
         )
 

@@ -56,6 +56,7 @@ class Clear:
     pooled: bool = True
     texts: bool = True
     unreadable: frozenset[int] = frozenset()
+    collapsed: bool = False
     id: str = "clear"
 
     def encode_images(
@@ -64,7 +65,7 @@ class Clear:
         if output == "pooled" and not self.pooled:
             raise ModelError(self.id, "a model without features before the projection", wanted="projected ones")
         kept = [i for i, image in enumerate(images) if image.seed not in self.unreadable]
-        rows = np.stack([images[i].row(self.noise) for i in kept])
+        rows = np.stack([images[0 if self.collapsed else i].row(self.noise) for i in kept])
         return ImageFeatures(rows / np.linalg.norm(rows, axis=1, keepdims=True) if normalize else rows, np.array(kept))
 
     def encode_texts(self, texts: Sequence[str], **_: Any) -> Features:
@@ -261,6 +262,22 @@ def test_a_search_that_does_not_converge_is_noted(monkeypatch: pytest.MonkeyPatc
     notes: list[Note] = []
     samples(Probe(probe="clip", zero_shot=False), notes=notes)
     assert {note.code for note in notes} == {"not_converged"}
+
+
+def test_test_images_among_the_training_images_are_noted_whatever_their_names() -> None:
+    """Copies under other names, as in two archives of one data set."""
+    copies = [replace(example, id=f"copy of {example.id}") for example in TEST.examples[:3]]
+    leaking = replace(TRAIN, examples=[*TRAIN.examples, *copies])
+    kind = Probe(probe="knn", zero_shot=False)
+    notes: list[Note] = []
+    samples(kind, further={"train": leaking, "val": VAL}, notes=notes)
+    assert [(note.code, note.text.partition(" have")[0]) for note in notes] == [
+        ("leaked_images", "3 of 120 test images")
+    ]
+    notes.clear()
+    samples(kind, notes=notes)
+    samples(kind, Clear(noise=0.0, collapsed=True), notes=notes)
+    assert notes == []
 
 
 def test_images_that_cannot_be_read_train_nothing() -> None:

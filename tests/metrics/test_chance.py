@@ -1,6 +1,7 @@
 """The alarms: a score near chance or no better than the largest class, and one answer for nearly everything."""
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from cocabench.core.formatting import number
@@ -9,7 +10,7 @@ from cocabench.data.images import BytesImage
 from cocabench.kinds.base import near_chance, notes_of
 from cocabench.kinds.classification import Classification
 from cocabench.kinds.retrieval import Retrieval
-from cocabench.metrics.base import Metric, Samples, estimate, stack
+from cocabench.metrics.base import Metric, estimate, stack
 from cocabench.metrics.statistics import Hits
 
 ACC1 = Metric("acc1", "Share of hits.", Hits("right"), ("right",))
@@ -17,7 +18,7 @@ ACC1 = Metric("acc1", "Share of hits.", Hits("right"), ("right",))
 
 def alarm(hits: np.ndarray, chance: float) -> list[str]:
     ids = [str(i) for i in range(len(hits))]
-    samples = Samples({"id": ids, "image_id": ids, "right": hits})
+    samples = pd.DataFrame({"id": ids, "image_id": ids, "right": hits})
     return [note.text for note in near_chance(ACC1, samples, Chance(chance))]
 
 
@@ -65,7 +66,7 @@ def classified(truth: str, answers: str, **params: object) -> list[str]:
         for e, name, answer in zip(examples, truth, answers, strict=True)
     ]
     kind, data = Classification(templates="cifar10", **params), Dataset("d", "test", examples, tuple(names))
-    return [f"{n.code}: {n.text}" for n in notes_of(kind, data, Samples(rows), kind.metrics(data), primary="acc1")]
+    return [f"{n.code}: {n.text}" for n in notes_of(kind, data, pd.DataFrame(rows), kind.metrics(data), primary="acc1")]
 
 
 def test_a_collapsed_model_on_unequal_classes_is_told_apart_from_a_good_one() -> None:

@@ -433,6 +433,7 @@ EXEMPT = {
     "images.py": "images are added by their files",
     "builtin.py": "the package's own files: the code's stamp",
     "indexed.py": "clip-benchmark's: beyond",
+    "fetch.py": "before a plan: what it fetches is read, and noted, by the loaders",
 }
 KNOWN = {
     "entry.is_dir()": "in a folder that is noted",
@@ -440,6 +441,9 @@ KNOWN = {
     "os.listdir(folder)": "files.absent: names that are not there are noted one by one, the others are images",
     "folder.is_dir()": "files.absent, as above",
     "folder.rglob(f'{pattern}.arrow')": "composition._tables: beyond",
+    "folder.rglob(f'*.{ending}')": "hub: beyond",
+    "open_regular(file)": "hub._schema: the file is noted where it is read",
+    "self.location(root).exists()": "base.there: before a download",
 }
 
 
