@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cocabench.core.errors import UnpairedError
 from cocabench.core.types import Estimate, Record
 from cocabench.metrics.base import UNKNOWN
-from cocabench.results.compare import Comparison, Row, language_of
+from cocabench.results.compare import Comparison, Row, set_of_row
 from cocabench.results.difference import Evidence
 
 
@@ -25,9 +25,8 @@ def language_sets(comparison: Comparison) -> tuple[LanguageSet, ...]:
     """Return the sets of a comparison with their languages, in its order."""
     found: dict[str, dict[str, Row]] = {}
     for row in comparison.rows:
-        language = language_of(comparison, row)
-        if row.primary and language:
-            found.setdefault(row.task.removesuffix(f"/{language}"), {})[language] = row
+        if row.primary and (name := set_of_row(comparison, row)):
+            found.setdefault(name, {})[row.task.removeprefix(f"{name}/")] = row
     return tuple(LanguageSet(name, rows) for name, rows in found.items())
 
 

@@ -11,7 +11,7 @@ from cocabench.core.types import Record
 from cocabench.report import languages
 from cocabench.report.content import gather
 from cocabench.report.differences import differences
-from cocabench.results.compare import averages, compare_models
+from cocabench.results.compare import averages, compare_models, legend, tallies
 from cocabench.results.difference import Evidence
 from cocabench.results.languages import language_sets, mean_of
 from cocabench.results.records import read
@@ -78,6 +78,10 @@ def test_languages_count_in_the_mean_of_their_set_alone(tmp_path: Path) -> None:
         "set": (("set/de", "set/fr"), (20.0, 20.0)),
     }
     assert [(one.name, list(one.rows)) for one in language_sets(comparison)] == [("set", ["de", "fr"])]
+    assert [tally.tested for tally in tallies(comparison)] == [2]
+    assert "Holm-corrected for 2 primary differences, and for the languages of each set." in " ".join(
+        legend(comparison)
+    )
     report = gather(records)
     assert [subject.key for subject in differences(report).tasks] == ["pets", "food"]
     table, (heat,) = languages.table(report), languages.heats(report)
@@ -89,6 +93,20 @@ def test_languages_count_in_the_mean_of_their_set_alone(tmp_path: Path) -> None:
     ]
     assert (heat.name, heat.languages) == ("set", ("de", "fr"))
     assert [name for name, _ in heat.rows] == ["a", "b"]
+
+
+def test_many_languages_do_not_hide_what_another_task_shows(tmp_path: Path) -> None:
+    """p of pets stays what it is alone: the languages are a family of their own."""
+    for model, n in (("a", 60), ("b", 40)):
+        classified(tmp_path, model, right(n, 100), "pets", ids="p")
+        for code in map(str, range(12)):
+            in_language(tmp_path, model, code, right(50 + n // 20, 100))
+    rows = {row.task: row.difference for row in compare_models(read(tmp_path), models=["a", "b"]).rows}
+    pets, language = rows["pets"], rows["set/0"]
+    assert pets is not None
+    assert language is not None
+    assert pets.adjusted == pets.p_value
+    assert language.adjusted == pytest.approx(min(1, 12 * (language.p_value or 0)))
 
 
 def test_a_model_without_one_of_the_languages_has_no_mean_and_a_gap_in_the_heat_map(tmp_path: Path) -> None:
