@@ -120,7 +120,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sharing", torch.multiprocessing.get_all_sharing_strategies())
+@pytest.mark.parametrize("sharing", sorted(torch.multiprocessing.get_all_sharing_strategies()))
 @pytest.mark.parametrize("start", ["forkserver", "fork"])
 def test_workers_whose_sockets_do_not_fit_into_tmpdir(sharing: str, start: str, tmp_path: Path) -> None:
     long = tmp_path / ("scratch" * 15)
