@@ -9,7 +9,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cocabench.cli import captions, compare, machine, many, results, run, train
+from cocabench.cli import captions, compare, machine, many, results, run, sharing, train
 from cocabench.cli.console import escape_what_streams_cannot_hold, labelled
 from cocabench.cli.options import current_name, flag
 from cocabench.cli.usage import Commands, as_usage_error, of_stdout
@@ -38,7 +38,8 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "gate": compare.gate,
         "show": results.show,
         "import": results.import_,
-        "export": results.export,
+        "export": sharing.export,
+        "push": sharing.push,
     },
     TRAINING: {"data": train.data, "train": train.train},
     MACHINE: {"list": machine.lists, "doctor": machine.doctor, "setup": machine.setup, "cache": machine.cache},

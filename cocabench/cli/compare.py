@@ -41,6 +41,16 @@ class Form(StrEnum):
 OnlyModels = Annotated[
     str, option("MODEL", "Only these models, in this order, comma-separated.", autocompletion=names.stored_models)
 ]
+Against = Annotated[
+    str,
+    option(
+        "GROUP",
+        "Compare two groups of checkpoints that differ in their seeds: results folders, or models in RESULTS; "
+        "patterns (*) or names in --recipes, comma-separated.",
+        autocompletion=names.stored_models,
+    ),
+]
+RecipesFile = Annotated[Path | None, option("FILE", "TOML with [recipes]: NAME = [PATTERN, …] of models.", "--recipes")]
 AllMetrics = Annotated[bool, flag("--all-metrics", "All metrics, not only the primary one of each task.")]
 Samples = Annotated[
     str,
@@ -72,6 +82,8 @@ def compare(
         list[str], typer.Argument(help="Results folders, Record files, or published:NAME:TAG.", metavar="RESULTS")
     ],
     models: OnlyModels = "",
+    against: Against = "",
+    recipes: RecipesFile = None,
     all_metrics: AllMetrics = False,
     samples: Samples = "",
     metric: Metric = "",
@@ -83,6 +95,9 @@ def compare(
 
     Example: cocabench compare results/ --models coca_ViT-L-14,ViT-L-14
     """
+    if against:
+        _compare_recipes(results, split_models(models), split_models(against), recipes, all_metrics, form, as_json)
+        return
     from cocabench.report import tables
     from cocabench.results.compare import compare_models, ranked
     from cocabench.results.records import read
@@ -104,6 +119,37 @@ def compare(
         print_results(found, comparison)
     else:
         print(tables.to_markdown(comparison) if form is Form.MARKDOWN else tables.to_csv(comparison), end="")
+
+
+def _compare_recipes(
+    results: Sequence[str],
+    models: Sequence[str],
+    against: Sequence[str],
+    file: Path | None,
+    all_metrics: bool,
+    form: Form,
+    as_json: bool,
+) -> None:
+    """Print two groups of checkpoints side by side, tested over seeds and images."""
+    from cocabench.core.formatting import escape, table
+    from cocabench.results import recipes
+
+    named = recipes.read_recipes(file) if file else {}
+    first, second, evidence = recipes.sides(results, against, models=models, recipes=named)
+    rows = recipes.compare_recipes(first, second, evidence, all_metrics=all_metrics)
+    if as_json:
+        print_json({"first": first.models, "second": second.models, "rows": recipes.lines(rows)})
+        return
+    if form is Form.CSV:
+        print(recipes.to_csv(rows), end="")
+        return
+    cells = [recipes.cells(row) for row in rows]
+    if form is Form.MARKDOWN:
+        print(table(recipes.HEADER, [[escape(cell) for cell in row] for row in cells], left=2), end="")
+    else:
+        print_table(recipes.HEADER, cells)
+    for sentence in (f"first: {first.text}", f"second: {second.text}", *recipes.legend(rows)):
+        dim(sentence)
 
 
 def _changes(results: RecordSet, task: str, models: list[str], metric: str) -> Changes:

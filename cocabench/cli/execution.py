@@ -18,7 +18,7 @@ from cocabench.cli.console import by_reason, err, labelled, out, print_json, pri
 from cocabench.cli.tables import print_published, print_results
 from cocabench.core.cache import DiskCache, open_cache, size_limit
 from cocabench.core.errors import ResultsError
-from cocabench.core.formatting import number
+from cocabench.core.formatting import number, plural
 from cocabench.core.types import Progress as Report
 from cocabench.core.types import Record
 from cocabench.models.cached import count_images, space
@@ -27,6 +27,7 @@ from cocabench.results.compare import compare_models
 from cocabench.results.efficiency import sentences, training_costs
 from cocabench.results.epochs import best_epochs
 from cocabench.results.store import Store
+from cocabench.results.trackers import track
 from cocabench.run.engines import Engine
 from cocabench.run.execute import Outcome, Unobserved
 from cocabench.run.outcomes import keep
@@ -114,8 +115,17 @@ def stopping_when_asked() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-def execute(plan: Plan, settings: Settings, engine: Engine, *, show: bool, as_json: bool, summary: bool = True) -> None:
-    """Run a plan, print the summary (if wanted) and the errors.
+def execute(
+    plan: Plan,
+    settings: Settings,
+    engine: Engine,
+    *,
+    show: bool,
+    as_json: bool,
+    summary: bool = True,
+    tracker: str | None = None,
+) -> None:
+    """Run a plan, print the summary (if wanted) and the errors. tracker: where to log the results, too.
 
     Exits with 1 if a step failed, 2 if none could be started, 130 if interrupted, and 143 after SIGTERM.
     """
@@ -141,8 +151,12 @@ def execute(plan: Plan, settings: Settings, engine: Engine, *, show: bool, as_js
         raise typer.Exit(143 if isinstance(stopped, Terminated) else 130) from None
     places = {key: place for place, key in enumerate(planned)}
     outcomes.sort(key=lambda outcome: places[outcome.model, step_key(outcome.step)])  # several devices end in any order
+    records = [outcome.record for outcome in outcomes if outcome.record is not None]
     if summary:
-        _print_summary([outcome.record for outcome in outcomes if outcome.record is not None], store, as_json)
+        _print_summary(records, store, as_json)
+    if tracker is not None and records:
+        runs = track(tracker, store.results(records), settings.output)
+        err.print(f"logged {plural(len(records), 'result')} of {plural(runs, 'run')} to {tracker}", highlight=False)
     if code := _print_failures(outcomes):
         raise typer.Exit(code)
 

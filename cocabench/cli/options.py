@@ -45,6 +45,13 @@ class Precision(StrEnum):
     FP16 = "fp16"
 
 
+class Tracker(StrEnum):
+    TRACKIO = "trackio"
+    WANDB = "wandb"
+    MLFLOW = "mlflow"
+    TENSORBOARD = "tensorboard"
+
+
 Models = Annotated[
     list[str] | None,
     option(
@@ -74,7 +81,7 @@ Params = Annotated[
         panel=WHAT,
     ),
 ]
-DataRoot = Annotated[Path, option("DIR", "Folder of the data sets.", panel=DATA, envvar="COCABENCH_DATA")]
+DataRoot = Annotated[Path, option("DIR", "Folder of the data sets, or its URL.", panel=DATA, envvar="COCABENCH_DATA")]
 Download = Annotated[bool, flag("--download", "Allow downloads of data sets.", panel=DATA)]
 Limit = Annotated[
     int | None, option("N", "Evaluate a random subset of this many images; results are labelled.", min=1, panel=WHAT)
@@ -175,6 +182,11 @@ CellNumber = Annotated[
 
 Json = Annotated[bool, flag("--json", "Print JSON on stdout.", panel=PRINTED)]
 Quiet = Annotated[bool, flag("--quiet", "Print errors and the summary only.", panel=PRINTED)]
+
+Track = Annotated[
+    Tracker | None,
+    option("TRACKER", "Also log results to trackio, wandb, mlflow or tensorboard.", "--track", panel=KEPT),
+]
 
 Watch = Annotated[
     Path | None,

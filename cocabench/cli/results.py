@@ -6,7 +6,6 @@ import os
 import webbrowser
 from collections.abc import Sequence
 from contextlib import suppress
-from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -163,10 +162,6 @@ def _print_parts(title: str, parts: Sequence[Part]) -> None:
         print_table(["part", "value", ""], [[part.name, part.value, Text(part.words, "dim")] for part in parts])
 
 
-class Format(StrEnum):
-    CLIP_BENCHMARK = "clip_benchmark"
-
-
 def import_(
     files: Annotated[
         list[Path],
@@ -192,26 +187,3 @@ def import_(
     they = "it has" if len(records) == 1 else "they have"
     imported = f"{plural(len(records), 'Record')} imported into {output}"
     err.print(f"{imported}; {they} no samples, so differences are unpaired")
-
-
-def export(
-    results: Annotated[list[str], typer.Argument(help="Results folders or Record files.", metavar="RESULTS")],
-    form: Annotated[Format, option("FORM", f"{', '.join(Format)}.", "--format")] = Format.CLIP_BENCHMARK,
-    output: Annotated[Path | None, option("FILE", "File to write.", show_default="stdout")] = None,
-) -> None:
-    """Export results as the CSV of `clip_benchmark build`.
-
-    Example: cocabench export results/ --output benchmark.csv
-    """
-    from cocabench.results.interop import to_csv
-    from cocabench.results.records import choose, read
-    from cocabench.results.store import write_atomically
-
-    chosen = choose(read(*results))
-    text = to_csv(chosen.records)
-    for phrase in chosen.left_out:
-        err.print(f"left out: {phrase}", markup=False)
-    if output is None:
-        print(text, end="")
-    else:
-        write_atomically(output, lambda path: path.write_text(text, encoding="utf-8"))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from cocabench.run.prepare import Settings
     from cocabench.specs.registry import Task
 
-BESIDE_A_PLAN = {"plan", "cell", "as_json", "quiet", "java", "require_metrics", "device", "ray"}
+BESIDE_A_PLAN = {"plan", "cell", "as_json", "quiet", "java", "require_metrics", "device", "ray", "track"}
 """Options that are allowed with --plan."""
 
 
@@ -63,6 +63,7 @@ def run(
     cell: o.CellNumber = None,
     as_json: o.Json = False,
     quiet: o.Quiet = False,
+    track: o.Track = None,
     watch: o.Watch = None,
     watch_timeout: o.WatchTimeout = None,
     report: o.WatchReport = Path("reports/latest"),
@@ -71,7 +72,11 @@ def run(
 
     Example: cocabench run --model coca_ViT-L-14 --tasks imagenet1k,flickr30k --data-root /data
     """
-    action = Action(require_metrics, dry_run, quiet, as_json, summary=watch is None)
+    if track is not None:
+        from cocabench.results.trackers import imported
+
+        imported(track)  # an error before anything is computed
+    action = Action(require_metrics, dry_run, quiet, as_json, summary=watch is None, track=track)
     if plan is not None:
         _check_alone(context)
         _run_plan(context, plan, cell, action)
@@ -165,13 +170,16 @@ def _batch_size(text: str) -> int | None:
 
 @dataclass(frozen=True)
 class Action:
-    """What to do with a plan: print it, or execute it with more or less output. summary: print tables of results."""
+    """What to do with a plan: print it, or execute it with more or less output. summary: print tables of results.
+
+    track: where to log results, too."""
 
     require_metrics: bool
     dry_run: bool
     quiet: bool
     as_json: bool
     summary: bool = True
+    track: str | None = None
 
     def __call__(self, plan: Plan, planner: Planner, place: Place) -> None:
         """Print the plan, or execute it. Exits with 2 if it is printed and nothing of it can run."""
@@ -187,7 +195,7 @@ class Action:
         else:
             show, tables = not (self.quiet or self.as_json), self.summary or self.as_json
             engine = place.engine(planner)
-            execute(plan, planner.settings, engine, show=show, as_json=self.as_json, summary=tables)
+            execute(plan, planner.settings, engine, show=show, as_json=self.as_json, summary=tables, tracker=self.track)
         if self.dry_run and (code := print_refusals(plan)):
             raise typer.Exit(code)
 

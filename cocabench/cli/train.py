@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,7 +16,6 @@ from cocabench.core.errors import UsageError
 
 if TYPE_CHECKING:
     from cocabench.core.types import Dataset
-    from cocabench.data.base import Repository
     from cocabench.train.training import Training
 
 data = typer.Typer(
@@ -86,23 +84,32 @@ Wanted = Annotated[list[str], typer.Argument(metavar="TASK", autocompletion=name
 
 @data.command("fetch")
 def fetch_data(tasks: Wanted, data_root: DataRoot = Path("data")) -> None:
-    """Download the data of tasks from the Hugging Face Hub. Rerun to resume; what is there and whole stays.
+    """Download the data of tasks from the Hugging Face Hub, or from --data-root if it is a URL. Rerun to resume.
+
+    What is there and whole stays.
 
     Example: cocabench data fetch cars datacomp_wilds --data-root /data
     """
     from cocabench.cli.execution import bar
     from cocabench.core.errors import CocabenchError, DataError
     from cocabench.core.types import silent
-    from cocabench.data.fetch import check, fetch
+    from cocabench.data.fetch import check, ensure, fetch, repository_of
+    from cocabench.data.remote import url_of
+    from cocabench.specs.registry import find_tasks
 
     failed = 0
-    for name, repository, source in _repositories(tasks):
+    for task in find_tasks(tasks):
+        name = task.name
         try:
-            if repository is None:
-                raise DataError(name, "not on the hub, as far as its task file says", fix=source)
+            if (repository := repository_of(task.loader, data_root)) is None:
+                got = "not on the hub, as far as its task file says"
+                raise DataError(name, got, fix=str(task.spec.data.get("source", "")))
             with bar(name) if err.is_terminal else nullcontext(silent) as progress:
-                fetch(repository, data_root, progress)
-            say(f"{name}: {check(repository, data_root).text}")
+                if url_of(data_root):
+                    ensure(task.loader, data_root, progress, anew=True)
+                else:
+                    fetch(repository, data_root, progress)
+            say(f"{name}: {check(repository_of(task.loader, data_root) or repository, data_root).text}")
         except CocabenchError as error:
             failed += 1
             labelled("error", f"{name}: {error}", colour="red")
@@ -122,17 +129,19 @@ def check_data(
     Example: cocabench data check datacomp --data-root /data
     """
     from cocabench.core.errors import CocabenchError
-    from cocabench.data.fetch import State, check
+    from cocabench.data.fetch import State, check, repository_of
+    from cocabench.data.remote import url_of
     from cocabench.run.prepare import Settings, prepare
     from cocabench.specs.registry import find_tasks
 
     rows = []
-    by_name = {task.name: task for task in find_tasks(tasks)}
-    for name, repository, _ in _repositories(tasks):
+    for task in find_tasks(tasks):
+        name, repository = task.name, repository_of(task.loader, data_root)
         try:
             state = check(repository, data_root, hashes=hashes) if repository else State(None, "")
-            if state.complete is None:  # a copy of the user's own: the loader says what is in it
-                found = prepare(by_name[name], Settings(data_root=data_root), modes={})
+            if state.complete is None and not (url_of(data_root) and repository):
+                # a copy of the user's own: the loader says what is in it
+                found = prepare(task, Settings(data_root=data_root), modes={})
                 notes = "".join(f"; {note.text}" for note in found.notes)
                 state = State(not notes, f"{len(found.dataset):,} examples of an own copy{notes}")
         except CocabenchError as error:
@@ -145,15 +154,6 @@ def check_data(
         print_table(header, rows)
     if any(row[1] != "complete" for row in rows):
         raise typer.Exit(1)
-
-
-def _repositories(wanted: list[str]) -> Iterator[tuple[str, Repository | None, str]]:
-    """Yield each task's name, its repository on the hub, and in words where its data are."""
-    from cocabench.data.fetch import repository_of
-    from cocabench.specs.registry import find_tasks
-
-    for task in find_tasks(wanted):
-        yield task.name, repository_of(task.loader), str(task.spec.data.get("source", ""))
 
 
 def _dataset(loader: str, words: list[str], root: Path, limit: int | None, download: bool) -> Dataset:

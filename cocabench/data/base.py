@@ -22,17 +22,24 @@ from cocabench.data.files import absent, folders_with, some
 from cocabench.data.inputs import note_file
 from cocabench.specs.spec import Spec
 
+EVERYTHING = ("*", "*/*")
+
 
 class Repository(NamedTuple):
-    """A repository of data on the hub. revision: a commit, branch or tag, '' for the newest.
+    """A repository of data on the hub, or the address of a folder.
 
-    folder: where its files lie below --data-root. patterns: of the files that are wanted.
+    revision: a commit, branch or tag, '' for the newest.
+
+    folder: where its files lie below --data-root. patterns: of the files that are wanted; one without a / is of those
+    at the top. below: the folder of the repository whose files these are. split: of the data.
     """
 
     name: str
     revision: str
     folder: str
-    patterns: tuple[str, ...] = ("*",)
+    patterns: tuple[str, ...] = EVERYTHING
+    below: str = ""
+    split: str = ""
 
 
 class LocalLoader(Spec):
@@ -65,6 +72,10 @@ class LocalLoader(Spec):
         """Return the repository that holds the data set; None if none is known."""
         name, _, revision = self.hub.partition("@")
         return Repository(name, revision, self.path) if name else None
+
+    def served(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return the folders in which the data set may lie behind an address, and patterns of the files it needs."""
+        return (self.path,), EVERYTHING
 
     @property
     def downloads(self) -> bool:

@@ -1,4 +1,4 @@
-"""Data sets from the Hugging Face Hub: fetched into --data-root, verified, and checked later.
+"""Data sets from the Hugging Face Hub, and behind other addresses: fetched, verified, and checked later.
 
 A fetched folder holds MANIFEST, which says the repository, the commit and the files with their sizes and hashes. It is
 written first, so that an interrupted fetch is known as one and resumes.
@@ -9,7 +9,8 @@ from __future__ import annotations
 import hashlib
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
 from fnmatch import fnmatch
 from importlib import import_module
 from pathlib import Path
@@ -23,8 +24,24 @@ from cocabench.core.types import Progress, silent
 from cocabench.data.base import LocalLoader, Repository
 from cocabench.data.files import some
 from cocabench.data.inputs import note_file
+from cocabench.data.remote import (
+    Store,
+    fetching,
+    first_line,
+    hold,
+    hub_parts,
+    insistently,
+    make_room,
+    mirror,
+    of_connection,
+    shown,
+    url_of,
+)
 
 MANIFEST = ".cocabench-hub.json"
+FETCHED_BELOW = ".cache/below"
+"""Where the client library puts files of a folder of a repository, with their whole path."""
+
 TRIES, TRIES_OF_A_FILE = 6, 3
 """Before a broken connection or a busy server is an error; waits double from one second. Of files the client library
 resumes five times itself, each."""
@@ -34,16 +51,20 @@ SPARE_BYTES = 64 << 20
 
 
 class File(BaseModel):
-    """hash: sha256:… of large files, git:… (of the blob) of small ones."""
+    """hash: sha256:… of large files, git:… (of the blob) of small ones, md5:…, or '' where none is known.
+
+    version: what else changes with the content, of files behind an address.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     size: int
     hash: str
+    version: str = ""
 
 
 class Manifest(BaseModel):
-    """What was fetched, or is being fetched. revision: the commit."""
+    """What was fetched, or is being fetched. repository: its name, or an address. revision: the commit."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -51,18 +72,64 @@ class Manifest(BaseModel):
     revision: str
     files: dict[str, File]
 
+    def __str__(self) -> str:
+        return f"{self.repository}@{self.revision[:12]}".rstrip("@")
 
-def repository_of(loader: object) -> Repository | None:
-    """Return the repository that holds a loader's data; None if none is known."""
+
+def root_of(root: Path) -> Path:
+    """Return the folder in which loaders read: of an address, the one of the cache that keeps what was fetched."""
+    url = url_of(root)
+    return mirror(url) if url else expanded(root).resolve()
+
+
+def repository_of(loader: object, root: Path | None = None) -> Repository | None:
+    """Return the repository that holds a loader's data; None if none is known.
+
+    root: the data root; if it is an address, the data are behind it.
+    """
     if not isinstance(loader, LocalLoader):
         return None
-    return loader.repository()
+    if root is None or not url_of(root):
+        return loader.repository()
+    found = _behind(loader, url_of(root))
+    return next((one for one in found if manifest(root_of(root) / one.folder)), found[0])
 
 
-def ensure(loader: object, root: Path, progress: Progress = silent) -> None:
-    """Fetch a loader's data if they are not there, or if a fetch was interrupted. Other copies are left alone."""
-    repository = repository_of(loader)
-    if repository is None or not isinstance(loader, LocalLoader) or loader.downloads:
+def _behind(loader: LocalLoader, url: str) -> list[Repository]:
+    """Return where a loader's data may be behind an address, the likeliest first.
+
+    {dataset} and {dataset_cleaned} in the address stand for CLIP_benchmark's name of the webdataset, as for its
+    --dataset_root: vtab/pets, and vtab-pets.
+    """
+    folders, patterns = loader.served()
+    split = str(getattr(loader, "exported_split", None) or getattr(loader, "split", ""))
+    if "{" in url:
+        name = getattr(loader, "wds", "") or Path(loader.path).name.removeprefix("wds_")
+        places = {folders[0]: url.replace("{dataset}", name).replace("{dataset_cleaned}", name.replace("/", "-"))}
+    else:
+        places = {folder: f"{url.rstrip('/')}/{folder}".removesuffix("/.") for folder in dict.fromkeys(folders)}
+    found = []
+    for folder, place in places.items():
+        if parts := hub_parts(place):
+            found.append(Repository(parts[0], parts[1], folder, patterns, parts[2], split))
+        else:
+            found.append(Repository(place, "", folder, patterns, split=split))
+    return found
+
+
+def ensure(loader: object, root: Path, progress: Progress = silent, *, anew: bool = False) -> None:
+    """Fetch a loader's data if they are not there, or if a fetch was interrupted. Other copies are left alone.
+
+    Behind an address they are looked for in each folder that they may have; DataError if none has them. anew: ask there
+    again whether what was fetched is still the same.
+    """
+    if not isinstance(loader, LocalLoader):
+        return
+    if url := url_of(root):
+        _ensure_behind(loader, root, _behind(loader, url), progress, anew=anew)
+        return
+    repository = loader.repository()
+    if repository is None or loader.downloads:
         return
     folder = expanded(root) / repository.folder
     kept = manifest(folder)
@@ -72,18 +139,38 @@ def ensure(loader: object, root: Path, progress: Progress = silent) -> None:
         fetch(repository, root, progress)
 
 
+def _ensure_behind(
+    loader: LocalLoader, root: Path, places: Sequence[Repository], progress: Progress, *, anew: bool
+) -> None:
+    for place in places:
+        folder = root_of(root) / place.folder
+        if not anew and (kept := manifest(folder)) and not any(_differing(folder, kept)):
+            hold(folder)
+            return
+    for place in places:
+        try:
+            fetch(place, root, progress)
+            return
+        except MissingDataError:
+            if place is places[-1]:
+                names = some(f"{one.name}/{one.below}".rstrip("/") for one in places)
+                got = f"no data of {loader.name} there (looked for {names})"
+                fix = f"check the address; {loader.source}" if loader.source else "check the address"
+                raise MissingDataError(shown(url_of(root)), got, fix=fix) from None
+
+
 def revision(loader: object, root: Path) -> str:
     """Return the commit of a loader's fetched data, '' of other copies; DataError where the task wants another."""
-    repository = repository_of(loader)
+    repository = repository_of(loader, root)
     if repository is None:
         return ""
-    folder = expanded(root) / repository.folder
+    folder = root_of(root) / repository.folder
     if (kept := manifest(folder)) is None:
         return ""
     if kept.repository != repository.name or (_commit(repository.revision) and repository.revision != kept.revision):
         wanted = f"{repository.name}@{repository.revision}".rstrip("@")
         fix = "move the folder away, or choose another --data-root"
-        raise DataError(str(folder), f"files of {kept.repository}@{kept.revision[:12]}", wanted=wanted, fix=fix)
+        raise DataError(str(folder), f"files of {kept}", wanted=wanted, fix=fix)
     if broken := list(_differing(folder, kept)):
         fix = "fetch it: cocabench data fetch TASK"
         raise MissingDataError(str(folder), f"an unfinished download; {some(broken)}", fix=fix)
@@ -109,14 +196,14 @@ class State(NamedTuple):
 
 def check(repository: Repository, root: Path, *, hashes: bool = False) -> State:
     """Return whether a repository's files are there and whole. hashes: read all of them, too."""
-    folder = expanded(root) / repository.folder
+    folder = root_of(root) / repository.folder
     kept = manifest(folder)
     if kept is None:
-        return State(None, f"{folder}: not fetched from {repository.name}")
+        return State(None, f"{folder}: not fetched from {shown(repository.name)}")
     broken = list(_differing(folder, kept, hashes=hashes))
     size = sum(file.size for file in kept.files.values()) / 1e6
     whole = f"{len(kept.files) - len(broken)} of {len(kept.files)} files" if broken else f"{len(kept.files)} files"
-    said = f"{folder}: {kept.repository}@{kept.revision[:12]}, {whole}, {size:,.1f} MB"
+    said = f"{folder}: {kept}, {whole}, {size:,.1f} MB"
     other = _commit(repository.revision) and repository.revision != kept.revision
     lacking = f"; {some(broken)}" if broken else f"; the task wants {repository.revision[:12]}" if other else ""
     return State(not broken and not other, said + lacking)
@@ -132,33 +219,55 @@ def fetch(
     """Fetch what is missing of a repository, verified; an interrupted download resumes.
 
     DataError for an unknown repository or revision, too little disk space, other content than the hub promises, a
-    folder that holds another revision, or a connection that does not come back. progress counts bytes.
+    folder that holds another revision, or a connection that does not come back; MissingDataError if it has none of the
+    files. progress counts bytes.
     """
-    folder = expanded(root) / repository.folder
-    wanted = _listed(repository, wait)
+    folder = root_of(root) / repository.folder
+    store = Store(repository.name, wait) if url_of(repository.name) else None
+    wanted = _listed(repository, wait) if store is None else _listed_behind(repository, store)
     kept = manifest(folder)
     if kept is not None and kept.revision != wanted.revision and repository.revision == "":
         return fetch(repository._replace(revision=kept.revision), root, progress, wait=wait)  # stay at what is there
     if kept is not None and (kept.repository, kept.revision) != (wanted.repository, wanted.revision):
-        got = f"files of {kept.repository}@{kept.revision[:12]}"
         fix = "move the folder away, or choose another --data-root"
-        raise DataError(str(folder), got, wanted=f"{wanted.repository}@{wanted.revision[:12]}", fix=fix)
-    missing = {name: file for name, file in wanted.files.items() if not _whole(folder / name, file)}
-    _check_space(folder, sum(file.size for file in missing.values()))
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / MANIFEST).write_text(wanted.model_dump_json(indent=1), encoding="utf-8")
-    total = sum(file.size for file in wanted.files.values())
-    done = total - sum(file.size for file in missing.values())
-    for name, file in missing.items():
+        raise DataError(str(folder), f"files of {kept}", wanted=str(wanted), fix=fix)
+    with fetching(folder) if url_of(root) else nullcontext():
+        before = (manifest(folder) or wanted).files
+        names = wanted.files.items()
+        missing = {name: file for name, file in names if file != before.get(name) or not _whole(folder / name, file)}
+        needed = sum(file.size for file in missing.values())
+        if url_of(root):
+            make_room(needed)
+        _check_space(folder, needed)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / MANIFEST).write_text(wanted.model_dump_json(indent=1), encoding="utf-8")
+        done = total = sum(file.size for file in wanted.files.values())
+        done -= needed
+        for name, file in missing.items():
+            progress("download", done, total)
+            if store is None:
+                _download(repository, wanted.revision, name, folder, wait)
+            else:
+                store.fetch(name, folder / name, file.size, file.version)
+            if said := _wrong(folder / name, file, hashes=True):
+                (folder / name).unlink(missing_ok=True)
+                fix = "fetch it again; if this repeats, a proxy changes the download"
+                raise DataError(f"{shown(repository.name)}: {name}", said, wanted=file.hash, fix=fix)
+            done += file.size
         progress("download", done, total)
-        _download(repository.name, wanted.revision, name, folder, wait)
-        if said := _wrong(folder / name, file, hashes=True):
-            (folder / name).unlink(missing_ok=True)
-            fix = "fetch it again; if this repeats, a proxy changes the download"
-            raise DataError(f"{repository.name}: {name}", said, wanted=file.hash, fix=fix)
-        done += file.size
-    progress("download", done, total)
     return wanted
+
+
+def _wanted(names: Iterable[str], repository: Repository) -> list[str]:
+    """Return the names that a pattern fits; one without a / is for the top."""
+    fits = [name for name in names if any(_fits(name, pattern) for pattern in repository.patterns)]
+    if bad := [name for name in fits if name.startswith("/") or ".." in Path(name).parts]:
+        raise DataError(shown(repository.name), f"a file named {bad[0]!r}", wanted="names below the repository")
+    return [name for name in fits if not name.startswith((".", "README"))]
+
+
+def _fits(name: str, pattern: str) -> bool:
+    return fnmatch(name, pattern) and ("/" in pattern or "/" not in name)
 
 
 def _commit(revision: str) -> bool:
@@ -174,76 +283,77 @@ def _listed(repository: Repository, wait: Callable[[float], None]) -> Manifest:
         return HfApi().dataset_info(repository.name, revision=chosen, files_metadata=True)
 
     info = _insistently(ask, f"{repository.name}@{repository.revision or 'main'}", wait)
+    top = f"{repository.below}/" if repository.below else ""
+    below = {one.rfilename.removeprefix(top): one for one in info.siblings or () if one.rfilename.startswith(top)}
     files = {
-        one.rfilename: File(
-            size=one.size or 0, hash=f"sha256:{one.lfs.sha256}" if one.lfs else f"git:{one.blob_id or ''}"
-        )
-        for one in info.siblings or ()
-        if any(fnmatch(one.rfilename, pattern) for pattern in repository.patterns)
-        and not one.rfilename.startswith((".", "README"))
+        name: File(size=one.size or 0, hash=f"sha256:{one.lfs.sha256}" if one.lfs else f"git:{one.blob_id or ''}")
+        for name, one in below.items()
+        if name in _wanted([name], repository)
     }
     if not files:
-        got = f"no file that fits {some(repository.patterns)}"
-        raise DataError(f"{repository.name}@{info.sha[:12]}", got, fix="check data.hub, data.split")
-    if bad := [name for name in files if name.startswith("/") or ".." in Path(name).parts]:
-        raise DataError(repository.name, f"a file named {bad[0]!r}", wanted="names below the repository")
+        got = f"no file that fits {some(repository.patterns)}" + (f" in {repository.below}" if top else "")
+        raise MissingDataError(f"{repository.name}@{info.sha[:12]}", got, fix="check data.hub, data.split")
     return Manifest(repository=repository.name, revision=str(info.sha), files=files)
 
 
-def _download(name: str, revision: str, file: str, folder: Path, wait: Callable[[float], None]) -> None:
+def _listed_behind(repository: Repository, store: Store) -> Manifest:
+    """Return the files behind an address."""
+    found = store.listed(repository.split)
+    files = {name: File(**found[name]._asdict()) for name in _wanted(found, repository)}
+    if not files:
+        raise MissingDataError(shown(repository.name), "nothing there, or nothing that can be listed")
+    return Manifest(repository=shown(repository.name), revision="", files=files)
+
+
+def _download(repository: Repository, revision: str, file: str, folder: Path, wait: Callable[[float], None]) -> None:
+    """Let the client library fetch a file, which it puts at its path in the repository below a folder."""
     from huggingface_hub import hf_hub_download
 
-    bar: Any = import_module("huggingface_hub.utils").tqdm
-
-    def silently(self: Any, *args: Any, **more: Any) -> None:
-        bar.__init__(self, *args, **{**more, "disable": True})
-
-    silent = type("Silent", (bar,), {"__init__": silently})  # one bar counts all files
+    bars: Any = import_module("huggingface_hub.utils")
+    name = f"{repository.below}/{file}".lstrip("/")
+    place = folder / FETCHED_BELOW if repository.below else folder
 
     def load() -> Any:
-        return hf_hub_download(name, file, repo_type="dataset", revision=revision, local_dir=folder, tqdm_class=silent)
+        quiet = bars.are_progress_bars_disabled()
+        bars.disable_progress_bars()  # one bar counts all files
+        try:
+            return hf_hub_download(repository.name, name, repo_type="dataset", revision=revision, local_dir=place)
+        finally:
+            if not quiet:
+                bars.enable_progress_bars()
 
-    _insistently(load, f"{name}: {file}", wait, TRIES_OF_A_FILE)
+    found = Path(_insistently(load, f"{repository.name}: {name}", wait, TRIES_OF_A_FILE))
+    if repository.below:
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        found.replace(folder / file)
 
 
 def _insistently(act: Callable[[], Any], where: str, wait: Callable[[float], None], tries: int = TRIES) -> Any:
-    """Return what act returns; wait and try again where the connection broke or the server was busy (429, 5xx)."""
+    """Return what act returns; wait and try again where the connection broke or the hub was busy (429, 5xx)."""
     from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
 
-    said = ""
-    for attempt in range(tries):
-        try:
-            return act()
-        except GatedRepoError:
-            fix = "accept its terms on its page, and log in: hf auth login"
-            raise DataError(where, "its owner must grant access", fix=fix) from None
-        except RevisionNotFoundError:
-            raise DataError(where, "no such revision", fix="check data.hub") from None
-        except RepositoryNotFoundError:
-            raise DataError(where, "no such data set on the hub, or a private one", fix="check data.hub") from None
-        except HfHubHTTPError as error:
-            status = error.response.status_code if error.response is not None else 0
-            if status not in (0, 408, 429) and status < 500:
-                raise DataError(where, f"the hub answered {status}", fix="check data.hub") from None
-            said = f"the hub answered {status}"
-        except OSError as error:
-            if not _of_connection(error):
-                raise DataError(where, f"cannot be written ({error})", fix="check --data-root") from None
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        except Exception as error:
-            if not _of_connection(error):
-                raise
-            said = str(error).splitlines()[0] if str(error) else type(error).__name__
-        if attempt + 1 < tries:
-            wait(2.0**attempt)
-    raise DataError(where, f"{tries} tries failed; the last: {said}", fix="run it again: what is there is kept")
+    def why(error: Exception) -> str:
+        match error:
+            case GatedRepoError():
+                fix = "accept its terms on its page, and log in: hf auth login"
+                raise DataError(where, "its owner must grant access", fix=fix) from None
+            case RevisionNotFoundError():
+                raise DataError(where, "no such revision", fix="check data.hub") from None
+            case RepositoryNotFoundError():
+                got = "no such data set on the hub, or a private one"
+                raise DataError(where, got, fix="check data.hub") from None
+            case HfHubHTTPError():
+                status = error.response.status_code if error.response is not None else 0
+                if status not in (0, 408, 429) and status < 500:
+                    raise DataError(where, f"the hub answered {status}", fix="check data.hub") from None
+                return f"the hub answered {status}"
+        if of_connection(error):
+            return first_line(error)
+        if isinstance(error, OSError):
+            raise DataError(where, f"cannot be written ({error})", fix="check --data-root") from None
+        return ""
 
-
-def _of_connection(error: BaseException) -> bool:
-    """Return whether an error is one of the network: of the client library's transport, or of a short read."""
-    names = {kind.__name__ for kind in type(error).__mro__}
-    network = {"TransportError", "HTTPError", "ConnectionError", "TimeoutError", "RemoteProtocolError"}
-    return bool(names & network) or "onsistency check failed" in str(error) or "cannot find the" in str(error).lower()
+    return insistently(act, where, wait, tries, why)
 
 
 def _check_space(folder: Path, needed: int) -> None:
@@ -272,11 +382,13 @@ def _wrong(path: Path, file: File, *, hashes: bool) -> str:
         return "missing"
     if (size := path.stat().st_size) != file.size:
         return f"{size:,} of {file.size:,} bytes"
-    if not hashes:
-        return ""
     kind, _, digest = file.hash.partition(":")
+    if not hashes or not digest:
+        return ""
     with path.open("rb") as content:
-        sha = hashlib.sha256() if kind == "sha256" else hashlib.sha1(f"blob {size}\0".encode(), usedforsecurity=False)
+        sha = hashlib.new("sha1" if kind == "git" else kind, usedforsecurity=False)
+        if kind == "git":
+            sha.update(f"blob {size}\0".encode())
         while piece := content.read(1 << 20):
             sha.update(piece)
     return "" if sha.hexdigest() == digest else f"{kind} {sha.hexdigest()[:12]}, not {digest[:12]}"

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from PIL import Image
+from pydantic import model_validator
 
 from cocabench.core.errors import BadImageError, DataError, MissingDataError, unreadable
 from cocabench.core.files import MEMBER_BYTES, ROWS, check_ratio, open_regular
 from cocabench.core.signature import file_stamp
 from cocabench.core.types import Dataset, Example, ImageSource
-from cocabench.data.base import LocalLoader, checked
+from cocabench.data.base import LocalLoader, Repository, checked
 from cocabench.data.files import some
 from cocabench.data.images import BytesImage
 from cocabench.data.inputs import note_beyond, note_file, note_folder
@@ -75,15 +76,48 @@ def _content(value: Any) -> bytes | None:
 class HubLoader(LocalLoader):
     """A loader of tables: *.parquet in path or its folder data/, else *.arrow at any depth (the package datasets).
 
-    path:  the folder below --data-root.
+    path:  the folder below --data-root, or hf:ORG/NAME (or hf:ORG/NAME@REVISION), which is hub = "ORG/NAME" with the
+           folder ORG/NAME.
+    config: of a repository with several: their tables lie in a folder of this name.
     split: files whose name starts with it (test-00000-of-00002.parquet), or ends with it (winogavil-test.arrow), or
            that lie in a folder of that name; all files if there is no such one and no other split's.
     """
 
     split: str = "test"
+    config: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _named_alone(cls, values: Any) -> Any:
+        """Let path = "hf:ORG/NAME" say both the repository and its folder."""
+        if isinstance(values, dict) and str(values.get("path", "")).startswith("hf:"):
+            hub = str(values["path"]).removeprefix("hf:")
+            return {"hub": hub, **values, "path": hub.partition("@")[0]}
+        return values
+
+    def repository(self) -> Repository | None:
+        """Return the repository, of which the tables of the split are wanted."""
+        found = super().repository()
+        return found._replace(patterns=self._patterns()) if found else None
+
+    def served(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return (self.path,), self._patterns()
+
+    def _patterns(self) -> tuple[str, ...]:
+        """Return patterns of the split's tables, whose names or folders say it under any of its names."""
+        words = {self.split, *(word for word, split in SPLITS.items() if split == SPLITS.get(self.split))}
+        top = f"{self.config}/" if self.config else ""
+        return tuple(
+            f"{place}*{word}{rest}"
+            for word in sorted(words)
+            for place in ((top, f"{top}*/") if top else ("", "*/"))
+            for rest in ("*.parquet", "/*.parquet", "*.arrow")
+        )
 
     def tables(self, folder: Path) -> list[Path]:
         """Return the split's files in natural order; MissingDataError if there are none."""
+        if self.config:
+            folder = folder / self.config
         found = sorted(path for place in (folder, folder / "data") for path in note_folder(place).glob("*.parquet"))
         if not found:
             note_beyond(folder)  # files at any depth, of a package that hides folders

@@ -16,7 +16,7 @@ from pydantic import StringConstraints
 from cocabench.core.errors import DataError
 from cocabench.core.files import parse_json
 from cocabench.core.types import Dataset, Example, Note
-from cocabench.data.base import LocalLoader, checked, short_ids
+from cocabench.data.base import EVERYTHING, LocalLoader, checked, short_ids
 from cocabench.data.files import is_image, read_text, some
 from cocabench.data.images import FileImage
 from cocabench.data.inputs import note_file
@@ -48,6 +48,9 @@ class Table(LocalLoader):
     @property
     def name(self) -> str:
         return Path(self.path).stem
+
+    def served(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return (Path(self.path).parent.as_posix(),), EVERYTHING
 
     @abstractmethod
     def rows(self, file: Path) -> tuple[list[str], list[dict[str, Any]]]:

@@ -84,6 +84,9 @@ class WebDataset(LocalLoader):
         own = tuple(templates(str(found))) if note_file(found).is_file() else ()
         return checked(Dataset(self.name, self.split, examples, classes, own, notes), base)
 
+    def served(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        return (self.path,), (f"{self.split}/*", "*.txt", "*.tar")
+
     def _shards(self, base: Path) -> list[Path]:
         """Return the shards that nshards.txt promises, or without it all, in natural order."""
         shards = sorted(
@@ -335,6 +338,11 @@ class Exported(LocalLoader):
         folder = self._folders()[0]
         patterns = (f"{self.exported_split}/*", "*.txt")
         return Repository(f"clip-benchmark/{folder}", "", folder, patterns)
+
+    def served(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        if not self.wds:
+            return super().served()
+        return (*self._folders(), self.path), (f"{self.exported_split}/*", "*.txt", "*.tar")
 
     def there(self, root: Path) -> bool:
         return super().there(root) or self._webdataset(root) is not None

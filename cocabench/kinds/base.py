@@ -42,7 +42,8 @@ class Kind(Spec):
     name: as in task files and Records. version: of the samples that score writes; raise it when they change.
     declared: all metrics that any instance may have. primaries: preferred primary metrics, best first.
     samples: columns of the samples besides id, image_id and domain. counted: the keys that ``counts`` returns.
-    parts: descriptions of the protocol's leaves, or of groups of them (``decoding``).
+    parts: descriptions of the protocol's leaves, or of groups of them (``decoding``). hub_task: the hub's name of the
+    kind in model cards, by default the kind's own.
     """
 
     name: ClassVar[str] = ""
@@ -54,6 +55,7 @@ class Kind(Spec):
     shown: ClassVar[Presentation] = Presentation()
     parts: ClassVar[Mapping[str, Part]] = {}
     clip_benchmark: ClassVar[ClipBenchmark | None] = None
+    hub_task: ClassVar[str] = ""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Raise TypeError if a param would hide an attribute of Kind."""

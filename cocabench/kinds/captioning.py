@@ -147,6 +147,7 @@ class Captioning(DecodingOptions, Kind):
         captions.SCORER: Part("model of CLIPScore"),
         f"{captions.SCORER}.precision": Part("precision of CLIPScore's model", absent="fp32"),
     }
+    hub_task = "image-to-text"
     clip_benchmark = ClipBenchmark("captioning", {"ROUGE_L": "ROUGE-L", "Bleu_{}": "BLEU@{}"}, "_captions")
 
     metric_names: tuple[str, ...] = Field(default=captions.NAMES, alias="metrics")

@@ -196,6 +196,7 @@ class Classification(Kind):
         "scoring": Part("how images and classes are scored: cosine, or likelihood of the prompts", absent="cosine"),
         "prior": Part("the image without content that a likelihood's gain is measured from", absent=""),
     }
+    hub_task = "zero-shot-image-classification"
     clip_benchmark = ClipBenchmark("zeroshot_classification", only=("scoring", None))
 
     classnames: str = ""

@@ -227,6 +227,7 @@ class Probe(Kind):
         "extra_data": Part("training and validation images"),
     }
 
+    hub_task = "image-classification"
     clip_benchmark = ClipBenchmark(
         "linear_probe",
         {f"lp_{name}": name for name in ("acc1", "acc5", "mean_per_class_recall")},

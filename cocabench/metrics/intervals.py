@@ -97,7 +97,7 @@ def between(values: Array) -> float:
     return float(values.var(ddof=1)) / len(values) if len(values) > 1 else 0.0
 
 
-def freedom(first: float, first_df: int, second: float, second_df: int) -> float:
+def freedom(first: float, first_df: float, second: float, second_df: float) -> float:
     """Return the degrees of freedom of the sum of two estimated variances (Satterthwaite 1946)."""
     return (first + second) ** 2 / (first**2 / first_df + second**2 / second_df)
 

@@ -16,7 +16,7 @@ import scipy
 from numpy.typing import NDArray
 
 from cocabench.metrics.base import Paired
-from cocabench.metrics.intervals import CONFIDENCE, Z, between, freedom, of_mean, skew, unskewed, variance
+from cocabench.metrics.intervals import CONFIDENCE, Z, freedom, of_mean, skew, unskewed, variance
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -148,16 +148,16 @@ def _variance(differences: Array, groups: Ints) -> float:
     return float((unbiased[codes] * (differences - centres[codes]) ** 2).sum())
 
 
-def widened(found: Paired, gaps: Array, n: int) -> Paired:
-    """Return a comparison over n images widened by the variance between draws: gaps (draws,), the difference of each.
+def widened(found: Paired, extra: float, extra_df: float, n: int) -> Paired:
+    """Return a comparison over n images widened by another variance, such as that between draws or training seeds.
 
-    The variances add up, and Student's quantile is that of their sum (Satterthwaite). Of a single draw, or of draws
-    that agree, it stays as it is.
+    extra: the variance of the difference that comes from these, by so many degrees of freedom. The variances add up,
+    and Student's quantile is that of their sum (Satterthwaite). Where there is none, it stays as it is.
     """
-    extra, own = between(gaps), found.error**2
+    own = found.error**2
     if not extra:
         return found
-    error, df = math.sqrt(own + extra), freedom(own, n - 1, extra, len(gaps) - 1)
+    error, df = math.sqrt(own + extra), freedom(own, n - 1, extra, extra_df)
     reach = float(scipy.special.stdtrit(df, (1 + CONFIDENCE) / 2)) * error
     higher, lower = (float(scipy.stats.t.sf(side * found.value / error, df)) for side in (1, -1))
     return found._replace(

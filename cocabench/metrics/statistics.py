@@ -7,7 +7,7 @@ redrawn images, Whole is a figure of all rows together.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import ClassVar, NamedTuple
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from cocabench.core.errors import UnpairedError, WithheldError
 from cocabench.metrics import intervals, paired
 from cocabench.metrics.base import UNKNOWN, Interval, Metric, Paired, Samples, image_sums
+from cocabench.metrics.seeds import Moves
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -168,7 +169,8 @@ class Drawn(Hits):
 
     def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
         gaps = self._by_draw(first) - self._by_draw(second)
-        return paired.widened(super().compare(first, second, rng), gaps, first["image_id"].nunique())
+        extra, n = intervals.between(gaps), first["image_id"].nunique()
+        return paired.widened(super().compare(first, second, rng), extra, len(gaps) - 1, n)
 
     def _by_draw(self, rows: Samples) -> Array:
         """Return (draws,) the value of each draw, in the order of their numbers."""
@@ -402,6 +404,33 @@ def moved(metric: Metric, first: Samples, second: Samples) -> Moved:
     gaps[np.abs(gaps) * len(gaps) < SAME] = 0.0
     growth = statistic.growth(one, other) if isinstance(statistic, Mean) else 0.0
     return Moved(one["image_id"].unique(), gaps, growth)
+
+
+def moved_by_seed(metric: Metric, first: Sequence[Samples], second: Sequence[Samples]) -> Moves:
+    """Return what each image adds to a metric with every checkpoint of two recipes, of samples in order.
+
+    UnpairedError as moved; WithheldError where images are too few.
+    """
+    pairs = [_same_rows(metric, first[0], other) for other in (*first, *second)]
+    rows, statistic = [own for _, own in pairs], metric.statistic
+    if isinstance(statistic, Drawn):
+        raise UnpairedError(metric.name, "training images drawn at random move it, too")
+    if (n := rows[0]["image_id"].nunique()) < statistic.fewest:
+        raise WithheldError("", f"too few images to test (n={n})")
+    influence = [statistic.influence(own) for own in rows]
+    moves = [one + statistic.value(own) / n for one, own in zip(influence, rows, strict=True) if one is not None]
+    if len(moves) < len(rows):
+        raise UnpairedError(metric.name, "it is not known how far each image moves it")
+    sides = np.array(moves[: len(first)]), np.array(moves[len(first) :])
+    found = Moves(rows[0]["image_id"].unique(), *sides)
+    if not isinstance(statistic, Mean):
+        return found
+    found = found._replace(growth=statistic.growth(rows[0], rows[-1]))
+    if statistic.groups is None or not statistic.fixed:
+        return found
+    once = ~rows[0]["image_id"].duplicated().to_numpy()
+    weights = image_sums(rows[0], statistic.weights(rows[0])[:, None])[:, 0]
+    return found._replace(classes=statistic.groups(rows[0])[once], weights=weights)
 
 
 def ordered(samples: Samples) -> Samples:

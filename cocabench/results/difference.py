@@ -69,7 +69,7 @@ class Evidence:
         same pictures under other ids: which images they share is unknown then.
         """
         parts = [self._moved(*pair) for pair in pairs]
-        _check_shared([one for one, _, _ in pairs], [part.images for part in parts])
+        check_shared([one for one, _, _ in pairs], [part.images for part in parts])
         return paired.of_tasks(parts, np.random.default_rng(seed))
 
     def interval_of_mean(self, numbers: Sequence[tuple[Record, str]]) -> Interval:
@@ -89,7 +89,7 @@ class Evidence:
                 raise UnpairedError(name, "it is not known how far each image moves it")
             images.append(rows["image_id"].unique())
             moves.append(influence / len(numbers))
-        _check_shared([record for record, _ in numbers], images)
+        check_shared([record for record, _ in numbers], images)
         places = np.unique(np.concatenate(images), return_inverse=True)[1]
         joint = np.bincount(places, np.concatenate(moves)).astype(np.float64)
         value = math.fsum(record.metrics[name].value or 0.0 for record, name in numbers) / len(numbers)
@@ -146,7 +146,7 @@ class Evidence:
         return path
 
 
-def _check_shared(records: Sequence[Record], images: Sequence[NDArray[np.generic]]) -> None:
+def check_shared(records: Sequence[Record], images: Sequence[NDArray[np.generic]]) -> None:
     """Raise UnpairedError where two tasks read the same pictures under other ids."""
     for i, one in enumerate(records):
         for k, other in enumerate(records[:i]):

@@ -27,13 +27,23 @@ limits. Of several rules that match, the later one wins, key by key:
     tolerance = 1.0
     required  = true         # written out, it also fails when the baseline has nothing that matches
 
+A rule may hold a group of checkpoints that differ in their seeds (model, of the current run) to another one (against,
+of the baseline); seeds and images are both drawn then, and fewer than three seeds of each cannot tell:
+
+    [recipes]
+    old = ["runs/old/seed*"]
+
+    [[rule]]
+    model   = "runs/new/seed*"
+    against = "old"          # a name in [recipes], or a pattern of the baseline's models
+
 Which direction is better is the metric's own.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -48,6 +58,8 @@ from cocabench.metrics import paired, power
 from cocabench.metrics.base import Paired
 from cocabench.results.difference import Evidence, paired_or_independent
 from cocabench.results.published import SUFFIX
+from cocabench.results.recipes import Recipe, absent, over_seeds
+from cocabench.results.recipes import check as check_seeds
 from cocabench.results.records import (
     choose,
     first_reasons,
@@ -81,6 +93,7 @@ class Rule(Spec):
     task: str = "*"
     model: str = "*"
     metric: str = "primary"
+    against: str | None = None
     tolerance: Points | None = None
     confidence: Share | None = None
     required: StrictBool | None = None
@@ -92,7 +105,14 @@ class Rule(Spec):
         if metric != wanted and metric in record.definitions and record.definitions[metric].kind == "health":
             return False
         pairs = ((record.task, self.task), (record.model, self.model), (metric, wanted))
-        return all(fnmatchcase(name, pattern) for name, pattern in pairs)
+        return self.against is None and all(fnmatchcase(name, pattern) for name, pattern in pairs)
+
+    def metrics_of(self, record: Record) -> list[str]:
+        """Return the metrics of a baseline's Record that a rule of groups checks."""
+        if not fnmatchcase(record.task, self.task):
+            return []
+        wanted = record.primary if self.metric == "primary" else self.metric
+        return [m for m in record.metrics if m == wanted or (self.metric != "primary" and fnmatchcase(m, wanted))]
 
 
 class Rules(Spec):
@@ -100,12 +120,25 @@ class Rules(Spec):
 
     defaults: Limits = Limits()
     rule: tuple[Rule, ...] = ()
+    recipes: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+
+    def in_group(self, model: str, name: str) -> bool:
+        """Return whether a model is of a recipe, by its name in [recipes] or a pattern."""
+        return any(model == pattern or fnmatchcase(model, pattern) for pattern in self.recipes.get(name, (name,)))
+
+    def grouped(self, record: Record) -> bool:
+        """Return whether a baseline's Record is judged as one of a group."""
+        return any(rule.against and self.in_group(record.model, rule.against) for rule in self.rule)
 
     def limits(self, record: Record, metric: str) -> Limits | None:
         """Return the limits of a metric of a baseline's Record, None if it is not checked."""
         matching = [rule for rule in self.rule if rule.matches(record, metric)]
         if not matching and metric != record.primary:
             return None
+        return self.with_limits(matching)
+
+    def with_limits(self, matching: Iterable[Rule]) -> Limits:
+        """Return the defaults with what rules say; of several the later one wins, key by key."""
         pairs = ((name, getattr(rule, name)) for rule in matching for name in Limits.model_fields)
         return self.defaults.model_copy(update={name: value for name, value in pairs if value is not None})
 
@@ -116,7 +149,8 @@ class Rules(Spec):
     def unmatched(self, records: Iterable[Record]) -> list[Rule]:
         """Return the rules with ``required = true`` that apply to nothing in the baseline."""
         found = [(record, metric) for record in records for metric in record.metrics]
-        return [rule for rule in self.rule if rule.required and not any(rule.matches(r, m) for r, m in found)]
+        own = [rule for rule in self.rule if rule.required and not rule.against]
+        return [rule for rule in own if not any(rule.matches(r, m) for r, m in found)]
 
 
 def read_rules(path: Path) -> Rules:
@@ -195,8 +229,10 @@ def gate(baseline: Iterable[Record], current: Iterable[Record], rules: Rules) ->
     """
     found = list(current)
     tasks = {record.task for record in found}
-    wanted = [r for r in choose(baseline).records if not published_by(r) or r.task in tasks or rules.requires(r)]
+    held = choose(baseline).records
+    wanted = [r for r in held if not rules.grouped(r) and (not published_by(r) or r.task in tasks or rules.requires(r))]
     evidence = Evidence(*(side for side in (baseline, current) if isinstance(side, RecordSet)))
+    groups = [_of_group(*group, evidence) for group in _groups(held, choose(found).records, rules)]
     checks = [
         Check(record, match(record, found, wanted), metric, limits)
         for record in wanted
@@ -205,12 +241,69 @@ def gate(baseline: Iterable[Record], current: Iterable[Record], rules: Rules) ->
     ]
     untested = [_verdict_without_test(check) for check in checks]
     tested = [_tested(check, evidence) for check, verdict in zip(checks, untested, strict=True) if verdict is None]
-    judged = iter(_judged(tested))
+    judged = iter(_judged([*tested, *(one for one in groups if isinstance(one, Tested))]))
     required = (
         Verdict(r.task, r.model, r.metric, Status.MISSING, exit_code=1, detail="required, but not in the baseline")
         for r in rules.unmatched(wanted)
     )
-    return [*(verdict or next(judged) for verdict in untested), *required]
+    singles = [verdict or next(judged) for verdict in untested]
+    return [*singles, *(next(judged) if isinstance(one, Tested) else one for one in groups), *required]
+
+
+def _groups(
+    baseline: Sequence[Record], current: Sequence[Record], rules: Rules
+) -> Iterator[tuple[Recipe, Recipe, str, str, Limits]]:
+    """Yield what is checked of groups: the baseline's, the current run's, task, metric and limits.
+
+    Of a rule that matches nothing in the baseline, the groups are empty and task and metric are its own.
+    """
+    checks: dict[tuple[str, str, str, str], list[Rule]] = {}
+    for rule in rules.rule:
+        if rule.against is None:
+            continue
+        known = [(r.task, m) for r in baseline if rules.in_group(r.model, rule.against) for m in rule.metrics_of(r)]
+        for task, metric in dict.fromkeys(known) or [(rule.task, rule.metric)]:
+            checks.setdefault((rule.against, rule.model, task, metric), []).append(rule)
+    for (against, model, task, metric), own in checks.items():
+        before = tuple(r for r in baseline if r.task == task and rules.in_group(r.model, against))
+        now = tuple(r for r in current if r.task == task and rules.in_group(r.model, model))
+        yield Recipe(against, before), Recipe(model, now), task, metric, rules.with_limits(own)
+
+
+def _of_group(
+    before: Recipe, now: Recipe, task: str, metric: str, limits: Limits, evidence: Evidence
+) -> Tested | Verdict:
+    """Return the test of the mean over seeds of one group against another's, or the Verdict where there is none."""
+
+    def verdict(status: Status, exit_code: int, detail: str) -> Verdict:
+        code = exit_code if limits.required or status is not Status.MISSING else 0
+        return Verdict(task, now.name, metric, status, exit_code=code, detail=detail, against=before.name)
+
+    if not before.records:
+        return verdict(Status.MISSING, 1, f"no model of the baseline matches {before.name!r}")
+    if not now.records:
+        return verdict(Status.MISSING, 1, f"no model of the current run matches {now.name!r} on this task")
+    for side, where in ((before, f"against = {before.name!r}"), (now, f"model = {now.name!r}")):
+        check_seeds(side, where)
+    if why := absent(before.records, now.records, metric):
+        incomparables = why.startswith("incomparable")
+        return verdict(Status.INCOMPARABLE if incomparables else Status.MISSING, 2 if incomparables else 1, why)
+    found, unpaired = over_seeds([(before.records, now.records, metric)], evidence)
+    old, new = (_mean_of(side, metric) for side in (before, now))
+    checked = Check(_named(before, metric, old), _named(now, metric, new), metric, limits)
+    return Tested(checked, old, new, found.test if found else None, unpaired)
+
+
+def _named(side: Recipe, metric: str, mean: Estimate) -> Record:
+    """Return a Record of a group that stands for all of them, with their mean."""
+    return side.records[0].model_copy(update={"model": side.name, "metrics": {metric: mean}})
+
+
+def _mean_of(side: Recipe, metric: str) -> Estimate:
+    """Return the mean over checkpoints, without an interval of its own."""
+    numbers = [r.metrics[metric] for r in side.records]
+    value = math.fsum(e.value or 0.0 for e in numbers) / len(numbers)
+    return Estimate(value=value, low=None, high=None, n=min(e.n for e in numbers))
 
 
 def match(record: Record, current: Sequence[Record], wanted: Sequence[Record]) -> Record | None:

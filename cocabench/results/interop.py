@@ -22,7 +22,7 @@ from pydantic import JsonValue
 
 from cocabench.core.errors import ResultsError, unreadable
 from cocabench.core.files import parse_json
-from cocabench.core.signature import digest
+from cocabench.core.signature import digest, short
 from cocabench.core.types import Estimate, MetricInfo, Note, Record, Signature
 from cocabench.kinds import every, find
 from cocabench.kinds.base import Kind
@@ -208,6 +208,21 @@ def to_csv(records: Iterable[Record]) -> str:
     writer = csv.DictWriter(stream, [*COLUMNS, *metrics], lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
+    return stream.getvalue()
+
+
+TABLE = ("model", "task", "kind", "metric", "value", "low", "high", "n", "unit", "signature", "created")
+
+
+def to_table(records: Iterable[Record]) -> str:
+    """Return Records as a plain CSV: a row per metric, with unscaled value, 95 % interval, number of images, unit."""
+    stream = io.StringIO()
+    writer = csv.writer(stream, lineterminator="\n")
+    writer.writerow(TABLE)
+    for r in records:
+        for name, e in r.metrics.items():
+            numbers = (e.value, e.low, e.high, e.n, r.definitions[name].unit)
+            writer.writerow((r.model, r.task, r.evaluator, name, *numbers, short(r.signature), r.created))
     return stream.getvalue()
 
 

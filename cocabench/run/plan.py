@@ -22,6 +22,7 @@ from cocabench.core.errors import CocabenchError, DataError, ResultsError, Unkno
 from cocabench.core.files import expanded
 from cocabench.core.signature import Allowance, UnhashedError, digest
 from cocabench.core.types import Ability, Cache, Machine, Note, Record, Signature, Source
+from cocabench.data.remote import url_of
 from cocabench.results.store import Store
 from cocabench.run.prepare import HERE, Data, Settings, identity_of, prepare
 from cocabench.specs.registry import FailedSource, Task, all_tasks, model_sources, read_tasks, task_folders
@@ -98,7 +99,8 @@ class Plan:
         own = self.settings
         output, cache = (None if path is None else _absolute(path) for path in (own.output, own.cache))
         java = _absolute(own.java) if own.java and own.java.exists() else own.java  # else a command's name
-        settings = replace(own, data_root=_absolute(own.data_root), output=output, cache=cache, java=java)
+        root = own.data_root if url_of(own.data_root) else _absolute(own.data_root)
+        settings = replace(own, data_root=root, output=output, cache=cache, java=java)
         return _PLANS.dump_json(replace(self, settings=settings), indent=1).decode()
 
     @classmethod

@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, NamedTuple, cast
 from pydantic import JsonValue
 
 from cocabench.core.errors import CocabenchError, DataError, ModelError
-from cocabench.core.files import expanded
 from cocabench.core.signature import Allowance, digest, remembering_files
 from cocabench.core.types import Cache, Dataset, ImageSource, Machine, Note, Source
 from cocabench.data import fetch
 from cocabench.data.base import fingerprint, limited, readable, rows_hash
 from cocabench.data.images import PLAIN, UNKNOWN_RANGE, UnconvertedImage, is_16_bit
+from cocabench.data.remote import url_of
 from cocabench.metrics.base import Metric
 from cocabench.models import contents
 from cocabench.run import outline as outlines
@@ -179,7 +179,7 @@ def prepare(
     precision: of the run. found, modes: of an earlier call, which saves reading the files again.
     """
     read = partial(_read, task, settings, machine, found or {}, modes, cache)
-    root = expanded(settings.data_root).resolve()
+    root = fetch.root_of(settings.data_root)
     done: list[JsonValue] = [settings.limit, settings.seed if settings.limit else 0, settings.download]
     place = None if cache is None or found else outlines.key(task, root, machine, *done)
     loaded: Loaded | None
@@ -306,10 +306,10 @@ def _pixels(modes: Mapping[str, int], images: Sequence[ImageSource]) -> tuple[li
 
 
 def _built(task: Task, loader: Loader, settings: Settings) -> Dataset:
-    root = expanded(settings.data_root).resolve()
-    if settings.download:
-        fetch.ensure(loader, root)
-    commit = fetch.revision(loader, root)
+    root = fetch.root_of(settings.data_root)
+    if settings.download or url_of(settings.data_root):
+        fetch.ensure(loader, settings.data_root)
+    commit = fetch.revision(loader, settings.data_root)
     found = replace(readable(loader.build(root, download=settings.download)), revision=commit)
     if not len(found):
         raise DataError(task.name, f"no images in {root}", wanted="at least one")

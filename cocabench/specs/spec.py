@@ -9,6 +9,7 @@ The grammar of model strings, in order of precedence:
     NAME                             an open_clip architecture with cocabench's default tag for it
     NAME:TAG                         … with an open_clip pretrained tag (case and - or _ do not matter)
     NAME:FILE                        … with a checkpoint file; a glob makes one model per file
+    NAME:https://HOST/FILE           … with a checkpoint behind an address (s3://…, hf://… too), kept in the cache
     NAME:FILE#ema                    … with the exponential moving average that a training keeps in its checkpoint
     FILE.txt                         a list of model strings, or of CLIP_benchmark's NAME,TAG, one a line
     NAME:random@SEED                 … with reproducible random weights, labelled as such
@@ -65,8 +66,9 @@ class Expect(Spec):
 class TaskSpec(Spec):
     """A parsed task file. The loader validates the keys of data, the kind those of params.
 
-    licence: of the data, as their authors state it; for people, part of no signature. language: of its texts, of a file
-    with ``languages``, whose tasks are named SET/LANGUAGE and form the group SET; '' otherwise.
+    licence: of the data, as their authors state it. hub: the data set's name on the Hugging Face Hub, ORG/NAME. Both
+    are for people and part of no signature.
+    language: of its texts, of a file with ``languages``, whose tasks are named SET/LANGUAGE and form the group SET; '' otherwise.
     """
 
     name: Name
@@ -76,6 +78,7 @@ class TaskSpec(Spec):
     primary: str
     groups: tuple[Name, ...] = ()
     licence: str = ""
+    hub: Annotated[str, StringConstraints(pattern=r"^([\w.-]+/[\w.-]+)?$")] = ""
     language: str = ""
     data: dict[str, Any]
     expect: Expect = Expect()
@@ -424,7 +427,7 @@ def _weights(text: str, name: str, weights: str | None) -> ModelSpec:
 def _expand(spec: ModelSpec) -> Iterator[ModelSpec]:
     """Yield one spec per file of a glob; an existing file with the literal name takes precedence."""
     path = expanded(spec.weights)
-    if spec.kind is not WeightsKind.FILE or not glob.has_magic(spec.weights) or path.exists():
+    if spec.kind is not WeightsKind.FILE or not glob.has_magic(spec.weights) or path.exists() or "://" in spec.weights:
         yield spec
         return
     files = sorted(glob.glob(str(path), recursive=True), key=_natural)

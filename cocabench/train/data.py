@@ -22,13 +22,14 @@ from PIL import UnidentifiedImageError
 from pydantic import BaseModel, ValidationError
 
 from cocabench.core.errors import BadImageError, DataError, MissingDataError, UsageError, unreadable
-from cocabench.core.files import ROWS, expanded, parse_json
+from cocabench.core.files import ROWS, parse_json
 from cocabench.core.signature import digest
 from cocabench.core.types import Dataset, Example, ImageSource, Progress, silent
 from cocabench.data import fetch
 from cocabench.data.base import fingerprint, readable
 from cocabench.data.files import absent, read_text, some
 from cocabench.data.images import BytesImage, FileImage, TarImage, UnconvertedImage, eight_bit, identity, opened
+from cocabench.data.remote import url_of
 from cocabench.results.store import slug, write_atomically
 from cocabench.specs.registry import Loader, entry
 from cocabench.specs.spec import problems
@@ -65,9 +66,9 @@ def build(loader: str, keys: Mapping[str, str], root: Path, *, download: bool = 
         raise UsageError(
             f"--from {loader}", "; ".join(_flag(key) + colon + said for key, colon, said in found)
         ) from None
-    if download:
-        fetch.ensure(made, expanded(root).resolve())
-    dataset = readable(made.build(expanded(root).resolve(), download=download))
+    if download or url_of(root):
+        fetch.ensure(made, root)
+    dataset = readable(made.build(fetch.root_of(root), download=download))
     if bare := [example.id for example in dataset.examples if not example.texts]:
         got = f"{len(bare)} of {len(dataset)} images have no caption (first: {bare[0]})"
         raise DataError(dataset.name, got, fix="training needs captions: choose another split or loader")

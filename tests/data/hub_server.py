@@ -20,7 +20,8 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 class Hub:
     """What is served. drops: {file: how many answers end in the middle}. busy: how many answers are 429 first.
 
-    lies: files whose content is another than listed. asked: how often each file was asked for; ranges: from where.
+    lies: files whose content is another than listed. resumes: whether it knows ranges. asked: how often each file was
+    asked for; ranges: from where.
     """
 
     files: dict[str, bytes]
@@ -29,6 +30,7 @@ class Hub:
     drops: Counter[str] = field(default_factory=Counter)
     busy: int = 0
     lies: frozenset[str] = frozenset()
+    resumes: bool = True
     asked: Counter[str] = field(default_factory=Counter)
     ranges: list[str] = field(default_factory=list)
     url: str = ""
@@ -86,12 +88,17 @@ def served(hub: Hub) -> Iterator[Hub]:
             if not body:
                 return self.answer(200, sent, etag, body=False)
             hub.asked[name] += 1
-            status, start = 200, 0
-            if (asked := self.headers.get("Range")) and (range_ := re.fullmatch(r"bytes=(\d+)-(\d*)", asked)):
+            status, start, end = 200, 0, len(sent)
+            if (
+                hub.resumes
+                and (asked := self.headers.get("Range"))
+                and (range_ := re.fullmatch(r"bytes=(\d+)-(\d*)", asked))
+            ):
                 hub.ranges.append(f"{name}:{range_[1]}")
                 status, start = 206, int(range_[1])
-                etag["Content-Range"] = f"bytes {start}-{len(sent) - 1}/{len(sent)}"
-            rest = sent[start:]
+                end = min(int(range_[2] or len(sent)) + 1, len(sent))
+                etag["Content-Range"] = f"bytes {start}-{end - 1}/{len(sent)}"
+            rest = sent[start:end]
             if hub.drops[name] > 0:
                 hub.drops[name] -= 1
                 self.head(status, len(rest), etag)

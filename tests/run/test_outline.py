@@ -434,6 +434,7 @@ EXEMPT = {
     "builtin.py": "the package's own files: the code's stamp",
     "indexed.py": "clip-benchmark's: beyond",
     "fetch.py": "before a plan: what it fetches is read, and noted, by the loaders",
+    "remote.py": "the files of its cache, as above",
 }
 KNOWN = {
     "entry.is_dir()": "in a folder that is noted",

@@ -21,6 +21,7 @@ from cocabench.core.errors import ModelError, UnknownNameError, UsageError, unre
 from cocabench.core.files import expanded, parse_json, read_text
 from cocabench.core.signature import digest, digest_file, flat
 from cocabench.core.types import Note
+from cocabench.data.remote import local_file, url_of
 from cocabench.models.open_clip import weights
 from cocabench.models.open_clip.checkpoint import digest_of, no_file
 from cocabench.models.open_clip.config import TEXT_PATHS, Config, checked, of_file
@@ -123,7 +124,7 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
             captioner = hub_name(spec.name) if not spec.weights else ""
             return _hub(spec, captioner, download=download) if captioner else _tagged(spec, download=download)
         case WeightsKind.FILE:
-            path = expanded(spec.weights)
+            path = _fetched(spec, download=download) if url_of(spec.weights) else expanded(spec.weights)
             if path.is_dir():
                 raise no_file(path)
             if not path.is_file():
@@ -137,6 +138,13 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
             return replace(plan, seed=int(spec.weights), notes=(*plan.notes, note))
     got = f"a model of {spec.name}"
     raise ModelError(f"--model {spec.text}", got, wanted="an architecture of open_clip, whose trainer this is")
+
+
+def _fetched(spec: ModelSpec, *, download: bool) -> Path:
+    """Return the copy in the cache of a checkpoint behind an address."""
+    if (found := local_file(spec.weights, download=download)) is None:
+        raise ModelError(f"--model {spec.text}", "not downloaded yet", fix="run it, or without --dry-run")
+    return found
 
 
 def _mixture(spec: ModelSpec, *, download: bool) -> Blueprint:
