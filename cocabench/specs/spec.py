@@ -68,7 +68,7 @@ class TaskSpec(Spec):
 
     licence: of the data, as their authors state it. hub: the data set's name on the Hugging Face Hub, ORG/NAME. Both
     are for people and part of no signature.
-    language: of its texts, of a file with ``languages``, whose tasks are named SET/LANGUAGE and form the group SET; '' otherwise.
+    language: of its texts, of a file with ``languages``, whose tasks are named SET/LANGUAGE and form the group SET.
     """
 
     name: Name
