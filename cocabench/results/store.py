@@ -304,10 +304,11 @@ def columns(path: Path | None, record: Record) -> list[str]:
 
 def read_numbers(path: Path | None, record: Record) -> pd.DataFrame:
     """Return of a Record's samples what metrics are computed from, but for words: a baseline keeps no captions."""
-    wanted = kinds.find(record.evaluator).numbers(columns(path, record))
     file = _samples_file(path, record)
     with _readable(file):
-        samples: pd.DataFrame = read_parquet(_content(file, record), file, wanted).to_pandas()
+        content = _content(file, record)
+        wanted = kinds.find(record.evaluator).numbers(map(str, pq.read_schema(content).names))
+        samples: pd.DataFrame = read_parquet(content, file, wanted).to_pandas()
     return _checked(samples, record, file)
 
 
