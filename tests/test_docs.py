@@ -19,7 +19,7 @@ from cocabench.cli import app
 from cocabench.core.notes import CODES
 from cocabench.kinds import every
 from cocabench.specs.registry import all_tasks, find_tasks
-from tools import links, site
+from tools import clip_benchmark, links, site
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -158,6 +158,23 @@ def test_generated_pages_have_every_task_metric_note_and_command() -> None:
     assert [name for name in words if f"\n## {name}\n" not in shown] == []
     assert "`--num-beams` `N`" in shown
     assert "[params]" in shown.replace("\\", "")
+
+
+def test_everything_of_clip_benchmark_is_ours_or_explained(monkeypatch: pytest.MonkeyPatch) -> None:
+    page = clip_benchmark.page()
+    cells = [line.split(" | ")[1] for line in page.splitlines() if line.startswith("| `")]
+    assert len(cells) > 100
+    assert all(cell.strip(" |") for cell in cells)
+    known = set(clip_benchmark.options())
+    assert known == clip_benchmark.OPTIONS.keys()
+    assert len(known) > 35
+    flags = {flag for cell in clip_benchmark.OPTIONS.values() for flag in re.findall(r"--[a-z][a-z-]+", cell)}
+    assert len(flags) > 10
+    assert [flag for flag in sorted(flags) if f"`{flag}`" not in site.commands()] == []
+    assert {"`vtab/cub`", "the group `vtab+`: its 36"} <= {cell.strip(" |") for cell in cells}
+    monkeypatch.setattr(clip_benchmark, "sets", lambda: ["new_set"])
+    with pytest.raises(KeyError, match="new_set"):
+        clip_benchmark.page()
 
 
 @pytest.mark.slow

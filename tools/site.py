@@ -1,4 +1,4 @@
-"""Pages of the documentation that are made from the code: tasks, models, metrics, notes, commands. A hook of mkdocs.
+"""Pages of the documentation that are made from code: tasks, models, metrics, notes, commands, peers. A hook of mkdocs.
 
 mkdocs build --strict                makes them, and the rest of the site
 python -m tools.site README.md       writes the table of published results in README.md anew
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from cocabench.core.formatting import escape as escape_for_forges
 from cocabench.core.formatting import table
+from tools import clip_benchmark
 
 if TYPE_CHECKING:
     from mkdocs.config.defaults import MkDocsConfig
@@ -196,6 +197,7 @@ PAGES: Mapping[str, Callable[[], str]] = {
     "metrics": metrics,
     "notes": notes,
     "commands": commands,
+    "clip_benchmark": clip_benchmark.page,
 }
 
 

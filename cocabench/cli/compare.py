@@ -51,6 +51,9 @@ Against = Annotated[
     ),
 ]
 RecipesFile = Annotated[Path | None, option("FILE", "TOML with [recipes]: NAME = [PATTERN, …] of models.", "--recipes")]
+Published = Annotated[
+    bool, flag("--published", "Where each model stands among the published ones: percentiles, neighbours, robustness.")
+]
 AllMetrics = Annotated[bool, flag("--all-metrics", "All metrics, not only the primary one of each task.")]
 Samples = Annotated[
     str,
@@ -84,6 +87,7 @@ def compare(
     models: OnlyModels = "",
     against: Against = "",
     recipes: RecipesFile = None,
+    published: Published = False,
     all_metrics: AllMetrics = False,
     samples: Samples = "",
     metric: Metric = "",
@@ -103,6 +107,9 @@ def compare(
     from cocabench.results.records import read
 
     found = read(*results)
+    if published:
+        _print_standings(found, split_models(models), as_json)
+        return
     if samples:
         changes = _changes(found, samples, split_models(models), metric)
         if as_json:
@@ -149,6 +156,23 @@ def _compare_recipes(
     else:
         print_table(recipes.HEADER, cells)
     for sentence in (f"first: {first.text}", f"second: {second.text}", *recipes.legend(rows)):
+        dim(sentence)
+
+
+def _print_standings(results: RecordSet, models: Sequence[str], as_json: bool) -> None:
+    """Print where each measured model stands among the published ones."""
+    from cocabench.results import standing
+
+    found = standing.standings(results, models)
+    if as_json:
+        print_json([standing.lines(one) for one in found])
+        return
+    for one in found:
+        say(Text(one.model, "bold"))
+        print_table(standing.HEADER, standing.cells(one))
+        for sentence in standing.sentences(one):
+            dim(sentence)
+    for sentence in standing.legend(found):
         dim(sentence)
 
 

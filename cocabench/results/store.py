@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from cocabench import kinds
-from cocabench.core.errors import IgnoredRecordWarning, ResultsError, unreadable
+from cocabench.core.errors import CocabenchError, IgnoredRecordWarning, ResultsError, of_disk, unreadable
 from cocabench.core.files import open_regular, parse_json, read_parquet, read_regular, read_text
 from cocabench.core.signature import digest, short
 from cocabench.core.temporary import alone_in, remove_unless_held, temporary, temporary_folder
@@ -243,11 +243,14 @@ def _is_stream(path: Path) -> bool:
 
 @contextmanager
 def _told(path: Path, fix: str = "free space, or another --output") -> Iterator[None]:
-    """Raise what the system refuses as a ResultsError."""
+    """Raise what the system refuses as a ResultsError, also where a library hides it by an error of its own."""
     try:
         yield
-    except OSError as error:
-        raise ResultsError(str(path), f"cannot write ({error.strerror})", fix=fix) from None
+    except Exception as error:
+        refused = error if isinstance(error, OSError) else of_disk(error)
+        if refused is None or isinstance(error, CocabenchError):
+            raise
+        raise ResultsError(str(path), f"cannot write ({refused.strerror or error})", fix=fix) from None
 
 
 @contextmanager
