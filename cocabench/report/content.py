@@ -98,6 +98,23 @@ class Report:
     def _by_name(self) -> dict[tuple[str, str], Record]:
         return {(r.model, r.task): r for r in self.records}
 
+    def cannot(self, model: str, row: Row) -> bool:
+        """Return whether a model has no number on a task because the task needs a text decoder and it has none."""
+        return (model, row.task) not in self._by_name and row.task in self.decoded and model in self._undecoding
+
+    @cached_property
+    def decoded(self) -> frozenset[str]:
+        """The tasks whose numbers a text decoder produced."""
+        return frozenset(r.task for r in self.records if find(r.evaluator).decodes(r.signature.protocol))
+
+    @cached_property
+    def _undecoding(self) -> frozenset[str]:
+        """The models whose parameters are known and have no decoder among them, and that decoded nothing."""
+        counted = {r.model for r in (*self.records, *self.costs) if r.parameters}
+        decoding = {r.model for r in self.records if r.task in self.decoded}
+        decoding |= {r.model for r in (*self.records, *self.costs) if any("decoder" in name for name in r.parameters)}
+        return frozenset(counted - decoding)
+
     @cached_property
     def keys(self) -> dict[tuple[str, str], str]:
         """{(model, task): the id of its Record on the page}."""
@@ -270,10 +287,14 @@ def _common(names: Sequence[str], ends: str) -> str:
 def task_labels(tasks: Sequence[str]) -> dict[str, str]:
     """Return {task: its name without the words that all tasks begin with, underscores as spaces}.
 
+    Whole names where a label would be a number alone.
+
     >>> list(task_labels(["emoji_flags", "emoji_food_drink"]).values())
     ['flags', 'food drink']
     """
     shared = _common(tasks, "_-/") if len(set(tasks)) > 1 else ""
     labels = {task: task[len(shared) :].replace("_", " ") for task in tasks}
-    fine = all(labels.values()) and len(set(labels.values())) == len(set(tasks))
+    fine = all(any(map(str.isalpha, label)) for label in labels.values()) and len(set(labels.values())) == len(
+        set(tasks)
+    )
     return labels if fine else {task: task for task in tasks}

@@ -12,7 +12,9 @@ LEFT, TOP, BOTTOM = 38.0, 10.0, 36.0
 LETTER, LINE_HEIGHT = 7.8, 13.0
 """A label's width per letter and its height, in the chart's units: of wide fonts as DejaVu, so that none is cut off."""
 
-MAX_LABEL = 18
+MAX_LABEL, MAX_PLAIN_LABEL, SMALL = 24, 18, 9.5 / 11.5
+"""Longer labels are cut; those longer than MAX_PLAIN_LABEL are set smaller by a factor of SMALL (as in the style)."""
+
 END_GAP = 8.0
 
 
@@ -66,7 +68,7 @@ class Drawn(NamedTuple):
 def drawn(chart: Chart, names: Mapping[str, str]) -> Drawn:
     """Return the places of a chart's content. names: {model: its short name}."""
     texts = [_short(names.get(line.label, line.label)) for line in chart.lines]
-    room = 14.0 if chart.scatter else 14 + LETTER * max((len(text) for text in texts), default=0)
+    room = 14.0 if chart.scatter else 14 + max(map(width_of, texts), default=0.0)
     right, bottom = WIDTH - room, HEIGHT - BOTTOM
 
     def x(value: float) -> float:
@@ -119,6 +121,11 @@ def _short(text: str) -> str:
     return text if len(text) <= MAX_LABEL else f"{text[: half - 1]}…{text[-half:]}"
 
 
+def width_of(text: str) -> float:
+    """Return the width of a label."""
+    return LETTER * len(text) * (SMALL if len(text) > MAX_PLAIN_LABEL else 1.0)
+
+
 def _steps(points: Sequence[tuple[float, float]], right: float) -> str:
     """Return the Pareto front as steps: the best quality at each cost, up to the right end."""
     if not points:
@@ -167,7 +174,7 @@ def _beside(
     taken += [(m.x - 6, min(m.high, m.y - 6), m.x + 6, max(m.low, m.y + 6)) for m in marks]
     labels = []
     for mark, text in zip(marks, texts, strict=True):
-        width, x, y = LETTER * len(text), mark.x, mark.y
+        width, x, y = width_of(text), mark.x, mark.y
         right_of = Label(x + 10, y + 4, "start", text), (x + 9, y - 7, x + 10 + width, y + 7)
         left_of = Label(x - 10, y + 4, "end", text), (x - 10 - width, y - 7, x - 9, y + 7)
         level = [
@@ -187,4 +194,4 @@ def _cost(box: Box, taken: Sequence[Box], right: float, bottom: float) -> float:
     widths = [(min(x1, other[2]) - max(x0, other[0]), min(y1, other[3]) - max(y0, other[1])) for other in taken]
     covered = sum(max(0.0, width) * max(0.0, height) for width, height in widths)
     out = (LEFT - x0, x1 - right - 12, TOP - 6 - y0, y1 - bottom)
-    return covered + 20 * sum(max(0.0, far) for far in out)
+    return covered + 200 * sum(max(0.0, far) for far in out)

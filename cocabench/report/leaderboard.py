@@ -185,7 +185,8 @@ def _difference(row: Row) -> Entry:
 
 def means(report: Report) -> Table | None:
     """Return means over kinds of task and over groups, with the tested difference for two models."""
-    found, two = averages(report.comparison), len(report.comparison.models) == 2
+    two = len(report.comparison.models) == 2
+    found = averages(report.comparison, tested=two)
     if not found:
         return None
     return Table(

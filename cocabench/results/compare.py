@@ -351,8 +351,11 @@ class Average:
     differences: tuple[Difference | None, ...]
 
 
-def averages(comparison: Comparison) -> tuple[Average, ...]:
-    """Return an Average per kind of task and per group with two tasks or more; groups of the same tasks are one."""
+def averages(comparison: Comparison, *, tested: bool = True) -> tuple[Average, ...]:
+    """Return an Average per kind of task and per group with two tasks or more; groups of the same tasks are one.
+
+    tested: whether to test the models' differences from the first; without, there are none.
+    """
     members: dict[str, list[Row]] = {}
     for row in comparison.rows:
         if row.primary and all(c.estimate and c.estimate.value is not None and not c.incomparable for c in row.cells):
@@ -367,7 +370,7 @@ def averages(comparison: Comparison) -> tuple[Average, ...]:
                 name,
                 tasks,
                 tuple(math.fsum(column) / len(rows) for column in zip(*values, strict=True)),
-                tuple(_mean(comparison, rows, i) for i in range(len(comparison.models))),
+                tuple(_mean(comparison, rows, i) if tested else None for i in range(len(comparison.models))),
             )
     return tuple(found.values())
 

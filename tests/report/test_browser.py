@@ -193,6 +193,12 @@ def test_the_baseline_a_and_b_are_one_choice(opened: Opened) -> None:
     assert page.locator("#pick [data-role=a]").input_value() == b, "A and B change places"
 
 
+def test_agreement_of_a_and_b_is_shown_on_a_page_without_pictures_too(opened: Opened) -> None:
+    page = opened("bare")
+    assert page.locator("#pick").count() == 0
+    assert page.locator("[data-pair]:visible").count() == page.locator("[data-pair]").count()
+
+
 def test_a_filter_shows_where_a_is_right_and_b_is_wrong(opened: Opened) -> None:
     page = opened("two")
     strip = page.locator("#g-classification-classification")

@@ -119,6 +119,10 @@ CASES: Mapping[str, tuple[list[Record], str]] = {
         made({"a": [0.9, 0.2, 0.5], "b": [0.2, 0.9, 0.2], "c": [0.2, 0.2, 0.9]}),
         "No model leads: a is not significantly beaten on 1 of 3 tasks.",
     ),
+    "every model leads": (
+        made({"a": [0.9, 0.2, *[0.5] * 3], "b": [0.2, 0.9, *[0.5] * 3], "c": [0.55, 0.55, *[0.5] * 3]}),
+        "None of 3 models leads: each is not significantly beaten on most tasks.",
+    ),
     "many models": (
         made(flat({**{f"m{i:02}": 0.2 + 0.01 * i for i in range(47)}, "x": 0.9, "y": 0.9, "z": 0.9}, 3)),
         "3 of 50 models lead: x, y and z are not significantly beaten on most tasks.",

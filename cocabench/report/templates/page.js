@@ -2,8 +2,9 @@
 const all = (q, root = document) => [...root.querySelectorAll(q)];
 const one = (q, root = document) => root.querySelector(q);
 const names = [...(one('select[data-role="a"]')?.options ?? [])].map((o) => o.textContent);
-const chosen = (role) => Number(one(`select[data-role="${role}"]`)?.value ?? 0);
-const state = { a: chosen("a"), b: chosen("b"), f: "all" };
+const [first, second] = document.body.dataset.pair.split(" ").map(Number);
+const chosen = (role, known) => Number(one(`select[data-role="${role}"]`)?.value ?? known);  // B has no select on a page without pictures
+const state = { a: chosen("a", first), b: chosen("b", second ?? first), f: "all" };
 const few = names.length <= Number(document.body.dataset.all);
 
 // Pictures: which cards to show for A, B and the filter. A strip without answers of A or B compares the first two it has.
