@@ -28,6 +28,7 @@ from cocabench.report.headline import Name, Strong
 from cocabench.report.leaderboard import Heat, Leaderboard
 from cocabench.report.pictures import FIRST_CARDS, Thumbnail
 from cocabench.report.sections import Section
+from cocabench.report.skills import SkillCard
 from cocabench.report.style import DARK, LIGHT
 from cocabench.results import published as publications
 from cocabench.results.records import published_by
@@ -59,6 +60,7 @@ class Content:
     board: Leaderboard
     heat: Heat | None
     sections: tuple[Section, ...]
+    skills: tuple[SkillCard, ...]
     tables: Mapping[str, Table]
     cost_charts: tuple[Chart, ...]
     epoch_charts: tuple[Chart, ...]
@@ -115,6 +117,7 @@ def render(content: Content) -> str:
             skips=notes.skips(report),
             sources=publications.describe([r for r in report.records if published_by(r)]),
             absent=notes.absent(report),
+            undecoded=notes.undecoded(report),
             noted=noted,
             sections=_navigation(content),
             tested=_tested(found),
@@ -183,6 +186,7 @@ def _navigation(content: Content) -> list[tuple[str, str]]:
     there = [
         ("pictures", "Pictures", any(section.strips for section in content.sections)),
         ("leaderboard", "Leaderboard", True),
+        ("skills", "Skills", bool(content.skills)),
         *((section.id, section.area.title, True) for section in content.sections),
         ("datacomp", "DataComp", "datacomp" in content.tables),
         ("checkpoints", "Checkpoints", bool(content.epoch_charts)),

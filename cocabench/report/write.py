@@ -20,6 +20,7 @@ from cocabench.report import (
     pivots,
     plots,
     sections,
+    skills,
     tables,
 )
 from cocabench.report.content import Report, gather
@@ -96,6 +97,7 @@ def content_of(report: Report, thumbnails: Thumbnails, *, figures: bool = True) 
         board=board,
         heat=leaderboard.heat(report, found),
         sections=parts,
+        skills=tuple(skills.cards(report, found)),
         tables=made,
         cost_charts=tuple(sections.cost_charts(found, spent, report.areas)),
         epoch_charts=tuple(sections.epoch_charts(report, found)),
