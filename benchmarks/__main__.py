@@ -34,6 +34,7 @@ ROWS: dict[str, tuple[str, ...]] = {
 
 EXTRA: dict[str, tuple[str, ...]] = {
     "images": ("images",),
+    "many": ("many",),
     "memory-model": ("memory_model",),
     "devices": ("devices",),
     "captioning-cuda": ("captioning_cuda",),

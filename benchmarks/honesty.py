@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from cocabench.captioneval import overlap
 from cocabench.captioneval.declared import declared
 from cocabench.metrics import paired, power
-from cocabench.metrics.base import Paired, Statistic
+from cocabench.metrics.base import Paired, Side, Statistic
 from cocabench.metrics.classification import few_positives, map_of
 from cocabench.metrics.statistics import Hits, Mean, Smooth
 
@@ -192,7 +192,7 @@ def class_alarms(name: str, repeats: int, rng: Rng) -> Share:
         drawn = r.random(len(labels))
         better, worse = drawn < gain[labels], drawn > 1 - loss[labels]
         sides = (frame({"hit": side.astype(float), "label": labels}) for side in (better, worse))
-        return CLASS_MEAN.compare(*sides, r)
+        return CLASS_MEAN.compare(*(Side(CLASS_MEAN, one) for one in sides), r)
 
     return alarms(test, repeats, rng)
 
@@ -228,7 +228,7 @@ def precision_alarms(name: str, n: int, repeats: int, rng: Rng) -> Share:
 
     def test(r: Rng) -> Paired:
         truth = r.random((n, classes)) < share
-        return PRECISION.compare(labelled(name, r, n, truth), labelled(name, r, n, truth), r)
+        return PRECISION.compare(*(Side(PRECISION, labelled(name, r, n, truth)) for _ in range(2)), r)
 
     return alarms(test, repeats, rng)
 
@@ -273,12 +273,13 @@ def found_drops(
         return first.astype(float), (kept & (r.random(n) >= drop / share)).astype(float)
 
     def test(r: Rng, drop: float) -> Paired:
-        samples = [[frame({"hit": side}) for side in pair(r, drop)] for _ in range(tasks)]
-        if tasks == 1:
-            return Hits("hit").compare(*samples[0], r)
         statistic, parts = Hits("hit"), []
+        samples = [[Side(statistic, frame({"hit": side})) for side in pair(r, drop)] for _ in range(tasks)]
+        if tasks == 1:
+            return statistic.compare(*samples[0], r)
         for task, (one, other) in enumerate(samples):
-            parts.append((np.arange(n) + n * task, statistic.differences(one, other), statistic.growth(one, other)))
+            gaps = statistic.differences(one, other)
+            parts.append((np.arange(n) + n * task, gaps, statistic.growth(one, other, gaps)))
         return paired.of_tasks(parts, r)
 
     found = []

@@ -23,8 +23,9 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 HANG_S = 60
@@ -50,12 +51,14 @@ class Target(NamedTuple):
     """Files, which of them are damaged, and the commands that read them.
 
     same: what must be stored in the folder ``out`` whatever is damaged, {metric: value}; None for anything.
+    fails: {part of a command: what it says even of whole files}; all others succeed on them.
     """
 
     files: Tree
     damaged: tuple[str, ...]
     commands: tuple[str, ...]
     same: dict[str, Any] | None = None
+    fails: Mapping[str, str] = MappingProxyType({})
 
 
 class Failure(NamedTuple):
@@ -168,14 +171,18 @@ def _with_bytes(content: bytes, chance: random.Random) -> bytes:
             return chance.randbytes(100)
 
 
+def written(target: Target, folder: Path) -> None:
+    for path, content in target.files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_bytes(content)
+
+
 def case(number: int, seed: int, targets: dict[str, Target], folder: Path) -> tuple[str, list[str]]:
     """Write input ``number`` into a folder; return its target and its words."""
     chance = random.Random(f"{seed}:{number}")
     name = chance.choice(sorted(targets))
     target = targets[name]
-    for path, content in target.files.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(content)
+    written(target, folder)
     words = chance.choice(target.commands).format(d=folder, o=folder / "out").split()
     if target.damaged and chance.random() < 0.9:
         file = chance.choice(target.damaged)
@@ -228,6 +235,20 @@ def tried(number: int, seed: int, targets: dict[str, Target]) -> Failure | None:
         if not what and targets[target].same is not None and code == 0 and (folder / "out").is_dir():
             what = "another number" if stored(folder / "out") not in ({}, targets[target].same) else ""
         return Failure(number, what, shown, output) if what else None
+
+
+def undamaged(targets: dict[str, Target]) -> Iterator[Failure]:
+    """Run each command on whole files; yield those that do not succeed: what is damaged there would never be read."""
+    for name, target in targets.items():
+        for words in dict.fromkeys(target.commands) if target.damaged else ():
+            with tempfile.TemporaryDirectory(prefix="good-") as place:
+                written(target, folder := Path(place))
+                code, output, fault = run(words.format(d=folder, o=folder / "out").split(), folder)
+                expected = next((said for part, said in target.fails.items() if part in words), "")
+                good = code in (1, 2) and expected in output if expected else code == 0
+                what = fault or wrong(code, output) or ("" if good else f"exit code {code}")
+                if what:
+                    yield Failure(0, what, f"{name}: {words}", output)
 
 
 def stored(folder: Path) -> dict[str, Any]:
@@ -359,20 +380,12 @@ def _lost(before: dict[str, str], after: dict[str, str], *, updated: bool) -> st
     return f"lost or changed: {gone[0]}" if gone else ""
 
 
-def workers(numbers: range, seed: int, folder: Path) -> Iterator[Failure | None]:
+def workers(numbers: range, seed: int, folder: Path, target: str) -> Iterator[Failure | None]:
     """Try inputs in processes of their own, in turn: one that kills its process is a failure, and the next go on."""
     todo = list(numbers)
     while todo:
-        words = [
-            sys.executable,
-            "-m",
-            "tests.bad_inputs",
-            "--work",
-            str(folder),
-            "--seed",
-            str(seed),
-            *map(str, todo[:1000]),
-        ]
+        more = ["--work", str(folder), "--seed", str(seed), "--target", target, *map(str, todo[:1000])]
+        words = [sys.executable, "-m", "tests.bad_inputs", *more]
         with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
             assert process.stdout, "a pipe"
             for line in process.stdout:
@@ -391,15 +404,19 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--number", type=int, default=5000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", type=int)
+    parser.add_argument("--target", default="", help="only targets whose names hold this")
+    parser.add_argument("--undamaged", action="store_true", help="see that each command succeeds on whole files")
     parser.add_argument("--work", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("numbers", nargs="*", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args(arguments)
+    if given.undamaged:
+        return _undamaged(given.target)
     if given.work:
-        return _work(given.work, given.seed, given.numbers)
+        return _work(given.work, given.seed, given.numbers, given.target)
     numbers = range(given.number) if given.only is None else range(given.only, given.only + 1)
     print(f"seed {given.seed}, {len(numbers)} inputs")
     failures = []
-    for found in filter(None, all_tried(numbers, given.seed)):
+    for found in filter(None, all_tried(numbers, given.seed, given.target)):
         failures.append(found)
         shown = found.output[-1500:] if given.only is None else found.output
         print(f"#{found.number} {found.what}: {found.words}\n{shown}", flush=True)
@@ -410,20 +427,31 @@ def main(arguments: list[str] | None = None) -> int:
     return int(bool(failures))
 
 
-def all_tried(numbers: range, seed: int) -> Iterator[Failure | None]:
+def all_tried(numbers: range, seed: int, target: str = "") -> Iterator[Failure | None]:
     """Try the inputs, with a cache and models in a temporary folder."""
     with tempfile.TemporaryDirectory(prefix="bad-inputs-") as name:
-        yield from workers(numbers, seed, Path(name))
+        yield from workers(numbers, seed, Path(name), target)
 
 
-def _work(folder: Path, seed: int, numbers: list[int]) -> int:
+def _undamaged(target: str) -> int:
+    from tests.bad_input_files import targets
+
+    with tempfile.TemporaryDirectory(prefix="good-inputs-") as name:
+        os.environ["COCABENCH_CACHE"] = f"{name}/cache"
+        failures = list(undamaged(targets(Path(name) / "shared", target)))
+    for found in failures:
+        print(f"{found.what}: {found.words}\n{found.output[-1500:]}", flush=True)
+    return int(bool(failures))
+
+
+def _work(folder: Path, seed: int, numbers: list[int], target: str) -> int:
     import torch
 
     from tests.bad_input_files import targets
 
     torch.set_num_threads(1)
     os.environ["COCABENCH_CACHE"] = str(folder / "cache")
-    found = targets(folder / "shared" / str(numbers[0]))
+    found = targets(folder / "shared" / str(numbers[0]), target)
     stdout = os.fdopen(os.dup(1), "w")
     for number in numbers:
         stdout.write(json.dumps([number, tried(number, seed, found)]) + "\n")

@@ -28,7 +28,7 @@ import numpy as np
 from PIL import Image
 
 import cocabench
-from tests.conftest import task
+from tests.conftest import CORENLP, task
 from tests.models.tiny import CLIP, COCA, write_architecture, write_folder
 from tests.samples import classified, right
 
@@ -99,6 +99,15 @@ class Started:
         return self.process.returncode, out, err
 
 
+def with_spice(folder: Path) -> Path:
+    """Link SPICE's jars, which are installed, into the cache of a case's folder."""
+    assert CORENLP, "SPICE's jars"
+    (folder / "cache").mkdir(parents=True, exist_ok=True)
+    if not (link := folder / "cache" / CORENLP.name).exists():
+        link.symlink_to(CORENLP)
+    return folder
+
+
 def finished(folder: Path, *words: object) -> str:
     """Run a command to its end and return its output; AssertionError if it fails."""
     code, out, err = Started(folder, *words).end()
@@ -132,6 +141,24 @@ class Scenarios:
         if name not in self._calm:
             self._calm[name] = make()
         return self._calm[name]
+
+    def spice(self, folder: Path, chance: random.Random) -> None:
+        """A command is killed while SPICE's Java parses, then that Java alone: it is started again."""
+        words = ["spice" if word == "meteor,bleu,cider" else word for word in captions(self.shared / "few", 12)]
+        expected = self.calm("spice", lambda: finished(with_spice(self.shared / "calm-spice"), *words))
+        started = Started(with_spice(folder), *words)
+        assert started.wait_for("-Xmx"), started.end()
+        time.sleep(5 * chance.random())
+        started.kill(chance.choice(END))
+        started = Started(folder, *words)
+        found = started.wait_for("-Xmx")  # none where the killed one had kept what it parsed
+        time.sleep(5 * chance.random())
+        for pid in found[:1]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, chance.choice(END))
+        code, out, err = started.end()
+        assert (code, out) == (0, expected), err
+        assert "Traceback" not in err
 
     def _scores(self) -> tuple[tuple[object, ...], str]:
         words = captions(self.shared / "captions", 400)
@@ -273,7 +300,7 @@ def kept(results: Path) -> list[Any]:
     return rows
 
 
-NAMES = ("scoring", "java", "reading", "worker", "writers", "baseline", "training")
+NAMES = ("scoring", "java", *(("spice",) if CORENLP else ()), "reading", "worker", "writers", "baseline", "training")
 
 
 def main() -> int:

@@ -21,7 +21,9 @@ CocabenchError                1   something went wrong while running
 from __future__ import annotations
 
 import difflib
+import errno
 import json
+import os
 import re
 from collections.abc import Iterable
 from typing import NamedTuple
@@ -148,6 +150,20 @@ def first_line(error: object) -> str:
     """Return the first line of another library's error, at most 160 characters; its class's name if it says nothing."""
     lines = str(error).strip().splitlines()
     return lines[0][:160] if lines else type(error).__name__
+
+
+_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+
+
+def of_disk(error: BaseException | None) -> OSError | None:
+    """Return what a full or read-only disk raised, if that is why an error came: a library may hide it by its own."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _DISK:
+            return error
+        if isinstance(error, RuntimeError) and (text := os.strerror(errno.ENOSPC)) in str(error):  # torch's
+            return OSError(errno.ENOSPC, text)
+        error = error.__cause__ or error.__context__
+    return None
 
 
 HEAD = 512

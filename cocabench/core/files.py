@@ -98,6 +98,10 @@ def check_ratio(unpacked: int, packed: int, where: object) -> None:
         RATIO.check(unpacked // max(1, packed), where)
 
 
+THREADS_FROM_BYTES = 1 << 20
+"""Handing smaller files to threads takes longer than reading them."""
+
+
 def read_parquet(file: Path | IO[bytes], where: object, columns: Sequence[str] | None = None) -> pa.Table:
     """Return a parquet file's rows, or some columns of them; ArrowException, OSError or ValueError if damaged.
 
@@ -116,7 +120,8 @@ def read_parquet(file: Path | IO[bytes], where: object, columns: Sequence[str] |
         check_ratio(sum(chunk.total_uncompressed_size for chunk in chunks), packed, where)
         wanted = None if columns is None else [name for name in columns if name in schema.names]
         batches, unpacked = [], 0
-        for batch in content.iter_batches(max(1, min(ROWS_PER_PIECE, SMALL_BYTES // max(1, largest))), columns=wanted):
+        size, threads = max(1, min(ROWS_PER_PIECE, SMALL_BYTES // max(1, largest))), packed > THREADS_FROM_BYTES
+        for batch in content.iter_batches(size, columns=wanted, use_threads=threads):
             unpacked += batch.nbytes
             check_ratio(unpacked, packed, where)
             batches.append(batch)

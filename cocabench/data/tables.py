@@ -90,6 +90,8 @@ class Table(LocalLoader):
         captioned = self.caption_key in columns or not self.label_key
         keys = (self.caption_key if captioned else "", self.negative_key, self.label_key)
         wanted = [self.image_key, *filter(None, keys)]
+        if not columns:
+            raise DataError(str(file), "an empty file")
         if absent := [key for key in wanted if key not in columns]:
             one = len(columns) == 1 and any(mark in columns[0] for mark in "\t,;")
             fix = (

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import TYPE_CHECKING, ClassVar, Literal, NamedTuple, Protocol
 
 import numpy as np
@@ -82,7 +83,7 @@ class Statistic(Protocol):
     def interval(self, rows: Samples, rng: np.random.Generator) -> Interval:
         """Return its 95 % interval over images."""
 
-    def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
+    def compare(self, first: Side, second: Side, rng: np.random.Generator) -> Paired:
         """Return first minus second over the same rows in the same order, an image's rows together."""
 
     def per_row(self, rows: Samples) -> NDArray[np.float64] | None:
@@ -96,6 +97,35 @@ class Statistic(Protocol):
 
         They sum to 0, and the sum of their squares is the number's variance (the infinitesimal jackknife).
         """
+
+
+class Side:
+    """One model's rows of a metric, and what follows from them alone: computed once, however many models it meets."""
+
+    def __init__(self, statistic: Statistic, rows: Samples) -> None:
+        self.statistic = statistic
+        self.rows = rows
+        self.ids = tuple(rows[name].to_numpy() for name in ("image_id", "id"))
+
+    @cached_property
+    def images(self) -> NDArray[np.generic]:
+        """(images,) names, in order of first appearance."""
+        return np.asarray(self.rows["image_id"].unique())
+
+    @cached_property
+    def value(self) -> float:
+        return self.statistic.value(self.rows)
+
+    @cached_property
+    def values(self) -> NDArray[np.float64]:
+        """(rows,) each row's own value; TypeError where the statistic has none."""
+        if (found := self.statistic.per_row(self.rows)) is None:
+            raise TypeError(f"{type(self.statistic).__name__} has no value per row")
+        return found
+
+    @cached_property
+    def influence(self) -> NDArray[np.float64] | None:
+        return self.statistic.influence(self.rows)
 
 
 Role = Literal["quality", "health", "cost"]
@@ -156,7 +186,9 @@ class Metric:
     def rows(self, samples: Samples) -> Samples:
         """Return the rows that the metric reads; none if its first column is absent."""
         first = self.columns[0]
-        rows = samples[samples[first].notna()] if first in samples else samples[:0]
+        if first not in samples:
+            return samples[:0]
+        rows = samples if (known := samples[first].notna()).all() else samples[known]
         if self.where is not None:
             rows = rows[rows[self.where[0]] == self.where[1]] if self.where[0] in rows else rows[:0]
         return rows[rows["domain"] == self.domain] if self.domain else rows
@@ -201,6 +233,8 @@ def image_sums(samples: Samples, statistics: NDArray[np.float64]) -> NDArray[np.
     import pandas as pd
 
     codes, images = pd.factorize(samples["image_id"])
+    if len(images) == len(codes):
+        return statistics + 0.0
     sums = np.zeros((len(images), statistics.shape[1]))
     np.add.at(sums, codes, statistics)
     return sums

@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +37,7 @@ class OneSided(NamedTuple):
     lower: float
 
 
+@lru_cache(maxsize=1 << 14)
 def mcnemar(gained: int, lost: int) -> OneSided:
     """Return the exact test of McNemar: of the images that only one of the two has right, gained are the first's."""
     if gained + lost == 0:

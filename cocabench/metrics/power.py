@@ -7,6 +7,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 import scipy
+from numpy.typing import NDArray
 
 from cocabench.metrics import intervals
 from cocabench.metrics.base import Paired
@@ -84,5 +85,23 @@ def power_of_mcnemar(more: float, changed: float, growth: float, n: int, *, leve
     differ = min(float(n), max(changed + growth * more, more))
     spread = 8 * math.sqrt(differ) + 12
     counts = np.arange(max(0, math.floor(differ - spread)), min(n, math.ceil(differ + spread)) + 1)
-    found = scipy.stats.binom.sf(scipy.stats.binom.isf(level, counts, 0.5), counts, min(1.0, (1 + more / differ) / 2))
+    found = scipy.stats.binom.sf(_critical(level, counts), counts, min(1.0, (1 + more / differ) / 2))
     return float(scipy.stats.binom.pmf(counts, n, differ / n) @ np.where(counts > 0, found, 0.0))
+
+
+BLOCK = 256
+"""Counts whose critical values are computed together."""
+
+
+def _critical(level: float, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return for each count n of a range the most heads of n fair coins that are no evidence at this level."""
+    first, last = int(counts[0]), int(counts[-1])
+    blocks = [_critical_of_block(level, k) for k in range(first // BLOCK, last // BLOCK + 1)]
+    start = first - first // BLOCK * BLOCK
+    return np.concatenate(blocks)[start : start + len(counts)]
+
+
+@lru_cache(maxsize=1 << 10)
+def _critical_of_block(level: float, k: int) -> NDArray[np.float64]:
+    found: NDArray[np.float64] = scipy.stats.binom.isf(level, np.arange(k * BLOCK, (k + 1) * BLOCK), 0.5)
+    return found

@@ -7,6 +7,7 @@ redrawn images, Whole is a figure of all rows together.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from cocabench.core.errors import UnpairedError, WithheldError
 from cocabench.metrics import intervals, paired
-from cocabench.metrics.base import UNKNOWN, Interval, Metric, Paired, Samples, image_sums
+from cocabench.metrics.base import UNKNOWN, Interval, Metric, Paired, Samples, Side, image_sums
 from cocabench.metrics.seeds import Moves
 
 Array = NDArray[np.float64]
@@ -98,23 +99,24 @@ class Mean(Common):
         sums = image_sums(rows, np.column_stack([weights * self.per_row(rows), weights]))
         return np.asarray(sums[:, 0] / sums[:, 1], np.float64)
 
-    def differences(self, first: Samples, second: Samples) -> Array:
+    def differences(self, first: Side, second: Side) -> Array:
         """Return (images,) what each image adds to first minus second; rounding between machines is 0."""
-        gaps = self.weights(first) * (self.per_row(first) - self.per_row(second))
-        found = image_sums(first, gaps[:, None])[:, 0]
+        gaps = self.weights(first.rows) * (first.values - second.values)
+        found = image_sums(first.rows, gaps[:, None])[:, 0]
         found[np.abs(found) * len(found) < SAME] = 0.0
         return found
 
-    def growth(self, first: Samples, second: Samples) -> float:
+    def growth(self, first: Side, second: Side, differences: Array) -> float:
         return 0.0
 
-    def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
-        differences, growth = self.differences(first, second), self.growth(first, second)
+    def compare(self, first: Side, second: Side, rng: np.random.Generator) -> Paired:
+        differences, rows = self.differences(first, second), first.rows
+        growth = self.growth(first, second, differences)
         if self.groups is None or not self.fixed:
             return paired.of_means(differences, rng, growth=growth)
-        once = ~first["image_id"].duplicated().to_numpy()
-        weights = image_sums(first, self.weights(first)[:, None])[:, 0]
-        return paired.of_classes(differences, self.groups(first)[once], weights, growth=growth)
+        once = ~rows["image_id"].duplicated().to_numpy()
+        weights = image_sums(rows, self.weights(rows)[:, None])[:, 0]
+        return paired.of_classes(differences, self.groups(rows)[once], weights, growth=growth)
 
 
 @dataclass(frozen=True)
@@ -131,14 +133,14 @@ class Hits(Mean):
             return intervals.proportion(hits)
         return intervals.of_hits(float(self.weights(rows) @ hits), self.influence(rows), len(hits))
 
-    def growth(self, first: Samples, second: Samples) -> float:
+    def growth(self, first: Side, second: Side, differences: Array) -> float:
         """Return how many more images differ for each that the worse loses: lost at random of those that it has right.
 
         Of a share p, q differ, half of them won by it; of p - q/2 that both have right, each that is lost is one more,
         of q/2 one less.
         """
-        level = (self.value(first) + self.value(second)) / 2
-        share = np.count_nonzero(self.differences(first, second)) / first["image_id"].nunique()
+        level = (first.value + second.value) / 2
+        share = np.count_nonzero(differences) / len(first.images)
         return max(0.0, 1 - share / level) if level > 0 else 0.0
 
 
@@ -167,9 +169,9 @@ class Drawn(Hits):
         reach = intervals.student_of_two(own, n - 1, extra, len(between) - 1)
         return intervals.of_proportion_like(value, own + extra, n, reach=reach)
 
-    def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
-        gaps = self._by_draw(first) - self._by_draw(second)
-        extra, n = intervals.between(gaps), first["image_id"].nunique()
+    def compare(self, first: Side, second: Side, rng: np.random.Generator) -> Paired:
+        gaps = self._by_draw(first.rows) - self._by_draw(second.rows)
+        extra, n = intervals.between(gaps), len(first.images)
         return paired.widened(super().compare(first, second, rng), extra, len(gaps) - 1, n)
 
     def _by_draw(self, rows: Samples) -> Array:
@@ -213,9 +215,8 @@ class Worst(Common):
         moved = np.where(chosen, hits - hits[chosen].mean(), 0.0) / chosen.sum()
         return image_sums(rows, moved[:, None])[:, 0]
 
-    def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
-        gap = self.value(first) - self.value(second)
-        return paired.of_influence(gap, self.influence(first) - self.influence(second))
+    def compare(self, first: Side, second: Side, rng: np.random.Generator) -> Paired:
+        return _by_influence(first, second)
 
     def _chosen(self, rows: Samples) -> NDArray[np.bool_]:
         return np.asarray(rows[self.groups].to_numpy(np.int64) == self.lowest(rows), bool)
@@ -270,8 +271,8 @@ class Sums(Common):
         moved = sums @ np.divide(slopes, 2 * change.diagonal(), out=np.zeros(len(total)), where=total != 0)
         return np.asarray(moved - moved.mean(), np.float64)
 
-    def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
-        one, other = image_sums(first, self.read(first)), image_sums(second, self.read(second))
+    def compare(self, first: Side, second: Side, rng: np.random.Generator) -> Paired:
+        one, other = (image_sums(side.rows, self.read(side.rows)) for side in (first, second))
         return paired.of_sums(one, other, self.of, self._influence(one) - self._influence(other), rng)
 
 
@@ -299,9 +300,8 @@ class Smooth(Common):
     def influence(self, rows: Samples) -> Array:
         return image_sums(rows, self.of(rows)[1][:, None])[:, 0]
 
-    def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
-        gap = self.value(first) - self.value(second)
-        return paired.of_influence(gap, self.influence(first) - self.influence(second))
+    def compare(self, first: Side, second: Side, rng: np.random.Generator) -> Paired:
+        return _by_influence(first, second)
 
 
 @dataclass(frozen=True)
@@ -320,8 +320,8 @@ class Median(Common):
     def per_row(self, rows: Samples) -> Array:
         return self.values(rows)
 
-    def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
-        return _redrawn_together(first, self._prepared(first), self._prepared(second), rng)
+    def compare(self, first: Side, second: Side, rng: np.random.Generator) -> Paired:
+        return _redrawn_together(first.rows, self._prepared(first.rows), self._prepared(second.rows), rng)
 
     def _prepared(self, rows: Samples) -> Callable[[Ints], float]:
         values = self.values(rows)
@@ -346,10 +346,17 @@ class Whole(Common):
     def interval(self, rows: Samples, rng: np.random.Generator) -> Interval:
         return self.spread(rows)
 
-    def compare(self, first: Samples, second: Samples, rng: np.random.Generator) -> Paired:
+    def compare(self, first: Side, second: Side, rng: np.random.Generator) -> Paired:
+        one, other = first.rows, second.rows
         return _redrawn_together(
-            first, lambda numbers: self.of(first.iloc[numbers]), lambda numbers: self.of(second.iloc[numbers]), rng
+            one, lambda numbers: self.of(one.iloc[numbers]), lambda numbers: self.of(other.iloc[numbers]), rng
         )
+
+
+def _by_influence(first: Side, second: Side) -> Paired:
+    if first.influence is None or second.influence is None:
+        raise TypeError("it is not known how far each image moves the number")
+    return paired.of_influence(first.value - second.value, first.influence - second.influence)
 
 
 def _redrawn_together(
@@ -368,15 +375,16 @@ def compare(metric: Metric, first: Samples, second: Samples, *, seed: int = 0) -
 
     WithheldError where images are too few.
     """
-    return compare_ordered(metric, ordered(first), ordered(second), seed=seed)
+    one, other = (side_of(metric, ordered(samples)) for samples in (first, second))
+    return compare_sides(metric, one, other, seed=seed)
 
 
-def compare_ordered(metric: Metric, first: Samples, second: Samples, *, seed: int = 0) -> Paired:
-    """Do as compare for samples that are in order already."""
-    one, other = _same_rows(metric, first, second)
-    if (n := one["image_id"].nunique()) < metric.statistic.fewest:
+def compare_sides(metric: Metric, first: Side, second: Side, *, seed: int = 0) -> Paired:
+    """Do as compare for two sides."""
+    _check_same_rows(metric, first, second)
+    if (n := len(first.images)) < metric.statistic.fewest:
         raise WithheldError("", f"too few images to test (n={n})")
-    return metric.statistic.compare(one, other, np.random.default_rng(seed))
+    return metric.statistic.compare(first, second, np.random.default_rng(seed))
 
 
 class Moved(NamedTuple):
@@ -390,20 +398,21 @@ class Moved(NamedTuple):
     growth: float
 
 
-def moved(metric: Metric, first: Samples, second: Samples) -> Moved:
-    """Return what of a difference is each image's, of samples in order; UnpairedError as aligned, or where unknown."""
-    one, other = _same_rows(metric, first, second)
+def moved(metric: Metric, first: Side, second: Side) -> Moved:
+    """Return what of a difference is each image's; UnpairedError as aligned, or where unknown."""
+    _check_same_rows(metric, first, second)
     statistic = metric.statistic
     if isinstance(statistic, Drawn):
         raise UnpairedError(metric.name, "training images drawn at random move it, too")
-    influence = statistic.influence(one), statistic.influence(other)
-    if influence[0] is None or influence[1] is None:
+    if first.influence is None or second.influence is None:
         raise UnpairedError(metric.name, "it is not known how far each image moves it")
-    gaps = influence[0] - influence[1]
-    gaps += (statistic.value(one) - statistic.value(other)) / len(gaps)
+    gaps = first.influence - second.influence
+    gaps += (first.value - second.value) / len(gaps)
     gaps[np.abs(gaps) * len(gaps) < SAME] = 0.0
-    growth = statistic.growth(one, other) if isinstance(statistic, Mean) else 0.0
-    return Moved(one["image_id"].unique(), gaps, growth)
+    growth = 0.0
+    if isinstance(statistic, Mean):
+        growth = statistic.growth(first, second, statistic.differences(first, second))
+    return Moved(first.images, gaps, growth)
 
 
 def moved_by_seed(metric: Metric, first: Sequence[Samples], second: Sequence[Samples]) -> Moves:
@@ -411,48 +420,54 @@ def moved_by_seed(metric: Metric, first: Sequence[Samples], second: Sequence[Sam
 
     UnpairedError as moved; WithheldError where images are too few.
     """
-    pairs = [_same_rows(metric, first[0], other) for other in (*first, *second)]
-    rows, statistic = [own for _, own in pairs], metric.statistic
+    sides, statistic = [side_of(metric, samples) for samples in (*first, *second)], metric.statistic
+    for side in sides:
+        _check_same_rows(metric, sides[0], side)
     if isinstance(statistic, Drawn):
         raise UnpairedError(metric.name, "training images drawn at random move it, too")
-    if (n := rows[0]["image_id"].nunique()) < statistic.fewest:
+    if (n := len(sides[0].images)) < statistic.fewest:
         raise WithheldError("", f"too few images to test (n={n})")
-    influence = [statistic.influence(own) for own in rows]
-    moves = [one + statistic.value(own) / n for one, own in zip(influence, rows, strict=True) if one is not None]
-    if len(moves) < len(rows):
+    moves = [side.influence + side.value / n for side in sides if side.influence is not None]
+    if len(moves) < len(sides):
         raise UnpairedError(metric.name, "it is not known how far each image moves it")
-    sides = np.array(moves[: len(first)]), np.array(moves[len(first) :])
-    found = Moves(rows[0]["image_id"].unique(), *sides)
+    found = Moves(sides[0].images, np.array(moves[: len(first)]), np.array(moves[len(first) :]))
     if not isinstance(statistic, Mean):
         return found
-    found = found._replace(growth=statistic.growth(rows[0], rows[-1]))
+    gaps, rows = statistic.differences(sides[0], sides[-1]), sides[0].rows
+    found = found._replace(growth=statistic.growth(sides[0], sides[-1], gaps))
     if statistic.groups is None or not statistic.fixed:
         return found
-    once = ~rows[0]["image_id"].duplicated().to_numpy()
-    weights = image_sums(rows[0], statistic.weights(rows[0])[:, None])[:, 0]
-    return found._replace(classes=statistic.groups(rows[0])[once], weights=weights)
+    once = ~rows["image_id"].duplicated().to_numpy()
+    weights = image_sums(rows, statistic.weights(rows)[:, None])[:, 0]
+    return found._replace(classes=statistic.groups(rows)[once], weights=weights)
 
 
 def ordered(samples: Samples) -> Samples:
     """Return samples by image, then by id: the order in which two models' samples are compared."""
-    keys = list(zip(samples["image_id"], samples["id"], strict=True))
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    return samples if order == list(range(len(keys))) else samples.iloc[order]
+    keys = list(zip(samples["image_id"].tolist(), samples["id"].tolist(), strict=True))
+    if all(map(operator.le, keys, keys[1:])):
+        return samples
+    return samples.iloc[sorted(range(len(keys)), key=keys.__getitem__)]
 
 
 def aligned(metric: Metric, first: Samples, second: Samples) -> tuple[Samples, Samples]:
     """Return the rows that a metric reads, of both in one order; UnpairedError where they are not the same samples."""
-    return _same_rows(metric, ordered(first), ordered(second))
+    one, other = (side_of(metric, ordered(samples)) for samples in (first, second))
+    _check_same_rows(metric, one, other)
+    return one.rows, other.rows
 
 
-def _same_rows(metric: Metric, first: Samples, second: Samples) -> tuple[Samples, Samples]:
-    for side in (first, second):
-        if lacking := [name for name in metric.columns if name not in side]:
-            raise UnpairedError(metric.name, f"no column {lacking[0]!r} in the samples")
-    one, other = metric.rows(first), metric.rows(second)
-    if one.empty or other.empty:
+def side_of(metric: Metric, samples: Samples) -> Side:
+    """Return the rows that a metric reads, of samples in order; UnpairedError where there are none."""
+    if lacking := [name for name in metric.columns if name not in samples]:
+        raise UnpairedError(metric.name, f"no column {lacking[0]!r} in the samples")
+    rows = metric.rows(samples)
+    if rows.empty:
         raise UnpairedError(metric.name, f"no rows with {metric.columns[0]!r} in the samples")
-    if not all(np.array_equal(one[name].to_numpy(), other[name].to_numpy()) for name in ("image_id", "id")):
-        only = set(one["id"]) ^ set(other["id"])
+    return Side(metric.statistic, rows)
+
+
+def _check_same_rows(metric: Metric, first: Side, second: Side) -> None:
+    if not all(np.array_equal(one, other) for one, other in zip(first.ids, second.ids, strict=True)):
+        only = set(first.rows["id"]) ^ set(second.rows["id"])
         raise UnpairedError(metric.name, f"{len(only)} samples are in one of the two only")
-    return one, other

@@ -71,8 +71,20 @@ def write(folder: Path, update: Update, baseline: RecordSet | None, current: Rec
                 _exchange(staged, folder, place / OLD)
             else:
                 staged.rename(folder)
-    except OSError as error:
-        raise ResultsError(str(folder), f"cannot write ({error.strerror})", fix="check its permissions") from None
+    except (OSError, ResultsError) as error:
+        if isinstance(error, ResultsError) and f"{os.sep}{_prefix(folder)}" not in error.where:
+            raise
+        stands = "; the old baseline stands" if folder.is_dir() else ""
+        raise ResultsError(str(folder), _why(error), fix=f"free space, or check its permissions{stands}") from None
+
+
+def _why(error: OSError | ResultsError) -> str:
+    """Return why the new baseline could not be written, without its temporary folder, which is gone."""
+    if isinstance(error, ResultsError):
+        return error.got
+    if isinstance(error, shutil.Error):  # a list of (from, to, text); the first says enough
+        return "cannot write (" + re.sub(r"^\[Errno \d+\] |: '.*", "", str(error.args[0][0][2])) + ")"
+    return f"cannot write ({error.strerror})"
 
 
 OLD = "old"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -19,9 +19,9 @@ from cocabench.core.formatting import decimals, p_text, points, rounded_up, sign
 from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.kinds import find
 from cocabench.metrics import paired, power
-from cocabench.metrics.base import UNKNOWN, Interval, Metric, Paired
+from cocabench.metrics.base import UNKNOWN, Interval, Metric, Paired, Side
 from cocabench.metrics.intervals import of_share, size_of
-from cocabench.metrics.statistics import Hits, Moved, compare_ordered, moved, ordered
+from cocabench.metrics.statistics import Hits, Moved, compare_sides, moved, ordered, side_of
 from cocabench.results.records import imported_by, published_by
 from cocabench.results.store import RecordSet, read_numbers, read_samples, samples_path
 
@@ -30,6 +30,9 @@ LEVEL = 0.05
 
 MAX_NUMBERS_HELD = 1 << 26
 """Numbers of samples held in memory (512 MiB): those of 50 models on 50,000 images fit twice."""
+
+PER_ROW = 3
+"""Numbers that a Side holds of each row, besides its samples: values, influence, names of images."""
 
 NO_INTERVAL = "no interval"
 
@@ -45,7 +48,7 @@ class Evidence:
             for record, frame in zip(one.records, one.held, strict=bool(one.held))
             if frame is not None
         }
-        self._read: OrderedDict[Hashable, pd.DataFrame] = OrderedDict()
+        self._read: OrderedDict[Hashable, _Held] = OrderedDict()
         self._tests: dict[Hashable, Paired] = {}
         self._numbers_held = 0
 
@@ -57,7 +60,7 @@ class Evidence:
         key = _name(first), _name(second), metric, seed
         if key not in self._tests:
             declared = self.declared(first, metric)
-            found = compare_ordered(declared, self.samples(first), self.samples(second), seed=seed)
+            found = compare_sides(declared, self._side(first, declared), self._side(second, declared), seed=seed)
             _check_edited(first, second, metric, found.value)
             self._tests[key] = found
         return self._tests[key]
@@ -80,12 +83,11 @@ class Evidence:
         images, moves = [], []
         for record, name in numbers:
             metric = self.declared(record, name)
-            rows = metric.rows(self.samples(record))
-            influence = metric.statistic.influence(rows)
-            if influence is None or metric.statistic.withheld(rows):
+            side = self._side(record, metric)
+            if side.influence is None or metric.statistic.withheld(side.rows):
                 raise UnpairedError(name, "it is not known how far each image moves it")
-            images.append(rows["image_id"].unique())
-            moves.append(influence / len(numbers))
+            images.append(side.images)
+            moves.append(side.influence / len(numbers))
         check_shared([record for record, _ in numbers], images)
         places = np.unique(np.concatenate(images), return_inverse=True)[1]
         joint = np.bincount(places, np.concatenate(moves)).astype(np.float64)
@@ -93,7 +95,8 @@ class Evidence:
         return of_share(value, joint) if len(joint) > 1 else UNKNOWN
 
     def _moved(self, first: Record, second: Record, metric: str) -> Moved:
-        found = moved(self.declared(first, metric), self.samples(first), self.samples(second))
+        declared = self.declared(first, metric)
+        found = moved(declared, self._side(first, declared), self._side(second, declared))
         _check_edited(first, second, metric, float(found.gaps.sum()))
         return found
 
@@ -109,21 +112,33 @@ class Evidence:
 
         UnpairedError if there are none.
         """
+        return self._held(record).samples
+
+    def _side(self, record: Record, metric: Metric) -> Side:
+        """Return the rows of a metric, with what follows from them; UnpairedError if there are none."""
+        held = self._held(record)
+        if metric.name not in held.sides:
+            side = held.sides[metric.name] = side_of(metric, held.samples)
+            self._grow(held, PER_ROW * len(side.rows) + (0 if side.rows is held.samples else _size(side.rows)))
+        return held.sides[metric.name]
+
+    def _held(self, record: Record) -> _Held:
         frame = self._in_memory.get(_name(record))
         key = self._path(record) if frame is None else _name(record)
         if key not in self._read:
             kind = find(record.evaluator)
             numbers = read_numbers(self._path(record), record) if frame is None else frame[kind.numbers(frame.columns)]
-            self._hold(key, _hashed(ordered(numbers)))
+            held = self._read[key] = _Held(_hashed(ordered(numbers)))
+            self._grow(held, _size(held.samples))
         self._read.move_to_end(key)
         return self._read[key]
 
-    def _hold(self, key: Hashable, samples: pd.DataFrame) -> None:
-        """Hold samples, and drop the least recently used ones if there are too many."""
-        self._read[key] = samples
-        self._numbers_held += _size(samples)
+    def _grow(self, held: _Held, numbers: int) -> None:
+        """Count more numbers, and drop the least recently used samples if there are too many."""
+        held.size += numbers
+        self._numbers_held += numbers
         while self._numbers_held > MAX_NUMBERS_HELD and len(self._read) > 1:
-            self._numbers_held -= _size(self._read.popitem(last=False)[1])
+            self._numbers_held -= self._read.popitem(last=False)[1].size
 
     def rows(self, record: Record) -> pd.DataFrame:
         """Return all columns of a Record's samples, captions and names included; UnpairedError if there are none."""
@@ -137,6 +152,15 @@ class Evidence:
         if path is None or not samples_path(path, record).is_file():
             raise UnpairedError("", f"no samples of {record.model} on {record.task}")
         return path
+
+
+@dataclass(slots=True)
+class _Held:
+    """Samples in memory, and {metric: its Side of them}. size: how many numbers these hold."""
+
+    samples: pd.DataFrame
+    sides: dict[str, Side] = field(default_factory=dict)
+    size: int = 0
 
 
 def check_shared(records: Sequence[Record], images: Sequence[NDArray[np.generic]]) -> None:

@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 from pydantic import ValidationError
 
 from cocabench import kinds
-from cocabench.core.errors import IgnoredRecordWarning, ResultsError, unreadable
+from cocabench.core.errors import CocabenchError, IgnoredRecordWarning, ResultsError, of_disk, unreadable
 from cocabench.core.files import open_regular, parse_json, read_parquet, read_regular, read_text
 from cocabench.core.signature import digest, short
 from cocabench.core.temporary import alone_in, remove_unless_held, temporary, temporary_folder
@@ -243,11 +243,14 @@ def _is_stream(path: Path) -> bool:
 
 @contextmanager
 def _told(path: Path, fix: str = "free space, or another --output") -> Iterator[None]:
-    """Raise what the system refuses as a ResultsError."""
+    """Raise what the system refuses as a ResultsError, also where a library hides it by an error of its own."""
     try:
         yield
-    except OSError as error:
-        raise ResultsError(str(path), f"cannot write ({error.strerror})", fix=fix) from None
+    except Exception as error:
+        refused = error if isinstance(error, OSError) else of_disk(error)
+        if refused is None or isinstance(error, CocabenchError):
+            raise
+        raise ResultsError(str(path), f"cannot write ({refused.strerror or error})", fix=fix) from None
 
 
 @contextmanager
@@ -304,10 +307,11 @@ def columns(path: Path | None, record: Record) -> list[str]:
 
 def read_numbers(path: Path | None, record: Record) -> pd.DataFrame:
     """Return of a Record's samples what metrics are computed from, but for words: a baseline keeps no captions."""
-    wanted = kinds.find(record.evaluator).numbers(columns(path, record))
     file = _samples_file(path, record)
     with _readable(file):
-        samples: pd.DataFrame = read_parquet(_content(file, record), file, wanted).to_pandas()
+        content = _content(file, record)
+        wanted = kinds.find(record.evaluator).numbers(map(str, pq.read_schema(content).names))
+        samples: pd.DataFrame = read_parquet(content, file, wanted).to_pandas()
     return _checked(samples, record, file)
 
 

@@ -326,6 +326,8 @@ def model_sources(
             if spec.name not in entry_points("models", tuple(sys.path)).names:
                 raise
             fix = f"did you mean {spec.name}::{spec.weights or '…'}?"
+            if spec.name == "open_clip":
+                fix = "its models have no prefix: write NAME:WEIGHTS, as ViT-B-32:openai"
             raise UsageError(error.where, f"{spec.name} is a model library", fix=fix) from None
         except ModelError as error:
             found.append(FailedSource(spec.text, error))

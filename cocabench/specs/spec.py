@@ -101,8 +101,10 @@ def read_toml(path: Path) -> dict[str, Any]:
         raise SpecError(str(path), [f"not readable as TOML: {error}"]) from None
     except RecursionError:
         raise SpecError(str(path), ["not readable as TOML: nested too deeply"]) from None
-    except (OSError, ValueError) as error:
+    except (OSError, UnicodeDecodeError) as error:
         raise SpecError(str(path), [unreadable(error)]) from None
+    except ValueError:  # Python converts no more than 4,300 digits
+        raise SpecError(str(path), ["not readable as TOML: a number with thousands of digits"]) from None
 
 
 def task_tables(path: Path) -> list[dict[str, Any]]:

@@ -8,7 +8,7 @@ import sys
 import traceback
 from collections.abc import Iterator
 
-from cocabench.core.errors import CocabenchError, UsageError
+from cocabench.core.errors import CocabenchError, UsageError, of_disk
 from cocabench.specs.registry import entry_points
 
 _NAMES = (errno.ENAMETOOLONG, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EACCES, errno.ELOOP, errno.EINVAL)
@@ -35,9 +35,14 @@ def surprise(where: str, error: Exception, *parts: object) -> CocabenchError:
 
 def foreseen(error: Exception, where: str) -> CocabenchError | None:
     """Return what a path or this machine cannot hold as a CocabenchError, None for a bug."""
+    if (full := of_disk(error)) is not None:
+        place = where if full.filename is None else _shown(full.filename)
+        return CocabenchError(place, (full.strerror or "not writable").lower(), fix=_FULL)
     if isinstance(error, OSError) and error.filename is not None and error.strerror:
         kind = UsageError if error.errno in _NAMES else CocabenchError
         return kind(_shown(error.filename), error.strerror.lower())
+    if isinstance(error, FileNotFoundError) and str(error.strerror).startswith("No usable temporary directory"):
+        return CocabenchError(where, "no folder for temporary files can be written to", fix=_FULL)
     if isinstance(error, MemoryError):
         return CocabenchError(where, "not enough memory", fix="use a machine with more, or less data")
     if isinstance(error, ValueError) and str(error).startswith("embedded null "):
@@ -47,6 +52,9 @@ def foreseen(error: Exception, where: str) -> CocabenchError | None:
     if isinstance(error, UnicodeEncodeError) and "surrogates" in error.reason:
         return UsageError(where, f"a name that is not Unicode: {error.object[:80]!r}")
     return None
+
+
+_FULL = "free space, or choose another --output, --cache or TMPDIR (the folder for temporary files)"
 
 
 def _shown(name: object) -> str:

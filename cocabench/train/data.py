@@ -272,8 +272,8 @@ def _expanded(named: str) -> list[str]:
     ROWS.check(math.prod(map(_choices, groups)), named[:80])
     try:
         return [one for part in named.split("::") for one in braceexpand.braceexpand(part)]
-    except ValueError as error:
-        raise UsageError(named[:80], f"unbalanced braces ({error})") from None
+    except ValueError:
+        raise UsageError(named[:80], "unbalanced braces", wanted="{000..099}, or none") from None
 
 
 def _choices(group: str) -> int:

@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import sys
 import tempfile
 from pathlib import Path
@@ -46,6 +47,7 @@ def trainer_name(config: Config) -> str:
 def main(words: list[str]) -> int:
     """Train; return the exit code."""
     place_sockets()
+    logging.raiseExceptions = False  # on a full disk each line of the log would print a traceback
     config: Config = {}
     if words[:1] == ["--architecture"]:
         config = parse_json(Path(words[1]).read_text(encoding="utf-8"))["model_cfg"]

@@ -17,7 +17,7 @@ from cocabench.kinds.base import Kind
 from cocabench.kinds.classification import Classification
 from cocabench.kinds.shown import Choices, Column, Presentation, View
 from cocabench.kinds.testing import check_kind
-from cocabench.metrics.base import Metric
+from cocabench.metrics.base import Metric, Side
 from cocabench.metrics.statistics import Hits
 from tests.metrics.frames import EVERY
 
@@ -78,7 +78,7 @@ def test_families_are_found_by_any_number_and_by_no_other_text() -> None:
 def test_paired_difference_equals_the_difference_of_values(name: str) -> None:
     metric, first, second = EVERY[name]
     rows = metric.rows(first), metric.rows(second)
-    found = metric.statistic.compare(*rows, np.random.default_rng(0))
+    found = metric.statistic.compare(*(Side(metric.statistic, one) for one in rows), np.random.default_rng(0))
     values = [metric.statistic.value(one) for one in rows]
     assert found.value == pytest.approx(values[0] - values[1], abs=1e-12)
 

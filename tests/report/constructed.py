@@ -17,9 +17,11 @@ def names(n: int) -> list[str]:
     return [f"{ARCHITECTURES[i % 8]}:laion2b_s{10 + i}b_b{8 + i % 80}k" for i in range(n)]
 
 
-def many(root: Path, *, models: int = 50, tasks: int = 40, images: int = 60, samples: bool = True) -> RecordSet:
+def many(
+    root: Path, *, models: int = 50, tasks: int = 40, images: int = 60, samples: bool = True, seed: int = 0
+) -> RecordSet:
     """Write and load a results folder: the later a model, the better; tasks are between easy and hard."""
-    rng = np.random.default_rng(0)
+    rng = np.random.default_rng(seed)
     for t in range(tasks):
         level, images_of = rng.uniform(0.1, 0.6, 2), rng.uniform(size=images)
         for m, model in enumerate(names(models)):

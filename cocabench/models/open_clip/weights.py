@@ -185,6 +185,9 @@ def load_into(net: torch.nn.Module, path: Path, inside: str = "") -> list[Note]:
     try:
         with quiet():
             if path.suffix in (".npz", ".npy") and not inside:
+                if not hasattr(net.visual, "trunk"):
+                    wanted = "an architecture whose image tower is timm's, as ViT-B-16-SigLIP"
+                    raise ModelError(str(path), "weights in big_vision's format", wanted=wanted)
                 if path.suffix == ".npz":
                     check_zip(path)
                 open_clip.load_checkpoint(net, str(path), strict=True, weights_only=True)
