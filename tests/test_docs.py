@@ -160,6 +160,7 @@ def test_generated_pages_have_every_task_metric_note_and_command() -> None:
     assert "[params]" in shown.replace("\\", "")
 
 
+@pytest.mark.slow
 def test_everything_of_clip_benchmark_is_ours_or_explained(monkeypatch: pytest.MonkeyPatch) -> None:
     page = clip_benchmark.page()
     cells = [line.split(" | ")[1] for line in page.splitlines() if line.startswith("| `")]
