@@ -17,7 +17,7 @@ from open_clip.transform import PreprocessCfg
 from pydantic import JsonValue
 
 from cocabench import demo
-from cocabench.core.errors import ModelError, UnknownNameError, UsageError, unreadable
+from cocabench.core.errors import DataError, ModelError, UnknownNameError, UsageError, unreadable
 from cocabench.core.files import expanded, parse_json, read_text
 from cocabench.core.signature import digest, digest_file, flat
 from cocabench.core.types import Note
@@ -142,7 +142,11 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
 
 def _fetched(spec: ModelSpec, *, download: bool) -> Path:
     """Return the copy in the cache of a checkpoint behind an address."""
-    if (found := local_file(spec.weights, download=download)) is None:
+    try:
+        found = local_file(spec.weights, download=download)
+    except DataError as error:
+        raise ModelError(f"--model {spec.text}", error.got, fix=error.fix) from None
+    if found is None:
         raise ModelError(f"--model {spec.text}", "not downloaded yet", fix="run it, or without --dry-run")
     return found
 
