@@ -35,6 +35,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "compare": compare.compare,
         "report": results.report,
         "serve": results.serve,
+        "leaderboard": results.leaderboard,
         "gate": compare.gate,
         "show": results.show,
         "import": results.import_,

@@ -51,6 +51,12 @@ Against = Annotated[
     ),
 ]
 RecipesFile = Annotated[Path | None, option("FILE", "TOML with [recipes]: NAME = [PATTERN, …] of models.", "--recipes")]
+FigureFolder = Annotated[
+    Path | None, option("DIR", "With --against: draw the differences there as SVG, PNG and PDF.", "--figure")
+]
+Published = Annotated[
+    bool, flag("--published", "Where each model stands among the published ones: percentiles, neighbours, robustness.")
+]
 AllMetrics = Annotated[bool, flag("--all-metrics", "All metrics, not only the primary one of each task.")]
 Samples = Annotated[
     str,
@@ -84,6 +90,8 @@ def compare(
     models: OnlyModels = "",
     against: Against = "",
     recipes: RecipesFile = None,
+    figure: FigureFolder = None,
+    published: Published = False,
     all_metrics: AllMetrics = False,
     samples: Samples = "",
     metric: Metric = "",
@@ -95,14 +103,19 @@ def compare(
 
     Example: cocabench compare results/ --models coca_ViT-L-14,ViT-L-14
     """
+    _check_flags(against, recipes, figure, published=published, samples=samples, form=form)
     if against:
-        _compare_recipes(results, split_models(models), split_models(against), recipes, all_metrics, form, as_json)
+        sides = split_models(models), split_models(against)
+        _compare_recipes(results, *sides, recipes, all_metrics, form, as_json, figure)
         return
     from cocabench.report import tables
     from cocabench.results.compare import compare_models, ranked
     from cocabench.results.records import read
 
     found = read(*results)
+    if published:
+        _print_standings(found, split_models(models), as_json)
+        return
     if samples:
         changes = _changes(found, samples, split_models(models), metric)
         if as_json:
@@ -121,6 +134,24 @@ def compare(
         print(tables.to_markdown(comparison) if form is Form.MARKDOWN else tables.to_csv(comparison), end="")
 
 
+def _check_flags(
+    against: str, recipes: Path | None, figure: Path | None, *, published: bool, samples: str, form: Form
+) -> None:
+    """Raise UsageError for flags that would have no effect."""
+    from cocabench.core.errors import UsageError
+
+    alone = [name for name, path in (("--recipes", recipes), ("--figure", figure)) if path and not against]
+    if alone:
+        raise UsageError(alone[0], "given without --against", fix="name the other group with --against")
+    views = [
+        name for name, given in (("--against", against), ("--published", published), ("--samples", samples)) if given
+    ]
+    if len(views) > 1:
+        raise UsageError("compare", f"{' and '.join(views)} together", wanted="one of them")
+    if published and form is not Form.TABLE:
+        raise UsageError("--format", f"{form} with --published", wanted="table, or --json")
+
+
 def _compare_recipes(
     results: Sequence[str],
     models: Sequence[str],
@@ -129,6 +160,7 @@ def _compare_recipes(
     all_metrics: bool,
     form: Form,
     as_json: bool,
+    figure: Path | None,
 ) -> None:
     """Print two groups of checkpoints side by side, tested over seeds and images."""
     from cocabench.core.formatting import escape, table
@@ -137,6 +169,10 @@ def _compare_recipes(
     named = recipes.read_recipes(file) if file else {}
     first, second, evidence = recipes.sides(results, against, models=models, recipes=named)
     rows = recipes.compare_recipes(first, second, evidence, all_metrics=all_metrics)
+    if figure is not None:
+        from cocabench.report.recipes import draw
+
+        err.print(f"figure: {draw(first, second, rows, figure)[0]}")
     if as_json:
         print_json({"first": first.models, "second": second.models, "rows": recipes.lines(rows)})
         return
@@ -149,6 +185,23 @@ def _compare_recipes(
     else:
         print_table(recipes.HEADER, cells)
     for sentence in (f"first: {first.text}", f"second: {second.text}", *recipes.legend(rows)):
+        dim(sentence)
+
+
+def _print_standings(results: RecordSet, models: Sequence[str], as_json: bool) -> None:
+    """Print where each measured model stands among the published ones."""
+    from cocabench.results import standing
+
+    found = standing.standings(results, models)
+    if as_json:
+        print_json([standing.lines(one) for one in found])
+        return
+    for one in found:
+        say(Text(one.model, "bold"))
+        print_table(standing.HEADER, standing.cells(one))
+        for sentence in standing.sentences(one):
+            dim(sentence)
+    for sentence in standing.legend(found):
         dim(sentence)
 
 

@@ -70,6 +70,30 @@ def report(
         webbrowser.open(page.resolve().as_uri())
 
 
+def leaderboard(
+    results: Annotated[
+        list[Path], typer.Argument(help="Results folders, one for each contributor.", metavar="RESULTS")
+    ],
+    output: Annotated[Path, option("DIR", "Folder of the site.")] = Path("site"),
+    published: Annotated[str, option("MODEL", "Add published results of NAME:TAG, comma-separated.")] = "",
+    title: Annotated[str, option("TEXT", "Title of the site.")] = "Leaderboard",
+    check_only: Annotated[bool, flag("--check", "Validate the Records and write nothing.")] = False,
+) -> None:
+    """Validate many people's results and write a site: a page to search and filter, and their report.
+
+    Each Record needs a known schema, a whole signature, its own samples, and numbers that follow from them.
+
+    Example: cocabench leaderboard submissions/* --output site
+    """
+    from cocabench.report.site import check, write_site
+
+    if check_only:
+        check(results)
+        err.print("every Record may be published")
+    else:
+        say(str(write_site(results, output, published=names_of(published), title=title)[0]))
+
+
 def serve(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the reports.")] = Path("reports"),
     host: Annotated[

@@ -251,6 +251,22 @@ def guessed(metric: Metric, samples: Samples, rate: float) -> bool:
 
 
 NEARLY_ALL = 0.9
+
+
+def cut_by(model: Model, texts: Sequence[str], called: str, so: str, context: Context) -> Sequence[bool]:
+    """Return which distinct texts (n,) are longer than the model's context, and note their share.
+
+    Return nothing for a model that does not say. called, so: in the note, what the texts are and what follows.
+    """
+    cutter = getattr(model, "cut_texts", None)  # of plain objects
+    if (reading := cutter(texts) if cutter else None) is None:
+        return ()
+    n = sum(reading.cut)
+    share = f"{n} of {len(texts)} distinct {called} ({100 * n / max(1, len(texts)):.1f} %)"
+    context.note(Note("cut_texts", f"{share} are longer than the context of {reading.context} tokens {so}"))
+    return tuple(reading.cut)
+
+
 MIN_ANSWERS = 10
 
 

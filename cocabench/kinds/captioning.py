@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, JsonValue, field_validator, model_validator
+from pydantic import Field, JsonValue, StrictBool, field_validator, model_validator
 
 from cocabench import captioneval as captions
 from cocabench.captioneval import chair, clipscore, health, meteor, overlap, spice
@@ -30,7 +30,7 @@ from cocabench.core.types import (
 )
 from cocabench.data.base import check_captioned
 from cocabench.data.captions import OBJECTS
-from cocabench.kinds.base import Kind
+from cocabench.kinds.base import Kind, cut_by
 from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Groups, Part, Presentation, Repeats, TableSpec, View
 from cocabench.metrics.base import Metric, Samples
 from cocabench.specs.decoding import MEANINGS, OPTIONS, UNREAD, DecodingOptions
@@ -79,8 +79,9 @@ class Captioning(DecodingOptions, Kind):
     """Generate a caption per image and compare it with human references.
 
     metrics: names of caption metrics; SPICE includes its sub-scores. clipscore_model: model string of the contrastive
-    model for CLIPScore and RefCLIPScore. prompt: the first words of every caption, scored as part of it. The other
-    fields are decoding options (`specs.decoding`).
+    model for CLIPScore and RefCLIPScore. prompt: the first words of every caption, scored as part of it. lengths: a
+    note says how many references are longer than the model's context. The other fields are decoding options
+    (`specs.decoding`).
     """
 
     name = "captioning"
@@ -153,6 +154,7 @@ class Captioning(DecodingOptions, Kind):
     metric_names: tuple[str, ...] = Field(default=captions.NAMES, alias="metrics")
     clipscore_model: str = ""
     prompt: str = ""
+    lengths: StrictBool = False
 
     @field_validator("metric_names")
     @classmethod
@@ -217,6 +219,9 @@ class Captioning(DecodingOptions, Kind):
         check_captioned(data, "reference caption")
         written, examples = self._captions(model, data, context)
         context.progress("caption metrics", 0, len(examples))
+        if self.lengths:
+            distinct = list(dict.fromkeys(text for example in examples for text in example.texts))
+            cut_by(model, distinct, "references", "and cannot be written whole", context)
         columns = health.statistics(written.texts, written.truncated)
         columns |= self._text_based(written.texts, examples, data.whole or data.examples, context)
         context.progress("caption metrics", len(examples), len(examples))

@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import JsonValue
 
 from cocabench.core.errors import DataError
-from cocabench.core.types import Chance, Context, Dataset, Example, Machine, Model, SampleScore
+from cocabench.core.types import Chance, Context, Dataset, Example, Features, Machine, Model, SampleScore
 from cocabench.data.captions import CAPTION_IDS, IMAGE_POSITIVES, POSITIVES
 from cocabench.kinds.base import Kind
 from cocabench.kinds.retrieval import LABELS, MEDIAN_RANKS, RECALLS, WAYS, K, Retrieval, ranks_at
@@ -37,24 +37,30 @@ PRECISIONS = tuple(make(way) for way in WAYS for make in (_map, _r_precision))
 
 
 class Query(NamedTuple):
-    """A query among the images or texts. id, image_id: of its sample. row: its feature. positives: candidates' rows."""
+    """A query among the images or texts.
+
+    id, image_id: of its sample. row: its feature. positives: candidates' rows. missing: positives that the data's
+    protocol does not rank, so that no model finds them; they count in R.
+    """
 
     id: str
     image_id: str
     row: int
     positives: Ints
+    missing: int
 
 
 class ExtendedRetrieval(Retrieval):
     """Rank all images for texts (t2i) and all texts for images (i2t) that have positives besides their own.
 
-    Positives come with the data (the loader ``eccv_caption``); images and texts without any are candidates only. ks:
-    the K of recall@K, a hit being any positive.
+    Positives come with the data (the loader ``eccv_caption``); images and texts without any are candidates only. R
+    counts positives that the protocol does not rank, too (of ECCV Caption two captions), as eccv-caption does. ks: the
+    K of recall@K, a hit being any positive.
     """
 
     name = "extended_retrieval"
     declared = (*PRECISIONS, *RECALLS, *MEDIAN_RANKS)
-    primaries = ("t2i_map@r",)
+    primaries = ("t2i_map@r", "t2i_recall@1")
     samples = (
         *Retrieval.samples,
         *(Column(f"{way}_average", "float", "Average precision among the first R") for way in WAYS),
@@ -111,17 +117,23 @@ class ExtendedRetrieval(Retrieval):
         features = model.encode_texts(texts, progress=context.progress)
         place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
         items = np.array([place[text] for text in texts], np.int64)
-        of_texts, of_images = _queries(examples)
+        of_texts, of_images = _queries(examples, data.whole or data.examples)
         if of_texts:
-            rows, own = [q.row for q in of_texts], [q.positives for q in of_texts]
-            for k, (stats, near) in enumerate(_stats("t2i", search(features[rows], images.rows, own))):
+            rows, found = [q.row for q in of_texts], _search(of_texts, features, images.rows)
+            for k, (stats, near) in enumerate(_stats("t2i", found)):
                 stats |= {"text": texts[rows[k]], "t2i_wrong": [examples[i].id for i in near]}
                 yield SampleScore(of_texts[k].id, of_texts[k].image_id, stats)
         if of_images:
-            rows, own = [q.row for q in of_images], [q.positives for q in of_images]
-            for k, (stats, near) in enumerate(_stats("i2t", search(images.rows[rows], features, own, items=items))):
+            found = _search(of_images, images.rows, features, items)
+            for k, (stats, near) in enumerate(_stats("i2t", found)):
                 stats |= {"i2t_wrong": [ids[i] for i in near], "i2t_wrong_texts": [texts[i] for i in near]}
                 yield SampleScore(of_images[k].id, of_images[k].image_id, stats)
+
+
+def _search(queries: Sequence[Query], rows: Features, candidates: Features, items: Ints | None = None) -> Found:
+    missing = np.array([query.missing for query in queries])
+    own = rows[[query.row for query in queries]]
+    return search(own, candidates, [query.positives for query in queries], missing=missing, items=items)
 
 
 def _stats(way: str, found: Found) -> Iterator[tuple[dict[str, object], list[int]]]:
@@ -139,21 +151,29 @@ def _stats(way: str, found: Found) -> Iterator[tuple[dict[str, object], list[int
         )
 
 
-def _queries(examples: Sequence[Example]) -> tuple[list[Query], list[Query]]:
-    """Return the texts and the images that have a positive among these examples."""
+def _queries(examples: Sequence[Example], whole: Sequence[Example] | None = None) -> tuple[list[Query], list[Query]]:
+    """Return the texts and the images that have a positive among these examples, of all that are ranked."""
+    every = examples if whole is None else whole
+    ranked = {example.id for example in every}, {name for example in every for name in _captions(example)}
     image_at = {example.id: i for i, example in enumerate(examples)}
-    captions = [name for example in examples for name in example.metadata.get(CAPTION_IDS, ())]
+    captions = [name for example in examples for name in _captions(example)]
     caption_at = {name: i for i, name in enumerate(captions)}
     texts, images, row = [], [], 0
     for i, example in enumerate(examples):
-        own = _present(example.metadata.get(POSITIVES, ()), caption_at)
-        if len(own):
-            images.append(Query(example.id, example.id, i, own))
+        names = example.metadata.get(POSITIVES, ())
+        if len(own := _present(names, caption_at)):
+            images.append(Query(example.id, example.id, i, own, len(set(names) - ranked[1])))
         for k, positives in enumerate(example.metadata.get(IMAGE_POSITIVES, ())):
             if len(found := _present(positives, image_at)):
-                texts.append(Query(f"{example.id}#{k}", example.id, row + k, found))
+                lost = len(set(positives) - ranked[0])
+                texts.append(Query(f"{example.id}#{k}", example.id, row + k, found, lost))
         row += len(example.texts)
     return texts, images
+
+
+def _captions(example: Example) -> Sequence[str]:
+    names: Sequence[str] = example.metadata.get(CAPTION_IDS, ())
+    return names
 
 
 def _present(names: Sequence[str], at: Mapping[str, int]) -> Ints:

@@ -14,10 +14,22 @@ from cocabench.core.errors import DataError
 from cocabench.core.types import Chance, Context, Dataset, Example, Features, Machine, Model, Note, SampleScore
 from cocabench.data.base import check_captioned
 from cocabench.data.captions import FOLD
-from cocabench.kinds.base import Kind, one_answer
-from cocabench.kinds.shown import Choices, ClipBenchmark, Column, Curve, Groups, Part, Presentation, TableSpec, View
+from cocabench.kinds.base import Kind, cut_by, one_answer
+from cocabench.kinds.shown import (
+    Choices,
+    ClipBenchmark,
+    Column,
+    Curve,
+    Groups,
+    Part,
+    Presentation,
+    TableSpec,
+    Trend,
+    View,
+)
 from cocabench.metrics.base import Family, Metric, Samples
 from cocabench.metrics.classification import ranks_of
+from cocabench.metrics.dual import dual_ranks
 from cocabench.metrics.matching import rank_both_ways
 from cocabench.metrics.ranking import Floats, Ints, Mask, Neighbours, Ranks, expected_rank, hits_at
 from cocabench.metrics.statistics import Hits, Median
@@ -43,6 +55,14 @@ def recall(way: str, k: int) -> Metric:
     summary = f"Share of {WAYS[way]} is among the {k} highest (CLIP convention: any positive counts)."
     statistic = Hits(lambda samples: hits(samples, way, k))
     return Metric(f"{way}_recall@{k}", summary, statistic, rank_columns(way), label=f"{LABELS[way]} R@{k}")
+
+
+def dual_recall(way: str, k: int) -> Metric:
+    found = f"Share of {WAYS[way]} is among the {k} highest by dual softmax"
+    statistic = Hits(lambda samples: hits(samples, f"{way}_dual", k))
+    summary = f"{found}, which uses all queries of the set: not comparable with {way}_recall@{k}."
+    label = f"{LABELS[way]} R@{k}, dual softmax"
+    return Metric(f"{way}_dual_recall@{k}", summary, statistic, rank_columns(f"{way}_dual"), label=label)
 
 
 def mean_recall(k: int) -> Metric:
@@ -79,6 +99,7 @@ def median_rank(way: str) -> Metric:
 
 
 RECALLS = (*(Family(f"{way}_recall@{{}}", partial(recall, way)) for way in WAYS), Family("mean_recall@{}", mean_recall))
+DUAL_RECALLS = tuple(Family(f"{way}_dual_recall@{{}}", partial(dual_recall, way)) for way in WAYS)
 MEDIAN_RANKS = tuple(median_rank(way) for way in WAYS)
 
 T2I = "Text to image: share of captions with their image in the top K"
@@ -100,6 +121,8 @@ LENGTHS = ((10, "up to 10"), (20, "11 to 20"), (40, "21 to 40"), (60, "41 to 60"
            (120, "81 to 120"), (160, "121 to 160"), (np.inf, "more than 160"))  # fmt: skip
 """Ranges of words, by their last number."""
 
+ENDS = tuple(end for end, _ in LENGTHS)
+
 
 def _lengths(rows: Samples) -> pd.Series[str]:
     """Return the range of each row's number of words; '' where it is not known."""
@@ -116,17 +139,20 @@ class Retrieval(Kind):
 
     ks: the K of recall@K. Every image has at least one caption. folds: rank within the folds that the data name, so
     that each query's candidates are those of its fold (COCO's five folds of 1,000 images). lengths: also keep how many
-    words each caption has, and whether the model cuts it to its context; a note says how many are cut.
+    words each caption has, and whether the model cuts it to its context; a note says how many are cut. dual_softmax:
+    also rank by dual softmax (`metrics.dual`) with that factor of the cosines, such as 100; 0: do not.
     """
 
     name = "retrieval"
-    declared = (*RECALLS, *MEDIAN_RANKS)
-    primaries = ("t2i_recall@5",)
+    declared = (*RECALLS, *DUAL_RECALLS, *MEDIAN_RANKS)
+    primaries: ClassVar[tuple[str, ...]] = ("t2i_recall@5",)
     samples = (
         *rank_schema("t2i", "Query caption"),
         Column("text", "text", "The caption"),
         Column("text_words", "int", "With lengths = true: words of the caption"),
         Column("text_cut", "int", "With lengths = true: 1 if the model cuts it to its context length"),
+        *rank_schema("t2i_dual", "With dual_softmax: query caption"),
+        *rank_schema("i2t_dual", "With dual_softmax: query image"),
         Column("t2i_wrong", "image_ids", "The highest-scoring wrong images, best first"),
         Column("t2i_wrong_scores", "floats", "Their cosines"),
         *rank_schema("i2t", "Query image"),
@@ -169,7 +195,10 @@ class Retrieval(Kind):
         breakdowns=(
             Curve("t2i", "Text to image: recall@K", "t2i_recall@{}"),
             Curve("i2t", "Image to text: recall@K", "i2t_recall@{}"),
-            Groups("length", "Text to image: recall@1 by the caption's length", "t2i_recall@1", _lengths, "words", 5),
+            Trend(
+                "length", "Text to image: recall@1 by the caption's length", "t2i_recall@1", "text_words", ENDS, "words"
+            ),
+            Groups("lengths", "Text to image: recall@1 by the caption's length", "t2i_recall@1", _lengths, "words", 5),
         ),
     )
     clip_benchmark: ClassVar[ClipBenchmark | None] = ClipBenchmark(
@@ -177,14 +206,23 @@ class Retrieval(Kind):
         {"image_retrieval_recall@{}": "t2i_recall@{}", "text_retrieval_recall@{}": "i2t_recall@{}"},
     )
 
-    parts: ClassVar = {"folds": Part("number of folds that are ranked apart", absent=1)}
+    parts: ClassVar = {
+        "folds": Part("number of folds that are ranked apart", absent=1),
+        "dual_softmax": Part("factor of the cosines in dual softmax", absent=0),
+    }
 
     ks: tuple[K, ...] = (1, 5, 10)
     folds: StrictBool = False
     lengths: StrictBool = False
+    dual_softmax: float = Field(default=0, ge=0, le=300)
 
     def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
-        return {"folds": len(self._folds(data.examples))} if self.folds else {}
+        folds: dict[str, JsonValue] = {"folds": len(self._folds(data.examples))} if self.folds else {}
+        return folds | ({"dual_softmax": self.dual_softmax} if self.dual_softmax else {})
+
+    @classmethod
+    def concerns(cls, part: str, metric: str) -> bool:
+        return part != "dual_softmax" or "_dual_" in metric
 
     def check(self, data: Dataset, further: Mapping[str, Dataset]) -> None:
         if self.folds and any(FOLD not in example.metadata for example in data.examples):
@@ -198,7 +236,8 @@ class Retrieval(Kind):
         return [np.flatnonzero(folds == fold) for fold in np.unique(folds)]
 
     def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
-        return (*(family.make(k) for k in self.ks for family in RECALLS), *MEDIAN_RANKS)
+        families = (*RECALLS, *DUAL_RECALLS) if self.dual_softmax else RECALLS
+        return (*(family.make(k) for k in self.ks for family in families), *MEDIAN_RANKS)
 
     def chance(self, data: Dataset) -> Mapping[str, Chance]:
         """Return the chance level of each recall@K that can miss; of i2t, the mean over images (hypergeometric).
@@ -250,7 +289,7 @@ class Retrieval(Kind):
         measured = _measured(model, list(position), context) if self.lengths else {}
         for rows in self._folds(kept):
             own = images.rows if len(rows) == len(kept) else images.rows[rows]
-            for score in _ranked([kept[i] for i in rows], own, features, position):
+            for score in _ranked([kept[i] for i in rows], own, features, position, self.dual_softmax):
                 known = measured.get(score.stats.get("text", ""))
                 yield replace(score, stats={**score.stats, **known}) if known else score
 
@@ -258,27 +297,34 @@ class Retrieval(Kind):
 def _measured(model: Model, texts: Sequence[str], context: Context) -> dict[str, dict[str, int]]:
     """Return the words of distinct texts, and whether the model cuts them; a note says how many it does."""
     found = {text: {"text_words": len(text.split())} for text in texts}
-    cutter = getattr(model, "cut_texts", None)  # a library may not say
-    reading = cutter(texts) if cutter else None
-    if reading is not None:
-        for text, cut in zip(texts, reading.cut, strict=True):
-            found[text]["text_cut"] = int(cut)
-        n = sum(reading.cut)
-        share = f"{n} of {len(texts)} distinct captions ({100 * n / max(1, len(texts)):.1f} %)"
-        context.note(Note("cut_texts", f"{share} are longer than the context of {reading.context} tokens and are cut"))
+    cuts = cut_by(model, texts, "captions", "and are cut", context)
+    for text, cut in zip(texts[: len(cuts)], cuts, strict=True):
+        found[text]["text_cut"] = int(cut)
     return found
 
 
 def _ranked(
-    examples: Sequence[Example], images: Features, features: Features, position: Mapping[str, int]
+    examples: Sequence[Example], images: Features, features: Features, position: Mapping[str, int], dual: float = 0
 ) -> Iterator[SampleScore]:
     """Yield the queries of examples that are ranked together. features: of the texts, at their position."""
     texts = [text for example in examples for text in example.texts]
     owner = np.repeat(np.arange(len(examples)), [len(example.texts) for example in examples])
-    found = rank_both_ways(images, features, owner, np.array([position[text] for text in texts], np.int64))
+    items = np.array([position[text] for text in texts], np.int64)
+    found = rank_both_ways(images, features, owner, items)
     ids = [f"{example.id}#{k}" for example in examples for k in range(len(example.texts))]
-    yield from _text_queries(examples, owner, ids, texts, found.t2i, found.t2i_wrong)
-    yield from _image_queries(examples, ids, texts, found.i2t, found.i2t_wrong)
+    t2i = _text_queries(examples, owner, ids, texts, found.t2i, found.t2i_wrong)
+    i2t = _image_queries(examples, ids, texts, found.i2t, found.i2t_wrong)
+    if not dual:
+        yield from t2i
+        yield from i2t
+        return
+    captions = features[items]
+    by_text = dual_ranks(captions, images, list(owner[:, None]), dual)
+    mine = np.split(np.arange(len(owner)), np.flatnonzero(np.diff(owner)) + 1)
+    by_image = dual_ranks(images, captions, mine, dual, items)
+    for way, scores, ranks in (("t2i_dual", t2i, by_text), ("i2t_dual", i2t, by_image)):
+        for row, score in enumerate(scores):
+            yield replace(score, stats={**score.stats, **ranks_at(way, ranks, row)})
 
 
 def _text_queries(

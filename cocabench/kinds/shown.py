@@ -77,7 +77,7 @@ class View:
 
     def right_of(self, row: Row) -> str:
         """Return the correct answer of a row as text: its heading, truth or correct choice; '' if unknown."""
-        for name in (self.heading, self.truth):
+        for name in (self.truth,) if self.query and self.truth else (self.heading, self.truth):
             if text := first_text(row.get(name)):
                 return text
         texts = row.get(self.choices.texts)
@@ -129,6 +129,23 @@ class Curve:
 
 
 @dataclass(frozen=True)
+class Trend:
+    """A metric over a column of positive numbers, on a logarithmic axis: a point for each range of it.
+
+    by: the column. ends: the last numbers of the ranges, ascending; a point stands at the mean of its range. axis: its
+    label. fewest: smaller ranges are left out.
+    """
+
+    name: str
+    title: str
+    metric: str
+    by: str
+    ends: tuple[float, ...]
+    axis: str
+    fewest: int = 5
+
+
+@dataclass(frozen=True)
 class Groups:
     """A metric in groups of rows, with intervals.
 
@@ -167,7 +184,7 @@ class Repeats:
     text: str
 
 
-Breakdown = Curve | Groups | Confusions | Repeats
+Breakdown = Curve | Trend | Groups | Confusions | Repeats
 
 
 @dataclass(frozen=True)

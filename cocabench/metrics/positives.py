@@ -22,19 +22,20 @@ class Precisions(NamedTuple):
     r_precision: Floats
 
 
-def precisions(scores: Floats | Scores, positive: Mask) -> Precisions:
+def precisions(scores: Floats | Scores, positive: Mask, missing: Ints | None = None) -> Precisions:
     """Return the precisions of queries (q,) among their first R candidates.
 
     scores: (q, n) finite, higher is better; below 2^52 in steps, so that a number stands between any two of them.
-    positive: (q, n), R >= 1 True per row. average: the mean over r = 1 … R of the precision at r where candidate r is a
-    positive, else 0; r_precision: the share of positives among the first R (Musgrave et al. 2020, section 3.2). Ties
-    count against the model: negatives first.
+    positive: (q, n), one True per row at least. missing: (q,) how many more positives a query has that are no
+    candidates; R is the number of both, as eccv-caption counts them. average: the mean over r = 1 … R of the precision
+    at r where candidate r is a positive, else 0; r_precision: the share of positives among the first R (Musgrave et al.
+    2020, section 3.2). Ties count against the model: negatives first.
 
     >>> precisions(np.array([[0.9, 0.8, 0.7, 0.1]]), np.array([[True, False, True, False]]))
     Precisions(average=array([0.5]), r_precision=array([0.5]))
     """
-    sizes = positive.sum(axis=1)
-    most = int(sizes.max()) if len(sizes) else 0
+    sizes = positive.sum(axis=1) + (0 if missing is None else missing)
+    most = min(int(sizes.max()), positive.shape[1]) if len(sizes) else 0
     keys = np.where(positive, np.nextafter(scores, scores.dtype.type(-np.inf)), scores)
     first = np.argpartition(-keys, min(most, keys.shape[1] - 1), axis=1)[:, :most]
     order = np.argsort(-np.take_along_axis(keys, first, axis=1), axis=1, kind="stable")
@@ -53,23 +54,31 @@ class Found(NamedTuple):
 
 
 def search(
-    queries: Features, candidates: Features, positives: Sequence[Ints], *, items: Ints | None = None, wrong: int = 5
+    queries: Features,
+    candidates: Features,
+    positives: Sequence[Ints],
+    *,
+    missing: Ints | None = None,
+    items: Ints | None = None,
+    wrong: int = 5,
 ) -> Found:
     """Rank candidates (n, d) for queries (q, d) by exact cosines, so that equal features tie.
 
-    positives: for each query the indices of its positives, one at least. items: (n,) as in ``positive_ranks``.
+    positives: for each query the indices of its positives, one at least. missing: as in ``precisions``. items: (n,) as
+    in ``positive_ranks``.
     """
     left, right = Grid(queries, "query features"), Grid(candidates, "candidate features")
     every = right[slice(None)]
     parts = []
     for start in range(0, len(queries), size := max(1, SCORES_PER_CHUNK // max(1, len(candidates)))):
         own = positives[start : start + size]
+        lost = None if missing is None else missing[start : start + size]
         mask = np.zeros((len(own), len(candidates)), bool)
         for row, indices in zip(mask, own, strict=True):
             row[indices] = True
         scores = product(left[slice(start, start + size)], every)
         near = highest(np.asarray(scores * (left.step * right.step), np.float32), ~mask, wrong)
-        parts.append(Found(positive_ranks(scores, mask, items), precisions(scores, mask), near))
+        parts.append(Found(positive_ranks(scores, mask, items), precisions(scores, mask, lost), near))
     return Found(
         Ranks(*(np.concatenate(some) for some in zip(*(part.ranks for part in parts), strict=True))),
         Precisions(*(np.concatenate(some) for some in zip(*(part.precisions for part in parts), strict=True))),

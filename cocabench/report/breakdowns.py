@@ -16,7 +16,7 @@ import pandas as pd
 
 from cocabench.core.formatting import points
 from cocabench.kinds.base import Kind
-from cocabench.kinds.shown import Confusions, Curve, Groups, Repeats, first_text
+from cocabench.kinds.shown import Confusions, Curve, Groups, Repeats, Trend, first_text
 from cocabench.metrics.base import Metric, estimate
 from cocabench.metrics.statistics import Hits
 from cocabench.report.charts import Chart, DotRow, Dots, Line, Point, panel
@@ -124,6 +124,28 @@ def curves(kind: type[Kind], task: str, samples: Samples, chances: Mapping[str, 
             chance = tuple((k, chances[name]) for k in ks if (name := curve.metric.format(f"{k:.0f}")) in chances)
             x = logarithmic(ks)._replace(ticks=tuple(k for k in ks if k in MARKED))
             yield Chart(f"{slug(task)}-{curve.name}", curve.title, curve.axis, x, ys, tuple(lines), chance)
+
+
+def trends(kind: type[Kind], task: str, samples: Samples) -> Iterator[Chart]:
+    """Yield the kind's metrics over a column; a model without the column, or with one range of it, has no line."""
+    for trend in (one for one in kind.shown.breakdowns if isinstance(one, Trend)):
+        found = {model: tuple(_trend(kind, trend, frame)) for model, frame in samples.items()}
+        lines = [Line(model, model, line, tuple(range(len(line)))) for model, line in found.items() if len(line) > 1]
+        if lines:
+            x = logarithmic([x for line in lines for x, _ in line.points])
+            y = linear([0, *(score.value for line in lines for _, score in line.points)])
+            yield Chart(f"{slug(task)}-{trend.name}", trend.title, trend.axis, x, y, tuple(lines))
+
+
+def _trend(kind: type[Kind], trend: Trend, frame: pd.DataFrame) -> Iterator[tuple[float, Score]]:
+    metric = kind.metric(trend.metric)
+    if metric is None or trend.by not in frame or not metric.readable(frame.columns):
+        return
+    rows = metric.rows(frame)
+    rows = rows[rows[trend.by] > 0]
+    for _, part in rows.groupby(np.searchsorted(trend.ends, rows[trend.by].to_numpy(np.float64))):
+        if len(part) >= trend.fewest:
+            yield float(part[trend.by].mean()), Score(points(metric.statistic.value(part), metric.info))
 
 
 def _curve(kind: type[Kind], curve: Curve, frame: pd.DataFrame) -> Iterator[tuple[float, Score]]:

@@ -95,7 +95,7 @@ def scores_of(report: Report, found: Differences, model: str) -> str:
         if model in subject.scores:
             tasks = f" on {len(subject.rows)} tasks" if subject.mean else ""
             what = f"{'mean ' if subject.mean else ''}{subject.metric}{tasks}"
-            said.append(f"{value(subject, model)}{unit(subject)} {what}")
+            said.append(f"{value(subject, model)}{unit(subject)} {what}{direction(subject)}")
     return ", ".join(said)
 
 
@@ -105,6 +105,11 @@ def value(subject: Subject, model: str) -> str:
 
 def unit(subject: Subject) -> str:
     return " %" if subject.info.unit == "fraction" else ""
+
+
+def direction(subject: Subject) -> str:
+    """Return `` (lower is better)`` where it is; readers take a high number for a good one."""
+    return "" if subject.info.higher_is_better else " (lower is better)"
 
 
 def count(a: str, b: str, subjects: Iterable[Subject]) -> Count:
@@ -261,7 +266,8 @@ def _finding(report: Report, found: Differences, area: Area) -> KindFinding:
 
 
 def _score_name(subject: Subject) -> str:
-    return f"mean {subject.metric} of {len(subject.rows)} tasks" if subject.mean else subject.metric
+    name = f"mean {subject.metric} of {len(subject.rows)} tasks" if subject.mean else subject.metric
+    return f"{name}{direction(subject)}"
 
 
 def _capital(text: str) -> str:
@@ -319,9 +325,9 @@ def _by_task(found: Count, a: str, b: str) -> Sentence:
 
 def _other(subject: Subject) -> Sentence:
     """Return the numbers of a task that is not part of the kind's score."""
-    ranking = subject.ranking()
+    ranking, where = subject.ranking(), f" On {subject.label}{direction(subject)} "
     if len(ranking) < 2:
-        return (f" On {subject.label} ", Name(ranking[0]), f" alone: {value(subject, ranking[0])}.") if ranking else ()
+        return (where, Name(ranking[0]), f" alone: {value(subject, ranking[0])}.") if ranking else ()
     a, b = ranking[:2]
     gap = subject.gap(a, b)
     tested = gap is not None and gap.finding is not Finding.UNTESTED
@@ -332,7 +338,7 @@ def _other(subject: Subject) -> Sentence:
         if gap.significant
         else f"not significant{_detects(gap)}"
     )
-    return f" On {subject.label} ", Name(a), f" reaches {value(subject, a)}, ", Name(b), f" {value(subject, b)}: {how}."
+    return where, Name(a), f" reaches {value(subject, a)}, ", Name(b), f" {value(subject, b)}: {how}."
 
 
 # A sentence per section.

@@ -20,7 +20,7 @@ from cocabench.core.formatting import plural
 from cocabench.core.signature import digest, short
 from cocabench.kinds import find
 from cocabench.report import charts, differences, drawing, headline, methods, notes
-from cocabench.report.charts import Chart, Forest
+from cocabench.report.charts import Chart, Dots, Forest
 from cocabench.report.content import Report
 from cocabench.report.differences import Differences
 from cocabench.report.grid import Table
@@ -63,6 +63,7 @@ class Content:
     cost_charts: tuple[Chart, ...]
     epoch_charts: tuple[Chart, ...]
     mixture_charts: tuple[Chart, ...]
+    standing: Dots | None
     thumbnails: tuple[Thumbnail, ...]
     keys: Callable[[Section, str, str], str]
     figures: frozenset[str]
@@ -129,7 +130,7 @@ def render(content: Content) -> str:
             first_cards=FIRST_CARDS,
             style=Markup(f"{style}\n:root {{ {_colours(len(found.shown))} }}"),
             script=Markup(script),
-            script_hash=_hash(script),
+            script_hash=hash_of(script),
             metric_label=_label,
             region_label=_region,
             BEST=differences.BEST,
@@ -187,6 +188,7 @@ def _navigation(content: Content) -> list[tuple[str, str]]:
         ("datacomp", "DataComp", "datacomp" in content.tables),
         ("checkpoints", "Checkpoints", bool(content.epoch_charts)),
         ("mixtures", "Mixtures", bool(content.mixture_charts)),
+        ("published", "Published models", content.standing is not None),
         ("cost", "Cost", bool(content.cost_charts) or "costs" in content.tables),
         ("notes", "Notes", True),
         ("methods", "Methods", True),
@@ -224,7 +226,7 @@ def _colours(n: int) -> str:
     return " ".join(f"--c{i}: light-dark({LIGHT[i]}, {DARK[i]});" for i in range(n))
 
 
-def _hash(script: str) -> str:
+def hash_of(script: str) -> str:
     """Return the script's hash for the page's content security policy."""
     return "sha256-" + base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
 

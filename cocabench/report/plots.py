@@ -76,6 +76,8 @@ def _figures(content: Content) -> Iterator[tuple[str, str, Forest | Dots | Chart
         made: list[Dots | Chart] = [*([section.dots] if section.dots else []), *section.curves, *section.groups]
         for one in made:
             yield one.name, one.caption, one
+    if content.standing:
+        yield content.standing.name, content.standing.caption, content.standing
     for chart in (*content.epoch_charts, *content.mixture_charts, *content.cost_charts):
         yield chart.name, chart.caption, chart
 

@@ -20,6 +20,7 @@ from cocabench.report import (
     pivots,
     plots,
     sections,
+    standing,
     tables,
 )
 from cocabench.report.content import Report, gather
@@ -100,6 +101,7 @@ def content_of(report: Report, thumbnails: Thumbnails, *, figures: bool = True) 
         cost_charts=tuple(sections.cost_charts(found, spent, report.areas)),
         epoch_charts=tuple(sections.epoch_charts(report, found)),
         mixture_charts=tuple(mixtures.charts(report)),
+        standing=standing.dots(report, found.shown),
         thumbnails=thumbnails.images,
         keys=lambda section, task, name: thumbnails.key(section.files.get(task), name),
         figures=frozenset(),

@@ -19,7 +19,7 @@ from cocabench.core.errors import UnknownNameError
 from cocabench.core.types import Estimate, MetricInfo, Note, Record, Signature
 from cocabench.kinds import every, find
 
-SOURCES = ("open_clip", "CLIP_benchmark", "LAION blog", "CoCa paper", "MobileCLIP")
+SOURCES = ("open_clip", "CLIP_benchmark", "LAION blog", "CoCa paper", "MobileCLIP", "SugarCrepe paper", "ECCV Caption")
 """By precedence if several published a number: most models, newest, most digits."""
 
 SUFFIX = " (published)"

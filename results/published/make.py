@@ -3,9 +3,10 @@
 FOLDER holds openclip_results.csv, openclip_retrieval_results.csv and model_profile.csv (open_clip, docs/),
 clip_benchmark.csv (CLIP_benchmark, benchmark/benchmark.csv) and blog.json (the tables of the LAION blog and of the
 CoCa paper, copied by hand), and mobileclip/*.jsonl (apple/ml-mobileclip, results/).
-columns.csv, beside this script, names the task and the metric of every published column:
-for open_clip's they are those of DataComp's tasklist.yml, and n is what was evaluated there (for CLIP_benchmark:
-the n for which every acc1 is a whole number of images). A task whose test split VTAB took whole has one name for both
+papers.csv, beside this script, has rows copied by hand from papers and READMEs. columns.csv names the task and the
+metric of every published column: for open_clip's they are those of DataComp's tasklist.yml, and n is what was evaluated
+there (for CLIP_benchmark: the n for which every acc1 is a whole number of images). A task whose test split VTAB took
+whole has one name for both
 (vtab/pets is pets), and a note where class names differ. Averages over data sets are left out.
 """
 
@@ -164,7 +165,8 @@ def main(folder: Path) -> None:
     tables = json.loads((folder / "blog.json").read_text(encoding="utf-8"))
     printed = pd.DataFrame(blog(tables)).astype({"n": "Int64"})
     apples = pd.DataFrame(mobileclip(folder)).astype({"n": "Int64"})
-    rows = pd.concat([*open_clip(folder, columns), clip_benchmark(folder, columns), printed, apples])
+    papers = pd.read_csv(HERE / "papers.csv", dtype={"n": "Int64"}).fillna({"note": ""})
+    rows = pd.concat([*open_clip(folder, columns), clip_benchmark(folder, columns), printed, apples, papers])
     order = ["source", "file", "version", "date", *KEY, "task", "evaluator", "metric", "value", "n", "column", "note"]
     rows = rows[order].round({"value": 6})
     rows.to_csv(HERE / "published.csv", index=False, lineterminator="\n")

@@ -162,6 +162,18 @@ def test_a_full_disk_gives_one_note_and_unchanged_caption_scores(tmp_path: Path,
         assert "cache disabled" in note.text
 
 
+def test_the_share_of_references_beyond_the_context_is_noted() -> None:
+    class Short(Parrot):
+        def cut_texts(self, texts: Sequence[str]) -> Any:
+            return type("Cut", (), {"context": 5, "cut": [len(text.split()) > 7 for text in texts]})
+
+    notes: list[Note] = []
+    for kind in (Captioning(metrics=()), Captioning(metrics=(), lengths=True)):  # type: ignore[call-arg]
+        stack(kind.score(Short(SENTENCES), data(), Context(note=notes.append)))  # type: ignore[arg-type]
+    said = "5 of 10 distinct references (50.0 %) are longer than the context of 5 tokens and cannot be written whole"
+    assert [note.text for note in notes] == [said]
+
+
 def test_chair_is_measured_where_the_data_say_which_objects_are_there(tmp_path: Path) -> None:
     words = {
         "bus": "bus",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,6 +140,20 @@ def test_numbers_by_hand(small: Path) -> None:
     assert samples["image_id"].tolist() == ["60623", "483108", "391895"]
 
 
+def test_a_positive_that_is_not_ranked_counts_in_r(small: Path) -> None:
+    """Two images of ECCV Caption have a caption beyond the 25,000; its own package counts them."""
+    data = loader().build(small)
+    own, others = data.examples[0], data.examples[1:]
+    names = [*own.metadata["positives"], "5"]
+    data = replace(data, examples=[replace(own, metadata={**own.metadata, "positives": names}), *others])
+    found, _ = measured(ExtendedRetrieval(ks=(1,)), by_hand(), data)
+    assert found["i2t_map@r"] == pytest.approx((1 + 0 + 2 / 3 + 0) / 4)
+    assert found["i2t_r_precision"] == 2 / 4
+    few = replace(data, examples=[data.examples[0], *others[1:]], whole=data.examples)
+    found, _ = measured(ExtendedRetrieval(ks=(1,)), by_hand(), few)
+    assert found["i2t_r_precision"] == 1 / 3, "a limit took the image of caption 47 away, and caption 5 was never there"
+
+
 def test_a_constant_model_finds_nothing_and_an_image_that_cannot_be_read_is_no_positive(small: Path) -> None:
     data = loader().build(small)
     same = Table(
@@ -168,6 +183,22 @@ def test_folds_are_ranked_apart(small: Path) -> None:
     assert Retrieval(folds=True).chance(data) == {}
 
 
+def test_dual_softmax_stands_beside_plain_recall(small: Path) -> None:
+    data = loader(positives="original").build(small)
+    kind = Retrieval(ks=(1, 2), dual_softmax=100)
+    plain, _ = measured(Retrieval(ks=(1, 2)), by_hand(), data)
+    found, samples = measured(kind, by_hand(), data)
+    assert not check_kind(kind, samples)
+    assert {name: found[name] for name in plain} == plain, "and never instead of it"
+    # Texts at 6, 84, 0, 90, 13, 90 degrees, their images at 45, 45, 0, 0, 90, 90: the third and the last are right.
+    assert (found["t2i_dual_recall@1"], plain["t2i_recall@1"]) == (1 / 3, 1 / 3)
+    assert kind.protocol(data, Machine()) == {"dual_softmax": 100}
+    assert kind.concerns("dual_softmax", "t2i_dual_recall@1")
+    assert not kind.concerns("dual_softmax", "t2i_recall@1")
+    folds, _ = measured(Retrieval(ks=(1,), folds=True, dual_softmax=100), by_hand(), data)
+    assert folds["t2i_dual_recall@1"] == 1, "each image is alone in its fold"
+
+
 def test_chance_is_that_of_a_random_order(small: Path) -> None:
     data = loader().build(small)
     rates = {name: chance.rate for name, chance in ExtendedRetrieval(ks=(1,)).chance(data).items()}
@@ -176,7 +207,7 @@ def test_chance_is_that_of_a_random_order(small: Path) -> None:
 
 @pytest.mark.slow
 def test_the_whole_tables_give_eccv_captions_own_numbers(tmp_path: Path) -> None:
-    """All images and captions, features at random: our tasks against its Metrics, but for scores within 2^-26."""
+    """All images and captions, features at random: our tasks against its Metrics, which get the lists of our scores."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         theirs = pytest.importorskip("eccv_caption").Metrics()
@@ -196,32 +227,42 @@ def test_the_whole_tables_give_eccv_captions_own_numbers(tmp_path: Path) -> None
         rows.append({"filename": name, "cocoid": i, "split": "test", "sentences": sentences})
     write_json(tmp_path / "coco/dataset_coco.json", {"images": rows})
     model, ours = Table(images, texts), {}
-    for positives in ("eccv", "cxc"):
+    kinds = {"eccv": ExtendedRetrieval(ks=(1, 5)), "cxc": ExtendedRetrieval(ks=(1, 5))}
+    for positives, kind in {**kinds, "original": Retrieval(ks=(1,), folds=True)}.items():
         data = loader(positives=positives).build(tmp_path)
-        ours[positives], _ = measured(ExtendedRetrieval(ks=(1, 5)), model, data)
-    data = loader(positives="original").build(tmp_path)
-    ours["1k"], _ = measured(Retrieval(ks=(1,), folds=True), model, data)
-    names = list(map(str, items))
-    left, right = _unit([images[n] for n in names]), _unit([texts[str(c)] for c in order])
-    scores = left.astype(np.float64) @ right.T.astype(np.float64)
-    i2t = {int(n): [order[k] for k in np.argsort(-row)] for n, row in zip(names, scores, strict=True)}
-    t2i = {c: [int(names[k]) for k in np.argsort(-row)] for c, row in zip(order, scores.T, strict=True)}
-    wanted = theirs.compute_all_metrics(
-        i2t, t2i, target_metrics=("eccv_r1", "eccv_map_at_r", "eccv_rprecision", "cxc_recalls"), Ks=(1, 5)
+        ours[positives], _ = measured(kind, model, data)
+        if positives == "eccv":
+            assert kind.counts(data) == {"t2i_queries": 1332, "i2t_queries": 1261}
+    names = np.array(list(items))
+    # Scores as ours: of features rounded to 2^-26, exact, so that rounding swaps none.
+    left, right = (
+        np.rint(2.0**26 * _unit(found).astype(np.float64))
+        for found in ([images[str(n)] for n in names], [texts[str(c)] for c in order])
     )
+    i2t = _highest(left, right, names, np.array(order), 2000)
+    t2i = _highest(right, left, np.array(order), names, 400)
+    targets = ("eccv_r1", "eccv_map_at_r", "eccv_rprecision", "cxc_recalls", "coco_1k_recalls")
+    wanted = theirs.compute_all_metrics(i2t, t2i, target_metrics=targets, Ks=(1, 5))
     for way in ("i2t", "t2i"):
-        assert ours["eccv"][f"{way}_map@r"] == pytest.approx(wanted["eccv_map_at_r"][way], abs=1e-4)
-        assert ours["eccv"][f"{way}_r_precision"] == pytest.approx(wanted["eccv_rprecision"][way], abs=1e-4)
-        assert ours["eccv"][f"{way}_recall@1"] == pytest.approx(wanted["eccv_r1"][way], abs=1e-4)
+        assert ours["eccv"][f"{way}_map@r"] == pytest.approx(wanted["eccv_map_at_r"][way], abs=1e-9)
+        assert ours["eccv"][f"{way}_r_precision"] == pytest.approx(wanted["eccv_rprecision"][way], abs=1e-9)
+        assert ours["eccv"][f"{way}_recall@1"] == pytest.approx(wanted["eccv_r1"][way], abs=1e-9)
         for k in (1, 5):
-            assert ours["cxc"][f"{way}_recall@{k}"] == pytest.approx(wanted[f"cxc_r{k}"][way], abs=1e-4)
-    fold = {c: k // 5000 for k, c in enumerate(order)}
-    first = {}
-    for c, ranked in t2i.items():
-        within = next(i for i in ranked if fold[items[i][0]] == fold[c])
-        first[c] = within == owner[c]
-    assert ours["1k"]["t2i_recall@1"] == pytest.approx(np.mean(list(first.values())), abs=1e-4)
-    assert ExtendedRetrieval().counts(loader().build(tmp_path)) == {"t2i_queries": 1332, "i2t_queries": 1261}
+            assert ours["cxc"][f"{way}_recall@{k}"] == pytest.approx(wanted[f"cxc_r{k}"][way], abs=1e-9)
+        assert ours["original"][f"{way}_recall@1"] == pytest.approx(wanted["coco_1k_r1"][way], abs=1e-9)
+
+
+def _highest(
+    queries: np.ndarray, candidates: np.ndarray, ids: np.ndarray, names: np.ndarray, n: int
+) -> dict[int, list[int]]:
+    """Return each query's n highest candidates by name, best first."""
+    found = {}
+    for start in range(0, len(queries), 1000):
+        scores = -(queries[start : start + 1000] @ candidates.T)
+        first = np.argpartition(scores, n, axis=1)[:, :n]
+        ranked = np.take_along_axis(first, np.take_along_axis(scores, first, axis=1).argsort(axis=1), axis=1)
+        found |= dict(zip(ids[start : start + 1000].tolist(), names[ranked].tolist(), strict=True))
+    return found
 
 
 def test_lengths_are_kept_and_cut_captions_counted(small: Path) -> None:

@@ -37,6 +37,9 @@ def retrieved(seed: int) -> pd.DataFrame:
     rng = np.random.default_rng(seed)
     texts = pd.DataFrame({**_ids(5), **_ranks(rng, 5 * IMAGES, "t2i_")})
     images = pd.DataFrame({"id": _ids(1)["image_id"], "image_id": _ids(1)["image_id"], **_ranks(rng, IMAGES, "i2t_")})
+    texts, images = (
+        frame.assign(**_ranks(rng, len(frame), f"{way}_dual_")) for way, frame in (("t2i", texts), ("i2t", images))
+    )
     return pd.concat([texts, images], ignore_index=True)
 
 

@@ -151,6 +151,8 @@ def test_lower_ranks_are_better() -> None:
         for m, v in (("a", 9.0), ("b", 3.0))
     ]
     assert data_of(ranks)["headline"] == "b beats a on 1 of 1 task."
+    assert finding(ranks).startswith("Text → image median rank (lower is better).")
+    assert data_of(ranks[:1])["headline"] == "a: 9.0 text → image median rank (lower is better)."
 
 
 # Every number of a sentence, counted from data.json alone.

@@ -94,6 +94,25 @@ def test_a_curve_is_recall_at_every_k_with_chance(found: RecordSet) -> None:
     assert t2i.chance == tuple((float(k), 100 * k / 12) for k in (1, 5, 10))
 
 
+def test_a_trend_is_recall_over_the_length_of_the_caption(found: RecordSet) -> None:
+    """Four captions of 8 words and eight of 30; a model without lengths, or with one length, has no line."""
+    frame = samples(found, "found")["one"]
+    texts = frame["t2i_n_above"].notna()
+    words = np.where(np.arange(texts.sum()) < 4, 8, 30)
+    long = frame.assign(text_words=pd.Series(words, index=frame.index[texts]))
+    assert not list(breakdowns.trends(RETRIEVAL, "found", {"one": long, "bare": frame})), "four are too few"
+    words[4] = 10
+    long = frame.assign(text_words=pd.Series(words, index=frame.index[texts]))
+    (chart,) = breakdowns.trends(RETRIEVAL, "found", {"one": long, "bare": frame})
+    (line,) = chart.lines
+    assert (chart.name, chart.x_label, chart.x.log) == ("found-length", "words", True)
+    right = RETRIEVAL.metric("t2i_recall@1").statistic.per_row(frame[texts])
+    assert [(x, s.value) for x, s in line.points] == [
+        (pytest.approx((4 * 8 + 10) / 5), pytest.approx(100 * right[:5].mean())),
+        (30, pytest.approx(100 * right[5:].mean())),
+    ]
+
+
 def test_chance_of_retrieval_is_that_of_a_random_order(found: RecordSet) -> None:
     frame = samples(found, "found")["one"]
     assert Retrieval.chance_level("t2i_recall@5", {}, frame) == pytest.approx(5 / 12)

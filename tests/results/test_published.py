@@ -32,6 +32,9 @@ COCA, CLIP, BLOG = "coca_ViT-L-14:laion2b_s13b_b90k", "ViT-L-14:laion2b_s32b_b82
         (CLIP, "open_clip", "pets", "mean_per_class_recall", 0.9309),
         (CLIP, "open_clip", "wilds/fmow", "acc_worst_group", 0.2007),
         (BLOG, "LAION blog", "imagenet1k", "acc1", 0.731),
+        ("ViT-B-32:openai", "SugarCrepe paper", "sugar_crepe/swap_obj", "acc", 151 / 246),
+        ("ViT-L-14:openai", "ECCV Caption", "eccv_caption", "t2i_map@r", 0.3196),
+        ("ViT-L-14:openai", "ECCV Caption", "coco_1k", "i2t_recall@1", 0.7426),
         ("CoCa:paper", "CoCa paper", "coco_karpathy_test", "CIDEr", 1.436),
         ("coca_ViT-B-32:mscoco_finetuned_laion2b_s13b_b90k", "open_clip", "imagenet1k", "acc1", 0.0079),
     ],
@@ -49,11 +52,14 @@ def test_published_table_is_complete() -> None:
     assert table.groupby("source")["spec"].nunique().to_dict() == {
         "CLIP_benchmark": 13,
         "CoCa paper": 1,
+        "ECCV Caption": 1,
         "LAION blog": 3,
         "MobileCLIP": 12,
+        "SugarCrepe paper": 1,
         "open_clip": 121,
     }
     assert set(table["metric"]) <= set(published.definitions())
+    assert set(table["source"]) == set(published.SOURCES)
     assert table["value"].notna().all()
     assert table.loc[table["metric"] != "CIDEr", "value"].between(0, 1).all()
 
@@ -70,6 +76,17 @@ def test_published_records_of_two_models_share_a_source() -> None:
     rows = {row.task: row for row in compare_models(published.as_records([COCA, BLOG])).rows}
     assert rows["imagenet1k"].difference is not None
     assert rows["imagenet1k"].difference.value == pytest.approx(2.4)
+
+
+def test_a_task_that_one_source_alone_has_is_a_record_of_it() -> None:
+    found = {r.task: r for r in published.as_records(["ViT-L-14:openai", "ViT-B-32:openai"]) if "L-14" in r.model}
+    found |= {r.task: r for r in published.as_records(["ViT-B-32:openai"]) if r.task.startswith("sugar")}
+    assert found["eccv_caption"].primary == "t2i_map@r"
+    assert found["cxc"].primary == "t2i_recall@1"
+    assert found["sugar_crepe/swap_obj"].metrics["acc"].n == 246
+    assert found["mscoco_captions"].signature.protocol != {"published": "ECCV Caption"}, (
+        "others have it for both models"
+    )
 
 
 def test_published_n_is_0_if_unknown() -> None:

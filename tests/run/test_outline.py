@@ -1,6 +1,7 @@
 """Plans of unchanged data make no Example; whatever a data set was read from is noticed when it changes."""
 
 import ast
+import json
 import os
 import shutil
 import time
@@ -366,6 +367,54 @@ def mmvp(root: Path) -> Path:
     return task_file(root, 'loader = "mmvp"\npath = "mmvp"', "", "image_caption_selection")
 
 
+def aro_order(root: Path) -> Path:
+    draw(root / "aro/images/1.jpg")
+    write_json(root / "aro/order.json", [{"image": "1.jpg", "caption_options": ["x", "b", "c", "d", "e"]}])
+    loader = 'loader = "aro_order"\npath = "aro"\nannotations = "order.json"'
+    return task_file(root, loader, "", "image_caption_selection")
+
+
+def urban1k(root: Path) -> Path:
+    for k in (1, 2):
+        draw(root / f"u/image/{k}.jpg")
+        write(root / f"u/caption/{k}.txt", f"x {k}\nmore\n")
+    return task_file(root, 'loader = "urban1k"\npath = "u"', "", "retrieval")
+
+
+def dci(root: Path) -> Path:
+    write_json(root / "dci/splits.json", {"train": [], "valid": [], "test": ["a.json", "b.json"]})
+    for name in "ab":
+        entry = {"image": f"{name}.jpg", "short_caption": f"x {name}", "extra_caption": "y", "summaries": None}
+        write_json(root / f"dci/complete/{name}.json", entry)
+        draw(root / f"dci/photos/{name}.jpg")
+    return task_file(root, 'loader = "dci"\npath = "dci"\nsplit = "test"', "", "retrieval")
+
+
+def docci(root: Path) -> Path:
+    rows = [{"example_id": k, "split": "test", "image_file": f"{k}.jpg", "description": f"x {k}"} for k in "ab"]
+    write(root / "docci/docci_descriptions.jsonlines", "".join(f"{json.dumps(row)}\n" for row in rows))
+    draw(root / "docci/images/a.jpg", root / "docci/images/b.jpg")
+    return task_file(root, 'loader = "docci"\npath = "docci"\nsplit = "test"', "", "retrieval")
+
+
+def textcaps(root: Path) -> Path:
+    rows = [{"image_id": k, "caption_str": f"x {k}"} for k in "ab"]
+    write_json(root / "t/TextCaps_0.1_val.json", {"data": rows})
+    draw(root / "t/train_images/a.jpg", root / "t/train_images/b.jpg")
+    return task_file(root, 'loader = "textcaps"\npath = "t"', "", "retrieval")
+
+
+def chair(root: Path) -> Path:
+    draw(root / "f/images/1.jpg")
+    items = [{"filename": "1.jpg", "cocoid": 1, "split": "test", "sentences": [{"raw": "a x"}]}]
+    write_json(root / "f/dataset_f.json", {"images": items})
+    write(root / "f/synonyms.txt", "dog, puppy\n")
+    objects = {"categories": [{"id": 3, "name": "dog"}], "annotations": [{"image_id": 1, "category_id": 3}]}
+    write_json(root / "f/annotations/i.json", {"images": [{"id": 1}], **objects})
+    loader = 'loader = "karpathy"\npath = "f"\nannotations = "dataset_f.json"\ninstances = "i.json"'
+    return task_file(root, loader, "", "retrieval")
+
+
 def imagenet_o(root: Path) -> Path:
     standard_sets.imagenet_o(root / "o")
     return task_file(
@@ -388,6 +437,12 @@ WRITERS = (
     negbench,
     cola,
     mmvp,
+    aro_order,
+    urban1k,
+    dci,
+    docci,
+    textcaps,
+    chair,
 )
 
 
