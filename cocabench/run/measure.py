@@ -19,6 +19,7 @@ from cocabench.kinds.base import notes_of
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.models.cached import Cached
 from cocabench.models.hardware import Hardware, machine_name
+from cocabench.models.open_clip.languages import Spoken
 from cocabench.models.probes import AdamW
 from cocabench.run.plan import INTERVAL_SEED, Job
 from cocabench.run.prepare import Settings
@@ -56,7 +57,8 @@ def measure(
     context = Context(progress, notes.append, beside or {}, further, machine, model.cache, solve)
     model.contents.clear()
     start = time.perf_counter()
-    samples = stack(kind.score(model, dataset, context))
+    speaks = job.signature.model.get("text_language") and spec.language
+    samples = stack(kind.score(Spoken(model, spec.language) if speaks else model, dataset, context))
     for name in ("id", "image_id") if len(samples) else ():
         if wrong := [value for value in samples[name] if not isinstance(value, str)]:
             raise CocabenchError(f"{spec.evaluator}.score", f"a sample's {name} is {wrong[0]!r}"[:200], wanted="text")
