@@ -14,8 +14,8 @@
 # # Interacting with a CoCa
 #
 # Captions in several ways of decoding, likelihoods of your own captions, and zero-shot classes, with the demo's models.
-# For a real CoCa put `coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k` for `demo/coca-captioner`, and `FileImage(path)`
-# (`cocabench.data.images`) for an image.
+# For a real CoCa put `coca_ViT-L-14:mscoco_finetuned_laion2b_s13b_b90k` for `demo/coca-captioner`, and for an image
+# `FileImage(path)` of `cocabench.data.images`.
 
 # %%
 import numpy as np
