@@ -29,9 +29,18 @@ Texts = Sequence[Sequence[str]]
 
 
 def likelihoods(
-    model: Model, images: Sequence[ImageSource], texts: Texts, progress: Progress, *, scoring: Scoring = "likelihood"
+    model: Model,
+    images: Sequence[ImageSource],
+    texts: Texts,
+    progress: Progress,
+    *,
+    scoring: Scoring = "likelihood",
+    prefixes: Sequence[str] | None = None,
 ) -> Iterator[tuple[int, Floats]]:
-    """Yield the position of each image that could be read, and its scores (m,) with its m texts."""
+    """Yield the position of each image that could be read, and its scores (m,) with its m texts.
+
+    prefixes: for each image the words before its texts, such as a question; not with likelihood_gain.
+    """
     prior: dict[str, float] = {}
     if scoring == "likelihood_gain":
         distinct = {id(own): own for own in texts}.values()  # images may share one list
@@ -40,7 +49,8 @@ def likelihoods(
     for rows in grouped_by_length(texts):
         some = [images[i] for i in rows]
         rest = partial(_offset, progress, done, len(images))
-        found = model.score_captions(some, [texts[i] for i in rows], progress=rest)
+        before = {"prefixes": [prefixes[i] for i in rows]} if prefixes is not None else {}
+        found = model.score_captions(some, [texts[i] for i in rows], progress=rest, **before)
         scores = found.logprobs.astype(np.float64) / (found.n_tokens if scoring == "likelihood_per_token" else 1)
         for position, own in zip(np.array(rows)[found.kept].tolist(), scores, strict=True):
             yield position, own - np.array([prior[text] for text in texts[position]]) if prior else own

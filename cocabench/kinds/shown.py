@@ -77,7 +77,7 @@ class View:
 
     def right_of(self, row: Row) -> str:
         """Return the correct answer of a row as text: its heading, truth or correct choice; '' if unknown."""
-        for name in (self.heading, self.truth):
+        for name in (self.truth,) if self.query and self.truth else (self.heading, self.truth):
             if text := first_text(row.get(name)):
                 return text
         texts = row.get(self.choices.texts)

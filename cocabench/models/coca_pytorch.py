@@ -41,6 +41,7 @@ from cocabench.models.identity import architecture_digest, preprocess_digest, st
 from cocabench.models.loading import Transform
 from cocabench.models.open_clip.captions import (
     SpecialIds,
+    asked,
     caption_texts,
     continuation_tokens,
     decode_options,
@@ -182,9 +183,10 @@ class CoCaPytorch(Model):
                 rows = (lengths[numbers] == length).nonzero()[:, 0]
                 start = torch.cat([starts[number] for number in numbers[rows].tolist()]).to(pixels.device)
                 steps = PrefixSteps(Prefixes(self.net, image_tokens[rows.to(pixels.device)]), self.tokenizer.length)
-                tokens, scores = decoded(steps, start, chosen, special)
-                own, cut = caption_texts(self.tokenizer, tokens, self.ids), truncated(tokens, self.ids, chosen)
-                found |= zip(rows.tolist(), zip(own, scores.tolist(), cut, strict=True), strict=True)
+                own, first = asked(options, chosen, length)
+                tokens, scores = decoded(steps, start, own, special)
+                said, cut = caption_texts(self.tokenizer, tokens[:, first:], self.ids), truncated(tokens, self.ids, own)
+                found |= zip(rows.tolist(), zip(said, scores.tolist(), cut, strict=True), strict=True)
             texts, all_scores, all_cut = zip(*(found[i] for i in range(len(pixels))), strict=True)
             return CaptionBatch(texts, all_scores, all_cut, unit(self.net.img_to_latents(pooled)))
 

@@ -19,6 +19,11 @@ MAX_SEQ_LEN: Final = 77
 """In sampling, the model sees at most this many last tokens: the context of CLIP's text tower."""
 
 
+ANSWER_TOKENS: Final = "answer_tokens"
+"""An option beside these, of answers: a caption is then what follows its prompt, of at most so many tokens, the end
+token included; seq_len limits prompt and answer together."""
+
+
 class DecodingOptions(Spec):
     """All options that can change a caption; names and defaults are those of open_clip's `CoCa.generate`.
 

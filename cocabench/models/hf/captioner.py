@@ -18,7 +18,7 @@ from cocabench.models.hardware import Hardware, evaluating
 from cocabench.models.hf.contrastive import tower_parameters
 from cocabench.models.hf.families import GENERATIVE, Usage
 from cocabench.models.hf.images import pixels_of
-from cocabench.specs.decoding import DecodingOptions
+from cocabench.specs.decoding import ANSWER_TOKENS, DecodingOptions
 
 CAPTIONS_PER_PASS = 256
 """Captions scored per forward pass."""
@@ -51,7 +51,9 @@ class HFCaptioner(Model):
 
     def captioner(self, options: Mapping[str, Any], prompts: Sequence[str]) -> WriteCaptions:
         """Check options and prompts; images with prompts of equal length are captioned together."""
-        chosen = generate_options(DecodingOptions(**options), self.length)
+        most = options.get(ANSWER_TOKENS)
+        rest = {name: value for name, value in options.items() if name != ANSWER_TOKENS}
+        chosen = generate_options(DecodingOptions(**rest), self.length)
         self._note(chosen)
         words = [self._words(prompt) for prompt in prompts]
         for prompt, own in zip(prompts, words, strict=True):
@@ -67,7 +69,10 @@ class HFCaptioner(Model):
                 rows = (lengths[numbers] == length).nonzero()[:, 0]
                 starts = torch.tensor([[self._decoder.start, *words[number]] for number in numbers[rows].tolist()])
                 some = pixels[rows.to(pixels.device)].to(self._dtype)
-                found |= zip(rows.tolist(), self._written(some, starts, chosen, seed), strict=True)
+                own, first = chosen, 1
+                if most is not None:  # an answer is what follows its prompt
+                    own, first = {**chosen, "max_length": min(length + 1 + most, chosen["max_length"])}, length + 1
+                found |= zip(rows.tolist(), self._written(some, starts, own, seed, first), strict=True)
             texts, scores, cut = zip(*(found[i] for i in range(len(pixels))), strict=True)
             return CaptionBatch(texts, scores, cut)
 
@@ -110,8 +115,13 @@ class HFCaptioner(Model):
         ids: list[int] = self.tokenizer(text, add_special_tokens=False)["input_ids"]
         return ids
 
-    def _written(self, pixels: Tensor, starts: Tensor, chosen: dict[str, Any], seed: int) -> Iterator[Written]:
-        """Yield the caption of each image, (k, 3, h, w), that begins with its tokens of starts, (k, p)."""
+    def _written(
+        self, pixels: Tensor, starts: Tensor, chosen: dict[str, Any], seed: int, first: int
+    ) -> Iterator[Written]:
+        """Yield the caption of each image, (k, 3, h, w), that begins with its tokens of starts, (k, p).
+
+        first: the token from which on it is text.
+        """
         self.check_ids(starts, self._decoder.vocabulary)
         devices = [pixels.device] if pixels.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), self._decoder.configured():
@@ -125,7 +135,8 @@ class HFCaptioner(Model):
                 raise NumericsError(self.id, "NaN or infinity in the logits", wanted="finite ones", fix=fix) from None
         scores = _scores(made, starts.shape[1], self._decoder)
         for row, score in zip(made.sequences.tolist(), scores.tolist(), strict=True):
-            words = row[1 : row.index(self._decoder.end)] if (ended := self._decoder.end in row) else row[1:]
+            ended = self._decoder.end in row[1:]
+            words = row[first : row.index(self._decoder.end, 1)] if ended else row[first:]
             text = self.tokenizer.decode(words, skip_special_tokens=True, clean_up_tokenization_spaces=True)
             yield Written(text.strip(), score, not ended and len(row) >= chosen["max_length"])
 

@@ -25,6 +25,7 @@ from cocabench.data.remote import local_file, url_of
 from cocabench.models.open_clip import weights
 from cocabench.models.open_clip.checkpoint import digest_of, no_file
 from cocabench.models.open_clip.config import TEXT_PATHS, Config, checked, of_file
+from cocabench.models.open_clip.languages import takes_language
 from cocabench.models.remote_code import refuse_code_in
 from cocabench.specs.aliases import hub_name
 from cocabench.specs.spec import ModelSpec, WeightsKind
@@ -93,6 +94,7 @@ class Blueprint:
             "quick_gelu": bool(self.config.get("quick_gelu", False)),
             "preprocess": digest(self.preprocess),
             "vocabulary": self._vocabulary(),
+            **({"text_language": "that of each task"} if takes_language(self.config) else {}),
         }
 
     def _vocabulary(self) -> str:

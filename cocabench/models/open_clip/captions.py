@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -12,7 +13,7 @@ from cocabench.core.errors import UsageError
 from cocabench.models.base import Continuation, CutTexts
 from cocabench.models.open_clip.decoding.generate import DecodeOptions
 from cocabench.models.open_clip.decoding.likelihood import counted_tokens
-from cocabench.specs.decoding import DEFAULTS
+from cocabench.specs.decoding import ANSWER_TOKENS, DEFAULTS
 
 
 class SpecialIds(NamedTuple):
@@ -36,14 +37,29 @@ def special_ids(tokenizer: Any, net: Any) -> SpecialIds:
 def decode_options(options: Mapping[str, Any], limit: int) -> DecodeOptions:
     """Return the options, with seq_len limited by the model's positions (open_clip raises an error).
 
-    One beam means greedy search.
+    One beam means greedy search. ``asked`` limits the length of answers.
     """
+    options = {name: value for name, value in options.items() if name != ANSWER_TOKENS}
     greedy = {"generation_type": "greedy"} if options.get("num_beams") == 1 else {}
     length = {"seq_len": min(options.get("seq_len", DEFAULTS.seq_len), limit), "max_seq_len": limit}
     try:
         return DecodeOptions(**{**options, **length, **greedy})
     except ValueError as error:
         raise UsageError("decoding", str(error)) from None
+
+
+class Asked(NamedTuple):
+    """How prompts of one length are continued: by which options, and at which token the returned text begins."""
+
+    options: DecodeOptions
+    first: int
+
+
+def asked(options: Mapping[str, Any], chosen: DecodeOptions, length: int) -> Asked:
+    """Return how to continue prompts of length tokens: captions begin with their prompt, answers after it."""
+    if (most := options.get(ANSWER_TOKENS)) is None:
+        return Asked(chosen, 0)
+    return Asked(replace(chosen, seq_len=min(length + most, chosen.seq_len)), length)
 
 
 def prompt_tokens(tokenizer: Any, prompt: str, ids: SpecialIds, options: DecodeOptions) -> torch.Tensor:

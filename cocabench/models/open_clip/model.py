@@ -28,6 +28,7 @@ from cocabench.models.hardware import Hardware, evaluating
 from cocabench.models.loading import Transform
 from cocabench.models.open_clip.build import Tokenizer, tower_parameters, vocabulary
 from cocabench.models.open_clip.captions import (
+    asked,
     caption_texts,
     continuation_tokens,
     cut_texts,
@@ -134,8 +135,9 @@ class OpenClip(Model):
                 rows = (lengths[numbers] == length).nonzero()[:, 0]
                 some = embs if len(rows) == len(embs) else embs[rows.to(embs.device)]
                 text = torch.cat([starts[number] for number in numbers[rows].tolist()])
-                tokens, scores = generate_encoded(self.net, some, options=chosen, text=text, **ids._asdict())
-                texts, cut = caption_texts(self.tokenizer, tokens, ids), truncated(tokens, ids, chosen)
+                own, first = asked(options, chosen, length)
+                tokens, scores = generate_encoded(self.net, some, options=own, text=text, **ids._asdict())
+                texts, cut = caption_texts(self.tokenizer, tokens[:, first:], ids), truncated(tokens, ids, own)
                 found |= zip(rows.tolist(), zip(texts, scores.tolist(), cut, strict=True), strict=True)
             all_texts, all_scores, all_cut = zip(*(found[i] for i in range(len(embs))), strict=True)
             return CaptionBatch(all_texts, all_scores, all_cut, self._features(pooled))
