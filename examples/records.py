@@ -21,7 +21,7 @@ from pathlib import Path
 
 import cocabench
 
-folder = next(p for p in (Path("results/baselines"), Path("../results/baselines")) if p.is_dir())
+folder = Path(cocabench.__file__).parents[1] / "results/baselines"  # in a checkout; else your own folder
 results = cocabench.load(folder)
 frame = results.frame()
 frame.head()
