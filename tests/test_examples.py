@@ -27,3 +27,35 @@ def test_the_notebook_runs_as_a_program(monkeypatch: pytest.MonkeyPatch) -> None
     assert [results[0].model[-2:] for results in names["line"]] == ["0)", "5)", "1)"]
     assert len(names["figure"].axes[0].lines) == 1
     assert "my CoCa" in names["coca"]._repr_html_()
+
+
+@pytest.mark.slow
+def test_a_coca_prefers_what_a_person_wrote() -> None:
+    names = runpy.run_path(str(EXAMPLES / "interacting.py"))
+    assert names["ranked"]["caption"][0] == names["examples"][0].texts[0]
+    assert names["ranked"]["log-likelihood"].is_monotonic_decreasing
+    assert names["captions"].shape == (4, 5)
+    assert names["probabilities"].sum(axis=1).round(5).tolist() == [1] * 4
+
+
+@pytest.mark.slow
+def test_the_gallery_shows_the_worst_captions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MPLBACKEND", "agg")
+    names = runpy.run_path(str(EXAMPLES / "captions.py"))
+    assert len(names["figure"].axes) == 6
+    assert names["worst"]["cider"].max() <= names["samples"]["cider"].median()
+    assert {"CIDEr", "distinct_captions"} <= set(names["numbers"].index)
+
+
+@pytest.mark.slow
+def test_records_are_counted_in_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(EXAMPLES)
+    names = runpy.run_path(str(EXAMPLES / "records.py"))
+    flags = names["wide"].loc["emoji_flags"].iloc[0]
+    both, coca, clip, neither = names["agreement"].values()
+    total = both + coca + clip + neither
+    assert (round((both + coca) / total, 3), round((both + clip) / total, 3)) == (
+        flags["demo/coca"],
+        flags["demo/clip"],
+    )
+    assert "p_adjusted" in names["differences"]
