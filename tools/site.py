@@ -57,7 +57,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 def tasks() -> str:
     """Return the page of all tasks, by kind: what, primary metric, groups, licence, where the data are from."""
     from cocabench.kinds import every
-    from cocabench.specs.registry import all_tasks
+    from cocabench.specs.registry import all_tasks, families
 
     found = [task.spec for task in all_tasks().values()]
     text = [
@@ -66,15 +66,17 @@ def tasks() -> str:
         "it before you use them.\n"
     ]
     for kind in every():
-        own = [spec for spec in found if spec.evaluator == kind.name]
+        own = families(spec for spec in found if spec.evaluator == kind.name)
         rows = [
-            [f"`{s.name}`", f"{escape(s.summary)} Primary metric: `{s.primary}`.", _where(s), escape(s.licence)]
-            for s in own
+            [f"`{name}`", f"{escape(about)} Primary metric: `{s.primary}`.", _where(s), escape(s.licence)]
+            for name, about, (s, *_) in own
         ]
         header = ["task", "what", "where to get the data", "their licence"]
         text.append(f"## {kind.title()}\n\n{_summary(kind)}\n\n{table(header, rows, left=4)}")
     groups = sorted({group for spec in found for group in spec.groups})
-    rows = [[f"`{g}`", ", ".join(f"`{spec.name}`" for spec in found if g in spec.groups)] for g in groups]
+    rows = [
+        [f"`{g}`", ", ".join(f"`{one.name}`" for one in families(s for s in found if g in s.groups))] for g in groups
+    ]
     return "\n".join([*text, "## Groups\n", table(["group", "its tasks"], rows, left=2)])
 
 

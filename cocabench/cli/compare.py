@@ -51,6 +51,9 @@ Against = Annotated[
     ),
 ]
 RecipesFile = Annotated[Path | None, option("FILE", "TOML with [recipes]: NAME = [PATTERN, …] of models.", "--recipes")]
+FigureFolder = Annotated[
+    Path | None, option("DIR", "With --against: draw the differences there as SVG, PNG and PDF.", "--figure")
+]
 Published = Annotated[
     bool, flag("--published", "Where each model stands among the published ones: percentiles, neighbours, robustness.")
 ]
@@ -87,6 +90,7 @@ def compare(
     models: OnlyModels = "",
     against: Against = "",
     recipes: RecipesFile = None,
+    figure: FigureFolder = None,
     published: Published = False,
     all_metrics: AllMetrics = False,
     samples: Samples = "",
@@ -99,8 +103,10 @@ def compare(
 
     Example: cocabench compare results/ --models coca_ViT-L-14,ViT-L-14
     """
+    _check_flags(against, recipes, figure, published=published, samples=samples, form=form)
     if against:
-        _compare_recipes(results, split_models(models), split_models(against), recipes, all_metrics, form, as_json)
+        sides = split_models(models), split_models(against)
+        _compare_recipes(results, *sides, recipes, all_metrics, form, as_json, figure)
         return
     from cocabench.report import tables
     from cocabench.results.compare import compare_models, ranked
@@ -128,6 +134,24 @@ def compare(
         print(tables.to_markdown(comparison) if form is Form.MARKDOWN else tables.to_csv(comparison), end="")
 
 
+def _check_flags(
+    against: str, recipes: Path | None, figure: Path | None, *, published: bool, samples: str, form: Form
+) -> None:
+    """Raise UsageError for flags that would have no effect."""
+    from cocabench.core.errors import UsageError
+
+    alone = [name for name, path in (("--recipes", recipes), ("--figure", figure)) if path and not against]
+    if alone:
+        raise UsageError(alone[0], "given without --against", fix="name the other group with --against")
+    views = [
+        name for name, given in (("--against", against), ("--published", published), ("--samples", samples)) if given
+    ]
+    if len(views) > 1:
+        raise UsageError("compare", f"{' and '.join(views)} together", wanted="one of them")
+    if published and form is not Form.TABLE:
+        raise UsageError("--format", f"{form} with --published", wanted="table, or --json")
+
+
 def _compare_recipes(
     results: Sequence[str],
     models: Sequence[str],
@@ -136,6 +160,7 @@ def _compare_recipes(
     all_metrics: bool,
     form: Form,
     as_json: bool,
+    figure: Path | None,
 ) -> None:
     """Print two groups of checkpoints side by side, tested over seeds and images."""
     from cocabench.core.formatting import escape, table
@@ -144,6 +169,10 @@ def _compare_recipes(
     named = recipes.read_recipes(file) if file else {}
     first, second, evidence = recipes.sides(results, against, models=models, recipes=named)
     rows = recipes.compare_recipes(first, second, evidence, all_metrics=all_metrics)
+    if figure is not None:
+        from cocabench.report.recipes import draw
+
+        err.print(f"figure: {draw(first, second, rows, figure)[0]}")
     if as_json:
         print_json({"first": first.models, "second": second.models, "rows": recipes.lines(rows)})
         return

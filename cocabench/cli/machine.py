@@ -55,15 +55,18 @@ def _show(header: list[str], rows: list[list[str]], as_json: bool) -> None:
 
 @lists.command()
 def tasks(wanted: Wanted = None, as_json: Json = False) -> None:
-    """List the tasks for --tasks, with their groups.
+    """List the tasks for --tasks, with their groups. The languages of a set are one row, unless it is named.
 
     Example: cocabench list tasks vtab+
     """
     from cocabench.kinds import find
-    from cocabench.specs.registry import all_tasks, find_tasks
+    from cocabench.specs.registry import Family, all_tasks, families, find_tasks
 
     specs = [task.spec for task in (find_tasks(wanted) if wanted else all_tasks().values())]
-    rows = [[spec.name, spec.evaluator, spec.primary, ", ".join(spec.groups), spec.summary] for spec in specs]
+    alone = as_json or len({spec.family for spec in specs}) == 1
+    listed = [Family(spec.name, spec.summary, (spec,)) for spec in specs] if alone else families(specs)
+    shown = [(name, about, own[0]) for name, about, own in listed]
+    rows = [[name, spec.evaluator, spec.primary, ", ".join(spec.groups), about] for name, about, spec in shown]
     _show(["task", "evaluator", "primary", "groups", "summary"], rows, as_json)
     if wanted and not as_json:
         for kind in dict.fromkeys(spec.evaluator for spec in specs):

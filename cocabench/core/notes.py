@@ -86,6 +86,10 @@ CODES: Mapping[str, Code] = {
     "equal_captions": Code(
         "Some items have equal captions, which tie and count as wrong.", "Nothing; it is a property of the data."
     ),
+    "training_images": Code(
+        "Some of the test images are training images of another set that many models were trained on.",
+        "Compare models that saw them with models that did not with care.",
+    ),
     "skipped_images": Code(
         "Some images could not be read and were left out.", "Repair or replace the files, then rerun."
     ),

@@ -11,18 +11,19 @@ from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from PIL import Image
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cocabench.core.errors import MissingDataError
 from cocabench.core.files import ROWS
 from cocabench.core.types import Dataset, Example
 from cocabench.data.base import checked
 from cocabench.data.images import BytesImage, OnWhiteImage
-from cocabench.specs.spec import Spec
+from cocabench.demo import LANGUAGE_GROUP, names_file
+from cocabench.specs.spec import Spec, guess
 
 Group = Literal[
     "smileys-emotion", "people-body", "animals-nature", "food-drink", "travel-places",
@@ -48,19 +49,32 @@ class Emoji(Spec):
     caption_subset: only the 300 that the captioning task describes.
     split: only one half, ``train`` or ``test``, by a hash of the drawing: 43 emoji look like another (families, flags),
            and a test image must not be a training image.
+    language: of the names: de, en, es, fr, hi, ja, ru or zh, as Unicode's CLDR has them; all but en for the group
+              animals-nature alone.
     """
 
     target: Literal["name", "subgroup", "group", "captions", "pairs"] = "name"
     group: Group | None = None
     caption_subset: bool = False
     split: Literal["", "train", "test"] = ""
+    language: str = "en"
+
+    @model_validator(mode="after")
+    def _has_names(self) -> Self:
+        known = _names()
+        if self.language not in known:
+            raise ValueError(f"language: got {self.language!r}; {guess(self.language, list(known))}")
+        if self.language != "en" and (self.target, self.group) != ("name", LANGUAGE_GROUP):
+            raise ValueError(f'language {self.language!r} needs target = "name" and group = "{LANGUAGE_GROUP}"')
+        return self
 
     def build(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the chosen emoji. root is ignored."""
         folder = Path(str(resources.files("cocabench") / "demo" / "data"))
         samples = [sample for sample in _samples(folder) if self._wanted(*sample)]
         subset = "caption-subset" if self.caption_subset else ""
-        name = "-".join(filter(None, ("emoji", self.group, subset, self.split)))
+        other = "" if self.language == "en" else self.language
+        name = "-".join(filter(None, ("emoji", self.group, subset, self.split, other)))
         if self.target == "captions":
             examples = [Example(info["id"], image, tuple(info["captions"])) for info, image in samples]
             return checked(Dataset(name, "twemoji", examples), folder, texts=True)
@@ -69,7 +83,8 @@ class Emoji(Spec):
             found = ((info["id"], image, info["name"]) for info, image in samples if info["name"] in near)
             pairs = [Example(key, image, (own,), negatives=((near[own],),)) for key, image, own in found]
             return checked(Dataset(f"{name}-pairs", "twemoji", pairs), folder, texts=True)
-        classes, labels = _classes([_CLASS_OF[self.target](info) for info, _ in samples])
+        names = _names()[self.language] if other else {}
+        classes, labels = _classes([names.get(info["id"]) or _CLASS_OF[self.target](info) for info, _ in samples])
         examples = [Example(info["id"], image, label=k) for (info, image), k in zip(samples, labels, strict=True)]
         return checked(Dataset(name, "twemoji", examples, classes, TEMPLATES), folder)
 
@@ -84,6 +99,13 @@ _CLASS_OF: dict[str, Callable[[dict[str, Any]], str]] = {
     "subgroup": lambda info: str(info["subgroup"]).replace("-", " "),
     "group": lambda info: str(info["group"]).replace("-", " "),
 }
+
+
+@cache
+def _names() -> dict[str, dict[str, str]]:
+    """Return {language: {id: name}}."""
+    found: dict[str, dict[str, str]] = json.loads(names_file().read_text(encoding="utf-8"))
+    return found
 
 
 def _classes(names: list[str]) -> tuple[tuple[str, ...], list[int]]:

@@ -8,7 +8,11 @@ import re
 import zlib
 from collections import Counter
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Self
+
+from pydantic import model_validator
 
 from cocabench.core.errors import DataError
 from cocabench.core.files import check_mat
@@ -44,6 +48,7 @@ class ImageNet(Exported):
              (``matched-frequency``); Kaggle's layout is known.
     synsets: the list whose order gives the labels: imagenet1k, imagenetv2, imagenet_sketch, imagenet-a, imagenet-r
              or imagenet-o. A folder of another synset is an error.
+    subset:  the list of those of them to keep, such as babel_imagenet/DE; images of others are left out.
     A flat val/ needs Kaggle's LOC_val_solution.csv, or the devkit's ground truth and its meta.mat: the devkit's ids
     are not in the order of sorted synsets, so without that map every label would be wrong.
     Images named ILSVRC2012_val_… have that as id and are ordered by it, so that all layouts give the same data set;
@@ -52,6 +57,13 @@ class ImageNet(Exported):
 
     split: str = "val"
     synsets: str = "imagenet1k"
+    subset: str = ""
+
+    @model_validator(mode="after")
+    def _whole_as_a_webdataset(self) -> Self:
+        if self.wds and self.subset:
+            raise ValueError("subset and wds exclude each other: a webdataset's images are all taken")
+        return self
 
     @property
     def exported_split(self) -> str:
@@ -71,8 +83,12 @@ class ImageNet(Exported):
         examples.sort(key=lambda example: example.id)
         if self.synsets == V2:
             examples = [unconverted(example) for example in examples]
-        found = templates(self.synsets)
-        names, notes = class_names(self.synsets), left_out(files)
+        if self.subset:
+            places: dict[object, int] = {index[synset]: k for k, synset in enumerate(synsets(self.subset))}
+            examples = [replace(e, label=places[e.label]) for e in examples if e.label in places]
+        listed = self.subset or self.synsets
+        found = templates(listed)
+        names, notes = class_names(listed), left_out(files)
         return checked(Dataset(self.name, self.split, examples, names, tuple(found), notes), base)
 
     def _image_folder(self, top: Path) -> Path:

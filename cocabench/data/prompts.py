@@ -1,7 +1,8 @@
 """Class names, prompt templates and ImageNet's synset lists: the shipped ones (CLIP_benchmark's), or a user's files.
 
 A reference is a shipped name, or the path of a file: ``imagenet1k``, ``my/names.txt``, ``my/templates.json``, and
-``my/many.json#food101`` for one data set of CLIP_benchmark's custom files ({dataset: [...]}).
+``my/many.json#food101`` for one data set of CLIP_benchmark's custom files ({dataset: [...]}). Those in other languages,
+``imagenet1k/cn`` and ``babel_imagenet/DE``, are read from the installed clip-benchmark.
 """
 
 from __future__ import annotations
@@ -12,14 +13,15 @@ from collections import Counter
 from collections.abc import Sequence
 from functools import cache
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 from cocabench.core.errors import DataError, UnknownNameError
 from cocabench.core.files import expanded
 from cocabench.core.text import well_formed
 from cocabench.data.files import read_json, read_lines, some
-from cocabench.data.inputs import note_file
+from cocabench.data.inputs import note_file, note_folder
 
 
 def class_names(ref: str) -> tuple[str, ...]:
@@ -29,6 +31,8 @@ def class_names(ref: str) -> tuple[str, ...]:
     """
     if ref in _shipped("classnames"):
         return _shipped("classnames")[ref]
+    if found := _translated(ref):
+        return found.names
     path, value = _own(ref, "class names")
     names = _strings(value, path, "a list of class names")
     _check_no_code(names, path, "a class name a line, or a JSON list of them")
@@ -43,6 +47,8 @@ def templates(ref: str) -> tuple[str, ...] | dict[str, tuple[str, ...]]:
     """
     if ref in _shipped("templates"):
         return _shipped("templates")[ref]
+    if found := _translated(ref):
+        return found.templates
     path, value = _own(ref, "templates")
     if isinstance(value, dict):
         wanted = "lists of prompts by class name"
@@ -80,7 +86,12 @@ def _plain(name: str) -> str:
 
 
 def synsets(ref: str) -> tuple[str, ...]:
-    """Return the WordNet ids of imagenet1k, imagenetv2, imagenet_sketch, imagenet-a or imagenet-r by label."""
+    """Return the WordNet ids of imagenet1k, imagenetv2, imagenet_sketch, imagenet-a or imagenet-r by label.
+
+    Those of ``babel_imagenet/DE`` are the classes that have a name in that language.
+    """
+    if found := _translated(ref):
+        return tuple(_shipped("synsets")["imagenet1k"][k] for k in found.classes)
     if ref not in _shipped("synsets"):
         raise UnknownNameError("synsets", ref, _shipped("synsets"))
     return _shipped("synsets")[ref]
@@ -91,6 +102,63 @@ def _shipped(kind: str) -> dict[str, tuple[str, ...]]:
     """Read a shipped file. A string in place of a list is the name of the data set that has the same list."""
     table = json.loads((resources.files("cocabench.data") / f"{kind}.json").read_text(encoding="utf-8"))
     return {name: tuple(table[value] if isinstance(value, str) else value) for name, value in table.items()}
+
+
+class Translated(NamedTuple):
+    """classes: which of ImageNet's 1,000 have a name (m,), 0-999. names: theirs (m,). templates: with ``{c}``."""
+
+    classes: tuple[int, ...]
+    names: tuple[str, ...]
+    templates: tuple[str, ...]
+
+
+TRANSLATIONS = ("imagenet1k", "babel_imagenet")
+"""The sets of class names that clip-benchmark has in other languages than English."""
+
+
+def languages(name: str) -> tuple[str, ...]:
+    """Return the languages of one of TRANSLATIONS, as clip-benchmark writes them.
+
+    babel_imagenet: of its 93 the 90 with prompts; BR, FY and LA have none, and clip-benchmark ends with a KeyError.
+    """
+    if name == "babel_imagenet":
+        return tuple(code for code in _peer("babel_imagenet.json") if code in _peer("nllb_dist13b_prompts.json"))
+    files = note_folder(_peer_folder()).glob("*_zeroshot_classification_templates.json")
+    return tuple(sorted(code for file in files if (code := file.name.partition("_")[0]) != "en"))
+
+
+def _translated(ref: str) -> Translated | None:
+    """Return a set's names and templates in a language; None for other references, an error for other languages."""
+    name, slash, code = ref.partition("/")
+    if name not in TRANSLATIONS or not slash or ref.endswith((".json", ".txt")):
+        return None
+    if code not in (known := languages(name)):
+        raise UnknownNameError(f"{name}: language", code, known)
+    if name == "babel_imagenet":
+        classes, names = _peer("babel_imagenet.json")[code]
+        return Translated(tuple(classes), tuple(names), _formatted(_peer("nllb_dist13b_prompts.json")[code]))
+    names = _peer(f"{code}_classnames.json")[name]
+    texts = _peer(f"{code}_zeroshot_classification_templates.json")[name]
+    return Translated(tuple(range(len(names))), tuple(names), tuple(texts))
+
+
+def _formatted(texts: Sequence[str]) -> tuple[str, ...]:
+    return tuple(text.replace("{}", "{c}") for text in texts)
+
+
+@cache
+def _peer(file: str) -> Any:
+    """Return one of clip-benchmark's files."""
+    return json.loads((_peer_folder() / file).read_text(encoding="utf-8"))
+
+
+@cache
+def _peer_folder() -> Path:
+    """Return the folder of clip-benchmark's files, without importing it (it imports torch)."""
+    package = find_spec("clip_benchmark")
+    if package is None or package.origin is None:
+        raise DataError("class names", "clip-benchmark is not installed", fix="pip install clip-benchmark")
+    return Path(package.origin).parent / "datasets"
 
 
 def _own(ref: str, kind: str) -> tuple[Path, Any]:

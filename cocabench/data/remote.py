@@ -226,7 +226,7 @@ def _file_system(url: str) -> Any:
     try:
         return fsspec.filesystem(scheme, **options)
     except ImportError as error:
-        fix = "pip install 'cocabench[url]'" if scheme in WEB else "install that package"
+        fix = "pip install 'cocabench[url]'" if scheme in WEB else ""
         raise DataError(shown(url), first_line(error), fix=fix) from None
     except ValueError:
         got = f"an address with {scheme}://"

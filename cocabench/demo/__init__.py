@@ -20,6 +20,12 @@ GROUPS = (
 )
 """The nine Unicode groups in CLDR order; "component" (skin tones, hair) is left out."""
 
+LANGUAGES = ("de", "en", "es", "fr", "hi", "ja", "ru", "zh")
+"""Languages of the names in `data/names.json`, in Unicode's codes."""
+
+LANGUAGE_GROUP = "animals-nature"
+"""The group whose emoji have names in them."""
+
 MODELS = ("coca", "clip", "coca-captioner")
 """Names of the checkpoints."""
 
@@ -32,6 +38,11 @@ HOME = Path(__file__).parent
 def data_files() -> list[Path]:
     """Return the webdataset shards in order; each holds `<id>.png` and `<id>.json` per emoji."""
     return sorted((HOME / "data").glob("emoji-*.tar.gz"))
+
+
+def names_file() -> Path:
+    """Return the file of names by language: {language: {id: name}}."""
+    return HOME / "data" / "names.json"
 
 
 def model_folder(name: str) -> Path:

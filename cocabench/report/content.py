@@ -16,7 +16,7 @@ from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.kinds import find
 from cocabench.report.style import Score
 from cocabench.results import published as publications
-from cocabench.results.compare import Cell, Comparison, Row, compare_models, in_order
+from cocabench.results.compare import Cell, Comparison, Row, compare_models, in_order, set_of_row
 from cocabench.results.difference import Evidence
 from cocabench.results.epochs import epoch_of
 from cocabench.results.published import plain
@@ -73,7 +73,9 @@ class Report:
         return tuple(area for area in found if area.able)
 
     def _area(self, kind: str) -> Area:
-        rows = tuple(row for row in self.comparison.rows if row.evaluator == kind)
+        """Return a kind's tasks; the languages of a set, which have a section of their own, if there are no others."""
+        every = tuple(row for row in self.comparison.rows if row.evaluator == kind)
+        rows = tuple(row for row in every if not set_of_row(self.comparison, row)) or every
         having = {
             m: [row for row in rows if self.score(row, m) and not self.cell(row, m).incomparable] for m in self.models
         }

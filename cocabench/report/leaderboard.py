@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from cocabench.core.formatting import decimals, plural
-from cocabench.core.types import Estimate
+from cocabench.core.types import Estimate, MetricInfo
 from cocabench.kinds import find, in_words
 from cocabench.report.charts import Point
 from cocabench.report.content import Report
@@ -110,6 +110,9 @@ class Shade(NamedTuple):
     step: int
 
 
+NO_NUMBER = Shade("–", -1)
+
+
 class Heat(NamedTuple):
     columns: tuple[Subject, ...]
     rows: tuple[tuple[str, tuple[Shade, ...]], ...]
@@ -120,20 +123,23 @@ def heat(report: Report, found: Differences) -> Heat | None:
     if len(report.models) <= MAX_MODELS_WITHOUT_HEAT or len(found.tasks) < 2:
         return None
     columns = [_shades(subject) for subject in found.tasks]
-    rows = ((m, tuple(shades.get(m, Shade("–", -1)) for shades in columns)) for m in found.order(report.models))
+    rows = ((m, tuple(shades.get(m, NO_NUMBER) for shades in columns)) for m in found.order(report.models))
     return Heat(found.tasks, tuple(rows))
 
 
 def _shades(subject: Subject) -> dict[str, Shade]:
     values = {model: score.value for model, score in subject.scores.items()}
     low, high = min(values.values(), default=0.0), max(values.values(), default=0.0)
-    shades = {}
-    for model, value in values.items():
-        share = (value - low) / (high - low) if high > low else 0.5
-        share = share if subject.info.higher_is_better else 1 - share
-        places = max(0, decimals(value, subject.info) - 1)
-        shades[model] = Shade(f"{value:.{places}f}", min(9, int(10 * share)))
-    return shades
+    return {model: shade(value, low, high, subject.info) for model, value in values.items()}
+
+
+def shade(value: float | None, low: float, high: float, info: MetricInfo) -> Shade:
+    """Return the cell of a value (in points) among values from low to high; None: there is none."""
+    if value is None:
+        return NO_NUMBER
+    share = (value - low) / (high - low) if high > low else 0.5
+    share = share if info.higher_is_better else 1 - share
+    return Shade(f"{value:.{max(0, decimals(value, info) - 1)}f}", min(9, int(10 * share)))
 
 
 # The same as tables for files.

@@ -25,6 +25,7 @@ from cocabench.report.content import Report
 from cocabench.report.differences import Differences
 from cocabench.report.grid import Table
 from cocabench.report.headline import Name, Strong
+from cocabench.report.languages import LanguageHeat
 from cocabench.report.leaderboard import Heat, Leaderboard
 from cocabench.report.pictures import FIRST_CARDS, Thumbnail
 from cocabench.report.sections import Section
@@ -58,6 +59,7 @@ class Content:
     found: Differences
     board: Leaderboard
     heat: Heat | None
+    languages: tuple[LanguageHeat, ...]
     sections: tuple[Section, ...]
     tables: Mapping[str, Table]
     cost_charts: tuple[Chart, ...]
@@ -186,6 +188,7 @@ def _navigation(content: Content) -> list[tuple[str, str]]:
         ("leaderboard", "Leaderboard", True),
         *((section.id, section.area.title, True) for section in content.sections),
         ("datacomp", "DataComp", "datacomp" in content.tables),
+        ("languages", "Languages", "languages" in content.tables),
         ("checkpoints", "Checkpoints", bool(content.epoch_charts)),
         ("mixtures", "Mixtures", bool(content.mixture_charts)),
         ("published", "Published models", content.standing is not None),

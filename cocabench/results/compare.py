@@ -218,12 +218,21 @@ def _tasks(records: Iterable[Record]) -> list[str]:
 def _rows(
     tables: Sequence[Mapping[str, Record]], tasks: Iterable[str], all_metrics: bool, evidence: Evidence
 ) -> tuple[Row, ...]:
-    """Return the rows of tasks; tables: {task: Record} per model. The findings of primary metrics hold together."""
+    """Return the rows of tasks; tables: {task: Record} per model. The findings of primary metrics hold together.
+
+    The languages of a set are a family of their own, so that many languages do not hide what other tasks show.
+    """
     found = [[table.get(task) for table in tables] for task in tasks]
     rows = [row for records in found for row in _rows_of_task(records, all_metrics, evidence)]
-    family = iter(with_findings([(gap, row.info) for row in rows if row.primary for gap in row.differences if gap]))
+    sets = {record.task: set_of(record) for table in tables for record in table.values()}
+    families = {
+        name: iter(with_findings([(gap, row.info) for row in own for gap in row.differences if gap]))
+        for name in set(sets.values())
+        for own in [[row for row in rows if row.primary and sets[row.task] == name]]
+    }
     tested = []
     for row in rows:
+        family = families[sets[row.task]]
         gaps = [gap and (next(family) if row.primary else with_finding(gap, row.info)) for gap in row.differences]
         tested.append(replace(row, differences=tuple(gaps)))
     return tuple(tested)
@@ -325,8 +334,8 @@ class Tally:
 
 
 def tallies(comparison: Comparison) -> tuple[Tally, ...]:
-    """Return a Tally per kind of task and model after the first."""
-    rows = [row for row in comparison.rows if row.primary]
+    """Return a Tally per kind of task and model after the first. The languages of a set count in none."""
+    rows = [row for row in comparison.rows if row.primary and not set_of_row(comparison, row)]
     found = []
     for kind in dict.fromkeys(row.evaluator for row in rows):
         for i, other in enumerate(comparison.models[1:], 1):
@@ -335,6 +344,18 @@ def tallies(comparison: Comparison) -> tuple[Tally, ...]:
             findings = (Finding.FIRST, Finding.NOTHING, Finding.SECOND, Finding.UNTESTED)
             found.append(Tally(kind, comparison.models[0], other, *(count[finding] for finding in findings)))
     return tuple(found)
+
+
+def set_of(record: Record) -> str:
+    """Return the set that a Record's task is one language of, '' if none: ``xtd10`` of ``xtd10/de``."""
+    language = record.signature.protocol.get("language")
+    return record.task.removesuffix(f"/{language}") if language else ""
+
+
+def set_of_row(comparison: Comparison, row: Row) -> str:
+    """Return the set that a row's task is one language of, '' if none."""
+    found = (comparison.records.get((model, row.task)) for model in comparison.models)
+    return next((name for record in found if record and (name := set_of(record))), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -354,12 +375,14 @@ class Average:
 def averages(comparison: Comparison, *, tested: bool = True) -> tuple[Average, ...]:
     """Return an Average per kind of task and per group with two tasks or more; groups of the same tasks are one.
 
+    The languages of a set count in the mean of their set alone.
     tested: whether to test the models' differences from the first; without, there are none.
     """
     members: dict[str, list[Row]] = {}
     for row in comparison.rows:
         if row.primary and all(c.estimate and c.estimate.value is not None and not c.incomparable for c in row.cells):
-            for name in dict.fromkeys((row.evaluator, *row.groups)):
+            of_set = set_of_row(comparison, row)
+            for name in [of_set] if of_set else dict.fromkeys((row.evaluator, *row.groups)):
                 members.setdefault(name, []).append(row)
     found: dict[tuple[str, ...], Average] = {}
     for name, rows in members.items():
@@ -396,7 +419,7 @@ def legend(comparison: Comparison) -> tuple[str, ...]:
     """Return the sentences below a table: what ± is, what the kinds' intervals hold fixed, what a finding means."""
     times_100 = any(row.info.unit in ("fraction", "score") for row in comparison.rows)
     kinds = of_kinds(row.evaluator for row in comparison.rows)
-    return (INTERVALS + (TIMES_100 if times_100 else ""), *kinds, *_legend_of_tests(comparison.rows))
+    return (INTERVALS + (TIMES_100 if times_100 else ""), *kinds, *_legend_of_tests(comparison))
 
 
 def of_kinds(names: Iterable[str]) -> list[str]:
@@ -404,13 +427,17 @@ def of_kinds(names: Iterable[str]) -> list[str]:
     return [sentence for name in in_order(dict.fromkeys(names)) for sentence in find(name).shown.legend]
 
 
-def _legend_of_tests(rows: Sequence[Row]) -> list[str]:
+def _legend_of_tests(comparison: Comparison) -> list[str]:
+    rows = comparison.rows
     gaps = [(row.primary, gap) for row in rows for gap in row.differences if gap]
     gaps.sort(key=lambda pair: not pair[0])
     if not any(gap.p_value is not None for _, gap in gaps):
         return []
-    family = sum(primary and gap.adjusted is not None for primary, gap in gaps)
+    tested = [row for row in rows if row.primary for gap in row.differences if gap and gap.adjusted is not None]
+    families = Counter(set_of_row(comparison, row) for row in tested)
+    family = families[""] or max(families.values(), default=0)
     corrected = f", Holm-corrected for {family} primary differences" if family > 1 else ""
+    corrected += ", and for the languages of each set" if corrected and len(families) > 1 else ""
     secondary = not all(primary for primary, _ in gaps)
     others = ("; other metrics not corrected" if corrected else ", not corrected") if secondary else ""
     sentences = [f"Better: p < {LEVEL:g}, two-sided{corrected}{others}."]

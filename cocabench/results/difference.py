@@ -20,7 +20,7 @@ from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.kinds import find
 from cocabench.metrics import paired, power
 from cocabench.metrics.base import UNKNOWN, Interval, Metric, Paired, Side
-from cocabench.metrics.intervals import of_share, size_of
+from cocabench.metrics.intervals import of_hits, of_share, size_of
 from cocabench.metrics.statistics import Hits, Moved, compare_sides, moved, ordered, side_of
 from cocabench.results.records import imported_by, published_by
 from cocabench.results.store import RecordSet, read_numbers, read_samples, samples_path
@@ -78,6 +78,9 @@ class Evidence:
     def interval_of_mean(self, numbers: Sequence[tuple[Record, str]]) -> Interval:
         """Return the 95 % interval of a model's mean over tasks of fractions; an image that several share counts once.
 
+        Where all tasks have the same images, as the languages of a set, these are so many answers to each image, as the
+        captions of one are, and their agreement is measured.
+
         UnpairedError as of mean, and where it is unknown how far each image moves a metric.
         """
         images, moves = [], []
@@ -92,7 +95,11 @@ class Evidence:
         places = np.unique(np.concatenate(images), return_inverse=True)[1]
         joint = np.bincount(places, np.concatenate(moves)).astype(np.float64)
         value = math.fsum(record.metrics[name].value or 0.0 for record, name in numbers) / len(numbers)
-        return of_share(value, joint) if len(joint) > 1 else UNKNOWN
+        if len(joint) < 2:
+            return UNKNOWN
+        if len(moves) > 1 and all(len(own) == len(joint) for own in moves):
+            return of_hits(value, joint, len(moves) * len(joint))
+        return of_share(value, joint)
 
     def _moved(self, first: Record, second: Record, metric: str) -> Moved:
         declared = self.declared(first, metric)

@@ -18,6 +18,7 @@ from cocabench.kinds.base import notes_of
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.models.cached import Cached
 from cocabench.models.hardware import Hardware, machine_name
+from cocabench.models.open_clip.languages import Spoken
 from cocabench.models.probes import AdamW
 from cocabench.run.plan import INTERVAL_SEED, Job
 from cocabench.run.prepare import Settings
@@ -55,7 +56,8 @@ def measure(
     context = Context(progress, notes.append, beside or {}, further, machine, model.cache, solve)
     model.contents.clear()
     start = time.perf_counter()
-    samples = stack(kind.score(model, dataset, context))
+    speaks = job.signature.model.get("text_language") and spec.language
+    samples = stack(kind.score(Spoken(model, spec.language) if speaks else model, dataset, context))
     seconds = time.perf_counter() - start
     pictures = job.data.pictures(model.cache, model.contents)
     of_kind = notes_of(kind, dataset, samples, metrics.values(), primary=spec.primary)

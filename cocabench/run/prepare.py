@@ -273,6 +273,7 @@ def _measured_on(
         "task": task.name,
         "version": task.spec.version,
         "evaluator": task.spec.evaluator,
+        **({"language": task.spec.language} if task.spec.language else {}),
         "metrics": task.kind.version,
         "data": data,
         "standard": standard,

@@ -18,6 +18,19 @@ def task_name(dataset: str) -> str:
     return SAME_IMAGES.get(name, name)
 
 
+def japanese(task: str) -> str:
+    """Return the name of a task in Japanese with the other of its two codes, ``ja`` and ``jp``: sets use either.
+
+    >>> japanese("xtd10/ja"), japanese("crossmodal3600/jp")
+    ('xtd10/jp', 'crossmodal3600/ja')
+    """
+    name, slash, code = task.rpartition("/")
+    return f"{name}{slash}{_JAPANESE.get(code, code)}"
+
+
+_JAPANESE = {"ja": "jp", "jp": "ja", "JP": "JA"}
+
+
 _CAPTIONERS = {
     "": (77,),
     "dci-complete_s12m_": (77, 128, 256),

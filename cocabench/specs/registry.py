@@ -14,14 +14,14 @@ from dataclasses import dataclass, replace
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol, cast, get_args, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Protocol, cast, get_args, runtime_checkable
 
 from pydantic import BaseModel, JsonValue, ValidationError
 
 from cocabench.core.errors import CocabenchError, ModelError, SpecError, UnknownNameError, UsageError
 from cocabench.core.files import expanded
 from cocabench.core.types import Ability, Dataset, Model, Note, Source
-from cocabench.specs.aliases import task_name
+from cocabench.specs.aliases import japanese, task_name
 from cocabench.specs.groups import groups
 from cocabench.specs.spec import (
     Expect,
@@ -218,6 +218,37 @@ def all_tasks() -> dict[str, Task]:
     return tasks
 
 
+class Family(NamedTuple):
+    """A task, or the languages of a set. name: ``xtd10/…`` of a set. about: the summary; of a set, of one language."""
+
+    name: str
+    about: str
+    specs: tuple[TaskSpec, ...]
+
+
+def families(specs: Iterable[TaskSpec]) -> list[Family]:
+    """Return tasks in their order, those of the languages of a set together."""
+    found: dict[str, list[TaskSpec]] = {}
+    for spec in specs:
+        found.setdefault(f"{spec.family}/…" if spec.language else spec.name, []).append(spec)
+    return [
+        Family(name, own[0].summary, (own[0],))
+        if not own[0].language
+        else Family(name, f"{_in_short([spec.language for spec in own])}: {own[0].summary}", tuple(own))
+        for name, own in found.items()
+    ]
+
+
+def _in_short(languages: Sequence[str]) -> str:
+    """Return ``11 languages (de, en, es …)``."""
+    if len(languages) <= MAX_LANGUAGES_LISTED:
+        return f"{len(languages)} languages ({', '.join(languages)})" if len(languages) > 1 else languages[0]
+    return f"{len(languages)} languages ({', '.join(languages[:MAX_LANGUAGES_LISTED])} …)"
+
+
+MAX_LANGUAGES_LISTED = 12
+
+
 def check_primary(task: Task, dataset: Dataset | None = None) -> None:
     """Raise SpecError if a task's primary metric is not among its metrics on the data set (None: on any)."""
     try:
@@ -269,7 +300,7 @@ def _matching(item: str, tasks: dict[str, Task]) -> list[Task]:
         for task in found:
             _add(dict(tasks), task)
         return found
-    if (name := item if item in tasks else task_name(item)) in tasks:
+    if name := next((name for name in (item, task_name(item), japanese(item)) if name in tasks), ""):
         return [tasks[name]]
     if members := [task for task in tasks.values() if item in task.spec.groups]:
         return members

@@ -26,6 +26,7 @@ import glob
 import os
 import re
 import tomllib
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal, InvalidOperation
@@ -67,6 +68,7 @@ class TaskSpec(Spec):
 
     licence: of the data, as their authors state it. hub: the data set's name on the Hugging Face Hub, ORG/NAME. Both
     are for people and part of no signature.
+    language: of its texts, of a file with ``languages``, whose tasks are named SET/LANGUAGE and form the group SET.
     """
 
     name: Name
@@ -77,6 +79,7 @@ class TaskSpec(Spec):
     groups: tuple[Name, ...] = ()
     licence: str = ""
     hub: Annotated[str, StringConstraints(pattern=r"^([\w.-]+/[\w.-]+)?$")] = ""
+    language: str = ""
     data: dict[str, Any]
     expect: Expect = Expect()
     params: dict[str, Any] = {}
@@ -84,6 +87,11 @@ class TaskSpec(Spec):
     @property
     def loader(self) -> str:
         return str(self.data.get("loader", ""))
+
+    @property
+    def family(self) -> str:
+        """The name of the set that the task is one language of, else its own name."""
+        return self.name.removesuffix(f"/{self.language}") if self.language else self.name
 
     def expected(self, split: str) -> dict[str, int]:
         """Return the counts of [expect.SPLIT]."""
@@ -108,18 +116,25 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def task_tables(path: Path) -> list[dict[str, Any]]:
-    """Return the tables of a file's tasks: one, or one per [[variants]] table.
+    """Return the tables of a file's tasks: one, or one per [[variants]] table and language.
 
     All variants have the same keys; lists of variants, ``[[{…}, …], [{…}, …]]``, stand for every combination of one
     from each. In strings of the rest of the file, ``{key}`` is replaced by the variant's value
     (``{key:,}``: a number with thousands separators); a string that is exactly ``{key}`` becomes the value itself and
     keeps its type. Other braces are unchanged.
+
+    ``languages = ["de", "fr"]`` are variants of the key ``language``, combined with the others; a table in place of a
+    name, ``{ language = "de", classes = 738 }``, gives further keys. The task of each is named NAME/LANGUAGE, in the
+    group NAME.
     """
     table = read_toml(path)
-    if "variants" not in table:
+    several = "languages" in table
+    if not several and "variants" not in table:
         return [table]
-    variants = _combined(table.pop("variants"))
-    used: set[str] = set()
+    if several and (wrong := _wrong_languages(table)):
+        raise SpecError(str(path), wrong)
+    variants = _variants(table)
+    used: set[str] = {"language"} if several else set()
     if wrong := _wrong_variants(variants):
         raise SpecError(str(path), wrong)
     try:
@@ -130,7 +145,40 @@ def task_tables(path: Path) -> list[dict[str, Any]]:
         raise SpecError(
             str(path), [f"variants.{key}: unused; write {{{key}}} where to insert its value" for key in idle]
         )
-    return tables
+    return (
+        [_in_language(own, variant["language"]) for own, variant in zip(tables, variants, strict=True)]
+        if several
+        else tables
+    )
+
+
+def _variants(table: dict[str, Any]) -> Any:
+    """Return a file's variants, combined with its languages, and take both out of its table."""
+    variants = _combined(table.pop("variants", [{}]))
+    if "languages" not in table:
+        return variants
+    tables = [one if isinstance(one, dict) else {"language": one} for one in table.pop("languages")]
+    return _combined([variants, tables])
+
+
+def _wrong_languages(table: dict[str, Any]) -> list[str]:
+    """Return the problems of a file's languages, one per line."""
+    languages = table["languages"]
+    names = [one.get("language") if isinstance(one, dict) else one for one in languages or ()]
+    if not isinstance(languages, list) or not names or not all(isinstance(name, str) and name for name in names):
+        return ['languages: wanted a list of names, ["de", "fr"], or of tables with the key language']
+    repeated = [name for name, n in Counter(names).items() if n > 1]
+    return [f"languages: {name!r} more than once" for name in repeated] + (
+        ["language: give it, or languages"] if "language" in table else []
+    )
+
+
+def _in_language(table: dict[str, Any], language: str) -> dict[str, Any]:
+    """Return a task's table with its language, which its name ends with, and the group of all languages."""
+    name, groups = table.get("name"), table.get("groups", [])
+    if not isinstance(name, str) or not isinstance(groups, list):
+        return table | {"language": language}
+    return table | {"name": f"{name}/{language}", "groups": [name, *groups], "language": language}
 
 
 def _combined(variants: Any) -> Any:

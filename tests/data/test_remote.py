@@ -20,7 +20,7 @@ from cocabench.data.remote import hub_parts, local_file, make_room, mirror, show
 from cocabench.data.tables import Csv
 from cocabench.data.webdataset import WebDataset
 from cocabench.run.prepare import Settings, prepare
-from cocabench.specs.registry import all_tasks, read_tasks
+from cocabench.specs.registry import FailedSource, all_tasks, model_sources, read_tasks
 from cocabench.specs.spec import parse_models
 from tests.conftest import Command
 from tests.data.drawing import encoded, write_tar
@@ -265,6 +265,13 @@ def test_a_checkpoint_behind_an_address_is_fetched_once(web: Hub) -> None:
     assert not web.asked
     with pytest.raises(MissingDataError, match=r"epoch_2\.pt: no such file"):
         local_file(f"{web.url}/org/data/epoch_2.pt")
+
+
+@pytest.mark.slow
+def test_a_checkpoint_that_is_not_there_fails_its_model_alone(web: Hub) -> None:
+    (source,) = model_sources(parse_models(f"ViT-B-32:{web.url}/org/data/epoch_2.pt"))
+    assert isinstance(source, FailedSource)
+    assert str(source.error).endswith("/org/data/epoch_2.pt: no such file")
 
 
 @pytest.mark.slow

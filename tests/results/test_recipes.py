@@ -192,3 +192,27 @@ def test_gate_fails_where_a_group_is_empty(tmp_path: Path, what: str) -> None:
     wrong = RULES.replace('"a/*"', '"c/*"') if what == "old" else RULES.replace('"b/*"', '"c/*"')
     found = verdicts(tmp_path, wrong)
     assert found[-1][:2] == (Status.MISSING, 1)
+
+
+@pytest.mark.parametrize(
+    ("flags", "said"),
+    [
+        (("--recipes", "x.toml"), "--recipes: given without --against"),
+        (("--figure", "x"), "--figure: given without --against"),
+        (("--against", "b/*", "--published"), "compare: --against and --published together; wanted one of them"),
+        (("--published", "--format", "csv"), "--format: csv with --published; wanted table, or --json"),
+    ],
+)
+def test_flags_without_effect_are_refused(command: Command, tmp_path: Path, flags: tuple[str, ...], said: str) -> None:
+    result = command("compare", tmp_path, *flags)
+    assert result.code == 2
+    assert said in result.err
+
+
+def test_figure_of_two_groups(command: Command, tmp_path: Path) -> None:
+    written(tmp_path / "in", {"a": 3, "b": 3})
+    result = command("compare", tmp_path / "in", "--models", "a/*", "--against", "b/*", "--figure", tmp_path / "out")
+    assert result.code == 0, result.err
+    text = (tmp_path / "out" / "recipes.svg").read_text()
+    assert "pets acc1" in text
+    assert "Right of zero: better than b/*" in text

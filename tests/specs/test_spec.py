@@ -160,6 +160,40 @@ def test_lists_of_variants_stand_for_their_combinations(tmp_path: Path) -> None:
         task_tables(file)
 
 
+def test_languages_give_one_task_each_in_a_group_of_the_set(tmp_path: Path) -> None:
+    path = tmp_path / "v.toml"
+    head = VARIANTS.replace('groups = ["g-{set}"]', 'groups = ["g"]\nlanguages = ["de", "jp"]')
+    path.write_text(head.replace("./{set}.csv", "./{set}-{language}.csv"))
+    tasks = read_tasks(path)
+    assert [task.name for task in tasks] == ["x/r/de", "x/r/jp", "y/r/de", "y/r/jp"]
+    assert [(task.spec.language, task.spec.groups) for task in tasks[2:]] == [
+        ("de", ("y/r", "g")),
+        ("jp", ("y/r", "g")),
+    ]
+    assert tasks[1].loader.path == str(tmp_path / "x-jp.csv")  # type: ignore[attr-defined]
+    counted = 'name = "r"\nn = "{k}"\nlanguages = [{ language = "de", k = 1 }, { language = "fr", k = 2 }]\n'
+    path.write_text(counted)
+    assert [(table["name"], table["n"]) for table in task_tables(path)] == [("r/de", 1), ("r/fr", 2)]
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('languages = "de"', r"languages: wanted a list of names, \["),
+        ("languages = []", "languages: wanted a list of names"),
+        ("languages = [3]", "languages: wanted a list of names"),
+        ('languages = [{ lang = "de" }]', "languages: wanted a list of names"),
+        ('languages = ["de", "de"]', "languages: 'de' more than once"),
+        ('languages = ["de"]\nlanguage = "de"', "language: give it, or languages"),
+    ],
+)
+def test_languages_are_different_names(tmp_path: Path, line: str, said: str) -> None:
+    path = tmp_path / "v.toml"
+    path.write_text(line + TASK)
+    with pytest.raises(SpecError, match=said):
+        read_tasks(path)
+
+
 def test_a_file_with_variants_is_run_whole(tmp_path: Path) -> None:
     path = tmp_path / "v.toml"
     path.write_text(VARIANTS)

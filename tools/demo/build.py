@@ -14,7 +14,7 @@ from typing import Any
 
 from platformdirs import user_cache_path
 
-from cocabench.demo import HOME
+from cocabench.demo import HOME, LANGUAGE_GROUP, LANGUAGES
 from tools.demo.sources import (
     CLDR,
     ICONS,
@@ -24,9 +24,11 @@ from tools.demo.sources import (
     Emoji,
     caption_subset,
     captions,
+    code_of,
     fetch,
     load_emoji,
     mixed,
+    names_in,
     read_pictures,
 )
 
@@ -88,6 +90,16 @@ def build_shards(npm: Path, out: Path) -> list[Path]:
     return write_shards(out, emoji, read_pictures(npm, TWEMOJI, emoji))
 
 
+def write_names(npm: Path, out: Path) -> Path:
+    """Write {language: {id: name}} of the emoji of LANGUAGE_GROUP in LANGUAGES to `out`, and return its path."""
+    emoji = [one for one in load_emoji(npm) if one.group == LANGUAGE_GROUP]
+    names = {language: names_in(npm, language) for language in LANGUAGES}
+    table = {language: {one.id: names[language][code_of(one)] for one in emoji} for language in LANGUAGES}
+    path = out / "names.json"
+    path.write_text(json.dumps(table, ensure_ascii=False, indent=0) + "\n", encoding="utf-8")
+    return path
+
+
 def build_training_set(npm: Path, path: Path) -> None:
     """Write the training pictures and captions to `path`; needs resvg-py."""
     from tools.demo.pictures import write_training_set
@@ -103,7 +115,7 @@ def main() -> None:
     parser.add_argument("--training", type=Path, help="also write the training set, to this .npz file")
     args = parser.parse_args()
     fetch(args.npm, (TWEMOJI, CLDR))
-    for path in build_shards(args.npm, args.out):
+    for path in (*build_shards(args.npm, args.out), write_names(args.npm, args.out)):
         print(path, path.stat().st_size)
     if args.training:
         fetch(args.npm, (NOTO, OPENMOJI, *ICONS.values()))

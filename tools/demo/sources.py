@@ -101,6 +101,12 @@ def load_emoji(folder: Path) -> list[Emoji]:
     return sorted(emoji, key=lambda one: one.id)
 
 
+def names_in(folder: Path, language: str) -> dict[str, str]:
+    """Return {``code_of`` an emoji: CLDR's short name} in a language that the package has (``de``)."""
+    rows = read_json(tarball(folder, CLDR), f"{language}/data.json")
+    return {_bare(row["hexcode"]): row["label"] for row in rows}
+
+
 def read_pictures(folder: Path, package: str, emoji: list[Emoji]) -> dict[str, bytes]:
     """Return {id: 64 x 64 PNG} from one of the emoji-datasource packages."""
     vendor = package.removeprefix("emoji-datasource-").partition("@")[0]
@@ -144,6 +150,11 @@ def _letters(name: str) -> str:
     """Lower-case ASCII letters and digits, "&" spelt out, accents dropped: "São Tomé & Príncipe" -> "saotomeand…"."""
     plain = unicodedata.normalize("NFKD", name.lower().replace("&", "and"))
     return "".join(letter for letter in plain if letter.isascii() and letter.isalnum())
+
+
+def code_of(emoji: Emoji) -> str:
+    """Return the code by which ``names_in`` names an emoji."""
+    return _bare(emoji.id)
 
 
 def _bare(hexcode: str) -> str:

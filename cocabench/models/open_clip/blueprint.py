@@ -17,7 +17,7 @@ from open_clip.transform import PreprocessCfg
 from pydantic import JsonValue
 
 from cocabench import demo
-from cocabench.core.errors import ModelError, UnknownNameError, UsageError, unreadable
+from cocabench.core.errors import DataError, ModelError, UnknownNameError, UsageError, unreadable
 from cocabench.core.files import expanded, parse_json, read_text
 from cocabench.core.signature import digest, digest_file, flat
 from cocabench.core.types import Note
@@ -25,6 +25,7 @@ from cocabench.data.remote import local_file, url_of
 from cocabench.models.open_clip import weights
 from cocabench.models.open_clip.checkpoint import digest_of, no_file
 from cocabench.models.open_clip.config import TEXT_PATHS, Config, checked, of_file
+from cocabench.models.open_clip.languages import takes_language
 from cocabench.models.remote_code import refuse_code_in
 from cocabench.specs.aliases import hub_name
 from cocabench.specs.spec import ModelSpec, WeightsKind
@@ -93,6 +94,7 @@ class Blueprint:
             "quick_gelu": bool(self.config.get("quick_gelu", False)),
             "preprocess": digest(self.preprocess),
             "vocabulary": self._vocabulary(),
+            **({"text_language": "that of each task"} if takes_language(self.config) else {}),
         }
 
     def _vocabulary(self) -> str:
@@ -140,7 +142,11 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
 
 def _fetched(spec: ModelSpec, *, download: bool) -> Path:
     """Return the copy in the cache of a checkpoint behind an address."""
-    if (found := local_file(spec.weights, download=download)) is None:
+    try:
+        found = local_file(spec.weights, download=download)
+    except DataError as error:
+        raise ModelError(f"--model {spec.text}", error.got, fix=error.fix) from None
+    if found is None:
         raise ModelError(f"--model {spec.text}", "not downloaded yet", fix="run it, or without --dry-run")
     return found
 

@@ -20,6 +20,7 @@ from cocabench.core.types import Note, unnoted
 from cocabench.models.loading import Transform
 from cocabench.models.open_clip.blueprint import Blueprint
 from cocabench.models.open_clip.config import Config
+from cocabench.models.open_clip.languages import LanguageTokenizer, takes_language
 from cocabench.models.open_clip.weights import OPEN_CLIP_LOCK, load_into, quiet
 from cocabench.models.remote_code import refuse_code
 
@@ -118,7 +119,7 @@ def build_tokenizer(plan: Blueprint) -> Tokenizer:
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         fix = "it must be on the hub, or in the model's folder"
         raise ModelError(f"--model {plan.id}", f"no tokenizer ({reason})", fix=fix) from error
-    return cast(Tokenizer, made)
+    return LanguageTokenizer(plan.id, made) if takes_language(plan.config) else cast(Tokenizer, made)
 
 
 def _tokenizer(architecture: str, config: Config) -> Any:

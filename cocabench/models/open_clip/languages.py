@@ -1,0 +1,98 @@
+"""NLLB-CLIP's tokenizer, which begins each text with the code of its language.
+
+A text that is to be read in a language carries it: ``in_language("Hund", "de")``. So the cache and workers on other
+devices, which know texts alone, keep languages apart.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cocabench.core.errors import ModelError
+from cocabench.core.types import Features, Progress, silent
+
+_SPOKEN = re.compile("\x02([^\x02\x03]+)\x03(.*)", re.DOTALL)
+
+
+def in_language(text: str, language: str) -> str:
+    """Return a text with its language, in clip-benchmark's codes (``de``, or FLORES-200's ``deu_Latn``)."""
+    return f"\x02{language}\x03{text}"
+
+
+def takes_language(config: Mapping[str, Any]) -> bool:
+    """Return whether a model's tokenizer has languages: NLLB's, by its name on the hub or by its folder's files."""
+    name = str(config["text_cfg"].get("hf_tokenizer_name") or "")
+    file = Path(name) / "tokenizer_config.json"
+    if Path(name).is_absolute() and file.is_file():
+        return str(json.loads(file.read_text(encoding="utf-8")).get("tokenizer_class", "")).startswith("Nllb")
+    return "nllb" in name.lower()
+
+
+class LanguageTokenizer:
+    """open_clip's HFTokenizer of an NLLB model, which is told the language of each text.
+
+    Texts without one are read in the language that the tokenizer was made with (English).
+    """
+
+    def __init__(self, id: str, tokenizer: Any) -> None:  # noqa: A002
+        self.id, self._tokenizer = id, tokenizer
+        self._default = str(getattr(tokenizer.tokenizer, "src_lang", "") or "eng_Latn")
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "_tokenizer":  # not set yet, while it is unpickled
+            raise AttributeError(name)
+        return getattr(self._tokenizer, name)
+
+    def __call__(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
+        """Return token ids (n, context_length); ModelError for a language that NLLB does not have."""
+        rows: dict[int, Tensor] = {}
+        for language, places, plain in self._by_language(texts):
+            self._tokenizer.set_language(language)
+            rows |= zip(places, self._tokenizer(plain, context_length), strict=True)
+        self._tokenizer.set_language(self._default)
+        return torch.stack([rows[i] for i in range(len(texts))])
+
+    def _by_language(self, texts: Sequence[str]) -> Iterator[tuple[str, list[int], list[str]]]:
+        found: dict[str, list[tuple[int, str]]] = {}
+        for i, text in enumerate(texts):
+            match = _SPOKEN.fullmatch(text)
+            code, plain = (self._code(match[1]), match[2]) if match else (self._default, text)
+            found.setdefault(code, []).append((i, plain))
+        for code, own in found.items():
+            yield code, [i for i, _ in own], [plain for _, plain in own]
+
+    def _code(self, language: str) -> str:
+        """Return FLORES-200's code of a language, by clip-benchmark's map."""
+        from clip_benchmark.models.nllb_clip import lang_map
+
+        if code := lang_map.get(language) or lang_map.get(language.lower()):
+            return str(code)
+        fix = "use a model whose tokenizer needs no language"
+        raise ModelError(self.id, f"clip-benchmark names no NLLB language for {language!r}", fix=fix)
+
+
+class Spoken:
+    """A model that reads all texts in one language."""
+
+    def __init__(self, model: Any, language: str) -> None:
+        self.model, self.language = model, language
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "model":  # not set yet, while it is unpickled
+            raise AttributeError(name)
+        return getattr(self.model, name)
+
+    def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
+        """Return a unit row per text."""
+        found: Features = self.model.encode_texts([in_language(t, self.language) for t in texts], progress=progress)
+        return found
+
+    def cut_texts(self, texts: Sequence[str]) -> Any:
+        return self.model.cut_texts([in_language(text, self.language) for text in texts])
