@@ -361,6 +361,7 @@ class Vqa(DecodingOptions, Kind):
             for example in data.examples
             for question in questions_of(example)
         ]
+        self._check_lengths(model, asked, data.name)
         found = (
             self._generated(model, asked, context) if self.by == "generation" else self._rated(model, asked, context)
         )

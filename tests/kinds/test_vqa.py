@@ -311,3 +311,10 @@ def test_a_question_that_leaves_no_room_is_an_error_of_one_line(coca: OpenClip) 
     with pytest.raises(CocabenchError, match=r"prompt: .* tokens or more; wanted at most") as error:
         coca.caption([Plain()], options, prompts=["word " * 100])
     assert "\n" not in str(error.value)
+
+
+def test_a_task_with_such_a_question_names_it(coca: OpenClip) -> None:
+    long = data(("a", Question("1", "What?", ("cat",))), ("b", Question("2", "word " * 100, ("cat",))))
+    kind = Vqa(template="{question}", agreement="any")
+    with pytest.raises(DataError, match="1 of 2 questions leave no room for an answer in 12 tokens, the first is 2"):
+        list(kind.score(coca, long, Context()))
