@@ -100,6 +100,23 @@ class Report:
     def _by_name(self) -> dict[tuple[str, str], Record]:
         return {(r.model, r.task): r for r in self.records}
 
+    def cannot(self, model: str, row: Row) -> bool:
+        """Return whether a model has no number on a task because the task needs a text decoder and it has none."""
+        return (model, row.task) not in self._by_name and row.task in self.decoded and model in self._undecoding
+
+    @cached_property
+    def decoded(self) -> frozenset[str]:
+        """The tasks whose numbers a text decoder produced."""
+        return frozenset(r.task for r in self.records if find(r.evaluator).decodes(r.signature.protocol))
+
+    @cached_property
+    def _undecoding(self) -> frozenset[str]:
+        """The models whose parameters are known and have no decoder among them, and that decoded nothing."""
+        counted = {r.model for r in (*self.records, *self.costs) if r.parameters}
+        decoding = {r.model for r in self.records if r.task in self.decoded}
+        decoding |= {r.model for r in (*self.records, *self.costs) if any("decoder" in name for name in r.parameters)}
+        return frozenset(counted - decoding)
+
     @cached_property
     def keys(self) -> dict[tuple[str, str], str]:
         """{(model, task): the id of its Record on the page}."""

@@ -259,8 +259,12 @@ def _finding(report: Report, found: Differences, area: Area) -> KindFinding:
     others = [s for s in found.in_area(area) if s is not subject and s.rows[0] not in area.shared]
     for other in others[:MAX_OTHER_TASKS]:
         said += _other(other)
-    if absent := [model for model in report.models if model not in area.able]:
-        said += [" No result: ", *named(absent), "."]
+    absent = [model for model in report.models if model not in area.able]
+    unable = [model for model in absent if all(report.cannot(model, row) for row in area.rows)]
+    if unable:
+        said += [" ", *named(unable), f" {'has' if len(unable) == 1 else 'have'} no decoder."]
+    if rest := [model for model in absent if model not in unable]:
+        said += [" No result: ", *named(rest), "."]
     shown = tuple((model, value(subject, model)) for model in ranking[:MAX_RANKED]) if subject else ()
     return KindFinding(area.kind, area.title, shown, len(ranking) - len(shown), tuple(said))
 
@@ -369,7 +373,9 @@ def _unbeaten(subjects: Sequence[Subject], models: Sequence[str]) -> Sentence:
 def _of_task(subject: Subject) -> Sentence:
     best = [model for model in subject.ranking() if subject.status(model) == BEST]
     if best:
-        return Name(best[0]), " is significantly better than every other model."
+        others = [model for model in subject.scores if model != best[0]]
+        whom: Sentence = (Name(others[0]),) if len(others) == 1 else ("every other model",)
+        return Name(best[0]), " is significantly better than ", *whom, "."
     unbeaten = [model for model in subject.ranking() if subject.status(model) not in ("", "beaten")]
     if len(unbeaten) == len(subject.scores):
         return ("No difference is significant.",)

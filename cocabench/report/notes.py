@@ -15,6 +15,7 @@ from cocabench.report.content import Report
 from cocabench.report.differences import Differences
 from cocabench.report.headline import listed
 from cocabench.results import published as publications
+from cocabench.results.compare import Row
 from cocabench.results.epochs import epoch_of
 from cocabench.results.published import plain
 from cocabench.results.records import notes as record_notes
@@ -76,15 +77,30 @@ def _where(report: Report, records: Iterable[Record]) -> str:
 
 def absent(report: Report) -> list[str]:
     """Return a phrase per model that lacks results which others have: ``clip on captions and pairs likelihood``."""
-    found = []
-    for model in report.models:
-        tasks = [row.task for row in report.comparison.rows if report.record(model, row.task) is None]
-        if tasks:
-            labels = [report.labels[task] for task in tasks]
-            found.append(
-                f"{report.names[model]} on {listed(labels) if len(tasks) <= 3 else plural(len(tasks), 'task')}"
-            )
-    return found
+    return [
+        f"{report.names[model]} on {_tasks(report, rows)}"
+        for model in report.models
+        if (rows := _lacking(report, model))
+    ]
+
+
+def undecoded(report: Report) -> list[str]:
+    """Return a phrase per model without a text decoder, on the tasks that need one."""
+    return [
+        f"{report.names[model]}, on {_tasks(report, rows)}"
+        for model in report.models
+        if (rows := [row for row in report.comparison.rows if report.cannot(model, row)])
+    ]
+
+
+def _lacking(report: Report, model: str) -> list[Row]:
+    """Return the rows of which a model has no result, though it could."""
+    rows = report.comparison.rows
+    return [row for row in rows if report.record(model, row.task) is None and not report.cannot(model, row)]
+
+
+def _tasks(report: Report, rows: Sequence[Row]) -> str:
+    return listed([report.labels[row.task] for row in rows]) if len(rows) <= 3 else plural(len(rows), "task")
 
 
 def notes(report: Report, found: Differences) -> list[Noted]:
@@ -139,11 +155,16 @@ class Sibling(NamedTuple):
 def lost_skills(report: Report) -> Iterator[str]:
     """Yield a sentence per model whose contrastive or generative scores are far below those of other weights."""
     for model in report.models:
-        mine = [r for r in report.records if r.model == model]
-        for skill, generative in (("contrastive skill", False), ("generative skill", True)):
-            records = [r for r in mine if find(r.evaluator).decodes(r.signature.protocol) is generative]
-            if sentence := _lost(report, model, skill, records):
-                yield sentence
+        yield from lost_skills_of(report, model)
+
+
+def lost_skills_of(report: Report, model: str) -> Iterator[str]:
+    """Yield a sentence for each skill of a model that is far below that of other weights."""
+    mine = [r for r in report.records if r.model == model]
+    for skill, generative in (("contrastive skill", False), ("generative skill", True)):
+        records = [r for r in mine if find(r.evaluator).decodes(r.signature.protocol) is generative]
+        if sentence := _lost(report, model, skill, records):
+            yield sentence
 
 
 def _lost(report: Report, model: str, skill: str, records: Sequence[Record]) -> str:

@@ -29,6 +29,7 @@ from cocabench.report.languages import LanguageHeat
 from cocabench.report.leaderboard import Heat, Leaderboard
 from cocabench.report.pictures import FIRST_CARDS, Thumbnail
 from cocabench.report.sections import Section
+from cocabench.report.skills import SkillCard
 from cocabench.report.style import DARK, LIGHT
 from cocabench.results import published as publications
 from cocabench.results.records import published_by
@@ -61,6 +62,7 @@ class Content:
     heat: Heat | None
     languages: tuple[LanguageHeat, ...]
     sections: tuple[Section, ...]
+    skills: tuple[SkillCard, ...]
     tables: Mapping[str, Table]
     cost_charts: tuple[Chart, ...]
     epoch_charts: tuple[Chart, ...]
@@ -118,6 +120,7 @@ def render(content: Content) -> str:
             skips=notes.skips(report),
             sources=publications.describe([r for r in report.records if published_by(r)]),
             absent=notes.absent(report),
+            undecoded=notes.undecoded(report),
             noted=noted,
             sections=_navigation(content),
             tested=_tested(found),
@@ -186,6 +189,7 @@ def _navigation(content: Content) -> list[tuple[str, str]]:
     there = [
         ("pictures", "Pictures", any(section.strips for section in content.sections)),
         ("leaderboard", "Leaderboard", True),
+        ("skills", "Skills", bool(content.skills)),
         *((section.id, section.area.title, True) for section in content.sections),
         ("datacomp", "DataComp", "datacomp" in content.tables),
         ("languages", "Languages", "languages" in content.tables),

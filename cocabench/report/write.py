@@ -21,6 +21,7 @@ from cocabench.report import (
     pivots,
     plots,
     sections,
+    skills,
     standing,
     tables,
 )
@@ -100,6 +101,7 @@ def content_of(report: Report, thumbnails: Thumbnails, *, figures: bool = True) 
         heat=leaderboard.heat(report, found),
         languages=languages.heats(report),
         sections=parts,
+        skills=tuple(skills.cards(report, found)),
         tables=made,
         cost_charts=tuple(sections.cost_charts(found, spent, report.areas)),
         epoch_charts=tuple(sections.epoch_charts(report, found)),

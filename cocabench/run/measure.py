@@ -13,6 +13,7 @@ from typing import NamedTuple
 import torch
 
 from cocabench.core import __version__
+from cocabench.core.errors import CocabenchError
 from cocabench.core.types import Context, Machine, Model, Note, Progress, Record
 from cocabench.kinds.base import notes_of
 from cocabench.metrics.base import Samples, estimate, stack
@@ -58,6 +59,9 @@ def measure(
     start = time.perf_counter()
     speaks = job.signature.model.get("text_language") and spec.language
     samples = stack(kind.score(Spoken(model, spec.language) if speaks else model, dataset, context))
+    for name in ("id", "image_id") if len(samples) else ():
+        if wrong := [value for value in samples[name] if not isinstance(value, str)]:
+            raise CocabenchError(f"{spec.evaluator}.score", f"a sample's {name} is {wrong[0]!r}"[:200], wanted="text")
     seconds = time.perf_counter() - start
     pictures = job.data.pictures(model.cache, model.contents)
     of_kind = notes_of(kind, dataset, samples, metrics.values(), primary=spec.primary)

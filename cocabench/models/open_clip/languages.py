@@ -36,7 +36,7 @@ def takes_language(config: Mapping[str, Any]) -> bool:
 
 
 class LanguageTokenizer:
-    """open_clip's HFTokenizer of an NLLB model, which is told the language of each text.
+    """open_clip's HFTokenizer of an NLLB model, which is passed the language of each text.
 
     Texts without one are read in the language that the tokenizer was made with (English).
     """
