@@ -74,7 +74,7 @@ def _fit(rows: Sequence[Sequence[str | Text]]) -> bool:
     return sum(widths) + 2 * (len(widths) - 1) <= out.width
 
 
-MIN_TASK_WIDTH = 16
+MIN_TASK_WIDTH = 12
 """Of a task's name, whose middle is left out, in columns of a narrow terminal."""
 
 
