@@ -141,8 +141,11 @@ def _unless_killed(loader: Iterable[Any]) -> Iterator[Any]:
     """Yield what a loader reads; CocabenchError where a process of it was killed, as where memory is full."""
     try:
         yield from loader
-    except RuntimeError as error:
-        if not str(error).startswith("DataLoader worker"):
+    except (RuntimeError, ConnectionError, EOFError, FileNotFoundError) as error:
+        # torch says so itself, or the socket on which the process was handing over a batch is gone; what a process
+        # raised begins with "Caught"
+        gone = not isinstance(error, RuntimeError) and not str(error).startswith("Caught")
+        if not gone and not str(error).startswith("DataLoader worker"):
             raise
         got, fix = "a process that reads images was killed", "rerun to resume; --workers 0, or fewer, takes less memory"
         raise CocabenchError("--workers", got, fix=fix) from None

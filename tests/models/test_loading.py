@@ -16,7 +16,7 @@ from PIL import Image
 from cocabench.core import temporary
 from cocabench.core.errors import BadImageError, UsageError
 from cocabench.data.images import FileImage
-from cocabench.models.loading import Batch, batches
+from cocabench.models.loading import Batch, _unless_killed, batches
 
 BAD = {2, 3, 7}
 
@@ -145,3 +145,22 @@ def test_no_folder_is_short_enough_for_sockets(monkeypatch: pytest.MonkeyPatch, 
         UsageError, match=r"^TMPDIR=.*: its path has \d+ bytes, too many for sockets; wanted .*; set TMPDIR"
     ):
         temporary.folder_for_sockets(20)
+
+
+@pytest.mark.parametrize(
+    ("error", "said"),
+    [
+        (ConnectionResetError(104, "Connection reset by peer"), "that reads images was killed"),
+        (EOFError(), "that reads images was killed"),
+        (RuntimeError("DataLoader worker (pid 1) is killed by signal: Killed."), "that reads images was killed"),
+        (FileNotFoundError("Caught FileNotFoundError in DataLoader worker process 0."), "Caught FileNotFoundError"),
+        (RuntimeError("out of memory"), "out of memory"),
+    ],
+)
+def test_a_killed_process_is_one_line_wherever_it_was(error: Exception, said: str) -> None:
+    def broken() -> Iterator[None]:
+        yield None
+        raise error
+
+    with pytest.raises(Exception, match=said):
+        list(_unless_killed(broken()))
