@@ -140,7 +140,7 @@ def render(entries: Sequence[Entry], choices: Choices, title: str) -> str:
         .render(
             entries=rows,
             choices=choices,
-            title=title,
+            page_title=title,
             version=__version__,
             style=Markup(asset("style.css")),
             script=Markup(script),
