@@ -41,7 +41,7 @@ TOUCH_AFTER_S = 60.0
 """Resolution of the time of last use, so that reading rarely writes."""
 FILL_FRACTION = 0.9
 """Eviction shrinks the cache to this fraction of the limit; one space may take at most as much."""
-WRITE_ATTEMPTS = 3
+ATTEMPTS = 5
 PAGE_BYTES = 16_384
 FORMAT = 0x434F4331
 """SQLite application id of our files; raise it when the schema changes, then older files are recreated."""
@@ -120,6 +120,7 @@ class MemoryCache:
 
 
 Row = TypeVar("Row")
+T = TypeVar("T")
 Query = Callable[[sqlite3.Connection, Sequence[bytes]], Iterator[Row]]
 
 
@@ -167,14 +168,7 @@ class DiskCache:
                 limit = f"{self.limit / 1e9:g} GB"
                 self._note("cache", f"{path}: cache limit of {limit} reached; new values are not cached")
                 return
-            for attempt in range(WRITE_ATTEMPTS):
-                try:
-                    _write(path, rows, label or space)
-                    break
-                except sqlite3.OperationalError as error:  # such as: the file was removed between opening and writing
-                    busy_or_full = error.sqlite_errorcode in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL)
-                    if busy_or_full or attempt == WRITE_ATTEMPTS - 1:
-                        raise
+            _attempt(lambda: _write(path, rows, label or space))
             self._evict(path)
 
     def usage(self) -> list[Usage]:
@@ -210,16 +204,15 @@ class DiskCache:
                 _remove(path)
                 total -= size
 
-    def _read(self, space: str, query: Query[Row], keys: Sequence[bytes]) -> Iterator[Row]:
-        """Yield the query's rows from the file of a space; none if the file is missing or cannot be read."""
+    def _read(self, space: str, query: Query[Row], keys: Sequence[bytes]) -> list[Row]:
+        """Return the query's rows from the file of a space; none if the file is missing or cannot be read."""
         path = self.path(space)
-        if not (self.readable and path.is_file()):
-            return
-        with self._guarded(path, reading=True), _opened(path, "rw") as database:
-            database.execute("BEGIN")  # all queries read one state of the file
-            if _is_ours(database):
-                yield from query(database, keys)
-            _touch(path)
+        rows: list[Row] = []
+        if self.readable and path.is_file():
+            with self._guarded(path, reading=True):
+                rows = _attempt(lambda: _rows(path, query, keys))
+                _touch(path)
+        return rows
 
     @contextmanager
     def _guarded(self, path: Path, *, reading: bool = False) -> Iterator[None]:
@@ -333,6 +326,27 @@ def _write(path: Path, rows: Iterable[tuple[bytes, bytes, int]], label: str) -> 
         database.executemany("INSERT OR REPLACE INTO entries VALUES (?, ?, ?)", rows)
         database.execute("UPDATE about SET label = ?", (label,))
         database.commit()
+
+
+def _rows(path: Path, query: Query[Row], keys: Sequence[bytes]) -> list[Row]:
+    with _opened(path, "rw") as database:
+        database.execute("BEGIN")  # all queries read one state of the file
+        return list(query(database, keys)) if _is_ours(database) else []
+
+
+def _attempt(action: Callable[[], T]) -> T:
+    """Return the action's result, trying again after errors, which another process may have caused.
+
+    Where one process removes the file and another creates it anew, a third that has the removed one open takes the
+    journal of the new one for its own: it finds its file damaged, and the writer misses its journal.
+    """
+    for _ in range(ATTEMPTS - 1):
+        try:
+            return action()
+        except sqlite3.DatabaseError as error:
+            if getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_FULL):
+                raise
+    return action()
 
 
 def _is_ours(database: sqlite3.Connection) -> bool:

@@ -316,6 +316,41 @@ def test_a_file_removed_between_opening_and_writing_is_written_again(
     assert notes == []
 
 
+def test_a_file_removed_and_created_anew_while_it_is_read_is_read_again(
+    cache: DiskCache, notes: list[Note], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache.put("x", {key_of("large"): bytes(200_000)} | VALUES)
+    path, original = cache.path("x"), sqlite3.connect
+    writers, errors = list[sqlite3.Connection](), list[str]()
+
+    def connect(*args: Any, **kwargs: Any) -> sqlite3.Connection:
+        if writers:  # the reader tries again, after the writer has missed its journal
+            try:
+                writers[0].execute("COMMIT")
+            except sqlite3.OperationalError as error:
+                errors.append(error.sqlite_errorname)
+            writers[0].close()
+            monkeypatch.setattr(sqlite3, "connect", original)
+        database = original(*args, **kwargs)
+        database.set_trace_callback(replace)
+        return database
+
+    def replace(statement: str) -> None:  # leaves a writer in the middle of a write
+        if statement == "BEGIN" and not writers:
+            path.unlink()
+            cache.put("x", VALUES)
+            writers.append(original(path, isolation_level=None))
+            writers[0].executescript("PRAGMA cache_size = 2; BEGIN IMMEDIATE")
+            for i in range(20):
+                writers[0].execute("INSERT INTO entries VALUES (?, zeroblob(50000), 0)", (b"%d" % i,))
+            assert path.with_name(f"{path.name}-journal").stat().st_size > 0
+
+    monkeypatch.setattr(sqlite3, "connect", connect)
+    assert cache.get("x", KEYS) == VALUES
+    assert errors == ["SQLITE_IOERR_DELETE_NOENT"]
+    assert notes == []
+
+
 def test_a_writer_killed_within_a_write_leaves_what_was_there(cache: DiskCache, notes: list[Note]) -> None:
     cache.put("x", VALUES)
     code = (
