@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 from scipy.stats import ttest_1samp
 
-from tools.demo.ship import NAMED, differences, draw, joined, mean, read_logs, read_seeds, table, write_logs, write_seeds
+from tools.demo.ship import (
+    NAMED,
+    differences,
+    draw,
+    joined,
+    mean,
+    read_logs,
+    read_seeds,
+    table,
+    write_logs,
+    write_seeds,
+)
 
 FOUND = {
     "coca": {"t2i R@5": {0: 0.40, 1: 0.44, 2: 0.42}, "CIDEr": {0: 1.0, 1: 1.2, 2: 1.1}},

@@ -1,8 +1,8 @@
 """Ship what was trained: `python -m tools.demo.ship RUNS [--results RUNS/results]`.
 
 Copies the models of seed 0 if RUNS has them, adds every run's log to those shipped before and draws them all.
-RUNS/results, where `cocabench run` over the run folders wrote its results, also adds the seeds' values to seeds.json and
-prints the table of data/README.md: the suite itself measures the seeds.
+RUNS/results, where `cocabench run` over the run folders wrote its results, also adds the seeds' values to seeds.json
+and prints the table of data/README.md: the suite itself measures the seeds.
 """
 
 import argparse
