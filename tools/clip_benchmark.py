@@ -92,8 +92,8 @@ OPTIONS: Mapping[str, str] = {
     "build --output": "`cocabench export`",
 }
 EXPORTED: Mapping[str, str] = {
-    "--dataset": "no: the tasks of their names read what it wrote; `cocabench data webdataset` writes captioned sets to "
-    "train on",
+    "--dataset": "no: the tasks of their names read what it wrote; `cocabench data webdataset` writes captioned sets "
+    "to train on",
     "--split": "`--split` of `cocabench data webdataset`",
     "--dataset-root": "`--data-root` of `cocabench data webdataset`",
     "--output": "the argument of `cocabench data webdataset`",
