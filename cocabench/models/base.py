@@ -32,6 +32,7 @@ from cocabench.core.types import (
     silent,
 )
 from cocabench.models.hardware import Hardware
+from cocabench.models.interactive import Interactive
 from cocabench.models.loading import Batch, Transform, batches
 
 TEXTS_PER_BLOCK = 2048
@@ -182,7 +183,7 @@ class Joined:
         return join_likelihoods(list(parts), len(texts[0]) if len(texts) else 0)
 
 
-class Model(Joined):
+class Model(Interactive, Joined):
     """A loaded checkpoint.
 
     transform: maps an image to a tensor; it is pickled to workers, the model is not. parameters: numbers per tower.
