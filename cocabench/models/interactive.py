@@ -4,13 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
 
 from cocabench.core.errors import NotACaptionerError
-from cocabench.core.types import ImageSource
 
 Watch = Callable[[str], None]
 """Called with the words of a caption so far. In beam search they are the best beam's, which may change."""
@@ -25,16 +23,6 @@ class Word(NamedTuple):
 
 ScoreWords = Callable[[Any, Tensor], Sequence[Sequence[Word]]]
 """(pixels (k, 3, h, w), text indices (k,)) -> the words of each image's text."""
-
-
-class OverImages(Protocol):
-    """The part of a Model that runs work on batches of images."""
-
-    def word_scorer(self, texts: Sequence[str]) -> ScoreWords: ...
-
-    def _over_images(
-        self, stage: str, images: Sequence[ImageSource], work: Any, progress: Any, *, beside: Tensor
-    ) -> Any: ...
 
 
 class Interactive:
@@ -62,14 +50,6 @@ class Interactive:
         """Tokenize texts once; return a function that scores the words of a text per image."""
         raise NotACaptionerError(self.id, "a model that cannot score words", wanted="a CoCa or other captioner")
 
-    def score_words(self: OverImages, images: Sequence[ImageSource], texts: Sequence[str]) -> list[list[Word]]:
-        """Return the words of each image's text; their log-probabilities sum to what ``score_captions`` returns."""
-        from cocabench.core.types import silent
-
-        score, numbers = self.word_scorer(texts), torch.arange(len(texts))
-        parts = self._over_images("likelihoods", images, score, silent, beside=numbers)
-        return [list(words) for batch, _, _ in parts for part in batch for words in part]
-
 
 def words_of(decode: Callable[[list[int]], str], ids: Sequence[int], logprobs: Sequence[float]) -> list[Word]:
     """Join tokens to the words that the tokenizer makes of them.
@@ -80,5 +60,6 @@ def words_of(decode: Callable[[list[int]], str], ids: Sequence[int], logprobs: S
     texts = decode(list(ids)).split()
     sums = [0.0] * (len(texts) + 1)
     for n, logprob in enumerate(logprobs, 1):
-        sums[len(texts) if n > len(ids) else max(0, len(decode(list(ids[:n])).split()) - 1)] += logprob
+        last = min(len(texts), len(decode(list(ids[:n])).split())) - 1
+        sums[len(texts) if n > len(ids) else max(0, last)] += logprob
     return [Word(text, value) for text, value in zip([*texts, ""], sums, strict=True)]

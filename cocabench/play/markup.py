@@ -27,6 +27,7 @@ CSS = """
 .coca th { font-size: .8rem; text-align: left; font-weight: 500; opacity: .8; }
 .coca td { overflow-wrap: anywhere; border-top: 1px solid var(--border-color-primary) !important; }
 .coca .n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; width: 1%; }
+.matches .grid-container { grid-template-columns: repeat(auto-fill, minmax(7.5rem, 1fr)) !important; }
 .coca .bar { display: block; height: .45rem; margin-top: .2rem; border-radius: .2rem; background: #2f7fc1; }
 """
 

@@ -297,7 +297,7 @@ def _search_tab(gradio: Any, playground: Playground) -> None:
     chosen = gradio.Radio(ids, value=ids[0], label="Model", visible=len(ids) > 1)
     run = gradio.Button("Search", variant="primary")
     said = gradio.HTML()
-    gallery = gradio.Gallery(label="Best matches", columns=4, object_fit="contain", height="auto")
+    gallery = gradio.Gallery(label="Best matches", columns=4, object_fit="contain", elem_classes="matches")
 
     def search(typed: str, name: str) -> tuple[str, list[tuple[Any, str]]]:
         try:
