@@ -82,7 +82,7 @@ def test_watching_changes_no_caption_and_shows_it_growing(
         assert coca.watch is None
 
 
-def test_a_clip_scores_no_words() -> None:
+def test_a_clip_scores_no_words(pictures: list[ImageSource]) -> None:
     model = one_model("demo/clip").load(hardware(device="cpu"))
     with pytest.raises(NotACaptionerError, match=r"demo/clip.*cannot score words.*wanted a CoCa"):
-        model.score_words([], ["a dog"])  # type: ignore[attr-defined]  # of the base class
+        model.score_words(pictures[:1], ["a dog"])  # type: ignore[attr-defined]  # of the base class

@@ -43,7 +43,7 @@ socket.socket.connect = connect
 found = socket.getaddrinfo
 def getaddrinfo(host, *rest, **more):
     if host not in ("127.0.0.1", "::1", "localhost", None):
-        print("asked for", host, file=sys.stderr, flush=True)
+        print("not of this machine:", host, file=sys.stderr, flush=True)
         raise socket.gaierror("no network in this test")
     return found(host, *rest, **more)
 socket.getaddrinfo = getaddrinfo
@@ -89,7 +89,9 @@ def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
             except subprocess.TimeoutExpired:
                 process.kill()
                 raise
-    assert not said, "nothing asked for, no traceback"
+    assert "this machine" not in said, "nothing was asked of another one"
+    assert said.count("Traceback (") == said.count("InvalidPathError: "), said
+    assert said.count("\n") == 0 or "InvalidPathError: " in said, "of the intruder's file alone"
     assert process.returncode == 0
     assert not list(temporary.glob("cocabench-play-*")), "uploads are removed"
 
