@@ -35,7 +35,7 @@ EXTRA_DATA = "extra_data"
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a run. Plain values, since plans pass them to other processes. A file's are checked as it is read.
+    """The settings of a run. Plain values, since plans pass them to other processes; checked where a plan is read.
 
     output: None stores no results. cache: the folder of the cache's spaces; None caches for one run only. device,
     precision, batch_size, workers, compile: as for ``models.hardware.hardware``. quick_gelu, preprocess: for all
