@@ -59,7 +59,7 @@ def test_a_json_plan_can_be_run_cell_by_cell(command: Command, models: Path, dat
     [
         (["--plan", "{plan}", "--cell", "2"], "--cell 2: {plan} has 2 cells; wanted 0 to 1"),
         (["--plan", "{plan}", "--limit", "3"], "--plan: given with --limit, which the plan sets; leave it out"),
-        (["--plan", "nowhere.json"], "nowhere.json: cannot be read (No such file or directory)"),
+        (["--plan", "nowhere.json"], "nowhere.json: not readable: No such file or directory"),
         (["--plan", "{other}"], "not a plan: settings: Field required"),
         (["--cell", "0", "--model", "m", "--tasks", "t"], "--cell: given without --plan; wanted --plan FILE"),
     ],
