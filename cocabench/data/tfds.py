@@ -14,7 +14,7 @@ from typing import Any, cast, overload
 
 from PIL import Image
 
-from cocabench.core.errors import BadImageError, DataError, MissingDataError
+from cocabench.core.errors import BadImageError, DataError, MissingDataError, first_line
 from cocabench.core.files import MEMBER_BYTES, ROWS, open_regular
 from cocabench.core.formatting import shortened
 from cocabench.core.signature import file_stamp
@@ -254,5 +254,6 @@ def _broken() -> tuple[type[Exception], ...]:
 
 
 def _damaged(where: object, error: Exception) -> DataError:
-    said = (str(error).splitlines() or [type(error).__name__])[0]
-    return DataError(str(where), f"not readable ({shortened(said, 120)})", fix="prepare it again, or copy it again")
+    return DataError(
+        str(where), f"not readable ({shortened(first_line(error), 120)})", fix="prepare it again, or copy it again"
+    )
