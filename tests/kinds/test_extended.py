@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cocabench.core.errors import DataError, MissingDataError
+from cocabench.core.errors import DataError, MissingDataError, SpecError
 from cocabench.core.types import Context, Dataset, Example, Features, ImageFeatures, Machine
 from cocabench.data import eccv
 from cocabench.data.eccv import EccvCaption
@@ -19,6 +19,7 @@ from cocabench.kinds.extended import ExtendedRetrieval
 from cocabench.kinds.retrieval import Retrieval
 from cocabench.kinds.testing import check_kind
 from cocabench.metrics.base import Samples, estimate, stack
+from cocabench.specs.registry import read_tasks, task_folders
 from tests.data.drawing import draw, encoded, write, write_json
 
 IMAGES = (391895, 60623, 483108)
@@ -81,6 +82,11 @@ def test_what_is_wrong_is_said_in_a_line(small: Path, monkeypatch: pytest.Monkey
     coco(small, lost=99)
     with pytest.raises(DataError, match=r"1 of the 6 captions of eccv-caption missing: 99; wanted Karpathy's"):
         loader().build(small)
+    file = small / "coco/dataset_coco.json"
+    file.write_text(file.read_text().replace('"cocoid": 60623, ', ""))
+    with pytest.raises(DataError, match=r"1 of 3 images without cocoid: COCO_val2014_000000060623\.jpg"):
+        loader().build(small)
+    coco(small)
     write(small / "tables/coco_test_ids.npy", "no numbers")
     with pytest.raises(DataError, match=r"coco_test_ids\.npy: not readable"):
         loader().build(small)
@@ -92,6 +98,14 @@ def test_what_is_wrong_is_said_in_a_line(small: Path, monkeypatch: pytest.Monkey
         ExtendedRetrieval().check(Dataset("d", "test", [Example("1", None, ("a",))]), {})  # type: ignore[arg-type]
     with pytest.raises(DataError, match="d: images without a fold"):
         Retrieval(folds=True).check(Dataset("d", "test", [Example("1", None, ("a",))]), {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", ["folds", "lengths", "dual_softmax"])
+def test_options_of_plain_retrieval_are_unknown_keys(key: str, tmp_path: Path) -> None:
+    text = (task_folders()[0] / "retrieval/coco_positives.toml").read_text()
+    write(tmp_path / "a.toml", text.replace("ks = [1, 5, 10]", f"{key} = true"))
+    with pytest.raises(SpecError, match=rf"params\.{key}: unknown key"):
+        read_tasks(tmp_path / "a.toml")
 
 
 class Table:
