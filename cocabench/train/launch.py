@@ -36,7 +36,7 @@ from PIL import EpsImagePlugin
 from cocabench.core.errors import DataError
 from cocabench.core.files import parse_json
 from cocabench.core.temporary import place_sockets
-from cocabench.models.open_clip.captions import special_ids, words_of
+from cocabench.models.open_clip.captions import special_ids, inner_words
 from cocabench.models.training import batch_for, tokens_of
 
 Config = dict[str, Any]
@@ -79,7 +79,7 @@ def marker_of(model: str, text: str, pad_id: int) -> list[int]:
     if not text:
         return []
     tokenizer = open_clip.get_tokenizer(model)
-    return words_of(tokenizer([text])[0].tolist(), special_ids(tokenizer, SimpleNamespace(pad_id=pad_id)))
+    return inner_words(tokenizer([text])[0].tolist(), special_ids(tokenizer, SimpleNamespace(pad_id=pad_id)))
 
 
 def only_answers(labels: torch.Tensor, marker: list[int], ignored: int) -> torch.Tensor:

@@ -380,9 +380,17 @@ def test_an_image_is_read_and_encoded_once_for_all_its_questions(
         return visual(pixels)
 
     monkeypatch.setattr(coca.net.visual, "forward", counted)
-    kind = Vqa(form=form, template="{question}", agreement="any")
+    kind = Vqa(form=form, template="{question}", **({"agreement": "any"} if form == "open" else {}))
     samples = stack(kind.score(coca, Dataset("toy", "test", by_image(asked, Path("toy"))), Context()))
     assert ([p.times for p in pictures], encoded) == ([1, 1], [2])
     monkeypatch.undo()
     alone = [stack(kind.score(coca, Dataset("toy", "test", by_image([one], Path("toy"))), Context())) for one in asked]
     assert samples["answer"].tolist() == [own["answer"].item() for own in alone], "as if each were asked alone"
+
+
+@pytest.mark.parametrize("key", ["normalise", "agreement"])
+def test_what_only_open_answers_have_is_refused_with_other_forms(key: str) -> None:
+    value = {"normalise": "spaces", "agreement": "any"}[key]
+    assert getattr(Vqa.model_validate({key: value}), key) == value
+    with pytest.raises(ValueError, match=rf"{key}: of open answers only; form is 'choices'"):
+        Vqa.model_validate({"form": "choices", key: value})

@@ -107,7 +107,7 @@ def continuation_tokens(tokenizer: Any, continuations: Sequence[Continuation], i
     before = [continuation.prefix for continuation in continuations]
     words: dict[str, list[int]] = {"": []}
     if prefixes := [prefix for prefix in dict.fromkeys(before) if prefix]:
-        words |= {p: words_of(row, ids) for p, row in zip(prefixes, tokenizer(prefixes).tolist(), strict=True)}
+        words |= {p: inner_words(row, ids) for p, row in zip(prefixes, tokenizer(prefixes).tolist(), strict=True)}
         tokens = torch.tensor(
             [
                 _joined(words[prefix], row, ids, tokens.shape[1]) if prefix else row
@@ -124,11 +124,11 @@ def _joined(prefix: list[int], row: list[int], ids: SpecialIds, length: int) -> 
     if len(prefix) > longest:
         got = f"{len(prefix)} tokens or more"
         raise UsageError("prefixes", got, wanted=f"at most {longest}, to leave room for a text")
-    words = [*prefix, *words_of(row, ids)][: length - 2]
+    words = [*prefix, *inner_words(row, ids)][: length - 2]
     return [ids.sot_token_id, *words, ids.eos_token_id] + [ids.pad_token_id] * (length - 2 - len(words))
 
 
-def words_of(row: list[int], ids: SpecialIds) -> list[int]:
+def inner_words(row: list[int], ids: SpecialIds) -> list[int]:
     """Return a tokenizer's row without start token, end token and padding."""
     end = row.index(ids.eos_token_id, 1) if ids.eos_token_id in row[1:] else len(row)
     while end > 1 and row[end - 1] == ids.pad_token_id and end == len(row):
@@ -144,7 +144,7 @@ def caption_texts(tokenizer: Any, tokens: torch.Tensor, ids: SpecialIds) -> list
     return [_text(tokenizer, row, ids) for row in tokens.tolist()]
 
 
-def caption_words(
+def captioninner_words(
     tokenizer: Any, tokens: torch.Tensor, counted: torch.Tensor, logprobs: torch.Tensor, ids: SpecialIds
 ) -> list[list[Word]]:
     """Return the words of texts (k, p), of which those tokens count; logprobs: (k, p - 1), without the start token."""
