@@ -36,7 +36,7 @@ from PIL import EpsImagePlugin
 from cocabench.core.errors import DataError
 from cocabench.core.files import parse_json
 from cocabench.core.temporary import place_sockets
-from cocabench.models.open_clip.captions import special_ids, inner_words
+from cocabench.models.open_clip.captions import inner_words, special_ids
 from cocabench.models.training import batch_for, tokens_of
 
 Config = dict[str, Any]

@@ -144,7 +144,7 @@ def caption_texts(tokenizer: Any, tokens: torch.Tensor, ids: SpecialIds) -> list
     return [_text(tokenizer, row, ids) for row in tokens.tolist()]
 
 
-def captioninner_words(
+def caption_words(
     tokenizer: Any, tokens: torch.Tensor, counted: torch.Tensor, logprobs: torch.Tensor, ids: SpecialIds
 ) -> list[list[Word]]:
     """Return the words of texts (k, p), of which those tokens count; logprobs: (k, p - 1), without the start token."""
