@@ -23,6 +23,7 @@ from cocabench.core.files import expanded
 from cocabench.core.signature import Allowance, UnhashedError, digest
 from cocabench.core.types import Ability, Cache, Machine, Note, Record, Signature, Source
 from cocabench.data.remote import url_of
+from cocabench.results.records import prompts_label
 from cocabench.results.store import Store
 from cocabench.run.prepare import HERE, Data, Settings, identity_of, prepare
 from cocabench.specs.registry import FailedSource, Task, all_tasks, model_sources, read_tasks, task_folders
@@ -75,6 +76,12 @@ class Step:
     work: dict[str, int] = field(default_factory=dict)
     parts: dict[str, str] = field(default_factory=dict)
     pictures: str = ""
+
+    @property
+    def title(self) -> str:
+        """``pets``, or ``pets [templates cifar10]`` with prompts other than the task's."""
+        label = prompts_label(self.params)
+        return f"{self.task} [{label}]" if label else self.task
 
 
 @dataclass(frozen=True)
@@ -184,17 +191,24 @@ class Planner:
     pictures: dict[str, str] = field(default_factory=dict)
 
     def plan(
-        self, sources: Iterable[Source], tasks: Iterable[Task], params: Mapping[str, JsonValue] | None = None
+        self,
+        sources: Iterable[Source],
+        tasks: Iterable[Task],
+        params: Mapping[str, JsonValue] | None = None,
+        *,
+        variants: Sequence[Mapping[str, JsonValue]] = ({},),
     ) -> Plan:
-        """Return a cell per model, with a step per task. Computes no metric.
+        """Return a cell per model, with a step per task and variant. Computes no metric.
 
-        params: override the task files' params, for kinds that have them. Tasks keep their order, except that
+        params: override the task files' params, for kinds that have them. variants: further params, one table for each
+        measurement of a task; tasks that have none of them are measured once. Tasks keep their order, except that
         captioning runs before other tasks on the same images: it encodes them anyway, and the others use the cached
         features. A task or model that cannot run fails its own steps only.
         """
         models, self.planned = list(sources), True
         self.sources |= {source.id: source for source in models}
-        steps = _captions_first([self._add(task, params or {}) for task in tasks], self._is_read_before)
+        added = [self._add(task, {**(params or {}), **variant}) for task in tasks for variant in variants]
+        steps = _captions_first({step_key(step): step for step in added}.values(), self._is_read_before)
         cells = tuple(self._cell(source, steps) for source in models)
         self.since = datetime.now(UTC).isoformat(timespec="milliseconds")
         return Plan(self.settings, cells, self.since)
@@ -409,7 +423,7 @@ def _or_error(where: str, find: Callable[[], T], *parts: object) -> T | Cocabenc
         return surprise(where, error, *parts)
 
 
-def _captions_first(steps: Sequence[Step], is_read_before: Callable[[Step, Step], bool]) -> list[Step]:
+def _captions_first(steps: Iterable[Step], is_read_before: Callable[[Step, Step], bool]) -> list[Step]:
     """Move each captioning task before the first other task that reads one of its images."""
     ordered: list[Step] = []
     for step in steps:
