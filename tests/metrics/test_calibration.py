@@ -1,0 +1,178 @@
+"""Probabilities over all classes: by hand, against scikit-learn, and a model that is too sure."""
+
+from __future__ import annotations
+
+import numpy as np
+import pandas as pd
+import pytest
+from sklearn.calibration import calibration_curve
+from sklearn.metrics import brier_score_loss, log_loss
+
+from cocabench.core.errors import WithheldError
+from cocabench.core.types import Context, Note, SampleScore
+from cocabench.kinds.calibration import METRICS, half, keeper
+from cocabench.kinds.classification import Classification
+from cocabench.metrics.base import estimate, stack
+from cocabench.metrics.calibration import (
+    BINS,
+    OWN,
+    TEMPERATURES,
+    at_own,
+    bins,
+    brier,
+    calibration_error,
+    fitted,
+    fitted_temperature,
+    negative_log_likelihoods,
+    probabilities,
+)
+from cocabench.metrics.classification import ranked_in_chunks
+from cocabench.metrics.statistics import compare
+
+BY_NAME = {metric.name: metric for metric in METRICS}
+
+
+class Scaled:
+    """A model that says its logit scale."""
+
+    def __init__(self, logit_scale: float) -> None:
+        self.logit_scale = logit_scale
+
+
+def samples_of(cosines: np.ndarray, labels: np.ndarray, scale: float = 100.0, chunk: int = 50) -> pd.DataFrame:
+    """Return the samples that a classification would keep of cosines (n, c)."""
+    chunks = (cosines[start : start + chunk] for start in range(0, len(cosines), chunk))
+    also = keeper(Scaled(scale), Context())
+    rows = ranked_in_chunks(chunks, labels, np.arange(cosines.shape[1]), also)
+    ids = [f"{i:05}" for i in range(len(labels))]
+    return stack(SampleScore(name, name, {**row, "half": half(name)}) for name, row in zip(ids, rows, strict=True))
+
+
+def drawn(n: int = 400, c: int = 12, scale: float = 100.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return cosines (n, c), and labels (n,) drawn by softmax(scale · cosines): a model that is calibrated."""
+    rng = np.random.default_rng(seed)
+    cosines = (0.2 + 0.02 * rng.standard_normal((n, c))).astype(np.float32)
+    chances = softmax(scale * cosines.astype(np.float64))
+    return cosines, np.array([rng.choice(c, p=row) for row in chances])
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def test_three_images_by_hand() -> None:
+    """At scale ln 2 · 10, a cosine that is 0.1 higher doubles the odds: (4, 2, 2)/8, (1, 1, 2)/4 and (1, 1, 1)/3."""
+    cosines = np.array([[0.2, 0.1, 0.1], [0.1, 0.1, 0.2], [0.3, 0.3, 0.3]], np.float32)
+    samples = samples_of(cosines, np.array([0, 0, 1]), scale=10 * np.log(2))
+    found = probabilities(samples, at_own(samples))
+    assert found.top == pytest.approx([1 / 2, 1 / 2, 1 / 3], rel=1e-6)
+    assert found.label == pytest.approx([1 / 2, 1 / 4, 1 / 3], rel=1e-6)
+    assert found.squares == pytest.approx([(4 + 1 + 1) / 16, (1 + 1 + 4) / 16, 1 / 3], rel=1e-6)
+    assert brier(samples, at_own(samples)) == pytest.approx([0.25 + 2 / 16, 9 / 16 + 1 / 16 + 4 / 16, 4 / 9 + 2 / 9])
+    # Both of 1/2 are in one bin, one of them right; that of 1/3 is in another, and its tie counts as wrong.
+    assert calibration_error(samples, at_own(samples)) == pytest.approx((0 + 1 / 3) / 3, rel=1e-6)
+
+
+def test_half_the_temperature_squares_the_odds() -> None:
+    samples = samples_of(np.array([[0.2, 0.1, 0.1]], np.float32), np.array([0]), scale=10 * np.log(2))
+    twice, quarter = (np.array([int(np.flatnonzero(t == TEMPERATURES)[0])]) for t in (2.0, 0.5))
+    assert probabilities(samples, twice).top == pytest.approx(np.sqrt(2) / (np.sqrt(2) + 2), rel=1e-6)
+    assert probabilities(samples, quarter).top == pytest.approx(4 / 6, rel=1e-6)
+    assert probabilities(samples, quarter).squares == pytest.approx((16 + 1 + 1) / 36, rel=1e-6)
+
+
+def test_all_temperatures_against_all_probabilities_and_scikit_learn() -> None:
+    cosines, labels = drawn()
+    samples, truth = samples_of(cosines, labels), np.eye(12)[labels]
+    losses = negative_log_likelihoods(samples)
+    for place, temperature in enumerate(TEMPERATURES):
+        chances = softmax(100 * cosines.astype(np.float64) / temperature)
+        found = probabilities(samples, np.full(len(samples), place))
+        assert found.top == pytest.approx(chances.max(axis=1), rel=1e-5)
+        assert found.squares == pytest.approx((chances**2).sum(axis=1), rel=1e-5)
+        by_class = sum(brier_score_loss(truth[:, k], chances[:, k]) for k in range(12))
+        assert brier(samples, np.full(len(samples), place)).mean() == pytest.approx(by_class, rel=1e-5)
+        assert losses[:, place].mean() == pytest.approx(log_loss(labels, chances, labels=range(12)), rel=1e-5)
+
+
+def test_calibration_error_against_scikit_learn_s_curve() -> None:
+    cosines, labels = drawn(seed=1)
+    samples = samples_of(cosines, labels)
+    confidence = probabilities(samples, at_own(samples)).top
+    right = cosines.argmax(axis=1) == labels
+    shares, means = calibration_curve(right, confidence, n_bins=BINS)
+    counts = np.bincount(bins(confidence), minlength=BINS)
+    by_curve = (np.abs(shares - means) * counts[counts > 0]).sum() / len(right)
+    assert calibration_error(samples, at_own(samples)) == pytest.approx(by_curve, rel=1e-9)
+
+
+def test_an_edge_belongs_to_the_bin_below() -> None:
+    assert bins(np.array([0.0, 1 / 15, 1 / 15 + 1e-9, 14 / 15, 1.0, 1 + 1e-12])).tolist() == [0, 0, 1, 13, 14, 14]
+
+
+def test_a_model_that_is_too_sure_is_found_and_mended() -> None:
+    """Labels are drawn at scale 50, the model says 100: the temperature that fits is 2."""
+    cosines, labels = drawn(n=1500, scale=50.0)
+    samples = samples_of(cosines, labels, scale=100.0)
+    assert fitted_temperature(samples) == pytest.approx(2, rel=0.2)
+    own, mended = (BY_NAME[name].statistic.value(samples) for name in ("ece", "ece_fitted"))
+    assert own > 0.1 > 3 * mended
+    assert estimate(BY_NAME["brier"], samples).value > estimate(BY_NAME["brier_fitted"], samples).value  # type: ignore[operator]
+    honest = samples_of(cosines, labels, scale=50.0)
+    assert fitted_temperature(honest) == pytest.approx(1, rel=0.2)
+
+
+def test_no_image_is_at_a_temperature_that_was_fitted_on_it() -> None:
+    cosines, labels = drawn(n=200)
+    samples = samples_of(cosines, labels)
+    places = fitted(samples)
+    first = samples["half"].to_numpy() == 0
+    losses = negative_log_likelihoods(samples)
+    assert set(places[first]) == {losses[~first].mean(axis=0).argmin()}
+    assert set(places[~first]) == {losses[first].mean(axis=0).argmin()}
+
+
+def test_one_half_alone_says_nothing() -> None:
+    cosines, labels = drawn(n=40)
+    samples = samples_of(cosines, labels).assign(half=1)
+    assert estimate(BY_NAME["brier_fitted"], samples).value is None
+    assert estimate(BY_NAME["ece_fitted"], samples).value is None
+    assert estimate(BY_NAME["brier"], samples).value is not None
+
+
+def test_nothing_depends_on_chunks_or_the_order_of_images() -> None:
+    cosines, labels = drawn(n=100)
+    one, other = (samples_of(cosines, labels, chunk=size) for size in (100, 7))
+    assert all(np.array_equal(a, b) for a, b in zip(one["top_logprobs"], other["top_logprobs"], strict=True))
+    mixed = one.sample(frac=1, random_state=0)
+    for metric in METRICS:
+        assert metric.statistic.value(mixed) == pytest.approx(metric.statistic.value(one), rel=1e-12)
+
+
+def test_brier_is_tested_and_calibration_error_is_not() -> None:
+    cosines, labels = drawn(n=300, scale=50.0)
+    sure, honest = (samples_of(cosines, labels, scale=scale) for scale in (200.0, 50.0))
+    assert compare(BY_NAME["brier"], sure, honest).p_value < 0.001
+    with pytest.raises(WithheldError, match="the fewer images are in a bin"):
+        compare(BY_NAME["ece"], sure, honest)
+    assert estimate(BY_NAME["ece"], sure).low is None
+
+
+def test_the_logit_scale_is_stated() -> None:
+    notes: list[Note] = []
+    keeper(Scaled(50.0), Context(note=notes.append))
+    keeper(object(), Context(note=notes.append))
+    own, guessed = (note.text for note in notes)
+    assert own == "probabilities: softmax over classes at the logit scale 50, the model's own (temperature 0.02)"
+    assert "at the logit scale 100, CLIP's, since the model says none (temperature 0.01)" in guessed
+
+
+def test_columns_are_declared_and_measured_only_on_request() -> None:
+    names = {metric.name for metric in METRICS}
+    assert not names & {metric.name for metric in Classification().metrics()}
+    assert names <= {metric.name for metric in Classification(calibration=True).metrics()}
+    assert TEMPERATURES[OWN] == 1
+    for wrong in ({"multilabel": True}, {"scoring": "likelihood"}):
+        with pytest.raises(ValueError, match="calibration needs images of one class each, and cosines"):
+            Classification(calibration=True, **wrong)
