@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+import numpy as np
 
 from cocabench.core.types import Context, Note
 from cocabench.kinds.shown import Column, Reliability
 from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.calibration import (
+    OWN,
+    PER_OCTAVE,
     TEMPERATURES,
     all_classes,
     at_own,
+    aupr,
     brier,
     calibration_error,
     fitted,
     fitted_temperature,
     own_confidence,
+    placements,
 )
 from cocabench.metrics.ranking import Floats, Ints, Ranks, Scores
-from cocabench.metrics.statistics import Mean, Whole
+from cocabench.metrics.statistics import Mean, Smooth, Whole
 
 LOGIT_SCALE = 100.0
 """CLIP's, at which its training stops; of models that do not say theirs."""
@@ -60,10 +67,26 @@ METRICS = (
         role="health",
     ),
 )
+OOD_METRICS = (
+    Metric(
+        "ood_auroc",
+        "Chance that an image is answered more surely than one of the out-of-distribution split, which is held fixed.",
+        Mean("ood_placement"),
+        ("ood_placement",),
+    ),
+    Metric(
+        "ood_aupr",
+        "Average precision of telling images from those of the out-of-distribution split by probability.",
+        Smooth(aupr),
+        ("ood_above", *COLUMNS),
+    ),
+)
 SAMPLES = (
     Column("label_logit", "float", "Calibration: logit of the true class less that of the highest"),
     Column("top_logprobs", "floats", "Calibration: log of the highest probability at 20 temperatures"),
     Column("half", "int", "Calibration: the half of the images that this one is in, by its id"),
+    Column("ood_placement", "float", "Share of the out-of-distribution images whose first answer is less sure"),
+    Column("ood_above", "int", "Out-of-distribution images whose first answer is as sure or surer"),
 )
 RELIABILITY = Reliability(
     "reliability",
@@ -74,24 +97,35 @@ RELIABILITY = Reliability(
 )
 
 
-def keeper(model: object, context: Context) -> Callable[[Scores, Ints], Iterator[dict[str, object]]]:
-    """Return a function that yields what is kept of each image's scores (n, c), and note the logit scale."""
+def stated_scale(model: object, context: Context) -> float:
+    """Return a model's logit scale, and note it."""
     own = getattr(model, "logit_scale", None)  # of plain objects
     scale, whose = (LOGIT_SCALE, "CLIP's, since the model says none") if own is None else (own, "the model's own")
     text = f"probabilities: softmax over classes at the logit scale {scale:.4g}, {whose} (temperature {1 / scale:.3g})"
     context.note(Note("calibration", text))
+    return float(scale)
 
-    def kept(scores: Scores, labels: Ints) -> Iterator[dict[str, object]]:
-        found = all_classes(scores, labels, scale)
-        for logit, logprobs in zip(found.label_logit.tolist(), found.top_logprobs, strict=True):
-            yield {"label_logit": logit, "top_logprobs": logprobs}
 
-    return kept
+def kept(scale: float, scores: Scores, labels: Ints) -> Iterator[dict[str, object]]:
+    """Yield what is kept of each image's scores (n, c)."""
+    found = all_classes(scores, labels, scale)
+    for logit, logprobs in zip(found.label_logit.tolist(), found.top_logprobs, strict=True):
+        yield {"label_logit": logit, "top_logprobs": logprobs}
 
 
 def half(name: str) -> int:
     """Return which half of the images one is in, 0 or 1, by its id alone."""
     return zlib.crc32(name.encode("utf-8", "surrogatepass")) & 1
+
+
+def with_others(rows: Iterable[Mapping[str, Any]], chunks: Iterable[Scores], scale: float) -> Iterator[dict[str, Any]]:
+    """Yield rows with where their confidence stands among that of out-of-distribution images with scores (m, c)."""
+    own = OWN + PER_OCTAVE
+    others = [all_classes(s, np.zeros(len(s), np.int64), scale).top_logprobs[:, own] for s in chunks]
+    joined = np.concatenate([np.empty(0, np.float32), *others])
+    for row in rows:
+        share, above = placements(np.asarray(row["top_logprobs"])[None, own], joined)
+        yield {**row, "ood_placement": float(share[0]), "ood_above": int(above[0])}
 
 
 def notes(samples: Samples) -> Iterator[Note]:

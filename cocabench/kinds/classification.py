@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -132,9 +133,11 @@ class Classification(Kind):
     gives no note. (Task files of 0.1 call it ``hard``.) scoring: cosine, or a likelihood of the prompts as captions
     (``kinds.likelihoods``), averaged over a class's prompts; each image is scored with every prompt.
     macro_f1: also measure it. calibration: also keep what probabilities over all classes need, about 100 bytes an
-    image, and measure how well they are calibrated (``kinds.calibration``); changes no other number. group_by: a key of
-    the images' metadata (``WebDataset.metadata``) that holds the number of a group, whose lowest accuracy is measured,
-    too. group_names: their names, by number. rest: the name of a group that acc_worst_named_group leaves out.
+    image, and measure how well they are calibrated (``kinds.calibration``); changes no other number. ood: with it, the
+    split of the loader with images of no class, from which its own are told by their highest probability.
+    group_by: a key of the images' metadata (``WebDataset.metadata``) that holds the number of a group, whose lowest
+    accuracy is measured, too. group_names: their names, by number. rest: the name of a group that
+    acc_worst_named_group leaves out.
     """
 
     name = "classification"
@@ -148,6 +151,7 @@ class Classification(Kind):
         ACC5_WORST_GROUP,
         ACC_WORST_NAMED_GROUP,
         *calibration.METRICS,
+        *calibration.OOD_METRICS,
     )
     primaries = ("acc1", "mean_average_precision")
     samples = (
@@ -199,6 +203,7 @@ class Classification(Kind):
         "multilabel": Part("images may have several classes", absent=False),
         "group_by": Part("the images' groups", absent=None),
         "scoring": Part("how images and classes are scored: cosine, or likelihood of the prompts", absent="cosine"),
+        "extra_data": Part("images of no class, out of distribution", absent=None),
         "prior": Part("the image without content that a likelihood's gain is measured from", absent=""),
     }
     hub_task = "zero-shot-image-classification"
@@ -211,6 +216,7 @@ class Classification(Kind):
     near_chance_expected: StrictBool = Field(False, validation_alias=AliasChoices("near_chance_expected", "hard"))
     macro_f1: StrictBool = False
     calibration: StrictBool = False
+    ood: str = ""
     group_by: str = ""
     group_names: tuple[str, ...] = ()
     rest: str = ""
@@ -225,6 +231,8 @@ class Classification(Kind):
             raise ValueError("group_by and macro_f1 need images of one class each")
         if self.calibration and (self.multilabel or self.scoring != "cosine"):
             raise ValueError("calibration needs images of one class each, and cosines")
+        if self.ood and not self.calibration:
+            raise ValueError("ood needs calibration = true")
         return self
 
     @classmethod
@@ -256,11 +264,18 @@ class Classification(Kind):
             return (MEAN_AVERAGE_PRECISION,)
         few = data is not None and len(self.classes(data)) < MIN_CLASSES_FOR_ACC5
         f1, calibrated = ([F1_MACRO] if self.macro_f1 else []), (calibration.METRICS if self.calibration else ())
-        usual = (ACC1, UNDEFINED_ACC5 if few else ACC5, MEAN_PER_CLASS_RECALL, *f1, *calibrated)
+        outside = calibration.OOD_METRICS if self.ood else ()
+        usual = (ACC1, UNDEFINED_ACC5 if few else ACC5, MEAN_PER_CLASS_RECALL, *f1, *calibrated, *outside)
         if not self.group_by:
             return usual
         named = (ACC_WORST_NAMED_GROUP,) if self.rest else ()
         return (*usual, ACC_WORST_GROUP, *(() if few else (ACC5_WORST_GROUP,)), *named)
+
+    def extra_data(self) -> Mapping[str, str]:
+        return {"ood": self.ood} if self.ood else {}
+
+    def splits(self) -> Collection[str]:
+        return ("ood",)
 
     def check(self, data: Dataset, further: Mapping[str, Dataset]) -> None:
         for example in data.examples if self.group_by else ():
@@ -355,8 +370,13 @@ class Classification(Kind):
                 yield SampleScore(example.id, example.id, labels)
             return
         labels_array = np.array([own[_labels(example.label)[0]] for example in examples], np.int64)
-        also = calibration.keeper(model, context) if self.calibration else None
+        scale = calibration.stated_scale(model, context) if self.calibration else 0.0
+        also = partial(calibration.kept, scale) if self.calibration else None
         ranked = ranked_in_chunks(rated.chunks, labels_array, rated.items, also)
+        if self.ood:
+            others = [example.image for example in context.data["ood"].examples]
+            outside = rate(model, others, [texts for _, texts in prompts], context)
+            ranked = calibration.with_others(ranked, outside.chunks, scale)
         for example, stats in zip(examples, ranked, strict=True):
             predicted = {"predicted": stats["top5"][0]} if self.macro_f1 else {}
             top = {"label_name": names[stats["label"]], "top5_names": [names[i] for i in stats["top5"]]}

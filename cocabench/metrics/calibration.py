@@ -126,6 +126,30 @@ def fitted_temperature(samples: Samples) -> float:
     return float(TEMPERATURES[negative_log_likelihoods(samples).mean(axis=0).argmin()])
 
 
+def placements(own: Floats, others: Floats) -> tuple[Floats, Ints]:
+    """Return for confidences (n,) the share of others (m,) that are lower, ties half, and how many are as high (n,)."""
+    ordered = np.sort(others)
+    lower, not_higher = (np.searchsorted(ordered, own, side) for side in ("left", "right"))
+    return (lower + not_higher) / (2 * len(ordered)), np.asarray(len(ordered) - lower, np.int64)
+
+
+def aupr(samples: Samples) -> tuple[float, Floats]:
+    """Return the area under precision and recall of telling a set's images (positive) from others by confidence, 0-1,
+    and (rows,) how each row moves it; the others are held fixed.
+
+    The mean over rows of the precision at their confidence (average precision); ties share the lowest. samples: with
+    the column ood_above, the others that are as confident.
+    """
+    confidence, above = own_confidence(samples), samples["ood_above"].to_numpy(np.float64)
+    n, order = len(confidence), np.argsort(-confidence, kind="stable")
+    found = np.searchsorted(-confidence[order], -confidence, "right").astype(np.float64)
+    precision = found / (found + above)
+    lost = (above / (found + above) ** 2)[order][::-1].cumsum()[::-1]
+    gained = lost[np.searchsorted(-confidence[order], -confidence, "left")]
+    value = float(precision.mean())
+    return value, np.asarray((precision - value + gained - gained.mean()) / n, np.float64)
+
+
 def _logprobs(samples: Samples) -> NDArray[np.float64]:
     return np.stack(list(samples["top_logprobs"])).astype(np.float64)
 

@@ -79,9 +79,8 @@ class Step:
 
     @property
     def title(self) -> str:
-        """``pets``, or ``pets [templates cifar10]`` with prompts other than the task's."""
-        label = prompts_label(self.params)
-        return f"{self.task} [{label}]" if label else self.task
+        """``pets``, or ``pets [templates cifar10]`` with other prompts than the task's."""
+        return f"{self.task} [{label}]" if (label := prompts_label(self.params)) else self.task
 
 
 @dataclass(frozen=True)
@@ -158,6 +157,8 @@ class _Facts(NamedTuple):
 
 
 T = TypeVar("T")
+Table = Mapping[str, JsonValue]
+Tables = Sequence[Table]
 Identify = Callable[[], dict[str, JsonValue] | CocabenchError | None]
 
 
@@ -191,17 +192,12 @@ class Planner:
     pictures: dict[str, str] = field(default_factory=dict)
 
     def plan(
-        self,
-        sources: Iterable[Source],
-        tasks: Iterable[Task],
-        params: Mapping[str, JsonValue] | None = None,
-        *,
-        variants: Sequence[Mapping[str, JsonValue]] = ({},),
+        self, sources: Iterable[Source], tasks: Iterable[Task], params: Table | None = None, variants: Tables = ({},)
     ) -> Plan:
         """Return a cell per model, with a step per task and variant. Computes no metric.
 
-        params: override the task files' params, for kinds that have them. variants: further params, one table for each
-        measurement of a task; tasks that have none of them are measured once. Tasks keep their order, except that
+        params: override the task files' params, for kinds that have them. variants: further ones of each measurement of
+        a task, which is measured once if it has none of them. Tasks keep their order, except that
         captioning runs before other tasks on the same images: it encodes them anyway, and the others use the cached
         features. A task or model that cannot run fails its own steps only.
         """

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import pandas as pd
 import pytest
 from sklearn.calibration import calibration_curve
-from sklearn.metrics import brier_score_loss, log_loss
+from sklearn.metrics import average_precision_score, brier_score_loss, log_loss, roc_auc_score
 
 from cocabench.core.errors import WithheldError
 from cocabench.core.types import Context, Note, SampleScore
-from cocabench.kinds.calibration import METRICS, half, keeper
+from cocabench.kinds.calibration import METRICS, OOD_METRICS, half, kept, stated_scale, with_others
 from cocabench.kinds.classification import Classification
 from cocabench.metrics.base import estimate, stack
 from cocabench.metrics.calibration import (
@@ -18,12 +20,15 @@ from cocabench.metrics.calibration import (
     OWN,
     TEMPERATURES,
     at_own,
+    aupr,
     bins,
     brier,
     calibration_error,
     fitted,
     fitted_temperature,
     negative_log_likelihoods,
+    own_confidence,
+    placements,
     probabilities,
 )
 from cocabench.metrics.classification import ranked_in_chunks
@@ -42,7 +47,7 @@ class Scaled:
 def samples_of(cosines: np.ndarray, labels: np.ndarray, scale: float = 100.0, chunk: int = 50) -> pd.DataFrame:
     """Return the samples that a classification would keep of cosines (n, c)."""
     chunks = (cosines[start : start + chunk] for start in range(0, len(cosines), chunk))
-    also = keeper(Scaled(scale), Context())
+    also = partial(kept, stated_scale(Scaled(scale), Context()))
     rows = ranked_in_chunks(chunks, labels, np.arange(cosines.shape[1]), also)
     ids = [f"{i:05}" for i in range(len(labels))]
     return stack(SampleScore(name, name, {**row, "half": half(name)}) for name, row in zip(ids, rows, strict=True))
@@ -161,8 +166,8 @@ def test_brier_is_tested_and_calibration_error_is_not() -> None:
 
 def test_the_logit_scale_is_stated() -> None:
     notes: list[Note] = []
-    keeper(Scaled(50.0), Context(note=notes.append))
-    keeper(object(), Context(note=notes.append))
+    stated_scale(Scaled(50.0), Context(note=notes.append))
+    stated_scale(object(), Context(note=notes.append))
     own, guessed = (note.text for note in notes)
     assert own == "probabilities: softmax over classes at the logit scale 50, the model's own (temperature 0.02)"
     assert "at the logit scale 100, CLIP's, since the model says none (temperature 0.01)" in guessed
@@ -176,3 +181,44 @@ def test_columns_are_declared_and_measured_only_on_request() -> None:
     for wrong in ({"multilabel": True}, {"scoring": "likelihood"}):
         with pytest.raises(ValueError, match="calibration needs images of one class each, and cosines"):
             Classification(calibration=True, **wrong)
+
+
+def test_placements_by_hand() -> None:
+    """0.5 is above 0.1 and 0.2, as high as the one of 0.5, and below 0.9."""
+    share, above = placements(np.array([0.5, 1.0]), np.array([0.9, 0.1, 0.5, 0.2]))
+    assert share.tolist() == [2.5 / 4, 1]
+    assert above.tolist() == [2, 0]
+
+
+def told_apart(n: int = 150) -> tuple[pd.DataFrame, np.ndarray]:
+    """Return samples of images beside the confidence of others."""
+    cosines, labels = drawn(n=n)
+    others = (0.2 + 0.015 * np.random.default_rng(2).standard_normal((n // 2, 12))).astype(np.float32)
+    rows = with_others(samples_of(cosines, labels).to_dict("records"), [others[:40], others[40:]], 100.0)
+    return pd.DataFrame(rows), softmax(100 * others.astype(np.float64)).max(axis=1)
+
+
+def test_out_of_distribution_against_scikit_learn() -> None:
+    samples, others = told_apart()
+    scores = np.concatenate([own_confidence(samples), others])
+    truth = np.arange(len(scores)) < len(samples)
+    by_name = {metric.name: metric.statistic.value(metric.rows(samples)) for metric in OOD_METRICS}
+    assert by_name["ood_auroc"] == pytest.approx(roc_auc_score(truth, scores), abs=1e-4)
+    assert by_name["ood_aupr"] == pytest.approx(average_precision_score(truth, scores), abs=1e-4)
+
+
+def test_influence_of_aupr_is_that_of_leaving_an_image_out() -> None:
+    samples, _ = told_apart()
+    value, influence = aupr(samples)
+    assert influence.sum() == pytest.approx(0, abs=1e-12)
+    n = len(samples)
+    left_out = np.array([aupr(samples.drop(index=i))[0] for i in range(40)])
+    assert influence[:40] == pytest.approx((value - left_out) * (n - 1) / n, abs=2e-4)
+
+
+def test_ood_needs_calibration() -> None:
+    with pytest.raises(ValueError, match="ood needs calibration = true"):
+        Classification(ood="other")
+    names = {metric.name for metric in OOD_METRICS}
+    assert names <= {metric.name for metric in Classification(calibration=True, ood="other").metrics()}
+    assert not names & {metric.name for metric in Classification(calibration=True).metrics()}
