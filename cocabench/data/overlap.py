@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import braceexpand
 from numpy.typing import NDArray
 
 from cocabench.core.cache import get_or_compute, key_of
@@ -67,7 +67,7 @@ def training_images(shards: Sequence[str]) -> list[Trained]:
 def _files(text: str) -> Iterator[Path]:
     try:
         patterns = [str(expanded(part)) for part in braceexpand(text)]
-    except UnbalancedBracesError:
+    except ValueError:
         raise UsageError("--train", f"got {text!r}", wanted="braces in pairs: shards/{0000..0123}.tar") from None
     for pattern in patterns:
         path = Path(pattern)

@@ -100,8 +100,9 @@ def _shown(kind: type[Kind]) -> Iterator[str]:
     for view in kind.shown.views:
         yield from _view(kind, view)
     for breakdown in kind.shown.breakdowns:
-        of_metric = isinstance(breakdown, Curve | Trend | Reliability | Groups)
-        if of_metric and kind.metric(breakdown.metric.format(1)) is None:
+        if not isinstance(breakdown, Curve | Trend | Reliability | Groups):
+            continue
+        if kind.metric(breakdown.metric.format(1)) is None:
             yield f"shown.breakdowns {breakdown.name!r}: {breakdown.metric!r} is not a metric"
     for name in kind.primaries:
         if kind.metric(name) is None:

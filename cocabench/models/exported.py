@@ -62,9 +62,9 @@ class ExportedSource(ABC):
 
     def load(self, hardware: Hardware) -> Model:
         """Return the towers, ready to encode."""
-        towers = [self.tower(self.folder / f"{name}{self.ending}", hardware) for name in ("image", "text")]
+        image, text = (self.tower(self.folder / f"{name}{self.ending}", hardware) for name in ("image", "text"))
         transform = build_transform(meta_network(self.plan))
-        return Exported(self.id, *towers, build_tokenizer(self.plan), transform, hardware)
+        return Exported(self.id, image, text, build_tokenizer(self.plan), transform, hardware)
 
     @abstractmethod
     def tower(self, path: Path, hardware: Hardware) -> Tower:

@@ -61,7 +61,8 @@ def read_overlap(path: Path) -> Overlap:
             str(path), f"cannot be read ({getattr(error, 'strerror', '') or error})", wanted=wanted
         ) from None
     except ValidationError as error:
-        raise ResultsError(str(path), problems(error, [*Overlap.model_fields])[0], wanted=wanted) from None
+        lines = problems(error, [*Overlap.model_fields])
+        raise ResultsError(str(path), min(lines, key=lambda line: "unknown" not in line), wanted=wanted) from None
 
 
 @dataclass(frozen=True)
@@ -140,15 +141,12 @@ def cells(part: Part) -> list[str]:
 
 def lines(found: Iterable[Part]) -> list[dict[str, object]]:
     """Return parts as {column: value} on the metric's own scale."""
-    return [
-        {"model": part.model, "task": part.task, "metric": part.metric}
-        | {
-            name: None if one is None else one.model_dump()
-            for name, one in (("all", part.whole), ("clean", part.clean), ("overlapping", part.overlapping))
-        }
-        | {"why": part.why}
-        for part in found
-    ]
+    rows: list[dict[str, object]] = []
+    for part in found:
+        sides = {"all": part.whole, "clean": part.clean, "overlapping": part.overlapping}
+        values = {name: None if one is None else one.model_dump() for name, one in sides.items()}
+        rows.append({"model": part.model, "task": part.task, "metric": part.metric, **values, "why": part.why})
+    return rows
 
 
 def legend(overlap: Overlap, found: Sequence[Part]) -> list[str]:

@@ -139,7 +139,7 @@ COLUMNS = (
 
 def lines(rows: Iterable[PromptRow]) -> list[dict[str, object]]:
     """Return rows as {column: value}: numbers on the metric's own scale, differences in points."""
-    found = []
+    found: list[dict[str, object]] = []
     for row in rows:
         gap, own = row.difference or Difference(math.nan), row.estimate
         numbers = (gap.value, gap.low, gap.high, gap.p_value, gap.adjusted)

@@ -144,7 +144,7 @@ def test_torch_export_keeps_the_original_s_features_and_the_gate_says_so(
         result = command(*words, "--output", tmp_path / output)
         assert result.code == 0, result.err
     rules = tmp_path / "rules.toml"
-    rules.write_text('[[rule]]\ntasks = "name"\nmetrics = ["acc1"]\ntolerance = 0.5\n')
+    rules.write_text('[[rule]]\ntask = "name"\nmetric = "acc1"\ntolerance = 0.5\n')
     gate = command("gate", "--baseline", tmp_path / "a", "--current", tmp_path / "b", "--rules", rules)
     assert gate.code == 0, gate.err
     assert "name" in gate.out

@@ -154,4 +154,4 @@ def test_flags_of_compare_go_together(command: Command, tmp_path: Path) -> None:
     assert "--prompts: no task with several prompts" in command("compare", tmp_path, "--prompts").err
     assert "--published and --prompts together" in command("compare", tmp_path, "--prompts", "--published").err
     both = command("compare", tmp_path, "--figure", tmp_path / "f").err
-    assert "--figure: given without --against or --prompts" in both
+    assert "--figure: given without --against, --prompts or --overlap" in both
