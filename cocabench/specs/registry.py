@@ -218,11 +218,23 @@ def _made(
 def all_tasks() -> dict[str, Task]:
     """Return all tasks by name, sorted by folder and name. Two files with one task name are an error."""
     tasks: dict[str, Task] = {}
+    python = tuple(sys.path)
     for folder in task_folders():
-        found = [task for path in sorted(folder.rglob("*.toml")) for task in read_tasks(path)]
+        found = [task for path in sorted(folder.rglob("*.toml")) for task in _installed(path, _state(path), python)]
         for task in sorted(found, key=lambda task: (task.path.parent, task.name)):
             _add(tasks, task)
     return tasks
+
+
+@cache
+def _installed(path: Path, state: tuple[int, int] | None, python: tuple[str, ...]) -> list[Task]:
+    """Return the tasks of a file; cached, since a process that evaluates often would read 90 files each time."""
+    return read_tasks(path)
+
+
+def _state(path: Path) -> tuple[int, int] | None:
+    """Return what changes with a file's contents: time stamp and size; None if it cannot be read."""
+    return ((found := path.stat()).st_mtime_ns, found.st_size) if path.is_file() else None
 
 
 class Family(NamedTuple):

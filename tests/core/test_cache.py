@@ -417,7 +417,7 @@ for pid in others:
 cache = DiskCache(Path(sys.argv[1]), 10**9, print)
 found = [cache.get(f"x{i}", keys) for i in range(3)]
 assert not any(map(wrong, found)) and not cache.notes
-assert any(found)
+assert any(found) or limit < 10**9, "two writers may have removed each other's file"
 assert torn, "no kill came in the middle of a write"
 assert n_removed or limit == 10**9, "no space was removed"
 """

@@ -6,7 +6,18 @@ from pathlib import Path
 import pytest
 from scipy.stats import ttest_1samp
 
-from tools.demo.ship import NAMED, differences, draw, mean, read_logs, table, write_logs
+from tools.demo.ship import (
+    NAMED,
+    differences,
+    draw,
+    joined,
+    mean,
+    read_logs,
+    read_seeds,
+    table,
+    write_logs,
+    write_seeds,
+)
 
 FOUND = {
     "coca": {"t2i R@5": {0: 0.40, 1: 0.44, 2: 0.42}, "CIDEr": {0: 1.0, 1: 1.2, 2: 1.1}},
@@ -57,3 +68,11 @@ def test_logs_are_gathered_and_drawn_the_same_each_time(tmp_path: Path) -> None:
     for file in ("a.svg", "b.svg"):
         draw(logs, tmp_path / file)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
+
+
+def test_seeds_are_added_to_those_shipped_before(tmp_path: Path) -> None:
+    write_seeds(tmp_path / "seeds.json", FOUND)
+    assert read_seeds(tmp_path / "seeds.json") == FOUND
+    added = joined(read_seeds(tmp_path / "seeds.json"), {"coca": {"CIDEr": {1: 9.0, 3: 1.5}}})
+    assert added["coca"] == {**FOUND["coca"], "CIDEr": {0: 1.0, 1: 9.0, 2: 1.1, 3: 1.5}}
+    assert added["clip"] == FOUND["clip"]

@@ -1,7 +1,8 @@
 """Ship what was trained: `python -m tools.demo.ship RUNS [--results RUNS/results]`.
 
-Copies the models of seed 0, gathers every run's log and draws them. RUNS/results, where `cocabench run` over the run
-folders wrote its results, also gives seeds.json and the table of data/README.md: the suite itself measures the seeds.
+Copies the models of seed 0 if RUNS has them, adds every run's log to those shipped before and draws them all.
+RUNS/results, where `cocabench run` over the run folders wrote its results, also adds the seeds' values to seeds.json
+and prints the table of data/README.md: the suite itself measures the seeds.
 """
 
 import argparse
@@ -142,10 +143,20 @@ def read_logs(runs: Path) -> Logs:
     return dict(logs)
 
 
+def joined(held: Any, new: Any) -> Any:
+    """Return two nested mappings as one; where both have a key, and not mappings there, the second's value stands."""
+    if not (isinstance(held, Mapping) and isinstance(new, Mapping)):
+        return new
+    return {**held, **{key: joined(held.get(key), value) for key, value in new.items()}}
+
+
 def copy_models(runs: Path) -> None:
-    """Put the checkpoints of the seed that was chosen beforehand where `model_folder` says."""
+    """Put the checkpoints of the seed that was chosen beforehand where `model_folder` says, if they are in runs."""
     for name in MODELS:
         folder = model_folder(name)
+        if not (runs / f"{name}-{SHIPPED}" / WEIGHTS_FILE).is_file():
+            print(f"demo/{name}: {runs} has no seed {SHIPPED}; the checkpoint stays")
+            continue
         folder.mkdir(parents=True, exist_ok=True)
         for file in (CONFIG_FILE, WEIGHTS_FILE, MERGES_FILE):
             shutil.copyfile(runs / f"{name}-{SHIPPED}" / file, folder / file)
@@ -189,6 +200,14 @@ def _curve(axes: Axes, log: list[dict[str, float]], key: str, colour: str, *, th
         axes.plot(*zip(*points, strict=True), color=colour, lw=2 if thick else 0.8, alpha=1 if thick else 0.6)
 
 
+def read_seeds(path: Path) -> Values:
+    """Return the values that `write_seeds` wrote."""
+    return {
+        name: {column: {int(seed): value for seed, value in seeds.items()} for column, seeds in cells.items()}
+        for name, cells in json.loads(path.read_text(encoding="utf-8")).items()
+    }
+
+
 def write_seeds(path: Path, found: Values) -> None:
     """Write every seed's values, rounded, as JSON."""
     rounded: dict[str, Any] = {
@@ -205,12 +224,12 @@ def main() -> None:
     parser.add_argument("--results", type=Path, help="the output folder of `cocabench run` over the run folders")
     args = parser.parse_args()
     folder = model_folder("coca").parent
-    logs = read_logs(args.runs)
+    logs = joined(json.loads((folder / LOG).read_text(encoding="utf-8")), read_logs(args.runs))
     copy_models(args.runs)
     write_logs(folder / LOG, logs)
     draw(logs, folder / FIGURE)
     if args.results:
-        found = values(load(args.results))
+        found = joined(read_seeds(folder / SEEDS_FILE), values(load(args.results)))
         write_seeds(folder / SEEDS_FILE, found)
         print(table(found))
 
