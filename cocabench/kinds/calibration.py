@@ -90,7 +90,7 @@ SAMPLES = (
 )
 RELIABILITY = Reliability(
     "reliability",
-    "Reliability: share right by probability of the first answer, at the model's own temperature",
+    "Reliability: share right by probability",
     "acc1",
     COLUMNS,
     own_confidence,
