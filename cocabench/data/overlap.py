@@ -146,7 +146,7 @@ def nearest(own: Hashes, others: Hashes, distance: int) -> Near:
         bits = np.bitwise_count(own[:, None] ^ others[None, start : start + size])
         place = bits.argmin(axis=1)
         least = bits[np.arange(len(own)), place]
-        closer = least < best
-        best[closer], at[closer] = least[closer], start + place[closer]
+        nearer = least < best
+        best[nearer], at[nearer] = least[nearer], start + place[nearer]
     found = np.flatnonzero(best <= distance)
     return Near(found, at[found], best[found].astype(np.int64))

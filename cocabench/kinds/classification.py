@@ -133,8 +133,8 @@ class Classification(Kind):
     gives no note. (Task files of 0.1 call it ``hard``.) scoring: cosine, or a likelihood of the prompts as captions
     (``kinds.likelihoods``), averaged over a class's prompts; each image is scored with every prompt.
     macro_f1: also measure it. calibration: also keep what probabilities over all classes need, about 100 bytes an
-    image, and measure how well they are calibrated (``kinds.calibration``); changes no other number. ood: with it, the
-    split of the loader with images of no class, from which its own are told by their highest probability.
+    image, and measure how well they are calibrated (``kinds.calibration``); changes no other number. ood: the split of
+    the loader with images of no class; with it, also measure how well the highest probability separates them.
     group_by: a key of the images' metadata (``WebDataset.metadata``) that holds the number of a group, whose lowest
     accuracy is measured, too. group_names: their names, by number. rest: the name of a group that
     acc_worst_named_group leaves out.
