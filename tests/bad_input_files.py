@@ -6,27 +6,23 @@ from __future__ import annotations
 import io
 import json
 import re
-import tarfile
 import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
-import pyarrow as pa
 import torch
-from PIL import Image
 from safetensors.torch import save
 
 from cocabench.captioneval.corenlp import JARS
 from cocabench.results.store import Store
+from tests.bad_input_commands import commands
+from tests.bad_input_sets import CLASSIFICATION, DRY, RETRIEVAL, RUN, _json, _tar, _task, image, layouts, sets
 from tests.bad_inputs import Target, Tree, run, stored
-from tests.conftest import task
+from tests.models.test_checkpoint import write_torchscript
 from tests.models.tiny import CLIP, COCA, VISION, random_network, write_folder
 from tests.samples import classified, right
-
-RUN = "run --tasks {d}/t.toml --data-root {d} --output {o} --quiet --batch-size 4 --device cpu --workers 0"
-DRY = f"{RUN} --dry-run"
 
 
 def targets(shared: Path, part: str = "") -> dict[str, Target]:
@@ -43,6 +39,8 @@ def every(shared: Path) -> dict[str, Target]:
         **results(shared),
         **tables(clip),
         **sets(clip, coca),
+        **layouts(clip, coca),
+        **commands(shared, clip),
         **checkpoints(shared),
         **trainings(),
         **baselines(shared),
@@ -71,17 +69,6 @@ def every(shared: Path) -> dict[str, Target]:
 
 def _all(files: Tree, *commands: str) -> Target:
     return Target(files, tuple(files), commands)
-
-
-def image(form: str = "PNG", number: int = 0) -> bytes:
-    file = io.BytesIO()
-    pixels = np.random.default_rng(number).integers(0, 255, (20, 24, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(file, form)
-    return file.getvalue()
-
-
-def _json(value: Any) -> bytes:
-    return json.dumps(value, indent=1).encode()
 
 
 def captions(shared: Path) -> dict[str, Target]:
@@ -268,7 +255,7 @@ def caches(shared: Path, clip: str, coca: str) -> dict[str, Target]:
         for path, content in files.items():
             (place / path).parent.mkdir(parents=True, exist_ok=True)
             (place / path).write_bytes(content)
-        code, said, fault = run(words.format(d=place, o=place / "out").split(), place)
+        code, said, fault, _ = run(words.format(d=place, o=place / "out").split(), place)
         assert (code, fault) == (0, ""), said
         kept = {path: content for path, content in _tree(place).items() if path.startswith("own_cache/spaces/")}
         pictures = {path: content for path, content in _tree(place / "out").items() if path.startswith("thumbnails/")}
@@ -312,16 +299,6 @@ def _csv(table: dict[str, Any]) -> bytes:
     return pd.DataFrame([flat]).to_csv(index=False).encode()
 
 
-def _task(name: str, kind: str, primary: str, data: str, params: str = "") -> bytes:
-    text = task(name, kind, primary, data, params).replace('loader = "tsv"\n', "", 1)
-    return (text + "[expect]\nimages = 3\n").encode()
-
-
-RETRIEVAL = ("x", "retrieval", "t2i_recall@1")
-CLASSIFICATION = ("x", "classification", "acc1")
-FORMS = 'templates = "{d}/templates.json"'
-
-
 def tables(clip: str) -> dict[str, Target]:
     images = {f"{k}.png": image("PNG", k) for k in range(3)}
     rows = [{"filepath": f"{k}.png", "title": f"a thing of {k}", "label": f"n{k}"} for k in range(3)]
@@ -349,88 +326,6 @@ def tables(clip: str) -> dict[str, Target]:
     return found
 
 
-def _tar(files: Tree) -> bytes:
-    file = io.BytesIO()
-    with tarfile.open(fileobj=file, mode="w") as tar:
-        for name, content in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(content)
-            tar.addfile(info, io.BytesIO(content))
-    return file.getvalue()
-
-
-def _npy(values: list[int]) -> bytes:
-    file = io.BytesIO()
-    np.save(file, np.array(values))
-    return file.getvalue()
-
-
-def _table(rows: list[dict[str, Any]], form: str) -> bytes:
-    file = io.BytesIO()
-    table = pa.Table.from_pylist(rows)
-    if form == "parquet":
-        table.to_pandas().to_parquet(file)
-    else:
-        with pa.ipc.new_stream(file, table.schema) as stream:
-            stream.write_table(table)
-    return file.getvalue()
-
-
-def sets(clip: str, coca: str) -> dict[str, Target]:
-    """Data sets of several files."""
-    images = {f"images/{k}.jpg": image("JPEG", k) for k in range(3)}
-    coco = {
-        "images": [{"id": k, "file_name": f"{k}.jpg"} for k in range(3)],
-        "annotations": [{"id": k, "image_id": k, "caption": f"a thing {k}"} for k in range(3)],
-    }
-    karpathy = {"images": [
-        {"filename": f"{k}.jpg", "split": "test", "imgid": k, "sentences": [{"raw": f"a thing {k}"}]} for k in range(3)
-    ]}  # fmt: skip
-    crepe = {str(k): {"filename": f"{k}.jpg", "caption": f"a {k}", "negative_caption": f"b {k}"} for k in range(3)}
-    wds = {
-        f"{k}.{end}": content
-        for k in range(3)
-        for end, content in (("jpg", images[f"images/{k}.jpg"]), ("cls", b"%d" % k))
-    }
-    multi = {
-        f"{k}.{end}": content
-        for k in range(3)
-        for end, content in (("jpg", images[f"images/{k}.jpg"]), ("npy", _npy([1, 0, k % 2])))
-    }
-    wino = [{"id": k, "image_0": {"bytes": image("PNG", k)}, "image_1": {"bytes": image("PNG", k + 9)},
-             "caption_0": f"a {k}", "caption_1": f"{k} a"} for k in range(2)]  # fmt: skip
-    names = b"one\ntwo\nthree"
-    choice = ("x", "image_caption_selection", "acc")
-
-    def of(where: str, files: Tree, spec: bytes, model: str = clip) -> Target:
-        tree = {**{f"x/{path}": content for path, content in files.items()}, "t.toml": spec}
-        return Target(tree, tuple(tree), (f"{RUN} {model}", f"{DRY} {model}"))
-
-    folder = 'path = "x"'
-    shards = {"classnames.txt": names, "zeroshot_classification_templates.txt": b"a {c}", "test/nshards.txt": b"1"}
-    tell = ("x", "captioning", "ROUGE-L")
-    return {
-        "coco": of("x", {**images, "c.json": _json(coco)},
-                   _task(*RETRIEVAL, f'loader = "coco"\n{folder}\nannotations = "c.json"\nimages = "images"')),
-        "captioning": of("x", {**images, "c.json": _json(coco)},
-                         _task(*tell, f'loader = "coco"\n{folder}\nannotations = "c.json"\nimages = "images"',
-                               'metrics = ["ROUGE-L"]\nseq_len = 6\nnum_beams = 2\nnum_beam_groups = 1'), coca),
-        "karpathy": of("x", {**images, "d.json": _json(karpathy)},
-                       _task(*RETRIEVAL, f'loader = "karpathy"\n{folder}\nannotations = "d.json"')),
-        "sugar_crepe": of("x", {**images, "add_att.json": _json(crepe)},
-                          _task(*choice, f'loader = "sugar_crepe"\n{folder}\nsubset = "add_att"\nimages = "images"')),
-        "webdataset": of("x", {**shards, "test/0.tar": _tar(wds)}, _task(*CLASSIFICATION, f'loader = "webdataset"\n{folder}')),
-        "multilabel": of("x", {**shards, "dataset_type.txt": b"multilabel", "test/0.tar": _tar(multi)},
-                         _task("x", "classification", "mean_average_precision", f'loader = "webdataset"\n{folder}', "multilabel = true")),
-        "imagefolder": of("x", {f"n{k}/{k}.jpg": images[f"images/{k}.jpg"] for k in range(3)},
-                          _task(*CLASSIFICATION, f'loader = "imagefolder"\n{folder}', 'templates = "cifar10"')),
-        "winoground parquet": of("x", {"data/a.parquet": _table(wino, "parquet")},
-                                 _task(*choice, f'loader = "winoground"\n{folder}')),
-        "winoground arrow": of("x", {"data/a.arrow": _table(wino, "arrow")},
-                               _task(*choice, f'loader = "winoground"\n{folder}')),
-    }  # fmt: skip
-
-
 def checkpoints(shared: Path) -> dict[str, Target]:
     small = {**CLIP, "text_cfg": {**CLIP["text_cfg"], "width": 8}, "vision_cfg": {**VISION, "width": 16}}
     net = random_network(shared, small)
@@ -438,12 +333,13 @@ def checkpoints(shared: Path) -> dict[str, Target]:
     legacy, zipped = io.BytesIO(), io.BytesIO()
     torch.save({"state_dict": {f"module.{k}": v for k, v in state.items()}, "epoch": 3}, zipped)
     torch.save(state, legacy, _use_new_zipfile_serialization=False)
+    scripted = write_torchscript(shared / "jit.pt", state).read_bytes()
     arrays = io.BytesIO()
     np.savez(arrays, **{"params/x": np.zeros(3)})
     spec = _task(*RETRIEVAL, 'loader = "synthetic"\nimages = 3\nsize = 32')
     preprocess = {"mean": [0.5] * 3, "std": [0.5] * 3, "interpolation": "bicubic", "resize_mode": "shortest"}
     index = {"metadata": {"total_size": 1}, "weight_map": dict.fromkeys(state, "s.safetensors")}
-    files = {"arch.json": _json(small), "w.pt": zipped.getvalue(), "l.pt": legacy.getvalue(), "s.safetensors": save(state),
+    files = {"arch.json": _json(small), "w.pt": zipped.getvalue(), "l.pt": legacy.getvalue(), "j.pt": scripted, "s.safetensors": save(state),
              "a.npz": arrays.getvalue(), "s.safetensors.index.json": _json(index)}  # fmt: skip
     weights = tuple(name for name in files if name != "arch.json")
     config = {"model_cfg": small, "preprocess_cfg": preprocess}

@@ -28,7 +28,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-HANG_S = 60
+HANG_S = 300
 NASTY: list[Any] = [
     None, True, -1, 0, 2**63, 10**400, 1e308, float("nan"), float("inf"), 0.5, "", " ", "\0", "\x1b[2J", "\ud800", "é",
     "a" * 300, "../../x", "/dev/null", "~nouser/x", "{", "}", "%s", "a,b", "a:b", [], {}, [[]], [None], {"a": {}},
@@ -172,9 +172,17 @@ def _with_bytes(content: bytes, chance: random.Random) -> bytes:
 
 
 def written(target: Target, folder: Path) -> None:
+    """Write a target's files, with the folder's path where they have FOLDER."""
     for path, content in target.files.items():
         (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_bytes(content)
+        (folder / path).write_bytes(content.replace(FOLDER.encode(), str(folder).encode()))
+
+
+def words_of(command: str, folder: Path) -> list[str]:
+    """Return a command's words. d: the case's folder. o: the folder that it writes. u: the address of the hub."""
+    from tests.bad_input_commands import hub
+
+    return command.format(d=folder, o=folder / "out", u=hub().url if "{u}" in command else "").split()
 
 
 def case(number: int, seed: int, targets: dict[str, Target], folder: Path) -> tuple[str, list[str]]:
@@ -183,7 +191,7 @@ def case(number: int, seed: int, targets: dict[str, Target], folder: Path) -> tu
     name = chance.choice(sorted(targets))
     target = targets[name]
     written(target, folder)
-    words = chance.choice(target.commands).format(d=folder, o=folder / "out").split()
+    words = words_of(chance.choice(target.commands), folder)
     if target.damaged and chance.random() < 0.9:
         file = chance.choice(target.damaged)
         _damage(folder / file, chance)
@@ -229,7 +237,7 @@ def tried(number: int, seed: int, targets: dict[str, Target]) -> Failure | None:
         target, words = case(number, seed, targets, folder)
         before = _state(folder)
         shown = f"{target}: cocabench {' '.join(words)}".replace(name, "D")
-        code, output, fault = run(words, folder)
+        code, output, fault, _ = run(words, folder)
         what = fault or wrong(code, output, plugin=(folder / PLUGIN).is_dir())
         what = what or _lost(before, _state(folder), updated=code == 0 and "--update" in words)
         if not what and targets[target].same is not None and code == 0 and (folder / "out").is_dir():
@@ -243,7 +251,7 @@ def undamaged(targets: dict[str, Target]) -> Iterator[Failure]:
         for words in dict.fromkeys(target.commands) if target.damaged else ():
             with tempfile.TemporaryDirectory(prefix="good-") as place:
                 written(target, folder := Path(place))
-                code, output, fault = run(words.format(d=folder, o=folder / "out").split(), folder)
+                code, output, fault, _ = run(words_of(words, folder), folder)
                 expected = next((said for part, said in target.fails.items() if part in words), "")
                 good = code in (1, 2) and expected in output if expected else code == 0
                 what = fault or wrong(code, output) or ("" if good else f"exit code {code}")
@@ -261,12 +269,18 @@ def stored(folder: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def surroundings(folder: Path) -> Iterator[None]:
-    """Work in a case's folder, with its cache and its plugin where it has them."""
+    """Work in a case's folder, with its cache, its plugin and what the hub has where it has them."""
     before, cache = os.getcwd(), os.environ.get("COCABENCH_CACHE")
     os.chdir(folder)
     if (folder / OWN_CACHE).is_dir():
         os.environ["COCABENCH_CACHE"] = str(folder / OWN_CACHE)
     sys.path.insert(0, str(folder / PLUGIN))
+    if (folder / HUB).is_dir():
+        from tests.bad_input_commands import hub
+
+        own = [path for path in (folder / HUB).rglob("*") if path.is_file()]
+        hub().files = {path.relative_to(folder / HUB).as_posix(): path.read_bytes() for path in own}
+        hub().listed = (folder / LISTING).read_bytes() if (folder / LISTING).is_file() else b""
     try:
         yield
     finally:
@@ -277,7 +291,7 @@ def surroundings(folder: Path) -> Iterator[None]:
         os.environ.update({"COCABENCH_CACHE": cache} if cache else {})
 
 
-PLUGIN, OWN_CACHE, REQUESTS = "plugin", "own_cache", "requests"
+PLUGIN, OWN_CACHE, REQUESTS, HUB, LISTING, FOLDER = "plugin", "own_cache", "requests", "hub", "listing.json", "@FOLDER@"
 
 
 def asked(server: Any, poll_interval: float = 0.5) -> None:
@@ -303,14 +317,27 @@ def asked(server: Any, poll_interval: float = 0.5) -> None:
         thread.join()
 
 
-def run(words: list[str], folder: Path) -> tuple[int, str, str]:
-    """Run ``cocabench WORDS`` in this process; return its exit code, its stderr, and a fault that nothing may have."""
+class HangError(BaseException):
+    """A command takes too long. No error of its own, which it could take for one of the system."""
+
+
+class Ended(NamedTuple):
+    """How a command ended. fault: what nothing may have."""
+
+    code: int
+    err: str
+    fault: str
+    out: str
+
+
+def run(words: list[str], folder: Path) -> Ended:
+    """Run ``cocabench WORDS`` in this process."""
     from cocabench import cli
     from cocabench.cli import console
     from cocabench.report.serve import Server
 
     def late(*_: object) -> None:
-        raise TimeoutError("hangs")
+        raise HangError
 
     out, err = io.StringIO(), io.StringIO()
     signal.signal(signal.SIGALRM, late)
@@ -323,16 +350,16 @@ def run(words: list[str], folder: Path) -> tuple[int, str, str]:
             cli.main()
     except SystemExit as ended:
         code = ended.code if isinstance(ended.code, int) else 0
-        return code, err.getvalue(), ""
+        return Ended(code, err.getvalue(), "", out.getvalue())
     except BaseException:  # noqa: BLE001 — whatever ends a command otherwise is what is looked for
-        return -1, err.getvalue() + traceback.format_exc(), "a traceback"
+        return Ended(-1, err.getvalue() + traceback.format_exc(), "a traceback", "")
     finally:
         signal.alarm(0)
         sys.argv = before
-    return 0, err.getvalue(), ""
+    return Ended(0, err.getvalue(), "", out.getvalue())
 
 
-LABELS = ("error ", "failed ", "note ", "skipped ", "serving ")
+LABELS = ("error ", "failed ", "note ", "skipped ", "serving ", "waiting ")
 
 
 def wrong(code: int, output: str, *, plugin: bool = False) -> str:
@@ -344,7 +371,7 @@ def wrong(code: int, output: str, *, plugin: bool = False) -> str:
         output = re.sub(r"(?ms)^unexpected error in .*?^(?=error |failed |note |\Z)", "", output)
         output = output.replace("this is a bug of the plugin bad", "")
     lines = [line for line in output.split("\n") if line.startswith(("error ", "failed "))]
-    if "Traceback" in output or "this is a bug" in output or "hangs" in output:
+    if "Traceback" in output or "this is a bug" in output:
         return "a traceback"
     if code not in (0, 1, 2):
         return f"exit code {code}"

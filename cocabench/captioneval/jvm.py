@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from cocabench.core import helpers
 from cocabench.core.cache import Cache, get_or_compute, key_of
-from cocabench.core.errors import MetricUnavailableError
+from cocabench.core.errors import MetricUnavailableError, first_line
 from cocabench.core.files import expanded
 from cocabench.core.temporary import temporary_folder
 
@@ -121,7 +121,7 @@ def _asked(executable: Path) -> Java | str:
             [executable, "--list-modules"], capture_output=True, text=True, timeout=60, check=False, env=_environment()
         )
     except (OSError, subprocess.TimeoutExpired) as error:
-        return f"does not run ({error})"
+        return f"does not run ({first_line(error)})"
     if listed.returncode != 0:
         return f"does not run as Java {OLDEST_VERSION} or later"
     modules = dict(line.partition("@")[::2] for line in listed.stdout.split())

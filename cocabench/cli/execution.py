@@ -185,7 +185,8 @@ def _print_failures(outcomes: Sequence[Outcome]) -> int:
     started = any(outcome.record is not None or outcome.step.state == State.READY for outcome in outcomes)
     if not ended and not any(outcome.record is not None for outcome in outcomes):
         reasons = {f"{outcome.step.title} with {outcome.model}: {outcome.step.reason}" for outcome in outcomes}
-        labelled("failed", f"nothing was evaluated; {'; '.join(sorted(reasons))}", colour="red")
+        said = f"; {'; '.join(sorted(reasons))}" if reasons else ": no task"
+        labelled("failed", f"nothing was evaluated{said}", colour="red")
         return 2
     return (1 if started else 2) if ended else 0
 

@@ -105,6 +105,7 @@ Seed = Annotated[
     option(
         "N",
         "Seed of --limit's subset, which the signature has, and of resampled intervals; changes no value.",
+        min=0,
         panel=WHAT,
     ),
 ]

@@ -269,7 +269,11 @@ def _run_plan(context: typer.Context, path: Path, number: int | None, action: Ac
     chosen = plan if number is None else replace(plan, cells=(plan.cells[number],))
     given = context.get_parameter_source("device")
     device = context.params["device"] if given and given.name == "COMMANDLINE" else plan.settings.device
-    place = _place(context, replace(plan.settings, device=device))
+    java = context.params["java"]
+    if plan.settings.java is not None and java is None:
+        fix = f"if you trust it: --java {plan.settings.java}"
+        raise UsageError(str(path), f"names a Java, {plan.settings.java}, which would run", fix=fix)
+    place = _place(context, replace(plan.settings, device=device, java=java))
     planner = place.planner(download=not action.dry_run)
     planner.since = plan.created
     action(chosen, planner, place)

@@ -114,6 +114,8 @@ def _of_value(error: typer.BadParameter, fix: str) -> UsageError:
     item = error.__cause__.errors()[0]
     if choices := param.type_descriptor.choices:
         return UsageError(where, f"got {item['input']!r}", wanted=" or ".join(map(str, choices)))
+    if "\0" in str(item["input"]):
+        return UsageError(where, f"got {item['input']!r}", wanted="a path without a NUL character")
     text, bounds = wanted(item).removeprefix("wanted "), _bounds(param)
     kind = [text] if not bounds or "number" in text else []
     return UsageError(where, f"got {item['input']!r}", wanted=", ".join((*kind, *bounds)))

@@ -147,8 +147,15 @@ def unreadable(error: OSError | ValueError) -> str:
 
 
 def first_line(error: object) -> str:
-    """Return the first line of another library's error, at most 160 characters; its class's name if it says nothing."""
-    lines = str(error).strip().splitlines()
+    """Return the first line of another library's error, at most 160 characters; its class's name if it says nothing.
+
+    Of the system's errors the words and the file, without their number.
+    """
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror.lower() + (f": {error.filename}" if error.filename is not None else "")
+    if isinstance(error, KeyError):
+        return f"no {error}"
+    lines = re.sub(r"^\[Errno -?\d+\] ", "", str(error).strip()).splitlines()
     return lines[0][:160] if lines else type(error).__name__
 
 

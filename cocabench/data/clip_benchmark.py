@@ -16,7 +16,7 @@ from types import MappingProxyType
 from typing import Any, NoReturn
 from unittest import mock
 
-from cocabench.core.errors import DataError, MissingDataError
+from cocabench.core.errors import DataError, MissingDataError, first_line
 from cocabench.core.files import check_mat, expanded
 from cocabench.core.types import Dataset, Example, ImageSource, Note
 from cocabench.data.base import checked
@@ -105,10 +105,13 @@ class ClipBenchmark(Exported):
         return checked(Dataset(self.dataset, self.split, examples, *shown, notes), folder, texts=not labelled)
 
     def _examples(self, items: Any, folder: Path) -> list[Example]:
-        found = targets(items)
+        try:
+            found = targets(items)
+            images = located(items, f"{folder}:{self.dataset}")
+        except (OSError, ValueError, KeyError, IndexError) as error:  # of files that are read only now
+            raise DataError(f"{folder}:{self.dataset}", f"not readable ({first_line(error)})") from None
         if None in found:
             raise DataError(f"data.dataset {self.dataset!r}", "items that are neither labelled nor captioned images")
-        images = located(items, f"{folder}:{self.dataset}")
         self.require([image.path for _, image in images if isinstance(image, FileImage)])
         examples = [_example(name, image, target) for (name, image), target in zip(images, found, strict=True)]
         return [unconverted(example) for example in examples] if self.dataset == CALTECH else examples
@@ -152,10 +155,10 @@ class ClipBenchmark(Exported):
                 items = make(root=str(folder), **chosen)
         except (RuntimeError, OSError, SystemExit) as error:
             unpacked = UNPACKED.get(self.dataset, f"what torchvision or CLIP_benchmark unpacks for {self.dataset}")
-            said = _first_line(error).partition(". You can use download=True")[0]
+            said = first_line(error).partition(". You can use download=True")[0]
             raise self.missing(folder, f"incomplete: {said}", unpacked) from None
         except (AssertionError, ValueError, KeyError, zlib.error) as error:
-            raise DataError(f"data.dataset {self.dataset!r}", _first_line(error)) from None
+            raise DataError(f"data.dataset {self.dataset!r}", first_line(error)) from None
         texts = dict.fromkeys(str(one.message) for one in caught)
         kept = (text for text in texts if self.split != "all" or "split argument ignored" not in text)
         return items, tuple(Note("data", text) for text in kept)
@@ -183,10 +186,6 @@ def _example(name: str, image: ImageSource, target: Target | None) -> Example:
     if isinstance(target, list):
         return Example(name, image, tuple(text.strip() for text in target))
     return Example(name, image, label=target)
-
-
-def _first_line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 @contextlib.contextmanager

@@ -33,6 +33,9 @@ class EccvCaption(Karpathy):
 
     def examples_of(self, items: list[dict[str, Any]], images: list[FileImage], file: Path) -> list[Example]:
         """Return the images with the captions that are ranked; DataError if one of them is missing."""
+        if lacking := [item["filename"] for item in items if "cocoid" not in item]:
+            got = f"{len(lacking)} of {len(items)} images without cocoid: {some(lacking)}"
+            raise DataError(str(file), got, wanted="Karpathy's dataset_coco.json")
         tables = package_data()
         order = {str(name): k for k, name in enumerate(_ids(tables / "coco_test_ids.npy"))}
         of_captions, of_images = (_table(tables / f"{self.positives}_{way}.json") for way in WAYS)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from cocabench.core.errors import DataError, MissingDataError
+from cocabench.core.errors import DataError, MissingDataError, first_line
 from cocabench.core.files import expanded, read_text
 from cocabench.core.types import Progress, silent
 from cocabench.data.base import LocalLoader, Repository
@@ -27,7 +27,6 @@ from cocabench.data.inputs import note_file
 from cocabench.data.remote import (
     Store,
     fetching,
-    first_line,
     hold,
     hub_parts,
     insistently,
@@ -350,7 +349,7 @@ def _insistently(act: Callable[[], Any], where: str, wait: Callable[[float], Non
         if of_connection(error):
             return first_line(error)
         if isinstance(error, OSError):
-            raise DataError(where, f"cannot be written ({error})", fix="check --data-root") from None
+            raise DataError(where, f"cannot be written ({first_line(error)})", fix="check --data-root") from None
         return ""
 
     return insistently(act, where, wait, tries, why)

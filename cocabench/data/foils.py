@@ -168,7 +168,8 @@ class NegBench(Foils):
         folder = self.folder(root)
         file = self.file(folder, _NEGBENCH[self.subset][0])
         rows = list(_rows(file))
-        first = PurePosixPath(rows[0]["image_path"]).name if rows else ""
+        if not (first := PurePosixPath(next((path for row in rows if (path := row.get("image_path"))), "")).name):
+            raise DataError(str(file), "no image_path")
         base = self.folder_of_images(folder, file.parent, first, _NEGBENCH[self.subset][1])
         cases = [_choice(row, number, base, file) for number, row in enumerate(rows, 2)]
         return self.made(f"{self.name}/{self.subset}", cases, file)

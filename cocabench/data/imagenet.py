@@ -14,7 +14,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from cocabench.core.errors import DataError
+from cocabench.core.errors import DataError, first_line
 from cocabench.core.files import check_mat
 from cocabench.core.types import Dataset, Example
 from cocabench.data.base import checked
@@ -200,4 +200,4 @@ def meta_synsets(meta: Path) -> dict[int, str]:
         leaves = table[table["num_children"] == 0]
         return {int(k): str(name) for k, name in zip(leaves["ILSVRC2012_ID"], leaves["WNID"], strict=True)}
     except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, OSError, zlib.error) as error:
-        raise DataError(str(meta), f"not the devkit's table of synsets ({error})") from None
+        raise DataError(str(meta), f"not the devkit's table of synsets ({first_line(error)})") from None

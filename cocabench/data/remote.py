@@ -20,7 +20,7 @@ from typing import IO, Any, NamedTuple
 from urllib.parse import urlsplit
 
 from cocabench.core.cache import cache_folder
-from cocabench.core.errors import DataError, MissingDataError, UsageError
+from cocabench.core.errors import DataError, MissingDataError, UsageError, first_line
 
 try:
     import fcntl
@@ -34,6 +34,7 @@ PIECE_BYTES = 16 << 20
 LIMIT_GB = 200
 WEB = ("http", "https")
 HUB = ("hf", "huggingface.co")
+SCHEMES = (*WEB, "s3", "gs", "hf")
 
 Wait = Callable[[float], None]
 
@@ -49,11 +50,20 @@ class Remote(NamedTuple):
 def url_of(root: Path | str) -> str:
     """Return the address that a data root or a checkpoint is; '' for a path. A Path has lost a slash of it.
 
+    UsageError for an address that cannot be one.
+
     >>> url_of(Path("https://host/data"))
     'https://host/data'
     """
     found = re.match(r"([a-z][a-z0-9+.-]+):/{1,2}(?=[^/])", str(root))
-    return f"{found[1]}://{str(root)[found.end() :]}" if found else ""
+    url = f"{found[1]}://{str(root)[found.end() :]}" if found else ""
+    try:
+        if re.fullmatch(f"({'|'.join(SCHEMES)}):/*", str(root)):
+            raise ValueError("no host")
+        _ = urlsplit(url).port
+    except ValueError as error:
+        raise UsageError("an address", f"{first_line(error)} in {url or root}", wanted="https://HOST/FOLDER") from None
+    return url
 
 
 def shown(url: str) -> str:
@@ -105,10 +115,6 @@ def of_connection(error: BaseException) -> bool:
     names = {kind.__name__ for kind in type(error).__mro__}
     network = {"TransportError", "HTTPError", "ConnectionError", "TimeoutError", "RemoteProtocolError", "ClientError"}
     return bool(names & network) or "onsistency check failed" in str(error) or "cannot find the" in str(error).lower()
-
-
-def first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0] if str(error) else type(error).__name__
 
 
 class Store:

@@ -24,7 +24,7 @@ from cocabench.metrics.base import UNKNOWN, Interval, Metric, Samples
 from cocabench.metrics.statistics import Whole
 from cocabench.specs.decoding import DEFAULTS, MEANINGS
 
-Positive = Annotated[int, Field(ge=1, strict=True)]
+Positive = Annotated[int, Field(ge=1, le=1_000_000, strict=True)]
 
 MIN_REPEATS = 6
 """For an interval: the range of this many repeats covers the median with 96.9 % (1 - 2 / 2**6), at least 95 %."""

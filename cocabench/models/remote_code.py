@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cocabench.core.errors import ModelError, unreadable
-from cocabench.core.files import read_text
+from cocabench.core.files import parse_json, read_text
 
 CODE_KEYS = frozenset({
     "auto_map", "code_revision", "custom_generate", "custom_pipelines", "kernel_config", "trust_remote_code",
@@ -39,7 +38,7 @@ def refuse_code_in(folder: Path, names: Iterable[str] = TOWER_FILES) -> None:
         if not file.is_file():
             continue
         try:
-            content = json.loads(read_text(file))
+            content = parse_json(read_text(file))
         except (OSError, ValueError) as error:
             raise ModelError(str(file), unreadable(error)) from None
         refuse_code(content, str(file))

@@ -16,7 +16,7 @@ from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
 from cocabench.core import __version__
-from cocabench.core.errors import ResultsError, UsageError
+from cocabench.core.errors import ResultsError, UsageError, first_line
 from cocabench.core.files import parse_json, read_regular, read_text
 from cocabench.core.text import well_formed
 from cocabench.report.page import environment
@@ -74,7 +74,9 @@ def server(folder: Path, *, host: str = "127.0.0.1", port: int = 8000) -> Server
     try:
         return Server((host, port), partial(Handler, directory=str(root)))
     except (OSError, OverflowError) as error:
-        raise UsageError("serve", f"cannot listen on {host}:{port} ({error})", wanted="another --port") from None
+        raise UsageError(
+            "serve", f"cannot listen on {host}:{port} ({first_line(error)})", wanted="another --port"
+        ) from None
 
 
 def reports(root: Path) -> Iterator[Found]:

@@ -21,7 +21,7 @@ from typing import Any
 from pydantic import JsonValue
 
 from cocabench.core.errors import ResultsError, unreadable
-from cocabench.core.files import parse_json
+from cocabench.core.files import parse_json, read_text
 from cocabench.core.signature import digest, short
 from cocabench.core.types import Estimate, MetricInfo, Note, Record, Signature
 from cocabench.kinds import every, find
@@ -69,7 +69,7 @@ def read(path: Path) -> list[Record]:
 
 def _text(path: Path) -> str:
     try:
-        return path.read_text(encoding="utf-8")
+        return read_text(path)
     except (OSError, UnicodeDecodeError) as error:
         raise ResultsError(str(path), unreadable(error)) from None
 

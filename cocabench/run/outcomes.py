@@ -18,6 +18,7 @@ from typing import NamedTuple
 from pydantic import TypeAdapter, ValidationError
 
 from cocabench.core.errors import ResultsError
+from cocabench.core.files import read_regular
 from cocabench.core.signature import digest
 from cocabench.results.store import OUTCOMES, is_record, read_record, slug, write_atomically
 from cocabench.run.execute import Outcome
@@ -68,7 +69,7 @@ def _file(output: Path, model: str, step: Step) -> Path:
 def _read(path: Path) -> Ending | None:
     """Return how a step ended, None if that is not known; a damaged file is written anew by the next run."""
     try:
-        return _ENDINGS.validate_json(path.read_bytes())
+        return _ENDINGS.validate_json(read_regular(path))
     except (OSError, ValidationError):
         return None
 

@@ -18,8 +18,8 @@ from typing import NamedTuple, TypeVar
 from pydantic import JsonValue, TypeAdapter, ValidationError
 
 from cocabench.core.cache import DiskCache, size_limit
-from cocabench.core.errors import CocabenchError, DataError, ResultsError, UnknownNameError, UsageError
-from cocabench.core.files import expanded
+from cocabench.core.errors import CocabenchError, DataError, ResultsError, UnknownNameError, UsageError, unreadable
+from cocabench.core.files import expanded, read_regular
 from cocabench.core.signature import Allowance, UnhashedError, digest
 from cocabench.core.types import Ability, Cache, Machine, Note, Record, Signature, Source
 from cocabench.data.remote import url_of
@@ -113,13 +113,17 @@ class Plan:
     def read(cls, path: Path) -> Plan:
         """Read a plan from a file; UsageError if it cannot be read."""
         try:
-            return _PLANS.validate_json(path.read_bytes())
+            found = _PLANS.validate_json(read_regular(path))
         except OSError as error:
-            raise UsageError(str(path), f"cannot be read ({error.strerror})", wanted=_A_PLAN) from None
+            raise UsageError(str(path), unreadable(error), wanted=_A_PLAN) from None
         except ValidationError as error:
             first = error.errors()[0]
             where = ".".join(map(str, first["loc"]))
-            raise UsageError(str(path), f"not a plan: {where}: {first['msg']}", wanted=_A_PLAN) from None
+            said = f"not a plan: {where}{': ' if where else ''}{first['msg']}"
+            raise UsageError(str(path), said, wanted=_A_PLAN) from None
+        if found.settings.output is None:
+            raise UsageError(str(path), "not a plan: settings.output: null", wanted=_A_PLAN)
+        return found
 
 
 _PLANS = TypeAdapter(Plan)

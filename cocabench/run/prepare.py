@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
 
-from pydantic import JsonValue
+from pydantic import Field, JsonValue
 
 from cocabench.core.errors import CocabenchError, DataError, ModelError
 from cocabench.core.signature import Allowance, digest, remembering_files
@@ -35,7 +35,7 @@ EXTRA_DATA = "extra_data"
 
 @dataclass(frozen=True)
 class Settings:
-    """The settings of a run. Plain values, since plans pass them to other processes.
+    """The settings of a run. Plain values, since plans pass them to other processes; checked where a plan is read.
 
     output: None stores no results. cache: the folder of the cache's spaces; None caches for one run only. device,
     precision, batch_size, workers, compile: as for ``models.hardware.hardware``. quick_gelu, preprocess: for all
@@ -46,15 +46,15 @@ class Settings:
     data_root: Path = Path("data")
     output: Path | None = Path("results")
     cache: Path | None = None
-    limit: int | None = None
-    seed: int = 0
+    limit: Annotated[int, Field(ge=1)] | None = None
+    seed: Annotated[int, Field(ge=0)] = 0
     download: bool = False
     fresh: bool = False
     skip_bad_images: bool = False
     device: str = "auto"
     precision: str = "auto"
-    batch_size: int | None = None
-    workers: int | None = None
+    batch_size: Annotated[int, Field(ge=1)] | None = None
+    workers: Annotated[int, Field(ge=0)] | None = None
     compile: bool = False
     quick_gelu: bool | None = None
     preprocess: str = ""

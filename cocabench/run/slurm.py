@@ -22,7 +22,10 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
-from cocabench.core.errors import CocabenchError, ResultsError, UsageError
+from pydantic import NonNegativeInt, TypeAdapter, ValidationError
+
+from cocabench.core.errors import CocabenchError, ResultsError, UsageError, unreadable
+from cocabench.core.files import read_regular, read_text
 from cocabench.core.signature import digest
 from cocabench.results.store import SUBMISSIONS, write_atomically
 from cocabench.run.outcomes import Progress, progress
@@ -87,6 +90,7 @@ class Submission:
             head=head,
             folder=shlex.quote(str(folder)),
             python=shlex.quote(sys.executable),
+            java=f" --java {shlex.quote(str(java))}" if (java := self.plan.settings.java) else "",
             retries=self.retries,
             minutes=STOP_S // 60,
         )
@@ -146,7 +150,7 @@ attempts=$folder/../attempts/$(sed -n "$((cell + 1))s/ .*//p" "$folder/models")
 again= ended=
 trap 'again=1; kill -TERM "$run"' USR1
 trap 'ended=1; kill -TERM "$run"' TERM
-{python} -m cocabench run --plan "$folder/plan.json" --cell "$cell" --quiet &
+{python} -m cocabench run --plan "$folder/plan.json" --cell "$cell"{java} --quiet &
 run=$!
 wait "$run"
 code=$?
@@ -191,7 +195,7 @@ def to_send(plan: Plan, output: Path, retries: int) -> tuple[list[int], dict[str
 def attempts(output: Path, model: str) -> list[str]:
     """Return a line per failed attempt of a model's cell since it last succeeded."""
     path = output / SUBMISSIONS / ATTEMPTS / digest(model)
-    return path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return read_regular(path).decode(errors="replace").splitlines() if path.is_file() else []
 
 
 def last_plan(output: Path) -> Path | None:
@@ -208,9 +212,9 @@ def waiting(output: Path) -> dict[str, str]:
     found: dict[str, str] = {}
     for line in _asked(["squeue", "--me", "--noheader", "--array", "--format=%F %K %T"], ANSWER_S).splitlines():
         name, index, state = line.split()
-        if name in jobs and index.isdecimal():
-            job = jobs[name]
-            found[job.models[job.first + int(index)]] = state.lower()
+        job = jobs.get(name)
+        if job and index.isdecimal() and (cell := job.first + int(index)) < len(job.models):
+            found[job.models[cell]] = state.lower()
     return found
 
 
@@ -235,17 +239,25 @@ class _Job:
     models: Sequence[str]
 
 
+_JOBS = TypeAdapter(list[tuple[str, NonNegativeInt, list[NonNegativeInt]]])
+"""Of jobs.json: each array's id, its first cell, its cells."""
+
+
 def _jobs(output: Path) -> Iterator[_Job]:
     """Yield the submitted arrays, oldest first."""
     for path in sorted((output / SUBMISSIONS).glob("*/jobs.json")):
         try:
-            lines = (path.parent / "models").read_text(encoding="utf-8").splitlines()
-            models = [line.partition(" ")[2] for line in lines]
-            found = json.loads(path.read_text(encoding="utf-8"))
-            jobs = [_Job(path.parent, name, first, cells, models) for name, first, cells in found]
-        except (OSError, ValueError, TypeError) as error:
-            raise ResultsError(str(path.parent), f"cannot be read ({error})", fix="remove the folder") from None
-        yield from jobs
+            models = [line.partition(" ")[2] for line in read_text(path.parent / "models").splitlines()]
+            found = _JOBS.validate_json(read_regular(path))
+        except (OSError, UnicodeDecodeError) as error:
+            raise ResultsError(str(path.parent), unreadable(error), fix="remove the folder") from None
+        except ValidationError:
+            raise ResultsError(str(path), "no list of jobs", fix="remove the folder") from None
+        for name, first, cells in found:
+            if not all(first <= cell < len(models) for cell in cells):
+                got = f"job {name} has cells that its {len(models)} models do not"
+                raise ResultsError(str(path), got, fix="remove the folder")
+            yield _Job(path.parent, name, first, cells, models)
 
 
 def _asked(words: Sequence[str], timeout: float) -> str:

@@ -15,6 +15,12 @@ GenerationType = Literal["beam_search", "greedy", "top_k", "top_p"]
 Decoding = Literal["legacy", "logprob"]
 Positive = Annotated[int, Field(ge=1, strict=True)]
 
+MAX_BEAMS: Final = 10_000
+MIN_TEMPERATURE: Final = 1e-6
+MAX_TEMPERATURE: Final = 1e6
+MAX_PENALTY: Final = 100.0
+"""Beyond these, logits overflow or no machine has the memory."""
+
 MAX_SEQ_LEN: Final = 77
 """In sampling, the model sees at most this many last tokens: the context of CLIP's text tower."""
 
@@ -40,17 +46,17 @@ class DecodingOptions(Spec):
 
     decoding: Decoding = "legacy"
     generation_type: GenerationType = "beam_search"
-    num_beams: Positive = 6
+    num_beams: Annotated[int, Field(ge=1, le=MAX_BEAMS, strict=True)] = 6
     num_beam_groups: Positive = 3
     seq_len: Positive = 30
     min_seq_len: Annotated[int, Field(ge=0)] = 5
     top_k: Positive = 1
     top_p: Annotated[float, Field(gt=0, le=1)] = 0.1
-    temperature: Annotated[float, Field(gt=0)] = 1.0
-    repetition_penalty: Annotated[float, Field(gt=0)] = 1.0
-    diversity_penalty: Annotated[float, Field(ge=0)] = 0.0
-    length_penalty: float = 1.0
-    seed: int = 0
+    temperature: Annotated[float, Field(ge=MIN_TEMPERATURE, le=MAX_TEMPERATURE)] = 1.0
+    repetition_penalty: Annotated[float, Field(gt=0, le=MAX_PENALTY)] = 1.0
+    diversity_penalty: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.0
+    length_penalty: Annotated[float, Field(ge=-MAX_PENALTY, le=MAX_PENALTY)] = 1.0
+    seed: Annotated[int, Field(ge=-(2**63), lt=2**63)] = 0
 
 
 DEFAULTS: Final = DecodingOptions()

@@ -43,7 +43,7 @@ def foreseen(error: Exception, where: str) -> CocabenchError | None:
         return kind(_shown(error.filename), error.strerror.lower())
     if isinstance(error, FileNotFoundError) and str(error.strerror).startswith("No usable temporary directory"):
         return CocabenchError(where, "no folder for temporary files can be written to", fix=_FULL)
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY in str(error)):
         return CocabenchError(where, "not enough memory", fix="use a machine with more, or less data")
     if isinstance(error, ValueError) and str(error).startswith("embedded null "):
         return UsageError(where, "a path with a NUL character")
@@ -53,6 +53,9 @@ def foreseen(error: Exception, where: str) -> CocabenchError | None:
         return UsageError(where, f"a name that is not Unicode: {error.object[:80]!r}")
     return None
 
+
+_NO_MEMORY = "can't allocate memory"
+"""As torch says it of a CPU's memory."""
 
 _FULL = "free space, or choose another --output, --cache or TMPDIR (the folder for temporary files)"
 

@@ -137,6 +137,10 @@ def test_records_with_impossible_values_are_one_line(
         ("train coca-scratch --set train_data=[1] --dry-run", "trainer.train_data: got [1]; wanted text in quotes"),
         ("train coca-scratch --set train_data={{a", "{a: unbalanced braces; wanted {000..099}"),
         ("train coca-scratch --set csv_separator=ab", "wanted one character"),
+        ("data check cars --data-root https://[/", "an address: Invalid IPv6 URL in https://[; wanted https://HOST"),
+        ("run --model ViT-B-32:https://h:99999999/x.pt --tasks emoji_flags", "Port out of range"),
+        ("data check cars --data-root s3://", "an address: no host in s3:"),
+        ("run --model demo/clip --tasks emoji_flags --seed -1", "--seed: got '-1'; wanted 0 or more"),
     ],
 )
 def test_words_that_cannot_be_meant_are_one_line(command: Command, tmp_path: Path, words: str, said: str) -> None:
@@ -151,6 +155,7 @@ def test_words_with_line_breaks_or_spaces_are_one_line(command: Command) -> None
     run = ("run", "--tasks", "emoji_flags", "--limit", "2", "--model")
     one_line(command(*run, "demo/clip", "--device", "\nx"), 2, "error --device x: no device; wanted auto")
     one_line(command(*run, "hf-hub:a b"), 2, "error --model hf-hub:a b: not a repository's name")
+    one_line(command("show", "a\0b"), 2, "wanted a path without a NUL character")
 
 
 @pytest.mark.parametrize(

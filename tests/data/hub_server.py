@@ -21,7 +21,7 @@ class Hub:
     """What is served. drops: {file: how many answers end in the middle}. busy: how many answers are 429 first.
 
     lies: files whose content is another than listed. resumes: whether it knows ranges. asked: how often each file was
-    asked for; ranges: from where.
+    asked for; ranges: from where. listed: in place of the true listing.
     """
 
     files: dict[str, bytes]
@@ -34,8 +34,11 @@ class Hub:
     asked: Counter[str] = field(default_factory=Counter)
     ranges: list[str] = field(default_factory=list)
     url: str = ""
+    listed: bytes = b""
 
     def listing(self) -> bytes:
+        if self.listed:
+            return self.listed
         siblings = []
         for name, content in self.files.items():
             blob = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()

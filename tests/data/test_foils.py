@@ -119,6 +119,7 @@ class TestNegBench:
             ("a/000000000139.jpg,1,a,b,c,,x", "row 2: 3 captions; wanted caption_0 to caption_3"),
             ("a/000000000139.jpg,,a,b,c,d,x", "row 2: no correct_answer"),
             ("a/1.jpg,1,a,b,c,d,x", "no image 1.jpg"),
+            ("", "no image_path"),
         ],
     )
     def test_what_is_wrong_is_said_in_a_line(self, tmp_path: Path, row: str, said: str) -> None:

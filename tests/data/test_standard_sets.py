@@ -96,6 +96,26 @@ def test_a_missing_image_is_an_error_at_once(written: Written, tmp_path: Path) -
         task.loader.build(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("name", "file", "said"),
+    [
+        ("food101", "food-101/meta/test.json", r"incomplete: no such file or directory: \S+/food-101/meta/test\.json"),
+        ("pcam", "pcam/camelyonpatch_level_2_split_test_x.h5", r"pcam: not readable \(Unable to synchronously open"),
+    ],
+)
+def test_files_that_torchvision_cannot_read_are_an_error_of_one_line(
+    name: str, file: str, said: str, written: Written, tmp_path: Path
+) -> None:
+    task, _ = written(name)
+    path = next(tmp_path.rglob(file))
+    path.unlink()
+    if path.suffix == ".h5":
+        path.write_bytes(b"no HDF5")
+    with pytest.raises(DataError, match=said) as error:
+        task.loader.build(tmp_path)
+    assert "\n" not in str(error.value)
+
+
 class TestLabelsThatWouldBeShifted:
     """Class folders number the labels: one that is missing shifts those after it, and every number would be wrong."""
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from scipy.stats import ttest_1samp
 
+from tools.demo import ablation
 from tools.demo.ship import (
     NAMED,
     differences,
@@ -76,3 +77,14 @@ def test_seeds_are_added_to_those_shipped_before(tmp_path: Path) -> None:
     added = joined(read_seeds(tmp_path / "seeds.json"), {"coca": {"CIDEr": {1: 9.0, 3: 1.5}}})
     assert added["coca"] == {**FOUND["coca"], "CIDEr": {0: 1.0, 1: 9.0, 2: 1.1, 3: 1.5}}
     assert added["clip"] == FOUND["clip"]
+
+
+def test_rates_of_changed_recipes_and_their_table(tmp_path: Path) -> None:
+    for run, (i2t, t2i) in {"coca-0": (0.5, 0.6), "coca-1": (0.4, 0.6), "clip-0": (0.6, 0.61)}.items():
+        (folder := tmp_path / "two-styles" / run).mkdir(parents=True)
+        lines = [{"i2t_recall@5": 0.1, "t2i_recall@5": 0.1}, {"i2t_recall@5": i2t, "t2i_recall@5": t2i}]
+        (folder / "log.json").write_text(json.dumps({"log": lines}))
+    (tmp_path / "two-styles" / "clip-1").mkdir()  # not finished
+    found = ablation.rates(tmp_path)
+    assert found == {"two-styles": {"coca": {"0": 0.55, "1": 0.5}, "clip": {"0": 0.605}}}
+    assert ablation.table(found).splitlines()[-1] == "| 600 steps, two styles | 2 | 52.5 | 60.5 | -5.5 |"

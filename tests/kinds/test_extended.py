@@ -81,6 +81,11 @@ def test_what_is_wrong_is_said_in_a_line(small: Path, monkeypatch: pytest.Monkey
     coco(small, lost=99)
     with pytest.raises(DataError, match=r"1 of the 6 captions of eccv-caption missing: 99; wanted Karpathy's"):
         loader().build(small)
+    file = small / "coco/dataset_coco.json"
+    file.write_text(file.read_text().replace('"cocoid": 60623, ', ""))
+    with pytest.raises(DataError, match=r"1 of 3 images without cocoid: COCO_val2014_000000060623\.jpg"):
+        loader().build(small)
+    coco(small)
     write(small / "tables/coco_test_ids.npy", "no numbers")
     with pytest.raises(DataError, match=r"coco_test_ids\.npy: not readable"):
         loader().build(small)

@@ -267,6 +267,13 @@ BAD = [
     ({"generation_type": "top_k", "top_k": 0}, "top_k: got 0"),
     ({"generation_type": "top_p", "top_p": 1.5}, "top_p: got 1.5"),
     ({"generation_type": "top_p", "temperature": 0}, "temperature: got 0"),
+    ({"generation_type": "top_p", "temperature": 1e-320}, "temperature: got 1e-320"),
+    ({"generation_type": "top_p", "temperature": float("inf")}, "temperature: got inf"),
+    ({"generation_type": "top_k", "seed": 2**63}, "seed: got 9223372036854775808, wanted a number of 64 bits"),
+    ({"num_beams": 10**40}, "num_beams: got 1"),
+    ({"decoding": "logprob", "length_penalty": 1e308}, "length_penalty: got 1e.308"),
+    ({"decoding": "logprob", "length_penalty": float("nan")}, "length_penalty: got nan"),
+    ({"repetition_penalty": float("inf")}, "repetition_penalty: got inf"),
     ({"repetition_penalty": 0}, "repetition_penalty: got 0"),
 ]
 

@@ -1,18 +1,22 @@
 """Plans as plain data: written, read elsewhere, run cell by cell; and what counts as done."""
 
 import json
+import os
 import shutil
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import cocabench
 from cocabench.data.tables import Tsv
+from cocabench.results.store import SUBMISSIONS
 from cocabench.run.plan import Plan, Planner, State
 from cocabench.run.prepare import Settings
 from cocabench.specs.registry import find_tasks, model_sources
 from cocabench.specs.spec import parse_models
+from tests.cli.test_bad_inputs import DEEP, one_line
 from tests.conftest import Command
 
 BASELINES = Path(cocabench.__file__).parents[1] / "results" / "baselines"
@@ -55,7 +59,7 @@ def test_a_json_plan_can_be_run_cell_by_cell(command: Command, models: Path, dat
     [
         (["--plan", "{plan}", "--cell", "2"], "--cell 2: {plan} has 2 cells; wanted 0 to 1"),
         (["--plan", "{plan}", "--limit", "3"], "--plan: given with --limit, which the plan sets; leave it out"),
-        (["--plan", "nowhere.json"], "nowhere.json: cannot be read (No such file or directory)"),
+        (["--plan", "nowhere.json"], "nowhere.json: not readable: No such file or directory"),
         (["--plan", "{other}"], "not a plan: settings: Field required"),
         (["--cell", "0", "--model", "m", "--tasks", "t"], "--cell: given without --plan; wanted --plan FILE"),
     ],
@@ -103,3 +107,61 @@ def test_a_finished_run_counts_as_done(tmp_path: Path, monkeypatch: pytest.Monke
     plan = planner.plan(model_sources(parse_models("demo")), find_tasks(["demo"]))
     done = {(cell.model, step.task) for cell in plan.cells for step in cell.steps if step.state is State.DONE}
     assert done == stored.keys()
+
+
+@pytest.fixture
+def submitted(command: Command, models: Path, data: Path, tmp_path: Path) -> Path:
+    """Return a plan that stands where `submit slurm` puts it."""
+    words = ("--model", models / "clip", "--tasks", data / "find.toml", "--data-root", data, "--output", tmp_path / "r")
+    file = tmp_path / "r" / SUBMISSIONS / "x" / "plan.json"
+    file.parent.mkdir(parents=True)
+    file.write_text(command("run", *words, "--dry-run", "--json").out)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("setting", "said"),
+    [
+        ({"java": "./java"}, "names a Java, java, which would run; if you trust it: --java java"),
+        ({"output": None}, "not a plan: settings.output: null"),
+        ({"limit": 0}, "not a plan: settings.limit"),
+        ({"batch_size": -5}, "not a plan: settings.batch_size"),
+        ({"workers": -1}, "not a plan: settings.workers"),
+        ({"seed": -1}, "not a plan: settings.seed"),
+    ],
+)
+def test_plans_with_settings_that_no_option_takes_are_one_line(
+    command: Command, submitted: Path, setting: dict[str, Any], said: str
+) -> None:
+    content = json.loads(submitted.read_text())
+    submitted.write_text(json.dumps({**content, "settings": content["settings"] | setting}))
+    one_line(command("run", "--plan", submitted, "--cell", 0, "--quiet"), 2, str(submitted), said)
+
+
+def test_a_plans_java_runs_where_the_command_line_names_it(command: Command, submitted: Path) -> None:
+    content = json.loads(submitted.read_text())
+    submitted.write_text(json.dumps({**content, "settings": content["settings"] | {"java": "no-such-java"}}))
+    assert command("run", "--plan", submitted, "--cell", 0, "--quiet", "--java", "java").code == 0
+
+
+@pytest.mark.parametrize(
+    ("jobs", "said"),
+    [
+        ("5", "no list of jobs"),
+        (DEEP, "no list of jobs"),
+        ('[["1", -1, [0]]]', "no list of jobs"),
+        ('[["1", 0, [9]]]', "job 1 has cells that its 1 models do not"),
+    ],
+)
+def test_a_foreign_list_of_jobs_is_one_line(command: Command, submitted: Path, jobs: str, said: str) -> None:
+    (submitted.parent / "models").write_text("a m\n")
+    (submitted.parent / "jobs.json").write_text(jobs)
+    one_line(command("status", submitted.parents[2]), 2, str(submitted.parent), said)
+
+
+def test_pipes_in_place_of_plans_and_results_do_not_hang(command: Command, submitted: Path, tmp_path: Path) -> None:
+    submitted.unlink()
+    os.mkfifo(submitted)
+    one_line(command("status", submitted.parents[2]), 2, str(submitted), "a pipe or device, not a file")
+    os.mkfifo(tmp_path / "x.csv")
+    one_line(command("import", tmp_path / "x.csv"), 2, "x.csv: not readable: a pipe or device, not a file")

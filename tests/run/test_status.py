@@ -101,7 +101,7 @@ def test_outcomes_are_no_records(command: Command, own: Path) -> None:
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (["{own}", "--plan", "{own}/none.json"], "none.json: cannot be read"),
+        (["{own}", "--plan", "{own}/none.json"], "none.json: not readable"),
         (["{own}"], "status: no plan in {own}; wanted a plan; name one with --plan"),
         (["{own}/none", "--plan", "{own}/empty.json"], "{own}/none: no such folder"),
     ],

@@ -6,7 +6,6 @@ devices, which know texts alone, keep languages apart.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -15,7 +14,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cocabench.core.errors import ModelError
+from cocabench.core.errors import ModelError, unreadable
+from cocabench.core.files import parse_json, read_text
 from cocabench.core.types import Features, Progress, silent
 
 _SPOKEN = re.compile("\x02([^\x02\x03]+)\x03(.*)", re.DOTALL)
@@ -31,7 +31,11 @@ def takes_language(config: Mapping[str, Any]) -> bool:
     name = str(config["text_cfg"].get("hf_tokenizer_name") or "")
     file = Path(name) / "tokenizer_config.json"
     if Path(name).is_absolute() and file.is_file():
-        return str(json.loads(file.read_text(encoding="utf-8")).get("tokenizer_class", "")).startswith("Nllb")
+        try:
+            content = parse_json(read_text(file))
+        except (OSError, ValueError) as error:
+            raise ModelError(str(file), unreadable(error)) from None
+        return isinstance(content, dict) and str(content.get("tokenizer_class")).startswith("Nllb")
     return "nllb" in name.lower()
 
 

@@ -1,11 +1,21 @@
 """Decoding options and special tokens."""
 
 from dataclasses import dataclass
+from math import inf
 from typing import Any, NamedTuple, get_args
 
 import torch
 
-from cocabench.specs.decoding import DEFAULTS, MAX_SEQ_LEN, Decoding, GenerationType
+from cocabench.specs.decoding import (
+    DEFAULTS,
+    MAX_BEAMS,
+    MAX_PENALTY,
+    MAX_SEQ_LEN,
+    MAX_TEMPERATURE,
+    MIN_TEMPERATURE,
+    Decoding,
+    GenerationType,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +47,8 @@ class DecodeOptions:
         _check(self.seq_len >= 2, "seq_len", self.seq_len, "2 or more: a start token and one generated token")
         _check(self.seq_len > self.min_seq_len, "seq_len", self.seq_len, f"more than min_seq_len ({self.min_seq_len})")
         _check(self.max_seq_len >= 1, "max_seq_len", self.max_seq_len, "1 or more")
-        _check(self.repetition_penalty > 0, "repetition_penalty", self.repetition_penalty, "more than 0")
+        penalty = self.repetition_penalty
+        _check(0 < penalty <= MAX_PENALTY, "repetition_penalty", penalty, f"more than 0, and {MAX_PENALTY:g} at most")
         if self.generation_type == "beam_search":
             self._check_beams()
         else:
@@ -46,8 +57,11 @@ class DecodeOptions:
     def _check_beams(self) -> None:
         beams, groups = self.num_beams, self.num_beam_groups
         _check(beams >= 2, "num_beams", beams, "2 or more; for a single path use generation_type='greedy'")
+        _check(beams <= MAX_BEAMS, "num_beams", beams, f"{MAX_BEAMS} at most")
         _check(1 <= groups <= beams and beams % groups == 0, "num_beam_groups", groups, f"a divisor of {beams} beams")
-        _check(self.diversity_penalty >= 0, "diversity_penalty", self.diversity_penalty, "0 or more")
+        _check(0 <= self.diversity_penalty < inf, "diversity_penalty", self.diversity_penalty, "0 or more")
+        penalty = self.length_penalty
+        _check(abs(penalty) <= MAX_PENALTY, "length_penalty", penalty, f"-{MAX_PENALTY:g} to {MAX_PENALTY:g}")
         if self.decoding == "legacy":
             _check(self.diversity_penalty == 0, "diversity_penalty", self.diversity_penalty, "0 in legacy decoding")
             _check(self.length_penalty == 1, "length_penalty", self.length_penalty, "1 in legacy decoding")
@@ -59,7 +73,9 @@ class DecodeOptions:
         _check(self.length_penalty == 1, "length_penalty", self.length_penalty, "1 without beam search")
         _check(self.top_k >= 1, "top_k", self.top_k, "1 or more")
         _check(0 <= self.top_p <= 1, "top_p", self.top_p, "between 0 and 1")
-        _check(self.temperature > 0, "temperature", self.temperature, "more than 0; for argmax use 'greedy'")
+        wanted = f"{MIN_TEMPERATURE:g} to {MAX_TEMPERATURE:g}; for argmax use 'greedy'"
+        _check(MIN_TEMPERATURE <= self.temperature <= MAX_TEMPERATURE, "temperature", self.temperature, wanted)
+        _check(-(2**63) <= self.seed < 2**63, "seed", self.seed, "a number of 64 bits")
 
     @property
     def searched_groups(self) -> int:
