@@ -28,6 +28,7 @@ from cocabench.results.compare import compare_models
 from cocabench.results.efficiency import sentences, training_costs
 from cocabench.results.epochs import best_epochs
 from cocabench.results.prompts import HEADER, cells, legend, prompt_rows, several
+from cocabench.results.records import prompts_label
 from cocabench.results.store import Store
 from cocabench.results.trackers import track
 from cocabench.run.engines import Engine
@@ -50,7 +51,7 @@ def print_plan(plan: Plan, planner: Planner, machine: Hardware) -> None:
     steps = [(cell, step) for cell in plan.cells for step in cell.steps]
     held = [_cached(cell, step, planner, machine) if step.state == State.READY else 0 for cell, step in steps]
     rows = [
-        [cell.model, step.title, str(step.state), str(step.work.get("images", "")), str(cached or "")]
+        [cell.model, _title(step), str(step.state), str(step.work.get("images", "")), str(cached or "")]
         for (cell, step), cached in zip(steps, held, strict=True)
     ]
     print_table(["model", "task", "state", "images", "cached"], rows)
@@ -78,7 +79,12 @@ def print_refusals(plan: Plan) -> int:
 
 def _reason(cell: Cell, step: Step) -> str:
     model = f" with {cell.model}" if step.state == State.NOT_APPLICABLE else ""
-    return f"{step.title}{model}: {step.reason}"
+    return f"{_title(step)}{model}: {step.reason}"
+
+
+def _title(step: Step) -> str:
+    """Return ``pets``, or ``pets [templates cifar10]`` with other prompts than the task's."""
+    return f"{step.task} [{label}]" if (label := prompts_label(step.params)) else step.task
 
 
 def _cached(cell: Cell, step: Step, planner: Planner, machine: Hardware) -> int:
@@ -178,13 +184,13 @@ def _print_failures(outcomes: Sequence[Outcome]) -> int:
             ended.setdefault(str(outcome.error), []).append(outcome)
     for error, failed in ended.items():
         models = ", ".join(dict.fromkeys(outcome.model for outcome in failed))
-        tasks = list(dict.fromkeys(outcome.step.title for outcome in failed))
+        tasks = list(dict.fromkeys(_title(outcome.step) for outcome in failed))
         labelled(
             "failed", f"{models} on {tasks[0] if len(tasks) == 1 else f'{len(tasks)} tasks'}: {error}", colour="red"
         )
     started = any(outcome.record is not None or outcome.step.state == State.READY for outcome in outcomes)
     if not ended and not any(outcome.record is not None for outcome in outcomes):
-        reasons = {f"{outcome.step.title} with {outcome.model}: {outcome.step.reason}" for outcome in outcomes}
+        reasons = {f"{_title(outcome.step)} with {outcome.model}: {outcome.step.reason}" for outcome in outcomes}
         said = f"; {'; '.join(sorted(reasons))}" if reasons else ": no task"
         labelled("failed", f"nothing was evaluated{said}", colour="red")
         return 2
@@ -261,7 +267,7 @@ class Bars(Quiet):
 
     def started(self, model: str, step: Step) -> Report:
         self._remove(model, step)
-        self.shown[model, step_key(step)] = bar = _Bar(self.bars, step.title)
+        self.shown[model, step_key(step)] = bar = _Bar(self.bars, _title(step))
         return bar
 
     def finished(self, outcome: Outcome) -> None:
@@ -298,7 +304,7 @@ class _Bar:
 
 def _line(outcome: Outcome) -> Text:
     """Return the line of a finished step."""
-    name, record = outcome.step.title, outcome.record
+    name, record = _title(outcome.step), outcome.record
     if outcome.error is not None:
         return Text.assemble("  ", (f"✗ {name}", "red"), "  ", ("failed, see below", "dim"))
     if record is None:

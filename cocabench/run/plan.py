@@ -23,7 +23,6 @@ from cocabench.core.files import expanded, read_regular
 from cocabench.core.signature import Allowance, UnhashedError, digest
 from cocabench.core.types import Ability, Cache, Machine, Note, Record, Signature, Source
 from cocabench.data.remote import url_of
-from cocabench.results.records import prompts_label
 from cocabench.results.store import Store
 from cocabench.run.prepare import HERE, Data, Settings, identity_of, prepare
 from cocabench.specs.registry import FailedSource, Task, all_tasks, model_sources, read_tasks, task_folders
@@ -76,11 +75,6 @@ class Step:
     work: dict[str, int] = field(default_factory=dict)
     parts: dict[str, str] = field(default_factory=dict)
     pictures: str = ""
-
-    @property
-    def title(self) -> str:
-        """``pets``, or ``pets [templates cifar10]`` with other prompts than the task's."""
-        return f"{self.task} [{label}]" if (label := prompts_label(self.params)) else self.task
 
 
 @dataclass(frozen=True)
