@@ -99,7 +99,8 @@ RELIABILITY = Reliability(
 
 def stated_scale(model: object, context: Context) -> float:
     """Return a model's logit scale, and note it."""
-    own = getattr(model, "logit_scale", None)  # of plain objects
+    found = getattr(model, "logit_scale", None)  # of plain objects
+    own = found() if found else None
     scale, whose = (LOGIT_SCALE, "CLIP's, since the model says none") if own is None else (own, "the model's own")
     text = f"probabilities: softmax over classes at the logit scale {scale:.4g}, {whose} (temperature {1 / scale:.3g})"
     context.note(Note("calibration", text))

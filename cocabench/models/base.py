@@ -237,9 +237,8 @@ class Model(Interactive, Joined):
         """Return a prompt of a class as the model was trained to be asked; other texts are encoded as they are."""
         return text
 
-    @property
     def logit_scale(self) -> float | None:
-        """What cosines were multiplied with in training (CLIP's: 100), None if unknown."""
+        """Return the factor of cosines that the network has learned (CLIP's: 100), None if unknown."""
         return None
 
     def cut_texts(self, texts: Sequence[str]) -> CutTexts | None:
@@ -438,12 +437,6 @@ class Model(Interactive, Joined):
     def _part(self, inputs: Sequence[Any], rows: slice) -> list[Any]:
         first, *rest = (one[rows] for one in inputs)
         return [first.to(self.hardware.device, non_blocking=True) if isinstance(first, Tensor) else first, *rest]
-
-
-def scale_of(net: Any) -> float | None:
-    """Return exp of a network's logit_scale, None if it has none."""
-    found = getattr(net, "logit_scale", None)
-    return None if found is None else float(torch.as_tensor(found).detach().double().exp())
 
 
 def unit(rows: Tensor) -> Tensor:

@@ -172,7 +172,8 @@ class Worker:
         """Load a model, and return what the driver must know of it. made: as the plan has it, None: not known yet."""
         made = self._identity(source) if made is None else made
         model = self._model(source, made)
-        return Described(made, dict(model.parameters), isinstance(model, Base), getattr(model, "logit_scale", None))
+        scale = getattr(model, "logit_scale", None)  # of plain objects
+        return Described(made, dict(model.parameters), isinstance(model, Base), scale() if scale else None)
 
     @_returning_errors
     def images(self, source: Source, made: Made, block: Block, output: ImageOutput, normalize: bool) -> Computed:
@@ -334,7 +335,6 @@ class Pool(Joined):
     def parameters(self) -> Mapping[str, int]:
         return self.described.parameters
 
-    @property
     def logit_scale(self) -> float | None:
         return self.described.logit_scale
 

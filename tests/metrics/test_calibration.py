@@ -40,8 +40,11 @@ BY_NAME = {metric.name: metric for metric in METRICS}
 class Scaled:
     """A model that says its logit scale."""
 
-    def __init__(self, logit_scale: float) -> None:
-        self.logit_scale = logit_scale
+    def __init__(self, scale: float) -> None:
+        self.scale = scale
+
+    def logit_scale(self) -> float:
+        return self.scale
 
 
 def samples_of(cosines: np.ndarray, labels: np.ndarray, scale: float = 100.0, chunk: int = 50) -> pd.DataFrame:

@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cocabench.models.base import CutTexts, Model, scale_of
+from cocabench.models.base import CutTexts, Model
 from cocabench.models.hardware import Hardware, evaluating
 from cocabench.models.hf.families import Cleaning, Usage
 from cocabench.models.hf.images import patches_of, pixels_of
@@ -74,11 +74,6 @@ class HFContrastive(Model):
     def cut_texts(self, texts: Sequence[str]) -> CutTexts | None:
         """Return which texts the tokenizer cuts to the context of the text tower."""
         return self.texts.cut(texts)
-
-    @property
-    def logit_scale(self) -> float | None:
-        """exp of the network's logit_scale."""
-        return scale_of(self.net)
 
     def class_prompt(self, text: str) -> str:
         """Return the canonical form for a SigLIP or SigLIP2, with which their authors evaluate class prompts."""

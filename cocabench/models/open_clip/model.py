@@ -22,7 +22,6 @@ from cocabench.models.base import (
     Model,
     ScoreCaptions,
     WriteCaptions,
-    scale_of,
     unit,
 )
 from cocabench.models.hardware import Hardware, evaluating
@@ -99,11 +98,6 @@ class OpenClip(Model):
             stack.enter_context(evaluating(self.net))
             stack.enter_context(self._layers())
             yield
-
-    @property
-    def logit_scale(self) -> float | None:
-        """exp of the network's logit_scale."""
-        return scale_of(self.net)
 
     def encode_image_batch(self, pixels: Tensor) -> Tensor:
         """Return the network's encode_image; a CoCa's is normalized."""
