@@ -98,13 +98,12 @@ RELIABILITY = Reliability(
 
 
 def stated_scale(model: object, context: Context) -> float:
-    """Return a model's logit scale, and note it."""
+    """Return a model's logit scale, and note it; LOGIT_SCALE for one that does not say."""
     found = getattr(model, "logit_scale", None)  # of plain objects
-    own = found() if found else None
-    scale, whose = (LOGIT_SCALE, "CLIP's, since the model says none") if own is None else (own, "the model's own")
-    text = f"probabilities: softmax over classes at the logit scale {scale:.4g}, {whose} (temperature {1 / scale:.3g})"
+    scale = float((found() if found else None) or LOGIT_SCALE)
+    text = f"probabilities: softmax over classes at the logit scale {scale:.4g} (temperature {1 / scale:.3g})"
     context.note(Note("calibration", text))
-    return float(scale)
+    return scale
 
 
 def kept(scale: float, scores: Scores, labels: Ints) -> Iterator[dict[str, object]]:

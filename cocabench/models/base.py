@@ -237,10 +237,6 @@ class Model(Interactive, Joined):
         """Return a prompt of a class as the model was trained to be asked; other texts are encoded as they are."""
         return text
 
-    def logit_scale(self) -> float | None:
-        """Return the factor of cosines that the network has learned (CLIP's: 100), None if unknown."""
-        return None
-
     def cut_texts(self, texts: Sequence[str]) -> CutTexts | None:
         """Return which texts are longer than the model reads, None if unknown. Cut texts keep their end token."""
         return None

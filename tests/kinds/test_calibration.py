@@ -37,7 +37,7 @@ def test_a_later_run_measures_it_from_cached_features(
     assert {name: after.metrics[name] for name in before.metrics} == before.metrics
     assert after.metrics.keys() >= NAMES
     said = " ".join(note.text for note in after.notes if note.code == "calibration")
-    assert "at the logit scale 14.29, the model's own (temperature 0.07)" in said, "open_clip's first: 1 / 0.07"
+    assert "at the logit scale 14.29 (temperature 0.07)" in said, "open_clip's first: 1 / 0.07"
     assert "already done" in command(*words).err
     assert load(tmp_path / "r")[0].metrics.keys() >= NAMES
 
