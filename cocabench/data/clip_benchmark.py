@@ -146,6 +146,7 @@ class ClipBenchmark(Exported):
         guard = (
             _shell_to_stderr(builder) if download else offline(self.missing(folder, "incomplete: it wants to download"))
         )
+        _refuse_pipes(folder / UNPACKED.get(self.dataset, "").partition("/")[0])
         try:
             if (table := folder / UNPACKED.get(self.dataset, "")).suffix == ".mat" and note_file(table).is_file():
                 check_mat(table)
@@ -186,6 +187,17 @@ def _example(name: str, image: ImageSource, target: Target | None) -> Example:
     if isinstance(target, list):
         return Example(name, image, tuple(text.strip() for text in target))
     return Example(name, image, label=target)
+
+
+def _refuse_pipes(path: Path) -> None:
+    """Raise DataError for a pipe or device, or one below a folder: another package would wait for what it gives."""
+    if path.is_dir():
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False) or not (entry.is_file() or entry.is_dir()):
+                    _refuse_pipes(Path(entry))
+    elif path.exists() and not path.is_file():
+        raise DataError(str(path), "a pipe or device, not a file")
 
 
 @contextlib.contextmanager

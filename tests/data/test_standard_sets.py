@@ -1,6 +1,8 @@
 """The standard sets in the formats that they come in: every image gets the name of what it shows."""
 
 import importlib
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -114,6 +116,18 @@ def test_files_that_torchvision_cannot_read_are_an_error_of_one_line(
     with pytest.raises(DataError, match=said) as error:
         task.loader.build(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("flowers", "imagelabels.mat"), ("pcam", "*_x.h5"), ("food101", "1.jpg"), ("svhn", "*.mat")]
+)
+def test_pipes_among_what_torchvision_reads_do_not_hang(name: str, file: str, written: Written, tmp_path: Path) -> None:
+    task, _ = written(name)
+    path = next(tmp_path.rglob(file))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=f"{re.escape(str(path))}: a pipe or device, not a file"):
+        task.loader.build(tmp_path)
 
 
 class TestLabelsThatWouldBeShifted:
