@@ -13,10 +13,11 @@ RUN pip wheel --no-cache-dir --no-deps --wheel-dir /dist .
 
 FROM python:3.12-slim
 ARG TORCH=cpu
+# hadolint ignore=DL3013
 RUN pip install --no-cache-dir torch torchvision --index-url "https://download.pytorch.org/whl/${TORCH}"
 COPY --from=wheel /dist /dist
-RUN pip install --no-cache-dir "$(echo /dist/*.whl)[hf,probe]" && useradd --create-home bench
-USER bench
+RUN pip install --no-cache-dir "$(echo /dist/*.whl)[hf,probe]" && useradd --create-home --uid 1000 bench
+USER 1000
 WORKDIR /home/bench
 ENTRYPOINT ["cocabench"]
 CMD ["run", "--model", "demo", "--tasks", "demo"]

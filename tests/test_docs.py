@@ -176,6 +176,15 @@ def test_everything_of_clip_benchmark_is_ours_or_explained(monkeypatch: pytest.M
     shown = site.commands()
     assert [flag for flag in sorted(flags) if f"`{flag}`" not in shown] == []
     assert {"`vtab/cub`", "the group `vtab+`: its 36"} <= {cell.strip(" |") for cell in cells}
+    for explained, theirs in (
+        (clip_benchmark.SETS, clip_benchmark.sets()),
+        (clip_benchmark.TASKS, clip_benchmark.tasks()),
+        (clip_benchmark.MODEL_TYPES, clip_benchmark.model_types()),
+        (clip_benchmark.EXPORTED, clip_benchmark.exported()),
+    ):
+        assert not explained.keys() - set(theirs), "explained, and not there"
+    ours = {name for name in clip_benchmark.SETS if f"| `{name}` | {clip_benchmark.SETS[name]} |" not in page}
+    assert not ours, "explained, and a task"
     monkeypatch.setattr(clip_benchmark, "sets", lambda: ["new_set"])
     with pytest.raises(KeyError, match="new_set"):
         clip_benchmark.page()

@@ -19,7 +19,7 @@ LAYERS = (
     ("results",),
     ("report",),
     ("run",),
-    ("train",),
+    ("train", "play"),
     ("cli", "__main__", "pytest_plugin"),
 )
 RANK = {name: rank for rank, layer in enumerate(LAYERS) for name in layer}

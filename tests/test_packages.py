@@ -1,11 +1,14 @@
 """What is published is checked: sizes, and what must be inside."""
 
+import re
 import zipfile
 from pathlib import Path
 
 import pytest
 
 from tools import packages, release
+
+ROOT = Path(__file__).parents[1]
 
 
 def test_a_wheel_without_a_file_or_with_a_foreign_or_too_large_one_is_found(
@@ -42,3 +45,14 @@ def test_versions_agree_and_a_tag_without_notes_or_with_another_version_is_refus
     (tmp_path / "CITATION.cff").write_text("version: 1.1.0\n")
     assert release.problems("v1.3.0", tmp_path)[-1] == "CHANGELOG.md: no section ## 1.3.0; rename Unreleased"
     assert "CITATION.cff: says 1.1.0; wanted 1.2.0" in release.problems("v1.2.0", tmp_path)
+
+
+def test_the_readme_of_a_release_has_no_relative_link() -> None:
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    page = release.absolute(readme, "https://example.org/o/n", "v1.2.0")
+    assert page.count("](") == readme.count("](")
+    assert not [link for link in re.findall(r"\]\(([^)]+)\)", page) if not link.startswith("https://")]
+    assert "(https://example.org/o/n/raw/v1.2.0/reports/example/page.png)](https://example.org/o/n/blob/v1.2.0/" in page
+    assert "](https://example.org/o/n/actions/workflows/ci.yml/badge.svg)]" in page
+    assert "](https://example.org/o/n/blob/v1.2.0/docs/guides/own-task.md)" in page
+    assert "](https://pypi.org/project/cocabench/)" in page

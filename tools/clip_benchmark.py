@@ -14,21 +14,33 @@ from cocabench.core.formatting import table
 
 SETS: Mapping[str, str] = {
     "imagenet1k-unverified": "`imagenet1k`: the loader `imagenet` reads folders of synsets as they lie",
-    "babel_imagenet": "not yet: names in 92 languages",
-    "multilingual_mscoco_captions": "not yet: captions in other languages",
-    "crossmodal3600": "not yet: captions in other languages",
-    "xtd10": "not yet: captions in other languages",
-    "xtd200": "not yet: captions in other languages",
-    "flickr30k-200": "not yet: captions in other languages",
-    "imagenet-w": "not yet: its watermark is drawn into images after a model's own resizing",
-    "tfds/…": "no: exports of it (`clip_benchmark_export_wds`) are read by the loader `webdataset`",
+    "tfds/…": "a task file with the loader `tfds`, which reads what tensorflow-datasets prepared, without TensorFlow",
     "wds/…": "the same names without `wds/`; other webdatasets by the loader `webdataset`",
     "dummy": "no: it tests CLIP_benchmark; `synthetic` is ours",
     "vtab/cars": "`cars`: VTAB's test split is the set's own",
     "vtab/food101": "`food101`: its 25,250 test images, of which VTAB's test split is made",
     "vtab/sun397": "`sun397`: torchvision's 108,754 images, which the collections name; of VTAB's split an export",
+    **dict.fromkeys(
+        (
+            *(f"vtab/dsprites_label_{label}" for label in ("shape", "scale", "y_position")),
+            *(f"vtab/smallnorb_label_{label}" for label in ("category", "lighting")),
+        ),
+        "no task, it is none of VTAB's 19: a task file with the loader `webdataset` reads its export",
+    ),
+    **dict.fromkeys(
+        (
+            *(f"vtab/kitti_count_{what}" for what in ("all", "left", "far", "near", "vehicles")),
+            *(f"vtab/kitti_closest_object_{what}" for what in ("distance", "x_location")),
+        ),
+        "no: CLIP_benchmark itself ends with `Unsupported task`",
+    ),
 }
 """What a task of the same name does not answer."""
+
+MODEL_TYPES: Mapping[str, str] = {
+    "open_clip": "`--model NAME:TAG`",
+    "ja_clip": "`japanese_clip::rinna/japanese-clip-vit-b-16`, by the plugin in `examples/japanese_clip`",
+}
 
 TASKS: Mapping[str, str] = {
     "zeroshot_classification": "kind `classification`",
@@ -74,11 +86,24 @@ OPTIONS: Mapping[str, str] = {
     "--save_clf": "no: text features are in the cache, of which classifiers are made in milliseconds",
     "--load_clfs": "no: the mean of models' weights is `--model 'avg(A,B)'`; means of classifiers are not offered",
     "--skip_existing": "always so; `--fresh` runs again",
-    "--model_type": "a prefix, `LIBRARY::…`: a plugin of an entry point `cocabench.models`",
+    "--model_type": "a prefix, `LIBRARY::…`, of a plugin's entry point `cocabench.models`: see model types",
     "--wds_cache_dir": "`COCABENCH_CACHE`, with `COCABENCH_DATA_GB`, for a `--data-root` that is a URL",
     "build files": "`cocabench import FILE…`",
     "build --output": "`cocabench export`",
 }
+EXPORTED: Mapping[str, str] = {
+    "--dataset": "no: the tasks of their names read what it wrote; `cocabench data webdataset` writes captioned sets "
+    "to train on",
+    "--split": "`--split` of `cocabench data webdataset`",
+    "--dataset-root": "`--data-root` of `cocabench data webdataset`",
+    "--output": "the argument of `cocabench data webdataset`",
+    "--retrieval": "no need: always so",
+    "--multilabel": "no: as `--dataset`",
+    "--image-format": "no: images keep the bytes that they have",
+    "--max-count": "`--samples` of `cocabench data webdataset`",
+    "--max-size": "no: shards are cut by their number of images",
+}
+"""Options of its second command."""
 COLLECTIONS: Mapping[str, str] = {
     "openai": "a list: `ViT-B-32:openai,ViT-B-16:openai,ViT-L-14:openai,ViT-L-14-336:openai`",
     "openclip_base": "a list in a `.txt` file",
@@ -95,7 +120,13 @@ def page() -> str:
         ("Collections of data sets", ["its collection", "ours"], [[f"`{n}`", _group(n)] for n in _keys("dataset")]),
         ("Collections of models", ["its collection", "ours"], [[f"`{n}`", COLLECTIONS[n]] for n in _keys("model")]),
         ("Tasks", ["its `--task`", "ours"], [[f"`{name}`", TASKS[name]] for name in tasks()]),
+        ("Model types", ["its `--model_type`", "ours"], [[f"`{name}`", MODEL_TYPES[name]] for name in model_types()]),
         ("Options", ["its option", "ours"], [[f"`{name}`", OPTIONS[name]] for name in options()]),
+        (
+            "Options of clip_benchmark_export_wds",
+            ["its option", "ours"],
+            [[f"`{name}`", EXPORTED[name]] for name in exported()],
+        ),
     ]
     head = (
         "# CLIP_benchmark and ours\n\nEvery data set, task and option of the package clip-benchmark "
@@ -108,15 +139,20 @@ def page() -> str:
 def sets() -> list[str]:
     """Return the names that it builds data sets of; a … stands for names that begin so."""
     found = [name for name in _compared("build_dataset") if name != "vtab/…"]
-    found += [f"vtab/{name}" for name in _compared("build_vtab_dataset")]
+    found += [f"vtab/{name}" for name in (*_compared("build_vtab_dataset"), *_vtab_tasks())]
     listed = [name for names in _collections("dataset").values() for name in names]
-    return sorted(dict.fromkeys([*(one for name in found for one in _spelled(name, listed)), *listed]))
+    spelled = {name for name in (*found, *listed) if not name.endswith("…")}
+    begun = [name for name in found if name.endswith("…") and not any(one.startswith(name[:-1]) for one in spelled)]
+    return sorted({*spelled, *begun})
 
 
-def _spelled(name: str, listed: list[str]) -> list[str]:
-    """Return the names of its collections that begin so; the beginning itself if there are none."""
-    own = [one for one in listed if name.endswith("…") and one.startswith(name[:-1])]
-    return own or [name]
+def _vtab_tasks() -> Iterator[str]:
+    """Yield the names of VTAB's sets that have several tasks: the beginning, and a task that its branch allows."""
+    for branch in (node for node in ast.walk(_function("build_vtab_dataset")) if isinstance(node, ast.If)):
+        if isinstance(branch.test, ast.Call) and getattr(branch.test.func, "attr", "") == "startswith":
+            allowed = [node.test for node in branch.body if isinstance(node, ast.Assert)]
+            tasks = [ast.literal_eval(test.comparators[0]) for test in allowed if isinstance(test, ast.Compare)]
+            yield from (f"{ast.literal_eval(branch.test.args[0])}{task}" for own in tasks for task in own)
 
 
 def _set(name: str) -> str:
@@ -146,9 +182,23 @@ def tasks() -> list[str]:
     return next(ast.literal_eval(call.keywords_by["choices"]) for call in _arguments() if call.name == "--task")
 
 
+def model_types() -> list[str]:
+    """Return the values of --model_type."""
+    for node in _source("models/__init__.py").body:
+        if isinstance(node, ast.Assign) and getattr(node.targets[0], "id", "") == "TYPE2FUNC":
+            assert isinstance(node.value, ast.Dict), "a table of functions"
+            return [str(ast.literal_eval(key)) for key in node.value.keys if key is not None]
+    raise KeyError("TYPE2FUNC")
+
+
 def options() -> list[str]:
     """Return the options of its commands eval and, so marked, build."""
     return [f"build {call.name}" if call.parser == "parser_build" else call.name for call in _arguments()]
+
+
+def exported() -> list[str]:
+    """Return the options of its command clip_benchmark_export_wds."""
+    return [call.name for call in _arguments("webdataset_builder.py")]
 
 
 class _Argument:
@@ -161,8 +211,8 @@ class _Argument:
         self.keywords_by = {keyword.arg: keyword.value for keyword in call.keywords}
 
 
-def _arguments() -> Iterator[_Argument]:
-    for node in ast.walk(_source("cli.py")):
+def _arguments(file: str = "cli.py") -> Iterator[_Argument]:
+    for node in ast.walk(_source(file)):
         if isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "add_argument":
             yield _Argument(node)
 
@@ -174,12 +224,15 @@ def _source(name: str) -> ast.Module:
     return ast.parse((Path(spec.origin).parent / name).read_text(encoding="utf-8"))
 
 
+def _function(name: str) -> ast.FunctionDef:
+    tree = _source("datasets/builder.py")
+    return next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == name)
+
+
 def _compared(function: str) -> list[str]:
     """Return what a function compares the name of the data set with, in order."""
-    tree = _source("datasets/builder.py")
-    body = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == function)
     found = []
-    for node in ast.walk(body):
+    for node in ast.walk(_function(function)):
         if isinstance(node, ast.Compare) and getattr(node.left, "id", "") == "dataset_name":
             values = [one.value for side in node.comparators for one in ast.walk(side) if isinstance(one, ast.Constant)]
             found += [value for value in values if isinstance(value, str)]

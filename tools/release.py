@@ -1,6 +1,7 @@
-"""Checks a release's tag, and prints its notes: python -m tools.release v0.2.0
+"""Checks a release's tag, and prints its notes: python -m tools.release v0.2.0 [https://github.com/ORG/NAME]
 
-Version numbers are in four files and the tag; the notes are the section of that version in CHANGELOG.md.
+Version numbers are in four files and the tag; the notes are the section of that version in CHANGELOG.md. With the
+repository's address, README.md, which the package index shows, gets links and pictures that lead there.
 """
 
 from __future__ import annotations
@@ -41,7 +42,26 @@ def problems(tag: str, root: Path = ROOT) -> list[str]:
     return wrong
 
 
+def absolute(readme: str, home: str, tag: str) -> str:
+    """Return a README whose relative links and pictures lead to a tag of the repository at an address."""
+
+    def there(match: re.Match[str]) -> str:
+        path = match[1]
+        if path.startswith("../../"):  # of the repository on its forge, as its actions
+            return f"]({home}/{path.removeprefix('../../')})"
+        return f"]({home}/{'raw' if path.endswith(PICTURES) else 'blob'}/{tag}/{path})"
+
+    return re.sub(r"\]\((?![a-z]+:|#)([^)]+)\)", there, readme)
+
+
+PICTURES = (".png", ".svg")
+
+
 if __name__ == "__main__":
-    if found := problems(sys.argv[1]):
+    tag, *home = sys.argv[1:]
+    if found := problems(tag):
         sys.exit("\n".join(found))
-    print(notes(sys.argv[1].removeprefix("v"), (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")))
+    if home:
+        page = ROOT / "README.md"
+        page.write_text(absolute(page.read_text(encoding="utf-8"), home[0].rstrip("/"), tag), encoding="utf-8")
+    print(notes(tag.removeprefix("v"), (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")))

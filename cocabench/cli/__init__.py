@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 
 import typer
 
-from cocabench.cli import captions, compare, machine, many, results, run, sharing, train
+from cocabench.cli import captions, compare, machine, many, play, results, run, sharing, train
 from cocabench.cli.console import escape_what_streams_cannot_hold, labelled
 from cocabench.cli.options import current_name, flag
 from cocabench.cli.usage import Commands, as_usage_error, of_stdout
@@ -32,6 +32,7 @@ COMMANDS: dict[str, dict[str, Callable[..., None] | typer.Typer]] = {
         "status": many.status,
         "caption": captions.caption,
         "score": captions.score,
+        "play": play.play,
     },
     RESULTS: {
         "compare": compare.compare,

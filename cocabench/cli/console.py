@@ -25,7 +25,11 @@ class _Printable(Console):
     """A console on which names and captions print as they are: none commands the terminal, none is too much for it."""
 
     def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterable[Segment]:
-        for text, style, control in super().render(renderable, options):
+        for segment in super().render(renderable, options):
+            text, style, control = segment
+            if text.isascii() and (control or text.isprintable()):
+                yield segment
+                continue
             plain = text if control else printable(text)
             yield Segment(plain.encode(self.encoding, "replace").decode(self.encoding), style, control)
 

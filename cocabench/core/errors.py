@@ -41,10 +41,15 @@ class CocabenchError(Exception):
             parts.append(f"wanted {wanted}")
         if fix:
             parts.append(fix)
-        super().__init__(re.sub(r"\n(?!  )\s*", " ", "; ".join(parts)))  # lines of SpecError's list are indented
+        super().__init__(re.sub(r"\n(?!  )\s*", " ", joined(parts)))  # lines of SpecError's list are indented
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.where, self.got, self.wanted, self.fix)
+
+
+def joined(parts: Iterable[str]) -> str:
+    """Join the parts of a message by semicolons; one that asks something has its mark already."""
+    return "; ".join(part for part in parts if part).replace("?; ", "? ")
 
 
 def _rebuild(kind: type[CocabenchError], where: str, got: str, wanted: str, fix: str) -> CocabenchError:
@@ -79,7 +84,7 @@ class UnknownNameError(UsageError):
         guess = f"did you mean {' or '.join(originals[c] for c in close)}?" if close else ""
         if not close and len(originals) <= _MAX_NAMES_LISTED:
             guess = f"known: {', '.join(originals.values())}"
-        super().__init__(kind, f"unknown {name!r}", fix="; ".join(p for p in (guess, fix) if p))
+        super().__init__(kind, f"unknown {name!r}", fix=joined((guess, fix)))
 
 
 class SpecError(UsageError):

@@ -102,9 +102,14 @@ THREADS_FROM_BYTES = 1 << 20
 """Handing smaller files to threads takes longer than reading them."""
 
 
-def read_parquet(file: Path | IO[bytes], where: object, columns: Sequence[str] | None = None) -> pa.Table:
+def read_parquet(
+    file: Path | IO[bytes] | pa.NativeFile,
+    where: object,
+    columns: Sequence[str] | Callable[[Sequence[str]], Sequence[str]] | None = None,
+) -> pa.Table:
     """Return a parquet file's rows, or some columns of them; ArrowException, OSError or ValueError if damaged.
 
+    columns: names, or a function of the names that there are.
     DataError where it has too many rows, or unpacks to too much: it is read in pieces, none of which can be large.
     """
     import pyarrow as pa
@@ -118,7 +123,8 @@ def read_parquet(file: Path | IO[bytes], where: object, columns: Sequence[str] |
         largest = max((chunk.total_uncompressed_size for chunk in chunks), default=0)
         packed = sum(max(0, chunk.total_compressed_size) for chunk in chunks)
         check_ratio(sum(chunk.total_uncompressed_size for chunk in chunks), packed, where)
-        wanted = None if columns is None else [name for name in columns if name in schema.names]
+        named = columns(schema.names) if callable(columns) else columns
+        wanted = None if named is None else [name for name in named if name in schema.names]
         batches, unpacked = [], 0
         size, threads = max(1, min(ROWS_PER_PIECE, SMALL_BYTES // max(1, largest))), packed > THREADS_FROM_BYTES
         for batch in content.iter_batches(size, columns=wanted, use_threads=threads):

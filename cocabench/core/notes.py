@@ -61,6 +61,10 @@ CODES: Mapping[str, Code] = {
         "The classes are in a different order than in another program.",
         "Read the note if labels or class names come from that program.",
     ),
+    "other_prompts": Code(
+        "A data set's folder has other class names or templates than clip-benchmark has of it.",
+        "Compare with results of the same folder, or name classnames and templates in the task file.",
+    ),
     "not_rgb": Code(
         "Some images have a palette, transparency or colours other than RGB.",
         "Compare with programs that convert them at the same step, or store the images as RGB.",

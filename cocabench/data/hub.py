@@ -33,6 +33,9 @@ class Place(NamedTuple):
     group: int
     row: int
 
+    def __str__(self) -> str:
+        return f"{self.file}:{self.group}:{self.row}"
+
 
 @dataclass(frozen=True, slots=True)
 class TableImage:
@@ -64,7 +67,7 @@ class TableImage:
 
     def __str__(self) -> str:
         item = f"[{self.item}]" if self.item >= 0 else ""
-        return f"{self.place.file}:{self.place.group}:{self.place.row}:{self.column}{item}"
+        return f"{self.place}:{self.column}{item}"
 
 
 def _content(value: Any) -> bytes | None:
@@ -159,13 +162,12 @@ def _splits(path: Path) -> set[str]:
     return words | {SPLITS[word] for word in words if word in SPLITS} if words & SPLITS.keys() else set()
 
 
-class Hub(HubLoader):
-    """Any labelled or captioned image table of the hub.
+class Columns(LocalLoader):
+    """What the columns of a table of images hold, each row being an image.
 
-    hub:         ORG/NAME or ORG/NAME@REVISION, which --download and ``cocabench data fetch`` fetch into path.
     image_key:   column of the image. caption_key: of a caption or a list of them. label_key: of a class index.
     id_key:      column of ids; '' numbers the rows.
-    classes:     class list (a shipped name or a file); '' takes the names that the table's own features give. Both
+    classes:     class list (a shipped name or a file); '' takes the names that the data's own features give. Both
                  must agree in their order where both exist.
     """
 
@@ -175,38 +177,54 @@ class Hub(HubLoader):
     id_key: str = ""
     classes: str = ""
 
-    def build(self, root: Path, *, download: bool = False) -> Dataset:
-        """Return an example per row, in the files' order."""
-        folder = self.folder(root)
+    def keys(self) -> list[str]:
+        """Return the columns beside the image; DataError if there are neither captions nor labels."""
         if not self.caption_key and not self.label_key:
-            raise DataError(f"data.hub of {self.path}", "neither caption_key nor label_key", wanted="one of them")
-        files = self.tables(folder)
-        keys = [key for key in (self.caption_key, self.label_key, self.id_key) if key]
-        if self.image_key not in (names := _names(files[0])):
-            fix = "name it: image_key = '…' in [data]"
-            raise DataError(str(files[0]), f"columns {some(names, 12)}", wanted=repr(self.image_key), fix=fix)
-        classes = self._classes(files[0]) if self.label_key else ()
-        examples = [
-            Example(
-                str(row[self.id_key]) if self.id_key else f"{number:06d}",
-                self.image(place, self.image_key),
-                _texts(row[self.caption_key], place) if self.caption_key else (),
-                _label(row[self.label_key], place, self.label_key) if self.label_key else None,
-            )
-            for number, (place, row) in enumerate(self.rows(files, keys))
-        ]
-        return checked(Dataset(self.name, self.split, examples, classes), folder, texts=bool(self.caption_key))
+            raise DataError(f"[data] of {self.path}", "neither caption_key nor label_key", wanted="one of them")
+        return [key for key in (self.caption_key, self.label_key, self.id_key) if key]
 
-    def _classes(self, file: Path) -> tuple[str, ...]:
-        own, given = _feature_names(file, self.label_key), class_names(self.classes) if self.classes else ()
+    def example(self, row: Row, image: ImageSource, number: int, where: object) -> Example:
+        """Return a row as an example. number: of the row, from 0. where: it stands, for errors."""
+        return Example(
+            str(row[self.id_key]) if self.id_key else f"{number:06d}",
+            image,
+            _texts(row[self.caption_key], where) if self.caption_key else (),
+            _label(row[self.label_key], where, self.label_key) if self.label_key else None,
+        )
+
+    def named(self, own: Sequence[str], file: Path) -> tuple[str, ...]:
+        """Return the class names. own: those of the data, () if they have none. DataError if they disagree."""
+        given = class_names(self.classes) if self.classes else ()
         if own and given and len(own) != len(given):
-            got = f"{len(own)} classes in the table's features, {len(given)} in {self.classes}"
+            got = f"{len(own)} classes in the data's own features, {len(given)} in {self.classes}"
             raise DataError(str(file), got, fix="check data.classes")
         moved = [a for a, b in zip(own, given, strict=False) if a != b and a in given]
         if moved:
             got = f"classes in another order than {self.classes} ({some(map(repr, moved))})"
-            raise DataError(str(file), got, fix="leave data.classes out, or put it in the table's order")
-        return given or own
+            raise DataError(str(file), got, fix="leave data.classes out, or put it in the data's order")
+        return given or tuple(own)
+
+
+class Hub(HubLoader, Columns):
+    """Any labelled or captioned image table of the hub.
+
+    hub: ORG/NAME or ORG/NAME@REVISION, which --download and ``cocabench data fetch`` fetch into path.
+    """
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return an example per row, in the files' order."""
+        folder, keys = self.folder(root), self.keys()
+        files = self.tables(folder)
+        if self.image_key not in (names := _names(files[0])):
+            fix = "name it: image_key = '…' in [data]"
+            raise DataError(str(files[0]), f"columns {some(names, 12)}", wanted=repr(self.image_key), fix=fix)
+        own = _feature_names(files[0], self.label_key) if self.label_key else ()
+        classes = self.named(own, files[0]) if self.label_key else ()
+        examples = [
+            self.example(row, self.image(place, self.image_key), number, place)
+            for number, (place, row) in enumerate(self.rows(files, keys))
+        ]
+        return checked(Dataset(self.name, self.split, examples, classes), folder, texts=bool(self.caption_key))
 
 
 class Winogavil(HubLoader):
@@ -242,16 +260,16 @@ class Winogavil(HubLoader):
         return checked(Dataset(self.name, self.split, examples), folder, texts=True)
 
 
-def _texts(value: Any, place: Place) -> tuple[str, ...]:
+def _texts(value: Any, where: object) -> tuple[str, ...]:
     texts = value if isinstance(value, list) else [value]
     if not texts or not all(isinstance(text, str) for text in texts):
-        raise DataError(f"{place.file}:{place.group}:{place.row}", f"got {value!r}"[:80], wanted="a caption or several")
+        raise DataError(str(where), f"got {value!r}"[:80], wanted="a caption or several")
     return tuple(text.strip() for text in texts)
 
 
-def _label(value: Any, place: Place, key: str) -> int:
+def _label(value: Any, where: object, key: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int):
-        raise DataError(f"{place.file}:{place.group}:{place.row}", f"{key}: got {value!r}"[:80], wanted="a class index")
+        raise DataError(str(where), f"{key}: got {value!r}"[:80], wanted="a class index")
     return value
 
 

@@ -1,4 +1,4 @@
-"""ImageNet and its relatives: V2, Sketch, A and R."""
+"""ImageNet and its relatives: V2, Sketch, A, R, O and W."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import metadata
+from importlib.util import find_spec
 from pathlib import Path, PurePosixPath
 from typing import Self
 
 from pydantic import model_validator
 
-from cocabench.core.errors import DataError, first_line
+from cocabench.core.errors import DataError, MissingDataError, first_line
 from cocabench.core.files import check_mat
-from cocabench.core.types import Dataset, Example
+from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import checked
 from cocabench.data.files import (
     files_below,
@@ -29,7 +31,7 @@ from cocabench.data.files import (
     some,
     subfolders,
 )
-from cocabench.data.images import FileImage, unconverted
+from cocabench.data.images import FileImage, WatermarkedImage, unconverted
 from cocabench.data.inputs import note_file, note_folder
 from cocabench.data.prompts import class_names, synsets, templates
 from cocabench.data.webdataset import Exported
@@ -49,6 +51,7 @@ class ImageNet(Exported):
     synsets: the list whose order gives the labels: imagenet1k, imagenetv2, imagenet_sketch, imagenet-a, imagenet-r
              or imagenet-o. A folder of another synset is an error.
     subset:  the list of those of them to keep, such as babel_imagenet/DE; images of others are left out.
+    watermark: draw ImageNet-W's into each image after a model's own resizing, by the package imagenet-w.
     A flat val/ needs Kaggle's LOC_val_solution.csv, or the devkit's ground truth and its meta.mat: the devkit's ids
     are not in the order of sorted synsets, so without that map every label would be wrong.
     Images named ILSVRC2012_val_… have that as id and are ordered by it, so that all layouts give the same data set;
@@ -58,6 +61,7 @@ class ImageNet(Exported):
     split: str = "val"
     synsets: str = "imagenet1k"
     subset: str = ""
+    watermark: bool = False
 
     @model_validator(mode="after")
     def _whole_as_a_webdataset(self) -> Self:
@@ -68,6 +72,11 @@ class ImageNet(Exported):
     @property
     def exported_split(self) -> str:
         return "train" if self.split == "train" else "test"
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return the data set, from its own files or its webdataset; MissingDataError if neither exists."""
+        found = super().build(root, download=download)
+        return _watermarked(found) if self.watermark else found
 
     def read(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the split's images with class names and templates of CLIP_benchmark."""
@@ -121,6 +130,16 @@ class ImageNet(Exported):
         raise self.missing(
             base, "images without labels", wanted=f"synset folders, {SOLUTION}, or {GROUND_TRUTH} and {META}"
         )
+
+
+def _watermarked(data: Dataset) -> Dataset:
+    """Return the data set with images that get a watermark; MissingDataError where the package for it is missing."""
+    if find_spec("imagenet_w") is None:
+        raise MissingDataError("imagenet-w", "not installed", fix="pip install 'cocabench[watermark]'")
+    by = f"imagenet-w {metadata.version('imagenet-w')}"
+    examples = [replace(example, image=WatermarkedImage(example.image, by)) for example in data.examples]
+    note = Note("data", "ImageNet-W's watermark is drawn after resizing: pictures in a report are without it")
+    return replace(data, examples=examples, notes=(*data.notes, note))
 
 
 def _flat(images: list[PurePosixPath]) -> bool:

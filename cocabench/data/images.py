@@ -351,6 +351,34 @@ class UnconvertedImage:
         return str(self.source)
 
 
+@dataclass(frozen=True, slots=True)
+class WatermarkedImage:
+    """An image with ImageNet-W's watermark, drawn after a model's own resizing and before it normalises.
+
+    ``models.loading`` draws it into the pixels; what open() returns has none. by: the package that draws it and its
+    version.
+    """
+
+    source: ImageSource
+    by: str
+
+    def open(self) -> Image.Image:
+        """Decode and return the image without the watermark."""
+        return self.source.open()
+
+    def identity(self) -> bytes:
+        return f"watermark of {self.by} ".encode() + identity(self.source)
+
+    def stamp(self) -> str:
+        return _of(f"watermark of {self.by}", self.source)
+
+    def mode(self) -> str:
+        return mode(self.source)
+
+    def __str__(self) -> str:
+        return str(self.source)
+
+
 def unconverted(example: Example) -> Example:
     return replace(example, image=UnconvertedImage(example.image), others=tuple(map(UnconvertedImage, example.others)))
 
@@ -420,7 +448,7 @@ def stamp(source: ImageSource) -> str:
 
 def file_of(source: ImageSource) -> str | None:
     """Return the absolute path of the file that holds a source's image, '' if it is in memory, None if unknown."""
-    while isinstance(source, BoxImage | CroppedImage | OnWhiteImage | UnconvertedImage):
+    while isinstance(source, BoxImage | CroppedImage | OnWhiteImage | UnconvertedImage | WatermarkedImage):
         source = source.source
     if isinstance(source, BytesImage | NeutralImage):
         return ""

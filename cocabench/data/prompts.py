@@ -97,6 +97,25 @@ def synsets(ref: str) -> tuple[str, ...]:
     return _shipped("synsets")[ref]
 
 
+def differences(names: Sequence[str], texts: Sequence[str], dataset: str) -> list[str]:
+    """Return how a folder's class names and templates differ from those that clip-benchmark has of the data set.
+
+    dataset: its name there, such as vtab/pets. What either of the two does not have is not compared.
+    """
+    short = dataset.removeprefix("vtab/")
+    keys = (*((f"{short}_vtab",) if short != dataset else ()), dataset, short)
+    pairs = (("class names", "classnames", tuple(names)), ("templates", "templates", tuple(texts)))
+    found = []
+    for what, kind, own in pairs:
+        theirs = next((_shipped(kind)[key] for key in keys if key in _shipped(kind)), ())
+        if own and theirs and own != theirs:
+            odd = [f"{a!r} in place of {b!r}" for a, b in zip(own, theirs, strict=False) if a != b]
+            number = f"{len(own)} {what}, not {len(theirs)}" if len(own) != len(theirs) else ""
+            others = f"{len(odd)} of {len(theirs)} {what} are others, such as {odd[0]}" if odd else ""
+            found.append("; ".join(filter(None, (number, others))))
+    return found
+
+
 @cache
 def _shipped(kind: str) -> dict[str, tuple[str, ...]]:
     """Read a shipped file. A string in place of a list is the name of the data set that has the same list."""

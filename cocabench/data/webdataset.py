@@ -23,7 +23,7 @@ from cocabench.data.base import LocalLoader, Repository, checked
 from cocabench.data.files import absent, read_text, some
 from cocabench.data.images import TarImage
 from cocabench.data.inputs import note_file, note_folder
-from cocabench.data.prompts import templates
+from cocabench.data.prompts import differences, templates
 from cocabench.specs.aliases import task_name
 
 IMAGES = ("webp", "png", "jpg", "jpeg")
@@ -302,8 +302,9 @@ class Exported(LocalLoader):
 
     wds: CLIP_benchmark's name of it as a webdataset: vtab/pets for its wds/vtab/pets; '' if it has none. Its folder
          (wds_vtab-pets, DataComp's wds_vtab-pets_test, or wds/vtab/pets, all also without vtab) is read if path does
-         not exist, and path itself if it holds shards. Class names are the folder's, so that they fit its labels;
-         its split is the loader's own, under CLIP_benchmark's name.
+         not exist, and path itself if it holds shards. Class names are the folder's, so that they fit its labels; a
+         note says where they or its templates differ from clip-benchmark's. Its split is the loader's own, under
+         CLIP_benchmark's name.
     """
 
     wds: str = ""
@@ -313,7 +314,10 @@ class Exported(LocalLoader):
         if (place := self._webdataset(root)) is None:
             return self.read(root, download=download)
         shards = WebDataset(path=place, split=self.exported_split, source=self.source)
-        return replace(shards.build(root), name=self.name)
+        found = shards.build(root)
+        said = differences(found.classes, found.templates, self.wds)
+        notes = tuple(Note("other_prompts", f"{place} and clip-benchmark: {one}") for one in said)
+        return replace(found, name=self.name, notes=(*found.notes, *notes))
 
     def read(self, root: Path, *, download: bool = False) -> Dataset:
         """Return the data set from its own files; MissingDataError if they do not exist."""

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from pydantic import JsonValue
 
 from cocabench.core.errors import DataError
-from cocabench.core.types import Chance, Context, Dataset, Example, Features, Machine, Model, SampleScore
+from cocabench.core.types import Chance, Context, Dataset, Example, Features, Model, Note, SampleScore
 from cocabench.data.captions import CAPTION_IDS, IMAGE_POSITIVES, POSITIVES
 from cocabench.kinds.base import Kind
-from cocabench.kinds.retrieval import LABELS, MEDIAN_RANKS, RECALLS, WAYS, K, Retrieval, ranks_at
-from cocabench.kinds.shown import ClipBenchmark, Column, Presentation, TableSpec
+from cocabench.kinds.retrieval import (
+    LABELS,
+    MEDIAN_RANKS,
+    OPTIONAL,
+    RECALLS,
+    WAYS,
+    K,
+    Retrieval,
+    answered_alike,
+    ranks_at,
+)
+from cocabench.kinds.shown import Column, Presentation, TableSpec
 from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.positives import Found, search
 from cocabench.metrics.ranking import Ints
@@ -50,7 +59,7 @@ class Query(NamedTuple):
     missing: int
 
 
-class ExtendedRetrieval(Retrieval):
+class ExtendedRetrieval(Kind):
     """Rank all images for texts (t2i) and all texts for images (i2t) that have positives besides their own.
 
     Positives come with the data (the loader ``eccv_caption``); images and texts without any are candidates only. R
@@ -62,7 +71,7 @@ class ExtendedRetrieval(Retrieval):
     declared = (*PRECISIONS, *RECALLS, *MEDIAN_RANKS)
     primaries = ("t2i_map@r", "t2i_recall@1")
     samples = (
-        *Retrieval.samples,
+        *(column for column in Retrieval.samples if column.name not in OPTIONAL),
         *(Column(f"{way}_average", "float", "Average precision among the first R") for way in WAYS),
         *(Column(f"{way}_r_precision", "float", "Share of positives among the first R") for way in WAYS),
     )
@@ -76,7 +85,6 @@ class ExtendedRetrieval(Retrieval):
         ),
         views=Retrieval.shown.views,
     )
-    clip_benchmark: ClassVar[ClipBenchmark | None] = None
     ks: tuple[K, ...] = (1, 5, 10)
 
     def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
@@ -102,12 +110,8 @@ class ExtendedRetrieval(Retrieval):
             found |= {f"{way}_recall@{k}": Chance(rate) for way, rate in rates.items() if rate < 1}
         return found
 
-    @classmethod
-    def chance_level(cls, metric: str, protocol: Mapping[str, JsonValue], samples: Samples) -> float | None:
-        return None
-
-    def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
-        return Kind.protocol(self, data, machine)
+    def sample_notes(self, data: Dataset, samples: Samples) -> Iterator[Note]:
+        return answered_alike(samples)
 
     def score(self, model: Model, data: Dataset, context: Context) -> Iterator[SampleScore]:
         images = model.encode_images([example.image for example in data.examples], progress=context.progress)

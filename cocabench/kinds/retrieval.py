@@ -117,6 +117,9 @@ def rank_schema(way: str, query: str) -> tuple[Column, ...]:
     return tuple(Column(name, "int", words) for name, words in zip(rank_columns(way), said, strict=True))
 
 
+OPTIONAL = ("text_words", "text_cut", *(name for way in WAYS for name in rank_columns(f"{way}_dual")))
+"""Columns of plain retrieval's options lengths and dual_softmax."""
+
 LENGTHS = ((10, "up to 10"), (20, "11 to 20"), (40, "21 to 40"), (60, "41 to 60"), (80, "61 to 80"),
            (120, "81 to 120"), (160, "121 to 160"), (np.inf, "more than 160"))  # fmt: skip
 """Ranges of words, by their last number."""
@@ -256,15 +259,7 @@ class Retrieval(Kind):
         return found
 
     def sample_notes(self, data: Dataset, samples: Samples) -> Iterator[Note]:
-        for way, words in (("t2i", "captions retrieve the image"), ("i2t", "images retrieve a caption of")):
-            if (queries := samples[_queries(samples, way)]).empty:
-                continue
-            alone = (queries[f"{way}_n_above"] == 0) & (queries[f"{way}_tied_negatives"] == 0)
-            right = list(queries["image_id"])
-            wrong = [names[0] if len(names) else own for names, own in zip(queries[f"{way}_wrong"], right, strict=True)]
-            wrong = [name.rpartition("#")[0] for name in wrong] if way == "i2t" else wrong
-            found = [own if hit else other for own, other, hit in zip(right, wrong, alone, strict=True)]
-            yield from one_answer(found, right, f"{{n}} of {{total}} {words} {{answer}}")
+        return answered_alike(samples)
 
     @classmethod
     def chance_level(cls, metric: str, protocol: Mapping[str, JsonValue], samples: Samples) -> float | None:
@@ -292,6 +287,19 @@ class Retrieval(Kind):
             for score in _ranked([kept[i] for i in rows], own, features, position, self.dual_softmax):
                 known = measured.get(score.stats.get("text", ""))
                 yield replace(score, stats={**score.stats, **known}) if known else score
+
+
+def answered_alike(samples: Samples) -> Iterator[Note]:
+    """Yield a note for each way in which many queries retrieve one answer."""
+    for way, words in (("t2i", "captions retrieve the image"), ("i2t", "images retrieve a caption of")):
+        if (queries := samples[_queries(samples, way)]).empty:
+            continue
+        alone = (queries[f"{way}_n_above"] == 0) & (queries[f"{way}_tied_negatives"] == 0)
+        right = list(queries["image_id"])
+        wrong = [names[0] if len(names) else own for names, own in zip(queries[f"{way}_wrong"], right, strict=True)]
+        wrong = [name.rpartition("#")[0] for name in wrong] if way == "i2t" else wrong
+        found = [own if hit else other for own, other, hit in zip(right, wrong, alone, strict=True)]
+        yield from one_answer(found, right, f"{{n}} of {{total}} {words} {{answer}}")
 
 
 def _measured(model: Model, texts: Sequence[str], context: Context) -> dict[str, dict[str, int]]:

@@ -191,6 +191,11 @@ class ImageCaptionSelection(Kind):
         groups = (MACRO_ACC,) if data is None or self._groups(data) else ()
         return (ACC, TEXT_ACC, *several, *groups)
 
+    def check(self, data: Dataset, further: Mapping[str, Dataset]) -> None:
+        if (self.fewest > 1 or self.left_out) and not any(example.metadata.get(GROUPS) for example in data.examples):
+            got = "no groups of items, and fewest and left_out say which of them count in macro_acc"
+            raise DataError(data.name, got, fix="leave these params out")
+
     def _groups(self, data: Dataset) -> dict[str, int]:
         """Return a number for each group that macro_acc counts."""
         sizes = Counter(group for example in data.whole or data.examples for group in example.metadata.get(GROUPS, ()))

@@ -257,6 +257,8 @@ class Vqa(DecodingOptions, Kind):
     def _check_scoring(self) -> Vqa:
         if self.scoring is not None and self.scoring not in (known := SCORINGS[self.form]):
             raise ValueError(f"scoring: got {self.scoring}; with form = {self.form!r} wanted {' or '.join(known)}")
+        if self.form != "open" and (unread := sorted({"normalise", "agreement"} & self.model_fields_set)):
+            raise ValueError(f"{' and '.join(unread)}: of open answers only; form is {self.form!r}")
         return self
 
     @property

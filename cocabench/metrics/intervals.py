@@ -33,6 +33,15 @@ Z = 1.959963984540054
 """The 97.5 % quantile of the normal distribution, as scipy.stats.norm gives it: importing that takes half a second."""
 
 
+def at_least(heads: NDArray[np.int64] | int, n: NDArray[np.int64] | int, p: float) -> Array:
+    """Return how likely n draws of probability p give so many heads or more: 1 for none, 0 for more than n.
+
+    scipy.stats.binom.sf(heads - 1, n, p) by the incomplete beta function that it stands on, in a third of its time.
+    """
+    among = scipy.special.betainc(np.maximum(heads, 1), np.maximum(np.subtract(n, heads) + 1, 1), p)
+    return np.where(np.less_equal(heads, 0), 1.0, np.where(np.less_equal(heads, n), among, 0.0))
+
+
 def proportion(hits: Array) -> Interval:
     """Wilson's interval for the mean of 0/1 outcomes (n,): never degenerate, also at 0 and 1 (scipy's)."""
     if len(hits) == 0:

@@ -17,7 +17,7 @@ import scipy
 from numpy.typing import NDArray
 
 from cocabench.metrics.base import Paired
-from cocabench.metrics.intervals import CONFIDENCE, Z, freedom, of_mean, skew, unskewed, variance
+from cocabench.metrics.intervals import CONFIDENCE, Z, at_least, freedom, of_mean, skew, unskewed, variance
 
 Array = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -40,10 +40,7 @@ class OneSided(NamedTuple):
 @lru_cache(maxsize=1 << 14)
 def mcnemar(gained: int, lost: int) -> OneSided:
     """Return the exact test of McNemar: of the images that only one of the two has right, gained are the first's."""
-    if gained + lost == 0:
-        return OneSided(1.0, 1.0)
-    test = scipy.stats.binomtest
-    return OneSided(*(float(test(gained, gained + lost, alternative=side).pvalue) for side in ("greater", "less")))
+    return OneSided(*(float(at_least(heads, gained + lost, 0.5)) for heads in (gained, lost)))
 
 
 def sign_flip(differences: Array, rng: np.random.Generator) -> OneSided:
@@ -114,7 +111,7 @@ def of_means(differences: Array, rng: np.random.Generator, *, growth: float = 0.
     largest, step = (float(sizes.max()), float(sizes.mean())) if len(sizes) else (1 / n, 1 / n)
     centred = differences - value / n
     tests, alike = sign_flip(differences, rng), np.allclose(sizes, largest, rtol=1e-9, atol=0)
-    error = math.sqrt(_variance(differences, np.zeros(n, np.int64)) + 2 * largest**2)
+    error = math.sqrt(_variance(differences, np.zeros(n, np.int64), np.array([n])) + 2 * largest**2)
     low, high = value - Z * error, value + Z * error
     if not alike:
         skewed, ends = studentised(value, centred), of_mean(value, centred)
@@ -133,7 +130,8 @@ def of_classes(differences: Array, classes: Ints, weights: Array, *, growth: flo
     """
     changed = np.abs(differences[differences != 0])
     step = float(changed.mean()) if len(changed) else 1 / len(differences)
-    error = math.sqrt(_variance(differences, classes) + 2 * float(weights.max()) ** 2)
+    _, codes, counts = np.unique(classes, return_inverse=True, return_counts=True)
+    error = math.sqrt(_variance(differences, codes, counts) + 2 * float(weights.max()) ** 2)
     found = of_error(float(differences.sum()), error)._replace(changed=len(changed), step=step, growth=growth)
     alike = np.allclose(weights, weights[0], rtol=1e-9) and np.allclose(changed, step, rtol=1e-9, atol=0)
     if not alike:
@@ -142,9 +140,8 @@ def of_classes(differences: Array, classes: Ints, weights: Array, *, growth: flo
     return found._replace(higher=tests.higher, lower=tests.lower, of=len(differences))
 
 
-def _variance(differences: Array, groups: Ints) -> float:
-    """Return the variance of the sum of differences, within groups."""
-    _, codes, counts = np.unique(groups, return_inverse=True, return_counts=True)
+def _variance(differences: Array, codes: Ints, counts: Ints) -> float:
+    """Return the variance of the sum of differences, within groups. codes: (n,) each one's. counts: (groups,)."""
     centres = np.where(counts > 1, np.bincount(codes, differences) / counts, differences.mean())
     unbiased = np.where(counts > 1, counts / np.maximum(counts - 1, 1), 1.0)
     return float((unbiased[codes] * (differences - centres[codes]) ** 2).sum())

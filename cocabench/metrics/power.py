@@ -83,17 +83,29 @@ def power_of_mcnemar(more: float, changed: float, growth: float, n: int, *, leve
     changed: how many differ where nothing is lost or gained, growth: how many more do for each that is lost.
     """
     differ = min(float(n), max(changed + growth * more, more))
-    spread = 8 * math.sqrt(differ) + 12
+    spread = 8 * math.sqrt(differ * (1 - differ / n)) + 12
     counts = np.arange(max(0, math.floor(differ - spread)), min(n, math.ceil(differ + spread)) + 1)
-    found = scipy.stats.binom.sf(_critical(level, counts), counts, min(1.0, (1 + more / differ) / 2))
-    return float(scipy.stats.binom.pmf(counts, n, differ / n) @ np.where(counts > 0, found, 0.0))
+    found = intervals.at_least(_critical(level, counts) + 1, counts, min(1.0, (1 + more / differ) / 2))
+    return float(_shares(counts, n, differ / n) @ np.where(counts > 0, found, 0.0))
+
+
+def _shares(counts: NDArray[np.int64], n: int, p: float) -> NDArray[np.float64]:
+    """Return how likely n draws of probability p give each count of a range that holds all but 1e-15 of what they give.
+
+    scipy.stats.binom.pmf by the ratios of neighbours, in a tenth of its time.
+    """
+    if p == 1:
+        return np.equal(counts, n).astype(np.float64)
+    ratios = (n - counts[:-1]) / (counts[1:]) * (p / (1 - p))
+    relative = np.concatenate([[1.0], np.cumprod(ratios)])
+    return np.asarray(relative / relative.sum(), np.float64)
 
 
 BLOCK = 256
 """Counts whose critical values are computed together."""
 
 
-def _critical(level: float, counts: NDArray[np.int64]) -> NDArray[np.float64]:
+def _critical(level: float, counts: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return for each count n of a range the most heads of n fair coins that are no evidence at this level."""
     first, last = int(counts[0]), int(counts[-1])
     blocks = [_critical_of_block(level, k) for k in range(first // BLOCK, last // BLOCK + 1)]
@@ -102,6 +114,12 @@ def _critical(level: float, counts: NDArray[np.int64]) -> NDArray[np.float64]:
 
 
 @lru_cache(maxsize=1 << 10)
-def _critical_of_block(level: float, k: int) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = scipy.stats.binom.isf(level, np.arange(k * BLOCK, (k + 1) * BLOCK), 0.5)
-    return found
+def _critical_of_block(level: float, k: int) -> NDArray[np.int64]:
+    """Bisected; scipy.stats.binom.isf is the same, but importing it takes as long as a thousand tests."""
+    counts = np.arange(k * BLOCK, (k + 1) * BLOCK)
+    low, high = np.full(BLOCK, -1), counts
+    while (high - low > 1).any():
+        middle = (low + high) // 2
+        few = intervals.at_least(middle + 1, counts, 0.5) <= level
+        low, high = np.where(few, low, middle), np.where(few, middle, high)
+    return high

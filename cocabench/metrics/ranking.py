@@ -85,6 +85,8 @@ def hits_at(ranks: Ranks, k: int) -> Floats:
     i identical negatives in random order, the expected value is 1 - C(i, m) / C(i + p, m).
     """
     places = np.maximum(k - pessimistic(ranks), 0)
+    if not ranks.identical.any():
+        return (places > 0).astype(np.float64)
     block, few = ranks.identical + ranks.tied_positives, np.minimum(places, ranks.identical)
     misses = np.where(
         places > ranks.identical, 0.0, np.exp(_log_choose(ranks.identical, few) - _log_choose(block, few))

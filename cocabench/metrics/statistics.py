@@ -102,7 +102,8 @@ class Mean(Common):
     def differences(self, first: Side, second: Side) -> Array:
         """Return (images,) what each image adds to first minus second; rounding between machines is 0."""
         gaps = self.weights(first.rows) * (first.values - second.values)
-        found = image_sums(first.rows, gaps[:, None])[:, 0]
+        alone = len(first.images) == len(gaps)
+        found = gaps + 0.0 if alone else image_sums(first.rows, gaps[:, None])[:, 0]
         found[np.abs(found) * len(found) < SAME] = 0.0
         return found
 
@@ -444,10 +445,16 @@ def moved_by_seed(metric: Metric, first: Sequence[Samples], second: Sequence[Sam
 
 def ordered(samples: Samples) -> Samples:
     """Return samples by image, then by id: the order in which two models' samples are compared."""
-    keys = list(zip(samples["image_id"].tolist(), samples["id"].tolist(), strict=True))
+    order = order_of(samples["image_id"].tolist(), samples["id"].tolist())
+    return samples if order is None else samples.iloc[order]
+
+
+def order_of(images: Sequence[str], ids: Sequence[str]) -> list[int] | None:
+    """Return the places of samples by image, then by id; None where they are in order."""
+    keys = list(zip(images, ids, strict=True))
     if all(map(operator.le, keys, keys[1:])):
-        return samples
-    return samples.iloc[sorted(range(len(keys)), key=keys.__getitem__)]
+        return None
+    return sorted(range(len(keys)), key=keys.__getitem__)
 
 
 def aligned(metric: Metric, first: Samples, second: Samples) -> tuple[Samples, Samples]:

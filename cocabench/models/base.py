@@ -32,6 +32,7 @@ from cocabench.core.types import (
     silent,
 )
 from cocabench.models.hardware import Hardware
+from cocabench.models.interactive import Interactive, Word
 from cocabench.models.loading import Batch, Transform, batches
 
 TEXTS_PER_BLOCK = 2048
@@ -182,7 +183,7 @@ class Joined:
         return join_likelihoods(list(parts), len(texts[0]) if len(texts) else 0)
 
 
-class Model(Joined):
+class Model(Interactive, Joined):
     """A loaded checkpoint.
 
     transform: maps an image to a tensor; it is pickled to workers, the model is not. parameters: numbers per tower.
@@ -349,6 +350,14 @@ class Model(Joined):
             logprobs = checked("log-probabilities", found.numpy(), read)
             n_tokens = torch.cat([part.n_tokens.cpu() for part in parts]).numpy()
             yield Likelihoods(logprobs, n_tokens, kept, _made_on_the_way(parts, read), hashes)
+
+    def score_words(self, images: Sequence[ImageSource], texts: Sequence[str]) -> list[list[Word]]:
+        """Return the words of each image's text; their log-probabilities sum to what ``score_captions`` returns."""
+        check_one_for_each("texts", texts, images)
+        parts = self._over_images(
+            "likelihoods", images, self.word_scorer(texts), silent, beside=torch.arange(len(texts))
+        )
+        return [list(words) for batch, _, _ in parts for part in batch for words in part]
 
     # Implementation
 

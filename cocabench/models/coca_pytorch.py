@@ -38,14 +38,17 @@ from cocabench.models.base import (
 )
 from cocabench.models.hardware import Hardware, evaluating
 from cocabench.models.identity import architecture_digest, preprocess_digest, state_digest
+from cocabench.models.interactive import ScoreWords, Word
 from cocabench.models.loading import Transform
 from cocabench.models.open_clip.captions import (
     SpecialIds,
     asked,
     caption_texts,
+    caption_words,
     continuation_tokens,
     decode_options,
     prompt_tokens,
+    shower,
     truncated,
 )
 from cocabench.models.open_clip.decoding.generate import decoded
@@ -141,8 +144,13 @@ class CoCaPytorch(Model):
         super().__init__(name, parts.transform, hardware, parameters=tower_parameters(parts.net))
         self.net = parts.net.to(hardware.device)
         self.abilities, self.tokenizer = abilities, Padded(name, parts)
+        self.scores_words = "caption" in abilities
         self.vocabulary = int(self.net.token_emb.weight.shape[0])
         self.ids = SpecialIds(int(parts.start or 0), int(parts.end or 0), int(self.net.pad_id))
+
+    def logit_scale(self) -> float:
+        """Return the factor of cosines that the network has learned."""
+        return float(self.net.temperature.detach().exp())
 
     def computing(self) -> Any:
         """Compute in evaluation mode."""
@@ -184,7 +192,8 @@ class CoCaPytorch(Model):
                 start = torch.cat([starts[number] for number in numbers[rows].tolist()]).to(pixels.device)
                 steps = PrefixSteps(Prefixes(self.net, image_tokens[rows.to(pixels.device)]), self.tokenizer.length)
                 own, first = asked(options, chosen, length)
-                tokens, scores = decoded(steps, start, own, special)
+                watch = shower(self, self.tokenizer, self.ids, first) if self.watch else None
+                tokens, scores = decoded(steps, start, own, special, watch=watch)
                 said, cut = caption_texts(self.tokenizer, tokens[:, first:], self.ids), truncated(tokens, self.ids, own)
                 found |= zip(rows.tolist(), zip(said, scores.tolist(), cut, strict=True), strict=True)
             texts, all_scores, all_cut = zip(*(found[i] for i in range(len(pixels))), strict=True)
@@ -203,14 +212,31 @@ class CoCaPytorch(Model):
             pooled, image_tokens = self.net.embed_image(images=pixels)
             together, totals = max(1, CAPTIONS_PER_PASS // numbers.shape[1]), []
             for some, own in zip(image_tokens.split(together), numbers.split(together), strict=True):
-                ids = tokens[own.flatten()].to(pixels.device)
-                made = logits(self.net, ids[:, :-1], some.repeat_interleave(own.shape[1], dim=0))
-                each = made.float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
+                each = self._each(some.repeat_interleave(own.shape[1], dim=0), tokens[own.flatten()])
                 left_out = ~counted[own.flatten(), 1:].to(pixels.device)
                 totals.append(each.masked_fill(left_out, 0).sum(-1).view(own.shape).cpu())
             return LogprobBatch(torch.cat(totals), counted[numbers].sum(-1), unit(self.net.img_to_latents(pooled)))
 
         return score
+
+    def word_scorer(self, texts: Sequence[str]) -> ScoreWords:
+        """Tokenize the texts, cut to the training's length."""
+        if not self.scores_words:
+            return super().word_scorer(texts)
+        tokens, counted = continuation_tokens(self.tokenizer, [Continuation("", text) for text in texts], self.ids)
+        self.check_ids(tokens, self.vocabulary)
+
+        def score(pixels: Tensor, numbers: Tensor) -> list[list[Word]]:
+            each = self._each(self.net.embed_image(images=pixels)[1], tokens[numbers]).cpu()
+            return caption_words(self.tokenizer, tokens[numbers], counted[numbers], each, self.ids)
+
+        return score
+
+    def _each(self, image_tokens: Tensor, tokens: Tensor) -> Tensor:
+        """Return log p(token | image, tokens before it), (k, p - 1), of tokens (k, p)."""
+        ids = tokens.to(image_tokens.device)
+        made = logits(self.net, ids[:, :-1], image_tokens)
+        return made.float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
 
     def _tokens(self, texts: list[str]) -> Tensor:
         tokens = self.tokenizer(texts)

@@ -10,6 +10,7 @@ import hashlib
 import os
 import pickle
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache
 from multiprocessing import forkserver, get_all_start_methods, get_context, util
 from multiprocessing.context import BaseContext
 from multiprocessing.reduction import ForkingPickler
@@ -21,11 +22,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from cocabench.core.errors import BadImageError, CocabenchError, DataError, UsageError
+from cocabench.core.errors import BadImageError, CocabenchError, UsageError
 from cocabench.core.helpers import end_with_parent
 from cocabench.core.temporary import place_sockets
 from cocabench.core.types import ImageSource
-from cocabench.data.images import NeutralImage, is_identified, shown
+from cocabench.data.images import NeutralImage, WatermarkedImage, is_identified, shown
 from cocabench.models.contents import HASH_BYTES
 
 MIN_CORES_FOR_EARLY_START = 4
@@ -66,11 +67,11 @@ class _Images(Dataset[Any]):
         source = self.sources[key] if isinstance(key, int) else key
         try:
             image = shown(source)
-            pixels = self.transform(image)
+            pixels = _marked(self.transform, image) if isinstance(source, WatermarkedImage) else self.transform(image)
             if isinstance(source, NeutralImage):
                 pixels = _neutral(pixels)
             return pixels, _hash(pixels if isinstance(pixels, torch.Tensor) else image)
-        except DataError as error:  # returned, not raised: a worker's exception would lose its class
+        except CocabenchError as error:  # returned, not raised: a worker's exception would lose its class
             return error
 
 
@@ -79,6 +80,31 @@ def _neutral(pixels: Any) -> torch.Tensor:
         got = f"a transform that returns a {type(pixels).__name__}"
         raise UsageError("neutral image", got, wanted="a tensor, of which zeros are the neutral image")
     return torch.zeros_like(pixels)
+
+
+def _marked(transform: Transform, image: Image.Image) -> torch.Tensor:
+    """Return a transform's pixels with ImageNet-W's watermark, drawn as large as the image is by then.
+
+    As clip-benchmark 1.6.2 inserts it before torchvision's Normalize; it takes the size of CenterCrop, which is that of
+    the image there, so that transforms that resize to a square without cropping have one too.
+    """
+    from torchvision.transforms import Compose, Normalize
+
+    steps = list(getattr(transform, "transforms", ()))
+    at = next((k for k, step in enumerate(steps) if isinstance(step, Normalize)), None)
+    if at is None:
+        wanted = "torchvision's Compose with Normalize, as open_clip's: the watermark is drawn before that"
+        raise UsageError("watermark", f"a model whose transform is a {type(transform).__name__}", wanted=wanted)
+    pixels = Compose(steps[:at])(image)
+    return torch.as_tensor(Compose(steps[at:])(_watermark(min(pixels.shape[-2:]))(pixels)))
+
+
+@cache
+def _watermark(size: int) -> Callable[[torch.Tensor], torch.Tensor]:
+    """Return what draws the watermark into images (3, h, w) of 0-1. size: of their shorter side, in pixels."""
+    from imagenet_w import AddWatermark
+
+    return AddWatermark(size)  # type: ignore[no-any-return]
 
 
 def _hash(pixels: torch.Tensor | Image.Image) -> bytes:
@@ -166,14 +192,14 @@ class _Read(NamedTuple):
     pixels: torch.Tensor | list[Any]
     hashes: list[bytes]
     good: list[int]
-    errors: list[DataError]
+    errors: list[CocabenchError]
     n: int
 
 
 def _collated(items: list[Any]) -> _Read:
     """Stack a batch, in the worker that read it."""
-    good = [i for i, item in enumerate(items) if not isinstance(item, DataError)]
-    errors = [item for item in items if isinstance(item, DataError)]
+    good = [i for i, item in enumerate(items) if not isinstance(item, CocabenchError)]
+    errors = [item for item in items if isinstance(item, CocabenchError)]
     pixels, hashes = [items[i][0] for i in good], [items[i][1] for i in good]
     tensors = bool(pixels) and all(isinstance(one, torch.Tensor) for one in pixels)
     return _Read(torch.stack(pixels) if tensors else pixels, hashes, good, errors, len(items))

@@ -18,8 +18,8 @@ from cocabench.results.difference import Difference, Finding, difference, in_poi
 from cocabench.results.records import incomparable
 
 MAX_MODELS_IN_ALL_PAIRS = 12
-"""Up to this many models, all pairs are tested; beyond, the pairs of the models shown in colour, and each model with
-the best of a task."""
+"""Up to this many models, all pairs are tested; beyond, each model with those shown in colour, and with the best of a
+task."""
 
 BEST, UNBEATEN, BEATEN, UNTESTED = "best", "unbeaten", "beaten", ""
 """Significantly better than every other model; no model significantly better; one is; no test."""
@@ -199,13 +199,10 @@ def _tested(report: Report, subjects: Sequence[Subject], shown: Sequence[str]) -
 
 
 def _pairs(report: Report, subject: Subject, shown: Sequence[str]) -> list[Pair]:
-    """Return the pairs to test: all of few models, else those of the shown ones and each model with the best."""
+    """Return the pairs to test, in page order: all of few models, else each model with the shown ones and the best."""
     models = [model for model in report.models if model in subject.scores]
-    if len(report.models) <= MAX_MODELS_IN_ALL_PAIRS:
-        return list(combinations(models, 2))
-    best, coloured = subject.ranking()[:1], [model for model in models if model in shown]
-    with_best = [tuple(sorted((best[0], m), key=models.index)) for m in models if best and m != best[0]]
-    return list(dict.fromkeys([*combinations(coloured, 2), *((a, b) for a, b in with_best)]))
+    others = models if len(report.models) <= MAX_MODELS_IN_ALL_PAIRS else {*subject.ranking()[:1], *shown}
+    return [(a, b) for a, b in combinations(models, 2) if a in others or b in others]
 
 
 def _gap(report: Report, subject: Subject, a: str, b: str) -> Difference | None:

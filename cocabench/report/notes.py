@@ -199,7 +199,7 @@ def _siblings(report: Report, model: str) -> Iterator[Sibling]:
 @cache
 def _published(spec: str) -> Sibling:
     """Return a published checkpoint; cached, since models of one architecture share it."""
-    return Sibling(spec + publications.SUFFIX, _values(publications.as_records([spec])))
+    return Sibling(spec + publications.SUFFIX, publications.numbers(spec))
 
 
 def _values(records: Iterable[Record]) -> dict[tuple[str, str], float]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import re
+import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import date
@@ -22,7 +23,7 @@ from cocabench.kinds import find
 from cocabench.report import charts, differences, drawing, headline, methods, notes
 from cocabench.report.charts import Chart, Dots, Forest
 from cocabench.report.content import Report
-from cocabench.report.differences import Differences
+from cocabench.report.differences import Differences, Subject
 from cocabench.report.grid import Table
 from cocabench.report.headline import Name, Strong
 from cocabench.report.languages import LanguageHeat
@@ -83,16 +84,27 @@ class Content:
     @cached_property
     def forests(self) -> list[Forest]:
         """A forest per model in colour, that of A first; none where nothing can be compared."""
-        groups = [
+        bases = [self.pair[0], *(m for m in self.found.shown if m != self.pair[0])]
+        made = [charts.forest(base, self._groups, self.found.shown) for base in bases]
+        return [one for one in made if one.parts] if len(bases) > 1 else []
+
+    @cached_property
+    def more_forests(self) -> list[Forest]:
+        """A forest per model without a colour: those in colour compared with it."""
+        others = [model for model in self.report.models if model not in self.found.shown]
+        made = [charts.forest(base, self._groups, self.found.shown) for base in others]
+        return [one for one in made if one.parts]
+
+    @cached_property
+    def _groups(self) -> list[tuple[str, list[Subject]]]:
+        """The subjects of each kind of task under its title, a mean first."""
+        return [
             (
                 area.title,
                 [*([subject] if (subject := self.found.of(area)) and subject.mean else []), *self.found.in_area(area)],
             )
             for area in self.report.areas
         ]
-        bases = [self.pair[0], *(m for m in self.found.shown if m != self.pair[0])]
-        made = [charts.forest(base, groups, self.found.shown) for base in bases]
-        return [one for one in made if one.parts] if len(bases) > 1 else []
 
 
 def render(content: Content) -> str:
@@ -252,12 +264,18 @@ def environment() -> Environment:
         "capitalised": lambda text: text[:1].upper() + text[1:],
         "commands": notes.with_commands,
         "drawn": drawing.drawn,
+        "packed": packed,
         "percent": lambda share: f"{100 * share:.2f}".rstrip("0").rstrip(".") + "%",
         "plural": plural,
     }
     environment.filters |= filters
     environment.tests |= {"name": lambda part: isinstance(part, Name), "strong": lambda part: isinstance(part, Strong)}
     return environment
+
+
+def packed(markup: str) -> str:
+    """Return markup as base64 of a zlib stream, which the page's script unpacks: rows of one shape take a tenth."""
+    return base64.b64encode(zlib.compress(markup.encode(), 9)).decode()
 
 
 def asset(name: str) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 from numpy.typing import NDArray
 from pandas.util import hash_array
 
@@ -21,9 +22,9 @@ from cocabench.kinds import find
 from cocabench.metrics import paired, power
 from cocabench.metrics.base import UNKNOWN, Interval, Metric, Paired, Side
 from cocabench.metrics.intervals import of_hits, of_share, size_of
-from cocabench.metrics.statistics import Hits, Moved, compare_sides, moved, ordered, side_of
+from cocabench.metrics.statistics import Hits, Moved, compare_sides, moved, order_of, side_of
 from cocabench.results.records import imported_by, published_by
-from cocabench.results.store import RecordSet, read_numbers, read_samples, samples_path
+from cocabench.results.store import RecordSet, read_samples, read_table, samples_path
 
 LEVEL = 0.05
 """Significance level, two-sided; for the primary metrics of a table it holds for all of them together."""
@@ -49,6 +50,7 @@ class Evidence:
             if frame is not None
         }
         self._read: OrderedDict[Hashable, _Held] = OrderedDict()
+        self._last: dict[str, Hashable] = {}
         self._tests: dict[Hashable, Paired] = {}
         self._numbers_held = 0
 
@@ -134,9 +136,13 @@ class Evidence:
         key = self._path(record) if frame is None else _name(record)
         if key not in self._read:
             kind = find(record.evaluator)
-            numbers = read_numbers(self._path(record), record) if frame is None else frame[kind.numbers(frame.columns)]
-            held = self._read[key] = _Held(_hashed(ordered(numbers)))
-            self._grow(held, _size(held.samples))
+            if frame is None:
+                numbers = read_table(self._path(record), record)
+            else:
+                numbers = pa.Table.from_pandas(frame[kind.numbers(frame.columns)], preserve_index=False)
+            held = self._read[key] = _held(numbers, self._read.get(self._last.get(record.task)))
+            self._last[record.task] = key
+            self._grow(held, _size(held.samples) + sum(map(len, held.ids)))
         self._read.move_to_end(key)
         return self._read[key]
 
@@ -163,11 +169,40 @@ class Evidence:
 
 @dataclass(slots=True)
 class _Held:
-    """Samples in memory, and {metric: its Side of them}. size: how many numbers these hold."""
+    """Samples in memory, in order, and {metric: its Side of them}. size: how many numbers these hold.
+
+    ids: the names as they were read, of images and samples, for which samples holds hashes. order: the places of
+    samples among them, None if they were in order.
+    """
 
     samples: pd.DataFrame
+    ids: tuple[pa.ChunkedArray, ...]
+    hashes: tuple[pa.Array, ...]
+    order: list[int] | None
     sides: dict[str, Side] = field(default_factory=dict)
     size: int = 0
+
+
+IDS = ("image_id", "id")
+
+
+def _held(samples: pa.Table, like: _Held | None) -> _Held:
+    """Return samples in order, with hashes for names: numbers are matched and grouped many times faster than text.
+
+    like: other samples, whose order and hashes are taken where the names are the same, as those of a task mostly are.
+    """
+    ids = tuple(samples[name] for name in IDS)
+    if like is not None and all(one.equals(other) for one, other in zip(ids, like.ids, strict=True)):
+        order, hashes = like.order, like.hashes
+    else:
+        names = [np.array(column.to_pylist(), object) for column in ids]
+        order = order_of(*(column.tolist() for column in names))
+        placed = names if order is None else [column[order] for column in names]
+        hashes = tuple(pa.array(hash_array(column, categorize=False)) for column in placed)
+    rows = samples if order is None else samples.take(order)
+    for name, column in zip(IDS, hashes, strict=True):
+        rows = rows.set_column(rows.schema.get_field_index(name), name, column)
+    return _Held(rows.to_pandas(ignore_metadata=True, split_blocks=True), ids, hashes, order)
 
 
 def check_shared(records: Sequence[Record], images: Sequence[NDArray[np.generic]]) -> None:
@@ -192,17 +227,10 @@ def _check_edited(first: Record, second: Record, metric: str, found: float) -> N
         raise UnpairedError("", f"{first.model} or {second.model} on {first.task} was edited ({values})")
 
 
-def _hashed(samples: pd.DataFrame) -> pd.DataFrame:
-    """Replace ids by hashes: numbers are matched and grouped many times faster than text."""
-    names = ("id", "image_id")
-    hashes = {name: hash_array(samples[name].to_numpy(object), categorize=False) for name in names}
-    return samples.assign(**hashes)
-
-
 def _size(samples: pd.DataFrame) -> int:
     """Return how many numbers samples hold, including those in lists."""
-    lists = [column for name, column in samples.items() if column.dtype == object and name != "domain"]
-    return samples.size + sum(int(column.map(np.size, na_action="ignore").sum()) for column in lists)
+    lists = [name for name, dtype in samples.dtypes.items() if dtype == np.dtype(object) and name != "domain"]
+    return samples.size + sum(int(samples[name].map(np.size, na_action="ignore").sum()) for name in lists)
 
 
 class Finding(StrEnum):

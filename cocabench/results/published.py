@@ -66,6 +66,19 @@ def rows(model_spec: str) -> pd.DataFrame:
     return found.copy()
 
 
+def numbers(model_spec: str) -> dict[tuple[str, str], float]:
+    """Return {(task, metric): value} of NAME:TAG, those of as_records. UnknownNameError if there are none."""
+    found = rows(model_spec)
+    columns = (found[name].tolist() for name in ("task", "metric", "value", "source"))
+    listed = [
+        (task, metric, value, SOURCES.index(source)) for task, metric, value, source in zip(*columns, strict=True)
+    ]
+    first: dict[str, int] = {}
+    for task, _, _, source in listed:
+        first[task] = min(source, first.get(task, source))
+    return {(task, metric): value for task, metric, value, source in listed if source == first[task]}
+
+
 def definitions() -> dict[str, MetricInfo]:
     """Return the definition of every published metric."""
     table = _read("metrics.csv")

@@ -307,12 +307,18 @@ def columns(path: Path | None, record: Record) -> list[str]:
 
 def read_numbers(path: Path | None, record: Record) -> pd.DataFrame:
     """Return of a Record's samples what metrics are computed from, but for words: a baseline keeps no captions."""
+    samples: pd.DataFrame = read_table(path, record).to_pandas()
+    return samples
+
+
+def read_table(path: Path | None, record: Record) -> pa.Table:
+    """Do as read_numbers, without making a frame, which takes longer than reading small files."""
     file = _samples_file(path, record)
     with _readable(file):
-        content = _content(file, record)
-        wanted = kinds.find(record.evaluator).numbers(map(str, pq.read_schema(content).names))
-        samples: pd.DataFrame = read_parquet(content, file, wanted).to_pandas()
-    return _checked(samples, record, file)
+        table = read_parquet(_content(file, record), file, kinds.find(record.evaluator).numbers)
+    if not record.samples_digest:
+        _checked(table.to_pandas(), record, file)
+    return table
 
 
 def _samples_file(path: Path | None, record: Record) -> Path:
@@ -322,12 +328,12 @@ def _samples_file(path: Path | None, record: Record) -> Path:
     return file
 
 
-def _content(file: Path, record: Record) -> io.BytesIO:
+def _content(file: Path, record: Record) -> pa.BufferReader:
     """Return the content of a Record's samples; ResultsError where it is other than the Record says."""
     content = read_regular(file)
     if record.samples_digest and _digest(content) != record.samples_digest:
         raise ResultsError(str(file), "damaged, or not what its Record was made of", fix=AGAIN)
-    return io.BytesIO(content)
+    return pa.BufferReader(content)
 
 
 def _checked(samples: pd.DataFrame, record: Record, file: Path) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from cocabench.core.signature import Allowance, digest, remembering_files
 from cocabench.core.types import Cache, Dataset, ImageSource, Machine, Note, Source
 from cocabench.data import fetch
 from cocabench.data.base import fingerprint, limited, readable, rows_hash
-from cocabench.data.images import PLAIN, UNKNOWN_RANGE, UnconvertedImage, is_16_bit
+from cocabench.data.images import PLAIN, UNKNOWN_RANGE, UnconvertedImage, WatermarkedImage, is_16_bit
 from cocabench.data.remote import url_of
 from cocabench.metrics.base import Metric
 from cocabench.models import contents
@@ -287,6 +287,8 @@ def _pixels(modes: Mapping[str, int], images: Sequence[ImageSource]) -> tuple[li
     """Return what is done to images that are not RGB and moves numbers, and notes that say how many there are."""
     done: list[JsonValue] = []
     notes = []
+    if images and isinstance(first := images[0], WatermarkedImage):
+        done.append(f"watermark of {first.by}")
     if other := {name: n for name, n in modes.items() if name and name not in PLAIN and not is_16_bit(name)}:
         kept = isinstance(images[0], UnconvertedImage)
         done += [] if kept else ["RGB before resizing"]

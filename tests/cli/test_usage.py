@@ -37,7 +37,7 @@ BASELINES = Path(__file__).parents[2] / "results" / "baselines"
         ("run --model m --tasks t rest", "unexpected extra argument"),
         ("caption --model m", "IMAGE: missing; wanted image files or folders of them"),
         ("rnu", "command: unknown 'rnu'; did you mean run"),
-        ("list taks", "command: unknown 'taks'; did you mean tasks?; see `cocabench list --help`"),
+        ("list taks", "command: unknown 'taks'; did you mean tasks? see `cocabench list --help`"),
         ("data csv --from cocoo --output x.csv", "loader: unknown 'cocoo'; did you mean coco?"),
         (
             "data csv --from coco --output x.csv --max-captions x",

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 from cocabench.core.errors import DataError, MissingDataError
 from cocabench.data.captions import Karpathy
 from cocabench.data.clip_benchmark import ClipBenchmark
-from cocabench.data.prompts import templates
+from cocabench.data.prompts import class_names, templates
 from cocabench.run.prepare import Settings, prepare
 from cocabench.specs.registry import Task, all_tasks, find_tasks
 from tests.data import standard_sets
@@ -49,10 +49,34 @@ def test_prompts_equal_in_both_forms_and_other_counts_give_a_note(tasks: dict[st
         "Abyssinian",
         (templates("pets")[0].replace("{c}", "Abyssinian"),),  # type: ignore[index]
     )
-    assert tuple(note.text.partition(": ")[2] for note in data.notes) == (
+    assert tuple(note.text.partition(": ")[2] for note in data.notes if note.code == "not_standard") == (
         "2 images, standard: 3669",
         "2 classes, standard: 37",
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "texts", "said"),
+    [
+        (class_names("pets"), templates("pets"), []),
+        (
+            ("tabby", *class_names("pets")[1:]),
+            templates("pets"),
+            ["1 of 37 class names are others, such as 'tabby' in place of 'Ab"],
+        ),
+        (class_names("pets")[1:], templates("pets"), ["36 class names, not 37; 36 of 37 class names are others, such"]),
+        (class_names("pets"), ("{c}",), ["1 of 1 templates are others, such as '{c}' in place of 'a photo of a {c}"]),
+    ],
+)
+def test_a_note_says_where_the_folders_prompts_are_not_clip_benchmarks(
+    names: tuple[str, ...], texts: tuple[str, ...], said: list[str], tasks: dict[str, Task], tmp_path: Path
+) -> None:
+    shards(tmp_path / "wds_vtab-pets", "\n".join(names))
+    write(tmp_path / "wds_vtab-pets/zeroshot_classification_templates.txt", "\n".join(texts))
+    found = [note.text for note in tasks["pets"].loader.build(tmp_path).notes if note.code == "other_prompts"]
+    assert len(found) == len(said)
+    for text, wanted in zip(found, said, strict=True):
+        assert text.startswith(f"wds_vtab-pets and clip-benchmark: {wanted}")
 
 
 def test_its_own_files_come_first(tasks: dict[str, Task], tmp_path: Path) -> None:

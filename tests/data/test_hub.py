@@ -82,7 +82,7 @@ def test_class_names_in_another_order_than_the_tables_are_an_error(tmp_path: Pat
     with pytest.raises(DataError, match=r"classes in another order than .*names\.txt \('dog', 'cat'\)"):
         Hub(path="set", label_key="label", classes=str(names)).build(tmp_path)
     names.write_text("cat\ndog\nfox\n")
-    with pytest.raises(DataError, match="2 classes in the table's features, 3 in"):
+    with pytest.raises(DataError, match="2 classes in the data's own features, 3 in"):
         Hub(path="set", label_key="label", classes=str(names)).build(tmp_path)
 
 

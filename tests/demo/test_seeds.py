@@ -1,14 +1,17 @@
 """Means over seeds and what is shipped."""
 
 import json
+from importlib.resources import files
 from pathlib import Path
 
 import pytest
 from scipy.stats import ttest_1samp
 
+from cocabench.demo import model_folder
 from tools.demo import ablation
 from tools.demo.ship import (
     NAMED,
+    SEEDS_FILE,
     differences,
     draw,
     joined,
@@ -77,6 +80,11 @@ def test_seeds_are_added_to_those_shipped_before(tmp_path: Path) -> None:
     added = joined(read_seeds(tmp_path / "seeds.json"), {"coca": {"CIDEr": {1: 9.0, 3: 1.5}}})
     assert added["coca"] == {**FOUND["coca"], "CIDEr": {0: 1.0, 1: 9.0, 2: 1.1, 3: 1.5}}
     assert added["clip"] == FOUND["clip"]
+
+
+def test_the_demo_says_what_its_seeds_say() -> None:
+    shipped = table(read_seeds(model_folder("coca").parent / SEEDS_FILE)).strip()
+    assert shipped in (files("cocabench") / "demo/data/README.md").read_text(encoding="utf-8")
 
 
 def test_rates_of_changed_recipes_and_their_table(tmp_path: Path) -> None:

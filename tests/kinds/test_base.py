@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import inspect
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +21,8 @@ from cocabench.kinds.shown import Choices, Column, Presentation, View
 from cocabench.kinds.testing import check_kind
 from cocabench.metrics.base import Metric, Side
 from cocabench.metrics.statistics import Hits
+from cocabench.specs.decoding import OPTIONS
+from cocabench.specs.spec import Spec
 from tests.metrics.frames import EVERY
 
 RIGHT = Metric("right", "Share of hits.", Hits("hit"), ("hit",))
@@ -66,6 +70,39 @@ def test_every_column_that_is_read_or_shown_is_declared(kind: type[Kind]) -> Non
         assert all(kind.metric(name) for name in (*view.outcome, *view.says))
     assert all(column.summary for column in kind.samples)
     assert all(kind.metric(name) for name in kind.primaries)
+
+
+@pytest.mark.parametrize("kind", every(), ids=lambda kind: kind.name)
+def test_every_param_is_the_kinds_own_and_is_read(kind: type[Kind]) -> None:
+    assert unread_params(kind) == []
+
+
+class Deaf(Plain):
+    loud: int = 1
+
+
+class Heir(Deaf):
+    name = "heir"
+
+    def counts(self, data: Dataset) -> dict[str, int]:
+        return {"n": self.loud}
+
+
+def test_params_that_are_inherited_from_another_kind_or_never_read_are_found() -> None:
+    assert unread_params(Deaf) == ["a kind that is Plain", "loud"]
+    assert unread_params(Heir) == ["a kind that is Deaf", "a kind that is Plain"]
+
+
+def unread_params(kind: type[Kind]) -> list[str]:
+    """Return the kinds that a kind inherits from, whose params it may not read, and the params that it never reads.
+
+    What a kind reads is searched in the code of its own classes: as self.NAME, or decoding options by their list.
+    """
+    own = [base for base in kind.__mro__ if issubclass(base, Spec) and base not in (Kind, Spec)]
+    code = "".join(map(inspect.getsource, own))
+    listed = OPTIONS if "in OPTIONS" in code else ()
+    lost = [name for name in kind.model_fields if not re.search(rf"self\.{name}\b", code) and name not in listed]
+    return [f"a kind that is {base.__name__}" for base in own[1:] if issubclass(base, Kind) and base.name] + lost
 
 
 def test_families_are_found_by_any_number_and_by_no_other_text() -> None:

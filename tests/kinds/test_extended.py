@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from cocabench.core.errors import DataError, MissingDataError
+from cocabench.core.errors import DataError, MissingDataError, SpecError
 from cocabench.core.types import Context, Dataset, Example, Features, ImageFeatures, Machine
 from cocabench.data import eccv
 from cocabench.data.eccv import EccvCaption
@@ -19,6 +19,7 @@ from cocabench.kinds.extended import ExtendedRetrieval
 from cocabench.kinds.retrieval import Retrieval
 from cocabench.kinds.testing import check_kind
 from cocabench.metrics.base import Samples, estimate, stack
+from cocabench.specs.registry import read_tasks, task_folders
 from tests.data.drawing import draw, encoded, write, write_json
 
 IMAGES = (391895, 60623, 483108)
@@ -97,6 +98,14 @@ def test_what_is_wrong_is_said_in_a_line(small: Path, monkeypatch: pytest.Monkey
         ExtendedRetrieval().check(Dataset("d", "test", [Example("1", None, ("a",))]), {})  # type: ignore[arg-type]
     with pytest.raises(DataError, match="d: images without a fold"):
         Retrieval(folds=True).check(Dataset("d", "test", [Example("1", None, ("a",))]), {})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("key", ["folds", "lengths", "dual_softmax"])
+def test_options_of_plain_retrieval_are_unknown_keys(key: str, tmp_path: Path) -> None:
+    text = (task_folders()[0] / "retrieval/coco_positives.toml").read_text()
+    write(tmp_path / "a.toml", text.replace("ks = [1, 5, 10]", f"{key} = true"))
+    with pytest.raises(SpecError, match=rf"params\.{key}: unknown key"):
+        read_tasks(tmp_path / "a.toml")
 
 
 class Table:

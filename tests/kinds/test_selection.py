@@ -20,6 +20,7 @@ import cocabench
 from cocabench.core.errors import DataError, NumericsError
 from cocabench.core.types import Context, Dataset, Example, Features, ImageFeatures, Likelihoods, Machine
 from cocabench.data.composition import SugarCrepe
+from cocabench.data.foils import GROUPS
 from cocabench.data.images import BytesImage
 from cocabench.kinds.base import notes_of
 from cocabench.kinds.captioning import Captioning
@@ -349,3 +350,12 @@ def test_a_run_from_task_file_to_comparison(command: Command, models: Path, data
     told_of = differ[differ["image_id"].isin(right[0].index[right[0] != right[1]])]
     assert len(told_of)
     assert all(said in changed.out for said in told_of["selected"])
+
+
+@pytest.mark.parametrize("params", [{"fewest": 2}, {"left_out": ("on",)}])
+def test_groups_are_not_chosen_where_the_data_have_none(params: dict[str, Any]) -> None:
+    kind = ImageCaptionSelection(**params)
+    bare = Example("1", picture("red"), ("a",), negatives=(("b",),))
+    with pytest.raises(DataError, match="set: no groups of items"):
+        kind.check(Dataset("set", "test", [bare]), {})
+    kind.check(Dataset("set", "test", [replace(bare, metadata={GROUPS: ["on"]})]), {})

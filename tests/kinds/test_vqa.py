@@ -318,3 +318,11 @@ def test_a_task_with_such_a_question_names_it(coca: OpenClip) -> None:
     kind = Vqa(template="{question}", agreement="any")
     with pytest.raises(DataError, match="1 of 2 questions leave no room for an answer in 12 tokens, the first is 2"):
         list(kind.score(coca, long, Context()))
+
+
+@pytest.mark.parametrize("key", ["normalise", "agreement"])
+def test_what_only_open_answers_have_is_refused_with_other_forms(key: str) -> None:
+    value = {"normalise": "spaces", "agreement": "any"}[key]
+    assert getattr(Vqa.model_validate({key: value}), key) == value
+    with pytest.raises(ValueError, match=rf"{key}: of open answers only; form is 'choices'"):
+        Vqa.model_validate({"form": "choices", key: value})

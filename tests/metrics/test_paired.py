@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 from statsmodels.stats import contingency_tables, multitest
 
-from cocabench.metrics import paired, power
+from cocabench.metrics import intervals, paired, power
 
 RNG = np.random.default_rng
 
@@ -99,6 +99,22 @@ def test_class_means_vary_within_classes_only() -> None:
     assert paired.of_means(differences, RNG(0)).error > 0.1
     single = paired.of_classes(differences, np.arange(100), weights)
     assert single.error == pytest.approx(np.sqrt(100 * 0.01**2 + 2 * 0.01**2))
+
+
+@pytest.mark.parametrize("n", [0, 1, 12, 300])
+@pytest.mark.parametrize("p", [0.0, 0.3, 0.5, 1.0])
+def test_the_tail_of_the_binomial_equals_scipys(n: int, p: float) -> None:
+    heads = np.arange(-1, n + 2)
+    assert intervals.at_least(heads, n, p) == pytest.approx(stats.binom.sf(heads - 1, n, p), rel=1e-12, abs=1e-300)
+
+
+@pytest.mark.parametrize("level", [0.05, 0.025 / 1960])
+def test_mcnemars_power_equals_its_sum_by_scipy(level: float) -> None:
+    n, changed, growth, more = 500, 40, 0.7, 25.0
+    counts, differ = np.arange(1, n + 1), changed + growth * more
+    found = stats.binom.sf(stats.binom.isf(level, counts, 0.5), counts, (1 + more / differ) / 2)
+    whole = float(stats.binom.pmf(counts, n, differ / n) @ found)
+    assert power.power_of_mcnemar(more, changed, growth, n, level=level) == pytest.approx(whole, rel=1e-12)
 
 
 def test_holm_by_hand_and_never_above_one() -> None:

@@ -417,7 +417,7 @@ from pathlib import Path
 import torch, torch.distributed as dist, torch.distributed.checkpoint as dcp
 from torch.distributed.checkpoint.state_dict import StateDictOptions, get_model_state_dict
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import fully_shard
+from torch.distributed.fsdp import FullyShardedDataParallel, StateDictType, fully_shard
 import cocabench
 from cocabench.core.errors import UsageError
 from tests.models.tiny import CLIP, random_network
@@ -428,9 +428,13 @@ folder, rank, mesh = Path(sys.argv[1]), dist.get_rank(), init_device_mesh("cpu",
 net = random_network(folder / str(rank), CLIP)
 net.logit_scale = torch.nn.Parameter(net.logit_scale.detach().reshape(1))  # FSDP takes no scalars
 torch.save(net.state_dict(), folder / f"whole{rank}.pt")
-for block in net.visual.transformer.resblocks:
-    fully_shard(block, mesh=mesh)
-fully_shard(net, mesh=mesh)
+if sys.argv[2] == "FSDP2":
+    for block in net.visual.transformer.resblocks:
+        fully_shard(block, mesh=mesh)
+    fully_shard(net, mesh=mesh)
+else:
+    net = FullyShardedDataParallel(net, device_mesh=mesh, device_id=torch.device("cpu"), use_orig_params=True)
+    FullyShardedDataParallel.set_state_dict_type(net, StateDictType.SHARDED_STATE_DICT)  # by default it gathers
 try:
     cocabench.evaluate(net, "emoji_retrieval", preprocess=str, tokenizer=str)
 except UsageError as error:
@@ -446,11 +450,12 @@ dist.destroy_process_group()
 
 
 @pytest.mark.slow
-def test_a_network_sharded_by_fsdp_is_refused_in_every_form_and_read_when_gathered(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kind", ["FSDP", "FSDP2"])
+def test_a_network_sharded_by_fsdp_is_refused_in_every_form_and_read_when_gathered(tmp_path: Path, kind: str) -> None:
     (tmp_path / "ranks.py").write_text(SHARDED)
     words = ["-m", "torch.distributed.run", "--nproc-per-node=2", "--rdzv-backend=c10d", "--rdzv-endpoint=127.0.0.1:0"]
     place = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"}
-    run = [sys.executable, *words, str(tmp_path / "ranks.py"), str(tmp_path)]
+    run = [sys.executable, *words, str(tmp_path / "ranks.py"), str(tmp_path), kind]
     done = subprocess.run(run, check=False, capture_output=True, text=True, timeout=300, env=place)
     assert done.returncode == 0, done.stderr
     for rank in (0, 1):

@@ -82,6 +82,8 @@ def test_features_depend_on_the_padded_length_so_it_is_fixed(model: Any) -> None
 def test_caption_likelihood_is_its_own_caption_loss(model: Any, images: list[ImageSource]) -> None:
     """The mean over the labels that are not padding, of one caption; its loss drops the last token of the input."""
     found = model.score_captions(images[:2], [TEXTS, TEXTS])
+    words = model.score_words([images[0]] * len(TEXTS), TEXTS)
+    assert [sum(word.logprob for word in own) for own in words] == pytest.approx(found.logprobs[0].tolist(), rel=1e-4)
     net = model.net
     for image, logprobs, counts in zip(images, found.logprobs, found.n_tokens, strict=False):
         for text, logprob, count in zip(TEXTS, logprobs, counts, strict=True):

@@ -11,11 +11,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from clip_benchmark.datasets.builder import build_dataset
+from open_clip.transform import image_transform
 from PIL import Image
+from torchvision.transforms import Compose, ToTensor
 
 from cocabench.core import temporary
 from cocabench.core.errors import BadImageError, CocabenchError, UsageError
-from cocabench.data.images import FileImage
+from cocabench.data.imagenet import ImageNet
+from cocabench.data.images import FileImage, identity, stamp
 from cocabench.models.loading import Batch, _unless_killed, batches
 
 BAD = {2, 3, 7}
@@ -164,3 +168,65 @@ def test_a_killed_process_is_one_line_wherever_it_was(error: Exception, said: st
 
     with pytest.raises(CocabenchError if "killed" in said else type(error), match=said):
         list(_unless_killed(broken()))
+
+
+SIZES = {"n01440764": (96, 64), "n01443537": (40, 120)}
+"""Synsets of two classes, with the width and height of an image of each."""
+
+
+@pytest.fixture
+def imagenet(tmp_path: Path) -> Path:
+    """Write two images of ImageNet's validation, with the file that torchvision keeps beside them."""
+    top = tmp_path / "imagenet1k"
+    for k, (synset, size) in enumerate(SIZES.items()):
+        (top / "val" / synset).mkdir(parents=True)
+        noise = np.random.default_rng(k).integers(0, 255, (*size[::-1], 3), np.uint8)
+        Image.fromarray(noise).save(top / "val" / synset / f"ILSVRC2012_val_{k + 1:08d}.JPEG", quality=95)
+    torch.save(({synset: (synset,) for synset in SIZES}, []), top / "meta.bin")
+    return top
+
+
+def marked(root: Path, transform: Compose, workers: int = 0) -> torch.Tensor:
+    images = [example.image for example in ImageNet(path="imagenet1k", watermark=True).build(root).examples]
+    (batch,) = batches(images, transform, batch_size=2, workers=workers, skip_bad=True)
+    return torch.as_tensor(batch.pixels)
+
+
+@pytest.mark.parametrize("size", [32, 224])
+def test_a_watermark_is_drawn_as_clip_benchmark_draws_imagenet_w(imagenet: Path, size: int) -> None:
+    names = imagenet / "names.json"  # without them its own branch fails: it reads the custom names alone
+    names.write_text('{"imagenet1k": ["a", "b"], "imagenet-w": ["a", "b"]}')
+    theirs = build_dataset(
+        "imagenet-w", str(imagenet), image_transform(size, is_train=False), custom_classname_file=str(names)
+    )
+    wanted = torch.stack([theirs[k][0] for k in range(2)])
+    found = marked(imagenet.parent, image_transform(size, is_train=False))
+    assert torch.equal(found, wanted)
+    plain = ImageNet(path="imagenet1k").build(imagenet.parent)
+    (batch,) = batches(
+        [example.image for example in plain.examples],
+        image_transform(size, is_train=False),
+        batch_size=2,
+        workers=0,
+        skip_bad=False,
+    )
+    changed = (torch.as_tensor(batch.pixels) != found).float().mean((0, 1, 3))
+    assert changed[: size * 2 // 5].max() == 0, "above the watermark, which begins at 40 % of the height"
+    assert changed.max() > 1 / 4
+
+
+@pytest.mark.parametrize("workers", [0, pytest.param(1, marks=pytest.mark.slow)])
+def test_a_watermark_needs_a_transform_that_normalises(imagenet: Path, workers: int) -> None:
+    with pytest.raises(UsageError, match=r"watermark.*Normalize"):
+        marked(imagenet.parent, Compose([ToTensor()]), workers)
+
+
+def test_features_of_watermarked_images_are_kept_apart(imagenet: Path) -> None:
+    pairs = zip(
+        *(ImageNet(path="imagenet1k", watermark=mark).build(imagenet.parent).examples for mark in (False, True)),
+        strict=True,
+    )
+    for plain, drawn in pairs:
+        assert plain.id == drawn.id
+        assert (identity(plain.image), stamp(plain.image)) != (identity(drawn.image), stamp(drawn.image))
+        assert b"imagenet-w 1" in identity(drawn.image)

@@ -185,7 +185,7 @@ def test_the_baseline_a_and_b_are_one_choice(opened: Opened) -> None:
     page.locator(".forest select").select_option(label="two")
     assert page.locator(".forest tbody:visible").first.get_attribute("data-base") == two
     assert page.locator("#pick [data-role=a]").input_value() == two
-    assert texts(page, ".key [data-name=a]") == ["two"]
+    assert texts(page, ".key [data-name=base]") == ["two"]
     b = page.locator("#pick [data-role=b]").input_value()
     pair = "-".join(sorted((two, b)))
     assert {p.get_attribute("data-pair") for p in page.locator("[data-pair]:visible").all()} == {pair}
@@ -265,6 +265,28 @@ def test_a_model_is_found_among_many_and_tasks_on_demand(opened: Opened) -> None
     assert rows.count() == before + 8
     assert more.get_attribute("aria-expanded") == "true"
     assert page.locator(".heat tbody tr").count() == 16
+
+
+def test_every_model_can_be_the_baseline_of_the_differences(opened: Opened) -> None:
+    page = opened("many")
+    names = texts(page, ".forest select option")
+    assert len(names) == 16
+    a = page.locator("#pick [data-role=a]").input_value() if page.locator("#pick").count() else ""
+    rows = page.locator(".forest tbody:visible")
+    for name in names[7:9]:
+        page.locator(".forest select").select_option(label=name)
+        page.locator(".forest tbody[data-base=other]").first.wait_for()
+        assert {body.get_attribute("data-base") for body in rows.all()} == {"other"}
+        assert texts(page, ".key [data-name=base]") == [name]
+        assert rows.first.locator("tr:nth-child(2) .d .line").count() == 6
+    more = page.locator(".forest tbody:visible .rest").first
+    before = rows.locator("tr").count()
+    more.click()
+    assert rows.locator("tr").count() > before
+    assert page.locator("#pick").count() == 0 or page.locator("#pick [data-role=a]").input_value() == a
+    page.locator(".forest select").select_option(label=names[1])
+    assert {body.get_attribute("data-base") for body in rows.all()} == {"1"}
+    assert page.locator(".forest tbody[data-base=other]").count() == 0
 
 
 def test_all_tasks_of_the_leaderboard_are_shown_on_demand(opened: Opened) -> None:

@@ -97,13 +97,15 @@ def test_a_mean_is_over_the_tasks_that_all_models_have_or_else_half_of_them() ->
     assert areas(a="wxyz", b="wxyz", c="w") == ["w", "x", "y", "z"], "one model with one task does not decide"
 
 
-def test_of_many_models_the_shown_ones_and_each_with_the_best_are_compared() -> None:
+def test_of_many_models_each_is_compared_with_the_shown_ones_and_the_best() -> None:
     records = [record(f"m{i:02}", "t", {"acc1": estimate(0.3 + 0.01 * i, 0.02)}) for i in range(20)]
     found = differences(gather(records, baseline=["m05"]))
     (task,) = found.tasks
     assert found.shown == ("m00", "m16", "m17", "m18", "m19", "m05")
     assert len(found.shown) == MAX_STYLED
-    assert len(task.gaps) == 15 + 14
+    assert len(task.gaps) == 15 + 14 * 6
+    assert all(gap.adjusted is not None for gap in task.gaps.values()), "corrected for all of them together"
+    assert all(task.gap(model, base) for base in task.scores for model in found.shown if model != base)
     assert task.status("m19") == UNBEATEN
     assert task.status("m00") == BEATEN
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
+import zlib
 from collections.abc import Sequence
 from html.parser import HTMLParser
 from pathlib import Path
@@ -11,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from cocabench.core.errors import ResultsError, UnknownNameError
+from cocabench.core.formatting import signed
 from cocabench.core.types import Note, Record
 from cocabench.report.page import breakable
 from cocabench.report.write import write_report
@@ -210,6 +213,19 @@ def test_a_page_of_fifty_models_is_small(tmp_path: Path) -> None:
         for t in range(40)
     ]
     text = page_of(records, tmp_path)
-    assert len(text) < 1_500_000
+    assert len(text) < 3_000_000
     assert text.count('class="forest"') == 1
     assert 'class="heat sortable"' in text
+    data = json.loads((tmp_path / "data.json").read_text())
+    others = [model for model in data["models"] if model not in data["shown"]]
+    bases = json.loads(re.search(r'id="bases">(\[.*?\])</script>', text)[1])  # type: ignore[index]
+    assert len(bases) == len(others) == 44
+    rows = zlib.decompress(base64.b64decode(bases[7])).decode()
+    gaps = {(d["first"], d["second"]): d["value"] for d in data["differences"] if d["task"] == "t5"}
+    first, last = data["shown"][0], data["shown"][-1]
+    wanted = [gaps.get((m, others[7]), -gaps.get((others[7], m), 0.0)) for m in (first, last)]
+    said = re.search(r'title="t5">.*?</tr>', rows, re.DOTALL)[0]  # type: ignore[index]
+    titles = [f"<title>{data['names'][m]}: {signed(gap)} " for m, gap in zip((first, last), wanted, strict=True)]
+    assert all(title in said for title in titles)
+    tested = [d["adjusted"] is not None for d in data["differences"] if not d["task"].startswith("mean:")]
+    assert all(tested), "all pairs are corrected together"

@@ -42,13 +42,23 @@ def test_paired_test_depends_neither_on_order_nor_on_memory(
 
 def test_evidence_drops_samples_beyond_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = EVERY["mean_average_precision"][1]
-    numbers = frame.size + 3 * len(frame) + len(frame)  # three scores and a label in lists
+    numbers = frame.size + 3 * len(frame) + len(frame) + 2 * len(frame)  # scores and a label in lists, names
     monkeypatch.setattr(difference, "MAX_NUMBERS_HELD", 2 * numbers)
     records = [_with(frame, tmp_path, name) for name in "abc"]
     held = Evidence(read(tmp_path))
     first, second, _ = (held.samples(record) for record in records)
     assert held.samples(records[1]) is second
     assert held.samples(records[0]) is not first
+
+
+def test_samples_in_the_order_of_the_last_ones_are_put_in_order_like_them(tmp_path: Path) -> None:
+    declared, *frames = EVERY["acc1"]
+    shuffled = [frame.iloc[np.random.default_rng(0).permutation(len(frame))] for frame in (*frames, frames[0])]
+    records = [_with(frame, tmp_path, name, "acc1") for name, frame in zip("abc", shuffled, strict=True)]
+    held = Evidence(read(tmp_path))
+    assert held.paired(records[0], records[1], "acc1") == statistics.compare(declared, *frames)
+    assert held.paired(records[0], records[2], "acc1").changed == 0
+    assert held.samples(records[2]).equals(held.samples(records[0]))
 
 
 def test_samples_of_other_images_are_unpaired(tmp_path: Path) -> None:

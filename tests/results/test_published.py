@@ -78,6 +78,12 @@ def test_published_records_of_two_models_share_a_source() -> None:
     assert rows["imagenet1k"].difference.value == pytest.approx(2.4)
 
 
+@pytest.mark.parametrize("spec", [COCA, BLOG, "ViT-L-14:openai"])
+def test_published_numbers_are_those_of_the_records(spec: str) -> None:
+    records = published.as_records([spec])
+    assert published.numbers(spec) == {(r.task, name): e.value for r in records for name, e in r.metrics.items()}
+
+
 def test_a_task_that_one_source_alone_has_is_a_record_of_it() -> None:
     found = {r.task: r for r in published.as_records(["ViT-L-14:openai", "ViT-B-32:openai"]) if "L-14" in r.model}
     found |= {r.task: r for r in published.as_records(["ViT-B-32:openai"]) if r.task.startswith("sugar")}

@@ -18,6 +18,7 @@ from cocabench.models.hardware import Hardware, evaluating
 from cocabench.models.hf.contrastive import tower_parameters
 from cocabench.models.hf.families import GENERATIVE, Usage
 from cocabench.models.hf.images import pixels_of
+from cocabench.models.interactive import ScoreWords, Word, words_of
 from cocabench.specs.decoding import ANSWER_TOKENS, DecodingOptions
 
 CAPTIONS_PER_PASS = 256
@@ -28,6 +29,7 @@ class HFCaptioner(Model):
     """A BlipForConditionalGeneration or GitForCausalLM on its device."""
 
     abilities: frozenset[Ability] = GENERATIVE
+    scores_words = True
 
     def __init__(
         self,
@@ -80,6 +82,33 @@ class HFCaptioner(Model):
 
     def caption_scorer(self, continuations: Sequence[Continuation]) -> ScoreCaptions:
         """Tokenize the texts; with their prefix they are cut to the longest caption."""
+        tokens, counts = self._tokens(continuations)
+
+        def score(pixels: Tensor, numbers: Tensor) -> LogprobBatch:
+            together, totals = max(1, CAPTIONS_PER_PASS // numbers.shape[1]), []
+            for some, own in zip(pixels.split(together), numbers.split(together), strict=True):
+                flat = own.flatten()
+                longest = int(counts[flat].any(0).nonzero().max()) + 1
+                each = self._each(some, tokens[flat, :longest], own.shape[1])
+                left_out = ~counts[flat, 1:longest].to(pixels.device)
+                totals.append(each.masked_fill(left_out, 0).sum(-1).view(own.shape).cpu())
+            return LogprobBatch(torch.cat(totals), counts[numbers].sum(-1))
+
+        return score
+
+    def word_scorer(self, texts: Sequence[str]) -> ScoreWords:
+        """Tokenize the texts, cut to the longest caption."""
+        tokens, counts = self._tokens([Continuation("", text) for text in texts])
+
+        def score(pixels: Tensor, numbers: Tensor) -> list[list[Word]]:
+            each = self._each(pixels, tokens[numbers], 1).cpu()
+            rows = zip(tokens[numbers, 1:], counts[numbers, 1:], each, strict=True)
+            return [words_of(self._text, row[own][:-1].tolist(), found[own].tolist()) for row, own, found in rows]
+
+        return score
+
+    def _tokens(self, continuations: Sequence[Continuation]) -> tuple[Tensor, Tensor]:
+        """Return ids (n, p) with start and end token, and which of them count (n, p): the text's and the end."""
         start, end = self._decoder.start, self._decoder.end
         rows, counted = [], []
         for prefix, text in continuations:
@@ -91,22 +120,17 @@ class HFCaptioner(Model):
             rows.append(torch.tensor(row))
             counted.append(torch.arange(len(row)) >= len(before))
         tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=self._decoder.pad)
-        counts = torch.nn.utils.rnn.pad_sequence(counted, batch_first=True, padding_value=False)
         self.check_ids(tokens, self._decoder.vocabulary)
+        return tokens, torch.nn.utils.rnn.pad_sequence(counted, batch_first=True, padding_value=False)
 
-        def score(pixels: Tensor, numbers: Tensor) -> LogprobBatch:
-            together, totals = max(1, CAPTIONS_PER_PASS // numbers.shape[1]), []
-            for some, own in zip(pixels.split(together), numbers.split(together), strict=True):
-                flat = own.flatten()
-                longest = int(counts[flat].any(0).nonzero().max()) + 1
-                ids = tokens[flat, :longest].to(pixels.device)
-                logits = self._decoder.logits(some.to(self._dtype), ids, own.shape[1])[:, :-1]
-                each = logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
-                left_out = ~counts[flat, 1:longest].to(pixels.device)
-                totals.append(each.masked_fill(left_out, 0).sum(-1).view(own.shape).cpu())
-            return LogprobBatch(torch.cat(totals), counts[numbers].sum(-1))
+    def _each(self, pixels: Tensor, tokens: Tensor, each: int) -> Tensor:
+        """Return log p(token | image, tokens before it), (k * each, p - 1), of tokens (k * each, p), each per image."""
+        ids = tokens.to(pixels.device)
+        logits = self._decoder.logits(pixels.to(self._dtype), ids, each)[:, :-1]
+        return logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
 
-        return score
+    def _text(self, ids: list[int]) -> str:
+        return str(self.tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=True))
 
     def _words(self, text: str) -> list[int]:
         """Return the tokens of a text without start and end token."""
@@ -137,8 +161,7 @@ class HFCaptioner(Model):
         for row, score in zip(made.sequences.tolist(), scores.tolist(), strict=True):
             ended = self._decoder.end in row[1:]
             words = row[first : row.index(self._decoder.end, 1)] if ended else row[first:]
-            text = self.tokenizer.decode(words, skip_special_tokens=True, clean_up_tokenization_spaces=True)
-            yield Written(text.strip(), score, not ended and len(row) >= chosen["max_length"])
+            yield Written(self._text(words).strip(), score, not ended and len(row) >= chosen["max_length"])
 
     def _note(self, chosen: dict[str, Any]) -> None:
         said = ", ".join(f"{key}={value}" for key, value in chosen.items())

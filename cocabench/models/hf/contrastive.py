@@ -21,7 +21,8 @@ from cocabench.models.hf.texts import Texts, cleaned, end_read_by
 class HFContrastive(Model):
     """A network with ``get_image_features`` and ``get_text_features`` on its device.
 
-    Logit scale and bias are not used: they move no ranking. The network may be in training mode, and in half precision.
+    Features take no logit scale and bias: they move no ranking. The network may be in training mode, and in half
+    precision.
     """
 
     def __init__(
@@ -45,6 +46,12 @@ class HFContrastive(Model):
             int(net.config.text_config.vocab_size),
             end_read_by(net.config, tokenizer),
         )
+
+    def logit_scale(self) -> float:
+        """Return the factor of cosines that the network has learned; ALIGN divides by a temperature."""
+        if hasattr(self.net, "temperature"):
+            return 1 / float(self.net.temperature.detach())
+        return float(self.net.logit_scale.detach().exp())
 
     def computing(self) -> AbstractContextManager[None]:
         """Compute in evaluation mode."""

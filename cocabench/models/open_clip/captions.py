@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
@@ -11,6 +11,7 @@ from open_clip.tokenizer import HFTokenizer
 
 from cocabench.core.errors import UsageError
 from cocabench.models.base import Continuation, CutTexts
+from cocabench.models.interactive import Interactive, Word, words_of
 from cocabench.models.open_clip.decoding.generate import DecodeOptions
 from cocabench.models.open_clip.decoding.likelihood import counted_tokens
 from cocabench.specs.decoding import ANSWER_TOKENS, DEFAULTS
@@ -141,6 +142,28 @@ def caption_texts(tokenizer: Any, tokens: torch.Tensor, ids: SpecialIds) -> list
     A pad token before the end counts as a word, as in clip-benchmark.
     """
     return [_text(tokenizer, row, ids) for row in tokens.tolist()]
+
+
+def caption_words(
+    tokenizer: Any, tokens: torch.Tensor, counted: torch.Tensor, logprobs: torch.Tensor, ids: SpecialIds
+) -> list[list[Word]]:
+    """Return the words of texts (k, p), of which those tokens count; logprobs: (k, p - 1), without the start token."""
+    inner = tokenizer.tokenizer if isinstance(tokenizer, HFTokenizer) else tokenizer
+    found = []
+    for row, own, each in zip(tokens[:, 1:], counted[:, 1:], logprobs, strict=True):
+        words = [token for token in row[own].tolist() if token != ids.eos_token_id]
+        found.append(words_of(inner.decode, words, each[own].tolist()))
+    return found
+
+
+def shower(model: Interactive, tokenizer: Any, ids: SpecialIds, first: int) -> Callable[[torch.Tensor], None]:
+    """Return a watch of the decoder: it shows the first of captions (a, p), from a token on, to the model's watch."""
+
+    def show(captions: torch.Tensor) -> None:
+        if model.watch:
+            model.watch(caption_texts(tokenizer, captions[:1, first:], ids)[0])
+
+    return show
 
 
 def truncated(tokens: torch.Tensor, ids: SpecialIds, options: DecodeOptions) -> list[bool]:

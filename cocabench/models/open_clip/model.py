@@ -25,15 +25,18 @@ from cocabench.models.base import (
     unit,
 )
 from cocabench.models.hardware import Hardware, evaluating
+from cocabench.models.interactive import ScoreWords, Word
 from cocabench.models.loading import Transform
 from cocabench.models.open_clip.build import Tokenizer, tower_parameters, vocabulary
 from cocabench.models.open_clip.captions import (
     asked,
     caption_texts,
+    caption_words,
     continuation_tokens,
     cut_texts,
     decode_options,
     prompt_tokens,
+    shower,
     special_ids,
     truncated,
 )
@@ -76,12 +79,17 @@ class OpenClip(Model):
         super().__init__(id, transform, hardware, parameters=tower_parameters(net), notes=notes)
         self.net, self.tokenizer = net, tokenizer
         self.abilities = abilities_of(net)
+        self.scores_words = "score_captions" in self.abilities
         self.compiled: Callable[[Tensor], Tensor] | None = None
         plain = hardware.device.type == "cpu" and hardware.precision == "fp32"
         self._layers: Callable[[], AbstractContextManager[None]] = nullcontext
         if plain and not hardware.compile:  # torch.compile cannot take oneDNN's layers
             self._layers = Layers(net)
         self._dtype = next(p.dtype for p in net.parameters() if p.is_floating_point())
+
+    def logit_scale(self) -> float:
+        """Return the factor of cosines that the network has learned."""
+        return float(self.net.logit_scale.detach().exp())
 
     @contextmanager
     def computing(self) -> Iterator[None]:
@@ -136,7 +144,8 @@ class OpenClip(Model):
                 some = embs if len(rows) == len(embs) else embs[rows.to(embs.device)]
                 text = torch.cat([starts[number] for number in numbers[rows].tolist()])
                 own, first = asked(options, chosen, length)
-                tokens, scores = generate_encoded(self.net, some, options=own, text=text, **ids._asdict())
+                watch = shower(self, self.tokenizer, ids, first) if self.watch else None
+                tokens, scores = generate_encoded(self.net, some, options=own, text=text, watch=watch, **ids._asdict())
                 texts, cut = caption_texts(self.tokenizer, tokens[:, first:], ids), truncated(tokens, ids, own)
                 found |= zip(rows.tolist(), zip(texts, scores.tolist(), cut, strict=True), strict=True)
             all_texts, all_scores, all_cut = zip(*(found[i] for i in range(len(embs))), strict=True)
@@ -165,6 +174,22 @@ class OpenClip(Model):
                 left_out = ~counted[own][..., 1:].to(embs.device)
                 totals.append(found.masked_fill(left_out, 0).sum(-1).cpu())
             return LogprobBatch(torch.cat(totals), counted[numbers].sum(-1), self._features(pooled))
+
+        return score
+
+    def word_scorer(self, texts: Sequence[str]) -> ScoreWords:
+        """Tokenize the texts, cut to the model's context."""
+        if "score_captions" not in self.abilities:
+            return super().word_scorer(texts)
+        ids = special_ids(self.tokenizer, self.net)
+        tokens, counted = continuation_tokens(self.tokenizer, [Continuation("", text) for text in texts], ids)
+        self.check_ids(tokens, min(vocabulary(self.net), int(self.net.text_decoder.text_projection.shape[1])))
+        ends = {"eos_token_id": ids.eos_token_id, "pad_token_id": ids.pad_token_id}
+
+        def score(pixels: Tensor, numbers: Tensor) -> list[list[Word]]:
+            _, embs = self.net.visual(self._cast(pixels))
+            found = encoded_logprob(self.net, embs, tokens[numbers].to(embs.device), **ends).per_token.cpu()
+            return caption_words(self.tokenizer, tokens[numbers], counted[numbers], found, ids)
 
         return score
 

@@ -5,7 +5,9 @@ const names = [...(one('select[data-role="a"]')?.options ?? [])].map((o) => o.te
 const [first, second] = document.body.dataset.ab.split(" ").map(Number);
 const chosen = (role, known) => Number(one(`select[data-role="${role}"]`)?.value ?? known);  // B has no select on a page without pictures
 const state = { a: chosen("a", first), b: chosen("b", second ?? first), f: "all" };
-const few = names.length <= Number(document.body.dataset.all);
+state.base = state.a;  // of the paired differences: A, or a model without a colour, whose rows lie packed in the page
+const packed = JSON.parse(one("#bases")?.textContent ?? "[]"), coloured = names.length - packed.length;
+const few = coloured <= Number(document.body.dataset.all);
 
 // Pictures: which cards to show for A, B and the filter. A strip without answers of A or B compares the first two it has.
 function pairOf(strip) {
@@ -33,29 +35,42 @@ function showCards() {
     more.textContent = strip.dataset.open ? "Show fewer" : `Show all ${found.length}`;
     const lacking = [state.a, state.b].filter((i) => !able.includes(i)).map((i) => names[i]);
     const instead = pair.length > 1 ? `; ${names[pair[0]]} against ${names[pair[1]]}` : "";
-    one(".instead", strip).textContent = names.length > 1 && lacking.length ? `No answers of ${lacking.join(" and ")}${instead}.` : "";
+    one(".instead", strip).textContent = coloured > 1 && lacking.length ? `No answers of ${lacking.join(" and ")}${instead}.` : "";
     if (!few) all("[data-of]", strip).forEach((e) => (e.hidden = !pair.includes(Number(e.dataset.of))));
   }
   if (!few) all(".three [data-of], section > .cards [data-of]").forEach((e) => (e.hidden = ![state.a, state.b].includes(Number(e.dataset.of))));
 }
 
+async function unpack(base) {
+  const bytes = Uint8Array.from(atob(packed[base - coloured]), (c) => c.charCodeAt(0));
+  const markup = await new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"))).text();
+  all('[data-base="other"]').forEach((t) => t.remove());
+  if (state.base !== base) return;  // another was chosen meanwhile
+  one(".forest table").insertAdjacentHTML("beforeend", markup);
+  all('[data-base="other"] .rest').forEach(openRest);
+}
+
 function sync() {
-  for (const role of ["a", "b"]) {
-    all(`select[data-role="${role}"]`).forEach((s) => (s.value = state[role]));
-    all(`[data-name="${role}"]`).forEach((e) => (e.textContent = names[state[role]]));
-  }
-  all("[data-base]").forEach((t) => (t.hidden = Number(t.dataset.base) !== state.a || (t.matches(".restrows") && !t.dataset.open)));
+  for (const role of ["a", "b", "base"]) all(`[data-name="${role}"]`).forEach((e) => (e.textContent = names[state[role]]));
+  for (const role of ["a", "b"]) all(`select[data-role="${role}"]`).forEach((s) => (s.value = state[s.closest(".forest") ? "base" : role]));
+  all('[data-base="other"]').forEach((t) => t.remove());
+  all("[data-base]").forEach((t) => (t.hidden = Number(t.dataset.base) !== state.base || (t.matches(".restrows") && !t.dataset.open)));
+  if (state.base >= coloured) unpack(state.base);
   const key = [state.a, state.b].sort((x, y) => x - y).join("-");
   all("[data-pair]").forEach((d) => (d.hidden = d.dataset.pair !== key));
   showCards();
 }
 
 document.addEventListener("change", (event) => {
-  const { role } = event.target.dataset;
-  if (role) {
+  const { role } = event.target.dataset, value = Number(event.target.value);
+  if (role && value >= coloured) {
+    state.base = value;
+    sync();
+  } else if (role) {
     const other = role === "a" ? "b" : "a", was = state[role];
-    state[role] = Number(event.target.value);
+    state[role] = value;
     if (state[other] === state[role]) state[other] = was;
+    state.base = state.a;
     sync();
   }
   if (event.target.name === "f") { state.f = event.target.value; showCards(); }
@@ -66,12 +81,15 @@ all(".more").forEach((b) => b.addEventListener("click", () => {
   if (strip.dataset.open) delete strip.dataset.open; else strip.dataset.open = "1";
   showCards();
 }));
-all(".rest").forEach((b) => b.addEventListener("click", () => {
-  const rows = b.closest("tbody").nextElementSibling;
-  if (rows.dataset.open) delete rows.dataset.open; else rows.dataset.open = "1";
-  rows.hidden = !rows.dataset.open;
-  b.setAttribute("aria-expanded", String(!rows.hidden));
-}));
+function openRest(button) {
+  button.addEventListener("click", () => {
+    const rows = button.closest("tbody").nextElementSibling;
+    if (rows.dataset.open) delete rows.dataset.open; else rows.dataset.open = "1";
+    rows.hidden = !rows.dataset.open;
+    button.setAttribute("aria-expanded", String(!rows.hidden));
+  });
+}
+all(".rest").forEach(openRest);
 
 // Tables: sort by a column; words upwards, numbers downwards first. Rows without a number stay last.
 function valueOf(row, i) {

@@ -118,6 +118,19 @@ def test_likelihoods_are_those_of_a_plain_loop(
             assert count == len(own) + 1
 
 
+@both
+def test_words_add_up_to_the_likelihood_of_their_caption(
+    name: str, folders: Callable[[str], Path], load: Any, images: list[ImageSource]
+) -> None:
+    model = load(folders(name))
+    texts = ["a cat", "two dogs in the snow, unlikely"]
+    found = model.score_words(images[:1] * 2, texts)
+    totals = model.score_captions(images[:1], [texts]).logprobs[0].tolist()
+    assert [sum(word.logprob for word in words) for words in found] == pytest.approx(totals, rel=1e-4)
+    assert [spaceless("".join(word.text for word in words)) for words in found] == [spaceless(t) for t in texts]
+    assert all(words[-1].text == "" and len(words) > 2 for words in found)
+
+
 @pytest.mark.skipif(transformers.__version__ < "5", reason="4.49 shifts the labels of this loss twice")
 def test_gits_likelihoods_are_its_own_loss(
     folders: Callable[[str], Path], load: Any, images: list[ImageSource]

@@ -28,7 +28,7 @@ from cocabench.models.open_clip.decoding.options import (
     special_tokens,
 )
 from cocabench.models.open_clip.decoding.search import Caption, beam_search, sample
-from cocabench.models.open_clip.decoding.steps import Stepping, Steps, prepare
+from cocabench.models.open_clip.decoding.steps import Stepping, Steps, Watch, WatchedSteps, prepare
 from cocabench.models.open_clip.decoding.towers import context_limit
 from cocabench.specs.decoding import DEFAULTS, MAX_SEQ_LEN, Decoding, GenerationType
 
@@ -158,15 +158,16 @@ def generate_encoded(
     pad_token_id: int | Tensor | None = None,
     fixed_output_length: bool = False,
     stepping: Stepping = "cached",
+    watch: Watch | None = None,
 ) -> Generated:
-    """Do as `generate_scored` for encoded images: the image tower's tokens (b, tokens, width)."""
+    """Do as `generate_scored` for encoded images: the image tower's tokens (b, tokens, width). watch: see `decoded`."""
     options = options or DecodeOptions()
     tokens = special_tokens(model, sot_token_id, eos_token_id, pad_token_id)
     prompt = _prompt(text, image_embs, tokens)
     _check_fits(model, prompt, options, tokens)
     with evaluating(model):
         steps = _steps(model, image_embs, prompt, options, stepping)
-        result = decoded(steps, prompt, options, tokens, fixed_output_length=fixed_output_length)
+        result = decoded(steps, prompt, options, tokens, fixed_output_length=fixed_output_length, watch=watch)
     single = text is not None and text.ndim == 1 and len(image_embs) == 1
     return Generated(result.tokens[0], result.scores[0]) if single else result
 
@@ -178,8 +179,14 @@ def decoded(
     tokens: SpecialTokens,
     *,
     fixed_output_length: bool = False,
+    watch: Watch | None = None,
 ) -> Generated:
-    """Return the captions that continue prompt (b, p), by the next-token logits of any network."""
+    """Return the captions that continue prompt (b, p), by the next-token logits of any network.
+
+    watch: called before each further step with the leading captions (a, length) of the a images that are not finished.
+    """
+    if watch is not None:
+        steps = WatchedSteps(steps, watch)
     if options.generation_type != "beam_search":
         return Generated(*sample(steps, prompt, options, tokens, fixed_output_length=fixed_output_length))
     captions = beam_search(steps, prompt, options, tokens)

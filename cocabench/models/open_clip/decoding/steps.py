@@ -184,6 +184,34 @@ class Steps(Protocol):
         """Keep only these images, in this order; the others are finished."""
 
 
+class WatchedSteps:
+    """Steps that show the leading caption (a, p) of each unfinished image, prompt included, before each is continued.
+
+    Beams are fed best first, of several groups the first group's.
+    """
+
+    def __init__(self, steps: Steps, watch: Watch) -> None:
+        self._steps, self._watch = steps, watch
+        self._captions: Tensor | None = None
+
+    def start(self, prefix: Tensor) -> Tensor:
+        self._captions = prefix[:, None]
+        return self._steps.start(prefix)
+
+    def extend(self, tokens: Tensor, parents: Tensor) -> Tensor:
+        assert self._captions is not None  # start comes first
+        self._captions = torch.cat([of_parents(self._captions, parents), tokens[:, :, None]], dim=2)
+        self._watch(self._captions[:, 0])
+        return self._steps.extend(tokens, parents)
+
+    def keep(self, images: Tensor) -> None:
+        self._steps.keep(images)
+        if self._captions is not None:
+            self._captions = self._captions[images]
+
+
+Watch = Callable[[Tensor], None]
+
 Stepping = Literal["cached", "cuda_graphs", "recomputed"]
 
 STEPS_PER_SWEEP = 8  # steps between two sweeps of the pool

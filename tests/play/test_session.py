@@ -1,0 +1,163 @@
+"""What the playground computes: streams, rankings, classes and the search, without a page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cocabench.core.errors import BadImageError, CocabenchError, MissingDataError, UsageError
+from cocabench.data.images import BytesImage, FileImage
+from cocabench.models.interactive import Word
+from cocabench.play import markup
+from cocabench.play.session import Named, Playground, Scored, Written, checked_texts, load, playable
+from cocabench.specs.registry import find_tasks
+
+CODES = {"1f436": "dog face", "1f34e": "red apple", "1f697": "automobile"}
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three emoji, a file that is no image, and a link to a folder outside."""
+    folder = tmp_path_factory.mktemp("photos")
+    (task,) = find_tasks(["emoji_retrieval"])
+    for example in task.loader.build(Path()).examples:
+        if example.id in CODES:
+            (folder / "below").mkdir(exist_ok=True)
+            example.image.open().save(folder / "below" / f"{example.id}.png")
+    (folder / "broken.png").write_text("no image")
+    (folder / "notes.txt").write_text("notes")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def playground(photos: Path) -> Iterator[Playground]:
+    made = load("demo", images=photos, device="cpu")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def dog(photos: Path) -> FileImage:
+    return FileImage(photos / "below" / "1f436.png")
+
+
+def test_a_caption_grows_and_ends_as_without_a_page(playground: Playground, dog: FileImage) -> None:
+    coca = playground.models[0]
+    *growing, made = playground.caption(coca, dog, {"generation_type": "greedy"})
+    assert isinstance(made, Written)
+    assert made.text == coca.caption([dog], {"generation_type": "greedy"}).texts[0]
+    assert growing == sorted(growing, key=len)
+    assert 0 < len(growing) == len([text for text in growing if isinstance(text, str) and made.text.startswith(text)])
+    assert " ".join(word.text for word in made.words[:-1]) == made.text
+
+
+def test_errors_reach_the_one_who_asked_and_the_next_question_is_answered(
+    playground: Playground, dog: FileImage
+) -> None:
+    coca, clip = playground.models
+    with pytest.raises(CocabenchError, match=r"x\.png: not an image"):
+        list(playground.caption(coca, BytesImage(b"%PDF", "x.png"), {}))
+    with pytest.raises(CocabenchError, match="cannot caption"):
+        list(playground.caption(clip, dog, {}))
+    with pytest.raises(UsageError, match=r"template: '\{d\}'; wanted \{c\}"):
+        playground.classify(coca, BytesImage(b"", "x.png"), ["dog"], "{d}")
+    assert playground.search(coca, "a dog")
+
+
+def test_captions_are_ranked_by_likelihood_else_by_cosine(playground: Playground, dog: FileImage) -> None:
+    coca, clip = playground.models
+    texts = ["red apple", "dog face", "", "dog face"]
+    found = playground.rank(coca, dog, texts)
+    assert [one.text for one in found] == ["dog face", "red apple"]
+    wanted = coca.score_captions([dog], [["dog face", "red apple"]]).logprobs[0]
+    assert [one.logprob for one in found] == pytest.approx(wanted.tolist(), rel=1e-4)
+    rows = coca.encode_texts(["dog face", "red apple"]) @ coca.encode_images([dog]).rows[0]
+    assert [one.cosine for one in found] == pytest.approx(rows.tolist(), abs=1e-5)
+    assert [(one.text, one.logprob) for one in playground.rank(clip, dog, texts)] == [
+        ("dog face", None),
+        ("red apple", None),
+    ]
+
+
+def test_probabilities_of_classes_use_the_scale_that_the_checkpoint_learned(
+    playground: Playground, dog: FileImage
+) -> None:
+    clip = playground.models[1]
+    found = playground.classify(clip, dog, ["red apple", "dog face", "automobile"], "{c}")
+    assert found[0].name == "dog face"
+    powers = np.exp(35.9375 * np.array([one.cosine for one in found]))
+    assert [one.probability for one in found] == pytest.approx((powers / powers.sum()).tolist(), rel=0.02)
+    assert sum(one.probability for one in found) == pytest.approx(1)
+
+
+@pytest.mark.parametrize(("code", "name"), CODES.items())
+def test_a_search_finds_the_image_and_skips_what_is_none(playground: Playground, code: str, name: str) -> None:
+    found = playground.search(playground.models[0], name)
+    assert found[0].name == f"below/{code}.png"
+    assert len(found) == len(CODES)
+    assert [one.cosine for one in found] == sorted((one.cosine for one in found), reverse=True)
+
+
+def test_a_folder_without_a_readable_image_is_one_line(playground: Playground, tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_text("no image")
+    with pytest.raises((MissingDataError, BadImageError), match="no image that can be read"):
+        Playground(playground.models[:1], tmp_path).search(playground.models[0], "a dog")
+
+
+@pytest.mark.parametrize(
+    ("texts", "message"),
+    [
+        (["", " "], "classes: nothing typed"),
+        ([str(i) for i in range(1001)], "1,001 lines; wanted at most 1,000"),
+        (["x" * 2001], "a text of 2,001 characters"),
+    ],
+)
+def test_too_much_text_is_one_line(texts: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        checked_texts("classes", texts)
+
+
+def test_everything_that_is_said_is_escaped() -> None:
+    bad = "<img src=x onerror=alert(1)>\"'"
+    pages = [
+        markup.empty(bad, bad),
+        markup.growing(bad, bad),
+        markup.written(bad, Written(bad, 0.5, [Word(bad, -1.0), Word("", -0.5)])),
+        markup.written(bad, Written(bad, 0.5, [])),
+        markup.ranked(bad, [Scored(bad, -1.0, 0.5), Scored(bad + "2", None, 0.1)]),
+        markup.classified(bad, [Named(bad, 0.5, 0.5)] * 30),
+        markup.failed(bad, UsageError(bad, bad)),
+    ]
+    for page in pages:
+        assert "<img" not in page
+        assert "&lt;img src=x" in page
+
+
+def test_a_word_shows_its_probability_and_the_unlikelier_is_the_redder() -> None:
+    likely, unlikely = np.log(0.9), np.log(0.25)
+    page = markup.written("m", Written("a dog", 1.0, [Word("a", likely), Word("dog", unlikely), Word("", 0.0)]))
+    assert '<span style="--doubt: 0.06">a</span><rt>90</rt>' in page
+    assert '<span style="--doubt: 0.49">dog</span><rt>25</rt>' in page
+    assert "<rt>100</rt>" in page, "the end"
+    assert "<rt>&lt;1</rt>" in markup.written("m", Written("a", 1.0, [Word("a", -9.0), Word("", 0.0)]))
+    assert f"{(0.9 * 0.25) ** (1 / 3):.0%} per word" in page
+
+
+def test_a_model_without_the_base_class_is_one_line() -> None:
+    class Other:
+        id = "other"
+
+    with pytest.raises(CocabenchError, match="other: a model without cocabench's base class"):
+        playable(Other())
+
+
+def test_models_and_folders_that_no_page_can_have_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--model demo,demo/clip: 3 models; wanted one or two"):
+        load("demo,demo/clip")
+    with pytest.raises(MissingDataError, match="nowhere: no such folder"):
+        load("demo/clip", images=tmp_path / "nowhere")
+    with pytest.raises(MissingDataError, match="no images"):
+        load("demo/clip", images=tmp_path)
