@@ -140,6 +140,7 @@ class ClipBenchmark(Exported):
     def _built(self, folder: Path, *, download: bool) -> tuple[Any, tuple[Note, ...]]:
         """Let clip-benchmark build, its prints sent to stderr and its warnings turned into notes."""
         from clip_benchmark.datasets import builder
+        from scipy.io.matlab import MatReadError
 
         task = builder.get_dataset_default_task(self.dataset)
         chosen = {"split": self.split, "language": self.language, "task": task, "download": download}
@@ -158,7 +159,7 @@ class ClipBenchmark(Exported):
             unpacked = UNPACKED.get(self.dataset, f"what torchvision or CLIP_benchmark unpacks for {self.dataset}")
             said = first_line(error).partition(". You can use download=True")[0]
             raise self.missing(folder, f"incomplete: {said}", unpacked) from None
-        except (AssertionError, ValueError, KeyError, zlib.error) as error:
+        except (AssertionError, ValueError, KeyError, IndexError, zlib.error, MatReadError) as error:
             raise DataError(f"data.dataset {self.dataset!r}", first_line(error)) from None
         texts = dict.fromkeys(str(one.message) for one in caught)
         kept = (text for text in texts if self.split != "all" or "split argument ignored" not in text)

@@ -255,7 +255,7 @@ def _parsed(text: str, repo: str) -> Any:
         card = hub.ModelCard(whole, ignore_metadata_errors=False)
     except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
         got = f"metadata that cannot be read ({first_line(error).partition('. Pass ')[0]})"
-        raise ResultsError(f"hub: {repo}: {README}", got, fix="mend it there") from None
+        raise ResultsError(f"hub: {repo}: {README}", got, fix="correct them there") from None
     return card
 
 

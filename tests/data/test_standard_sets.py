@@ -101,6 +101,7 @@ def test_a_missing_image_is_an_error_at_once(written: Written, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "file", "said"),
     [
+        ("cars", "cars_meta.mat", "cars': Mat file appears to be truncated"),
         ("food101", "food-101/meta/test.json", r"incomplete: no such file or directory: \S+/food-101/meta/test\.json"),
         ("pcam", "pcam/camelyonpatch_level_2_split_test_x.h5", r"pcam: not readable \(Unable to synchronously open"),
     ],
@@ -111,8 +112,8 @@ def test_files_that_torchvision_cannot_read_are_an_error_of_one_line(
     task, _ = written(name)
     path = next(tmp_path.rglob(file))
     path.unlink()
-    if path.suffix == ".h5":
-        path.write_bytes(b"no HDF5")
+    if path.suffix in (".h5", ".mat"):
+        path.write_bytes(b"none" if path.suffix == ".h5" else b"")
     with pytest.raises(DataError, match=said) as error:
         task.loader.build(tmp_path)
     assert "\n" not in str(error.value)
