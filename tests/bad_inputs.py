@@ -237,8 +237,9 @@ def tried(number: int, seed: int, targets: dict[str, Target]) -> Failure | None:
         target, words = case(number, seed, targets, folder)
         before = _state(folder)
         shown = f"{target}: cocabench {' '.join(words)}".replace(name, "D")
-        code, output, fault, _ = run(words, folder)
+        code, output, fault, printed = run(words, folder)
         what = fault or wrong(code, output, plugin=(folder / PLUGIN).is_dir())
+        what = what or ("control characters on stdout" if "\x1b" in printed or "\0" in printed else "")
         what = what or _lost(before, _state(folder), updated=code == 0 and "--update" in words)
         if not what and targets[target].same is not None and code == 0 and (folder / "out").is_dir():
             what = "another number" if stored(folder / "out") not in ({}, targets[target].same) else ""

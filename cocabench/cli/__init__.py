@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from cocabench.cli.console import escape_what_streams_cannot_hold, labelled
 from cocabench.cli.options import current_name, flag
 from cocabench.cli.usage import Commands, as_usage_error, of_stdout
 from cocabench.core import __version__
-from cocabench.core.errors import CocabenchError, IgnoredRecordWarning
+from cocabench.core.errors import CocabenchError, IgnoredRecordWarning, UsageError
 
 app = typer.Typer(
     cls=Commands,
@@ -71,6 +72,10 @@ def _options(
 def main() -> None:
     """Run the command line. An expected error is one line on stderr and an exit code, never a traceback."""
     escape_what_streams_cannot_hold()
+    try:
+        os.getcwd()
+    except FileNotFoundError:
+        _fail(UsageError("the current folder", "it was removed", fix="change to another"))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", IgnoredRecordWarning)

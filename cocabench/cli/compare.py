@@ -38,6 +38,9 @@ class Form(StrEnum):
     CSV = "csv"
 
 
+NO_CSV = {"--published": (Form.CSV, Form.MARKDOWN), "--overlap": (Form.CSV,)}
+"""Views that have no such forms."""
+
 OnlyModels = Annotated[
     str, option("MODEL", "Only these models, in this order, comma-separated.", autocompletion=names.stored_models)
 ]
@@ -50,9 +53,17 @@ Against = Annotated[
         autocompletion=names.stored_models,
     ),
 ]
+Prompts = Annotated[
+    bool, flag("--prompts", "Compare prompts instead of models: what `run --templates A,B --classnames A,B` measured.")
+]
+OverlapFile = Annotated[
+    Path | None,
+    option("FILE", "Each metric without the images that `data overlap` found in the training data.", "--overlap"),
+]
 RecipesFile = Annotated[Path | None, option("FILE", "TOML with [recipes]: NAME = [PATTERN, …] of models.", "--recipes")]
 FigureFolder = Annotated[
-    Path | None, option("DIR", "With --against: draw the differences there as SVG, PNG and PDF.", "--figure")
+    Path | None,
+    option("DIR", "With --against, --prompts or --overlap: draw them as SVG, PNG and PDF.", "--figure"),
 ]
 Published = Annotated[
     bool, flag("--published", "Where each model stands among the published ones: percentiles, neighbours, robustness.")
@@ -92,6 +103,8 @@ def compare(
     recipes: RecipesFile = None,
     figure: FigureFolder = None,
     published: Published = False,
+    prompts: Prompts = False,
+    overlap: OverlapFile = None,
     all_metrics: AllMetrics = False,
     samples: Samples = "",
     metric: Metric = "",
@@ -103,7 +116,9 @@ def compare(
 
     Example: cocabench compare results/ --models coca_ViT-L-14,ViT-L-14
     """
-    _check_flags(against, recipes, figure, published=published, samples=samples, form=form)
+    views = {"--against": bool(against), "--published": published, "--samples": bool(samples), "--prompts": prompts}
+    views["--overlap"] = overlap is not None
+    _check_flags([name for name, given in views.items() if given], recipes, figure, form)
     if against:
         sides = split_models(models), split_models(against)
         _compare_recipes(results, *sides, recipes, all_metrics, form, as_json, figure)
@@ -115,6 +130,12 @@ def compare(
     found = read(*results)
     if published:
         _print_standings(found, split_models(models), as_json)
+        return
+    if prompts:
+        _compare_prompts(found, split_models(models), form, as_json, figure)
+        return
+    if overlap is not None:
+        _compare_parts(found, split_models(models), overlap, all_metrics, form, as_json, figure)
         return
     if samples:
         changes = _changes(found, samples, split_models(models), metric)
@@ -134,22 +155,18 @@ def compare(
         print(tables.to_markdown(comparison) if form is Form.MARKDOWN else tables.to_csv(comparison), end="")
 
 
-def _check_flags(
-    against: str, recipes: Path | None, figure: Path | None, *, published: bool, samples: str, form: Form
-) -> None:
-    """Raise UsageError for flags that would have no effect."""
+def _check_flags(views: Sequence[str], recipes: Path | None, figure: Path | None, form: Form) -> None:
+    """Raise UsageError for flags that would have no effect. views: the flags given that choose what is compared."""
     from cocabench.core.errors import UsageError
 
-    alone = [name for name, path in (("--recipes", recipes), ("--figure", figure)) if path and not against]
-    if alone:
-        raise UsageError(alone[0], "given without --against", fix="name the other group with --against")
-    views = [
-        name for name, given in (("--against", against), ("--published", published), ("--samples", samples)) if given
-    ]
     if len(views) > 1:
         raise UsageError("compare", f"{' and '.join(views)} together", wanted="one of them")
-    if published and form is not Form.TABLE:
-        raise UsageError("--format", f"{form} with --published", wanted="table, or --json")
+    if recipes and "--against" not in views:
+        raise UsageError("--recipes", "given without --against", fix="name the other group with --against")
+    if figure and not {"--against", "--prompts", "--overlap"} & {*views}:
+        raise UsageError("--figure", "given without --against, --prompts or --overlap", wanted="one of them")
+    if without := [view for view, forms in NO_CSV.items() if view in views and form in forms]:
+        raise UsageError("--format", f"{form} with {without[0]}", wanted="table, or --json")
 
 
 def _compare_recipes(
@@ -163,29 +180,78 @@ def _compare_recipes(
     figure: Path | None,
 ) -> None:
     """Print two groups of checkpoints side by side, tested over seeds and images."""
-    from cocabench.core.formatting import escape, table
     from cocabench.results import recipes
 
     named = recipes.read_recipes(file) if file else {}
     first, second, evidence = recipes.sides(results, against, models=models, recipes=named)
     rows = recipes.compare_recipes(first, second, evidence, all_metrics=all_metrics)
     if figure is not None:
-        from cocabench.report.recipes import draw
+        from cocabench.report import compared
 
-        err.print(f"figure: {draw(first, second, rows, figure)[0]}")
+        err.print(f"figure: {compared.draw(compared.of_recipes(first, second, rows), figure)[0]}")
     if as_json:
         print_json({"first": first.models, "second": second.models, "rows": recipes.lines(rows)})
         return
     if form is Form.CSV:
         print(recipes.to_csv(rows), end="")
         return
-    cells = [recipes.cells(row) for row in rows]
-    if form is Form.MARKDOWN:
-        print(table(recipes.HEADER, [[escape(cell) for cell in row] for row in cells], left=2), end="")
-    else:
-        print_table(recipes.HEADER, cells)
+    _print_rows(recipes.HEADER, [recipes.cells(row) for row in rows], form)
     for sentence in (f"first: {first.text}", f"second: {second.text}", *recipes.legend(rows)):
         dim(sentence)
+
+
+def _compare_prompts(results: RecordSet, models: Sequence[str], form: Form, as_json: bool, figure: Path | None) -> None:
+    """Print the results of one model and task with several prompts below each other, with paired differences."""
+    from cocabench.results import prompts
+
+    rows = prompts.prompt_rows(results, models)
+    if figure is not None:
+        from cocabench.report import compared
+
+        err.print(f"figure: {compared.draw(compared.of_prompts(rows), figure)[0]}")
+    if as_json:
+        print_json(prompts.lines(rows))
+    elif form is Form.CSV:
+        print(prompts.to_csv(rows), end="")
+    else:
+        _print_rows(prompts.HEADER, [prompts.cells(row) for row in rows], form)
+        for sentence in prompts.legend(rows):
+            dim(sentence)
+
+
+def _compare_parts(
+    results: RecordSet,
+    models: Sequence[str],
+    file: Path,
+    all_metrics: bool,
+    form: Form,
+    as_json: bool,
+    figure: Path | None,
+) -> None:
+    """Print metrics on all images, on those that are not in the training data, and on the others."""
+    from cocabench.results import overlap
+
+    known = overlap.read_overlap(file)
+    parts = overlap.parts(results, known, models, all_metrics=all_metrics)
+    if figure is not None:
+        from cocabench.report import compared
+
+        err.print(f"figure: {compared.draw(compared.of_parts(parts), figure)[0]}")
+    if as_json:
+        print_json(overlap.lines(parts))
+        return
+    _print_rows(overlap.HEADER, [overlap.cells(part) for part in parts], form)
+    for sentence in overlap.legend(known, parts):
+        dim(sentence)
+
+
+def _print_rows(header: Sequence[str], rows: Sequence[Sequence[str]], form: Form) -> None:
+    from cocabench.core.formatting import escape, table
+
+    if form is Form.MARKDOWN:
+        print(table(header, [[escape(cell) for cell in row] for row in rows], left=2), end="")
+    else:
+        print_table(header, rows)
 
 
 def _print_standings(results: RecordSet, models: Sequence[str], as_json: bool) -> None:

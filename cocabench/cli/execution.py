@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -14,7 +15,7 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from cocabench.cli.console import by_reason, err, labelled, out, print_json, print_table, say
+from cocabench.cli.console import by_reason, dim, err, labelled, out, print_json, print_table, say
 from cocabench.cli.tables import print_published, print_results
 from cocabench.core.cache import DiskCache, open_cache, size_limit
 from cocabench.core.errors import ResultsError
@@ -26,6 +27,8 @@ from cocabench.models.hardware import Hardware
 from cocabench.results.compare import compare_models
 from cocabench.results.efficiency import sentences, training_costs
 from cocabench.results.epochs import best_epochs
+from cocabench.results.prompts import HEADER, cells, legend, prompt_rows, several
+from cocabench.results.records import prompts_label
 from cocabench.results.store import Store
 from cocabench.results.trackers import track
 from cocabench.run.engines import Engine
@@ -48,7 +51,7 @@ def print_plan(plan: Plan, planner: Planner, machine: Hardware) -> None:
     steps = [(cell, step) for cell in plan.cells for step in cell.steps]
     held = [_cached(cell, step, planner, machine) if step.state == State.READY else 0 for cell, step in steps]
     rows = [
-        [cell.model, step.task, str(step.state), str(step.work.get("images", "")), str(cached or "")]
+        [cell.model, _title(step), str(step.state), str(step.work.get("images", "")), str(cached or "")]
         for (cell, step), cached in zip(steps, held, strict=True)
     ]
     print_table(["model", "task", "state", "images", "cached"], rows)
@@ -76,7 +79,12 @@ def print_refusals(plan: Plan) -> int:
 
 def _reason(cell: Cell, step: Step) -> str:
     model = f" with {cell.model}" if step.state == State.NOT_APPLICABLE else ""
-    return f"{step.task}{model}: {step.reason}"
+    return f"{_title(step)}{model}: {step.reason}"
+
+
+def _title(step: Step) -> str:
+    """Return ``pets``, or ``pets [templates cifar10]`` with other prompts than the task's."""
+    return f"{step.task} [{label}]" if (label := prompts_label(step.params)) else step.task
 
 
 def _cached(cell: Cell, step: Step, planner: Planner, machine: Hardware) -> int:
@@ -176,13 +184,13 @@ def _print_failures(outcomes: Sequence[Outcome]) -> int:
             ended.setdefault(str(outcome.error), []).append(outcome)
     for error, failed in ended.items():
         models = ", ".join(dict.fromkeys(outcome.model for outcome in failed))
-        tasks = list(dict.fromkeys(outcome.step.task for outcome in failed))
+        tasks = list(dict.fromkeys(_title(outcome.step) for outcome in failed))
         labelled(
             "failed", f"{models} on {tasks[0] if len(tasks) == 1 else f'{len(tasks)} tasks'}: {error}", colour="red"
         )
     started = any(outcome.record is not None or outcome.step.state == State.READY for outcome in outcomes)
     if not ended and not any(outcome.record is not None for outcome in outcomes):
-        reasons = {f"{outcome.step.task} with {outcome.model}: {outcome.step.reason}" for outcome in outcomes}
+        reasons = {f"{_title(outcome.step)} with {outcome.model}: {outcome.step.reason}" for outcome in outcomes}
         said = f"; {'; '.join(sorted(reasons))}" if reasons else ": no task"
         labelled("failed", f"nothing was evaluated{said}", colour="red")
         return 2
@@ -194,7 +202,14 @@ def _print_summary(records: Sequence[Record], store: Store, as_json: bool) -> No
         print_json([record.model_dump(mode="json") for record in records])
     elif records:
         results = store.results(records)
-        print_results(results, compare_models(results))
+        ablation = several(records)
+        comparison = compare_models(results)
+        print_results(results, replace(comparison, left_out=()) if ablation else comparison)
+        if ablation:
+            rows = prompt_rows(results)
+            print_table(HEADER, [cells(row) for row in rows])
+            for sentence in legend(rows):
+                dim(sentence)
         print_published(records)
         print_best(records)
         for cost in training_costs(records):
@@ -252,7 +267,7 @@ class Bars(Quiet):
 
     def started(self, model: str, step: Step) -> Report:
         self._remove(model, step)
-        self.shown[model, step_key(step)] = bar = _Bar(self.bars, step.task)
+        self.shown[model, step_key(step)] = bar = _Bar(self.bars, _title(step))
         return bar
 
     def finished(self, outcome: Outcome) -> None:
@@ -289,7 +304,7 @@ class _Bar:
 
 def _line(outcome: Outcome) -> Text:
     """Return the line of a finished step."""
-    name, record = outcome.step.task, outcome.record
+    name, record = _title(outcome.step), outcome.record
     if outcome.error is not None:
         return Text.assemble("  ", (f"✗ {name}", "red"), "  ", ("failed, see below", "dim"))
     if record is None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Collection, Iterable, Mapping
 from enum import StrEnum
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -80,6 +81,19 @@ Params = Annotated[
         "--param",
         panel=WHAT,
     ),
+]
+Templates = Annotated[
+    str,
+    option(
+        "NAME,…",
+        "Measure classification with these templates: shipped sets, files, or own, the task's; several are compared.",
+        "--templates",
+        panel=WHAT,
+    ),
+]
+Classnames = Annotated[
+    str,
+    option("NAME,…", "The same for class names; with --templates, every combination.", "--classnames", panel=WHAT),
 ]
 DataRoot = Annotated[Path, option("DIR", "Folder of the data sets, or its URL.", panel=DATA, envvar="COCABENCH_DATA")]
 Download = Annotated[bool, flag("--download", "Allow downloads of data sets.", panel=DATA)]
@@ -279,6 +293,29 @@ def params_of(texts: Iterable[str], known: Collection[str]) -> dict[str, Any]:
         is_list = "," in value and not value.startswith("[")
         found[key] = [_value(part.strip()) for part in value.split(",")] if is_list else _value(value)
     return found
+
+
+OWN = "own"
+"""The value of --templates and --classnames that leaves a task's own."""
+
+
+def prompts_of(params: Mapping[str, Any], known: Collection[str]) -> list[dict[str, Any]]:
+    """Return the params of each combination of --templates and --classnames; one empty table without them.
+
+    UsageError if no task of --tasks has them, or if --param sets them too.
+    """
+    given = {name: names_of(params[name]) for name in ("templates", "classnames") if params[name]}
+    for name, values in given.items():
+        if name not in known:
+            raise UsageError(f"--{name}", "no task of --tasks has prompts", wanted="tasks of classification")
+        if not values:
+            raise UsageError(f"--{name}", f"got {params[name]!r}", wanted="names, comma-separated")
+        if repeated := next((value for value in values if values.count(value) > 1), ""):
+            raise UsageError(f"--{name}", f"{repeated!r} twice", wanted="each once")
+        if any(text.startswith(f"{name}=") for text in params["param"] or ()):
+            raise UsageError(f"--{name}", f"given with --param {name}=…", wanted="one of them")
+    combined = product(*([(name, value) for value in values] for name, values in given.items()))
+    return [{name: value for name, value in chosen if value != OWN} for chosen in combined]
 
 
 def _value(text: str) -> Any:

@@ -34,6 +34,8 @@ def run(
     model: o.Models = None,
     tasks: o.Tasks = None,
     param: o.Params = None,
+    templates: o.Templates = "",
+    classnames: o.Classnames = "",
     data_root: o.DataRoot = Path("data"),
     limit: o.Limit = None,
     seed: o.Seed = 0,
@@ -85,12 +87,17 @@ def run(
         raise UsageError("--cell", "given without --plan", wanted="--plan FILE")
     _check_given(context, "model", "tasks")
     place, chosen = _place(context, _settings(context.params)), _tasks(tasks or ())
-    params = o.params_of(param or (), {name for task in chosen for name in task.param_names})
-    evaluation = Evaluation(place, chosen, o.decoding(context.params) | params, action)
+    evaluation = Evaluation(place, chosen, *_params(context.params, chosen), action)
     if watch is None:
         evaluation(model or ())
     else:
         _follow(watch, model or (), lambda one: evaluation([one]), output, report, timeout=watch_timeout)
+
+
+def _params(params: Mapping[str, Any], tasks: Sequence[Task]) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Return what replaces the tasks' params, and further params of each variant of their prompts."""
+    known = {name for task in tasks for name in task.param_names}
+    return o.decoding(params) | o.params_of(params["param"] or (), known), o.prompts_of(params, known)
 
 
 def _settings(params: Mapping[str, Any]) -> Settings:
@@ -202,11 +209,12 @@ class Action:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Plans the evaluation of models, then prints or executes the plan."""
+    """Plans the evaluation of models, then prints or executes the plan. variants: see ``Planner.plan``."""
 
     place: Place
     tasks: Sequence[Task]
     params: Mapping[str, Any]
+    variants: Sequence[Mapping[str, Any]]
     action: Action
 
     def __call__(self, models: Sequence[str]) -> None:
@@ -214,7 +222,8 @@ class Evaluation:
         sources = _sources(models, self.place.settings, download, self.action.quiet)
         planner = self.place.planner(download=download)
         planner.for_others |= self.action.dry_run and self.action.as_json
-        self.action(planner.plan(sources, self.tasks, self.params), planner, self.place)
+        plan = planner.plan(sources, self.tasks, self.params, variants=self.variants)
+        self.action(plan, planner, self.place)
 
 
 def plan_for_nodes(context: typer.Context, words: Sequence[str], *, gpu: bool, dry_run: bool) -> Plan:
@@ -245,8 +254,8 @@ def plan_for_nodes(context: typer.Context, words: Sequence[str], *, gpu: bool, d
     planner.for_others = True
     sources = _sources(params["model"], settings, not dry_run, quiet=True)
     tasks = _tasks(params["tasks"])
-    own = o.params_of(params["param"] or (), {name for task in tasks for name in task.param_names})
-    return planner.plan(sources, tasks, o.decoding(params) | own)
+    own, variants = _params(params, tasks)
+    return planner.plan(sources, tasks, own, variants=variants)
 
 
 def _run_plan(context: typer.Context, path: Path, number: int | None, action: Action) -> None:

@@ -10,7 +10,7 @@ import typer
 
 from cocabench.cli import names
 from cocabench.cli.console import dim, err, labelled, print_json, print_table, say
-from cocabench.cli.options import DataRoot, Download, Json, flag, option
+from cocabench.cli.options import Cache, DataRoot, Download, Json, flag, names_of, option
 from cocabench.cli.usage import Commands
 from cocabench.core.errors import UsageError
 from cocabench.data.questions import TEMPLATE
@@ -160,6 +160,45 @@ def check_data(
         print_table(header, rows)
     if any(row[1] != "complete" for row in rows):
         raise typer.Exit(1)
+
+
+@data.command("overlap")
+def overlap(
+    train: Annotated[
+        list[str],
+        option("SHARDS", "Training shards: a tar, folder, pattern, {0000..0123}.tar; repeatable.", "--train"),
+    ],
+    tasks: Annotated[str, option("TASK", "Names, groups or .toml files.", "--tasks", autocompletion=names.tasks)],
+    data_root: DataRoot = Path("data"),
+    distance: Annotated[int, option("BITS", "Up to so many differing bits of the hashes, images are one.", min=0)] = 4,
+    output: Annotated[Path, option("FILE", "Where to write what was found.")] = Path("overlap.json"),
+    cache: Cache = None,
+) -> None:
+    """Find evaluation images that are near-duplicates of training images, by perceptual hashes of 64 bits.
+
+    `compare RESULTS --overlap FILE` shows every metric with and without them.
+
+    Example: cocabench data overlap --train 'shards/*.tar' --tasks imagenet1k --data-root /data
+    """
+    from cocabench.cli.execution import bar
+    from cocabench.core.cache import open_cache, spaces_folder
+    from cocabench.core.types import silent
+    from cocabench.results.store import write_atomically
+    from cocabench.run.overlap import find
+    from cocabench.specs.registry import find_tasks
+
+    chosen = find_tasks(names_of(tasks))
+    with (
+        open_cache(spaces_folder(cache), lambda note: labelled("note", note.text)) as held,
+        bar("overlap") if err.is_terminal else nullcontext(silent) as progress,
+    ):
+        found = find(train, chosen, data_root, distance, held, progress)
+    write_atomically(output, lambda path: path.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8"))
+    for name, task in found.tasks.items():
+        say(f"{name}: {len(task.overlap)} of {task.images:,} images {found.text}")
+    if found.unreadable:
+        labelled("note", f"{found.unreadable:,} training images cannot be read and were not compared")
+    say(str(output))
 
 
 def _dataset(loader: str, words: list[str], root: Path, template: str, limit: int | None, download: bool) -> Dataset:

@@ -30,6 +30,10 @@ CODES: Mapping[str, Code] = {
     "missing_captions": Code(
         "Some images with references have no caption to score.", "Compare with scores of the same images only."
     ),
+    "calibration": Code(
+        "Probabilities depend on a temperature, which the note states.",
+        "Compare Brier scores and calibration errors at the model's own temperature, or at fitted ones, not across.",
+    ),
     "interval_withheld": Code(
         "A number has no interval: of so few images no method tells how far it may be off.",
         "Measure more images before comparing it.",

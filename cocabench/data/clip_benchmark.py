@@ -140,12 +140,14 @@ class ClipBenchmark(Exported):
     def _built(self, folder: Path, *, download: bool) -> tuple[Any, tuple[Note, ...]]:
         """Let clip-benchmark build, its prints sent to stderr and its warnings turned into notes."""
         from clip_benchmark.datasets import builder
+        from scipy.io.matlab import MatReadError
 
         task = builder.get_dataset_default_task(self.dataset)
         chosen = {"split": self.split, "language": self.language, "task": task, "download": download}
         guard = (
             _shell_to_stderr(builder) if download else offline(self.missing(folder, "incomplete: it wants to download"))
         )
+        _refuse_pipes(folder / UNPACKED.get(self.dataset, "").partition("/")[0])
         try:
             if (table := folder / UNPACKED.get(self.dataset, "")).suffix == ".mat" and note_file(table).is_file():
                 check_mat(table)
@@ -157,7 +159,7 @@ class ClipBenchmark(Exported):
             unpacked = UNPACKED.get(self.dataset, f"what torchvision or CLIP_benchmark unpacks for {self.dataset}")
             said = first_line(error).partition(". You can use download=True")[0]
             raise self.missing(folder, f"incomplete: {said}", unpacked) from None
-        except (AssertionError, ValueError, KeyError, zlib.error) as error:
+        except (AssertionError, ValueError, KeyError, IndexError, zlib.error, MatReadError) as error:
             raise DataError(f"data.dataset {self.dataset!r}", first_line(error)) from None
         texts = dict.fromkeys(str(one.message) for one in caught)
         kept = (text for text in texts if self.split != "all" or "split argument ignored" not in text)
@@ -186,6 +188,17 @@ def _example(name: str, image: ImageSource, target: Target | None) -> Example:
     if isinstance(target, list):
         return Example(name, image, tuple(text.strip() for text in target))
     return Example(name, image, label=target)
+
+
+def _refuse_pipes(path: Path) -> None:
+    """Raise DataError for a pipe or device, or one below a folder: another package would wait for what it gives."""
+    if path.is_dir():
+        with os.scandir(path) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False) or not (entry.is_file() or entry.is_dir()):
+                    _refuse_pipes(Path(entry))
+    elif path.exists() and not path.is_file():
+        raise DataError(str(path), "a pipe or device, not a file")
 
 
 @contextlib.contextmanager

@@ -117,6 +117,15 @@ def of_connection(error: BaseException) -> bool:
     return bool(names & network) or "onsistency check failed" in str(error) or "cannot find the" in str(error).lower()
 
 
+def status_of(error: BaseException | None) -> int:
+    """Return the status of a server's answer that an error reports, aiohttp's or botocore's; 0 if it is of none."""
+    if isinstance(status := getattr(error, "status", None), int):
+        return status
+    response = getattr(error, "response", None)
+    answer = response.get("ResponseMetadata", {}) if isinstance(response, dict) else {}
+    return int(answer.get("HTTPStatusCode", 0))
+
+
 class Store:
     """What fsspec reads behind an address; errors are those of one line."""
 
@@ -201,8 +210,7 @@ class Store:
         where = shown(self._at(name))
 
         def why(error: Exception) -> str:
-            known = next((e for e in (error, error.__cause__) if getattr(e, "status", None)), error)
-            status = getattr(known, "status", None) or 0
+            status = status_of(error) or status_of(error.__cause__)
             if status in (408, 429) or status >= 500:
                 return f"the server answered {status}"
             if status in (404, 410) or (isinstance(error, FileNotFoundError | NotADirectoryError) and not status):

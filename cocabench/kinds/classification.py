@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -28,6 +29,7 @@ from cocabench.core.types import (
     SampleScore,
 )
 from cocabench.data.prompts import class_names, places, templates
+from cocabench.kinds import calibration
 from cocabench.kinds.base import Kind, guessed, one_answer
 from cocabench.kinds.likelihoods import NEUTRAL, Scoring, likelihoods
 from cocabench.kinds.shown import (
@@ -130,9 +132,12 @@ class Classification(Kind):
     precision. near_chance_expected: most published models score near chance on this data, so that a score near chance
     gives no note. (Task files of 0.1 call it ``hard``.) scoring: cosine, or a likelihood of the prompts as captions
     (``kinds.likelihoods``), averaged over a class's prompts; each image is scored with every prompt.
-    macro_f1: also measure it. group_by: a key of the images' metadata (``WebDataset.metadata``) that holds the number
-    of a group, whose lowest accuracy is measured, too. group_names: their names, by number. rest: the name of a group
-    that acc_worst_named_group leaves out.
+    macro_f1: also measure it. calibration: also keep what probabilities over all classes need, about 100 bytes an
+    image, and measure how well they are calibrated (``kinds.calibration``); changes no other number. ood: the split of
+    the loader with images of no class; with it, also measure how well the highest probability separates them.
+    group_by: a key of the images' metadata (``WebDataset.metadata``) that holds the number of a group, whose lowest
+    accuracy is measured, too. group_names: their names, by number. rest: the name of a group that
+    acc_worst_named_group leaves out.
     """
 
     name = "classification"
@@ -145,6 +150,8 @@ class Classification(Kind):
         ACC_WORST_GROUP,
         ACC5_WORST_GROUP,
         ACC_WORST_NAMED_GROUP,
+        *calibration.METRICS,
+        *calibration.OOD_METRICS,
     )
     primaries = ("acc1", "mean_average_precision")
     samples = (
@@ -163,6 +170,7 @@ class Classification(Kind):
         Column("group", "int", "Tasks with groups: the number of the image's group"),
         Column("named_group", "int", "The same, null in the group of all that have no name"),
         Column("group_name", "text", "Its name"),
+        *calibration.SAMPLES,
     )
     counted = ("classes",)
     shown = Presentation(
@@ -183,6 +191,7 @@ class Classification(Kind):
             Groups("groups", "Groups of images", "acc1", "group_name", "group"),
             Groups("hardest", "Classes: the lowest, and the most different", "acc1", "label_name", worst=True),
             Confusions("confusions", "Most frequent confusions", "label_name", "top5_names"),
+            calibration.RELIABILITY,
         ),
     )
     parts: ClassVar = {
@@ -194,6 +203,7 @@ class Classification(Kind):
         "multilabel": Part("images may have several classes", absent=False),
         "group_by": Part("the images' groups", absent=None),
         "scoring": Part("how images and classes are scored: cosine, or likelihood of the prompts", absent="cosine"),
+        "extra_data": Part("images of no class, out of distribution", absent=None),
         "prior": Part("the image without content that a likelihood's gain is measured from", absent=""),
     }
     hub_task = "zero-shot-image-classification"
@@ -205,6 +215,8 @@ class Classification(Kind):
     scoring: Scoring = "cosine"
     near_chance_expected: StrictBool = Field(False, validation_alias=AliasChoices("near_chance_expected", "hard"))
     macro_f1: StrictBool = False
+    calibration: StrictBool = False
+    ood: str = ""
     group_by: str = ""
     group_names: tuple[str, ...] = ()
     rest: str = ""
@@ -217,6 +229,10 @@ class Classification(Kind):
             raise ValueError(f"rest: {self.rest!r} is not among group_names")
         if self.multilabel and (self.group_by or self.macro_f1):
             raise ValueError("group_by and macro_f1 need images of one class each")
+        if self.calibration and (self.multilabel or self.scoring != "cosine"):
+            raise ValueError("calibration needs images of one class each, and cosines")
+        if self.ood and not self.calibration:
+            raise ValueError("ood needs calibration = true")
         return self
 
     @classmethod
@@ -247,11 +263,19 @@ class Classification(Kind):
         if self.multilabel:
             return (MEAN_AVERAGE_PRECISION,)
         few = data is not None and len(self.classes(data)) < MIN_CLASSES_FOR_ACC5
-        usual = (ACC1, UNDEFINED_ACC5 if few else ACC5, MEAN_PER_CLASS_RECALL, *([F1_MACRO] if self.macro_f1 else []))
+        f1, calibrated = ([F1_MACRO] if self.macro_f1 else []), (calibration.METRICS if self.calibration else ())
+        outside = calibration.OOD_METRICS if self.ood else ()
+        usual = (ACC1, UNDEFINED_ACC5 if few else ACC5, MEAN_PER_CLASS_RECALL, *f1, *calibrated, *outside)
         if not self.group_by:
             return usual
         named = (ACC_WORST_NAMED_GROUP,) if self.rest else ()
         return (*usual, ACC_WORST_GROUP, *(() if few else (ACC5_WORST_GROUP,)), *named)
+
+    def extra_data(self) -> Mapping[str, str]:
+        return {"ood": self.ood} if self.ood else {}
+
+    def splits(self) -> Collection[str]:
+        return ("ood",)
 
     def check(self, data: Dataset, further: Mapping[str, Dataset]) -> None:
         for example in data.examples if self.group_by else ():
@@ -314,6 +338,7 @@ class Classification(Kind):
                 if n < MIN_IMAGES_OF_A_GROUP:
                     said = f"{metric.name} is that of {self._group_name(group)}, which has {plural(n, 'image')} only"
                     yield Note("small_group", said)
+        yield from calibration.notes(samples) if self.calibration else ()
         first = [names[0] for names in samples["top5_names"]]
         yield from one_answer(first, list(samples["label_name"]), "{n} of {total} images are classified as {answer}")
 
@@ -345,10 +370,18 @@ class Classification(Kind):
                 yield SampleScore(example.id, example.id, labels)
             return
         labels_array = np.array([own[_labels(example.label)[0]] for example in examples], np.int64)
-        for example, stats in zip(examples, ranked_in_chunks(rated.chunks, labels_array, rated.items), strict=True):
+        scale = calibration.stated_scale(model, context) if self.calibration else 0.0
+        also = partial(calibration.kept, scale) if self.calibration else None
+        ranked = ranked_in_chunks(rated.chunks, labels_array, rated.items, also)
+        if self.ood:
+            others = [example.image for example in context.data["ood"].examples]
+            outside = rate(model, others, [texts for _, texts in prompts], context)
+            ranked = calibration.with_others(ranked, outside.chunks, scale)
+        for example, stats in zip(examples, ranked, strict=True):
             predicted = {"predicted": stats["top5"][0]} if self.macro_f1 else {}
             top = {"label_name": names[stats["label"]], "top5_names": [names[i] for i in stats["top5"]]}
-            yield SampleScore(example.id, example.id, {**stats, **top, **self._group(example), **predicted})
+            half = {"half": calibration.half(example.id)} if self.calibration else {}
+            yield SampleScore(example.id, example.id, {**stats, **top, **self._group(example), **predicted, **half})
 
     def _group(self, example: Example) -> dict[str, object]:
         if not self.group_by:

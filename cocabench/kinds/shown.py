@@ -9,6 +9,7 @@ from enum import Enum
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 from pydantic import JsonValue
 
 if TYPE_CHECKING:
@@ -146,6 +147,22 @@ class Trend:
 
 
 @dataclass(frozen=True)
+class Reliability:
+    """A metric over the probabilities (0-1) that the model gave its answers, in ten ranges of equal width.
+
+    columns: those that of reads, besides the metric's; of: returns a probability for each row of samples. fewest:
+    smaller ranges are left out.
+    """
+
+    name: str
+    title: str
+    metric: str
+    columns: tuple[str, ...]
+    of: Callable[[pd.DataFrame], npt.NDArray[np.float64]]
+    fewest: int = 5
+
+
+@dataclass(frozen=True)
 class Groups:
     """A metric in groups of rows, with intervals.
 
@@ -184,7 +201,7 @@ class Repeats:
     text: str
 
 
-Breakdown = Curve | Trend | Groups | Confusions | Repeats
+Breakdown = Curve | Trend | Reliability | Groups | Confusions | Repeats
 
 
 @dataclass(frozen=True)

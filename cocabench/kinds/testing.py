@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from cocabench.kinds.base import LISTS, Kind
-from cocabench.kinds.shown import ColumnType, Curve, Groups, Trend, View
+from cocabench.kinds.shown import ColumnType, Curve, Groups, Reliability, Trend, View
 from cocabench.metrics.base import Metric, Samples, estimate
 
 ALWAYS = ("id", "image_id", "domain")
@@ -100,7 +100,9 @@ def _shown(kind: type[Kind]) -> Iterator[str]:
     for view in kind.shown.views:
         yield from _view(kind, view)
     for breakdown in kind.shown.breakdowns:
-        if isinstance(breakdown, Curve | Trend | Groups) and kind.metric(breakdown.metric.format(1)) is None:
+        if not isinstance(breakdown, Curve | Trend | Reliability | Groups):
+            continue
+        if kind.metric(breakdown.metric.format(1)) is None:
             yield f"shown.breakdowns {breakdown.name!r}: {breakdown.metric!r} is not a metric"
     for name in kind.primaries:
         if kind.metric(name) is None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -149,14 +149,25 @@ def _chunks(n: int, classes: int) -> Iterator[tuple[int, int]]:
     return ((start, start + size) for start in range(0, n, size))
 
 
-def ranked_in_chunks(chunks: Iterable[Scores], labels: Ints, items: Ints) -> Iterator[dict[str, Any]]:
+def ranked_in_chunks(
+    chunks: Iterable[Scores],
+    labels: Ints,
+    items: Ints,
+    also: Callable[[Scores, Ints], Iterable[Mapping[str, Any]]] | None = None,
+) -> Iterator[dict[str, Any]]:
     """Yield per image its label's rank among all classes and the five highest classes.
 
-    chunks: scores (some, c) of n images in order. labels: (n,) in 0..c-1. items: (c,) as in ``class_cosines``.
+    chunks: scores (some, c) of n images in order. labels: (n,) in 0..c-1. items: (c,) as in ``class_cosines``. also:
+    returns further statistics of each image of a chunk with its labels.
     """
     start = 0
     for scores in chunks:
-        yield from ranked(scores, labels[start : start + len(scores)], items)
+        own = labels[start : start + len(scores)]
+        found = ranked(scores, own, items)
+        if also is None:
+            yield from found
+        else:
+            yield from ({**one, **more} for one, more in zip(found, also(scores, own), strict=True))
         start += len(scores)
 
 

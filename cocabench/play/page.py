@@ -30,6 +30,9 @@ UNREAD_INPUTS: dict[str, Any] = {"preprocess": False, "trigger_mode": "once", "a
 
 INSTALL = "pip install 'cocabench[play]'"
 UPLOAD_BYTES = Limit("COCABENCH_MAX_UPLOAD_BYTES", 50_000_000, "bytes in an upload")
+KEPT_S = 3600
+"""Uploads are removed after this time."""
+
 THUMBNAIL = (320, 320)
 EXAMPLES = ("1f600", "1f436", "1f98a", "1f355", "1f697", "1f680", "1f3b8", "1f308")
 """Emoji of the demo, by their code points."""
@@ -147,7 +150,7 @@ def _free_port(host: str) -> int:
 
 def _page(gradio: Any, playground: Playground, folder: Path) -> Any:
     """Lay the page out."""
-    with gradio.Blocks(title="cocabench playground", analytics_enabled=False, delete_cache=(3600, 3600)) as page:
+    with gradio.Blocks(title="cocabench playground", analytics_enabled=False, delete_cache=(KEPT_S, KEPT_S)) as page:
         gradio.Markdown("# cocabench playground")
         with gradio.Row():
             with gradio.Column(scale=1, min_width=260):
@@ -172,9 +175,12 @@ def _opened(upload: Mapping[str, Any] | None) -> BytesImage:
     if not upload or not upload.get("path"):
         raise UsageError("image", "none", fix="drop one, or choose an example")
     name = PurePath(upload.get("orig_name") or "image").name
-    UPLOAD_BYTES.check(os.stat(upload["path"]).st_size, name)
-    with open_regular(Path(upload["path"])) as file:
-        return BytesImage(file.read(), name)
+    try:
+        with open_regular(Path(upload["path"])) as file:
+            UPLOAD_BYTES.check(os.fstat(file.fileno()).st_size, name)
+            return BytesImage(file.read(), name)
+    except FileNotFoundError:
+        raise UsageError(name, "uploads are kept for an hour", fix="drop it again") from None
 
 
 def _examples(folder: Path) -> list[str]:
@@ -302,9 +308,9 @@ def _search_tab(gradio: Any, playground: Playground) -> None:
     def search(typed: str, name: str) -> tuple[str, list[tuple[Any, str]]]:
         try:
             found = playground.search(by_id.get(name, playground.models[0]), typed)
+            return "", [(_thumbnail(one.image), f"{one.cosine:.3f} {one.name}") for one in found]
         except CocabenchError as error:
             return markup.failed(name, error), []
-        return "", [(_thumbnail(one.image), f"{one.cosine:.3f} {one.name}") for one in found]
 
     for event in (run.click, text.submit):
         event(search, [text, chosen], [said, gallery], **UNREAD_INPUTS)

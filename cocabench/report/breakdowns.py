@@ -16,7 +16,7 @@ import pandas as pd
 
 from cocabench.core.formatting import points
 from cocabench.kinds.base import Kind
-from cocabench.kinds.shown import Confusions, Curve, Groups, Repeats, Trend, first_text
+from cocabench.kinds.shown import Confusions, Curve, Groups, Reliability, Repeats, Trend, first_text
 from cocabench.metrics.base import Metric, estimate
 from cocabench.metrics.statistics import Hits
 from cocabench.report.charts import Chart, DotRow, Dots, Line, Point, panel
@@ -146,6 +146,32 @@ def _trend(kind: type[Kind], trend: Trend, frame: pd.DataFrame) -> Iterator[tupl
     for _, part in rows.groupby(np.searchsorted(trend.ends, rows[trend.by].to_numpy(np.float64))):
         if len(part) >= trend.fewest:
             yield float(part[trend.by].mean()), Score(points(metric.statistic.value(part), metric.info))
+
+
+N_RANGES = 10
+"""Of probabilities in a reliability diagram."""
+
+
+def reliabilities(kind: type[Kind], task: str, samples: Samples) -> Iterator[Chart]:
+    """Yield the kind's metrics over the probabilities of answers; a model that kept none has no line."""
+    for one in (item for item in kind.shown.breakdowns if isinstance(item, Reliability)):
+        found = {model: tuple(_reliability(kind, one, frame)) for model, frame in samples.items()}
+        lines = [Line(model, model, line, tuple(range(len(line)))) for model, line in found.items() if len(line) > 1]
+        if lines:
+            axis = linear([0, 100])
+            name, ends = f"{slug(task)}-{one.name}", ((0.0, 0.0), (100.0, 100.0))
+            yield Chart(name, one.title, "probability, %", axis, axis, tuple(lines), ends, dashed="calibrated")
+
+
+def _reliability(kind: type[Kind], one: Reliability, frame: pd.DataFrame) -> Iterator[tuple[float, Score]]:
+    metric = kind.metric(one.metric)
+    if metric is None or not {*one.columns, *metric.columns} <= set(frame):
+        return
+    rows = metric.rows(frame[frame[one.columns[0]].notna()])
+    given = one.of(rows) if len(rows) else np.empty(0)
+    for _, places in pd.Series(range(len(rows))).groupby(np.minimum((given * N_RANGES).astype(int), N_RANGES - 1)):
+        if len(places) >= one.fewest and (score := score_of(estimate(metric, rows.iloc[places]), metric.info)):
+            yield 100 * float(given[places].mean()), score
 
 
 def _curve(kind: type[Kind], curve: Curve, frame: pd.DataFrame) -> Iterator[tuple[float, Score]]:

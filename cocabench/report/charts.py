@@ -79,7 +79,7 @@ class Line(NamedTuple):
 
 
 class Chart(NamedTuple):
-    """A chart of lines, or of single points (lines with one point). chance: (x, y) of the dashed line.
+    """A chart of lines, or of single points (lines with one point). chance: (x, y) of the dashed line, named dashed.
 
     front: for single points, the models on the Pareto front.
     """
@@ -93,6 +93,7 @@ class Chart(NamedTuple):
     chance: tuple[tuple[float, float], ...] = ()
     front: tuple[str, ...] = ()
     others: tuple[tuple[float, float], ...] = ()
+    dashed: str = "chance"
 
     @property
     def scatter(self) -> bool:

@@ -12,7 +12,7 @@ from typing import NamedTuple
 from cocabench.core.formatting import plural, signed
 from cocabench.kinds import find, in_words
 from cocabench.report.content import Area, Report
-from cocabench.report.differences import BEST, Differences, Subject
+from cocabench.report.differences import BEST, MAX_MODELS_IN_ALL_PAIRS, UNBEATEN, Differences, Subject
 from cocabench.results.difference import Difference, Finding, up
 
 EQUAL = 0.05
@@ -79,7 +79,7 @@ def headline(report: Report, found: Differences) -> Sentence:
         return _alone(report, found)
     if len(models) == 2:
         return _two(*models, found.tasks)
-    return _best(report, found) or _many(models, found)
+    return _best(report, found) or _many(report, models, found)
 
 
 def _alone(report: Report, found: Differences) -> Sentence:
@@ -183,7 +183,7 @@ def _best(report: Report, found: Differences) -> Sentence:
     return (*said, ".")
 
 
-def _many(models: Sequence[str], found: Differences) -> Sentence:
+def _many(report: Report, models: Sequence[str], found: Differences) -> Sentence:
     """Return which of several models lead, where none is best at a kind of task."""
     gaps = [(subject, pair, gap) for subject in found.tasks for pair, gap in subject.gaps.items()]
     if not any(gap.finding is not Finding.UNTESTED for _, _, gap in gaps):
@@ -196,6 +196,8 @@ def _many(models: Sequence[str], found: Differences) -> Sentence:
     unbeaten = {model: found.unbeaten(model) for model in ordered}
     most = max(n for _, n in unbeaten.values())
     leaders = [m for m, (k, n) in unbeaten.items() if 2 * k > n and 2 * n >= most]
+    if 2 * len(leaders) > len(models) > MAX_MODELS_IN_ALL_PAIRS and (said := _by_score(report, models, found)):
+        return said
     if len(leaders) == len(models):
         return (f"None of {len(models)} models leads: each is not significantly beaten on most tasks.",)
     if not leaders:
@@ -204,6 +206,20 @@ def _many(models: Sequence[str], found: Differences) -> Sentence:
     is_or_are = "is" if len(leaders) == 1 else "are"
     head = f"{len(leaders)} of {len(models)} models {'leads' if len(leaders) == 1 else 'lead'}: "
     return head, *named(leaders), f" {is_or_are} not significantly beaten on most tasks."
+
+
+def _by_score(report: Report, models: Sequence[str], found: Differences) -> Sentence:
+    """Return whom no model beats on the mean of the page's only kind of task, which tells more models apart.
+
+    Nothing for several kinds, or where that does not tell half of the models apart.
+    """
+    score = found.of(report.areas[0]) if len(report.areas) == 1 else None
+    leaders = [m for m in score.ranking() if score.status(m) in (BEST, UNBEATEN)] if score and score.mean else []
+    if score is None or not 0 < 2 * len(leaders) <= len(models):
+        return ()
+    head, is_or_are = f"{len(leaders)} of {len(models)} models lead", "is" if len(leaders) == 1 else "are"
+    tail = f" {is_or_are} not significantly beaten on the {score.label}."
+    return f"{head}{'s' if len(leaders) == 1 else ''}: ", *named(leaders), tail
 
 
 def _highest(models: Sequence[str], found: Differences) -> Sentence:

@@ -166,6 +166,7 @@ def _read(
         }
         details.curves += breakdowns.curves(kind, task, samples, levels)
         details.curves += breakdowns.trends(kind, task, samples)
+        details.curves += breakdowns.reliabilities(kind, task, samples)
     details.groups += [(task, dots) for dots in breakdowns.groups(kind, task, samples)]
     for pair, agreement in breakdowns.agreements(kind, label, samples).items():
         details.agreements.setdefault(pair, []).append(agreement)

@@ -11,6 +11,7 @@ from pydantic import JsonValue
 from cocabench.core.types import Record
 from cocabench.kinds import find
 from cocabench.kinds.base import Kind
+from cocabench.results.records import GIVEN_PARAMS
 
 PARTS: Mapping[str, str] = {
     "task": "the task",
@@ -44,7 +45,10 @@ PARTS: Mapping[str, str] = {
 }
 """Explanations of parts that any kind of task may have; kinds explain their own parts."""
 
-_ENVIRONMENT = {"interval_seed": "--seed for the resampling of some intervals; changes no value"}
+_ENVIRONMENT = {
+    "interval_seed": "--seed for the resampling of some intervals; changes no value",
+    GIVEN_PARAMS: "params that replaced those of the task file; what they change stands in the protocol",
+}
 
 
 class Part(NamedTuple):

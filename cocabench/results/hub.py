@@ -11,14 +11,15 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from cocabench.core import __version__
-from cocabench.core.errors import ResultsError, UsageError
+from cocabench.core.errors import ResultsError, UsageError, first_line
 from cocabench.core.files import read_text
 from cocabench.core.formatting import escape, number, table
 from cocabench.core.signature import short
 from cocabench.core.temporary import temporary_folder
+from cocabench.core.text import printable
 from cocabench.core.types import Record
 from cocabench.kinds import find
 from cocabench.results.records import imported_by, limit, notes, published_by, standard
@@ -174,9 +175,9 @@ class Change(NamedTuple):
 
     @property
     def diff(self) -> str:
-        """The change as a unified diff; '' if there is none."""
+        """The change as a unified diff to print, without what would command a terminal; '' if there is none."""
         lines = (self.before.splitlines(), self.after.splitlines())
-        return "\n".join(difflib.unified_diff(*lines, f"a/{self.path}", f"b/{self.path}", lineterm="", n=2))
+        return printable("\n".join(difflib.unified_diff(*lines, f"a/{self.path}", f"b/{self.path}", lineterm="", n=2)))
 
 
 def changes(repo: str, records: Iterable[Record]) -> list[Change]:
@@ -186,7 +187,8 @@ def changes(repo: str, records: Iterable[Record]) -> list[Change]:
     """
     chosen = of_one_model(records)
     there = {path: _read(repo, path) for path in (README, ENTRIES)}
-    made = {README: _card(there[README], chosen), ENTRIES: to_yaml(found) if (found := entries(chosen).entries) else ""}
+    found = entries(chosen).entries
+    made = {README: _card(there[README], chosen, repo), ENTRIES: to_yaml(found) if found else ""}
     return [Change(path, there[path], text) for path, text in made.items() if text and text != there[path]]
 
 
@@ -225,10 +227,9 @@ def _refused(repo: str, error: Exception) -> ResultsError:
     return ResultsError(f"hub: {repo}", said[0], fix="see `hf auth login`, and the name of the repository")
 
 
-def _card(text: str, records: Sequence[Record]) -> str:
+def _card(text: str, records: Sequence[Record], repo: str) -> str:
     """Return a card with the results in its metadata and the section in its text."""
-    hub = imported_hub()
-    card = hub.ModelCard(text, ignore_metadata_errors=False) if text else hub.ModelCard("---\n{}\n---\n")
+    card = _parsed(text, repo)
     mine = eval_results(records)
     kept = [r for r in card.data.eval_results or [] if not any(_same(r, own) for own in mine)]
     card.data.model_name = card.data.model_name or records[0].model
@@ -242,6 +243,20 @@ def _card(text: str, records: Sequence[Record]) -> str:
         title = "" if body.strip() else f"# {records[0].model}\n"
         card.text = "\n".join(part for part in (body.rstrip("\n"), title, section) if part) + "\n"
     return str(card)
+
+
+def _parsed(text: str, repo: str) -> Any:
+    """Return a repository's card; ResultsError if its metadata are damaged, since they would be lost."""
+    hub = imported_hub()
+    import yaml
+
+    whole = text if re.match(r"\s*---[\r\n]", text) else f"---\n{{}}\n---\n{text}"
+    try:
+        card = hub.ModelCard(whole, ignore_metadata_errors=False)
+    except (ValueError, TypeError, KeyError, AttributeError, yaml.YAMLError) as error:
+        got = f"metadata that cannot be read ({first_line(error).partition('. Pass ')[0]})"
+        raise ResultsError(f"hub: {repo}: {README}", got, fix="correct them there") from None
+    return card
 
 
 def _same(one: EvalResult, other: EvalResult) -> bool:

@@ -5,6 +5,7 @@ An imported Record comes from another program's file, a published one from a pap
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import NamedTuple
 
 from pydantic import JsonValue
 
+from cocabench.core.files import parse_json
 from cocabench.core.formatting import plural
 from cocabench.core.signature import flat, known_differences, protocol_differences, short
 from cocabench.core.types import Note, Record
@@ -85,7 +87,8 @@ class Choice(NamedTuple):
 
 
 def choose(records: Iterable[Record]) -> Choice:
-    """Return one Record per model and task: full before limited, standard before not, then the newest.
+    """Return one Record per model and task: full before limited, standard before not, with the task's own prompts
+    before others, then the newest.
 
     Models and tasks keep the order of their first appearance.
     """
@@ -102,14 +105,41 @@ def choose(records: Iterable[Record]) -> Choice:
     return Choice(tuple(chosen), tuple(left_out))
 
 
-def _preference(record: Record) -> tuple[bool, bool, str]:
-    return limit(record) is None, standard(record), record.created
+def _preference(record: Record) -> tuple[bool, bool, bool, str]:
+    return limit(record) is None, standard(record), not prompts_label(params_given(record)), record.created
 
 
 def _why(loser: Record, winner: Record) -> str:
-    reasons = ("fewer samples", "not the standard protocol", "older")
+    reasons = ("fewer samples", "not the standard protocol", "other prompts than the task's", "older")
     pairs = zip(_preference(loser), _preference(winner), reasons, strict=True)
     return next((reason for a, b, reason in pairs if a != b), reasons[-1])
+
+
+GIVEN_PARAMS = "params"
+"""The key of a Record's environment that holds, as JSON, the params that replaced those of the task file."""
+
+PROMPTS = ("templates", "classnames")
+"""Params of prompts, by whose values a Record with other prompts than its task's is named."""
+
+
+def given_params(params: Mapping[str, JsonValue]) -> dict[str, str]:
+    """Return the entry of a Record's environment that names params; none without params."""
+    return {GIVEN_PARAMS: json.dumps(params, sort_keys=True, ensure_ascii=False, default=str)} if params else {}
+
+
+def params_given(record: Record) -> dict[str, JsonValue]:
+    """Return the params that replaced those of the task file, as far as the Record says them."""
+    try:
+        found = parse_json(record.environment.get(GIVEN_PARAMS, "{}"))
+    except json.JSONDecodeError:  # the environment is for people, and nobody checks it
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def prompts_label(params: Mapping[str, JsonValue]) -> str:
+    """Return ``templates cifar10, class names my.txt``; '' for a task's own prompts."""
+    named = zip(PROMPTS, ("templates", "class names"), strict=True)
+    return ", ".join(f"{words} {params[name]}" for name, words in named if params.get(name))
 
 
 def published_by(record: Record) -> str:

@@ -21,6 +21,7 @@ from cocabench.models.cached import Cached
 from cocabench.models.hardware import Hardware, machine_name
 from cocabench.models.open_clip.languages import Spoken
 from cocabench.models.probes import AdamW
+from cocabench.results.records import given_params
 from cocabench.run.plan import INTERVAL_SEED, Job
 from cocabench.run.prepare import Settings
 
@@ -79,7 +80,7 @@ def measure(
         notes=(*model.notes, *job.data.notes, *dataset.notes, *of_kind, *dict.fromkeys(notes)),
         timing={"seconds": round(seconds, 3)},
         parameters=dict(model.parameters),
-        environment={**site.environment, INTERVAL_SEED: str(settings.seed)},
+        environment={**site.environment, INTERVAL_SEED: str(settings.seed), **given_params(job.task.given)},
         pictures=pictures.contents,
         pictures_by_id=pictures.by_id,
         image_files=job.data.image_files,

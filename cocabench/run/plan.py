@@ -155,6 +155,8 @@ class _Facts(NamedTuple):
 
 
 T = TypeVar("T")
+Table = Mapping[str, JsonValue]
+Tables = Sequence[Table]
 Identify = Callable[[], dict[str, JsonValue] | CocabenchError | None]
 
 
@@ -188,17 +190,19 @@ class Planner:
     pictures: dict[str, str] = field(default_factory=dict)
 
     def plan(
-        self, sources: Iterable[Source], tasks: Iterable[Task], params: Mapping[str, JsonValue] | None = None
+        self, sources: Iterable[Source], tasks: Iterable[Task], params: Table | None = None, variants: Tables = ({},)
     ) -> Plan:
-        """Return a cell per model, with a step per task. Computes no metric.
+        """Return a cell per model, with a step per task and variant. Computes no metric.
 
-        params: override the task files' params, for kinds that have them. Tasks keep their order, except that
+        params: override the task files' params, for kinds that have them. variants: further ones of each measurement of
+        a task, which is measured once if it has none of them. Tasks keep their order, except that
         captioning runs before other tasks on the same images: it encodes them anyway, and the others use the cached
         features. A task or model that cannot run fails its own steps only.
         """
         models, self.planned = list(sources), True
         self.sources |= {source.id: source for source in models}
-        steps = _captions_first([self._add(task, params or {}) for task in tasks], self._is_read_before)
+        added = [self._add(task, {**(params or {}), **variant}) for task in tasks for variant in variants]
+        steps = _captions_first({step_key(step): step for step in added}.values(), self._is_read_before)
         cells = tuple(self._cell(source, steps) for source in models)
         self.since = datetime.now(UTC).isoformat(timespec="milliseconds")
         return Plan(self.settings, cells, self.since)
@@ -413,7 +417,7 @@ def _or_error(where: str, find: Callable[[], T], *parts: object) -> T | Cocabenc
         return surprise(where, error, *parts)
 
 
-def _captions_first(steps: Sequence[Step], is_read_before: Callable[[Step, Step], bool]) -> list[Step]:
+def _captions_first(steps: Iterable[Step], is_read_before: Callable[[Step, Step], bool]) -> list[Step]:
     """Move each captioning task before the first other task that reads one of its images."""
     ordered: list[Step] = []
     for step in steps:

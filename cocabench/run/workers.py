@@ -74,11 +74,15 @@ class Block(NamedTuple):
 
 
 class Described(NamedTuple):
-    """A loaded model. made: the model part of its signature. split: whether its inputs can be split into blocks."""
+    """A loaded model. made: the model part of its signature. split: whether its inputs can be split into blocks.
+
+    logit_scale: see ``Model.logit_scale``.
+    """
 
     made: Made
     parameters: dict[str, int]
     split: bool
+    logit_scale: float | None = None
 
 
 class Computed(NamedTuple):
@@ -168,7 +172,8 @@ class Worker:
         """Load a model, and return what the driver must know of it. made: as the plan has it, None: not known yet."""
         made = self._identity(source) if made is None else made
         model = self._model(source, made)
-        return Described(made, dict(model.parameters), isinstance(model, Base))
+        scale = getattr(model, "logit_scale", None)  # of plain objects
+        return Described(made, dict(model.parameters), isinstance(model, Base), scale() if scale else None)
 
     @_returning_errors
     def images(self, source: Source, made: Made, block: Block, output: ImageOutput, normalize: bool) -> Computed:
@@ -329,6 +334,9 @@ class Pool(Joined):
     @property
     def parameters(self) -> Mapping[str, int]:
         return self.described.parameters
+
+    def logit_scale(self) -> float | None:
+        return self.described.logit_scale
 
     @property
     def images_per_batch(self) -> int:

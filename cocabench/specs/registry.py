@@ -10,7 +10,7 @@ import difflib
 import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cache
 from importlib import metadata, resources
 from pathlib import Path
@@ -50,12 +50,13 @@ class Loader(Protocol):
 
 @dataclass(frozen=True)
 class Task:
-    """A parsed and validated task file, with its kind and loader."""
+    """A parsed and validated task file, with its kind and loader. given: params that replace the file's."""
 
     spec: TaskSpec
     kind: Kind
     loader: Loader
     path: Path
+    given: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -76,7 +77,7 @@ class Task:
         kind = _checked(type(self.kind), table | own, "params.", found)
         if found:
             raise SpecError(str(self.path), found)
-        return replace(self, kind=cast("Kind", kind))
+        return replace(self, kind=cast("Kind", kind), given={**self.given, **own})
 
     def with_split(self, split: str) -> Loader:
         """Return the task's loader for another split; SpecError if it has no splits."""

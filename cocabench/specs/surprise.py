@@ -43,7 +43,7 @@ def foreseen(error: Exception, where: str) -> CocabenchError | None:
         return kind(_shown(error.filename), error.strerror.lower())
     if isinstance(error, FileNotFoundError) and str(error.strerror).startswith("No usable temporary directory"):
         return CocabenchError(where, "no folder for temporary files can be written to", fix=_FULL)
-    if isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and _NO_MEMORY in str(error)):
+    if isinstance(error, MemoryError) or any(said in str(error) for said in _NO_MEMORY):
         return CocabenchError(where, "not enough memory", fix="use a machine with more, or less data")
     if isinstance(error, ValueError) and str(error).startswith("embedded null "):
         return UsageError(where, "a path with a NUL character")
@@ -54,8 +54,8 @@ def foreseen(error: Exception, where: str) -> CocabenchError | None:
     return None
 
 
-_NO_MEMORY = "can't allocate memory"
-"""As torch says it of a CPU's memory."""
+_NO_MEMORY = ("can't allocate memory", "failed to map segment from shared object")
+"""As torch says it of a CPU's memory, and Python of a library's."""
 
 _FULL = "free space, or choose another --output, --cache or TMPDIR (the folder for temporary files)"
 

@@ -151,6 +151,16 @@ def test_words_that_cannot_be_meant_are_one_line(command: Command, tmp_path: Pat
     assert said.lower() in line.lower()
 
 
+def test_a_current_folder_that_was_removed_is_one_line(
+    command: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Intel's library would end the process as soon as something is computed."""
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    one_line(command("list", "tasks"), 2, "error the current folder: it was removed; change to another")
+
+
 def test_words_with_line_breaks_or_spaces_are_one_line(command: Command) -> None:
     run = ("run", "--tasks", "emoji_flags", "--limit", "2", "--model")
     one_line(command(*run, "demo/clip", "--device", "\nx"), 2, "error --device x: no device; wanted auto")
@@ -363,6 +373,11 @@ def test_an_unsearchable_parent_folder_is_one_line(command: Command, tmp_path: P
     [
         (PermissionError(13, "Permission denied", "/x/y"), "/x/y: permission denied"),
         (MemoryError(), "not enough memory"),
+        (
+            RuntimeError("DefaultCPUAllocator: can't allocate memory: tried 9 bytes"),
+            "not enough memory",
+        ),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "not enough memory"),
         (ValueError("embedded null byte"), "a path with a NUL character"),
         (OSError(28, "No space left on device"), "here: no space left on device; free space, or choose another"),
         (RuntimeError("unable to write to file </torch_1>: No space left on device (28)"), "no space left on device;"),

@@ -108,6 +108,13 @@ def test_a_busy_server_is_waited_for(hub: Hub, tmp_path: Path) -> None:
     assert check(REPOSITORY, tmp_path).complete
 
 
+def test_a_listing_with_a_name_outside_of_the_repository_is_refused(hub: Hub, tmp_path: Path) -> None:
+    hub.files["test/../../../x.tar"] = b"x"
+    with pytest.raises(DataError, match=r"a file named 'test/\.\./\.\./\.\./x\.tar'; wanted names below"):
+        fetched(tmp_path / "a")
+    assert not list(tmp_path.rglob("x.tar"))
+
+
 def test_other_content_than_promised_is_refused_and_removed(hub: Hub, tmp_path: Path) -> None:
     hub.lies = frozenset({"test/1.tar"})
     with pytest.raises(DataError, match=r"org/data: test/1\.tar: .*wanted sha256:|consistency"):

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import fsspec
 import pytest
@@ -283,3 +284,22 @@ def test_the_commands_take_an_address(web: Hub, command: Command) -> None:
     assert (answer.code, "wds_cars, 4 files" in answer.out) == (0, True), answer
     answer = command("data", "check", "cars", "--data-root", str(root(web)).replace(":/", "://"), "--json", "--hash")
     assert (answer.code, json.loads(answer.out)[0]["state"]) == (0, "complete"), answer
+
+
+class BotocoreClientError(Exception):
+    """A stand-in of botocore's ClientError, whose name is that of aiohttp's errors of the connection."""
+
+    response: ClassVar = {"ResponseMetadata": {"HTTPStatusCode": 404}}
+
+
+BotocoreClientError.__name__ = "ClientError"
+
+
+def test_a_bucket_that_is_not_there_is_not_asked_for_again() -> None:
+    waits: list[float] = []
+
+    def lost() -> None:
+        raise FileNotFoundError("The specified bucket does not exist") from BotocoreClientError("NoSuchBucket")
+
+    assert remote.Store("memory://bucket", waits.append)._ask(lost, "x") is None
+    assert waits == []

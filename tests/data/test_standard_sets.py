@@ -1,6 +1,8 @@
 """The standard sets in the formats that they come in: every image gets the name of what it shows."""
 
 import importlib
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -99,6 +101,7 @@ def test_a_missing_image_is_an_error_at_once(written: Written, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("name", "file", "said"),
     [
+        ("cars", "cars_meta.mat", "cars': Mat file appears to be truncated"),
         ("food101", "food-101/meta/test.json", r"incomplete: no such file or directory: \S+/food-101/meta/test\.json"),
         ("pcam", "pcam/camelyonpatch_level_2_split_test_x.h5", r"pcam: not readable \(Unable to synchronously open"),
     ],
@@ -109,11 +112,23 @@ def test_files_that_torchvision_cannot_read_are_an_error_of_one_line(
     task, _ = written(name)
     path = next(tmp_path.rglob(file))
     path.unlink()
-    if path.suffix == ".h5":
-        path.write_bytes(b"no HDF5")
+    if path.suffix in (".h5", ".mat"):
+        path.write_bytes(b"none" if path.suffix == ".h5" else b"")
     with pytest.raises(DataError, match=said) as error:
         task.loader.build(tmp_path)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "file"), [("flowers", "imagelabels.mat"), ("pcam", "*_x.h5"), ("food101", "1.jpg"), ("svhn", "*.mat")]
+)
+def test_pipes_among_what_torchvision_reads_do_not_hang(name: str, file: str, written: Written, tmp_path: Path) -> None:
+    task, _ = written(name)
+    path = next(tmp_path.rglob(file))
+    path.unlink()
+    os.mkfifo(path)
+    with pytest.raises(DataError, match=f"{re.escape(str(path))}: a pipe or device, not a file"):
+        task.loader.build(tmp_path)
 
 
 class TestLabelsThatWouldBeShifted:

@@ -9,6 +9,7 @@ from cocabench import captioneval as captions
 from cocabench.captioneval import meteor, overlap
 from cocabench.kinds import find
 from cocabench.metrics.base import Metric
+from cocabench.metrics.calibration import all_classes, placements
 
 IMAGES = 60
 
@@ -30,7 +31,17 @@ def labelled(seed: int) -> pd.DataFrame:
     labels = [[i % 3] for i in range(IMAGES)]
     table = {**_ids(1), "label": label, **_ranks(rng, IMAGES), "class_scores": scores, "labels": labels}
     groups = np.arange(IMAGES) % 2
-    return pd.DataFrame({**table, "predicted": rng.integers(0, 7, IMAGES), "group": groups, "named_group": groups})
+    table |= {"predicted": rng.integers(0, 7, IMAGES), "group": groups, "named_group": groups, "half": groups}
+    return pd.DataFrame({**table, **_sure(np.random.default_rng(seed + 200), label)})
+
+
+def _sure(rng: np.random.Generator, labels: np.ndarray) -> dict[str, object]:
+    """Return what calibration keeps of random cosines with seven classes, beside 30 images of none."""
+    own, others = (rng.normal(0.2, 0.02, (n, 7)).astype(np.float32) for n in (IMAGES, 30))
+    kept, outside = all_classes(own, labels, 100.0), all_classes(others, np.zeros(30, int), 100.0)
+    share, above = placements(kept.top_logprobs[:, 11], outside.top_logprobs[:, 11])
+    columns = {"label_logit": kept.label_logit, "top_logprobs": list(kept.top_logprobs)}
+    return {**columns, "ood_placement": share, "ood_above": above}
 
 
 def retrieved(seed: int) -> pd.DataFrame:
@@ -59,7 +70,7 @@ def captioned(seed: int) -> pd.DataFrame:
 
 def _pairs() -> dict[str, tuple[Metric, pd.DataFrame, pd.DataFrame]]:
     kinds = {
-        labelled: find("classification").listed(),
+        labelled: [m for m in find("classification").listed() if not getattr(m.statistic, "untested", "")],
         retrieved: [m for m in find("retrieval").listed() if m.name.partition("@")[2] in ("", "5")],
         selected: find("image_caption_selection").listed(),
         captioned: captions.declared(captions.ALL),

@@ -127,9 +127,12 @@ def test_captions_of_one_image_are_drawn_together() -> None:
     assert five.low < one.low < one.high < five.high
 
 
-@pytest.mark.parametrize("name", [name for name in EVERY if name != "acc5_worst_group"])  # ties
+@pytest.mark.parametrize("name", [name for name in EVERY if name not in ("acc5_worst_group", "brier_fitted")])
 def test_influence_values_are_what_an_image_moves(name: str) -> None:
-    """They sum to 0, and leaving an image out moves the number by about its value the other way (the jackknife)."""
+    """They sum to 0, and leaving an image out moves the number by about its value the other way (the jackknife).
+
+    Left out here: equal groups tie, and a fitted temperature may jump to the next of its grid.
+    """
     metric, samples, _ = EVERY[name]
     rows = metric.rows(samples)
     influence = metric.statistic.influence(rows)

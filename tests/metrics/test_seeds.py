@@ -12,7 +12,7 @@ import scipy.stats
 
 from benchmarks import recipes
 from benchmarks.recipes import SKEWED, World
-from cocabench.metrics import seeds
+from cocabench.metrics import paired, seeds
 from cocabench.metrics.seeds import Moves, compare, permutation, share_of_seeds
 
 THREE, FIVE = (3, 3), (5, 5)
@@ -29,7 +29,7 @@ def test_examples() -> None:
 def test_many_images_give_welchs_test_of_the_seeds() -> None:
     """Images add nothing where a seed has one value on all of them; scipy has the rest."""
     levels = np.array([0.60, 0.64, 0.62]), np.array([0.50, 0.52, 0.57])
-    n = 1_000_000
+    n = 100_000
     moves = [np.repeat(level[:, None], n, axis=1) / n for level in levels]
     found = compare([Moves(np.arange(n), *moves, classes=np.zeros(n, int), weights=np.full(n, 1 / n))], rng())
     referee = scipy.stats.ttest_ind(*levels, equal_var=False)
@@ -115,10 +115,17 @@ def test_error_is_that_of_the_hierarchical_bootstrap_with_more_seeds() -> None:
     assert found.error * math.sqrt(11 / 12) == pytest.approx(drawn.std(), rel=0.1)
 
 
+@pytest.fixture
+def fewer_signs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let random signs be 1,000 in place of 10,000: a level of 0.05 over hundreds of worlds is no other by that."""
+    monkeypatch.setattr(paired, "RESAMPLES", 1000)
+
+
 def three_sigma(share: float, n: int) -> float:
     return 3 * math.sqrt(share * (1 - share) / n)
 
 
+@pytest.mark.usefixtures("fewer_signs")
 def test_equal_recipes_in_short() -> None:
     found = recipes.simulate(World(THREE, 0.2, images=100), 60, rng())
     assert found.covered >= 0.93 - three_sigma(0.93, 60)
@@ -134,6 +141,7 @@ CASES = list(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fewer_signs")
 @pytest.mark.parametrize(("counts", "world"), CASES)
 def test_coverage_and_false_alarms(counts: tuple[int, int], world: tuple[float, float, str]) -> None:
     """At least 0.93 and at most 0.06, also of seeds that sometimes fail."""
@@ -149,6 +157,7 @@ def test_percentiles_of_the_bootstrap_cover_too_little_with_three_seeds() -> Non
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("fewer_signs")
 def test_a_large_difference_is_found_with_three_seeds() -> None:
     """The method would be of no use if it never said anything."""
     assert recipes.simulate(World(THREE, 0.03, images=1000, lead=0.3), 60, rng()).found > 0.9

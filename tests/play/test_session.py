@@ -11,7 +11,7 @@ import pytest
 from cocabench.core.errors import BadImageError, CocabenchError, MissingDataError, UsageError
 from cocabench.data.images import BytesImage, FileImage
 from cocabench.models.interactive import Word
-from cocabench.play import markup
+from cocabench.play import markup, page
 from cocabench.play.session import Named, Playground, Scored, Written, checked_texts, load, playable
 from cocabench.specs.registry import find_tasks
 
@@ -122,7 +122,7 @@ def test_too_much_text_is_one_line(texts: list[str], message: str) -> None:
 
 def test_everything_that_is_said_is_escaped() -> None:
     bad = "<img src=x onerror=alert(1)>\"'"
-    pages = [
+    made = [
         markup.empty(bad, bad),
         markup.growing(bad, bad),
         markup.written(bad, Written(bad, 0.5, [Word(bad, -1.0), Word("", -0.5)])),
@@ -131,19 +131,19 @@ def test_everything_that_is_said_is_escaped() -> None:
         markup.classified(bad, [Named(bad, 0.5, 0.5)] * 30),
         markup.failed(bad, UsageError(bad, bad)),
     ]
-    for page in pages:
-        assert "<img" not in page
-        assert "&lt;img src=x" in page
+    for html in made:
+        assert "<img" not in html
+        assert "&lt;img src=x" in html
 
 
 def test_a_word_shows_its_probability_and_the_unlikelier_is_the_redder() -> None:
     likely, unlikely = np.log(0.9), np.log(0.25)
-    page = markup.written("m", Written("a dog", 1.0, [Word("a", likely), Word("dog", unlikely), Word("", 0.0)]))
-    assert '<span style="--doubt: 0.06">a</span><rt>90</rt>' in page
-    assert '<span style="--doubt: 0.49">dog</span><rt>25</rt>' in page
-    assert "<rt>100</rt>" in page, "the end"
+    html = markup.written("m", Written("a dog", 1.0, [Word("a", likely), Word("dog", unlikely), Word("", 0.0)]))
+    assert '<span style="--doubt: 0.06">a</span><rt>90</rt>' in html
+    assert '<span style="--doubt: 0.49">dog</span><rt>25</rt>' in html
+    assert "<rt>100</rt>" in html, "the end"
     assert "<rt>&lt;1</rt>" in markup.written("m", Written("a", 1.0, [Word("a", -9.0), Word("", 0.0)]))
-    assert f"{(0.9 * 0.25) ** (1 / 3):.0%} per word" in page
+    assert f"{(0.9 * 0.25) ** (1 / 3):.0%} per word" in html
 
 
 def test_a_model_without_the_base_class_is_one_line() -> None:
@@ -161,3 +161,34 @@ def test_models_and_folders_that_no_page_can_have_are_one_line(tmp_path: Path) -
         load("demo/clip", images=tmp_path / "nowhere")
     with pytest.raises(MissingDataError, match="no images"):
         load("demo/clip", images=tmp_path)
+
+
+def test_uploads_that_are_gone_absent_or_too_large_are_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "kept").write_bytes(b"1234")
+    for nothing in (None, {}, {"path": ""}):
+        with pytest.raises(UsageError, match="image: none; drop one"):
+            page._opened(nothing)
+    with pytest.raises(UsageError, match=r"^x\.png: uploads are kept for an hour"):
+        page._opened({"path": str(tmp_path / "gone"), "orig_name": "/folder/of/mine/x.png"})
+    kept = {"path": str(tmp_path / "kept"), "orig_name": "x.png"}
+    assert page._opened(kept) == BytesImage(b"1234", "x.png")
+    monkeypatch.setenv("COCABENCH_MAX_UPLOAD_BYTES", "3")
+    with pytest.raises(CocabenchError, match=r"x\.png: 4 bytes in an upload; wanted at most 3"):
+        page._opened(kept)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"num_beams": None}, "num_beams: empty; wanted a number"),
+        ({"temperature": 0}, "temperature: got 0; wanted .*greater than"),
+        ({"generation_type": "evil"}, "generation_type: got evil"),
+        ({"top_p": "<b>"}, "top_p: got <b>"),
+    ],
+)
+def test_options_that_no_decoder_has_are_one_line(values: dict[str, object], message: str) -> None:
+    with pytest.raises(UsageError, match=message) as caught:
+        page._checked(values)
+    assert "\n" not in str(caught.value)

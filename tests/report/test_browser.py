@@ -74,11 +74,20 @@ def bare(folder: Path) -> RecordSet:
     return constructed.many(folder, models=2, tasks=5, samples=False)
 
 
+def letters(folder: Path) -> RecordSet:
+    """Models that are called what the page's script calls its choices, five of them: many for a phone."""
+    records = [record(m, f"task_{t}", 0.3 + 0.1 * t + 0.02 * i) for i, m in enumerate(LETTERS) for t in range(3)]
+    return RecordSet(tuple(records), (None,) * len(records))
+
+
+LETTERS = ("a", "b", "base", "f", "other")
+
 PAGES: dict[str, Callable[[Path], RecordSet]] = {
     "two": lambda folder: results(folder, images=40),
     "three": three,
     "alone": lambda folder: results(folder, models=("only",), images=40),
     "bare": bare,
+    "letters": letters,
     "epochs": constructed.epochs,
     "many": lambda folder: constructed.many(folder, models=16, tasks=18, images=30),
     "published": lambda folder: RecordSet((), ()),
@@ -191,6 +200,18 @@ def test_the_baseline_a_and_b_are_one_choice(opened: Opened) -> None:
     assert {p.get_attribute("data-pair") for p in page.locator("[data-pair]:visible").all()} == {pair}
     page.locator("#pick [data-role=b]").select_option(label="two")
     assert page.locator("#pick [data-role=a]").input_value() == b, "A and B change places"
+
+
+def test_models_keep_their_names_whatever_they_are_and_labels_lie_beside_no_number(opened: Opened) -> None:
+    page = opened("letters", width=WIDTHS["phone"])
+    page.locator(".forest select").select_option(label="base")
+    assert set(texts(page, ".board tbody th")) == set(LETTERS)
+    for row in page.locator(".forest tbody:visible tr:has(.d .line)").all():
+        label, numbers = (row.locator(part).bounding_box() for part in ("th", ".d"))
+        assert label
+        assert numbers
+        assert label["width"] >= 90
+        assert label["x"] + label["width"] <= numbers["x"] + 1
 
 
 def test_agreement_of_a_and_b_is_shown_on_a_page_without_pictures_too(opened: Opened) -> None:

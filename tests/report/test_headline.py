@@ -15,6 +15,7 @@ from cocabench.report.page import jsonable
 from cocabench.report.pictures import Thumbnails
 from cocabench.report.write import content_of
 from cocabench.results.store import load
+from tests.report import constructed
 from tests.report.records import estimate, record
 from tests.samples import classified, right
 
@@ -207,6 +208,19 @@ def test_the_counts_of_unbeaten_tasks_and_of_leaders_are_those_of_the_data(case:
     if said := re.match(r"(\d+) of (\d+) models leads?: ", data["headline"]):
         most = [model for model, (k, n) in data["unbeaten"].items() if 2 * k > n]
         assert (int(said[1]), int(said[2])) == (len(most), len(data["unbeaten"]))
+
+
+@pytest.mark.slow
+def test_many_models_that_single_tasks_do_not_tell_apart_are_by_their_mean(tmp_path: Path) -> None:
+    data = data_of(constructed.many(tmp_path, models=14, tasks=12))
+    said = re.match(
+        r"(\d+) of 14 models leads?: .* not significantly beaten on the mean of 12 tasks\.$", data["headline"]
+    )
+    assert said
+    assert sum(2 * k > n for k, n in data["unbeaten"].values()) > 7, "most tasks tell few of them apart"
+    means = [gap for gap in data["differences"] if gap["task"] == "mean:classification" and gap["adjusted"] < 0.05]
+    beaten = {gap["second" if gap["value"] > 0 else "first"] for gap in means}
+    assert int(said[1]) == 14 - len(beaten)
 
 
 @pytest.mark.parametrize("case", [name for name, (_, text) in CASES.items() if " best" in text])

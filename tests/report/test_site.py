@@ -110,7 +110,11 @@ def test_the_page_has_a_row_for_each_result_and_is_escaped(folders: list[Path], 
 
 @pytest.mark.slow
 def test_the_workflows_commands_run(folders: list[Path], tmp_path: Path) -> None:
-    steps = yaml.safe_load((EXAMPLE / ".github/workflows/leaderboard.yml").read_text())["jobs"]["site"]["steps"]
+    workflow = yaml.safe_load((EXAMPLE / ".github/workflows/leaderboard.yml").read_text())
+    assert workflow["permissions"] == {"contents": "read"}, "what reads a pull request can write nothing"
+    writing = [name for name, job in workflow["jobs"].items() if "permissions" in job]
+    assert [workflow["jobs"][name]["if"] for name in writing] == ["github.ref == 'refs/heads/main'"]
+    steps = workflow["jobs"]["site"]["steps"]
     commands = [step["run"] for step in steps if step.get("run", "").startswith("cocabench")]
     assert len(commands) == 2
     assert all(command in (EXAMPLE / "README.md").read_text() for command in commands)

@@ -177,6 +177,26 @@ def test_a_push_keeps_the_card_and_the_results_of_others(server: Hub) -> None:
     assert hub.changes("ORG/NAME", [PLAIN]) == [], "twice is once"
 
 
+def test_a_hostile_card_neither_commands_a_terminal_nor_runs_code(server: Hub, tmp_path: Path) -> None:
+    server.files = {hub.README: "---\nlicense: mit\n---\n# Mine \x1b[2J\n"}
+    (card, _) = hub.changes("ORG/NAME", [PLAIN])
+    assert "# Mine �[2J" in card.diff
+    damaged = CARD.replace("type: x,", "kind: x,")
+    for text in (f"---\nx: !!python/object/apply:os.mkdir ['{tmp_path}/made']\n---\n", damaged, "---\n[\n---\n"):
+        server.files = {hub.README: text}
+        with pytest.raises(ResultsError, match=r"ORG/NAME: README\.md: metadata that cannot be read") as error:
+            hub.changes("ORG/NAME", [PLAIN])
+        assert "\n" not in str(error.value)
+    assert not (tmp_path / "made").exists()
+
+
+def test_a_card_without_metadata_keeps_its_text(server: Hub, caplog: pytest.LogCaptureFixture) -> None:
+    server.files = {hub.README: "# Mine\n\nIt sees.\n"}
+    (card, _) = hub.changes("ORG/NAME", [PLAIN])
+    assert "\n# Mine\n\nIt sees.\n" in card.after
+    assert not caplog.records, "the hub's library says nothing on its own"
+
+
 def test_a_second_push_replaces_the_section(server: Hub) -> None:
     assert sent(server, [PLAIN]).endswith("/commit/1")
     better = record("mine", "imagenetv2", {"acc1": estimate(0.625, 0.01)})

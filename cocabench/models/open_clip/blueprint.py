@@ -314,6 +314,11 @@ def _default_tag(name: str, tags: list[str]) -> str:
 
 
 def _folder(name: str, folder: Path) -> Blueprint:
+    return replace(described(name, folder), weights=weights.in_folder(folder))
+
+
+def described(name: str, folder: Path) -> Blueprint:
+    """Return the Blueprint of a folder's config, without weights; ModelError if there is none."""
     path = next((folder / file for file in weights.CONFIGS if (folder / file).is_file()), None)
     if path is None:
         raise ModelError(
@@ -323,7 +328,7 @@ def _folder(name: str, folder: Path) -> Blueprint:
     config = _absolute(config, folder)
     if config["text_cfg"].get("hf_tokenizer_name"):
         config["text_cfg"]["hf_tokenizer_name"] = str(folder.resolve())
-    return Blueprint(name, config, preprocess, weights.in_folder(folder))
+    return Blueprint(name, config, preprocess)
 
 
 def _hub(spec: ModelSpec, repository: str, *, download: bool) -> Blueprint:

@@ -51,7 +51,7 @@ async function unpack(base) {
 }
 
 function sync() {
-  for (const role of ["a", "b", "base"]) all(`[data-name="${role}"]`).forEach((e) => (e.textContent = names[state[role]]));
+  for (const role of ["a", "b", "base"]) all(`b[data-name="${role}"]`).forEach((e) => (e.textContent = names[state[role]]));
   for (const role of ["a", "b"]) all(`select[data-role="${role}"]`).forEach((s) => (s.value = state[s.closest(".forest") ? "base" : role]));
   all('[data-base="other"]').forEach((t) => t.remove());
   all("[data-base]").forEach((t) => (t.hidden = Number(t.dataset.base) !== state.base || (t.matches(".restrows") && !t.dataset.open)));
