@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import ClassVar, NamedTuple, Self
 
 import numpy as np
@@ -401,8 +402,9 @@ class Classification(Kind):
 
     def _classifier(self, model: Model, prompts: Prompts, progress: Progress) -> tuple[Features, Ints]:
         """Return the weights of the distinct classes (u, d), and the index of each class among them (c,)."""
-        own = getattr(model, "class_prompt", str)  # SigLIP's canonical form; a library may not have one
-        distinct, items = _distinct([tuple(own(text) for text in texts) for texts in prompts])
+        own = getattr(model, "class_prompts", list)  # SigLIP's canonical form; a library may not have one
+        asked = iter(own([text for texts in prompts for text in texts]))
+        distinct, items = _distinct([tuple(islice(asked, len(texts))) for texts in prompts])
         flat = [text for texts in distinct for text in texts]
         owner = np.repeat(np.arange(len(distinct)), [len(texts) for texts in distinct])
         return class_weights(model.encode_texts(flat, progress=progress), owner, len(distinct)), items

@@ -237,6 +237,10 @@ class Model(Interactive, Joined):
         """Return a prompt of a class as the model was trained to be asked; other texts are encoded as they are."""
         return text
 
+    def class_prompts(self, texts: Sequence[str]) -> list[str]:
+        """Return ``class_prompt`` of each text."""
+        return [self.class_prompt(text) for text in texts]
+
     def cut_texts(self, texts: Sequence[str]) -> CutTexts | None:
         """Return which texts are longer than the model reads, None if unknown. Cut texts keep their end token."""
         return None

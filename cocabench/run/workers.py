@@ -16,7 +16,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar, cast
 
 import torch
 from pydantic import JsonValue
@@ -40,7 +40,7 @@ from cocabench.core.types import (
 )
 from cocabench.metrics.base import Samples
 from cocabench.models import contents
-from cocabench.models.base import TEXTS_PER_BLOCK, Encoded, Joined
+from cocabench.models.base import TEXTS_PER_BLOCK, CutTexts, Encoded, Joined
 from cocabench.models.base import Model as Base
 from cocabench.models.cached import streams
 from cocabench.models.hardware import Hardware
@@ -58,6 +58,8 @@ MODELS_HELD = 2
 P = ParamSpec("P")
 T = TypeVar("T")
 Made = dict[str, JsonValue]
+TextHook = Literal["class_prompts", "cut_texts"]
+"""Methods of a model that compute nothing on the device."""
 
 
 class Failed(NamedTuple):
@@ -203,6 +205,13 @@ class Worker:
             return Computed(list(streams(model).stream_texts(texts)), tuple(model.notes))
 
     @_returning_errors
+    def said_of_texts(self, source: Source, made: Made, hook: TextHook, texts: Sequence[str]) -> Computed:
+        """Return what a model's hook says of texts; [] where it has none: a plain object."""
+        model = self._model(source, made)
+        asked = getattr(model, hook, None)
+        return Computed([asked(texts)] if asked else [], tuple(model.notes))
+
+    @_returning_errors
     def costs(self, source: Source, made: Made, work: Workload, site: Site) -> Computed:
         """Measure costs. site: the machine that the signature names."""
         model = self._model(source, made)
@@ -337,6 +346,20 @@ class Pool(Joined):
 
     def logit_scale(self) -> float | None:
         return self.described.logit_scale
+
+    def class_prompts(self, texts: Sequence[str]) -> list[str]:
+        """Return prompts of classes as the model was trained to be asked."""
+        (found,) = self._said("class_prompts", texts) or [list(texts)]
+        return cast("list[str]", found)
+
+    def cut_texts(self, texts: Sequence[str]) -> CutTexts | None:
+        """Return which texts are longer than the model reads, None if unknown."""
+        (found,) = self._said("cut_texts", texts) or [None]
+        return cast("CutTexts | None", found)
+
+    def _said(self, hook: TextHook, texts: Sequence[str]) -> list[Any]:
+        """Return what the model's hook says, as a list of one; [] where it has none."""
+        return [part for made in self._handed("said_of_texts", iter([(hook, list(texts))])) for part in made.parts]
 
     @property
     def images_per_batch(self) -> int:

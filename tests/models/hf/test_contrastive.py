@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +14,7 @@ import transformers
 from PIL import Image
 from safetensors.torch import load_file, save_file
 
+from cocabench.core.cache import MemoryCache
 from cocabench.core.errors import CocabenchError, ModelError
 from cocabench.core.types import ImageSource
 from cocabench.kinds.classification import Classification
@@ -21,6 +22,10 @@ from cocabench.models.hardware import hardware
 from cocabench.models.hf.contrastive import features_of
 from cocabench.models.hf.families import FAMILIES, FIRST_WITH_NAFLEX
 from cocabench.models.hf.source import source_of
+from cocabench.run.prepare import Settings
+from cocabench.run.workers import Described, Pool, Worker
+from cocabench.specs.registry import model_sources
+from cocabench.specs.spec import parse_models
 from tests.models.hf import tiny
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
@@ -172,10 +177,32 @@ def test_class_prompts_are_canonical_for_siglip_and_siglip2_alone(folders: Calla
         ("siglip2", "a photo of a tshirt"),
     ):
         asked.clear()
-        model = SimpleNamespace(encode_texts=encode_texts, class_prompt=load(folders(name)).class_prompt)
+        model = SimpleNamespace(encode_texts=encode_texts, class_prompts=load(folders(name)).class_prompts)
         prompts = [("a photo of a T-shirt.",), ("a cat",)]
         Classification()._classifier(model, prompts, lambda *_: None)
         assert asked == [wanted, "a cat"], name
+
+
+def test_a_model_on_several_workers_says_of_texts_what_it_says_on_one(
+    folders: Callable[[str], Path], load: Any
+) -> None:
+    (source,) = model_sources(parse_models(f"transformers::{folders('siglip')}"))
+    worker, model = Worker(Settings(device="cpu", workers=0), 1, 0), source.load(load.cpu)
+    described = worker.describe(source, None)
+    assert isinstance(described, Described)
+
+    def hand(method: str, calls: Iterator[tuple[Any, ...]]) -> Iterator[Any]:
+        return (getattr(worker, method)(*call) for call in calls)
+
+    pool = Pool(source, described, hand, load.cpu, worker.greet()[1], MemoryCache())
+    assert (
+        pool.class_prompts(["A T-shirt.", "a cat"])
+        == model.class_prompts(["A T-shirt.", "a cat"])
+        == ["a tshirt", "a cat"]
+    )
+    texts = ["a cat", "a cat " * 200]
+    assert pool.cut_texts(texts) == model.cut_texts(texts)
+    assert pool.cut_texts(texts).cut == [False, True]
 
 
 def test_feature_methods_may_return_a_tensor_or_an_object(
