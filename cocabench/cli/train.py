@@ -13,6 +13,7 @@ from cocabench.cli.console import dim, err, labelled, print_json, print_table, s
 from cocabench.cli.options import Cache, DataRoot, Download, Json, flag, names_of, option
 from cocabench.cli.usage import Commands
 from cocabench.core.errors import UsageError
+from cocabench.data.questions import TEMPLATE
 
 if TYPE_CHECKING:
     from cocabench.core.types import Dataset
@@ -30,6 +31,9 @@ From = Annotated[
     str,
     option("LOADER", "A loader: karpathy, coco, flickr8k, csv, webdataset …", "--from", autocompletion=names.loaders),
 ]
+Template = Annotated[
+    str, option("TEXT", "Of questions: the words before the answer, with {question} in it.", "--template")
+]
 Limit = Annotated[int | None, option("N", "Use a random subset of this many images.", min=1, show_default="all")]
 
 
@@ -40,6 +44,7 @@ def table(
     output: Annotated[Path, option("FILE", "File to write: .tsv with tabs, else with commas.")],
     data_root: DataRoot = Path("data"),
     images: Annotated[Path | None, option("DIR", "Folder to extract images to, if they are in archives.")] = None,
+    template: Template = TEMPLATE,
     limit: Limit = None,
     download: Download = False,
 ) -> None:
@@ -49,7 +54,7 @@ def table(
     """
     from cocabench.train.data import write_table
 
-    dataset = _dataset(loader, context.args, data_root, limit, download)
+    dataset = _dataset(loader, context.args, data_root, template, limit, download)
     written = write_table(dataset, output, images=images)
     _print_written(output, f"{written.captions:,} captions of {written.images:,} images")
 
@@ -64,6 +69,7 @@ def webdataset(
         int, option("N", "Samples per shard; the trainer needs at least one shard per worker.", min=1)
     ] = 10_000,
     seed: Annotated[int, option("N", "Seed for the order of samples.")] = 0,
+    template: Template = TEMPLATE,
     limit: Limit = None,
     download: Download = False,
 ) -> None:
@@ -73,7 +79,7 @@ def webdataset(
     """
     from cocabench.train.data import write_shards
 
-    dataset = _dataset(loader, context.args, data_root, limit, download)
+    dataset = _dataset(loader, context.args, data_root, template, limit, download)
     written = write_shards(dataset, output, samples=samples, seed=seed)
     shards = f"{written.shards:,} shards"
     _print_written(output, f"{written.captions:,} captions of {written.images:,} images in {shards}")
@@ -195,11 +201,11 @@ def overlap(
     say(str(output))
 
 
-def _dataset(loader: str, words: list[str], root: Path, limit: int | None, download: bool) -> Dataset:
+def _dataset(loader: str, words: list[str], root: Path, template: str, limit: int | None, download: bool) -> Dataset:
     from cocabench.data.base import limited
     from cocabench.train.data import build
 
-    dataset = limited(build(loader, _keys(words), root, download=download), limit, 0)
+    dataset = limited(build(loader, _keys(words), root, template=template, download=download), limit, 0)
     for note in dataset.notes:
         labelled("note", note.text)
     return dataset

@@ -49,6 +49,10 @@ CODES: Mapping[str, Code] = {
     "repeated_phrases": Code(
         "Many captions repeat a phrase immediately.", "Try beam search or a repetition penalty; check the weights."
     ),
+    "unanswered_questions": Code(
+        "Some questions leave no room for an answer in the model's context: they were not asked, and count as wrong.",
+        "Shorten the template, or compare models of one context length.",
+    ),
     "truncated_captions": Code("Many captions were cut at the length limit.", "Raise seq_len, or check the end token."),
     # data
     "not_standard": Code(

@@ -6,12 +6,12 @@ import hashlib
 import json
 import random
 import tarfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, TypedDict, get_args
 
 import numpy as np
 from PIL import Image
@@ -19,10 +19,11 @@ from pydantic import Field, model_validator
 
 from cocabench.core.errors import MissingDataError
 from cocabench.core.files import ROWS
-from cocabench.core.types import Dataset, Example
+from cocabench.core.types import Dataset, Example, ImageSource
 from cocabench.data.base import checked
-from cocabench.data.images import BytesImage, OnWhiteImage
-from cocabench.demo import LANGUAGE_GROUP, names_file
+from cocabench.data.images import BytesImage, OnWhiteImage, identity
+from cocabench.data.questions import Asked, Question, by_image
+from cocabench.demo import LANGUAGE_GROUP, data_file
 from cocabench.specs.spec import Spec, guess
 
 Group = Literal[
@@ -44,7 +45,8 @@ class Emoji(Spec):
 
     target: what an image is to be matched with: its ``name``, ``subgroup`` or ``group`` (classification), or its
             ``captions`` (retrieval, captioning), or its name beside another emoji's that has one word in the place of
-            another: ``pairs`` (image-caption selection), of those emoji that have such a neighbour.
+            another: ``pairs`` (image-caption selection), of those emoji that have such a neighbour; or ``questions``
+            about its colour, its number and its kind (vqa), of one to four copies of it.
     group:  only the emoji of this Unicode group.
     caption_subset: only the 300 that the captioning task describes.
     split: only one half, ``train`` or ``test``, by a hash of the drawing: 43 emoji look like another (families, flags),
@@ -53,7 +55,7 @@ class Emoji(Spec):
               animals-nature alone.
     """
 
-    target: Literal["name", "subgroup", "group", "captions", "pairs"] = "name"
+    target: Literal["name", "subgroup", "group", "captions", "pairs", "questions"] = "name"
     group: Group | None = None
     caption_subset: bool = False
     split: Literal["", "train", "test"] = ""
@@ -83,15 +85,23 @@ class Emoji(Spec):
             found = ((info["id"], image, info["name"]) for info, image in samples if info["name"] in near)
             pairs = [Example(key, image, (own,), negatives=((near[own],),)) for key, image, own in found]
             return checked(Dataset(f"{name}-pairs", "twemoji", pairs), folder, texts=True)
+        if self.target == "questions":
+            drawn = _questions()
+            asked = [one for info, image in samples if info["id"] in drawn for one in _asked(info, image, drawn)]
+            return checked(Dataset(f"{name}-questions", "twemoji", by_image(asked, folder)), folder, texts=True)
         names = _names()[self.language] if other else {}
         classes, labels = _classes([names.get(info["id"]) or _CLASS_OF[self.target](info) for info, _ in samples])
         examples = [Example(info["id"], image, label=k) for (info, image), k in zip(samples, labels, strict=True)]
         return checked(Dataset(name, "twemoji", examples, classes, TEMPLATES), folder)
 
     def _wanted(self, info: dict[str, Any], image: OnWhiteImage) -> bool:
-        half = ("train", "test")[hashlib.sha256(image.identity()).digest()[0] % 2]
         in_group = self.group in (None, info["group"])
-        return in_group and self.split in ("", half) and (info["caption_subset"] or not self.caption_subset)
+        return in_group and self.split in ("", half_of(image)) and (info["caption_subset"] or not self.caption_subset)
+
+
+def half_of(image: OnWhiteImage) -> str:
+    """Return the half of a drawing, ``train`` or ``test``."""
+    return ("train", "test")[hashlib.sha256(image.identity()).digest()[0] % 2]
 
 
 _CLASS_OF: dict[str, Callable[[dict[str, Any]], str]] = {
@@ -104,8 +114,82 @@ _CLASS_OF: dict[str, Callable[[dict[str, Any]], str]] = {
 @cache
 def _names() -> dict[str, dict[str, str]]:
     """Return {language: {id: name}}."""
-    found: dict[str, dict[str, str]] = json.loads(names_file().read_text(encoding="utf-8"))
+    found: dict[str, dict[str, str]] = json.loads(data_file("names").read_text(encoding="utf-8"))
     return found
+
+
+class Drawn(TypedDict):
+    """What an image of questions shows: the emoji's main colour, and the cells of the grid that it lies in."""
+
+    colour: str
+    cells: list[int]
+
+
+@cache
+def _questions() -> dict[str, Drawn]:
+    """Return {id: what is drawn}."""
+    found: dict[str, Drawn] = json.loads(data_file("questions").read_text(encoding="utf-8"))
+    return found
+
+
+COUNTS = ("one", "two", "three", "four")
+KINDS: Mapping[str, str] = dict(
+    zip(
+        get_args(Group),
+        ("emotion", "person", "nature", "food", "place", "game", "object", "symbol", "flag"),
+        strict=True,
+    )
+)
+"""The answer to "what kind?" of each group."""
+
+
+def questions_about(group: str, drawn: Drawn) -> dict[str, tuple[str, str]]:
+    """Return {type: (question, answer)} about an image. They are short: the demo's models read twelve tokens."""
+    return {
+        "colour": ("what colour?", drawn["colour"]),
+        "count": ("how many?", COUNTS[len(drawn["cells"]) - 1]),
+        "kind": ("what kind?", KINDS[group]),
+    }
+
+
+def _asked(info: Mapping[str, Any], image: ImageSource, drawn: Mapping[str, Drawn]) -> Iterator[Asked]:
+    own = drawn[info["id"]]
+    grid = GridImage(image, tuple(own["cells"]))
+    for kind, (text, answer) in questions_about(info["group"], own).items():
+        yield Asked(info["id"], grid, Question(f"{info['id']}/{kind}", text, (answer,), type=kind))
+
+
+@dataclass(frozen=True, slots=True)
+class GridImage:
+    """Copies of a square drawing in cells (0-3, row by row) of a grid of two by two, on white."""
+
+    source: ImageSource
+    cells: tuple[int, ...]
+
+    def open(self) -> Image.Image:
+        """Decode the drawing and return the grid as RGB, twice its size."""
+        return in_grid(self.source.open(), self.cells)
+
+    def identity(self) -> bytes:
+        return f"grid {self.cells} ".encode() + identity(self.source)
+
+    def stamp(self) -> str:
+        return ""  # of what is in memory
+
+    def mode(self) -> str:
+        return "RGB"
+
+    def __str__(self) -> str:
+        return f"{self.source} in {self.cells}"
+
+
+def in_grid(drawing: Image.Image, cells: Iterable[int]) -> Image.Image:
+    """Return RGB, twice the drawing's size: copies of it in cells (0-3, row by row) on white."""
+    side = drawing.width
+    grid = Image.new("RGB", (2 * side, 2 * side), "white")
+    for cell in cells:
+        grid.paste(drawing.convert("RGB"), (cell % 2 * side, cell // 2 * side))
+    return grid
 
 
 def _classes(names: list[str]) -> tuple[tuple[str, ...], list[int]]:

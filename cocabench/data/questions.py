@@ -20,6 +20,10 @@ from cocabench.data.tables import Csv, Jsonl, Tsv
 QUESTIONS = "questions"
 """The key of Example.metadata that holds the questions of an image, whose texts are the example's texts."""
 
+QUESTION = "{question}"
+TEMPLATE = f"question: {QUESTION} answer:"
+"""The words before an answer, as a model is asked and fine-tuned."""
+
 COCO_FOLDERS = ("{split}", "images/{split}", "images", "../coco/{split}", "../coco/images/{split}")
 """Where COCO's images are looked for; split is the data_subtype of the file of questions."""
 
@@ -83,6 +87,31 @@ def questions_of(example: Example) -> list[Question]:
         if rows
         else []
     )
+
+
+def answered(example: Example, template: str = TEMPLATE) -> tuple[str, ...]:
+    """Return the captions that an example's questions make with their answers: none where it has no questions.
+
+    Of several answers the most frequent is taken, of equally frequent ones the first; of choices the right one.
+    template: the words before the answer, with {question} in it once, else ValueError.
+
+    >>> question = _stored(Question("7", "", ("no", "yes", "no")))
+    >>> answered(Example("1", None, ("Is it red?",), metadata={QUESTIONS: [question]}))
+    ('question: Is it red? answer: no',)
+    """
+    check_template(template)
+    found = []
+    for question in questions_of(example):
+        of_choices = question.choices and question.right is not None
+        right = question.choices[question.right or 0] if of_choices else Counter(question.answers).most_common(1)[0][0]
+        found.append(f"{template.replace(QUESTION, question.text)} {right}")
+    return tuple(found)
+
+
+def check_template(template: str) -> None:
+    """Raise ValueError unless a template has the question's place once."""
+    if template.count(QUESTION) != 1:
+        raise ValueError(f"got {template!r}; wanted {QUESTION} in it, once")
 
 
 def _stored(question: Question) -> dict[str, Any]:

@@ -6,6 +6,7 @@ the caption loss only. `data/README.md` has the record schema, the licences and 
 """
 
 from pathlib import Path
+from typing import Literal
 
 GROUPS = (
     "smileys-emotion",
@@ -40,9 +41,12 @@ def data_files() -> list[Path]:
     return sorted((HOME / "data").glob("emoji-*.tar.gz"))
 
 
-def names_file() -> Path:
-    """Return the file of names by language: {language: {id: name}}."""
-    return HOME / "data" / "names.json"
+def data_file(name: Literal["names", "questions"]) -> Path:
+    """Return a file of JSON beside the shards.
+
+    names: {language: {id: name}}. questions: what each image of questions shows, {id: {colour, cells}}.
+    """
+    return HOME / "data" / f"{name}.json"
 
 
 def model_folder(name: str) -> Path:

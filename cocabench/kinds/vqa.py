@@ -21,7 +21,7 @@ from cocabench.core.types import (
     Note,
     SampleScore,
 )
-from cocabench.data.questions import Question, questions_of
+from cocabench.data.questions import QUESTION, TEMPLATE, Question, check_template, questions_of
 from cocabench.kinds.base import Kind, one_answer
 from cocabench.kinds.likelihoods import likelihoods
 from cocabench.kinds.shown import Choices, Column, Groups, Part, Presentation, Row, TableSpec, View
@@ -54,7 +54,9 @@ SCORINGS: Mapping[Form, tuple[Scoring, ...]] = {
 """How each form of question may be answered; the first is the default."""
 
 YES, NO = "yes", "no"
-QUESTION = "{question}"
+
+FEWEST_ANSWER_WORDS = 3
+"""A question that leaves no room for so many words is not asked."""
 
 
 def _yes_right(samples: Samples) -> Array:
@@ -174,12 +176,13 @@ class Vqa(DecodingOptions, Kind):
         Column("right", "int", "1 if the right choice is likelier than every other"),
         Column("choices", "texts", "The choices"),
         Column("right_place", "int", "The place of the right one, from 0"),
-        Column("scores", "floats", "Log-probability of each choice, or its mean per token"),
+        Column("scores", "floats", "Log-probability of each choice, or its mean per token; zeros if it was not asked"),
         Column("truth_yes", "int", "1 if the right answer is yes, 0 if it is no"),
         Column("says_yes", "int", "1 if the answer is read as yes"),
         Column("unread", "int", "1 if a generated answer holds neither yes nor no"),
         Column("decoder_score", "float", "The decoder's own score of a generated answer"),
         Column("truncated", "int", "1 if a generated answer was cut at the length limit"),
+        Column("unanswered", "int", "1 if the question left no room for an answer: not asked, and wrong"),
     )
     shown = Presentation(
         title="Questions",
@@ -238,7 +241,7 @@ class Vqa(DecodingOptions, Kind):
 
     form: Form = "open"
     scoring: Scoring | None = None
-    template: str = "question: {question} answer:"
+    template: str = TEMPLATE
     normalise: Normalise = "official"
     agreement: Agreement = "leave_one_out"
     answer_tokens: Annotated[int, Field(ge=2)] = 10
@@ -249,8 +252,7 @@ class Vqa(DecodingOptions, Kind):
     @field_validator("template")
     @classmethod
     def _check_template(cls, template: str) -> str:
-        if template.count(QUESTION) != 1:
-            raise ValueError(f"got {template!r}; wanted {QUESTION} in it, once")
+        check_template(template)
         return template
 
     @model_validator(mode="after")
@@ -363,43 +365,58 @@ class Vqa(DecodingOptions, Kind):
             for example in data.examples
             for question in questions_of(example)
         ]
-        self._check_lengths(model, asked, data.name)
-        found = (
-            self._generated(model, asked, context) if self.by == "generation" else self._rated(model, asked, context)
-        )
+        long = self._too_long(model, asked, context)
+        short = [k for k in range(len(asked)) if k not in long]
+        answer = self._generated if self.by == "generation" else self._rated
+        answers = answer(model, [asked[k] for k in short], context) if short else {}
+        found = {short[place]: stats for place, stats in answers.items()}
+        found |= {k: self._unanswered(asked[k].question) for k in long}
         for k in sorted(found):
             one = asked[k]
             types = {"question_type": one.question.type, "answer_type": one.question.answer_type}
-            yield SampleScore(one.question.id, one.image_id, {"question": one.question.text, **types, **found[k]})
+            shared = {"question": one.question.text, **types, "unanswered": int(k in long)}
+            yield SampleScore(one.question.id, one.image_id, {**shared, **found[k]})
 
-    def _check_lengths(self, model: Model, asked: Sequence[Asked], where: str) -> None:
-        """Raise DataError, naming the first, where a model says that questions leave no room for an answer."""
+    def _too_long(self, model: Model, asked: Sequence[Asked], context: Context) -> set[int]:
+        """Return which questions leave no room for an answer, as far as a model says so, and note their number."""
         cutter = getattr(model, "cut_texts", None)  # a library may not say
-        if cutter is None or (reading := cutter([f"{one.prompt} a a a" for one in asked])) is None:
-            return
-        if long := [one.question for one, cut in zip(asked, reading.cut, strict=True) if cut]:
-            got = f"{len(long)} of {len(asked)} questions leave no room for an answer in {reading.context} tokens"
-            raise DataError(where, f"{got}, the first is {long[0].id}", fix="shorten template, or leave them out")
+        if cutter is None or (reading := cutter([])) is None:
+            return set()
+        unused = max(0, reading.context - self.seq_len) if self.by == "generation" else 0
+        words = " a" * (unused + FEWEST_ANSWER_WORDS)
+        cut = cutter([one.prompt + words for one in asked]).cut
+        if long := [k for k, is_cut in enumerate(cut) if is_cut]:
+            said = f"{len(long)} of {len(asked)} questions leave no room for an answer in"
+            more = f"{reading.context - unused} tokens and count as wrong; the first is {asked[long[0]].question.id}"
+            context.note(Note("unanswered_questions", f"{said} {more}"))
+        return set(long)
+
+    def _unanswered(self, question: Question) -> dict[str, Any]:
+        """Return the statistics of a question that was not asked: wrong, whatever the right answer is."""
+        if self.form == "choices":
+            return self._chosen(question, question.choices, np.zeros(len(question.choices)))
+        found: dict[str, Any] = {"answer": "", "answers": list(question.answers)}
+        if self.form == "yes_no":
+            truth = _truth(question)
+            found |= {"truth_yes": truth, "says_yes": 1 - int(truth or 0)}
+            found |= {"unread": 0} if self.by == "generation" else {}
+        else:
+            found |= {"matches": 0, "accuracy": 0.0}
+        return {**found, "decoder_score": None, "truncated": 0} if self.by == "generation" else found
 
     def _generated(self, model: Model, asked: Sequence[Asked], context: Context) -> dict[int, dict[str, Any]]:
         """Return the statistics of each question whose image could be read, from generated answers.
 
-        Questions are sorted by their words, so that a batch has few lengths of prompts, which are decoded together.
+        Questions about one image follow each other, so that a batch encodes it once.
         """
-        order = sorted(range(len(asked)), key=lambda k: len(asked[k].prompt.split()))
         options = {**{name: getattr(self, name) for name in OPTIONS}, ANSWER_TOKENS: self.answer_tokens}
-        prompts = [asked[k].prompt for k in order]
-        written = model.caption([asked[k].image for k in order], options, prompts=prompts, progress=context.progress)
+        images, prompts = [one.image for one in asked], [one.prompt for one in asked]
+        written = model.caption(images, options, prompts=prompts, progress=context.progress)
         cut = written.truncated or [False] * len(written.texts)
+        parts = zip(written.kept.tolist(), written.texts, written.scores, cut, strict=True)
         return {
-            order[place]: {
-                **self._answered(asked[order[place]].question, text),
-                "decoder_score": score,
-                "truncated": int(was_cut),
-            }
-            for place, text, score, was_cut in zip(
-                written.kept.tolist(), written.texts, written.scores, cut, strict=True
-            )
+            k: {**self._answered(asked[k].question, text), "decoder_score": score, "truncated": int(was_cut)}
+            for k, text, score, was_cut in parts
         }
 
     def _answered(self, question: Question, answer: str) -> dict[str, Any]:

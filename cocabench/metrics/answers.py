@@ -18,8 +18,9 @@ from cocabench.metrics.base import Samples
 Normalise = Literal["official", "earlier", "always", "spaces"]
 """When answers are normalised; public copies of the official script differ in it. White space is always trimmed.
 
-official: the model's answer and the human ones, if the human ones are not all equal (the script since 2018).
-earlier: the model's answer always; of human ones the punctuation, if they are not all equal (the script before).
+official: the model's answer and the human ones, if the human ones are not all equal (commit a013f00, the last).
+earlier: the model's answer always; of human ones the punctuation, if they are not all equal (commits before, such as
+c4e6a0e, and copies of them, such as LAVIS').
 always: all answers. spaces: none, only white space (GQA's script compares as written).
 """
 

@@ -63,8 +63,13 @@ class _Images(Dataset[Any]):
     def __getstate__(self) -> dict[str, Any]:
         return {"keys": (), "sources": self.sources, "transform": self.transform}
 
-    def __getitem__(self, key: ImageSource | int) -> Any:
-        source = self.sources[key] if isinstance(key, int) else key
+    def __getitems__(self, keys: Sequence[ImageSource | int]) -> list[Any]:
+        """Return the items of a batch. Sources that it has several times, as images with questions, are read once."""
+        sources = [self.sources[key] if isinstance(key, int) else key for key in keys]
+        read = {id(source): self[source] for source in {id(source): source for source in sources}.values()}
+        return [read[id(source)] for source in sources]
+
+    def __getitem__(self, source: ImageSource) -> Any:
         try:
             image = shown(source)
             pixels = _marked(self.transform, image) if isinstance(source, WatermarkedImage) else self.transform(image)

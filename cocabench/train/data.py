@@ -29,6 +29,7 @@ from cocabench.data import fetch
 from cocabench.data.base import fingerprint, readable
 from cocabench.data.files import absent, read_text, some
 from cocabench.data.images import BytesImage, FileImage, TarImage, UnconvertedImage, eight_bit, identity, opened
+from cocabench.data.questions import TEMPLATE, answered
 from cocabench.data.remote import url_of
 from cocabench.results.store import slug, write_atomically
 from cocabench.specs.registry import Loader, entry
@@ -52,10 +53,13 @@ class Written(NamedTuple):
     shards: int = 0
 
 
-def build(loader: str, keys: Mapping[str, str], root: Path, *, download: bool = False) -> Dataset:
+def build(
+    loader: str, keys: Mapping[str, str], root: Path, *, template: str = TEMPLATE, download: bool = False
+) -> Dataset:
     """Return the data set that a loader makes of its keys, which are those of a task's [data] table.
 
     Values are text, as flags give them. UsageError names unknown keys, with the closest ones, and wrong values.
+    Captions of questions are the questions with their answers, by the template (``data.questions.answered``).
     """
     kind = cast(type[BaseModel], entry("datasets", loader))
     try:
@@ -69,6 +73,11 @@ def build(loader: str, keys: Mapping[str, str], root: Path, *, download: bool = 
     if download or url_of(root):
         fetch.ensure(made, root)
     dataset = readable(made.build(fetch.root_of(root), download=download))
+    try:
+        made_of = [replace(example, texts=answered(example, template) or example.texts) for example in dataset.examples]
+    except ValueError as error:
+        raise UsageError("--template", str(error)) from None
+    dataset = replace(dataset, examples=made_of)
     if bare := [example.id for example in dataset.examples if not example.texts]:
         got = f"{len(bare)} of {len(dataset)} images have no caption (first: {bare[0]})"
         raise DataError(dataset.name, got, fix="training needs captions: choose another split or loader")
@@ -231,10 +240,11 @@ class Inputs:
     shards: int = 0
 
 
-def inputs(flags: Mapping[str, Any]) -> Inputs:
+def inputs(flags: Mapping[str, Any], answers_after: str = "") -> Inputs:
     """Return the data that a recipe's train_data names: a table, a folder of shards, or shards in open_clip's notation.
 
-    MissingDataError for what is not there, DataError for tables without the columns or captions.
+    MissingDataError for what is not there, DataError for tables without the columns, or with a caption that lacks
+    answers_after.
     """
     named = flags.get("train_data")
     if flags.get("dataset_type") == "synthetic":
@@ -244,7 +254,7 @@ def inputs(flags: Mapping[str, Any]) -> Inputs:
     if Path(named).is_dir():
         return _shards([str(path) for path in sorted(Path(named).absolute().glob("*.tar"))], named, flags)
     if named.endswith((".csv", ".tsv")) and flags.get("dataset_type", "auto") in ("auto", "csv"):
-        return _table(Path(named), flags)
+        return _table(Path(named), flags, answers_after)
     return _shards(_expanded(named), named, flags)
 
 
@@ -282,7 +292,7 @@ def _choices(group: str) -> int:
     return abs(int(bounds[2]) - int(bounds[1])) + 1 if bounds and len(group) < 100 else group.count(",") + 1
 
 
-def _table(file: Path, flags: Mapping[str, Any]) -> Inputs:
+def _table(file: Path, flags: Mapping[str, Any], answers_after: str) -> Inputs:
     if not file.is_file():
         raise MissingDataError(str(file), "no such file", fix=MAKE)
     text = read_text(file)
@@ -296,6 +306,11 @@ def _table(file: Path, flags: Mapping[str, Any]) -> Inputs:
         raise DataError(str(file), f"columns {some(map(repr, rows[0] if rows else []), 8)}", wanted=" and ".join(keys))
     if lost := absent([Path(path).absolute() for path in dict.fromkeys(row[keys[0]] for row in rows)]):
         raise MissingDataError(str(file), f"{len(lost)} of its images are not there (first: {lost[0]})", fix=MAKE)
+    if bare := [number for number, row in enumerate(rows, 1) if answers_after not in (row[keys[1]] or "")]:
+        got = f"{len(bare)} of {len(rows)} captions without {answers_after!r} (first: row {bare[0]})"
+        raise DataError(
+            str(file), got, wanted="answers after it", fix="--set answers_after=WORDS, as the template ends"
+        )
     return Inputs({"train_data": str(file), "csv_separator": separator}, len(rows))
 
 

@@ -27,6 +27,8 @@ class Recipe(Spec):
     architecture: changes to the model's open_clip config (embed_dim, vision_cfg, text_cfg, multimodal_cfg, pad_id).
     trainer:      open_clip_train's flags, with underscores.
     notes:        what is printed before the training starts.
+    answers_after: the last words before the answer in each caption of questions: the caption loss counts what follows
+                  them alone. '' for whole captions.
     """
 
     name: Name
@@ -34,6 +36,7 @@ class Recipe(Spec):
     model: str
     source: str = ""
     notes: tuple[str, ...] = ()
+    answers_after: str = ""
     architecture: Table = Field(default_factory=dict)
     trainer: Table = Field(default_factory=dict)
 
@@ -111,7 +114,7 @@ def _with(table: Table, settings: Iterable[str]) -> Table:
 
 
 def _set(table: Table, key: str, value: Any) -> None:
-    """Set model, an architecture.PATH, or a flag of the trainer."""
+    """Set model, answers_after, an architecture.PATH, or a flag of the trainer."""
     first, *rest = key.split(".")
     if first == "architecture" and rest:
         inner = table["architecture"]
@@ -120,14 +123,14 @@ def _set(table: Table, key: str, value: Any) -> None:
             if not isinstance(inner, dict):
                 raise UsageError(f"--set {key}", f"{part} is no table", wanted="architecture.PATH")
         inner[rest[-1]] = value
-    elif key == "model":
-        table["model"] = value
+    elif key in ("model", "answers_after"):
+        table[key] = value
     elif key in SET_BY_COCABENCH:
         raise UsageError(f"--set {key}", "is not set so", fix=f"{SET_BY_COCABENCH[key]} sets it")
     elif key in trainer_flags():
         table["trainer"][key] = value
     else:
-        raise UnknownNameError("--set", key, ["model", "architecture", *trainer_flags()])
+        raise UnknownNameError("--set", key, ["model", "architecture", "answers_after", *trainer_flags()])
 
 
 def _value(text: str) -> Any:

@@ -113,7 +113,7 @@ def training(
         folder=output,
         device=device,
         processes=processes,
-        words=_program(own, processes) + words,
+        words=_program(own, recipe.answers_after, processes) + words,
         settings=settings,
         weights=weights,
         architecture=own,
@@ -124,7 +124,7 @@ def training(
 def _inputs(recipe: Recipe, later: bool) -> tuple[Inputs, list[str]]:
     """Return what is trained on; later: with a note in place of an error where it is not there."""
     try:
-        return inputs(recipe.trainer), []
+        return inputs(recipe.trainer, recipe.answers_after), []
     except (DataError, UsageError) as error:
         if not later:
             raise
@@ -165,9 +165,10 @@ def _activation(plan: Blueprint) -> dict[str, Any]:
     return {"force_quick_gelu": bool(plan.config.get("quick_gelu", False)) and not named}
 
 
-def _program(own: Path | None, processes: int) -> list[str]:
+def _program(own: Path | None, answers_after: str, processes: int) -> list[str]:
     """Return the trainer's program, in as many processes."""
-    words = ["cocabench.train.launch", *(["--architecture", str(own)] if own else [])]
+    given = {"--architecture": str(own or ""), "--answers-after": answers_after}
+    words = ["cocabench.train.launch", *(word for flag, value in given.items() if value for word in (flag, value))]
     if processes == 1:
         return [sys.executable, "-m", *words]
     run = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)]

@@ -14,7 +14,7 @@ from PIL import Image
 from sklearn.metrics import accuracy_score, f1_score, precision_score, recall_score
 
 from cocabench.core.errors import CocabenchError, DataError
-from cocabench.core.types import Captions, Context, Dataset, Example, Likelihoods, Machine
+from cocabench.core.types import Captions, Context, Dataset, Example, Likelihoods, Machine, Note
 from cocabench.data.questions import Asked, Question, by_image
 from cocabench.kinds.base import notes_of
 from cocabench.kinds.testing import check_kind
@@ -96,7 +96,9 @@ class TestOpen:
         assert samples["accuracy"].tolist() == [1, pytest.approx(0.6), 0]  # "Yes" is not "yes", since all ten agree
         assert samples["matches"].tolist() == [6, 2, 0]
         assert estimate(OPEN[0], samples).value == pytest.approx(1.6 / 3)
-        assert model.prompts == ["What is it?", "Is it red?", "How many dogs are there?"], "by their number of words"
+        assert model.prompts == ["What is it?", "How many dogs are there?", "Is it red?"], (
+            "an image's follow each other"
+        )
 
     @pytest.mark.parametrize(
         ("params", "wanted"),
@@ -128,8 +130,8 @@ class TestOpen:
         assert decoding["answer_tokens"] == 4
 
     def test_an_image_that_cannot_be_read_is_left_out(self) -> None:
-        samples = scored(Vqa(template="{question}"), Answers(TOLD, lost=[1]), OPEN_DATA)
-        assert samples["id"].tolist() == ["1", "2"], "the second prompt by length is the third question"
+        samples = scored(Vqa(template="{question}"), Answers(TOLD, lost=[2]), OPEN_DATA)
+        assert samples["id"].tolist() == ["1", "2"]
 
     def test_shuffled_answers_score_nothing(self) -> None:
         """Must fail: the answers of other questions."""
@@ -313,11 +315,77 @@ def test_a_question_that_leaves_no_room_is_an_error_of_one_line(coca: OpenClip) 
     assert "\n" not in str(error.value)
 
 
-def test_a_task_with_such_a_question_names_it(coca: OpenClip) -> None:
-    long = data(("a", Question("1", "What?", ("cat",))), ("b", Question("2", "word " * 100, ("cat",))))
-    kind = Vqa(template="{question}", agreement="any")
-    with pytest.raises(DataError, match="1 of 2 questions leave no room for an answer in 12 tokens, the first is 2"):
-        list(kind.score(coca, long, Context()))
+LONG = "word " * 100
+
+
+@pytest.mark.parametrize(
+    ("params", "long", "wrong"),
+    [
+        ({"agreement": "any"}, Question("2", LONG, ("",)), {"accuracy": 0, "answer": ""}),
+        ({"form": "yes_no"}, Question("2", LONG, ("no",)), {"says_yes": 1, "unread": 0}),
+        ({"form": "yes_no", "scoring": "likelihood"}, Question("2", LONG, ("yes",)), {"says_yes": 0}),
+        ({"form": "choices"}, Question("2", LONG, choices=("cat", "dog"), right=0), {"right": 0, "answer": "dog"}),
+    ],
+)
+def test_a_question_without_room_for_an_answer_is_wrong_and_counted(
+    coca: OpenClip, params: dict[str, Any], long: Question, wrong: dict[str, Any]
+) -> None:
+    short, notes = long._replace(id="1", text="What?"), list[Note]()
+    kind, both = Vqa(template="{question}", **params), data(("a", short), ("b", long))
+    samples = stack(kind.score(coca, both, Context(note=notes.append)))
+    check_kind(kind, samples)
+    assert samples["unanswered"].tolist() == [0, 1]
+    assert samples.iloc[1][list(wrong)].to_dict() == wrong
+    (note,) = notes
+    assert note.code == "unanswered_questions"
+    assert note.text == "1 of 2 questions leave no room for an answer in 12 tokens and count as wrong; the first is 2"
+    alone = stack(kind.score(coca, data(("a", short)), Context()))
+    assert samples.iloc[:1].drop(columns=["image_id"]).equals(alone.drop(columns=["image_id"])), (
+        "the others are asked as ever"
+    )
+
+
+def test_seq_len_leaves_less_room_than_the_context(coca: OpenClip) -> None:
+    notes = list[Note]()
+    kind = Vqa(template="{question}", agreement="any", seq_len=7)
+    asked = data(("a", Question("1", "a face", ("cat",))), ("b", Question("2", "a small red face", ("cat",))))
+    samples = stack(kind.score(coca, asked, Context(note=notes.append)))
+    assert samples["unanswered"].tolist() == [0, 1]
+    assert "in 7 tokens" in notes[0].text
+
+
+class Opened:
+    """A picture that counts how often it is opened."""
+
+    def __init__(self, colour: str) -> None:
+        self.colour, self.times = colour, 0
+
+    def open(self) -> Image.Image:
+        self.times += 1
+        return Image.new("RGB", (40, 40), self.colour)
+
+
+@pytest.mark.parametrize(
+    ("form", "given"), [("open", {"answers": ("a",)}), ("choices", {"choices": ("a", "b"), "right": 0})]
+)
+def test_an_image_is_read_and_encoded_once_for_all_its_questions(
+    coca: OpenClip, monkeypatch: pytest.MonkeyPatch, form: Any, given: dict[str, Any]
+) -> None:
+    pictures = [Opened(colour) for colour in ("red", "blue")]
+    asked = [Asked(p.colour, p, Question(f"{p.colour}{k}", f"is {k}?", **given)) for p in pictures for k in range(3)]
+    encoded, visual = list[int](), coca.net.visual.forward
+
+    def counted(pixels: torch.Tensor) -> Any:
+        encoded.append(len(pixels))
+        return visual(pixels)
+
+    monkeypatch.setattr(coca.net.visual, "forward", counted)
+    kind = Vqa(form=form, template="{question}", **({"agreement": "any"} if form == "open" else {}))
+    samples = stack(kind.score(coca, Dataset("toy", "test", by_image(asked, Path("toy"))), Context()))
+    assert ([p.times for p in pictures], encoded) == ([1, 1], [2])
+    monkeypatch.undo()
+    alone = [stack(kind.score(coca, Dataset("toy", "test", by_image([one], Path("toy"))), Context())) for one in asked]
+    assert samples["answer"].tolist() == [own["answer"].item() for own in alone], "as if each were asked alone"
 
 
 @pytest.mark.parametrize("key", ["normalise", "agreement"])

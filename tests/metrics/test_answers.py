@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import itertools
+import json
+from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -223,6 +226,30 @@ def test_the_list_of_contractions_has_the_scripts_length() -> None:
 )
 def test_normalised_by_hand(answer: str, wanted: str) -> None:
     assert normalised(answer) == wanted
+
+
+OFFICIAL = json.loads((Path(__file__).parent / "vqa_answers.json").read_text())
+
+
+@pytest.mark.parametrize("how", ["official", "earlier"])
+def test_each_rule_gives_what_the_official_script_gives(how: Normalise) -> None:
+    """The two commits of the script that the file names, on the same answers."""
+    place = OFFICIAL["columns"].index(how)
+    wrong, rules = [], Counter[str]()
+    for row in OFFICIAL["rows"]:
+        rule, answer, counts = row[:3]
+        human = [text for text, n in counts.items() for _ in range(n)]
+        rules[rule] += 1
+        if accuracy(matches(answer, human, how), len(human)) != pytest.approx(row[place], abs=1e-6):
+            wrong.append(row)
+    assert not wrong
+    assert rules.total() >= 60
+    assert min(rules.values()) >= 3, "of each rule"
+
+
+def test_the_two_commits_of_the_official_script_differ_on_the_table() -> None:
+    """Must fail: one in the place of the other."""
+    assert sum(row[3] != row[4] for row in OFFICIAL["rows"]) == 34
 
 
 TEN = ["yes"] * 10

@@ -193,3 +193,12 @@ def test_what_is_wrong_is_told_in_a_line(command: Command, tmp_path: Path, words
     result = command("data", "csv", *words, "--output", tmp_path / "t.csv")
     assert result.code
     assert wanted in result.err
+
+
+def test_questions_become_captions_with_their_answers() -> None:
+    keys = {"target": "questions"}
+    first = build("emoji", keys, Path(), template="Q: {question} A:").examples[0]
+    assert first.texts == ("Q: what colour? A: brown", "Q: how many? A: three", "Q: what kind? A: nature")
+    assert build("emoji", keys, Path()).examples[0].texts[1] == "question: how many? answer: three"
+    with pytest.raises(UsageError, match=r"--template: got 'Q:'; wanted \{question\} in it, once"):
+        build("emoji", keys, Path(), template="Q:")

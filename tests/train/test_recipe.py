@@ -8,8 +8,10 @@ from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 
+import open_clip
 import pytest
 import torch
+from open_clip_train import main as trainer
 from safetensors.torch import load_file
 
 from cocabench.core.errors import DataError, MissingDataError, SpecError, UnknownNameError, UsageError
@@ -18,6 +20,7 @@ from cocabench.models.open_clip.build import build_network
 from cocabench.models.training import GIB, footprint
 from cocabench.specs.spec import parse_model
 from cocabench.train.checkpoints import complete, epochs_in
+from cocabench.train.launch import adapt_trainer, marker_of, only_answers
 from cocabench.train.recipe import find_recipe, parsed_flags, shipped, trainer_flags
 from cocabench.train.start import write_weights
 from cocabench.train.training import Training, shortage, training
@@ -45,6 +48,7 @@ def test_every_shipped_recipe_is_sound_and_says_where_its_values_are_from() -> N
         "coca-scratch",
         "clip-scratch",
         "coca-caption-finetune",
+        "coca-vqa-finetune",
         "coca-roberta",
         "pretrain-blog",
     }
@@ -280,3 +284,46 @@ def test_a_dry_run_prints_the_commands_and_writes_nothing(command: Command, tabl
     assert "--resume continues it" in command(*given, "--device", "cpu").err
     write(run / "checkpoints/epoch_1.pt", b"PK cut off")
     assert "cut off while it was written" in command(*given, "--device", "cpu", "--resume").err
+
+
+def test_the_loss_of_questions_counts_what_follows_the_marker_alone() -> None:
+    labels = torch.tensor([[5, 7, 8, 9, 2, 0], [7, 8, 7, 8, 2, 0], [5, 6, 7, 7, 8, 2], [1, 2, 3, 4, 5, 6]])
+    assert only_answers(labels, [7, 8], 0).tolist() == [
+        [0, 0, 0, 9, 2, 0],
+        [0, 0, 7, 8, 2, 0],  # the first marker counts
+        [0, 0, 0, 0, 0, 2],
+        [0] * 6,  # cut before its answer
+    ]
+    with pytest.raises(DataError, match=r"none of 1 captions of a batch has the tokens \[7, 8\] of answers_after"):
+        only_answers(labels[3:], [7, 8], 0)
+
+
+def test_the_markers_tokens_are_those_between_question_and_answer() -> None:
+    tokenizer = open_clip.get_tokenizer("coca_ViT-B-32")
+    marker = marker_of("coca_ViT-B-32", "answer:", 0)
+    labels = tokenizer(["question: is it red? answer: no"])[:, 1:]
+    assert only_answers(labels, marker, 0)[labels != 0].nonzero().flatten().tolist() == [8, 9], "no, and the end token"
+    assert marker_of("coca_ViT-B-32", "", 0) == []
+
+
+def test_the_trainers_loss_gets_labels_without_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(trainer, "create_loss", lambda args: open_clip.CoCaLoss(1.0, 0.0))
+    monkeypatch.setattr(torch.nn.parallel, "DistributedDataParallel", torch.nn.parallel.DistributedDataParallel)
+    adapt_trainer({}, captions_only=False, marker=[7])
+    logits = torch.randn(1, 4, 9, generator=torch.Generator().manual_seed(0))
+    given = {"image_features": None, "text_features": None, "logits": logits, "logit_scale": None, "output_dict": True}
+    found = trainer.create_loss(None)(**given, labels=torch.tensor([[5, 7, 8, 2]]))["caption_loss"]
+    wanted = -(logits.log_softmax(-1)[0, 2, 8] + logits.log_softmax(-1)[0, 3, 2]) / 2
+    assert found.item() == pytest.approx(wanted.item())
+
+
+def test_a_recipe_of_questions_needs_captions_with_its_marker(table: Path, tmp_path: Path) -> None:
+    settings = (f"train_data={table}", f"model={tmp_path}/tiny.json:random@0", "batch_size=4")
+    write_architecture(tmp_path / "tiny.json", COCA)
+    with pytest.raises(DataError, match=r"captions without 'answer:' \(first: row 1\)"):
+        training(find_recipe("coca-vqa-finetune", settings), tmp_path / "run", device="cpu")
+    table.write_text(table.read_text().replace("\tpicture", "\tquestion: what? answer: picture"))
+    words = training(
+        find_recipe("coca-vqa-finetune", [*settings, "answers_after=?"]), tmp_path / "run", device="cpu"
+    ).words
+    assert words[words.index("--answers-after") + 1] == "?"

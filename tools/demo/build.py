@@ -15,6 +15,7 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from cocabench.demo import HOME, LANGUAGE_GROUP, LANGUAGES
+from tools.demo.questions import write_questions
 from tools.demo.sources import (
     CLDR,
     ICONS,
@@ -115,7 +116,7 @@ def main() -> None:
     parser.add_argument("--training", type=Path, help="also write the training set, to this .npz file")
     args = parser.parse_args()
     fetch(args.npm, (TWEMOJI, CLDR))
-    for path in (*build_shards(args.npm, args.out), write_names(args.npm, args.out)):
+    for path in (*build_shards(args.npm, args.out), write_names(args.npm, args.out), write_questions(args.out)):
         print(path, path.stat().st_size)
     if args.training:
         fetch(args.npm, (NOTO, OPENMOJI, *ICONS.values()))

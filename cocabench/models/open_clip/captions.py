@@ -107,7 +107,7 @@ def continuation_tokens(tokenizer: Any, continuations: Sequence[Continuation], i
     before = [continuation.prefix for continuation in continuations]
     words: dict[str, list[int]] = {"": []}
     if prefixes := [prefix for prefix in dict.fromkeys(before) if prefix]:
-        words |= {p: _words(row, ids) for p, row in zip(prefixes, tokenizer(prefixes).tolist(), strict=True)}
+        words |= {p: inner_words(row, ids) for p, row in zip(prefixes, tokenizer(prefixes).tolist(), strict=True)}
         tokens = torch.tensor(
             [
                 _joined(words[prefix], row, ids, tokens.shape[1]) if prefix else row
@@ -124,11 +124,11 @@ def _joined(prefix: list[int], row: list[int], ids: SpecialIds, length: int) -> 
     if len(prefix) > longest:
         got = f"{len(prefix)} tokens or more"
         raise UsageError("prefixes", got, wanted=f"at most {longest}, to leave room for a text")
-    words = [*prefix, *_words(row, ids)][: length - 2]
+    words = [*prefix, *inner_words(row, ids)][: length - 2]
     return [ids.sot_token_id, *words, ids.eos_token_id] + [ids.pad_token_id] * (length - 2 - len(words))
 
 
-def _words(row: list[int], ids: SpecialIds) -> list[int]:
+def inner_words(row: list[int], ids: SpecialIds) -> list[int]:
     """Return a tokenizer's row without start token, end token and padding."""
     end = row.index(ids.eos_token_id, 1) if ids.eos_token_id in row[1:] else len(row)
     while end > 1 and row[end - 1] == ids.pad_token_id and end == len(row):

@@ -137,7 +137,7 @@ class OpenClip(Model):
         lengths = torch.tensor([start.shape[1] for start in starts])
 
         def write(pixels: Tensor, numbers: Tensor) -> CaptionBatch:
-            pooled, embs = self.net.visual(self._cast(pixels))
+            pooled, embs = self._once(pixels)
             found: dict[int, tuple[str, float, bool]] = {}
             for length in lengths[numbers].unique().tolist():
                 rows = (lengths[numbers] == length).nonzero()[:, 0]
@@ -163,7 +163,7 @@ class OpenClip(Model):
         ends = {"eos_token_id": ids.eos_token_id, "pad_token_id": ids.pad_token_id}
 
         def score(pixels: Tensor, numbers: Tensor) -> LogprobBatch:
-            pooled, embs = self.net.visual(self._cast(pixels))
+            pooled, embs = self._once(pixels)
             together, totals = max(1, CAPTIONS_PER_PASS // numbers.shape[1]), []
             shared = numbers.shape[1] >= MIN_TEXTS_TO_SHARE and bool((numbers == numbers[:1]).all())
             for some, own in zip(embs.split(together), numbers.split(together), strict=True):
@@ -196,6 +196,15 @@ class OpenClip(Model):
     def costs(self, work: Workload, *, progress: Progress = silent) -> Iterator[tuple[int, dict[str, Any]]]:
         """Yield (repeat, {metric: value}): operations, speed and memory on this device."""
         return profiling.costs(self, work, progress)
+
+    def _once(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the image tower's outputs, encoding once what stands several times in a row: one image's questions."""
+        new = torch.ones(len(pixels), dtype=torch.bool, device=pixels.device)
+        new[1:] = (pixels[1:] != pixels[:-1]).flatten(1).any(1)
+        alone = bool(new.all())
+        pooled, embs = self.net.visual(self._cast(pixels if alone else pixels[new]))
+        place = new.cumsum(0) - 1
+        return (pooled, embs) if alone else (pooled[place], embs[place])
 
     def _features(self, pooled: Tensor) -> Tensor | None:
         """Return what encode_images computes from the image tower's output, to the bit; None with --compile.
