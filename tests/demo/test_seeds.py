@@ -85,6 +85,9 @@ def test_seeds_are_added_to_those_shipped_before(tmp_path: Path) -> None:
 def test_the_demo_says_what_its_seeds_say() -> None:
     shipped = table(read_seeds(model_folder("coca").parent / SEEDS_FILE)).strip()
     assert shipped in (files("cocabench") / "demo/data/README.md").read_text(encoding="utf-8")
+    page = Path(__file__).parents[2].joinpath("docs/guides/recipes.md").read_text(encoding="utf-8")
+    assert shipped in page
+    assert ablation.table(json.loads(ablation.FILE.read_text(encoding="utf-8"))) in page
 
 
 def test_rates_of_changed_recipes_and_their_table(tmp_path: Path) -> None:
