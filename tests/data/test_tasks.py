@@ -59,7 +59,7 @@ def test_each_is_in_its_folders_group_and_says_counts_and_source() -> None:
         assert spec.expect.images or counts.get("items") or spec.loader in loaders, name
         if spec.evaluator not in BY_FOLDER and spec.loader not in UNCOUNTED and not counts.get("items"):
             assert spec.expect.classes if "classes" in task.kind.counted else spec.expect.texts, name
-        assert all(spec.expected(split)["images"] for split in task.kind.splits()), name
+        assert all(spec.expected(split)["images"] for split in task.kind.extra_data()), name
         assert spec.loader in ("emoji", "synthetic") or spec.data["source"], name
 
 
