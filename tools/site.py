@@ -55,7 +55,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
 
 
 def tasks() -> str:
-    """Return the page of all tasks, by kind: what, primary metric, groups, licence, where the data are from."""
+    """Return the page of all tasks, by kind: what, primary metric, counts, where the data are from, licence; groups."""
     from cocabench.kinds import every
     from cocabench.specs.registry import all_tasks, families
 
@@ -68,11 +68,11 @@ def tasks() -> str:
     for kind in every():
         own = families(spec for spec in found if spec.evaluator == kind.name)
         rows = [
-            [f"`{name}`", f"{escape(about)} Primary metric: `{s.primary}`.", _where(s), escape(s.licence)]
-            for name, about, (s, *_) in own
+            [f"`{name}`", f"{escape(about)} Primary metric: `{specs[0].primary}`.", *_counts(specs), *_where(specs[0])]
+            for name, about, specs in own
         ]
-        header = ["task", "what", "where to get the data", "their licence"]
-        text.append(f"## {kind.title()}\n\n{_summary(kind)}\n\n{table(header, rows, left=4)}")
+        header = ["task", "what", "images", "texts, classes, items", "where to get the data", "their licence"]
+        text.append(f"## {kind.title()}\n\n{_summary(kind)}\n\n{table(header, rows, left=6)}")
     groups = sorted({group for spec in found for group in spec.groups})
     rows = [
         [f"`{g}`", ", ".join(f"`{one.name}`" for one in families(s for s in found if g in s.groups))] for g in groups
@@ -80,8 +80,25 @@ def tasks() -> str:
     return "\n".join([*text, "## Groups\n", table(["group", "its tasks"], rows, left=2)])
 
 
-def _where(spec: TaskSpec) -> str:
-    return escape(str(spec.data.get("source") or "comes with cocabench"))
+def _where(spec: TaskSpec) -> tuple[str, str]:
+    """Return where a task's data are from, and their licence."""
+    return escape(str(spec.data.get("source") or "comes with cocabench")), escape(spec.licence)
+
+
+def _counts(specs: Sequence[TaskSpec]) -> tuple[str, str]:
+    """Return how many images, and what else, the files of a task, or of the languages of a set, expect."""
+    found: dict[str, list[int]] = {}
+    for spec in specs:
+        for key, value in spec.expect.model_dump().items():
+            if isinstance(value, int):
+                found.setdefault(key, []).append(value)
+    texts = {key: _range(values) for key, values in found.items()}
+    return texts.pop("images", ""), ", ".join(f"{text} {key}" for key, text in texts.items())
+
+
+def _range(values: Sequence[int]) -> str:
+    low, high = min(values), max(values)
+    return f"{low:,}" if low == high else f"{low:,} to {high:,}"
 
 
 def _summary(thing: object) -> str:

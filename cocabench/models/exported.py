@@ -23,7 +23,7 @@ from cocabench.core.errors import ModelError, first_line
 from cocabench.core.files import expanded
 from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Ability, Note
-from cocabench.models.base import CutTexts, Model
+from cocabench.models.base import OUT_OF_MEMORY, CutTexts, Model
 from cocabench.models.hardware import Hardware
 from cocabench.models.loading import Transform
 from cocabench.models.open_clip.blueprint import Blueprint, described
@@ -108,6 +108,27 @@ def in_batches(run: Tower, size: int | None, inputs: Tensor) -> Tensor:
     return torch.cat(parts)
 
 
+def checked(where: Path, run: Tower) -> Tower:
+    """Return a graph whose errors and wrong outputs are a ModelError that names its file."""
+
+    def checked_run(inputs: Tensor) -> Tensor:
+        shape = tuple(inputs.shape)
+        try:
+            found = run(inputs)
+        except Exception as error:
+            if isinstance(error, torch.OutOfMemoryError) or OUT_OF_MEMORY in str(error):
+                raise  # the base class halves the batch
+            wanted = "a graph exported for this config's image size, context length and vocabulary"
+            got = f"cannot run on inputs {shape} ({first_line(error)[:200]})"
+            raise ModelError(str(where), got, wanted=wanted) from None
+        if found.ndim != 2 or len(found) != len(inputs) or not found.is_floating_point():
+            got = f"output {tuple(found.shape)} of {found.dtype} for inputs {shape}"
+            raise ModelError(str(where), got, wanted=f"features ({len(inputs)}, d) of floats")
+        return found
+
+    return checked_run
+
+
 def features(where: Path, found: Sequence[Any]) -> int:
     """Return which output of a graph has two axes; ModelError if none has. found: the outputs' shapes."""
     chosen = next((i for i, shape in enumerate(found) if shape is not None and len(shape) == 2), None)
@@ -160,7 +181,7 @@ def _of_session(path: Path, session: Any) -> Tower:
         (found,) = session.run([output], {name: inputs.to(device="cpu", dtype=kind).numpy()})
         return torch.from_numpy(found)
 
-    return partial(in_batches, run, batch)
+    return partial(in_batches, checked(path, run), batch)
 
 
 @dataclass(frozen=True)
@@ -191,7 +212,7 @@ def _of_program(path: Path, program: Any, hardware: Hardware) -> Tower:
         found = module(inputs.to(device=hardware.device, dtype=kind))
         return torch.as_tensor(found if isinstance(found, Tensor) else found[chosen])
 
-    return partial(in_batches, run, batch)
+    return partial(in_batches, checked(path, run), batch)
 
 
 def onnx_sources(spec: ModelSpec, *, download: bool = True) -> list[OnnxSource]:

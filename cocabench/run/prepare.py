@@ -348,9 +348,16 @@ def identity_of(
     """Return the model part of a signature: everything about the model and how it runs that can change a number.
 
     The weights file is hashed unless the cache knows the file. compile and features_version are included only if set,
-    so that older signatures stay valid.
+    so that older signatures stay valid. ModelError if a plugin's Source lacks something, or names an unknown package.
     """
-    packages: dict[str, JsonValue] = {name: metadata.version(name) for name in source.packages}
+    if lost := [name for name in ("signature", "load", "packages", "features_version") if not hasattr(source, name)]:
+        fix = "define it, as CONTRIBUTING.md (Add a model library) does"
+        raise ModelError(source.id, f"its Source has no {' and no '.join(lost)}", fix=fix)
+    try:
+        packages: dict[str, JsonValue] = {name: metadata.version(name) for name in source.packages}
+    except metadata.PackageNotFoundError as error:
+        problem, wanted = f"its packages name {error.name!r}, which is not installed", "names as `pip list` has them"
+        raise ModelError(source.id, problem, wanted=wanted) from None
     version = source.features_version
     with remembering_files(cache, allowance):
         signature = checked_signature(source)

@@ -231,3 +231,27 @@ def test_archives_that_can_run_code_must_be_typed(tmp_path: Path) -> None:
         refused.load(hardware(device="cpu", precision="fp32", workers=0))
     with pytest.raises(ModelError, match=r"image.pt2: torch.export cannot load it"):
         loaded(text)
+
+
+def test_a_graph_for_other_inputs_or_with_other_outputs_is_one_line_that_names_it(tmp_path: Path) -> None:
+    pixels, _ = by_hand(tmp_path / "folder")
+    model, image = loaded(f"onnx::{tmp_path / 'folder'}"), tmp_path / "folder" / "image.onnx"
+    with pytest.raises(
+        ModelError, match=r"image\.onnx: cannot run on inputs \(2, 3, 16, 16\).*wanted a graph exported"
+    ):
+        model.encode_image_batch(torch.zeros(2, 3, 16, 16))
+    nodes = [
+        helper.make_node("ReduceMean", ["x", "axes"], ["m"]),
+        helper.make_node("Flatten", ["m"], ["f"]),
+        helper.make_node("MatMul", ["f", "w"], ["y"]),
+    ]
+    more = [numpy_helper.from_array(pixels, "w"), numpy_helper.from_array(np.array([0]), "axes")]
+    ends = [
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, shape)
+        for name, shape in (("x", ["k", 3, 32, 32]), ("y", [1, 8]))
+    ]
+    graph = helper.make_graph(nodes, "pooled over the batch", ends[:1], ends[1:], more)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9), str(image))
+    model = loaded(f"onnx::{tmp_path / 'folder'}")
+    with pytest.raises(ModelError, match=r"image\.onnx: output \(1, 8\).*wanted features \(2, d\)"):
+        model.encode_image_batch(torch.zeros(2, 3, 32, 32))
