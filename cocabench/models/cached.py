@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from cocabench.core.cache import Cache, key_of
-from cocabench.core.errors import DataError
+from cocabench.core.errors import DataError, ModelError
 from cocabench.core.formatting import plural
 from cocabench.core.signature import digest
 from cocabench.core.types import (
@@ -84,6 +84,7 @@ class Cached:
     ) -> None:
         self.model, self.cache, self.made, self.device, self.keep_texts = model, cache, made, device, keep_texts
         self.changed: list[Note] = []
+        self.widths: dict[Kind, int] = {}
         self.contents: dict[int, bytes | None] = {}
 
     def __getattr__(self, name: str) -> Any:
@@ -132,6 +133,8 @@ class Cached:
         self.changed += watch.notes()
         if not len(found.kept):
             raise DataError(self.id, "no image could be read")
+        if output == "projected":
+            self._check_width("images", found.rows)
         return found
 
     def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
@@ -146,7 +149,16 @@ class Cached:
                 kept = np.arange(done, done := done + len(rows))
                 yield Encoded(rows, kept), [keys[i] for i in positions[kept]]
 
-        return self._rows("texts", {}, keys, encode, progress).rows
+        rows = self._rows("texts", {}, keys, encode, progress).rows
+        self._check_width("texts", rows)
+        return rows
+
+    def _check_width(self, kind: Kind, rows: Features) -> None:
+        """Raise ModelError where the features of images and texts are not of one space."""
+        self.widths[kind] = rows.shape[1]
+        if len(set(self.widths.values())) > 1:
+            got = f"image features of {self.widths['images']} numbers and text features of {self.widths['texts']}"
+            raise ModelError(self.id, got, wanted="one space for both")
 
     def caption(
         self,

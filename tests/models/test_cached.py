@@ -16,7 +16,7 @@ from PIL import Image
 from pydantic import JsonValue
 
 from cocabench.core.cache import Cache, DiskCache, MemoryCache
-from cocabench.core.errors import DataError
+from cocabench.core.errors import DataError, ModelError
 from cocabench.core.types import Captions, Features, ImageFeatures, ImageSource, Note, Progress, silent
 from cocabench.data.images import BytesImage, CroppedImage, FileImage, ItemImage, OnWhiteImage, TarImage
 from cocabench.models import base, cached
@@ -61,7 +61,7 @@ class Toy:
 
     def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
         self.seen += texts
-        return np.array([[len(text), 1] for text in texts], np.float32)
+        return np.array([[len(text), 1, 0] for text in texts], np.float32)
 
     def caption(
         self,
@@ -551,3 +551,15 @@ def test_a_partly_filled_cache_moves_a_feature_within_the_precision_only(models:
     empty, filled = rows(MemoryCache()), rows(partly)
     assert np.abs(filled - empty).max() <= 1e-6
     assert rows(partly).tobytes() == filled.tobytes(), "a full one gives what it holds"
+
+
+def test_images_and_texts_of_other_widths_are_one_line() -> None:
+    class Narrow(Toy):
+        def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
+            return np.ones((len(texts), 2), np.float32)
+
+    model, picture = Cached(Narrow(), MemoryCache(), MADE, "cpu"), io.BytesIO()
+    Image.new("RGB", (2, 2)).save(picture, "png")
+    model.encode_texts(["a"])
+    with pytest.raises(ModelError, match="toy: image features of 3 numbers and text features of 2; wanted one space"):
+        model.encode_images([BytesImage(picture.getvalue(), "a")])

@@ -7,11 +7,14 @@ import shutil
 from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 from PIL import Image
 
+from cocabench.core.cache import MemoryCache
+from cocabench.core.errors import ModelError
 from cocabench.core.signature import known_differences, protocol_differences, short
 from cocabench.core.types import SCHEMA_VERSION, Dataset, Machine, Signature
 from cocabench.kinds.captioning import OPTIONS, UNREAD
@@ -20,7 +23,7 @@ from cocabench.kinds.efficiency import Efficiency
 from cocabench.models.open_clip.blueprint import Blueprint
 from cocabench.results.explain import PARTS, explain
 from cocabench.run.plan import Planner
-from cocabench.run.prepare import Settings, prepare
+from cocabench.run.prepare import Settings, identity_of, prepare
 from cocabench.specs.registry import model_sources, read_tasks
 from cocabench.specs.spec import parse_models
 from tests.conftest import task
@@ -380,3 +383,12 @@ def test_a_plugins_protocol_parts_are_shown_unchanged() -> None:
         ("theirs.knob", "3", ""),
         ("task", "t", PARTS["task"]),
     ]
+
+
+def test_an_incomplete_source_of_a_plugin_is_one_line() -> None:
+    whole = {"id": "lib::x", "signature": dict, "load": None, "packages": ("nowhere",), "features_version": 0}
+    with pytest.raises(ModelError, match="lib::x: its packages name 'nowhere', which is not installed; wanted names"):
+        identity_of(cast(Any, SimpleNamespace(**whole)), "fp32", False, MemoryCache())
+    part = {"id": "lib::x", "load": None, "packages": ()}
+    with pytest.raises(ModelError, match="lib::x: its Source has no signature and no features_version; define it"):
+        identity_of(cast(Any, SimpleNamespace(**part)), "fp32", False, MemoryCache())
