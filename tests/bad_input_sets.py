@@ -292,6 +292,11 @@ def _chosen() -> Iterator[tuple[str, Layout]]:
         write_json(root / "cola/data/COLA_multiobjects_matching_benchmark.json", [row, row])
         draw(root / "cola/images/1.jpg", root / "cola/images/2.jpg")
 
+    def single(root: Path) -> None:
+        entries = [[f"vg/{k}.jpg", {}, [k - 1, 1], [1, k - 1]] for k in (1, 2)]
+        write_json(root / "cola/a.json", {"labels": ["red cup", "blue cup"], "data": entries})
+        draw(root / "cola/images/1.jpg", root / "cola/images/2.jpg")
+
     def mmvp(root: Path) -> None:
         write(root / "mmvp/Questions.csv", 'Question ID,Type,Statement\n1,Texts,"a cup, full"\n2,Texts,a cup\n')
         draw(*(root / "mmvp/MLLM_VLM Images/Texts" / f"{k}.jpg" for k in (1, 2)))
@@ -324,6 +329,12 @@ def _chosen() -> Iterator[tuple[str, Layout]]:
     )
     yield "VALSE", Layout(CHOOSE, 'loader = "valse"\npath = "valse"\nsubset = "existence"', valse)
     yield "COLA", Layout(CHOOSE, 'loader = "cola"\npath = "cola"', cola)
+    hard = 'multilabel = true\ncounted_for = "hard"'
+    sought = ("classification", "mean_average_precision_counted")
+    yield (
+        "COLA's single objects",
+        Layout(sought, 'loader = "cola_single"\npath = "cola"\nannotations = "a.json"', single, hard),
+    )
     yield "MMVP", Layout(CHOOSE, 'loader = "mmvp"\npath = "mmvp"', mmvp)
     yield (
         "ColorSwap",

@@ -11,6 +11,7 @@ from typing import Any, Literal
 
 from cocabench.core.errors import DataError, unreadable
 from cocabench.core.files import ROWS, check_ratio, open_regular, read_parquet
+from cocabench.core.formatting import plural
 from cocabench.core.types import Dataset, Example, ImageSource
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import IMAGE_SUFFIXES, Item, find_file, read_json, read_text, some
@@ -221,6 +222,53 @@ class Cola(LocalLoader):
             for k, (row, (one, other)) in enumerate(zip(rows, pairs, strict=True))
         ]
         return checked(Dataset(self.name, "multi-object", examples), file, texts=True)
+
+
+class ColaSingle(LocalLoader):
+    """COLA's single-object setting: images with the labels, such as ``square white plate``, that they show.
+
+    annotations: {"labels": […], "data": […]}, or a list of the two, in path or its folder data/; an entry of data is
+    [image, its objects, label, hard_list], or without its objects (PACO), of which label and hard_list hold 0 or 1 for
+    each label. Of an image's path only the file's name counts, its stem is the id; metadata["hard"] holds the indices
+    of the labels whose hard_list is 1. images: the images' folder below path. The prompt is the label alone.
+    """
+
+    annotations: str = "COLA_singleobjects_benchmark_GQA.json"
+    images: str = "images"
+
+    def build(self, root: Path, *, download: bool = False) -> Dataset:
+        """Return an example per entry of data, in the file's order."""
+        folder = self.folder(root)
+        if (file := find_file((folder, folder / "data"), self.annotations)) is None:
+            raise self.missing(folder, f"no {self.annotations} there nor in data/")
+        content = Item(file, read_json(file))
+        if isinstance(content.value, list) and len(content.value) != 2:
+            raise content.error("labels and data")
+        labels, data = content.items() if isinstance(content.value, list) else (content["labels"], content["data"])
+        names = tuple(label.text() for label in labels.items())
+        examples = [self._example(entry, len(names), folder / self.images) for entry in data.items()]
+        self.require([e.image.path for e in examples if isinstance(e.image, FileImage)])
+        whole = Dataset(self.name, "single-object", [unconverted(e) for e in examples], names, ("{c}",))
+        return checked(whole, file)
+
+    def _example(self, entry: Item, n: int, base: Path) -> Example:
+        cells = entry.items()
+        if len(cells) not in (3, 4):
+            raise entry.error("image, objects, label, hard_list")
+        shown, hard = (_ones(cell, n) for cell in cells[-2:])
+        path = base / PurePosixPath(cells[0].text()).name
+        return Example(path.stem, FileImage(path), label=tuple(shown), metadata={"hard": hard})
+
+
+def _ones(cell: Item, n: int) -> list[int]:
+    """Return the places of the ones in a list of n zeros and ones."""
+    if not isinstance(cell.value, list) or any(value not in (0, 1) for value in cell.value):
+        raise cell.error(f"a list of {n} zeros and ones")
+    if len(cell.value) != n:
+        raise DataError(
+            f"{cell.file}: {cell.where}", plural(len(cell.value), "value"), wanted=f"{n}, one for each label"
+        )
+    return [k for k, value in enumerate(cell.value) if value]
 
 
 class Mmvp(LocalLoader):

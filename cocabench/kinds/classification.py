@@ -50,6 +50,8 @@ from cocabench.metrics.classification import (
     class_labels,
     class_means,
     class_weights,
+    counted_map_of,
+    few_counted_positives,
     few_images,
     few_positives,
     macro_f1,
@@ -91,6 +93,14 @@ MEAN_AVERAGE_PRECISION = Metric(
     ("class_scores", "labels"),
     label="mAP",
 )
+COUNTED_MEAN_AVERAGE_PRECISION = Metric(
+    "mean_average_precision_counted",
+    "Mean over classes of average precision among the images counted for each; a class without positives there is "
+    "left out, as in COLA.",
+    Smooth(counted_map_of, few_counted_positives),
+    ("class_scores", "labels", "counted_for"),
+    label="mAP, counted images",
+)
 F1_MACRO = Metric(
     "f1_macro",
     "Mean of F1 over the classes that occur, as in WILDS.",
@@ -130,8 +140,10 @@ class Classification(Kind):
     classnames, templates: the name of a shipped set, or a file; '' uses the data set's own, or else ImageNet's 80
     templates. Templates hold ``{c}``; a file may also list prompts per class (CuPL). If the data set has class names
     too, labels follow the names (``places``). multilabel: images may have several classes; the metric is mean average
-    precision. near_chance_expected: most published models score near chance on this data, so that a score near chance
-    gives no note. (Task files of 0.1 call it ``hard``.) scoring: cosine, or a likelihood of the prompts as captions
+    precision. counted_for: a key of the images' metadata that holds the indices of the classes an image is counted for
+    (COLA's hard images); average precision is measured among these alone. near_chance_expected: most published models
+    score near chance on this data, so that a score near chance gives no note. (Task files of 0.1 call it ``hard``.)
+    scoring: cosine, or a likelihood of the prompts as captions
     (``kinds.likelihoods``), averaged over a class's prompts; each image is scored with every prompt.
     macro_f1: also measure it. calibration: also keep what probabilities over all classes need, about 100 bytes an
     image, and measure how well they are calibrated (``kinds.calibration``); changes no other number. ood: the split of
@@ -147,6 +159,7 @@ class Classification(Kind):
         ACC5,
         MEAN_PER_CLASS_RECALL,
         MEAN_AVERAGE_PRECISION,
+        COUNTED_MEAN_AVERAGE_PRECISION,
         F1_MACRO,
         ACC_WORST_GROUP,
         ACC5_WORST_GROUP,
@@ -154,7 +167,7 @@ class Classification(Kind):
         *calibration.METRICS,
         *calibration.OOD_METRICS,
     )
-    primaries = ("acc1", "mean_average_precision")
+    primaries = ("acc1", "mean_average_precision", "mean_average_precision_counted")
     samples = (
         Column("label", "int", "The true class"),
         Column("n_above", "int", "Wrong classes that score higher than the true one"),
@@ -166,6 +179,7 @@ class Classification(Kind):
         Column("top5_scores", "floats", "Their cosines, or likelihoods"),
         Column("top5_names", "texts", "Their names"),
         Column("labels", "ints", "Multi-label tasks: the true classes"),
+        Column("counted_for", "ints", "Tasks with counted_for: the classes that the image is counted for"),
         Column("class_scores", "floats", "Multi-label tasks: the cosine or likelihood of every class"),
         Column("predicted", "int", "Tasks with macro F1: the class that scores highest"),
         Column("group", "int", "Tasks with groups: the number of the image's group"),
@@ -202,6 +216,7 @@ class Classification(Kind):
         ),
         "labels": Part("labels assigned to classes by name instead of number"),
         "multilabel": Part("images may have several classes", absent=False),
+        "counted_for": Part("the images that each class is measured on", absent=None),
         "group_by": Part("the images' groups", absent=None),
         "scoring": Part("how images and classes are scored: cosine, or likelihood of the prompts", absent="cosine"),
         "extra_data": Part("images of no class, out of distribution", absent=None),
@@ -213,6 +228,7 @@ class Classification(Kind):
     classnames: str = ""
     templates: str = ""
     multilabel: StrictBool = False
+    counted_for: str = ""
     scoring: Scoring = "cosine"
     near_chance_expected: StrictBool = Field(False, validation_alias=AliasChoices("near_chance_expected", "hard"))
     macro_f1: StrictBool = False
@@ -228,6 +244,8 @@ class Classification(Kind):
             raise ValueError("group_names and rest need group_by")
         if self.rest and self.rest not in self.group_names:
             raise ValueError(f"rest: {self.rest!r} is not among group_names")
+        if self.counted_for and not self.multilabel:
+            raise ValueError("counted_for needs multilabel = true")
         if self.multilabel and (self.group_by or self.macro_f1):
             raise ValueError("group_by and macro_f1 need images of one class each")
         if self.calibration and (self.multilabel or self.scoring != "cosine"):
@@ -254,6 +272,7 @@ class Classification(Kind):
         self._check_labels(data, len(own))
         moved: dict[str, JsonValue] = {} if own == tuple(range(len(own))) else {"labels": "by class name"}
         several: dict[str, JsonValue] = {"multilabel": True} if self.multilabel else {}
+        several |= {"counted_for": self.counted_for} if self.counted_for else {}
         grouped: dict[str, JsonValue] = {"group_by": [self.group_by, self.rest]} if self.group_by else {}
         hashed = digest([[name, *texts] for name, texts in prompts])
         scoring: dict[str, JsonValue] = {} if self.scoring == "cosine" else {"scoring": self.scoring}
@@ -262,7 +281,7 @@ class Classification(Kind):
 
     def metrics(self, data: Dataset | None = None) -> Sequence[Metric]:
         if self.multilabel:
-            return (MEAN_AVERAGE_PRECISION,)
+            return (COUNTED_MEAN_AVERAGE_PRECISION if self.counted_for else MEAN_AVERAGE_PRECISION,)
         few = data is not None and len(self.classes(data)) < MIN_CLASSES_FOR_ACC5
         f1, calibrated = ([F1_MACRO] if self.macro_f1 else []), (calibration.METRICS if self.calibration else ())
         outside = calibration.OOD_METRICS if self.ood else ()
@@ -279,6 +298,8 @@ class Classification(Kind):
         return ("ood",)
 
     def check(self, data: Dataset, further: Mapping[str, Dataset]) -> None:
+        if self.counted_for:
+            self._check_counted(data)
         for example in data.examples if self.group_by else ():
             number = example.metadata.get(self.group_by)
             if not isinstance(number, int):
@@ -316,9 +337,10 @@ class Classification(Kind):
 
     def data_notes(self, data: Dataset) -> Iterator[Note]:
         own = self.places(data)
-        seen = {own[label] for example in data.examples for label in _labels(example.label)}
+        seen = {own[label] for e in data.examples for label in _labels(e.label) if self._counts(e, label)}
         if empty := [name for i, name in enumerate(self.classes(data)) if i not in seen]:
             counts = "counted as 0" if self.multilabel else "not counted in mean_per_class_recall"
+            counts = "left out" if self.counted_for else counts
             text = f"{plural(len(empty), 'class', 'classes')} without images, such as {empty[0]!r}: {counts}"
             yield Note("classes_without_images", text)
 
@@ -368,7 +390,9 @@ class Classification(Kind):
             every = (row for scores in rated.chunks for row in scores)
             for example, scores in zip(examples, every, strict=True):
                 labels = {"labels": [own[k] for k in _labels(example.label)], "class_scores": scores.tolist()}
-                yield SampleScore(example.id, example.id, labels)
+                counted = [own[k] for k in example.metadata[self.counted_for]] if self.counted_for else []
+                more = {"counted_for": counted} if self.counted_for else {}
+                yield SampleScore(example.id, example.id, {**labels, **more})
             return
         labels_array = np.array([own[_labels(example.label)[0]] for example in examples], np.int64)
         scale = calibration.stated_scale(model, context) if self.calibration else 0.0
@@ -422,6 +446,19 @@ class Classification(Kind):
                 kept[position] = True
         counts = np.array([len(texts) for texts in distinct], np.int64)
         return _Rated(np.flatnonzero(kept), items, class_means(sums[kept], counts, items))
+
+    def _counts(self, example: Example, label: int) -> bool:
+        return not self.counted_for or label in example.metadata[self.counted_for]
+
+    def _check_counted(self, data: Dataset) -> None:
+        n = len(self.places(data))
+        for example in data.examples:
+            found = example.metadata.get(self.counted_for)
+            if not isinstance(found, list) or not all(type(k) is int and 0 <= k < n for k in found):
+                got = f"no indices of classes in {self.counted_for!r} in the metadata of {example.id}"
+                raise DataError(data.name, got, wanted=f"a list of 0 to {n - 1}", fix="check params.counted_for")
+        if not any(self._counts(e, label) for e in data.examples for label in _labels(e.label)):
+            raise DataError(data.name, "no image is counted for a class that it shows", wanted="one at least")
 
     def _check_labels(self, data: Dataset, n_classes: int) -> None:
         for example in data.examples:

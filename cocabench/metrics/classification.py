@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 
 from cocabench.core.types import Features
@@ -83,6 +85,22 @@ def map_of(samples: Samples) -> tuple[float, Floats]:
     return float(value), np.mean([precision_influence(*column) for column in columns], axis=0)
 
 
+def counted_map_of(samples: Samples) -> tuple[float, Floats]:
+    """Return the mean over classes of average_precision among the images counted for each, 0-1, and as ``map_of``.
+
+    samples: also with the column counted_for (lists): the classes that an image is counted for. A class without a
+    positive among its images is left out; nan if all are.
+    """
+    scores = np.stack(list(samples["class_scores"])).astype(np.float64)
+    truth, counted = (multi_hot(list(samples[name]), scores.shape[1]) for name in ("labels", "counted_for"))
+    values, influence = [], np.zeros(len(samples))
+    for k in np.flatnonzero((truth & counted).any(axis=0)):
+        rows = counted[:, k]
+        values.append(average_precision(scores[rows, k], truth[rows, k]))
+        influence[rows] += precision_influence(scores[rows, k], truth[rows, k])
+    return float(np.mean(values)) if values else math.nan, influence / max(1, len(values))
+
+
 def few_positives(samples: Samples) -> str:
     """Return why mean average precision of samples gets no interval, '' where it does.
 
@@ -94,6 +112,13 @@ def few_positives(samples: Samples) -> str:
     if len(labels) >= MIN_IMAGES_FOR_RARE_POSITIVES or positives >= MIN_POSITIVES_PER_CLASS:
         return ""
     return f"{positives:.0f} images a class, {MIN_POSITIVES_PER_CLASS} are the fewest that tell"
+
+
+def few_counted_positives(samples: Samples) -> str:
+    """As few_positives, of the positives among the images counted for each class."""
+    pairs = zip(samples["labels"], samples["counted_for"], strict=True)
+    own = pd.Series([sorted({*labels} & {*counted}) for labels, counted in pairs], samples.index)
+    return few_positives(samples.assign(labels=own))
 
 
 def macro_f1(samples: Samples) -> tuple[float, Floats]:

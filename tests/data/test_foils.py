@@ -1,6 +1,7 @@
 """Loaders of captions with foils on files in the published layouts: ARO, NegBench, VALSE; COLA, MMVP, ColorSwap."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ from PIL import Image
 
 from cocabench.core.errors import DataError, MissingDataError
 from cocabench.data.base import fingerprint
-from cocabench.data.composition import Cola, Mmvp, Winoground
+from cocabench.data.composition import Cola, ColaSingle, Mmvp, Winoground
 from cocabench.data.foils import Aro, AroOrder, NegBench, Valse
 from tests.data.drawing import draw, write, write_json
 
@@ -180,6 +181,52 @@ class TestPairs:
         write_json(tmp_path / "cola/data/COLA_multiobjects_matching_benchmark.json", [row, row[:3]])
         with pytest.raises(DataError, match=r"\[1\]: 3 entries; wanted image, caption, image, caption"):
             Cola(path="cola").build(tmp_path)
+
+    labels = ("square white plate", "red cup", "blue bowl")
+    entries = (
+        ["vg_gqa_images/2414605.jpg", {"plate": ["square", "white"]}, [1, 0, 0], [1, 1, 0]],
+        ["https://x.edu/vg_gqa_images/1.jpg", {}, [0, 1, 1], [0, 0, 1]],
+    )
+
+    def single(self, root: Path, content: Any) -> ColaSingle:
+        draw(root / "cola/images/2414605.jpg", root / "cola/images/1.jpg")
+        write_json(root / "cola/data/COLA_singleobjects_benchmark_GQA.json", content)
+        return ColaSingle(path="cola")
+
+    def test_colas_single_objects_by_keys_as_a_pair_and_without_objects(self, tmp_path: Path) -> None:
+        entries = list(self.entries)
+        data = self.single(tmp_path, {"labels": self.labels, "data": entries}).build(tmp_path)
+        assert (data.classes, data.templates) == (self.labels, ("{c}",))
+        assert [(e.id, e.label, e.metadata) for e in data.examples] == [
+            ("2414605", (0,), {"hard": [0, 1]}),
+            ("1", (1, 2), {"hard": [2]}),
+        ]
+        assert data.examples[1].image.open().size
+        for other in ([self.labels, entries], [self.labels, [[e[0], *e[2:]] for e in entries]]):
+            assert fingerprint(self.single(tmp_path, other).build(tmp_path)) == fingerprint(data)
+
+    @pytest.mark.parametrize(
+        ("change", "said"),
+        [
+            (lambda e: e[2].append(0), r"data\[1\]\[2\]: 4 values; wanted 3, one for each label"),
+            (lambda e: e[3].__setitem__(0, 2), r"data\[1\]\[3\]: got \[2, 0, 1\]; wanted a list of 3 zeros and ones"),
+            (lambda e: e.__setitem__(3, 1), r"data\[1\]\[3\]: got 1; wanted a list of 3 zeros and ones"),
+            (lambda e: e.append(1), r"data\[1\]: got .*; wanted image, objects, label, hard_list"),
+            (lambda e: e.__setitem__(0, "2.jpg"), r"1 of 2 images missing: 2\.jpg"),
+            (lambda e: e.__setitem__(0, "b/2414605.jpg"), r"1 ids occur more than once: 2414605"),
+        ],
+    )
+    def test_colas_faults_are_said_in_a_line(self, tmp_path: Path, change: Callable[[Any], Any], said: str) -> None:
+        entries = json.loads(json.dumps(self.entries))
+        change(entries[1])
+        with pytest.raises(DataError, match=said) as raised:
+            self.single(tmp_path, {"labels": self.labels, "data": entries}).build(tmp_path)
+        assert "\n" not in str(raised.value)
+
+    def test_colas_file_of_another_kind(self, tmp_path: Path) -> None:
+        for content, said in (([[]], "wanted labels and data"), ({"labels": []}, "no 'data'")):
+            with pytest.raises(DataError, match=said):
+                self.single(tmp_path, content).build(tmp_path)
 
     def mmvp(self, root: Path, rows: str) -> None:
         write(root / "mmvp_vlm/Questions.csv", "Question ID,Type,Statement\n" + rows)

@@ -31,7 +31,7 @@ PROMISED = [
         for name in ("mmvp_vlm", "colorswap", "cola")
         for suffix in ("", "_likelihood", "_likelihood_gain")
     ),
-    "eccv_caption", "cxc", "coco_1k", "imagenet1k_likelihood", "pets_likelihood_gain",
+    "cola_single", "eccv_caption", "cxc", "coco_1k", "imagenet1k_likelihood", "pets_likelihood_gain",
     "coco_karpathy_val", "coco_karpathy_test", "nocaps_val", "flickr30k_captions",
 ]  # fmt: skip
 
@@ -55,7 +55,7 @@ def test_each_is_in_its_folders_group_and_says_counts_and_source() -> None:
     for name, task in TASKS.items():
         spec = task.spec
         assert task.path.relative_to(FOLDER).parts[0] in spec.groups, name
-        counts, loaders = spec.expect.model_dump(), ("sugar_crepe", "aro", "negbench", "valse")
+        counts, loaders = spec.expect.model_dump(), ("sugar_crepe", "aro", "negbench", "valse", "cola_single")
         assert spec.expect.images or counts.get("items") or spec.loader in loaders, name
         if spec.evaluator not in BY_FOLDER and spec.loader not in UNCOUNTED and not counts.get("items"):
             assert spec.expect.classes if "classes" in task.kind.counted else spec.expect.texts, name

@@ -67,7 +67,51 @@ def grouped(labels: list[int], groups: list[int]) -> Dataset:
 
 
 EYE = {"a": [1, 0, 0], "b": [0, 1, 0], "c": [0, 0, 1]}
+PLAIN = Classification(multilabel=True)
 FMOW = Classification(group_by="region", group_names=("Asia", "Europe", "Other"), rest="Other")
+
+
+class TestCountedFor:
+    kind = Classification(multilabel=True, counted_for="hard")
+
+    def data(self, hard: list[Any]) -> Dataset:
+        examples = [
+            Example(f"{k}", image(k), label=label, metadata={"hard": some})
+            for k, (label, some) in enumerate(zip([(0,), (1,), (0, 1)], hard, strict=True))
+        ]
+        return Dataset("d", "test", examples, ("a", "b", "c"), ("{c}",))
+
+    def test_an_image_that_is_not_counted_moves_nothing(self) -> None:
+        """Class a: image 1, wrong and highest, does not count. Class b: image 1 is the only one. Class c: none."""
+        data = self.data([[0], [1], [0]])
+        self.kind.check(data, {})
+        samples = scored(self.kind, Fake([[1, 0, 0.5], [1, 0, 0], [1, 1, 1]], EYE), data)
+        assert list(samples["counted_for"]) == [[0], [1], [0]]
+        assert values(self.kind, samples, data) == {"mean_average_precision_counted": 1.0}
+        everywhere = self.data([[0, 1, 2]] * 3)
+        found = scored(self.kind, Fake([[1, 0, 0.5], [1, 0, 0], [1, 1, 1]], EYE), everywhere)
+        a, b = (1 / 2 + 2 / 3) / 2, (1 / 1 + 2 / 3) / 2  # b: image 2 alone is above 0, images 0 and 1 tie
+        assert values(self.kind, found, everywhere) == {"mean_average_precision_counted": pytest.approx((a + b) / 2)}
+        (note,) = (note for note in self.kind.data_notes(data) if note.code == "classes_without_images")
+        assert "1 class without images, such as 'c': left out" in note.text
+
+    def test_the_protocol_says_so(self) -> None:
+        plain, own = (one.protocol(self.data([[0]] * 3), cast(Any, None)) for one in (PLAIN, self.kind))
+        assert own == {**plain, "counted_for": "hard"}
+
+    @pytest.mark.parametrize(
+        ("hard", "said"),
+        [
+            ([[0], [3], [0]], "of 1; wanted a list of 0 to 2; check params.counted_for"),
+            ([[0], 0, [0]], "of 1; wanted a list of 0 to 2"),
+            ([[2], [0], []], "no image is counted for a class that it shows"),
+        ],
+    )
+    def test_other_metadata_are_said_in_a_line(self, hard: list[Any], said: str) -> None:
+        with pytest.raises(DataError, match=said):
+            self.kind.check(self.data(hard), {})
+        with pytest.raises(ValueError, match="counted_for needs multilabel"):
+            Classification(counted_for="hard")
 
 
 class TestWorstGroup:

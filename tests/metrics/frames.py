@@ -30,6 +30,7 @@ def labelled(seed: int) -> pd.DataFrame:
     scores = list(np.random.default_rng(seed + 100).random((IMAGES, 3)))
     labels = [[i % 3] for i in range(IMAGES)]
     table = {**_ids(1), "label": label, **_ranks(rng, IMAGES), "class_scores": scores, "labels": labels}
+    table["counted_for"] = [[i % 3, (i // 3) % 3] for i in range(IMAGES)]
     groups = np.arange(IMAGES) % 2
     table |= {"predicted": rng.integers(0, 7, IMAGES), "group": groups, "named_group": groups, "half": groups}
     return pd.DataFrame({**table, **_sure(np.random.default_rng(seed + 200), label)})

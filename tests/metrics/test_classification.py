@@ -1,13 +1,22 @@
 """Classification metrics against hand-worked values, scikit-learn and clip-benchmark's conventions."""
 
+from typing import Any
+
 import numpy as np
+import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, top_k_accuracy_score
 
 from cocabench.core.types import Dataset, SampleScore
-from cocabench.kinds.classification import MEAN_AVERAGE_PRECISION, Classification
+from cocabench.kinds.classification import COUNTED_MEAN_AVERAGE_PRECISION, MEAN_AVERAGE_PRECISION, Classification
 from cocabench.metrics.base import estimate, stack
-from cocabench.metrics.classification import average_precision, class_cosines, class_weights, ranked_in_chunks
+from cocabench.metrics.classification import (
+    average_precision,
+    class_cosines,
+    class_weights,
+    counted_map_of,
+    ranked_in_chunks,
+)
 
 
 def features(seed: int, n: int, d: int = 16) -> np.ndarray:
@@ -63,6 +72,49 @@ def test_average_precision_by_hand_and_by_scikit_learn() -> None:
 def test_a_class_without_positives_counts_as_zero_as_in_clip_benchmark() -> None:
     rows = [SampleScore(str(i), str(i), {"labels": [0], "class_scores": [0.5 - i, 0.1]}) for i in range(3)]
     assert estimate(MEAN_AVERAGE_PRECISION, stack(rows)).value == 0.5
+
+
+def counted(scores: Any, labels: list[list[int]], counted_for: list[list[int]]) -> pd.DataFrame:
+    columns = {"labels": labels, "class_scores": np.asarray(scores, float).tolist(), "counted_for": counted_for}
+    return stack(
+        SampleScore(str(i), str(i), dict(zip(columns, row, strict=True)))
+        for i, row in enumerate(zip(*columns.values(), strict=True))
+    )
+
+
+def test_average_precision_among_counted_images_by_hand() -> None:
+    """Class 0: image 1, wrong and highest, is excluded, so (1/1 + 2/3) / 2. Class 1: 1/2. Class 2: none counts."""
+    scores = [[0.8, 0.1, 0.9], [0.9, 0.2, 0.1], [0.7, 0.9, 0.1], [0.6, 0.3, 0.2]]
+    labels, asked = [[0, 2], [1], [], [0]], [[0], [1], [0, 1, 2], [0, 2]]
+    samples = counted(scores, labels, asked)
+    assert estimate(COUNTED_MEAN_AVERAGE_PRECISION, samples).value == pytest.approx(((1 + 2 / 3) / 2 + 1 / 2) / 2)
+    plain = average_precision(np.array([0.8, 0.9, 0.7, 0.6]), np.array([True, False, False, True]))
+    assert plain == pytest.approx((1 / 2 + 2 / 4) / 2), "image 1 would count"
+    assert np.isnan(counted_map_of(counted(scores, [[]] * 4, asked))[0])
+
+
+def test_average_precision_among_counted_images_is_scikit_learns_and_influence_its_slope() -> None:
+    rng = np.random.default_rng(1)
+    scores, truth, asked = rng.normal(size=(120, 5)), rng.random((120, 5)) < 0.3, rng.random((120, 5)) < 0.6
+    truth[:, 4] &= ~asked[:, 4]  # has positives, and none that counts
+    samples = counted(scores, *([np.flatnonzero(row).tolist() for row in some] for some in (truth, asked)))
+    value, influence = counted_map_of(samples)
+    columns = [(truth[asked[:, k], k], scores[asked[:, k], k]) for k in range(4)]
+    assert value == pytest.approx(np.mean([average_precision_score(*column) for column in columns]), abs=1e-12)
+    assert influence.sum() == pytest.approx(0, abs=1e-12)
+    without = [counted_map_of(samples.drop(index=i))[0] for i in range(120)]
+    assert np.corrcoef(influence, value - np.array(without))[0, 1] > 0.98
+    assert not influence[~asked[:, :4].any(axis=1)].any()
+
+
+def test_every_image_counted_for_every_class_gives_the_plain_number() -> None:
+    rng = np.random.default_rng(2)
+    labels = [[k % 3] for k in range(90)]
+    samples = counted(rng.normal(size=(90, 3)), labels, [[0, 1, 2]] * 90)
+    plain, found = (estimate(one, samples) for one in (MEAN_AVERAGE_PRECISION, COUNTED_MEAN_AVERAGE_PRECISION))
+    assert (found.value, found.low, found.high) == pytest.approx((plain.value, plain.low, plain.high))
+    few = counted(rng.normal(size=(90, 3)), labels, [[0, 1, 2]] * 80 + [[]] * 10)
+    assert estimate(COUNTED_MEAN_AVERAGE_PRECISION, few).low is None, "27 positives a class count"
 
 
 def test_ties_of_average_precision_count_against_the_model() -> None:

@@ -30,7 +30,8 @@ DATA = Path(cocabench.__file__).parent / "data"
 
 
 def task_file(folder: Path, loader: str, params: str = 'templates = "cifar10"', kind: str = "classification") -> Path:
-    primary = {"classification": "acc1", "retrieval": "t2i_recall@5", "image_caption_selection": "acc"}[kind]
+    one = "mean_average_precision_counted" if "counted_for" in params else "acc1"
+    primary = {"classification": one, "retrieval": "t2i_recall@5", "image_caption_selection": "acc"}[kind]
     return write(
         folder / "t.toml",
         f'name = "t"\nversion = 1\nevaluator = "{kind}"\nsummary = "s"\nprimary = "{primary}"\ngroups = ["mine"]\n'
@@ -361,6 +362,12 @@ def cola(root: Path) -> Path:
     return task_file(root, 'loader = "cola"\npath = "cola"', "", "image_caption_selection")
 
 
+def cola_single(root: Path) -> Path:
+    draw(root / "cola/images/1.jpg")
+    write_json(root / "cola/data/COLA_singleobjects_benchmark_GQA.json", [["x", "y"], [["u/1.jpg", [1, 0], [1, 1]]]])
+    return task_file(root, 'loader = "cola_single"\npath = "cola"', 'multilabel = true\ncounted_for = "hard"')
+
+
 def mmvp(root: Path) -> Path:
     draw(root / "mmvp/MLLM_VLM Images/T/1.jpg", root / "mmvp/MLLM_VLM Images/T/2.jpg")
     write(root / "mmvp/Questions.csv", "q,t,s\n1,T,x\n2,T,y\n")
@@ -436,6 +443,7 @@ WRITERS = (
     valse,
     negbench,
     cola,
+    cola_single,
     mmvp,
     aro_order,
     urban1k,
