@@ -13,7 +13,6 @@ from cocabench.cli.console import dim, err, labelled, print_json, print_table, s
 from cocabench.cli.options import Cache, DataRoot, Download, Json, flag, names_of, option
 from cocabench.cli.usage import Commands
 from cocabench.core.errors import UsageError
-from cocabench.data.questions import TEMPLATE
 
 if TYPE_CHECKING:
     from cocabench.core.types import Dataset
@@ -32,7 +31,13 @@ From = Annotated[
     option("LOADER", "A loader: karpathy, coco, flickr8k, csv, webdataset …", "--from", autocompletion=names.loaders),
 ]
 Template = Annotated[
-    str, option("TEXT", "Of questions: the words before the answer, with {question} in it.", "--template")
+    str | None,
+    option(
+        "TEXT",
+        "Of questions: the words before the answer, with {question} in it.",
+        "--template",
+        show_default="question: {question} answer:",
+    ),
 ]
 Limit = Annotated[int | None, option("N", "Use a random subset of this many images.", min=1, show_default="all")]
 
@@ -44,7 +49,7 @@ def table(
     output: Annotated[Path, option("FILE", "File to write: .tsv with tabs, else with commas.")],
     data_root: DataRoot = Path("data"),
     images: Annotated[Path | None, option("DIR", "Folder to extract images to, if they are in archives.")] = None,
-    template: Template = TEMPLATE,
+    template: Template = None,
     limit: Limit = None,
     download: Download = False,
 ) -> None:
@@ -69,7 +74,7 @@ def webdataset(
         int, option("N", "Samples per shard; the trainer needs at least one shard per worker.", min=1)
     ] = 10_000,
     seed: Annotated[int, option("N", "Seed for the order of samples.")] = 0,
-    template: Template = TEMPLATE,
+    template: Template = None,
     limit: Limit = None,
     download: Download = False,
 ) -> None:
@@ -201,7 +206,9 @@ def overlap(
     say(str(output))
 
 
-def _dataset(loader: str, words: list[str], root: Path, template: str, limit: int | None, download: bool) -> Dataset:
+def _dataset(
+    loader: str, words: list[str], root: Path, template: str | None, limit: int | None, download: bool
+) -> Dataset:
     from cocabench.data.base import limited
     from cocabench.train.data import build
 

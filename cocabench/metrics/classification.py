@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import pandas as pd
 from numpy.typing import NDArray
 
 from cocabench.core.types import Features
@@ -117,7 +116,7 @@ def few_positives(samples: Samples) -> str:
 def few_counted_positives(samples: Samples) -> str:
     """As few_positives, of the positives among the images counted for each class."""
     pairs = zip(samples["labels"], samples["counted_for"], strict=True)
-    own = pd.Series([sorted({*labels} & {*counted}) for labels, counted in pairs], samples.index)
+    own = [sorted({*labels} & {*counted}) for labels, counted in pairs]
     return few_positives(samples.assign(labels=own))
 
 

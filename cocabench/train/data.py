@@ -54,12 +54,12 @@ class Written(NamedTuple):
 
 
 def build(
-    loader: str, keys: Mapping[str, str], root: Path, *, template: str = TEMPLATE, download: bool = False
+    loader: str, keys: Mapping[str, str], root: Path, *, template: str | None = None, download: bool = False
 ) -> Dataset:
     """Return the data set that a loader makes of its keys, which are those of a task's [data] table.
 
     Values are text, as flags give them. UsageError names unknown keys, with the closest ones, and wrong values.
-    Captions of questions are the questions with their answers, by the template (``data.questions.answered``).
+    Captions of questions are the questions with their answers, by the template (None: of tasks; ``answered``).
     """
     kind = cast(type[BaseModel], entry("datasets", loader))
     try:
@@ -74,7 +74,10 @@ def build(
         fetch.ensure(made, root)
     dataset = readable(made.build(fetch.root_of(root), download=download))
     try:
-        made_of = [replace(example, texts=answered(example, template) or example.texts) for example in dataset.examples]
+        made_of = [
+            replace(example, texts=answered(example, template or TEMPLATE) or example.texts)
+            for example in dataset.examples
+        ]
     except ValueError as error:
         raise UsageError("--template", str(error)) from None
     dataset = replace(dataset, examples=made_of)

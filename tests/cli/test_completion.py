@@ -24,7 +24,7 @@ def asked(line: str) -> dict[str, str]:
         ("cocabench run --model ViT-B-32,demo/cl", ["ViT-B-32,demo/clip"]),
         ("cocabench run --tasks flickr30k,emoji_f", ["flickr30k,emoji_flags", "flickr30k,emoji_food_drink"]),
         ("cocabench score --metrics bleu,m", ["bleu,meteor"]),
-        ("cocabench train coca-", ["coca-caption-finetune", "coca-roberta", "coca-scratch"]),
+        ("cocabench train coca-", ["coca-caption-finetune", "coca-roberta", "coca-scratch", "coca-vqa-finetune"]),
         ("cocabench data csv --from kar", ["karpathy"]),
         (f"cocabench compare {BASELINES} --models demo/cl", ["demo/clip"]),
         (f"cocabench compare {BASELINES} --samples emoji_ret", ["emoji_retrieval"]),

@@ -37,7 +37,7 @@ def mended(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_caption_loss_ignores_the_architectures_pad_id() -> None:
     arguments = SimpleNamespace(**ARGUMENTS)
     assert trainer.create_loss(arguments).caption_loss.ignore_index == 0, "open_clip_train: 0 whatever the tokenizer"
-    launch.adapt_trainer({"pad_id": 1}, captions_only=False)
+    launch.adapt_trainer({"pad_id": 1}, captions_only=False, marker=[])
     loss = trainer.create_loss(arguments)
     logits = torch.randn(2, 4, 9, generator=torch.Generator().manual_seed(0))
     labels = torch.tensor([[3, 4, 1, 1], [5, 1, 1, 1]])
