@@ -4,7 +4,7 @@ PYTHON ?= $(firstword $(shell for p in python3 python3.14 python3.13 python3.12 
 BIN := .venv/bin
 # Without bytecode, importing torch takes ten seconds each time.
 export PYTHONDONTWRITEBYTECODE :=
-INSTALL := $(BIN)/uv pip install --quiet --python $(BIN)/python
+INSTALL := $(BIN)/uv pip install --quiet --override tools/overrides.txt --python $(BIN)/python
 
 .PHONY: demo example test test-slow check clean
 

@@ -12,7 +12,7 @@ from pydantic import JsonValue
 from cocabench.core.signature import short
 from cocabench.report.content import Report
 from cocabench.report.grid import Entry, Line, Table
-from cocabench.results.records import published_by
+from cocabench.results.records import GIVEN_PARAMS, published_by
 
 
 class Part(NamedTuple):
@@ -37,7 +37,14 @@ def methods(report: Report) -> Methods:
     records = list(report.by_key.values())
     protocols = _parts("p", ((r.task, _fields(r.signature.protocol)) for r in records))
     models = _parts("m", ((r.model, _fields(r.signature.model)) for r in records))
-    machines = _parts("e", ((r.model, _fields(dict(r.environment))) for r in records if r.environment))
+    machines = _parts(
+        "e",
+        (
+            (r.model, _fields({key: value for key, value in r.environment.items() if key != GIVEN_PARAMS}))
+            for r in records
+            if r.environment
+        ),
+    )
     summaries = {name: info.summary for r in records for name, info in r.definitions.items()}
     return Methods(protocols, models, machines, tuple(sorted(summaries.items())), signatures(report))
 
