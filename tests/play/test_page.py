@@ -151,6 +151,7 @@ def test_an_image_becomes_captions_ranks_classes_and_matches(
     page.locator("[data-testid=image] img, .image-frame img").first.wait_for()
     page.get_by_role("button", name="Write captions").click()
     page.wait_for_function("document.querySelectorAll('.coca ruby').length > 3")
+    page.wait_for_function("document.querySelectorAll('.coca:has(ruby)').length > 1")  # the second model begins last
     page.wait_for_function("!document.querySelector('[aria-busy]')")
     assert page.locator(".coca:has(ruby)").count() == 2, "both models"
     assert page.evaluate("window.seen.size") >= 2, "it appears while it is written"

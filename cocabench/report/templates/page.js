@@ -55,7 +55,7 @@ function sync() {
   for (const role of ["a", "b"]) all(`select[data-role="${role}"]`).forEach((s) => (s.value = state[s.closest(".forest") ? "base" : role]));
   all('[data-base="other"]').forEach((t) => t.remove());
   all("[data-base]").forEach((t) => (t.hidden = Number(t.dataset.base) !== state.base || (t.matches(".restrows") && !t.dataset.open)));
-  if (state.base >= coloured) unpack(state.base);
+  if (packed[state.base - coloured]) unpack(state.base);
   const key = [state.a, state.b].sort((x, y) => x - y).join("-");
   all("[data-pair]").forEach((d) => (d.hidden = d.dataset.pair !== key));
   showCards();
