@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from tests.goldens.equality import differences, folders_differ
+from tests.goldens.equality import differences, elsewhere, folders_differ
 from tests.goldens.make import COMMITTED, make
 from tests.goldens.scenes import SCENES
 
@@ -106,6 +107,21 @@ class TestHowEqual:
             pair = {key: 0.5}, {key: 0.5 + 1e-15}
             assert list(differences(*pair, same_machine=True))
             assert not list(differences(*pair, same_machine=False))
+
+    def test_words_of_another_machine_may_differ_in_widths_last_digits_and_its_note_alone(self) -> None:
+        golden = "device    HERE      text\na dog   -26.1914        6188.61\nNote: not measured alike: HERE\nend\n"
+        assert elsewhere(golden) == elsewhere("device    HERE   text\na dog  -26.1913  6188.6\nend\n")
+        for other in ("devices    HERE  text", "device  HERE  test", "device HERE  text"):
+            assert elsewhere(golden) != elsewhere(golden.replace("device    HERE      text", other))
+        assert elsewhere(golden) != elsewhere(golden.replace("6188.61", "6180.61"))
+
+    def test_near_ties_may_fall_otherwise_on_another_machine(self) -> None:
+        def named(task: str, value: str) -> dict[str, Any]:
+            return {"records": {f"demo/clip {task} 1": {"n_above": {"family": "int", "hash": value}}}}
+
+        assert not list(differences(named("mnist", "a"), named("mnist", "b"), same_machine=False))
+        assert list(differences(named("mnist", "a"), named("mnist", "b"), same_machine=True))
+        assert list(differences(named("cars", "a"), named("cars", "b"), same_machine=False))
 
     def test_last_bits_may_differ_on_another_machine(self) -> None:
         golden = {"family": "float", "rounded": "a", "exact": "b", "sum": 100.0}

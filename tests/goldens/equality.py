@@ -7,6 +7,7 @@ import json
 import math
 import os
 import platform
+import re
 from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -20,6 +21,12 @@ ELSEWHERE = 1e-4
 
 BY_MACHINE = frozenset({"exact", "file", "captions_file", "pictures"})
 """Keys of what holds last bits, versions of packages, or encoded pictures: compared on the machine that made them."""
+
+NEAR_TIES = ("records/demo/clip mnist ",)
+"""Records with images whose classes an Intel and an AMD rank otherwise: hashes of their columns, as above."""
+
+MACHINES_NOTE = "not measured alike"
+"""Of the gate: printed where the baseline's machine or packages are others."""
 
 PACKAGES = ("torch", "torchvision", "open_clip_torch", "numpy", "scipy", "pandas", "pillow", "pycocoevalcap")
 
@@ -55,7 +62,8 @@ def folders_differ(golden: Path, got: Path, *, scenes: Sequence[str] | None = No
         elif here.suffix == ".json":
             found += [f"{name}: {line}" for line in differences(_read(here), _read(there), same_machine=same)]
         else:
-            found += texts_differ(name, here.read_text(encoding="utf-8"), there.read_text(encoding="utf-8"))
+            texts = (side.read_text(encoding="utf-8") for side in (here, there))
+            found += texts_differ(name, *(texts if same else map(elsewhere, texts)))
     return found
 
 
@@ -76,7 +84,7 @@ def differences(golden: Any, got: Any, *, same_machine: bool, path: str = "") ->
     key = path.rpartition("/")[2]
     if key == "warnings":
         yield from warnings_differ(golden, got, path)
-    elif key in BY_MACHINE and not same_machine:
+    elif not same_machine and (key in BY_MACHINE or (key == "hash" and path.startswith(NEAR_TIES))):
         return
     elif isinstance(golden, dict) and isinstance(got, dict):
         yield from _tables_differ(golden, got, same_machine=same_machine, path=path)
@@ -119,6 +127,16 @@ def warnings_differ(golden: Any, got: Any, path: str) -> Iterator[str]:
         pair = [repr(side[i]) if i < len(side) else "nothing" for side in (golden, got)]
         if pair[0] != pair[1]:
             yield f"{path}[{i}]: golden {pair[0]}, got {pair[1]}"
+
+
+def elsewhere(text: str) -> str:
+    """Return what words say on every machine: numbers of four digits, and no widths of columns, which follow names."""
+    lines = (line for line in text.splitlines() if MACHINES_NOTE not in line)
+    return "\n".join(_LONG_NUMBER.sub(lambda found: f"{float(found[0]):.4g}", _GAP.sub("  ", line)) for line in lines)
+
+
+_GAP = re.compile(r" {2,}")
+_LONG_NUMBER = re.compile(r"(?<![\w.])\d+\.\d+(?![\w.])")
 
 
 def texts_differ(name: str, golden: str, got: str, most: int = 60) -> list[str]:
