@@ -42,7 +42,7 @@ def test_paired_test_depends_neither_on_order_nor_on_memory(
 
 def test_evidence_drops_samples_beyond_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     frame = EVERY["mean_average_precision"][1]
-    numbers = frame.size + (3 + 1 + 20 + 2) * len(frame)  # lists: scores, a label, 20 temperatures; names
+    numbers = frame.size + (3 + 1 + 2 + 20 + 2) * len(frame)  # lists: scores, label, counted, temperatures; names
     monkeypatch.setattr(difference, "MAX_NUMBERS_HELD", 2 * numbers)
     records = [_with(frame, tmp_path, name) for name in "abc"]
     held = Evidence(read(tmp_path))
