@@ -57,8 +57,8 @@ def of_parts(parts: Sequence[Part]) -> plots.Plot:
         rows = tuple(DotRow(f"{part.task} {part.model}", "", tuple(_points(part))) for part in own)
         panels.append(panel(metric, rows))
     styles = tuple((name, name, i) for i, name in enumerate((CLEAN, OVERLAPPING, ALL)))
-    of = f"{parts[0].metric}: w" if len(panels) == 1 else "W"
-    title = f"{of}ithout and with images of the training data"
+    title = "without and with images of the training data"
+    title = f"{parts[0].metric}: {title}" if len(panels) == 1 else title.capitalize()
     return plots.Plot("overlap", title, Dots("overlap", title, tuple(panels), (CLEAN, OVERLAPPING, ALL)), styles)
 
 
