@@ -187,7 +187,7 @@ def every_command(command: Any, words: tuple[str, ...] = ()) -> Iterator[tuple[t
 
 
 def _command(words: Sequence[str], command: Any) -> str:
-    said, _, example = (command.help or "").partition("Example: ")
+    said, _, example = (command.help or "").replace("\\[", "[").partition("Example: ")
     rows = []
     for param in command.params:
         if param.name == "help":

@@ -7,6 +7,7 @@ import sys
 import warnings
 from collections.abc import Callable
 from functools import cache
+from inspect import getdoc
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -54,6 +55,18 @@ for panel, commands in COMMANDS.items():
             app.add_typer(command, name=name, rich_help_panel=panel)
         else:
             app.command(name, rich_help_panel=panel, context_settings={"token_normalize_func": current_name})(command)
+
+
+def _show_brackets(commands: typer.Typer) -> None:
+    """Escape brackets in help texts, as options do: rich takes the end of 'cocabench[play]' for a style."""
+    for command in commands.registered_commands:
+        command.help = (getdoc(command.callback) or "").replace("[", "\\[")
+    for group in commands.registered_groups:
+        if group.typer_instance is not None:
+            _show_brackets(group.typer_instance)
+
+
+_show_brackets(app)
 
 
 def _version(asked: bool) -> None:

@@ -31,7 +31,7 @@ def option(metavar: str, text: str, *flags: str, panel: str | None = None, **mor
 
 def flag(name: str, text: str, *, panel: str | None = None, **more: Any) -> Any:
     """Return an option without a value."""
-    return typer.Option(name, metavar="", help=text, rich_help_panel=panel, **more)
+    return typer.Option(name, metavar="", help=text.replace("[", "\\["), rich_help_panel=panel, **more)
 
 
 class Decoding(StrEnum):

@@ -54,6 +54,7 @@ def test_help_starts_with_an_example_and_has_no_python_types(words: str) -> None
 
 def test_help_shows_brackets() -> None:
     assert "{id: [captions]}" in page("score")
+    assert "pip install 'cocabench[play]'" in re.sub(r"\s+", " ", page("play"))
     assert "a key of [params] in" in re.sub(r"[\s│]+", " ", page("run"))
 
 
