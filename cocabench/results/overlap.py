@@ -121,7 +121,7 @@ FIX = "run `cocabench data overlap` on those data, or name other models with --m
 def _other_data(record: Record, known: TaskOverlap) -> str:
     """Return what differs between the data of a result and those of the file, '' for nothing that is known.
 
-    A part of the data (``--limit``) cannot be told from another: ``_samples`` says so.
+    Of a part of the data (``--limit``) nothing is known: ``_samples`` says so.
     """
     data = flat(record.signature.protocol).get("data.hash")
     if limit(record) is not None or not (record.rows or data):
