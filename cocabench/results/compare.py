@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from cocabench.core.errors import UnknownNameError, UnpairedError, UsageError
-from cocabench.core.formatting import number, points
+from cocabench.core.formatting import number, points, printed
 from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.kinds import find
 from cocabench.metrics.power import POWER
@@ -283,13 +283,11 @@ def _cell(record: Record | None, metric: str, info: MetricInfo, first: Record) -
 def _mark_best(cells: Sequence[Cell], info: MetricInfo) -> list[Cell]:
     """Mark every cell that prints the best value; equal printed values are all best."""
     values = {
-        i: round(points(c.estimate.value, info), 1)
-        for i, c in enumerate(cells)
-        if c.estimate and c.estimate.value is not None
+        i: printed(c.estimate.value, info) for i, c in enumerate(cells) if c.estimate and c.estimate.value is not None
     }
     if len(values) < 2:
         return list(cells)
-    best = (max if info.higher_is_better else min)(values.values())
+    best = (max if info.higher_is_better else min)(values.values(), key=float)
     return [replace(cell, best=values.get(i) == best) for i, cell in enumerate(cells)]
 
 
