@@ -100,7 +100,8 @@ def scores_of(report: Report, found: Differences, model: str) -> str:
 
 
 def value(subject: Subject, model: str) -> str:
-    return f"{subject.scores[model].value:,.1f}"
+    score = subject.scores[model]
+    return f"{score.value:,.{score.places}f}"
 
 
 def unit(subject: Subject) -> str:

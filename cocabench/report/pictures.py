@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 from cocabench.core.errors import BadImageError
-from cocabench.core.formatting import points
+from cocabench.core.formatting import points, printed
 from cocabench.data.images import BytesImage
 from cocabench.kinds.base import Kind
 from cocabench.kinds.shown import View
@@ -302,7 +302,7 @@ class _View:
                 continue
             for key, value in row_values(metric, metric.rows(rows)).dropna().items():
                 known = (
-                    f"rank {value:,.0f}" if metric.unit == "rank" else f"{metric.name} {points(value, metric.info):.1f}"
+                    f"rank {value:,.0f}" if metric.unit == "rank" else f"{metric.name} {printed(value, metric.info)}"
                 )
                 said[str(key)].append(known)
         return said
