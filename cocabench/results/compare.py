@@ -35,6 +35,7 @@ from cocabench.results.records import (
     measured_otherwise,
     notes,
     read,
+    set_of,
     unknown_parts,
 )
 from cocabench.results.store import RecordSet
@@ -342,12 +343,6 @@ def tallies(comparison: Comparison) -> tuple[Tally, ...]:
             findings = (Finding.FIRST, Finding.NOTHING, Finding.SECOND, Finding.UNTESTED)
             found.append(Tally(kind, comparison.models[0], other, *(count[finding] for finding in findings)))
     return tuple(found)
-
-
-def set_of(record: Record) -> str:
-    """Return the set that a Record's task is one language of, '' if none: ``xtd10`` of ``xtd10/de``."""
-    language = record.signature.protocol.get("language")
-    return record.task.removesuffix(f"/{language}") if language else ""
 
 
 def set_of_row(comparison: Comparison, row: Row) -> str:
