@@ -73,7 +73,7 @@ def _mixed(plan: Blueprint, note: Callable[[Note], None]) -> Any:
     return net
 
 
-UNBUILDABLE = (OSError, RuntimeError, ValueError, TypeError, AssertionError, LookupError, AttributeError, ArithmeticError)
+BAD_CONFIG = (OSError, RuntimeError, ValueError, TypeError, AssertionError, KeyError, AttributeError, ArithmeticError)
 """What open_clip raises for a config that it cannot build."""
 
 
@@ -94,7 +94,7 @@ def _architecture(plan: Blueprint, *, device: str = "cpu") -> Any:
             net = open_clip.create_model(
                 f"local-dir:{folder}", device=device, load_weights=False, pretrained_text=False
             )
-        except UNBUILDABLE as error:
+        except BAD_CONFIG as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             fix = "check its config; a Hugging Face text tower needs its config from the hub or in the model's folder"
             raise ModelError(f"--model {plan.id}", f"open_clip cannot build it ({reason[:200]})", fix=fix) from error
@@ -120,7 +120,7 @@ def build_tokenizer(plan: Blueprint) -> Tokenizer:
     try:
         with quiet():
             made = _tokenizer(plan.tokenizer, plan.config)
-    except UNBUILDABLE as error:
+    except BAD_CONFIG as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         fix = "it must be on the hub, or in the model's folder"
         raise ModelError(f"--model {plan.id}", f"no tokenizer ({reason})", fix=fix) from error
