@@ -306,11 +306,11 @@ def _print_changes(found: Changes, most: int | None) -> None:
 
 def _print_listed(found: Changes, listed: Sequence[Change]) -> None:
     """Print a row per image, without empty columns (answers in retrieval)."""
-    from cocabench.core.formatting import points
+    from cocabench.core.formatting import printed
 
     columns = ["image", *found.models, "truth", *(f"answer of {name}" for name in found.models)]
     rows = [
-        [one.image_id, *(f"{points(v, found.info):.1f}" for v in (one.first, one.second)), one.truth, *one.answers]
+        [one.image_id, *(printed(v, found.info) for v in (one.first, one.second)), one.truth, *one.answers]
         for one in listed
     ]
     kept = [i for i in range(len(columns)) if any(row[i] for row in rows)]

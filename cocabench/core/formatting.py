@@ -22,10 +22,18 @@ def points(value: float, info: MetricInfo) -> float:
 
 
 def decimals(value: float, info: MetricInfo) -> int:
-    """Return the number of decimals to print: one, or for costs as many as give three significant digits."""
+    """Return the number of decimals to print: one; of losses three; of costs what gives three significant digits."""
+    if info.unit == "loss":
+        return 3
     if info.unit not in COST_UNITS or value == 0:
         return 1
     return min(12, max(0, 2 - math.floor(math.log10(abs(value)))))
+
+
+def printed(value: float, info: MetricInfo) -> str:
+    """Return a metric's value as it is printed: ``58.4``."""
+    scaled = points(value, info)
+    return f"{scaled:.{decimals(scaled, info)}f}"
 
 
 def spread(estimate: Estimate, info: MetricInfo) -> str:
@@ -57,8 +65,7 @@ def number(estimate: Estimate, info: MetricInfo) -> str:
     """Return ``58.4 ± 1.3 (n=5000)``; n = 0 with a value means that n was not published, and is omitted."""
     if estimate.value is None:
         return "undefined (n=0)"
-    value = points(estimate.value, info)
-    text = f"{value:.{decimals(value, info)}f}"
+    text = printed(estimate.value, info)
     if width := spread(estimate, info):
         text += f" ± {width}"
     return text + (f" (n={estimate.n})" if estimate.n else "")

@@ -402,9 +402,9 @@ class Estimate(_Value):
     n: Count
 
 
-Unit = Literal["fraction", "rank", "score", "words", "number", "gflops", "per_s", "s", "mib"]
-"""The unit of a metric. Fractions are 0-1; score is CIDEr's; number is printed unchanged; gflops, per_s, s (seconds)
-and mib are costs."""
+Unit = Literal["fraction", "rank", "score", "words", "number", "loss", "gflops", "per_s", "s", "mib"]
+"""The unit of a metric. Fractions are 0-1; score is CIDEr's; number is printed unchanged; loss (the Brier
+score) too, with three decimals; gflops, per_s, s (seconds) and mib are costs."""
 
 
 class MetricInfo(_Value):

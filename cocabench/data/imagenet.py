@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import re
-import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,7 +15,7 @@ from typing import Self
 
 from pydantic import model_validator
 
-from cocabench.core.errors import DataError, MissingDataError, first_line
+from cocabench.core.errors import CocabenchError, DataError, MissingDataError, first_line
 from cocabench.core.files import check_mat
 from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import checked
@@ -218,5 +217,7 @@ def meta_synsets(meta: Path) -> dict[int, str]:
         table = loadmat(note_file(meta), squeeze_me=True)["synsets"]
         leaves = table[table["num_children"] == 0]
         return {int(k): str(name) for k, name in zip(leaves["ILSVRC2012_ID"], leaves["WNID"], strict=True)}
-    except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, OSError, zlib.error) as error:
+    except CocabenchError:
+        raise
+    except Exception as error:  # noqa: BLE001 — scipy's reader may raise anything
         raise DataError(str(meta), f"not the devkit's table of synsets ({first_line(error)})") from None

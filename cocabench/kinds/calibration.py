@@ -41,7 +41,7 @@ Places = Callable[[Samples], Ints]
 def _brier(name: str, places: Places, temperature: str, *more: str) -> Metric:
     values: Callable[[Samples], Floats] = lambda samples: brier(samples, places(samples))  # noqa: E731
     summary = f"Brier score: sum over classes of (probability - truth)², 0-2, {temperature}."
-    return Metric(name, summary, Mean(values), (*COLUMNS, *more), higher_is_better=False)
+    return Metric(name, summary, Mean(values), (*COLUMNS, *more), unit="loss", higher_is_better=False)
 
 
 def _error(name: str, places: Places, temperature: str, *more: str) -> Metric:

@@ -20,13 +20,15 @@ class Point(NamedTuple):
 
     @property
     def text(self) -> str:
-        return f"{self.score.value:,.1f}"
+        return f"{self.score.value:,.{self.score.places}f}"
 
     @property
     def half(self) -> str:
         """``± 2.1``, the larger half of the interval, rounded up; '' without an interval."""
-        value, low, high = self.score
-        return "" if low is None or high is None else f"± {rounded_up(max(high - value, value - low)):,.1f}"
+        value, low, high, places = self.score
+        if low is None or high is None:
+            return ""
+        return f"± {rounded_up(max(high - value, value - low), places):,.{places}f}"
 
 
 class DotRow(NamedTuple):
@@ -236,7 +238,7 @@ NEAR_ZERO = 0.4
 
 def panel(heading: str, rows: Sequence[DotRow]) -> Panel:
     """Return rows with an axis that holds them all, with chance; it begins at 0 unless all numbers are far from it."""
-    values = [x for row in rows for point in row.points for x in point.score if x is not None]
+    values = [x for row in rows for point in row.points for x in point.score[:3] if x is not None]
     values += [x for row in rows for x in (*row.others, *([row.chance] if row.chance is not None else []))]
     zero = min(values, default=0.0) < NEAR_ZERO * max(values, default=0.0)
     return Panel(heading, linear(values, zero=zero), tuple(rows))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from cocabench.core.errors import ResultsError
-from cocabench.core.formatting import points
+from cocabench.core.formatting import decimals, points
 from cocabench.core.signature import digest
 from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.kinds import find
@@ -220,7 +220,8 @@ def score_of(estimate: Estimate | None, info: MetricInfo) -> Score | None:
     if estimate is None or estimate.value is None:
         return None
     low, high = (None if end is None else points(end, info) for end in (estimate.low, estimate.high))
-    return Score(points(estimate.value, info), low, high)
+    value = points(estimate.value, info)
+    return Score(value, low, high, decimals(value, info))
 
 
 # Short names.

@@ -184,7 +184,8 @@ def _mean_score(report: Report, rows: Sequence[Row], model: str) -> Score | None
         except UnpairedError:
             pass
         else:
-            return Score(value, *(None if math.isnan(end) else 100 * end for end in (low, high)))
+            below, above = (None if math.isnan(end) else 100 * end for end in (low, high))
+            return Score(value, below, above)
     ends = [max(s.high - s.value, s.value - s.low) for s in found if s.low is not None and s.high is not None]
     half = math.hypot(*ends) / len(found)
     return Score(value, value - half, value + half) if len(ends) == len(found) else Score(value)

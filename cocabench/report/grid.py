@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from cocabench.core.formatting import Footnotes, decimals, escape, points, spread
+from cocabench.core.formatting import Footnotes, escape, points, printed, spread
 from cocabench.core.formatting import table as markdown_table
 from cocabench.core.text import printable
 from cocabench.core.types import Estimate, MetricInfo
@@ -112,7 +112,7 @@ def of_estimate(estimate: Estimate, info: MetricInfo) -> Entry:
         return Entry("undefined")
     value = points(estimate.value, info)
     width = spread(estimate, info)
-    return Entry(f"{value:.{decimals(value, info)}f}", f"± {width}" if width else "", value)
+    return Entry(printed(estimate.value, info), f"± {width}" if width else "", value)
 
 
 def of_cell(cell: Cell, info: MetricInfo, *, apart: bool = True) -> Entry:

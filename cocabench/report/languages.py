@@ -13,7 +13,8 @@ from cocabench.report.grid import Entry, Line, Table, of_cell, of_estimate
 from cocabench.report.leaderboard import Shade, shade
 from cocabench.results.languages import LanguageSet, language_sets, mean_of
 
-MEAN = "mean"
+MAX_LINES = 16
+"""A table of more lines is shown on demand, below its heat maps."""
 
 
 class LanguageHeat(NamedTuple):
@@ -26,42 +27,40 @@ class LanguageHeat(NamedTuple):
 
 
 def table(report: Report) -> Table | None:
-    """Return a row per set and language, after one with the mean over the set's languages; None without such sets."""
+    """Return a row for each language, after one with the mean over the set's languages; None without such sets."""
     models = report.comparison.models
-    lines = [line for found in language_sets(report.comparison) for line in _lines(report, found, models)]
+    sets = [(found, f"{found.name}, {metric_label(found.first)}") for found in language_sets(report.comparison)]
+    lines = [line for found, part in sets for line in _lines(report, found, models, part)]
     if not lines:
         return None
+    which = sets[0][1] if len(sets) == 1 else "primary metrics"
     return Table(
         name="languages",
-        caption="Languages: primary metric with 95 % intervals over images",
-        columns=("set", "language", "metric", *models),
+        caption=f"Languages: {which} with 95 % intervals over images",
+        columns=("language", *models),
         lines=tuple(lines),
-        heads=3,
         about="In a mean every language counts alike, and an image that several languages share counts once; models "
         "that lack a language have no mean. Scores are multiplied by 100, ranks are not.",
-        shut=False,
+        shut=len(lines) > MAX_LINES,
     )
 
 
-def _lines(report: Report, found: LanguageSet, models: Sequence[str]) -> list[Line]:
+def _lines(report: Report, found: LanguageSet, models: Sequence[str], part: str) -> list[Line]:
     lines = []
-    first = next(iter(found.rows.values()))
     if len(found.rows) > 1:
         means = (_mean(report, found, model) for model in models)
-        cells = (of_estimate(mean, first.info) if mean else Entry("–") for mean in means)
-        name = f"{MEAN} of {len(found.rows)}"
-        lines.append(Line((Entry(found.name), Entry(name), Entry(metric_label(first)), *cells), part=found.name))
+        cells = (of_estimate(mean, found.first.info) if mean else Entry("–") for mean in means)
+        lines.append(Line((Entry(f"mean of {len(found.rows)}"), *cells), part=part))
     for language, row in found.rows.items():
         cells = (of_cell(row.cells[i], row.info) for i in range(len(models)))
-        lines.append(Line((Entry(found.name), Entry(language), Entry(metric_label(row)), *cells), part=found.name))
+        lines.append(Line((Entry(language), *cells), part=part))
     return lines
 
 
 def _mean(report: Report, found: LanguageSet, model: str) -> Estimate | None:
     records = [report.record(model, row.task) for row in found.rows.values()]
     there = [record for record in records if record is not None]
-    metric = next(iter(found.rows.values())).metric
-    return mean_of(there, metric, report.evidence) if len(there) == len(records) else None
+    return mean_of(there, found.first.metric, report.evidence) if len(there) == len(records) else None
 
 
 def heats(report: Report) -> tuple[LanguageHeat, ...]:
@@ -79,7 +78,7 @@ def _heat(report: Report, found: LanguageSet) -> LanguageHeat:
         for model, own in values.items()
         if any(value is not None for value in own)
     )
-    return LanguageHeat(found.name, metric_label(rows[0]), tuple(found.rows), tuple(shades))
+    return LanguageHeat(found.name, metric_label(found.first), tuple(found.rows), tuple(shades))
 
 
 def _value(estimate: Estimate | None, info: MetricInfo) -> float | None:

@@ -230,7 +230,7 @@ def _metric_dots(report: Report, found: Differences, area: Area, chances: Mappin
         dots = tuple(
             Point(m, score, _status(found, row, m)) for m in found.shown if (score := score_in(report, row, m))
         )
-        if dots and row.info.unit in ("fraction", "score", "number"):
+        if dots and row.info.unit in ("fraction", "score", "number", "loss"):
             chance = chances.get(primary.task) if row.primary else None
             panels.setdefault(row.info.unit, []).append(DotRow(metric_label(row), "", dots, chance, title=row.metric))
     made = tuple(panel("Metric" if i == 0 else "", rows) for i, rows in enumerate(panels.values()))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from cocabench.report.charts import DotRow, Dots, Point, panel
 from cocabench.report.content import Report, score_of
 from cocabench.results.published import plain
-from cocabench.results.records import published_by
+from cocabench.results.records import published_by, set_of
 from cocabench.results.standing import Standing, pool, standing
 
 MAX_PERCENTILES = 3
@@ -15,14 +15,18 @@ MAX_PERCENTILES = 3
 
 
 def dots(report: Report, shown: Sequence[str]) -> Dots | None:
-    """Return the dot plot of the measured models on tasks with published numbers; None where there is none."""
+    """Return the dot plot of the measured models on tasks with published numbers; None where there is none.
+
+    The languages of a set are shown if there are no other tasks.
+    """
     found: list[tuple[str, Standing]] = []
     for model in shown:
         records = [r for r in report.records if r.model == model and not published_by(r)]
         one = standing(plain(model), records, pool())
         if one.tasks:
             found.append((model, one))
-    tasks = dict.fromkeys(task.record.task for _, one in found for task in one.tasks)
+    placed = [task.record for _, one in found for task in one.tasks]
+    tasks = dict.fromkeys(record.task for record in [r for r in placed if not set_of(r)] or placed)
     rows = tuple(_row(report, task, found) for task in tasks)
     if not rows:
         return None

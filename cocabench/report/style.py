@@ -24,11 +24,12 @@ MIN_LOG_TICKS, MAX_LOG_TICKS = 3, 7
 
 
 class Score(NamedTuple):
-    """A number with its interval, in points; low and high are None if unknown."""
+    """A number with its interval, in points; low and high are None if unknown. places: decimals to print."""
 
     value: float
     low: float | None = None
     high: float | None = None
+    places: int = 1
 
 
 class Axis(NamedTuple):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from cocabench.core.errors import UnknownNameError, UnpairedError, UsageError
-from cocabench.core.formatting import number, points
+from cocabench.core.formatting import number, points, printed
 from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.kinds import find
 from cocabench.metrics.power import POWER
@@ -35,6 +35,7 @@ from cocabench.results.records import (
     measured_otherwise,
     notes,
     read,
+    set_of,
     unknown_parts,
 )
 from cocabench.results.store import RecordSet
@@ -282,13 +283,11 @@ def _cell(record: Record | None, metric: str, info: MetricInfo, first: Record) -
 def _mark_best(cells: Sequence[Cell], info: MetricInfo) -> list[Cell]:
     """Mark every cell that prints the best value; equal printed values are all best."""
     values = {
-        i: round(points(c.estimate.value, info), 1)
-        for i, c in enumerate(cells)
-        if c.estimate and c.estimate.value is not None
+        i: printed(c.estimate.value, info) for i, c in enumerate(cells) if c.estimate and c.estimate.value is not None
     }
     if len(values) < 2:
         return list(cells)
-    best = (max if info.higher_is_better else min)(values.values())
+    best = (max if info.higher_is_better else min)(values.values(), key=float)
     return [replace(cell, best=values.get(i) == best) for i, cell in enumerate(cells)]
 
 
@@ -344,12 +343,6 @@ def tallies(comparison: Comparison) -> tuple[Tally, ...]:
             findings = (Finding.FIRST, Finding.NOTHING, Finding.SECOND, Finding.UNTESTED)
             found.append(Tally(kind, comparison.models[0], other, *(count[finding] for finding in findings)))
     return tuple(found)
-
-
-def set_of(record: Record) -> str:
-    """Return the set that a Record's task is one language of, '' if none: ``xtd10`` of ``xtd10/de``."""
-    language = record.signature.protocol.get("language")
-    return record.task.removesuffix(f"/{language}") if language else ""
 
 
 def set_of_row(comparison: Comparison, row: Row) -> str:

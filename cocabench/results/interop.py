@@ -29,8 +29,10 @@ from cocabench.kinds.base import Kind
 from cocabench.kinds.shown import ClipBenchmark
 from cocabench.metrics.intervals import of_proportion_like
 from cocabench.results import published
-from cocabench.specs.aliases import task_name
+from cocabench.results.records import set_of
+from cocabench.specs.aliases import spellings, task_name
 from cocabench.specs.groups import datacomp
+from cocabench.specs.registry import all_tasks
 
 CLIP_BENCHMARK, DATACOMP, TRAINER = "CLIP_benchmark", "DataComp", "open_clip_train"
 SUFFIX = f" ({CLIP_BENCHMARK})"
@@ -174,17 +176,27 @@ def _of_clip_benchmark(path: Path, table: Mapping[str, Any], metrics: Mapping[st
     except ValueError as error:
         raise ResultsError(where, str(error), wanted=f"the metrics of {CLIP_BENCHMARK}'s {names.task}") from None
     values = {name: _number(value, f"{where}: {name}") for name, value in found.metrics.items()}
+    language = str(table.get("language") or "en")
+    task, language = _in_language(f"{task_name(table['dataset'])}{names.suffix}", language)
     return _imported(
         CLIP_BENCHMARK,
         path,
-        task=f"{task_name(table['dataset'])}{names.suffix}",
+        task=task,
         evaluator=kind,
         model=":".join(part for part in (table["model"], table["pretrained"]) if part) + SUFFIX,
         metrics={name: Estimate(value=value, low=None, high=None, n=0) for name, value in values.items()},
-        protocol={"language": table.get("language") or "en", **_prompts(table), **found.protocol},
+        protocol={"language": language, **_prompts(table), **found.protocol},
         model_parts={"name": table["model"], "pretrained": table["pretrained"]},
         notes=(Note("imported", found.said),) if found.said else (),
     )
+
+
+def _in_language(name: str, language: str) -> tuple[str, str]:
+    """Return the task of a data set in a language, and our code of it; English alone may be no language of a set."""
+    spoken = f"{name}/{language}"
+    if found := next((one for one in spellings(spoken) if one in all_tasks()), spoken if language != "en" else ""):
+        return found, found.rpartition("/")[2]
+    return name, language
 
 
 def _prompts(table: Mapping[str, Any]) -> dict[str, JsonValue]:
@@ -234,7 +246,7 @@ def _row(record: Record) -> dict[str, object]:
         names = ClipBenchmark(record.evaluator, suffix=names.suffix)
     values = {names.theirs(metric): e.value for metric, e in record.metrics.items() if e.value is not None}
     return {
-        "dataset": record.task.removesuffix(names.suffix).removesuffix(f"_{names.task}"),
+        "dataset": (set_of(record) or record.task).removesuffix(names.suffix).removesuffix(f"_{names.task}"),
         "model": model,
         "pretrained": pretrained,
         "task": names.task,

@@ -20,6 +20,11 @@ class LanguageSet:
     name: str
     rows: Mapping[str, Row]
 
+    @property
+    def first(self) -> Row:
+        """A row that speaks for all: of a set they have one metric."""
+        return next(iter(self.rows.values()))
+
 
 def language_sets(comparison: Comparison) -> tuple[LanguageSet, ...]:
     """Return the sets of a comparison with their languages, in its order."""

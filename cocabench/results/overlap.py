@@ -11,12 +11,13 @@ from pydantic import Field, ValidationError
 
 from cocabench.core.errors import ResultsError, UnknownNameError, UnpairedError, UsageError
 from cocabench.core.files import read_text
-from cocabench.core.formatting import number
+from cocabench.core.formatting import number, plural
+from cocabench.core.signature import flat
 from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.kinds import find
 from cocabench.metrics.base import estimate
 from cocabench.results.difference import Evidence
-from cocabench.results.records import choose
+from cocabench.results.records import choose, limit
 from cocabench.results.store import RecordSet
 from cocabench.specs.spec import Spec, problems
 
@@ -29,9 +30,16 @@ class Match(Spec):
 
 
 class TaskOverlap(Spec):
-    """Of a task: how many images were looked at, and {id: nearest training image} of those that have one near."""
+    """Of a task: how many images were looked at, and {id: nearest training image} of those that have one near.
+
+    data, rows, pictures_by_id: what identifies the data in Records: the hash of the examples, that in any order with
+    the task's further splits, and that of the images by their ids. Other data may have the same ids.
+    """
 
     images: int = Field(ge=0)
+    data: str
+    rows: str
+    pictures_by_id: str
     overlap: dict[str, Match] = Field(default_factory=dict)
 
 
@@ -85,7 +93,8 @@ class Part:
 def parts(results: RecordSet, overlap: Overlap, models: Sequence[str] = (), *, all_metrics: bool = False) -> list[Part]:
     """Return the parts of each model and task that the file knows, of the primary metric or of all metrics.
 
-    UnknownNameError for a model without results, UsageError where no task is in the file.
+    UnknownNameError for a model without results, UsageError where no task is in the file, or a task's data there are
+    not those of a result.
     """
     chosen = choose(results).records
     known = tuple(dict.fromkeys(record.model for record in chosen))
@@ -96,15 +105,36 @@ def parts(results: RecordSet, overlap: Overlap, models: Sequence[str] = (), *, a
     if not own:
         got = f"a file for {', '.join(overlap.tasks) or 'no task'}"
         raise UsageError("--overlap", got, wanted="tasks of RESULTS", fix="run `cocabench data overlap` for them")
+    for record in own:
+        if why := _other_data(record, overlap.tasks[record.task]):
+            got, fix = f"the file was made for other data of {record.task} than {record.model} was measured on", FIX
+            raise UsageError("--overlap", f"{got} ({why})", wanted="the same", fix=fix)
     evidence = Evidence(results)
     return [
         part for record in own for part in _parts(record, overlap.tasks[record.task].overlap, evidence, all_metrics)
     ]
 
 
+FIX = "run `cocabench data overlap` on those data, or name other models with --models"
+
+
+def _other_data(record: Record, known: TaskOverlap) -> str:
+    """Return what differs between the data of a result and those of the file, '' for nothing that is known.
+
+    Of a part of the data (``--limit``) nothing is known: ``_samples`` says so.
+    """
+    data = flat(record.signature.protocol).get("data.hash")
+    if limit(record) is not None or not (record.rows or data):
+        return ""
+    if known.rows != record.rows and known.data != data:
+        return "other ids, labels or texts"
+    same_rows, pictures = known.rows == record.rows, record.pictures_by_id
+    return "other images under the same ids" if same_rows and pictures not in ("", known.pictures_by_id) else ""
+
+
 def _parts(record: Record, near: Mapping[str, Match], evidence: Evidence, all_metrics: bool) -> Iterator[Part]:
     names = [name for name in record.metrics if all_metrics or name == record.primary]
-    frame, why = _samples(record, near, evidence)
+    frame, why = _samples(record, evidence)
     for name in names:
         info, metric = record.definitions[name], find(record.evaluator).metric(name)
         plain = Part(record.model, record.task, name, info, record.metrics[name])
@@ -119,15 +149,14 @@ def _head(part: Part) -> tuple[str, str, str, MetricInfo, Estimate]:
     return part.model, part.task, part.metric, part.info, part.whole
 
 
-def _samples(record: Record, near: Mapping[str, Match], evidence: Evidence) -> tuple[pd.DataFrame | None, str]:
+def _samples(record: Record, evidence: Evidence) -> tuple[pd.DataFrame | None, str]:
     """Return a Record's samples, or None and the reason."""
+    if (n := limit(record)) is not None:
+        return None, f"limited to {plural(n, 'sample')}: whether they are of the file's data is unknown"
     try:
-        frame = evidence.rows(record)
+        return evidence.rows(record), ""
     except UnpairedError as reason:
         return None, str(reason)
-    if near and not frame["image_id"].isin(set(near)).any() and not record.signature.protocol.get("limit"):
-        return None, "none of the file's images is in its samples: other data"
-    return frame, ""
 
 
 HEADER = ("model", "task", "metric", "all images", "clean", "overlapping")

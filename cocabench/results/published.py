@@ -46,9 +46,24 @@ def _read(name: str) -> pd.DataFrame:
     return table
 
 
+@cache
+def _numbers() -> pd.DataFrame:
+    """Return published.csv, and below it languages.csv, whose columns of languages become rows of ``task/language``."""
+    alone, wide = _read("published.csv").assign(language=""), _read("languages.csv")
+    keys = [name for name in wide.columns if name in alone.columns]
+    tidy = wide.melt(keys, var_name="language")
+    tidy = tidy[tidy["value"] != ""].astype({"value": float})
+    tidy["task"] += "/" + tidy["language"]
+    tidy["column"] += " " + tidy["language"]
+    return pd.concat([alone, tidy[alone.columns]], ignore_index=True)
+
+
 def read() -> pd.DataFrame:
-    """Return every published number, one per row: spec (NAME:TAG), task, metric, value (0-1), n (images), source …"""
-    return _read("published.csv").copy()
+    """Return every published number, one per row: spec (NAME:TAG), task, metric, value (0-1), n (images), source …
+
+    language: that of the task's texts, of a set in several; else ''.
+    """
+    return _numbers().copy()
 
 
 def profile() -> pd.DataFrame:
@@ -58,7 +73,7 @@ def profile() -> pd.DataFrame:
 
 def rows(model_spec: str) -> pd.DataFrame:
     """Return the published numbers of NAME:TAG from all sources. UnknownNameError if there are none."""
-    table = _read("published.csv")
+    table = _numbers()
     found = table[table["spec"] == model_spec]
     if found.empty:
         known = sorted(table["spec"].unique())
@@ -112,7 +127,7 @@ def _record(spec: str, task: str, found: pd.DataFrame, info: dict[str, MetricInf
         primary=primary_of(str(first["evaluator"]), list(metrics)),
         groups=("published",),
         signature=Signature(
-            protocol={"published": first["source"]},
+            protocol={"published": first["source"]} | ({"language": first["language"]} if first["language"] else {}),
             model={"name": first["model"], "pretrained": first["pretrained"], "version": first["version"]},
         ),
         metrics=metrics,

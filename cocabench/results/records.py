@@ -90,10 +90,11 @@ def choose(records: Iterable[Record]) -> Choice:
     """Return one Record per model and task: full before limited, standard before not, with the task's own prompts
     before others, then the newest.
 
-    Models and tasks keep the order of their first appearance.
+    Models and tasks keep the order of their first appearance. Published numbers of a set in many languages count beside
+    measured ones in the languages that were measured.
     """
     groups: dict[tuple[str, str], list[Record]] = {}
-    for record in records:
+    for record in _beside_measured(tuple(records)):
         groups.setdefault((record.model, record.task), []).append(record)
     chosen = [max(group, key=_preference) for group in groups.values()]
     left_out = [
@@ -103,6 +104,12 @@ def choose(records: Iterable[Record]) -> Choice:
         if r is not best
     ]
     return Choice(tuple(chosen), tuple(left_out))
+
+
+def _beside_measured(records: Sequence[Record]) -> Iterator[Record]:
+    """Yield all but published Records in languages that no other Record has; all of them if there are no others."""
+    tasks = {r.task for r in records if not published_by(r)}
+    yield from (r for r in records if not tasks or r.task in tasks or not published_by(r) or not set_of(r))
 
 
 def _preference(record: Record) -> tuple[bool, bool, bool, str]:
@@ -140,6 +147,12 @@ def prompts_label(params: Mapping[str, JsonValue]) -> str:
     """Return ``templates cifar10, class names my.txt``; '' for a task's own prompts."""
     named = zip(PROMPTS, ("templates", "class names"), strict=True)
     return ", ".join(f"{words} {params[name]}" for name, words in named if params.get(name))
+
+
+def set_of(record: Record) -> str:
+    """Return the set that a Record's task is one language of, '' if none: ``xtd10`` of ``xtd10/de``."""
+    language = f"/{record.signature.protocol.get('language', '')}"
+    return record.task.removesuffix(language) if record.task.endswith(language) else ""
 
 
 def published_by(record: Record) -> str:

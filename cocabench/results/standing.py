@@ -17,7 +17,7 @@ from cocabench.core.formatting import number, points
 from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.results import published
 from cocabench.results.difference import with_interval
-from cocabench.results.records import choose, limit, published_by, standard
+from cocabench.results.records import choose, limit, published_by, set_of, standard
 
 REFERENCE = "imagenet1k"
 SHIFTS = ("imagenetv2", "imagenet-a", "imagenet-r", "imagenet_sketch", "objectnet")
@@ -36,11 +36,12 @@ Pool = Mapping[tuple[str, str], Mapping[str, float]]
 def pool() -> Pool:
     """Return the published numbers, one for each model, task and metric: of several sources the first of SOURCES."""
     table = published.read()
-    table["place"] = table["source"].map(published.SOURCES.index)
-    first = table.sort_values("place", kind="stable").drop_duplicates(["spec", "task", "metric"])
     found: dict[tuple[str, str], dict[str, float]] = {}
-    for spec, task, metric, value in first[["spec", "task", "metric", "value"]].itertuples(index=False):
-        found.setdefault((task, metric), {})[spec] = float(value)
+    for source in published.SOURCES:
+        rows = table[table["source"] == source]
+        columns = (rows[name].tolist() for name in ("spec", "task", "metric", "value"))
+        for spec, task, metric, value in zip(*columns, strict=True):
+            found.setdefault((task, metric), {}).setdefault(spec, value)
     return found
 
 
@@ -181,7 +182,11 @@ def standings(records: Iterable[Record], models: Sequence[str] = (), among: Pool
 
 
 def standing(model: str, records: Sequence[Record], among: Pool) -> Standing:
-    """Return where a model stands, by the primary metric of each task."""
+    """Return where a model stands, by the primary metric of each task.
+
+    The languages of a set have places of their own, but count in the mean and in the distances only if nothing else is
+    there.
+    """
     placed, left_out = [], []
     for record in records:
         others = {s: v for s, v in among.get((record.task, record.primary), {}).items() if s != model}
@@ -189,9 +194,15 @@ def standing(model: str, records: Sequence[Record], among: Pool) -> Standing:
             left_out.append(f"{record.task}: {reason}")
         else:
             placed.append((record, others))
-    neighbours = _neighbours(placed)
+    counted = [one for one in placed if not set_of(one[0])] or placed
+    neighbours = _neighbours(counted)
     tasks = tuple(_task(record, others, neighbours) for record, others in placed)
-    fractions = [task for task in tasks if task.info.unit == "fraction" and task.info.higher_is_better]
+    own = {record.task for record, _ in counted}
+    fractions = [
+        task
+        for task in tasks
+        if task.record.task in own and task.info.unit == "fraction" and task.info.higher_is_better
+    ]
     mean, value, count = _mean(fractions)
     return Standing(model, tasks, mean, value, count, neighbours, tuple(robustness(tasks)), tuple(left_out))
 

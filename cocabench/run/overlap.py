@@ -10,6 +10,7 @@ import numpy as np
 from cocabench.core.errors import UsageError
 from cocabench.core.types import Cache, Progress, silent
 from cocabench.data import overlap as images
+from cocabench.data.base import fingerprint
 from cocabench.results.overlap import Match, Overlap, TaskOverlap
 from cocabench.run.prepare import Settings, prepare
 from cocabench.specs.registry import Task
@@ -35,7 +36,8 @@ def find(
     others = images.hashed([one.image for one in trained], cache, progress)
     found = {}
     for task in tasks:
-        examples = prepare(task, Settings(data_root=data_root), modes={}).dataset.examples
+        data = prepare(task, Settings(data_root=data_root), modes={})
+        examples = data.dataset.examples
         owner = [example.id for example in examples for _ in example.images]
         own = images.hashed([image for example in examples for image in example.images], cache, progress)
         near = images.nearest(own.hashes, others.hashes, distance)
@@ -43,7 +45,13 @@ def find(
         for i in np.argsort(near.bits, kind="stable"):
             name = owner[own.kept[near.own[i]]]
             matches.setdefault(name, Match(train=trained[others.kept[near.other[i]]].name, bits=int(near.bits[i])))
-        found[task.name] = TaskOverlap(images=len(examples), overlap=dict(sorted(matches.items())))
+        found[task.name] = TaskOverlap(
+            images=len(examples),
+            data=str(fingerprint(data.dataset)["hash"]),
+            rows=data.rows(),
+            pictures_by_id=data.pictures(cache).by_id,
+            overlap=dict(sorted(matches.items())),
+        )
     return Overlap(
         hash=method,
         distance=distance,

@@ -18,17 +18,15 @@ def task_name(dataset: str) -> str:
     return SAME_IMAGES.get(name, name)
 
 
-def japanese(task: str) -> str:
-    """Return the name of a task in Japanese with the other of its two codes, ``ja`` and ``jp``: sets use either.
+def spellings(task: str) -> tuple[str, ...]:
+    """Return a task's names, as sets write its language: ``ja`` or ``jp``, in small letters or capitals.
 
-    >>> japanese("xtd10/ja"), japanese("crossmodal3600/jp")
-    ('xtd10/jp', 'crossmodal3600/ja')
+    >>> spellings("xtd10/ja"), spellings("babel_imagenet/de"), spellings("cifar10")
+    (('xtd10/ja', 'xtd10/jp', 'xtd10/JA', 'xtd10/JP'), ('babel_imagenet/de', 'babel_imagenet/DE'), ('cifar10',))
     """
     name, slash, code = task.rpartition("/")
-    return f"{name}{slash}{_JAPANESE.get(code, code)}"
-
-
-_JAPANESE = {"ja": "jp", "jp": "ja", "JP": "JA"}
+    codes = (code, {"ja": "jp", "jp": "ja"}.get(code.lower(), code))
+    return tuple(dict.fromkeys(f"{name}/{way}" for way in (*codes, *(c.upper() for c in codes)))) if slash else (task,)
 
 
 _CAPTIONERS = {

@@ -21,7 +21,7 @@ from pydantic import BaseModel, JsonValue, ValidationError
 from cocabench.core.errors import CocabenchError, ModelError, SpecError, UnknownNameError, UsageError
 from cocabench.core.files import expanded
 from cocabench.core.types import Ability, Dataset, Model, Note, Source
-from cocabench.specs.aliases import japanese, task_name
+from cocabench.specs.aliases import spellings, task_name
 from cocabench.specs.groups import groups
 from cocabench.specs.spec import (
     Expect,
@@ -319,7 +319,7 @@ def _matching(item: str, tasks: dict[str, Task]) -> list[Task]:
         for task in found:
             _add(dict(tasks), task)
         return found
-    if name := next((name for name in (item, task_name(item), japanese(item)) if name in tasks), ""):
+    if name := next((name for name in (item, task_name(item), *spellings(item)) if name in tasks), ""):
         return [tasks[name]]
     if members := [task for task in tasks.values() if item in task.spec.groups]:
         return members

@@ -1,13 +1,15 @@
-"""Distil published results into published.csv and profile.csv: ``python results/published/make.py FOLDER``.
+"""Distil published results into published.csv, languages.csv and profile.csv: ``results/published/make.py FOLDER``.
 
-FOLDER holds openclip_results.csv, openclip_retrieval_results.csv and model_profile.csv (open_clip, docs/),
+FOLDER holds openclip_results.csv, openclip_retrieval_results.csv, openclip_multilingual_retrieval_results.csv and
+model_profile.csv (open_clip, docs/),
 clip_benchmark.csv (CLIP_benchmark, benchmark/benchmark.csv) and blog.json (the tables of the LAION blog and of the
 CoCa paper, copied by hand), and mobileclip/*.jsonl (apple/ml-mobileclip, results/).
 papers.csv, beside this script, has rows copied by hand from papers and READMEs. columns.csv names the task and the
 metric of every published column: for open_clip's they are those of DataComp's tasklist.yml, and n is what was evaluated
 there (for CLIP_benchmark: the n for which every acc1 is a whole number of images). A task whose test split VTAB took
 whole has one name for both
-(vtab/pets is pets), and a note where class names differ. Averages over data sets are left out.
+(vtab/pets is pets), and a note where class names differ. Averages over data sets and languages are left out.
+languages.csv is as published.csv, with a column for each language in place of the value: its task is task/language.
 """
 
 from __future__ import annotations
@@ -30,6 +32,7 @@ BLOG = {"source": "LAION blog", "file": "Training Contrastive Captioners", "vers
 PAPER = {"source": "CoCa paper", "file": "arXiv:2205.01917", "version": "2", "date": "2022-06-14"}
 MOBILECLIP = {"source": "MobileCLIP", "version": "e15d36e", "date": "2025-08-28"}
 KEY = ["model", "pretrained"]
+ORDER = ["source", "file", "version", "date", *KEY, "task", "evaluator", "metric", "value", "n", "column", "note"]
 METRICS = {
     "image_retrieval_recall@5": "t2i_recall@5",
     "text_retrieval_recall@5": "i2t_recall@5",
@@ -77,6 +80,19 @@ def open_clip(folder: Path, columns: pd.DataFrame) -> Iterator[pd.DataFrame]:
         table = pd.read_csv(folder / name).rename(columns={"name": "model"})
         tidy = table.melt(KEY, var_name="column", value_name="value")
         yield tidy.merge(columns[columns["file"] == f"docs/{name}"], on="column").assign(**OPEN_CLIP)
+
+
+def in_languages(folder: Path, columns: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of open_clip's table of languages: a column there is ``SET METRIC LANGUAGE``."""
+    name = "openclip_multilingual_retrieval_results.csv"
+    table = pd.read_csv(folder / name).rename(columns={"version": "pretrained"})
+    tidy = table.drop(columns="avg").melt(KEY, var_name="column", value_name="value")
+    tidy[["column", "language"]] = tidy["column"].str.rsplit(" ", n=1, expand=True)
+    tidy = tidy[tidy["language"] != "avg"]
+    rows = tidy.pivot(index=["column", *KEY], columns="language", values="value")
+    languages = list(rows.columns)
+    rows = rows.reset_index().merge(columns[columns["file"] == f"docs/{name}"], on="column").assign(**OPEN_CLIP)
+    return rows[[*(column for column in ORDER if column != "value"), *languages]]
 
 
 def clip_benchmark(folder: Path, columns: pd.DataFrame) -> pd.DataFrame:
@@ -167,9 +183,9 @@ def main(folder: Path) -> None:
     apples = pd.DataFrame(mobileclip(folder)).astype({"n": "Int64"})
     papers = pd.read_csv(HERE / "papers.csv", dtype={"n": "Int64"}).fillna({"note": ""})
     rows = pd.concat([*open_clip(folder, columns), clip_benchmark(folder, columns), printed, apples, papers])
-    order = ["source", "file", "version", "date", *KEY, "task", "evaluator", "metric", "value", "n", "column", "note"]
-    rows = rows[order].round({"value": 6})
+    rows = rows[ORDER].round({"value": 6})
     rows.to_csv(HERE / "published.csv", index=False, lineterminator="\n")
+    in_languages(folder, columns).to_csv(HERE / "languages.csv", index=False, lineterminator="\n")
     profile(folder, tables).to_csv(HERE / "profile.csv", index=False, lineterminator="\n")
 
 

@@ -18,6 +18,7 @@ from tests.report.records import INFO, estimate
         (estimate(1.253), "CIDEr", "125.3 (n=1000)"),
         (estimate(3.0, 1.0), "t2i_median_rank", "3.0 ± 1.0 (n=1000)"),
         (estimate(0.7, n=0), "acc1", "70.0"),  # published without its n
+        (estimate(1.2614, 0.0301), "brier", "1.261 ± 0.031 (n=1000)"),  # 0-2
         (estimate(None), "acc1", "undefined (n=0)"),
     ],
 )

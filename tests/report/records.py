@@ -10,6 +10,7 @@ INFO = {
     "acc1": MetricInfo(unit="fraction", higher_is_better=True, summary="share right"),
     "acc5": MetricInfo(unit="fraction", higher_is_better=True, summary="share in the top 5"),
     "t2i_median_rank": MetricInfo(unit="rank", higher_is_better=False, summary="median rank"),
+    "brier": MetricInfo(unit="loss", higher_is_better=False, summary="Brier score"),
     "CIDEr": MetricInfo(unit="score", higher_is_better=True, summary="CIDEr"),
 }
 

@@ -18,7 +18,7 @@ from cocabench.results import interop
 from cocabench.results.compare import compare_models
 from cocabench.results.epochs import best_epochs
 from cocabench.results.interop import to_csv
-from cocabench.results.records import read
+from cocabench.results.records import read, set_of
 from tests.conftest import Command
 from tests.report.records import estimate, record
 
@@ -102,6 +102,31 @@ def test_imported_records_are_labelled_and_have_no_interval(folder: Path) -> Non
     chosen = interop.read(folder / "d.json")[0]
     assert (chosen.primary, chosen.evaluator) == ("acc", "image_caption_selection")
     assert "group score" in chosen.definitions["acc"].summary
+
+
+@pytest.mark.parametrize(
+    ("dataset", "language", "task"),
+    [
+        ("xtd10", "de", "xtd10/de"),
+        ("xtd10", "en", "xtd10/en"),
+        ("crossmodal3600", "jp", "crossmodal3600/ja"),
+        ("babel_imagenet", "de", "babel_imagenet/DE"),
+        ("imagenet1k", "cn", "imagenet1k/cn"),
+        ("wds/imagenet1k", "en", "imagenet1k"),
+        ("my_set", "sv", "my_set/sv"),
+    ],
+)
+def test_import_and_export_keep_the_languages_of_a_set_apart(
+    tmp_path: Path, dataset: str, language: str, task: str
+) -> None:
+    table = {**FILES["b.json"], "dataset": dataset, "language": language}
+    (tmp_path / "a.json").write_text(json.dumps(table))
+    (found,) = interop.read(tmp_path / "a.json")
+    assert found.task == task
+    name, _, code = task.partition("/")
+    assert set_of(found) == (name if code else "")
+    (row,) = csv.DictReader(io.StringIO(to_csv([found])))
+    assert (row["dataset"], row["language"]) == (name, code or "en")
 
 
 def test_import_of_a_missing_file_is_an_error(tmp_path: Path) -> None:

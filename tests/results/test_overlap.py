@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import tarfile
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from cocabench.core.cache import MemoryCache
 from cocabench.core.errors import ResultsError, UsageError
@@ -130,9 +132,10 @@ def test_the_file_and_every_metric_of_each_part(command: Command, models: Path, 
     assert ("find", "t2i_recall@1") in rows
 
 
-def known(near: list[str], images: int = 40) -> Overlap:
+def known(near: list[str], images: int = 40, **data: str) -> Overlap:
     matches = {name: Match(train="t.tar:a", bits=2) for name in near}
-    tasks = {"pets": TaskOverlap(images=images, overlap=matches)}
+    made = {"data": "d", "rows": "r", "pictures_by_id": "p"} | data
+    tasks = {"pets": TaskOverlap(images=images, overlap=matches, **made)}
     return Overlap(hash="phash", distance=4, train=("t.tar",), train_images=9, tasks=tasks)
 
 
@@ -167,10 +170,60 @@ def test_nothing_and_everything_overlapping(tmp_path: Path) -> None:
     assert part.clean.value is None
 
 
-def test_other_data_and_results_without_samples_are_said(tmp_path: Path) -> None:
-    classified(tmp_path / "a", "m", right(30, 40), ids="other ")
+@pytest.mark.parametrize(
+    ("rows", "pictures", "data", "said"),
+    [
+        ("r", "p", "d", ""),
+        ("r", "p", "x", ""),  # in another order
+        ("r", "", "x", ""),  # of an older version, which did not hash images
+        ("x", "p", "d", ""),  # with further splits
+        ("", "", "", ""),  # nothing is known
+        ("r", "x", "d", "other images under the same ids"),
+        ("x", "p", "x", "other ids, labels or texts"),
+        ("", "p", "x", "other ids, labels or texts"),
+    ],
+)
+def test_a_file_for_other_data_is_refused(tmp_path: Path, rows: str, pictures: str, data: str, said: str) -> None:
+    protocol: dict[str, Any] = {"task": "pets", "data": {"images": 40} | ({"hash": data} if data else {})}
+    classified(tmp_path, "m", right(30, 40), protocol=protocol, rows=rows, pictures_by_id=pictures)
+    results, file = read(str(tmp_path)), known(["00001"])
+    if not said:
+        (part,) = parts(results, file)
+        assert part.overlapping
+        assert part.overlapping.n == 1
+        return
+    with pytest.raises(UsageError, match=f"other data of pets than m was measured on [(]{said}[)]"):
+        parts(results, file)
+
+
+def test_the_same_ids_of_other_pictures_are_refused(command: Command, models: Path, data: Path, tmp_path: Path) -> None:
+    """A second data root, whose images are mirrored."""
+    other = tmp_path / "root"
+    shutil.copytree(data, other)
+    for path in (other / "images").glob("*.png"):
+        with Image.open(path) as image:
+            ImageOps.mirror(image).save(path)
+    shard(tmp_path / "t.tar", {"3.png": (other / "images/03.png").read_bytes()})
+    tasks = ["--tasks", f"{other / 'name.toml'}"]
+    file, results = tmp_path / "o.json", tmp_path / "r"
+    made = command("data", "overlap", "--train", tmp_path / "t.tar", *tasks, "--data-root", other, "--output", file)
+    assert made.code == 0, made.err
+    for root, said in ((data, "other images under the same ids"), (other, "")):
+        run = ["run", "--model", models / "clip", *tasks, "--data-root", root, "--output", results, "--quiet"]
+        assert command(*run).code == 0
+        result = command("compare", results, "--overlap", file)
+        assert (result.code, said in result.err) == (2 if said else 0, True)
+        shutil.rmtree(results)
+
+
+def test_results_on_a_part_and_without_samples_are_said(tmp_path: Path) -> None:
+    protocol = {"task": "pets", "data": {"images": 40, "hash": "x"}, "limit": 40}
+    classified(tmp_path / "a", "m", right(30, 40), protocol=protocol)
     (part,) = parts(read(str(tmp_path / "a")), known(["00001"]))
-    assert (part.clean, part.why) == (None, "none of the file's images is in its samples: other data")
+    assert (part.clean, part.why) == (
+        None,
+        "limited to 40 samples: whether they are of the file's data is unknown",
+    )
     classified(tmp_path / "b", "m", right(30, 40), samples=False)
     (part,) = parts(read(str(tmp_path / "b")), known(["00001"]))
     assert "no samples of m on pets" in part.why

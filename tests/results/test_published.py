@@ -16,7 +16,10 @@ from cocabench.kinds.classification import ACC1, Classification
 from cocabench.metrics.ranking import Ranks
 from cocabench.results import published
 from cocabench.results.compare import compare_models
+from cocabench.results.published_check import check
+from cocabench.results.records import choose, set_of
 from cocabench.specs.registry import Task, all_tasks
+from tests.report.records import estimate, record
 
 COCA, CLIP, BLOG = "coca_ViT-L-14:laion2b_s13b_b90k", "ViT-L-14:laion2b_s32b_b82k", "ViT-L-14:laion_blog"
 
@@ -37,6 +40,9 @@ COCA, CLIP, BLOG = "coca_ViT-L-14:laion2b_s13b_b90k", "ViT-L-14:laion2b_s32b_b82
         ("ViT-L-14:openai", "ECCV Caption", "coco_1k", "i2t_recall@1", 0.7426),
         ("CoCa:paper", "CoCa paper", "coco_karpathy_test", "CIDEr", 1.436),
         ("coca_ViT-B-32:mscoco_finetuned_laion2b_s13b_b90k", "open_clip", "imagenet1k", "acc1", 0.0079),
+        (COCA, "open_clip", "crossmodal3600/de", "t2i_recall@1", 0.2806),
+        (COCA, "open_clip", "multilingual_mscoco_captions/jp", "i2t_recall@10", 0.238),
+        ("nllb-clip-large-siglip:mrl", "open_clip", "crossmodal3600/ja", "t2i_recall@5", 0.8997),
     ],
 )
 def test_published_table_holds_the_numbers_of_its_sources(
@@ -56,12 +62,49 @@ def test_published_table_is_complete() -> None:
         "LAION blog": 3,
         "MobileCLIP": 12,
         "SugarCrepe paper": 1,
-        "open_clip": 121,
+        "open_clip": 123,
     }
     assert set(table["metric"]) <= set(published.definitions())
     assert set(table["source"]) == set(published.SOURCES)
     assert table["value"].notna().all()
     assert table.loc[table["metric"] != "CIDEr", "value"].between(0, 1).all()
+
+
+def test_published_languages_are_those_of_the_tasks_and_of_whole_numbers_of_images() -> None:
+    """123 models, four of them CoCas; a caption for each image, since every recall is k / 3,600 or k / 1,000."""
+    found = TABLE[TABLE["language"] != ""]
+    assert found["spec"].nunique() == 123
+    assert sum(name.startswith("coca_") for name in found["spec"].unique()) == 4
+    specs = {task.name: task.spec for task in all_tasks().values()}
+    per_set = found.assign(set=[specs[task].family for task in found["task"]]).groupby("set")
+    assert per_set["language"].nunique().to_dict() == {"crossmodal3600": 36, "multilingual_mscoco_captions": 11}
+    for name, table in found.groupby("task"):
+        assert set(table["n"]) == {specs[str(name)].expect.images} == {specs[str(name)].expect.texts}
+        assert len(table) == 123 * 6
+    hits = found["value"] * found["n"].astype(float)
+    assert ((hits - hits.round()).abs() <= 5.1e-5 * found["n"].astype(float)).all()
+
+
+def test_published_languages_are_a_set_and_are_checked() -> None:
+    records = {r.task: r for r in published.as_records([COCA])}
+    german = records["crossmodal3600/de"]
+    assert (set_of(german), german.primary) == ("crossmodal3600", "t2i_recall@5")
+    assert german.metrics["t2i_recall@5"].n == 3600
+    assert set_of(records["imagenet1k"]) == ""
+    ours = record(
+        COCA, "crossmodal3600/de", {"t2i_recall@1": estimate(0.2806, 0.01, n=3600)}, protocol={"data": {"images": 3600}}
+    )
+    assert [(m.verdict, m.source) for m in check([ours])] == [("inside", "open_clip")]
+
+
+def test_published_languages_stand_beside_measured_ones_alone() -> None:
+    """Else a comparison with one measured task would list 47 languages without a result."""
+    of_others = published.as_records([COCA])
+    measured = [record("mine", task) for task in ("imagenet1k", "crossmodal3600/de")]
+    kept = {r.task for r in choose([*measured, *of_others]).records if r.model != "mine"}
+    assert {task for task in kept if "crossmodal" in task or "multilingual" in task} == {"crossmodal3600/de"}
+    assert "cifar10" in kept
+    assert len(choose(of_others).records) == len(of_others)
 
 
 def test_published_mean_recall_is_the_mean_of_both_directions() -> None:
@@ -129,7 +172,7 @@ TABLE = published.read()
 NOT_PUBLISHED = {"cola_single", "caltech101", "eurosat", "resisc45", "vtab/cub", "vtab/inaturalist", "imagenet-w"}
 """The whole sets, of which VTAB tests a part (theirs are the tasks vtab/…), and what CLIP_benchmark has beside VTAB."""
 OF_NOBODY = {"classification_likelihood", "multilingual"}
-"""Groups of tasks without published numbers."""
+"""Groups of tasks of classification without published numbers."""
 
 
 def rows(name: str) -> pd.DataFrame:
@@ -139,9 +182,7 @@ def rows(name: str) -> pd.DataFrame:
 @pytest.mark.parametrize("name", [name for name, task in TASKS.items() if "demo" not in task.spec.groups])
 def test_published_numbers_have_the_tasks_image_counts(name: str) -> None:
     found = rows(name)
-    assert found.empty == (
-        name in NOT_PUBLISHED or bool(set(TASKS[name].spec.groups) & {"classification_likelihood", "multilingual"})
-    )
+    assert found.empty == (name in NOT_PUBLISHED or bool(set(TASKS[name].spec.groups) & OF_NOBODY))
     others = set(found["n"]) - {TASKS[name].spec.expect.images}
     assert not others or (name, others) == ("vtab/caltech101", {6084})  # CLIP_benchmark's, of another version of TFDS
 

@@ -121,6 +121,21 @@ def test_neighbours_are_the_nearest_over_all_tasks() -> None:
     assert lead == pytest.approx(51 - 100 * np.mean([0.5, 0.55, 0.45]))
 
 
+def test_languages_have_places_and_count_in_no_mean() -> None:
+    """Two languages and two other tasks: mean and neighbours are those of the two others."""
+    table = {(task, "acc1"): dict(zip(MODELS, REFERENCE, strict=True)) for task in ("a", "b", "s/de", "s/fr")}
+    of_set = [
+        record("mine", f"s/{code}", metrics={"acc1": estimate(0.9, 0.01)}, protocol={"language": code})
+        for code in ("de", "fr")
+    ]
+    (found,) = standings([of("a", 0.31), of("b", 0.33), *of_set], among=table)
+    assert [task.record.task for task in found.tasks] == ["a", "b", "s/de", "s/fr"]
+    assert found.mean_value == pytest.approx(32)
+    assert found.neighbours[0].spec == "M0:t"
+    (alone,) = standings(of_set, among=table)
+    assert alone.mean_value == pytest.approx(90)
+
+
 def test_a_published_model_is_not_its_own_neighbour() -> None:
     records = [record("M4:t", "imagenet1k", metrics={"acc1": estimate(0.5)})]
     (found,) = standings(records, among=among())
