@@ -47,6 +47,14 @@ class Batch(NamedTuple):
     hashes: list[bytes]
 
 
+def once_in_a_row(pixels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return images (k, 3, h, w) without those that equal the one before, as one image's questions have it several
+    times, and the place (k,) of each among those that are left; pixels themselves where all differ."""
+    new = torch.ones(len(pixels), dtype=torch.bool, device=pixels.device)
+    new[1:] = (pixels[1:] != pixels[:-1]).flatten(1).any(1)
+    return pixels if bool(new.all()) else pixels[new], new.cumsum(0) - 1
+
+
 class _Images(Dataset[Any]):
     """Images by their source, so that each source is sent once, to its worker; or by their number.
 

@@ -73,6 +73,10 @@ def _mixed(plan: Blueprint, note: Callable[[Note], None]) -> Any:
     return net
 
 
+BAD_CONFIG = (OSError, RuntimeError, ValueError, TypeError, AssertionError, KeyError, AttributeError, ArithmeticError)
+"""What open_clip raises for a config that it cannot build."""
+
+
 def meta_network(plan: Blueprint) -> Any:
     """Return the network on torch's meta device: shapes without memory."""
     with torch.device("meta"):
@@ -90,7 +94,7 @@ def _architecture(plan: Blueprint, *, device: str = "cpu") -> Any:
             net = open_clip.create_model(
                 f"local-dir:{folder}", device=device, load_weights=False, pretrained_text=False
             )
-        except (OSError, RuntimeError, ValueError, TypeError, AssertionError, KeyError, AttributeError) as error:
+        except BAD_CONFIG as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             fix = "check its config; a Hugging Face text tower needs its config from the hub or in the model's folder"
             raise ModelError(f"--model {plan.id}", f"open_clip cannot build it ({reason[:200]})", fix=fix) from error
@@ -116,7 +120,7 @@ def build_tokenizer(plan: Blueprint) -> Tokenizer:
     try:
         with quiet():
             made = _tokenizer(plan.tokenizer, plan.config)
-    except (OSError, RuntimeError, ValueError, TypeError, AssertionError, KeyError, AttributeError) as error:
+    except BAD_CONFIG as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         fix = "it must be on the hub, or in the model's folder"
         raise ModelError(f"--model {plan.id}", f"no tokenizer ({reason})", fix=fix) from error
