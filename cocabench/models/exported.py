@@ -27,10 +27,10 @@ from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Ability, Note
 from cocabench.models.base import OUT_OF_MEMORY, CutTexts, Model
 from cocabench.models.hardware import Hardware
-from cocabench.models.loading import Transform
 from cocabench.models.open_clip.blueprint import Blueprint, described
 from cocabench.models.open_clip.build import Tokenizer, build_tokenizer, build_transform, meta_network
 from cocabench.models.open_clip.captions import cut_texts
+from cocabench.models.pixels import Transform
 from cocabench.specs.spec import ModelSpec
 
 CONFIG = "open_clip_config.json"

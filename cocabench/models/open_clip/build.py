@@ -14,15 +14,16 @@ from open_clip import hf_model
 from open_clip.coca_model import CoCa
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
 
-from cocabench.core.errors import ModelError
+from cocabench.core.errors import ModelError, first_line
 from cocabench.core.temporary import temporary_folder
 from cocabench.core.types import Note, unnoted
-from cocabench.models.loading import Transform
 from cocabench.models.open_clip.blueprint import Blueprint
 from cocabench.models.open_clip.config import Config
 from cocabench.models.open_clip.languages import LanguageTokenizer, takes_language
 from cocabench.models.open_clip.weights import OPEN_CLIP_LOCK, load_into, quiet
+from cocabench.models.pixels import Transform
 from cocabench.models.remote_code import refuse_code
 
 
@@ -148,8 +149,14 @@ def _simple_tokenizer(length: int) -> SimpleTokenizer:
 
 
 def build_transform(net: Any) -> Transform:
-    """Return open_clip's own evaluation transform for the network's preprocessing."""
-    return cast(Transform, image_transform_v2(PreprocessCfg(**net.visual.preprocess_cfg), is_train=False))
+    """Return open_clip's own evaluation transform for the network's preprocessing; ModelError if it cannot work."""
+    settings = net.visual.preprocess_cfg
+    try:
+        made = cast(Transform, image_transform_v2(PreprocessCfg(**settings), is_train=False))
+        made(Image.new("RGB", (40, 30)))
+    except Exception as error:  # noqa: BLE001 — the settings are data
+        raise ModelError(f"preprocessing {settings}", f"it fails ({first_line(error)})") from None
+    return made
 
 
 def tower_parameters(net: torch.nn.Module) -> dict[str, int]:

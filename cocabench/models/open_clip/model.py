@@ -26,7 +26,7 @@ from cocabench.models.base import (
 )
 from cocabench.models.hardware import Hardware, evaluating
 from cocabench.models.interactive import ScoreWords, Word
-from cocabench.models.loading import Transform, once_in_a_row
+from cocabench.models.loading import once_in_a_row
 from cocabench.models.open_clip.build import Tokenizer, tower_parameters, vocabulary
 from cocabench.models.open_clip.captions import (
     asked,
@@ -44,6 +44,7 @@ from cocabench.models.open_clip.decoding.generate import encoded_logprob, encode
 from cocabench.models.open_clip.decoding.towers import context_limit
 from cocabench.models.open_clip.onednn import Layers
 from cocabench.models.open_clip.text import encode_tokens
+from cocabench.models.pixels import Transform
 
 MIN_TEXTS_TO_SHARE = 16
 """With so many texts, the same for all images of a batch, as classes are, what they begin with is computed once."""
