@@ -18,7 +18,9 @@ from safetensors.torch import save
 from cocabench.captioneval.corenlp import JARS
 from cocabench.results.store import Store
 from tests.bad_input_commands import commands
-from tests.bad_input_sets import CLASSIFICATION, DRY, RETRIEVAL, RUN, _json, _tar, _task, image, layouts, sets
+from tests.bad_input_layouts import layouts
+from tests.bad_input_models import models
+from tests.bad_input_sets import CLASSIFICATION, DRY, RETRIEVAL, RUN, _json, _tar, _task, image, sets
 from tests.bad_inputs import Target, Tree, run, stored
 from tests.models.test_checkpoint import write_torchscript
 from tests.models.tiny import CLIP, COCA, VISION, random_network, write_folder
@@ -41,6 +43,7 @@ def every(shared: Path) -> dict[str, Target]:
         **sets(clip, coca),
         **layouts(clip, coca),
         **commands(shared, clip),
+        **models(shared, clip),
         **checkpoints(shared),
         **trainings(),
         **baselines(shared),

@@ -79,4 +79,4 @@ def _ids(file: Path) -> list[int]:
 
 def _table(file: Path) -> dict[str, list[str]]:
     table = Item(file, read_json(file))
-    return {key: [item.name() for item in table[key].items()] for key in table.value}
+    return {key: [one.name() for one in item.items()] for key, item in zip(table.value, table.values(), strict=True)}

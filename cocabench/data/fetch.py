@@ -279,7 +279,10 @@ def _listed(repository: Repository, wait: Callable[[float], None]) -> Manifest:
 
     def ask() -> Any:
         chosen = repository.revision or "main"
-        return HfApi().dataset_info(repository.name, revision=chosen, files_metadata=True)
+        found = HfApi().dataset_info(repository.name, revision=chosen, files_metadata=True)
+        if not isinstance(found.sha, str) or not all(isinstance(one.rfilename, str) for one in found.siblings or ()):
+            raise TypeError("no commit, or files without names")
+        return found
 
     info = _insistently(ask, f"{repository.name}@{repository.revision or 'main'}", wait)
     top = f"{repository.below}/" if repository.below else ""
@@ -350,6 +353,8 @@ def _insistently(act: Callable[[], Any], where: str, wait: Callable[[float], Non
             return first_line(error)
         if isinstance(error, OSError):
             raise DataError(where, f"cannot be written ({first_line(error)})", fix="check --data-root") from None
+        if isinstance(error, (KeyError, TypeError, ValueError, AttributeError, RecursionError)):
+            raise DataError(where, f"the hub's answer is not understood ({first_line(error)})") from None
         return ""
 
     return insistently(act, where, wait, tries, why)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -97,6 +99,14 @@ class Item:
         if isinstance(self.value, bool) or not isinstance(self.value, str | int) or self.value == "":
             raise self.error("text or a whole number")
         return str(self.value)
+
+
+def csv_rows(file: Path) -> list[list[str]]:
+    """Return the rows of a CSV file below its head; DataError if it is no table."""
+    try:
+        return list(csv.reader(io.StringIO(read_text(file))))[1:]
+    except csv.Error as error:
+        raise DataError(str(file), f"not a table ({error})") from None
 
 
 def some(items: Iterable[object], shown: int = 3) -> str:

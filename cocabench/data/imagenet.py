@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
-import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
@@ -16,18 +13,18 @@ from typing import Self
 
 from pydantic import model_validator
 
-from cocabench.core.errors import DataError, MissingDataError, first_line
+from cocabench.core.errors import CocabenchError, DataError, MissingDataError, first_line
 from cocabench.core.files import check_mat
 from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import checked
 from cocabench.data.files import (
+    csv_rows,
     files_below,
     find_file,
     is_image,
     left_out,
     only_images,
     read_lines,
-    read_text,
     some,
     subfolders,
 )
@@ -184,10 +181,7 @@ def _looked_up(stems: list[str], by_stem: Mapping[str, str], index: Mapping[str,
 
 def solution(file: Path) -> dict[str, str]:
     """Return {image: synset} of Kaggle's file; its rows are ``ILSVRC2012_val_00048981,n03995372 85 1 499 272 …``."""
-    try:
-        rows = list(csv.reader(io.StringIO(read_text(file))))[1:]
-    except csv.Error as error:
-        raise DataError(str(file), f"not a table ({error})") from None
+    rows = csv_rows(file)
     if broken := [k for k, row in enumerate(rows, 2) if row and (len(row) < 2 or not row[1].split())]:
         raise DataError(str(file), f"{len(broken)} rows without a synset, first in line {broken[0]}")
     pairs = {(row[0], row[1].split()[0]) for row in rows if row}
@@ -218,5 +212,7 @@ def meta_synsets(meta: Path) -> dict[int, str]:
         table = loadmat(note_file(meta), squeeze_me=True)["synsets"]
         leaves = table[table["num_children"] == 0]
         return {int(k): str(name) for k, name in zip(leaves["ILSVRC2012_ID"], leaves["WNID"], strict=True)}
-    except (ValueError, KeyError, IndexError, TypeError, NotImplementedError, OSError, zlib.error) as error:
+    except CocabenchError:
+        raise
+    except Exception as error:  # noqa: BLE001 — scipy's reader may raise anything
         raise DataError(str(meta), f"not the devkit's table of synsets ({first_line(error)})") from None

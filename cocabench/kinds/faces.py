@@ -139,11 +139,14 @@ class Faces(Kind):
         return {**super().work(data), "texts": len(texts)}
 
     def check(self, data: Dataset, further: Mapping[str, Dataset]) -> None:
-        names = self._names(data)
+        names, prompts = self._names(data), self._prompts(data)
         for name in PREFIXES:
             if not names[name]:
                 got = f"no class names that start with {name + ':'!r}"
                 raise DataError(data.name, got, wanted="DataComp's classnames.txt of FairFace or UTKFace")
+            if not all(prompts[name]):
+                got = f"no templates that start with {name + ':'!r}"
+                raise DataError(data.name, got, wanted="DataComp's zeroshot_classification_templates.txt of them")
         if len(names[TOXIC]) <= NONHUMAN.stop:
             got = f"{len(names[TOXIC])} classes of {TOXIC!r}"
             raise DataError(data.name, got, wanted=f"{NONHUMAN.stop} people and animals, then words of crime")

@@ -33,7 +33,8 @@ from cocabench.core.types import (
 )
 from cocabench.models.hardware import Hardware
 from cocabench.models.interactive import Interactive, Word
-from cocabench.models.loading import Batch, Transform, batches
+from cocabench.models.loading import Batch, batches
+from cocabench.models.pixels import Transform, split
 from cocabench.models.tokens import TokenCounts
 
 TEXTS_PER_BLOCK = 2048
@@ -390,6 +391,11 @@ class Model(Interactive, Joined):
 
         beside: a row per image (n, …), passed along. Unreadable images make their batch smaller; it is not filled up.
         """
+        finish = split(self.transform).finish
+
+        def finished(pixels: Any, *rows: Tensor) -> T:
+            return work(finish(pixels), *rows)
+
         loaded = self.reader(
             images,
             self.transform,
@@ -402,7 +408,7 @@ class Model(Interactive, Joined):
         )
         for batch in loaded:
             rows = () if beside is None else (beside[batch.positions],)
-            yield self.run_batch(stage, work, batch.pixels, *rows), batch.positions, batch.hashes
+            yield self.run_batch(stage, finished, batch.pixels, *rows), batch.positions, batch.hashes
             progress(stage, batch.done, len(images))
 
     def run_batch(self, kind: str, work: Callable[..., T], *inputs: Any) -> list[T]:

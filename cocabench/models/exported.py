@@ -8,8 +8,10 @@ Quantised and half-precision graphs are graphs like others: inputs are cast to w
 
 from __future__ import annotations
 
+import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -25,10 +27,10 @@ from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Ability, Note
 from cocabench.models.base import OUT_OF_MEMORY, Model
 from cocabench.models.hardware import Hardware
-from cocabench.models.loading import Transform
 from cocabench.models.open_clip.blueprint import Blueprint, described
 from cocabench.models.open_clip.build import Tokenizer, build_tokenizer, build_transform, meta_network
 from cocabench.models.open_clip.counts import count_tokens
+from cocabench.models.pixels import Transform
 from cocabench.models.tokens import TokenCounts
 from cocabench.specs.spec import ModelSpec
 
@@ -193,10 +195,24 @@ class TorchExportSource(ExportedSource):
 
     def tower(self, path: Path, hardware: Hardware) -> Tower:
         try:
-            program = torch.export.load(path)
+            with _silent_export():
+                program = torch.export.load(path)
         except Exception as error:  # noqa: BLE001 — a damaged archive may raise anything
-            raise ModelError(str(path), f"torch.export cannot load it ({first_line(error)[:200]})") from None
+            reason = first_line(error).partition(" Please check the warnings")[0]
+            raise ModelError(str(path), f"torch.export cannot load it ({reason[:200]})") from None
         return _of_program(path, program, hardware)
+
+
+@contextmanager
+def _silent_export() -> Iterator[None]:
+    """Silence what torch logs of an archive that it cannot load: a traceback, beside the error."""
+    log = logging.getLogger("torch.export")
+    before = log.level
+    log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _of_program(path: Path, program: Any, hardware: Hardware) -> Tower:

@@ -197,7 +197,9 @@ def _many(report: Report, models: Sequence[str], found: Differences) -> Sentence
     unbeaten = {model: found.unbeaten(model) for model in ordered}
     most = max(n for _, n in unbeaten.values())
     leaders = [m for m, (k, n) in unbeaten.items() if 2 * k > n and 2 * n >= most]
-    if 2 * len(leaders) > len(models) > MAX_MODELS_IN_ALL_PAIRS and (said := _by_score(report, models, found)):
+    few = len(models) <= MAX_MODELS_IN_ALL_PAIRS
+    too_many = len(models) if few else len(models) // 2 + 1
+    if len(leaders) >= too_many and (said := _by_score(report, models, found, too_many)):
         return said
     if len(leaders) == len(models):
         return (f"None of {len(models)} models leads: each is not significantly beaten on most tasks.",)
@@ -209,14 +211,14 @@ def _many(report: Report, models: Sequence[str], found: Differences) -> Sentence
     return head, *named(leaders), f" {is_or_are} not significantly beaten on most tasks."
 
 
-def _by_score(report: Report, models: Sequence[str], found: Differences) -> Sentence:
+def _by_score(report: Report, models: Sequence[str], found: Differences, too_many: int) -> Sentence:
     """Return whom no model beats on the mean of the page's only kind of task, which tells more models apart.
 
-    Nothing for several kinds, or where that does not tell half of the models apart.
+    Nothing for several kinds, or where too many are not beaten.
     """
     score = found.of(report.areas[0]) if len(report.areas) == 1 else None
     leaders = [m for m in score.ranking() if score.status(m) in (BEST, UNBEATEN)] if score and score.mean else []
-    if score is None or not 0 < 2 * len(leaders) <= len(models):
+    if score is None or not 0 < len(leaders) < too_many:
         return ()
     head, is_or_are = f"{len(leaders)} of {len(models)} models lead", "is" if len(leaders) == 1 else "are"
     tail = f" {is_or_are} not significantly beaten on the {score.label}."

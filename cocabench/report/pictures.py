@@ -198,19 +198,20 @@ class _View:
         return [(key, self.task.label) for key in _by_pattern(self.values, n)]
 
     def _by_spread(self, n: int) -> list[tuple[str, str]]:
-        spread = (self.values.max(axis=1) - self.values.min(axis=1)).sort_values(ascending=False, kind="stable")
-        best = self.values.min(axis=1).sort_values(ascending=False, kind="stable").index
-        worst = self.values.max(axis=1).sort_values(kind="stable").index
+        lows, highs = self.values.min(axis=1), self.values.max(axis=1)
+        spread = (highs - lows).sort_values(ascending=False, kind="stable")
+        best = lows.sort_values(ascending=False, kind="stable").index
+        worst = highs.sort_values(kind="stable").index
         unit = points(1.0, self.metric.info) if self.metric else 1.0
         what = "both" if len(self.frames) == 2 else "all"
         half, quarter = max(1, n // 2), max(1, n // 4)
-        tagged = [(str(key), f"most different, by {unit * spread[key]:.0f}") for key in spread.index[:half]]
-        best_ones, worst_ones = (
-            [(str(key), f"{word} for {what}") for key in keys[: half + quarter]]
-            for word, keys in (("best", best), ("worst", worst))
-        )
+        usual = self.values.to_numpy().mean()  # of few rows, or of equal ones, the last is not a bad one
+        tagged = [(str(key), f"most different, by {unit * gap:.0f}") for key, gap in spread.items() if unit * gap > 0.5]
+        best_ones = [(str(key), f"best for {what}") for key in best if lows[key] > usual]
+        worst_ones = [(str(key), f"worst for {what}") for key in worst if highs[key] < usual]
+        others = [(str(key), "") for key in self.values.index]
         found: dict[str, str] = {}
-        for some, limit in ((tagged, half), (best_ones, half + quarter), (worst_ones, n)):
+        for some, limit in ((tagged, half), (best_ones, half + quarter), (worst_ones, n), (tagged, n), (others, n)):
             for key, tag in some:
                 if len(found) < limit:
                     found.setdefault(key, tag)
@@ -237,7 +238,8 @@ class _View:
         for i, ((_, tag), head) in enumerate(zip(chosen, heads, strict=True)):
             picture, title, truth = head
             also = [text for text in truth if text != title]
-            words = f"also: {'; '.join(also[:2])}{' …' if len(also) > 2 else ''}" if also and title else ""
+            word = "right" if len(also) == len(truth) else "also"  # a question is no answer
+            words = f"{word}: {'; '.join(also[:2])}{' …' if len(also) > 2 else ''}" if also and title else ""
             yield Card(self.task.name, picture, tag, title, words, tuple(mine[i] for mine in answers.values()))
 
     def _heads(self, frame: pd.DataFrame, rows: pd.DataFrame) -> Iterator[tuple[str, str, tuple[str, ...]]]:

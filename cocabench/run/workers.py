@@ -44,7 +44,8 @@ from cocabench.models.base import TEXTS_PER_BLOCK, Encoded, Joined
 from cocabench.models.base import Model as Base
 from cocabench.models.cached import streams
 from cocabench.models.hardware import Hardware
-from cocabench.models.loading import Batch, Transform, batches, start_worker, worker_context
+from cocabench.models.loading import Batch, batches, start_worker, worker_context
+from cocabench.models.pixels import Transform
 from cocabench.models.tokens import TokenCounts
 from cocabench.run import thumbnails
 from cocabench.run.execute import Outcome, Runner, Unobserved, planner_for

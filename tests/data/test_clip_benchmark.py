@@ -109,6 +109,13 @@ class TestNothingIsFetchedUnasked:
         assert any(command.startswith("wget") for command in called)
 
 
+def test_whatever_a_reader_of_another_library_raises_is_one_line(tmp_path: Path) -> None:
+    write(tmp_path / "f/gtsrb/GTSRB/Final_Test/Images/0.ppm", "")
+    write(tmp_path / "f/gtsrb/GT-final_test.csv", "Filename;ClassId\n0.ppm\n")
+    with pytest.raises(DataError, match=r"data\.dataset 'gtsrb': not readable \(int\(\) argument must be"):
+        ClipBenchmark(path="f", dataset="gtsrb").build(tmp_path)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [

@@ -115,6 +115,15 @@ def test_a_listing_with_a_name_outside_of_the_repository_is_refused(hub: Hub, tm
     assert not list(tmp_path.rglob("x.tar"))
 
 
+@pytest.mark.parametrize(
+    "listed", [b"{}", b"[]", b'{"id": "org/data", "siblings": [{"rfilename": "1", "lfs": {}}]}', b'{"id": "org/data"}']
+)
+def test_a_listing_that_is_not_understood_is_one_line(listed: bytes, hub: Hub, tmp_path: Path) -> None:
+    hub.listed = listed
+    with pytest.raises(DataError, match=r"^org/data@main: the hub's answer is not understood \(.+\)$"):
+        fetched(tmp_path)
+
+
 def test_other_content_than_promised_is_refused_and_removed(hub: Hub, tmp_path: Path) -> None:
     hub.lies = frozenset({"test/1.tar"})
     with pytest.raises(DataError, match=r"org/data: test/1\.tar: .*wanted sha256:|consistency"):

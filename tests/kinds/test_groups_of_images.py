@@ -353,6 +353,8 @@ class TestFaces:
         data = self.faces((0, 0, 0))
         with pytest.raises(DataError, match="no class names that start with 'race:'"):
             Faces().check(Dataset("f", "test", data.examples, ("Black", "White")), {})
+        with pytest.raises(DataError, match="no templates that start with 'gender:'"):
+            Faces().check(Dataset("f", "test", data.examples, CLASSES, ("race:{c}",)), {})
         with pytest.raises(DataError, match=r"race 7 of 0; wanted 0 to 2; check data\.metadata"):
             Faces().check(self.faces((7, 0, 0)), {})
 

@@ -221,7 +221,7 @@ def test_bad_folders_are_one_line(
     assert "Traceback" not in result.err
 
 
-def test_archives_that_can_run_code_must_be_typed(tmp_path: Path) -> None:
+def test_archives_that_can_run_code_must_be_typed(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     by_hand(tmp_path / "m")
     for name in ("image.pt2", "text.pt2"):
         (tmp_path / "m" / name).write_bytes(b"no archive")
@@ -231,6 +231,7 @@ def test_archives_that_can_run_code_must_be_typed(tmp_path: Path) -> None:
         refused.load(hardware(device="cpu", precision="fp32", workers=0))
     with pytest.raises(ModelError, match=r"image.pt2: torch.export cannot load it"):
         loaded(text)
+    assert "Traceback" not in capfd.readouterr().err, "torch logs one"
 
 
 def test_a_graph_for_other_inputs_or_with_other_outputs_is_one_line_that_names_it(tmp_path: Path) -> None:

@@ -223,6 +223,14 @@ def test_many_models_that_single_tasks_do_not_tell_apart_are_by_their_mean(tmp_p
     assert int(said[1]) == 14 - len(beaten)
 
 
+def test_three_models_that_only_their_mean_tells_apart(tmp_path: Path) -> None:
+    for model, numbers in {"a": (80, *[55] * 7), "b": (80, *[55] * 7), "c": (40, *[53] * 7)}.items():
+        for i, n in enumerate(numbers):
+            classified(tmp_path, model, right(n, 100), f"t{i}", ids=f"{i}-")
+    said = data_of(load(tmp_path))["headline"]
+    assert said == "2 of 3 models lead: a and b are not significantly beaten on the mean of 8 tasks."
+
+
 @pytest.mark.parametrize("case", [name for name, (_, text) in CASES.items() if " best" in text])
 def test_a_model_is_best_only_if_it_beats_every_other(case: str) -> None:
     data = data_of(CASES[case][0])

@@ -154,6 +154,22 @@ def test_captions_come_with_scores_the_most_different_first(found: RecordSet) ->
     assert max(answer.bar or 0 for card in strip.cards for answer in card.answers) == 1
 
 
+def test_only_what_is_bad_is_called_worst(found: RecordSet) -> None:
+    frames = {model: frame.iloc[:1] for model, frame in samples(found, "captioned").items()}
+    same = dict.fromkeys(frames, frames["one"])
+    assert [card.tag for card in shown(CAPTIONING, same)[0].cards] == [""]
+    tags = [card.tag for card in shown(CAPTIONING, samples(found, "captioned"))[0].cards]
+    assert "worst for both" in tags
+    assert "best for both" in tags
+
+
+def test_a_question_is_no_answer() -> None:
+    rows = {"id": ["0"], "image_id": ["0"], "question": ["what?"], "answers": [["red", "dark red"]], "answer": ["blue"]}
+    frame = pd.DataFrame({**rows, "accuracy": [0.0]})
+    (strip,) = shown(find("vqa"), {"one": frame})
+    assert (strip.cards[0].title, strip.cards[0].also) == ("what?", "right: red; dark red")
+
+
 def test_images_that_every_model_gets_wrong_are_those_with_the_worst_ranks(found: RecordSet) -> None:
     _, hard = strips(RETRIEVAL, [Task("t", "t", samples(found, "found"), frozenset())])
     assert hard is not None

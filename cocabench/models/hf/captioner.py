@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from transformers import GenerationConfig
+from transformers.modeling_outputs import BaseModelOutput
 
 from cocabench.core.errors import NumericsError, UsageError
 from cocabench.core.types import Ability, Note
@@ -19,6 +20,7 @@ from cocabench.models.hf.contrastive import tower_parameters
 from cocabench.models.hf.families import GENERATIVE, Usage
 from cocabench.models.hf.images import pixels_of
 from cocabench.models.interactive import ScoreWords, Word, words_of
+from cocabench.models.loading import once_in_a_row
 from cocabench.specs.decoding import ANSWER_TOKENS, DecodingOptions
 
 CAPTIONS_PER_PASS = 256
@@ -66,16 +68,16 @@ class HFCaptioner(Model):
         seed = int(options.get("seed", 0))
 
         def write(pixels: Tensor, numbers: Tensor) -> CaptionBatch:
-            found: dict[int, Written] = {}
+            states, found = self._states(pixels), dict[int, Written]()
             for length in lengths[numbers].unique().tolist():
                 rows = (lengths[numbers] == length).nonzero()[:, 0]
                 starts = torch.tensor([[self._decoder.start, *words[number]] for number in numbers[rows].tolist()])
-                some = pixels[rows.to(pixels.device)].to(self._dtype)
+                some = states[rows.to(states.device)]
                 own, first = chosen, 1
                 if most is not None:  # an answer is what follows its prompt
                     own, first = {**chosen, "max_length": min(length + 1 + most, chosen["max_length"])}, length + 1
                 found |= zip(rows.tolist(), self._written(some, starts, own, seed, first), strict=True)
-            texts, scores, cut = zip(*(found[i] for i in range(len(pixels))), strict=True)
+            texts, scores, cut = zip(*(found[i] for i in range(len(states))), strict=True)
             return CaptionBatch(texts, scores, cut)
 
         return write
@@ -86,11 +88,11 @@ class HFCaptioner(Model):
 
         def score(pixels: Tensor, numbers: Tensor) -> LogprobBatch:
             together, totals = max(1, CAPTIONS_PER_PASS // numbers.shape[1]), []
-            for some, own in zip(pixels.split(together), numbers.split(together), strict=True):
+            for some, own in zip(self._states(pixels).split(together), numbers.split(together), strict=True):
                 flat = own.flatten()
                 longest = int(counts[flat].any(0).nonzero().max()) + 1
                 each = self._each(some, tokens[flat, :longest], own.shape[1])
-                left_out = ~counts[flat, 1:longest].to(pixels.device)
+                left_out = ~counts[flat, 1:longest].to(some.device)
                 totals.append(each.masked_fill(left_out, 0).sum(-1).view(own.shape).cpu())
             return LogprobBatch(torch.cat(totals), counts[numbers].sum(-1))
 
@@ -101,7 +103,7 @@ class HFCaptioner(Model):
         tokens, counts = self._tokens([Continuation("", text) for text in texts])
 
         def score(pixels: Tensor, numbers: Tensor) -> list[list[Word]]:
-            each = self._each(pixels, tokens[numbers], 1).cpu()
+            each = self._each(self._states(pixels), tokens[numbers], 1).cpu()
             rows = zip(tokens[numbers, 1:], counts[numbers, 1:], each, strict=True)
             return [words_of(self._text, row[own][:-1].tolist(), found[own].tolist()) for row, own, found in rows]
 
@@ -123,10 +125,15 @@ class HFCaptioner(Model):
         self.check_ids(tokens, self._decoder.vocabulary)
         return tokens, torch.nn.utils.rnn.pad_sequence(counted, batch_first=True, padding_value=False)
 
-    def _each(self, pixels: Tensor, tokens: Tensor, each: int) -> Tensor:
+    def _states(self, pixels: Tensor) -> Tensor:
+        """Return the states (k, n, d) of images (k, 3, h, w), encoding once what stands several times in a row."""
+        distinct, places = once_in_a_row(pixels)
+        return self._decoder.states(distinct.to(self._dtype))[places]
+
+    def _each(self, states: Tensor, tokens: Tensor, each: int) -> Tensor:
         """Return log p(token | image, tokens before it), (k * each, p - 1), of tokens (k * each, p), each per image."""
-        ids = tokens.to(pixels.device)
-        logits = self._decoder.logits(pixels.to(self._dtype), ids, each)[:, :-1]
+        ids = tokens.to(states.device)
+        logits = self._decoder.logits(states, ids, each)[:, :-1]
         return logits.float().log_softmax(-1).gather(-1, ids[:, 1:, None])[..., 0]
 
     def _text(self, ids: list[int]) -> str:
@@ -140,18 +147,18 @@ class HFCaptioner(Model):
         return ids
 
     def _written(
-        self, pixels: Tensor, starts: Tensor, chosen: dict[str, Any], seed: int, first: int
+        self, states: Tensor, starts: Tensor, chosen: dict[str, Any], seed: int, first: int
     ) -> Iterator[Written]:
-        """Yield the caption of each image, (k, 3, h, w), that begins with its tokens of starts, (k, p).
+        """Yield the caption of each image of states (k, n, d) that begins with its tokens of starts, (k, p).
 
         first: the token from which on it is text.
         """
         self.check_ids(starts, self._decoder.vocabulary)
-        devices = [pixels.device] if pixels.device.type == "cuda" else []
+        devices = [states.device] if states.device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), self._decoder.configured():
             torch.manual_seed(seed)
             try:
-                made = self._decoder.generate(pixels, starts.to(pixels.device), _config(chosen, self._decoder))
+                made = self._decoder.generate(states, starts.to(states.device), _config(chosen, self._decoder))
             except RuntimeError as error:
                 if "probability tensor" not in str(error):
                     raise
@@ -228,11 +235,15 @@ class Decoder:
     def __init__(self, writer: Any, start: int, end: int, pad: int, vocabulary: int) -> None:
         self.writer, self.start, self.end, self.pad, self.vocabulary = writer, start, end, pad, vocabulary
 
-    def generate(self, pixels: Tensor, starts: Tensor, config: GenerationConfig) -> Any:
-        """Continue starts (k, p) for images (k, 3, h, w)."""
+    def states(self, pixels: Tensor) -> Tensor:
+        """Return the states (k, n, d) of images (k, 3, h, w), as the vision tower returns them."""
         raise NotImplementedError
 
-    def logits(self, pixels: Tensor, ids: Tensor, each: int) -> Tensor:
+    def generate(self, states: Tensor, starts: Tensor, config: GenerationConfig) -> Any:
+        """Continue starts (k, p) for images of states (k, n, d)."""
+        raise NotImplementedError
+
+    def logits(self, states: Tensor, ids: Tensor, each: int) -> Tensor:
         """Return the logits (k * each, p, V) after each token of ids (k * each, p), each texts per image."""
         raise NotImplementedError
 
@@ -253,39 +264,62 @@ class Blip(Decoder):
     def __init__(self, net: Any) -> None:
         text = net.config.text_config
         super().__init__(net.text_decoder, text.bos_token_id, text.sep_token_id, text.pad_token_id, text.vocab_size)
-        self._net = net
+        self._vision = net.vision_model
 
-    def generate(self, pixels: Tensor, starts: Tensor, config: GenerationConfig) -> Any:
-        return self.writer.generate(
-            input_ids=starts, attention_mask=torch.ones_like(starts), generation_config=config, **self._image(pixels, 1)
-        )
+    def states(self, pixels: Tensor) -> Tensor:
+        return torch.as_tensor(self._vision(pixel_values=pixels)[0])
 
-    def logits(self, pixels: Tensor, ids: Tensor, each: int) -> Tensor:
-        made = self.writer(input_ids=ids, attention_mask=torch.ones_like(ids), **self._image(pixels, each))
-        return torch.as_tensor(made.logits)
+    def generate(self, states: Tensor, starts: Tensor, config: GenerationConfig) -> Any:
+        ones = torch.ones_like(starts)
+        return self.writer.generate(input_ids=starts, attention_mask=ones, generation_config=config, **_seen(states))
 
-    def _image(self, pixels: Tensor, each: int) -> dict[str, Tensor]:
-        states = self._net.vision_model(pixel_values=pixels)[0].repeat_interleave(each, dim=0)
-        return {
-            "encoder_hidden_states": states,
-            "encoder_attention_mask": torch.ones(states.shape[:2], dtype=torch.long, device=states.device),
-        }
+    def logits(self, states: Tensor, ids: Tensor, each: int) -> Tensor:
+        images = _seen(states.repeat_interleave(each, dim=0))
+        return torch.as_tensor(self.writer(input_ids=ids, attention_mask=torch.ones_like(ids), **images).logits)
+
+
+def _seen(states: Tensor) -> dict[str, Tensor]:
+    mask = torch.ones(states.shape[:2], dtype=torch.long, device=states.device)
+    return {"encoder_hidden_states": states, "encoder_attention_mask": mask}
 
 
 class Git(Decoder):
-    """A decoder whose first positions are the image."""
+    """A decoder whose first positions are the image. It takes pixels alone: states come as such, past its tower."""
 
     def __init__(self, net: Any) -> None:
         config = net.config
         super().__init__(net, config.bos_token_id, config.eos_token_id, config.pad_token_id, config.vocab_size)
 
-    def generate(self, pixels: Tensor, starts: Tensor, config: GenerationConfig) -> Any:
-        return self.writer.generate(
-            pixel_values=pixels, input_ids=starts, attention_mask=torch.ones_like(starts), generation_config=config
-        )
+    def states(self, pixels: Tensor) -> Tensor:
+        return torch.as_tensor(self.writer.git.image_encoder(pixel_values=pixels)[0])
 
-    def logits(self, pixels: Tensor, ids: Tensor, each: int) -> Tensor:
-        made = self.writer(
-            input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels.repeat_interleave(each, dim=0)
-        )
+    def generate(self, states: Tensor, starts: Tensor, config: GenerationConfig) -> Any:
+        with self._past_the_tower():
+            return self.writer.generate(
+                pixel_values=states[:, None],
+                input_ids=starts,
+                attention_mask=torch.ones_like(starts),
+                generation_config=config,
+            )
+
+    def logits(self, states: Tensor, ids: Tensor, each: int) -> Tensor:
+        images = states.repeat_interleave(each, dim=0)[:, None]
+        with self._past_the_tower():
+            made = self.writer(input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=images)
         return torch.as_tensor(made.logits)[:, -ids.shape[1] :]
+
+    @contextmanager
+    def _past_the_tower(self) -> Iterator[None]:
+        """Let pixels (k, 1, n, d) stand for states (k, n, d); beam search repeats them as it repeats pixels."""
+        tower, self.writer.git.image_encoder = self.writer.git.image_encoder, Encoded()
+        try:
+            yield
+        finally:
+            self.writer.git.image_encoder = tower
+
+
+class Encoded(torch.nn.Module):
+    """A vision tower of images that are encoded already."""
+
+    def forward(self, states: Tensor, **_: Any) -> BaseModelOutput:
+        return BaseModelOutput(last_hidden_state=states[:, 0])

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 import transformers
 from packaging.version import Version
-from safetensors import SafetensorError
+from PIL import Image
+from torch import Tensor
 
 from cocabench.core.errors import ModelError, first_line
 from cocabench.models.base import Model, check_finite_weights
@@ -20,6 +21,7 @@ from cocabench.models.hardware import Hardware
 from cocabench.models.hf.captioner import HFCaptioner
 from cocabench.models.hf.contrastive import HFContrastive
 from cocabench.models.hf.families import Usage
+from cocabench.models.hf.images import patches_of, pixels_of
 
 FIVE = Version(transformers.__version__) >= Version("5.0.0.dev0")
 
@@ -28,11 +30,6 @@ FLOAT32: Mapping[str, Any] = {"dtype" if FIVE else "torch_dtype": torch.float32}
 
 BY_PILLOW: Mapping[str, Any] = {"backend": "pil"} if FIVE else {"use_fast": False}
 """Images are resized by Pillow, as in training and in transformers 4; 5's own default differs by some grey levels."""
-
-_ERRORS = (
-    OSError, RuntimeError, ValueError, TypeError, KeyError, AttributeError, ImportError, AssertionError, EOFError,
-    pickle.UnpicklingError, SafetensorError,
-)  # fmt: skip
 
 IGNORED_WEIGHTS = ("position_ids",)
 """Buffers that older versions stored."""
@@ -44,6 +41,7 @@ def loaded(name: str, folder: Path, use: Usage, hardware: Hardware) -> Model:
     with _quiet():
         net = _network(where, folder, use.family.network)
         processor = _part(where, "the image processor", transformers.AutoImageProcessor, folder, **BY_PILLOW)
+        _check_processor(where, processor, net, use)
         tokenizer = _part(where, "the tokenizer", transformers.AutoTokenizer, folder)
     return assembled(name, net.to(hardware.device), processor, tokenizer, use, hardware)
 
@@ -60,7 +58,7 @@ def _network(where: str, folder: Path, network: str) -> Any:
         net, info = getattr(transformers, network).from_pretrained(
             str(folder), trust_remote_code=False, local_files_only=True, output_loading_info=True, **FLOAT32
         )
-    except _ERRORS as error:
+    except Exception as error:  # noqa: BLE001 — a config and weights are data, of which its parts raise anything
         if isinstance(error, pickle.UnpicklingError) or "weights_only" in str(error):
             got, fix = "a pickle that would run code", "if you trust it, save it again as safetensors"
             raise ModelError(where, got, wanted="weights only", fix=fix) from None
@@ -71,6 +69,19 @@ def _network(where: str, folder: Path, network: str) -> Any:
             raise ModelError(where, got, wanted=f"the weights of a {network}")
     check_finite_weights(where, net)
     return net.eval()
+
+
+def _check_processor(where: str, processor: Any, net: Any, use: Usage) -> None:
+    """Raise ModelError if the image processor fails, or makes images of another size than the network's."""
+    try:
+        prepare = patches_of if use.family.patches else pixels_of
+        made = prepare(processor, Image.new("RGB", (40, 30)))
+    except Exception as error:  # noqa: BLE001 — its settings are data, which it reads only now
+        raise ModelError(where, f"its image processor fails ({first_line(error)})") from None
+    size = getattr(getattr(net.config, "vision_config", None), "image_size", None)
+    if isinstance(made, Tensor) and isinstance(size, int) and tuple(made.shape) != (3, size, size):
+        got = f"its image processor makes images of {' x '.join(map(str, made.shape))}"
+        raise ModelError(where, got, wanted=f"3 x {size} x {size}, as the network")
 
 
 def _part(where: str, what: str, loader: Any, folder: Path, **options: Any) -> Any:

@@ -198,7 +198,8 @@ def _is_open_clips(folder: Path) -> bool:
     return (folder / "open_clip_config.json").is_file()
 
 
-_DOWNLOAD_ERRORS = (OSError, RuntimeError, HfHubHTTPError, LocalEntryNotFoundError)
+_DOWNLOAD_ERRORS = (OSError, RuntimeError, HfHubHTTPError, LocalEntryNotFoundError, KeyError, TypeError)
+"""The last two: the hub's answer is not understood."""
 
 
 def _from_hub(repository: str, *, download: bool) -> Path:

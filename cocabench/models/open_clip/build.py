@@ -14,15 +14,16 @@ from open_clip import hf_model
 from open_clip.coca_model import CoCa
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
 
-from cocabench.core.errors import ModelError
+from cocabench.core.errors import ModelError, first_line
 from cocabench.core.temporary import temporary_folder
 from cocabench.core.types import Note, unnoted
-from cocabench.models.loading import Transform
 from cocabench.models.open_clip.blueprint import Blueprint
 from cocabench.models.open_clip.config import Config
 from cocabench.models.open_clip.languages import LanguageTokenizer, takes_language
 from cocabench.models.open_clip.weights import OPEN_CLIP_LOCK, load_into, quiet
+from cocabench.models.pixels import Transform
 from cocabench.models.remote_code import refuse_code
 
 
@@ -73,6 +74,10 @@ def _mixed(plan: Blueprint, note: Callable[[Note], None]) -> Any:
     return net
 
 
+BAD_CONFIG = (OSError, RuntimeError, ValueError, TypeError, AssertionError, KeyError, AttributeError, ArithmeticError)
+"""What open_clip raises for a config that it cannot build."""
+
+
 def meta_network(plan: Blueprint) -> Any:
     """Return the network on torch's meta device: shapes without memory."""
     with torch.device("meta"):
@@ -90,7 +95,7 @@ def _architecture(plan: Blueprint, *, device: str = "cpu") -> Any:
             net = open_clip.create_model(
                 f"local-dir:{folder}", device=device, load_weights=False, pretrained_text=False
             )
-        except (OSError, RuntimeError, ValueError, TypeError, AssertionError, KeyError, AttributeError) as error:
+        except BAD_CONFIG as error:
             reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             fix = "check its config; a Hugging Face text tower needs its config from the hub or in the model's folder"
             raise ModelError(f"--model {plan.id}", f"open_clip cannot build it ({reason[:200]})", fix=fix) from error
@@ -116,7 +121,7 @@ def build_tokenizer(plan: Blueprint) -> Tokenizer:
     try:
         with quiet():
             made = _tokenizer(plan.tokenizer, plan.config)
-    except (OSError, RuntimeError, ValueError, TypeError, AssertionError, KeyError, AttributeError) as error:
+    except BAD_CONFIG as error:
         reason = (str(error) or type(error).__name__).splitlines()[0][:160]
         fix = "it must be on the hub, or in the model's folder"
         raise ModelError(f"--model {plan.id}", f"no tokenizer ({reason})", fix=fix) from error
@@ -144,8 +149,14 @@ def _simple_tokenizer(length: int) -> SimpleTokenizer:
 
 
 def build_transform(net: Any) -> Transform:
-    """Return open_clip's own evaluation transform for the network's preprocessing."""
-    return cast(Transform, image_transform_v2(PreprocessCfg(**net.visual.preprocess_cfg), is_train=False))
+    """Return open_clip's own evaluation transform for the network's preprocessing; ModelError if it cannot work."""
+    settings = net.visual.preprocess_cfg
+    try:
+        made = cast(Transform, image_transform_v2(PreprocessCfg(**settings), is_train=False))
+        made(Image.new("RGB", (40, 30)))
+    except Exception as error:  # noqa: BLE001 — the settings are data
+        raise ModelError(f"preprocessing {settings}", f"it fails ({first_line(error)})") from None
+    return made
 
 
 def tower_parameters(net: torch.nn.Module) -> dict[str, int]:

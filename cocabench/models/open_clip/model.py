@@ -25,7 +25,7 @@ from cocabench.models.base import (
 )
 from cocabench.models.hardware import Hardware, evaluating
 from cocabench.models.interactive import ScoreWords, Word
-from cocabench.models.loading import Transform
+from cocabench.models.loading import once_in_a_row
 from cocabench.models.open_clip.build import Tokenizer, tower_parameters, vocabulary
 from cocabench.models.open_clip.captions import (
     asked,
@@ -43,6 +43,7 @@ from cocabench.models.open_clip.decoding.generate import encoded_logprob, encode
 from cocabench.models.open_clip.decoding.towers import context_limit
 from cocabench.models.open_clip.onednn import Layers
 from cocabench.models.open_clip.text import encode_tokens
+from cocabench.models.pixels import Transform
 from cocabench.models.tokens import TokenCounts
 
 MIN_TEXTS_TO_SHARE = 16
@@ -199,12 +200,9 @@ class OpenClip(Model):
 
     def _once(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
         """Return the image tower's outputs, encoding once what stands several times in a row: one image's questions."""
-        new = torch.ones(len(pixels), dtype=torch.bool, device=pixels.device)
-        new[1:] = (pixels[1:] != pixels[:-1]).flatten(1).any(1)
-        alone = bool(new.all())
-        pooled, embs = self.net.visual(self._cast(pixels if alone else pixels[new]))
-        place = new.cumsum(0) - 1
-        return (pooled, embs) if alone else (pooled[place], embs[place])
+        distinct, places = once_in_a_row(pixels)
+        pooled, embs = self.net.visual(self._cast(distinct))
+        return (pooled, embs) if distinct is pixels else (pooled[places], embs[places])
 
     def _features(self, pooled: Tensor) -> Tensor | None:
         """Return what encode_images computes from the image tower's output, to the bit; None with --compile.

@@ -32,7 +32,8 @@ CONFIGS = ("open_clip_config.json", "config.json")
 PREPROCESS_KEYS = frozenset(asdict(PreprocessCfg()))
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 _HUB_INDEXES = tuple(f"{name}.index.json" for name in (*_HUB_FILES, "model.safetensors", "pytorch_model.bin"))
-_DOWNLOAD_ERRORS = (OSError, RuntimeError, HfHubHTTPError, EntryNotFoundError)
+_DOWNLOAD_ERRORS = (OSError, RuntimeError, HfHubHTTPError, EntryNotFoundError, KeyError, TypeError)
+"""The last two: the hub's answer is not understood."""
 _FOLDER_FILES = (
     "open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin",
     "open_clip_pytorch_model.pth", "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",

@@ -100,6 +100,37 @@ def test_images_with_prompts_of_other_lengths_keep_their_captions(
 
 
 @both
+def test_an_image_is_encoded_once_for_all_its_questions(
+    name: str, folders: Callable[[str], Path], load: Any, images: list[ImageSource]
+) -> None:
+    """Prompts of three lengths; answers and likelihoods are those of each image alone."""
+    model = load(folders(name))
+    tower = model.net.vision_model if name == "blip" else model.net.git.image_encoder
+    encoded: list[int] = []
+    handle = tower.register_forward_hook(lambda _, args, kwargs, out: encoded.append(len(out[0])), with_kwargs=True)
+    asked = [images[0]] * 3 + [images[1]] * 3
+    prompts = ["a photo of", "a cat", "", "a photo of", "", "a cat"]
+    for options in ({"generation_type": "greedy"}, {"num_beams": 2, "num_beam_groups": 1}):
+        made = model.caption(asked, {**options, "seq_len": 12, "min_seq_len": 5}, prompts=prompts)
+        assert encoded == [1, 1], "batches of three"
+        alone = [
+            model.caption([image], {**options, "seq_len": 12, "min_seq_len": 5}, prompts=[prompt])
+            for image, prompt in zip(asked, prompts, strict=True)
+        ]
+        assert made.texts == [one.texts[0] for one in alone]
+        assert made.scores == pytest.approx([one.scores[0] for one in alone], abs=1e-4)
+        encoded.clear()
+    texts = ["a cat", "two dogs"]
+    found = model.score_captions(asked, [texts] * 6, prefixes=prompts).logprobs
+    assert encoded == [1, 1]
+    handle.remove()
+    for image, prompt, row in zip(asked, prompts, found, strict=True):
+        assert row == pytest.approx(model.score_captions([image], [texts], prefixes=[prompt]).logprobs[0], abs=1e-4)
+    now = model.net.vision_model if name == "blip" else model.net.git.image_encoder
+    assert now is tower, "it stands where it was"
+
+
+@both
 def test_likelihoods_are_those_of_a_plain_loop(
     name: str, folders: Callable[[str], Path], load: Any, images: list[ImageSource]
 ) -> None:

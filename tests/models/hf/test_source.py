@@ -70,6 +70,16 @@ def test_unusable_folders_are_one_line(name: str, files: Any, message: str, fold
         ("config.json", "[]", "not a table"),
         ("model.safetensors", "x" * 40, "transformers cannot load it"),
         ("preprocessor_config.json", '{"image_processor_type": "NoSuch"}', "the image processor cannot be loaded"),
+        (
+            "preprocessor_config.json",
+            '{"image_processor_type": "CLIPImageProcessor", "image_std": [1, 1]}',
+            r"its image processor fails \(std must have 3 elements",
+        ),
+        (
+            "preprocessor_config.json",
+            '{"image_processor_type": "CLIPImageProcessor", "crop_size": 10}',
+            r"its image processor makes images of 3 x 10 x 10; wanted 3 x \d+ x \d+, as the network",
+        ),
         ("vocab.json", "{", "the tokenizer cannot be loaded"),
     ],
 )
