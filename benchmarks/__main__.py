@@ -23,6 +23,7 @@ ROWS: dict[str, tuple[str, ...]] = {
     "cache": ("cache",),
     "cache-store": ("cache_store",),
     "run": ("run",),
+    "shared": ("shared",),
     "captioning": ("captioning",),
     "captioning-one-group": ("captioning", "--groups", "1"),
     "metrics-first": ("metrics", "--model", "first"),

@@ -10,7 +10,6 @@ many workers. ``of_bare`` in the JSON is our rate by that of the forward pass al
 from __future__ import annotations
 
 import json
-import os
 import statistics
 import tempfile
 import time
@@ -23,16 +22,17 @@ import torch
 from PIL import Image
 
 from benchmarks.sides import Options, in_words, peak_mib, reset_peak, row
+from cocabench.core.helpers import cores
 
 BATCH = 256
-WORKERS = max(1, (os.cpu_count() or 2) - 1)
+WORKERS = max(1, cores() - 1)
 
 
 def main() -> None:
     """Measure the three in turns, in one process: a GPU is not shared well."""
     options = _options()
     with tempfile.TemporaryDirectory() as folder:
-        files = _write(Path(folder), options)
+        files = write_images(Path(folder), options.images, options.size)
         sides = {"ours": _ours(files, options), "theirs": _theirs(files, options), "bare": _bare(options)}
         runs = {name: [_timed(work) for _ in range(options.repeats)] for name, work in sides.items()}
     found = {name: _summary(seconds, options.images) for name, seconds in runs.items()}
@@ -62,13 +62,13 @@ def _options() -> Options:
     return parser.parse_args()
 
 
-def _write(folder: Path, options: Options) -> list[Path]:
+def write_images(folder: Path, n: int, size: int) -> list[Path]:
     """Write smooth noise, which decodes about as fast as photographs do."""
     rng, files = np.random.default_rng(0), []
-    for i in range(options.images):
-        small = Image.fromarray(rng.integers(0, 255, (options.size // 8, options.size // 8, 3), dtype=np.uint8))
+    for i in range(n):
+        small = Image.fromarray(rng.integers(0, 255, (size // 8, size // 8, 3), dtype=np.uint8))
         files.append(folder / f"{i}.jpg")
-        small.resize((options.size, options.size)).save(files[-1], quality=90)
+        small.resize((size, size)).save(files[-1], quality=90)
     return files
 
 

@@ -16,7 +16,6 @@ addresses. No value of 400 Flickr8k images changed under any of the JVM's ways o
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocabench.captioneval import corenlp, jvm
+from cocabench.core.helpers import cores
 
 VERSION = "SPICE 1.0"
 CATEGORIES = ("all", "objects", "relations", "attributes", "colour", "count", "size")
@@ -114,8 +114,7 @@ def _classpath() -> list[Path]:
 def _threads() -> int:
     """Return the number of threads: one per core, as many as fit into MEMORY_SHARE of the free memory."""
     room = MEMORY_SHARE * _free_mib() - MODELS_MIB
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    return int(max(1, min(cores, room // THREAD_MIB)))
+    return int(max(1, min(cores(), room // THREAD_MIB)))
 
 
 def _free_mib() -> float:

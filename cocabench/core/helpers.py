@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ import threading
 import time
 from collections.abc import Sequence
 from multiprocessing import connection, parent_process
+from pathlib import Path
 from typing import IO, Any
 
 LINUX = sys.platform == "linux"
@@ -34,6 +36,21 @@ while True:
         if os.getppid() != int(sys.argv[1]):
             helper.kill()
 """
+
+
+def cores() -> int:
+    """Return how many cores this process may use, at least 1: of the machine, of its affinity, and of its cgroup."""
+    own = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota, _, period = _limit().partition(" ")
+    return max(1, min(own, math.ceil(int(quota) / int(period)))) if quota.isdecimal() and period else own
+
+
+def _limit() -> str:
+    """Return a container's limit as Linux's cgroup 2 has it, "200000 100000" for two cores; "" or "max …" for none."""
+    try:
+        return Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").strip()
+    except (OSError, UnicodeError):
+        return ""
 
 
 def start(

@@ -33,7 +33,9 @@ from cocabench.core.types import (
 )
 from cocabench.models.hardware import Hardware
 from cocabench.models.interactive import Interactive, Word
-from cocabench.models.loading import Batch, Transform, batches
+from cocabench.models.loading import Batch, batches
+from cocabench.models.pixels import Transform, split
+from cocabench.models.tokens import TokenCounts
 
 TEXTS_PER_BLOCK = 2048
 """Distinct texts, in order of first appearance, are encoded in blocks of this size. A text's last bits depend on the
@@ -54,13 +56,6 @@ class Continuation(NamedTuple):
 
     prefix: str
     text: str
-
-
-class CutTexts(NamedTuple):
-    """Which of n texts have more tokens than the context length, start and end token included."""
-
-    context: int
-    cut: list[bool]
 
 
 class CaptionBatch(NamedTuple):
@@ -241,8 +236,8 @@ class Model(Interactive, Joined):
         """Return ``class_prompt`` of each text."""
         return [self.class_prompt(text) for text in texts]
 
-    def cut_texts(self, texts: Sequence[str]) -> CutTexts | None:
-        """Return which texts are longer than the model reads, None if unknown. Cut texts keep their end token."""
+    def count_tokens(self, texts: Sequence[str]) -> TokenCounts | None:
+        """Return how many tokens texts have, None if unknown. Texts that are cut keep their end token."""
         return None
 
     def encode_text_block(self, texts: list[str], progress: Progress) -> Tensor:
@@ -396,6 +391,11 @@ class Model(Interactive, Joined):
 
         beside: a row per image (n, …), passed along. Unreadable images make their batch smaller; it is not filled up.
         """
+        finish = split(self.transform).finish
+
+        def finished(pixels: Any, *rows: Tensor) -> T:
+            return work(finish(pixels), *rows)
+
         loaded = self.reader(
             images,
             self.transform,
@@ -408,7 +408,7 @@ class Model(Interactive, Joined):
         )
         for batch in loaded:
             rows = () if beside is None else (beside[batch.positions],)
-            yield self.run_batch(stage, work, batch.pixels, *rows), batch.positions, batch.hashes
+            yield self.run_batch(stage, finished, batch.pixels, *rows), batch.positions, batch.hashes
             progress(stage, batch.done, len(images))
 
     def run_batch(self, kind: str, work: Callable[..., T], *inputs: Any) -> list[T]:

@@ -39,7 +39,6 @@ from cocabench.models.base import (
 from cocabench.models.hardware import Hardware, evaluating
 from cocabench.models.identity import architecture_digest, preprocess_digest, state_digest
 from cocabench.models.interactive import ScoreWords, Word
-from cocabench.models.loading import Transform
 from cocabench.models.open_clip.captions import (
     SpecialIds,
     asked,
@@ -54,6 +53,7 @@ from cocabench.models.open_clip.captions import (
 from cocabench.models.open_clip.decoding.generate import decoded
 from cocabench.models.open_clip.decoding.options import SpecialTokens
 from cocabench.models.open_clip.decoding.steps import PrefixSteps
+from cocabench.models.pixels import Transform
 from cocabench.specs.registry import entry_points
 from cocabench.specs.spec import ModelSpec
 

@@ -23,24 +23,22 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from cocabench.core.errors import BadImageError, CocabenchError, UsageError
-from cocabench.core.helpers import end_with_parent
+from cocabench.core.helpers import cores, end_with_parent
 from cocabench.core.temporary import place_sockets
 from cocabench.core.types import ImageSource
 from cocabench.data.images import NeutralImage, WatermarkedImage, is_identified, shown
 from cocabench.models.contents import HASH_BYTES
+from cocabench.models.pixels import Transform, split
 
 MIN_CORES_FOR_EARLY_START = 4
 """With this many cores one is free while a model is loaded."""
-
-Transform = Callable[[Image.Image], Any]
-"""Maps an image from ``data.images.shown`` to a tensor (3, h, w), or to another item of the model's batches. Pickled to
-workers."""
 
 
 class Batch(NamedTuple):
     """pixels (k, 3, h, w) and the positions (k,) of these images in the input; done: number of images processed.
 
-    pixels is a list of k if the transform does not return tensors. hashes: of the pixels of each image.
+    pixels: uint8 if the transform can be split, to be finished on the device (``pixels.split``); a list of k if it does
+    not return tensors. hashes: of the finished pixels of each image.
     """
 
     pixels: torch.Tensor | list[Any]
@@ -66,26 +64,34 @@ class _Images(Dataset[Any]):
     def __init__(self, sources: Sequence[ImageSource], transform: Transform) -> None:
         light = all(is_identified(source) for source in sources)
         self.keys: Sequence[ImageSource | int] = sources if light else range(len(sources))
-        self.sources, self.transform = () if light else sources, transform
+        self.sources, self.parts = () if light else sources, split(transform)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"keys": (), "sources": self.sources, "transform": self.transform}
+        return {"keys": (), "sources": self.sources, "parts": self.parts}
 
     def __getitems__(self, keys: Sequence[ImageSource | int]) -> list[Any]:
         """Return the items of a batch. Sources that it has several times, as images with questions, are read once."""
         sources = [self.sources[key] if isinstance(key, int) else key for key in keys]
         read = {id(source): self[source] for source in {id(source): source for source in sources}.values()}
-        return [read[id(source)] for source in sources]
+        return self._alike([read[id(source)] for source in sources])
 
     def __getitem__(self, source: ImageSource) -> Any:
         try:
             image = shown(source)
-            pixels = _marked(self.transform, image) if isinstance(source, WatermarkedImage) else self.transform(image)
+            marked = isinstance(source, WatermarkedImage)
+            pixels = _marked(self.parts.transform, image) if marked else self.parts.read(image)
             if isinstance(source, NeutralImage):
-                pixels = _neutral(pixels)
-            return pixels, _hash(pixels if isinstance(pixels, torch.Tensor) else image)
+                pixels = _neutral(self.parts.finish(pixels))
+            return pixels, self.parts.hash(pixels) if isinstance(pixels, torch.Tensor) else _hash(image)
         except CocabenchError as error:  # returned, not raised: a worker's exception would lose its class
             return error
+
+    def _alike(self, items: list[Any]) -> list[Any]:
+        """Finish all images of a batch if one is finished already, as neutral and watermarked ones are."""
+        good = [item for item in items if not isinstance(item, CocabenchError)]
+        if len({pixels.dtype for pixels, _ in good if isinstance(pixels, torch.Tensor)}) < 2:
+            return items
+        return [item if isinstance(item, CocabenchError) else (self.parts.finish(item[0]), item[1]) for item in items]
 
 
 def _neutral(pixels: Any) -> torch.Tensor:
@@ -120,14 +126,10 @@ def _watermark(size: int) -> Callable[[torch.Tensor], torch.Tensor]:
     return AddWatermark(size)  # type: ignore[no-any-return]
 
 
-def _hash(pixels: torch.Tensor | Image.Image) -> bytes:
-    """Return a hash of what a model sees of an image; of a tensor, which is smaller than the image as a rule."""
-    if isinstance(pixels, torch.Tensor):
-        head = f"{pixels.dtype} {tuple(pixels.shape)}"
-        content = pixels.contiguous().flatten().view(torch.uint8).numpy().tobytes()
-    else:
-        head, content = f"{pixels.mode} {pixels.size} {pixels.getpalette()}", pixels.tobytes()
-    return hashlib.sha256(head.encode() + content).digest()[:HASH_BYTES]
+def _hash(image: Image.Image) -> bytes:
+    """Return a hash of an image of which a model sees no tensor."""
+    head = f"{image.mode} {image.size} {image.getpalette()}"
+    return hashlib.sha256(head.encode() + image.tobytes()).digest()[:HASH_BYTES]
 
 
 def batches(
@@ -147,7 +149,7 @@ def batches(
     preload: see ``worker_context``. host_start: see ``Hardware``.
     """
     images = _Images(sources, transform)
-    asked = default_workers(len(sources)) if workers is None else workers
+    asked = default_workers(len(sources), for_gpu=pin) if workers is None else workers
     n = asked if asked and _can_travel(images, sources) else 0
     loader = DataLoader(
         images,
@@ -218,9 +220,14 @@ def _collated(items: list[Any]) -> _Read:
     return _Read(torch.stack(pixels) if tensors else pixels, hashes, good, errors, len(items))
 
 
-def default_workers(n_images: int) -> int:
-    """Return 0 for few images, since starting workers would take longer; else one per two cores, at most 8."""
-    return 0 if n_images < 512 else max(1, min(8, (os.cpu_count() or 1) // 2))
+def default_workers(n_images: int, *, for_gpu: bool = False) -> int:
+    """Return 0 for few images, since starting workers would take longer; else one per two cores, at most 8.
+
+    for_gpu: one fewer than the cores, since a GPU takes more images than all of them can read.
+    """
+    if n_images < 512:
+        return 0
+    return max(1, cores() - 1 if for_gpu else min(8, cores() // 2))
 
 
 def worker_context(preload: str = "", *, host_start: bool = False) -> BaseContext:
@@ -241,6 +248,6 @@ def worker_context(preload: str = "", *, host_start: bool = False) -> BaseContex
 
 def start_server(workers: int | None, preload: str) -> None:
     """Start the server early, which takes seconds, if a core is free. workers: None if not known yet."""
-    if workers != 0 and (os.cpu_count() or 1) >= MIN_CORES_FOR_EARLY_START and "forkserver" in get_all_start_methods():
+    if workers != 0 and cores() >= MIN_CORES_FOR_EARLY_START and "forkserver" in get_all_start_methods():
         worker_context(preload)
         forkserver.ensure_running()

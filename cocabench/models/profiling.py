@@ -22,12 +22,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from cocabench.core.types import Ability, Example, Progress, Workload
 from cocabench.data.images import shown
 from cocabench.models.hardware import Hardware
-from cocabench.models.loading import Transform
 from cocabench.models.open_clip.blueprint import Blueprint
 from cocabench.models.open_clip.build import Tokenizer, meta_network, tower_parameters
 from cocabench.models.open_clip.captions import decode_options, special_ids
 from cocabench.models.open_clip.decoding.generate import generate_scored
 from cocabench.models.open_clip.decoding.towers import context_limit
+from cocabench.models.pixels import Transform
 from cocabench.models.training import (
     BYTES_PER_PARAMETER,
     GIB,

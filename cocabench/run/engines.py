@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
 from cocabench.core.cache import Cache
 from cocabench.core.types import Model, Source
+from cocabench.models.base import Model as Base
 from cocabench.models.hardware import Hardware
 from cocabench.models.loading import start_server
+from cocabench.models.shelf import shelf
 from cocabench.run.execute import Observer, Outcome, Runner, Sink
-from cocabench.run.plan import Plan, Planner
+from cocabench.run.plan import Plan, Planner, State
 
 
 class Engine(Protocol):
@@ -34,10 +38,27 @@ class InProcess:
     hardware: Hardware
 
     def run(self, plan: Plan, cache: Cache, sink: Sink, observer: Observer) -> Iterator[Outcome]:
-        runner = Runner(self._load, cache, sink, observer, self.planner, self.hardware)
-        for cell in plan.cells:
-            yield from runner.run(cell)
+        together = _together(plan)
+        with shelf(cache) if together else nullcontext() as pixels:
 
-    def _load(self, source: Source) -> Model:
-        start_server(self.hardware.workers, type(source).__module__)
-        return source.load(self.hardware)
+            def load(source: Source) -> Model:
+                start_server(self.hardware.workers, type(source).__module__)
+                model = source.load(self.hardware)
+                if pixels is not None and source.id in together and isinstance(model, Base):
+                    model.reader = pixels.batches
+                return model
+
+            runner = Runner(load, cache, sink, observer, self.planner, self.hardware)
+            for cell in plan.cells:
+                yield from runner.run(cell)
+
+
+def _together(plan: Plan) -> set[str]:
+    """Return the models with steps to run whose preprocessing is also that of another one, as far as it is known."""
+    made = {
+        cell.model: cell.parts.get("preprocess", "")  # '': weights that were too large to be hashed for the plan
+        for cell in plan.cells
+        if any(step.state is State.READY for step in cell.steps)
+    }
+    count = Counter(made.values())
+    return {model for model, own in made.items() if len(made) > 1 and (not own or count[own] + count[""] > 1)}

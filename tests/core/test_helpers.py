@@ -81,3 +81,15 @@ def test_streams_and_codes_are_the_helpers_own(linux: bool, monkeypatch: pytest.
     sleeping = helpers.start(["sleep", "600"])
     helpers.kill(sleeping)
     assert sleeping.wait(timeout=60) != 0
+
+
+@pytest.mark.parametrize(
+    ("limit", "wanted"),
+    [("", 16), ("max 100000", 16), ("200000 100000", 2), ("150000 100000", 2), ("1000 100000", 1), ("nonsense", 16)],
+)
+def test_cores_are_those_of_the_affinity_within_a_containers_limit(
+    limit: str, wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(16)), raising=False)
+    monkeypatch.setattr(helpers, "_limit", lambda: limit)
+    assert helpers.cores() == wanted

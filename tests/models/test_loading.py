@@ -20,7 +20,9 @@ from cocabench.core import temporary
 from cocabench.core.errors import BadImageError, CocabenchError, UsageError
 from cocabench.data.imagenet import ImageNet
 from cocabench.data.images import FileImage, identity, stamp
+from cocabench.models import loading
 from cocabench.models.loading import Batch, _unless_killed, batches
+from cocabench.models.pixels import split
 
 BAD = {2, 3, 7}
 
@@ -210,7 +212,8 @@ def test_a_watermark_is_drawn_as_clip_benchmark_draws_imagenet_w(imagenet: Path,
         workers=0,
         skip_bad=False,
     )
-    changed = (torch.as_tensor(batch.pixels) != found).float().mean((0, 1, 3))
+    unmarked = split(image_transform(size, is_train=False)).finish(batch.pixels)
+    changed = (unmarked != found).float().mean((0, 1, 3))
     assert changed[: size * 2 // 5].max() == 0, "above the watermark, which begins at 40 % of the height"
     assert changed.max() > 1 / 4
 
@@ -230,3 +233,14 @@ def test_features_of_watermarked_images_are_kept_apart(imagenet: Path) -> None:
         assert plain.id == drawn.id
         assert (identity(plain.image), stamp(plain.image)) != (identity(drawn.image), stamp(drawn.image))
         assert b"imagenet-w 1" in identity(drawn.image)
+
+
+@pytest.mark.parametrize(
+    ("images", "cores", "for_gpu", "wanted"),
+    [(511, 16, True, 0), (512, 16, False, 8), (512, 64, False, 8), (512, 64, True, 63), (512, 1, True, 1)],
+)
+def test_a_gpu_is_fed_by_all_cores_but_one(
+    images: int, cores: int, for_gpu: bool, wanted: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(loading, "cores", lambda: cores)
+    assert loading.default_workers(images, for_gpu=for_gpu) == wanted

@@ -24,6 +24,7 @@ from cocabench.data.prompts import class_names
 from cocabench.data.webdataset import WebDataset
 from cocabench.models.contents import marks, modes
 from cocabench.models.loading import batches
+from cocabench.models.pixels import split
 from tests.data.drawing import write, write_tar
 
 TRANSFORM = image_transform_v2(PreprocessCfg(size=24), is_train=False)
@@ -54,7 +55,7 @@ def file_of(name: str) -> tuple[str, bytes]:
 def pixels(data: Dataset) -> torch.Tensor:
     images = [image for example in data.examples for image in example.images]
     found = list(batches(images, TRANSFORM, batch_size=64, workers=0, skip_bad=False))
-    return torch.cat([torch.as_tensor(batch.pixels) for batch in found])
+    return torch.cat([split(TRANSFORM).finish(batch.pixels) for batch in found])
 
 
 @pytest.mark.filterwarnings("ignore:WebDataset", "ignore::ResourceWarning", "ignore:Palette images with Transparency")

@@ -19,11 +19,11 @@ from PIL import Image
 from cocabench.core.errors import ModelError, first_line
 from cocabench.core.temporary import temporary_folder
 from cocabench.core.types import Note, unnoted
-from cocabench.models.loading import Transform
 from cocabench.models.open_clip.blueprint import Blueprint
 from cocabench.models.open_clip.config import Config
 from cocabench.models.open_clip.languages import LanguageTokenizer, takes_language
 from cocabench.models.open_clip.weights import OPEN_CLIP_LOCK, load_into, quiet
+from cocabench.models.pixels import Transform
 from cocabench.models.remote_code import refuse_code
 
 

@@ -1,0 +1,110 @@
+"""Transforms in two parts: data workers return uint8, and the device that computes normalises whole batches.
+
+uint8 takes a quarter of the memory and of the way to a GPU. Both parts together give the transform's own bits.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from cocabench.models.contents import HASH_BYTES
+
+if TYPE_CHECKING:
+    from torchvision.transforms import Compose
+
+Transform = Callable[[Image.Image], Any]
+"""Maps an image from ``data.images.shown`` to a tensor (3, h, w), or to another item of the model's batches. Pickled to
+workers."""
+
+EVERY_VALUE = Image.frombytes("L", (16, 16), bytes(range(256))).convert("RGB")
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A transform that is not split: batches are what it returns."""
+
+    transform: Transform
+
+    def read(self, image: Image.Image) -> Any:
+        """Return what the model gets of an image."""
+        return self.transform(image)
+
+    def finish(self, pixels: Any) -> Any:
+        """Return the pixels unchanged."""
+        return pixels
+
+    def hash(self, pixels: Tensor) -> bytes:
+        """Return a hash of a tensor: its type, shape and bytes."""
+        return _hash([pixels], pixels.dtype, pixels.shape)
+
+
+@dataclass(frozen=True)
+class Split(Whole):
+    """torchvision's Compose that ends with ToTensor and Normalize: open_clip's, of every checkpoint.
+
+    Images that are not RGB by then, for which ToTensor has rules of its own, are finished at once.
+    """
+
+    transform: Compose
+
+    def read(self, image: Image.Image) -> Tensor:
+        """Return the pixels of an image before ToTensor, (3, h, w) uint8; finished ones, float32, if it is not RGB."""
+        from torchvision.transforms import Compose
+        from torchvision.transforms.functional import pil_to_tensor
+
+        *steps, to_tensor, normalise = self.transform.transforms
+        shaped = Compose(steps)(image)
+        if isinstance(shaped, Image.Image) and shaped.mode == "RGB":
+            return torch.as_tensor(pil_to_tensor(shaped))
+        return torch.as_tensor(normalise(to_tensor(shaped)))
+
+    def finish(self, pixels: Any) -> Any:
+        """Return the normalised float32 pixels (…, 3, h, w) of uint8 ones on any device; others are finished already.
+
+        The operations are those of ToTensor and Normalize. 255 is a tensor: a GPU would multiply by the inverse of a
+        plain number, which differs in the last bit.
+        """
+        if pixels.dtype != torch.uint8:
+            return pixels
+        from torchvision.transforms.functional import normalize
+
+        last = self.transform.transforms[-1]
+        scaled = pixels.to(torch.float32).div_(torch.tensor(255.0, device=pixels.device))
+        return normalize(scaled, last.mean, last.std, inplace=True)
+
+    def hash(self, pixels: Tensor) -> bytes:
+        """Return the hash of the finished pixels, which are looked up channel by channel."""
+        if pixels.dtype != torch.uint8:
+            return super().hash(pixels)
+        values = torch.arange(256, dtype=torch.uint8).expand(len(pixels), 1, 256)
+        table = self.finish(values)[:, 0].numpy()
+        channels = (table[k].take(pixels[k].numpy()) for k in range(len(pixels)))
+        return _hash([torch.from_numpy(one) for one in channels], torch.float32, pixels.shape)
+
+
+def split(transform: Transform) -> Whole:
+    """Return a transform in two parts, if its end does to a batch what it does to an image: every value is tried."""
+    if type(transform).__module__.partition(".")[0] != "torchvision":
+        return Whole(transform)  # without importing torchvision, which takes a second or two
+    from torchvision.transforms import Compose, Normalize, ToTensor
+
+    steps = transform.transforms if isinstance(transform, Compose) else []
+    if len(steps) < 2 or not (isinstance(steps[-2], ToTensor) and isinstance(steps[-1], Normalize)):
+        return Whole(transform)
+    end = Split(Compose(steps[-2:]))
+    same = torch.equal(end.finish(end.read(EVERY_VALUE)), end.transform(EVERY_VALUE))
+    return Split(cast("Compose", transform)) if same else Whole(transform)
+
+
+def _hash(parts: Sequence[Tensor], dtype: torch.dtype, shape: torch.Size) -> bytes:
+    found = hashlib.sha256(f"{dtype} {tuple(shape)}".encode())
+    for part in parts:
+        found.update(part.contiguous().flatten().view(torch.uint8).numpy().data)
+    return found.digest()[:HASH_BYTES]

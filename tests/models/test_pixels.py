@@ -1,0 +1,124 @@
+"""Pixels travel as uint8 and are normalised in batches: the bits are those of the whole transform."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import open_clip
+import pytest
+import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
+from torchvision.transforms import Compose, Grayscale, Lambda, Normalize, Resize, ToTensor
+
+from cocabench.data.images import NeutralImage
+from cocabench.models.hardware import Hardware
+from cocabench.models.loading import batches
+from cocabench.models.pixels import Split, split
+from cocabench.models.plain import Plain
+
+
+@dataclass(frozen=True)
+class Picture:
+    """Noise in which every value of uint8 occurs, in a mode."""
+
+    seed: int
+    mode: str = "RGB"
+    size: tuple[int, int] = (75, 60)
+
+    def open(self) -> Image.Image:
+        noise = np.random.default_rng(self.seed).integers(0, 256, (*self.size[::-1], 3), dtype=np.uint8)
+        return Image.fromarray(noise).convert(self.mode)
+
+
+def shipped() -> list[PreprocessCfg]:
+    """Return the preprocessings of all checkpoints that open_clip lists, each once, at a size of 48 pixels."""
+    kinds = [open_clip.get_pretrained_cfg(*pair) for pair in open_clip.list_pretrained()]
+    keys = ("mean", "std", "interpolation", "resize_mode")
+    found = {repr(kind := {key: cfg[key] for key in keys if cfg.get(key)}): kind for cfg in kinds}
+    more = {"shortest": {"size": (48, 36)}, "longest": {"resize_mode": "longest", "fill_color": 7}}
+    return [PreprocessCfg(**{"size": 48, **kind}) for kind in (found | more).values()]
+
+
+def old_hash(pixels: torch.Tensor) -> bytes:
+    """Return a hash as 0.1 made it of float pixels: caches of then hold it."""
+    head = f"{pixels.dtype} {tuple(pixels.shape)}".encode()
+    return hashlib.sha256(head + pixels.contiguous().numpy().tobytes()).digest()[:16]
+
+
+@pytest.mark.parametrize("cfg", shipped(), ids=str)
+def test_every_shipped_preprocessing_is_equal_to_the_bit(cfg: PreprocessCfg) -> None:
+    transform = image_transform_v2(cfg, is_train=False)
+    images = [Picture(seed, size=size) for seed, size in enumerate([(75, 60), (40, 90), (48, 48)])]
+    (batch,) = batches(images, transform, batch_size=3, workers=0, skip_bad=False)
+    wanted = torch.stack([transform(image.open()) for image in images])
+    assert batch.pixels.dtype == torch.uint8
+    with torch.autocast("cpu", torch.bfloat16):
+        found = split(transform).finish(batch.pixels)
+    assert found.dtype == torch.float32
+    assert torch.equal(found, wanted)
+    assert batch.hashes == [old_hash(one) for one in wanted]
+
+
+def normalised(*steps: Any) -> Compose:
+    return Compose([Resize(8), *steps, Normalize((0.1, 0.2, 0.3), (0.4, 0.5, 0.6))])
+
+
+class Twice(ToTensor):
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        return 2 * super().__call__(image)
+
+
+def of_a_tensor(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+WHOLE: dict[str, Callable[[Image.Image], Any]] = {
+    "another scale": normalised(Twice()),
+    "a step in between": normalised(ToTensor(), Lambda(torch.sqrt)),
+    "a function": lambda image: normalised(ToTensor())(image),
+    "its own uint8": of_a_tensor,
+    "not normalised": Compose([Resize(8), ToTensor()]),
+}
+
+
+@pytest.mark.parametrize("name", WHOLE)
+def test_transforms_that_cannot_be_split_are_left_whole(name: str) -> None:
+    transform = WHOLE[name]
+    assert not isinstance(split(transform), Split)
+    (batch,) = batches([Picture(0)], transform, batch_size=1, workers=0, skip_bad=False)
+    wanted = transform(Picture(0).open())
+    assert torch.equal(split(transform).finish(batch.pixels)[0], wanted)
+    assert batch.hashes == [old_hash(wanted)]
+
+
+def test_a_batch_of_which_one_image_cannot_be_uint8_is_finished_in_the_worker() -> None:
+    transform = image_transform_v2(PreprocessCfg(size=16), is_train=False)
+    (batch,) = batches([Picture(0), NeutralImage()], transform, batch_size=2, workers=0, skip_bad=False)
+    assert torch.equal(batch.pixels[0], transform(Picture(0).open()))
+    assert not batch.pixels[1].any()
+    assert batch.hashes == [old_hash(one) for one in batch.pixels]
+
+
+def test_images_of_another_mode_are_as_totensor_makes_them() -> None:
+    grey = Compose([Resize(8), Grayscale(), ToTensor(), Normalize((0.5,), (0.25,))])
+    (batch,) = batches([Picture(0)], grey, batch_size=1, workers=0, skip_bad=False)
+    assert torch.equal(split(grey).finish(batch.pixels)[0], grey(Picture(0).open()))
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_model_gets_finished_pixels(precision: Any) -> None:
+    seen: list[torch.Tensor] = []
+
+    class Watching:
+        def encode_images(self, pixels: torch.Tensor) -> torch.Tensor:
+            seen.append(pixels)
+            return pixels.flatten(1)
+
+    transform = image_transform_v2(PreprocessCfg(size=16), is_train=False)
+    images = [Picture(seed) for seed in range(5)]
+    hardware = Hardware(torch.device("cpu"), precision, batch_size=2, workers=0)
+    Plain("watching", Watching(), transform, hardware).encode_images(images)
+    assert torch.equal(torch.cat(seen), torch.stack([transform(image.open()) for image in images]))
