@@ -38,6 +38,8 @@ def read_text(path: Path) -> str:
         raise DataError(str(path), unreadable(error)) from None
     if other := stand_in(text[:HEAD].encode()):
         raise DataError(str(path), other.got, fix=other.fix)
+    if "\0" in text:
+        raise DataError(str(path), "not UTF-8 text (it has NUL characters, as UTF-16 does)", fix="convert it")
     return text
 
 
