@@ -41,7 +41,7 @@ from cocabench.metrics.answers import (
     yes_precision,
 )
 from cocabench.metrics.base import Metric, Samples
-from cocabench.metrics.statistics import Hits, Mean, Smooth
+from cocabench.metrics.statistics import Hits, Mean, Share, Smooth
 from cocabench.specs.decoding import ANSWER_TOKENS, MAX_SEQ_LEN, MEANINGS, OPTIONS, UNREAD, DecodingOptions
 
 Form = Literal["open", "choices", "yes_no"]
@@ -68,7 +68,7 @@ OPEN = (
         "vqa_accuracy",
         "Mean over questions of what the generated answer is worth by the human answers, 0-1; the protocol names the "
         "normalisation and the rule of agreement (VQAv2: official, leave_one_out).",
-        Mean("accuracy"),
+        Share("accuracy"),
         ("accuracy",),
         label="accuracy",
     ),

@@ -121,8 +121,8 @@ class Mean(Common):
 
 
 @dataclass(frozen=True)
-class Hits(Mean):
-    """A share of hits, 0 to 1 each. Interval: Wilson's; by the variance between images, or within fixed groups."""
+class Share(Mean):
+    """A mean of values of 0 to 1 each. Interval: Wilson's; by the variance between images, or within fixed groups."""
 
     fewest: ClassVar[int] = 1
 
@@ -143,6 +143,11 @@ class Hits(Mean):
         level = (first.value + second.value) / 2
         share = np.count_nonzero(differences) / len(first.images)
         return max(0.0, 1 - share / level) if level > 0 else 0.0
+
+
+@dataclass(frozen=True)
+class Hits(Share):
+    """A share of hits: its values are 0 and 1, and between them where ties are broken or rows joined."""
 
 
 @dataclass(frozen=True)

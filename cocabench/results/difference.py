@@ -22,7 +22,7 @@ from cocabench.kinds import find
 from cocabench.metrics import paired, power
 from cocabench.metrics.base import UNKNOWN, Interval, Metric, Paired, Side
 from cocabench.metrics.intervals import of_hits, of_share, size_of
-from cocabench.metrics.statistics import Hits, Moved, compare_sides, moved, order_of, side_of
+from cocabench.metrics.statistics import Moved, Share, compare_sides, moved, order_of, side_of
 from cocabench.results.records import imported_by, published_by
 from cocabench.results.store import RecordSet, read_samples, read_table, samples_path
 
@@ -362,7 +362,7 @@ def paired_or_independent(a: Record, b: Record, metric: str, evidence: Evidence)
         one, other, declared = a.metrics[metric], b.metrics[metric], find(a.evaluator).metric(metric)
         if declared and 0 < (n := min(one.n, other.n)) < declared.statistic.fewest:
             return None, f"too few images to test (n={n})"
-        test = independent(one, other, shares=declared is not None and isinstance(declared.statistic, Hits))
+        test = independent(one, other, shares=declared is not None and isinstance(declared.statistic, Share))
         return test, str(reason) if test else NO_INTERVAL
 
 

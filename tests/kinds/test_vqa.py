@@ -96,6 +96,11 @@ class TestOpen:
         assert samples["accuracy"].tolist() == [1, pytest.approx(0.6), 0]  # "Yes" is not "yes", since all ten agree
         assert samples["matches"].tolist() == [6, 2, 0]
         assert estimate(OPEN[0], samples).value == pytest.approx(1.6 / 3)
+        nothing = estimate(OPEN[0], pd.concat([samples.assign(accuracy=0.0, image_id=f"{k}") for k in range(30)]))
+        assert (nothing.value, nothing.low) == (0, pytest.approx(0, abs=1e-9))
+        assert nothing.high == pytest.approx(0.12, abs=0.03), (
+            "that of 0 of 30 images: all wrong is not known for certain"
+        )
         assert model.prompts == ["What is it?", "How many dogs are there?", "Is it red?"], (
             "an image's follow each other"
         )
