@@ -23,7 +23,7 @@ import sys
 import tempfile
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -240,7 +240,7 @@ def tried(number: int, seed: int, targets: dict[str, Target]) -> Failure | None:
         code, output, fault, printed = run(words, folder)
         what = fault or wrong(code, output, plugin=(folder / PLUGIN).is_dir())
         what = what or ("control characters on stdout" if "\x1b" in printed or "\0" in printed else "")
-        what = what or _lost(before, _state(folder), updated=code == 0 and "--update" in words)
+        what = what or _lost(before, _state(folder), words if code == 0 else ())
         if not what and targets[target].same is not None and code == 0 and (folder / "out").is_dir():
             what = "another number" if stored(folder / "out") not in ({}, targets[target].same) else ""
         return Failure(number, what, shown, output) if what else None
@@ -293,6 +293,8 @@ def surroundings(folder: Path) -> Iterator[None]:
 
 
 PLUGIN, OWN_CACHE, REQUESTS, HUB, LISTING, FOLDER = "plugin", "own_cache", "requests", "hub", "listing.json", "@FOLDER@"
+HUBS_NOTES = "root/set/.cache"
+"""What huggingface_hub keeps beside what it fetched: its own, and made again where it is damaged."""
 
 
 def asked(server: Any, poll_interval: float = 0.5) -> None:
@@ -394,17 +396,21 @@ def _state(folder: Path) -> dict[str, str]:
     """Return {path: digest} of the user's files in a folder: all but what the command was asked to write."""
     found = {}
     for path in sorted(folder.rglob("*")):
-        ours = ("out", "cache", OWN_CACHE, f"{PLUGIN}/__pycache__")
+        ours = ("out", "cache", OWN_CACHE, HUBS_NOTES, f"{PLUGIN}/__pycache__")
         if path.is_file() and not any(path.is_relative_to(folder / name) for name in ours):
             found[path.relative_to(folder).as_posix()] = hashlib.sha256(path.read_bytes()).hexdigest()
     return found
 
 
-def _lost(before: dict[str, str], after: dict[str, str], *, updated: bool) -> str:
-    """Return which of the user's files is gone. updated: a baseline, whose Records may be others then."""
-    records = (".json", ".parquet") if updated else ()
+def _lost(before: dict[str, str], after: dict[str, str], words: Sequence[str]) -> str:
+    """Return which of the user's files is gone. words: of a command that succeeded, which may have had to change some.
+
+    The gate updates a baseline, whose Records may be others then; ``data fetch`` makes good what it wrote.
+    """
+    records = (".json", ".parquet") if "--update" in words else ()
     gone = [path for path, digest in before.items() if after.get(path) != digest]
     gone = [path for path in gone if not (path.startswith("old/") and path.endswith(records))]
+    gone = [path for path in gone if not ("fetch" in words and path in after and path.startswith("root/set/"))]
     return f"lost or changed: {gone[0]}" if gone else ""
 
 

@@ -1,7 +1,8 @@
 """Caption metrics: BLEU@1-4, METEOR 1.5, ROUGE-L, CIDEr (CIDEr-D) and SPICE 1.0, equal to pycocoevalcap's.
 
 ``statistics`` turns captions into columns, one entry per image; ``declared`` returns the metrics that read them. These
-work on PTB tokens, so all need Java; ``unavailable`` lists those that cannot run and why. MODEL_BASED (CLIPScore) and
+work on PTB tokens, so all need Java; ``unavailable`` lists those that cannot run and why. In other languages tokens are
+those of ``words``, without Java, and METEOR, SPICE and CLIPScore are refused. MODEL_BASED (CLIPScore) and
 HEALTH need none: ``clipscore`` and ``health`` make their columns.
 """
 
@@ -13,8 +14,11 @@ from cocabench.captioneval.declared import (
     NAMES,
     SCORER,
     SUBSCORES,
+    check_language,
     declared,
+    names_in,
     protocol,
+    said_of_tokens,
     undefined,
 )
 
@@ -25,9 +29,12 @@ __all__ = [
     "NAMES",
     "SCORER",
     "SUBSCORES",
+    "check_language",
     "declared",
+    "names_in",
     "preparing",
     "protocol",
+    "said_of_tokens",
     "statistics",
     "unavailable",
     "undefined",

@@ -11,8 +11,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from cocabench.captioneval import corenlp, jvm, meteor, overlap, spice, tokens
-from cocabench.captioneval.declared import MODEL_BASED, families
+from cocabench.captioneval import corenlp, jvm, meteor, overlap, spice, tokens, words
+from cocabench.captioneval.declared import MODEL_BASED, check_language, families
 from cocabench.core.cache import Cache, DiskCache, size_limit, spaces_folder
 from cocabench.core.errors import DataError, MetricUnavailableError
 
@@ -28,16 +28,22 @@ def statistics(
     java: Path | None = None,
     cache: Cache | None = None,
     corpus: Groups | None = None,
+    language: str = "en",
 ) -> Columns:
     """Return the columns that the named metrics read, one entry per image; not those of MODEL_BASED.
 
     candidates: (n) captions as generated. references: (n) groups of at least one caption. Both raw, not tokenised.
     java: the Java to use; by default the first suitable one. cache: stores Java's results; by default the user's
     cache. corpus: the references that give CIDEr its document frequencies, where they are more than those of these
-    images.
+    images. language: of the captions; UsageError for a metric that is of English alone.
     """
     _check(candidates, references)
+    check_language(names, language)
     wanted = families(names)
+    if not words.is_english(language):
+        documents = corpus if corpus is not None and "CIDEr" in wanted else references
+        texts, *groups = ([_split(text) for text in some] for some in (candidates, *references, *documents))
+        return _without_java(texts, groups[: len(references)], groups[len(references) :], wanted)
     with ThreadPoolExecutor() as pool, jvm.Runner(jvm.find(java), cache or _user_cache()) as runner:
         scorer = meteor.start(references, runner) if "METEOR" in wanted else None
         documents = corpus if corpus is not None and "CIDEr" in wanted else ()
@@ -51,6 +57,10 @@ def statistics(
         for future in later:
             columns |= future.result()
     return columns
+
+
+def _split(caption: str) -> str:
+    return " ".join(words.tokens(caption))
 
 
 def _user_cache() -> DiskCache:
@@ -90,12 +100,21 @@ def _without_java(texts: Sequence[str], groups: Groups, documents: Groups, wante
 
 @contextmanager
 def preparing(
-    references: Groups, names: Sequence[str], *, java: Path | None = None, cache: Cache | None = None
+    references: Groups,
+    names: Sequence[str],
+    *,
+    java: Path | None = None,
+    cache: Cache | None = None,
+    language: str = "en",
 ) -> Iterator[None]:
     """Process the references while the body generates captions, so that ``statistics`` finds the results in the cache.
 
-    If the body raises, the work stops; finished batches stay in the cache. ``statistics`` reports failures.
+    If the body raises, the work stops; finished batches stay in the cache. ``statistics`` reports failures. In other
+    languages than English there is nothing to prepare.
     """
+    if not words.is_english(language):
+        yield
+        return
     with jvm.Runner(jvm.find(java), cache or _user_cache()) as runner:
         thread = threading.Thread(target=_prepare, args=(references, families(names), runner), name="references")
         thread.start()
@@ -119,12 +138,12 @@ def _prepare(references: Groups, wanted: Sequence[str], runner: jvm.Runner) -> N
         return
 
 
-def unavailable(names: Sequence[str], *, java: Path | None = None) -> dict[str, str]:
+def unavailable(names: Sequence[str], *, java: Path | None = None, language: str = "en") -> dict[str, str]:
     """Return which of the named metrics cannot run on this machine, and why, with the remedy. Fast: runs no metric.
 
     Metrics of MODEL_BASED are not checked.
     """
-    names = [name for name in names if name not in MODEL_BASED]
+    names = [name for name in names if name not in MODEL_BASED] if words.is_english(language) else []
     try:
         jvm.find(java)
     except MetricUnavailableError as error:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cocabench.captioneval import clipscore, health, meteor, overlap, spice, tokens
-from cocabench.core.errors import UnknownNameError
+from cocabench.captioneval import clipscore, health, meteor, overlap, spice, tokens, words
+from cocabench.core.errors import UnknownNameError, UsageError
 from cocabench.core.types import Note
 from cocabench.metrics.base import Metric, Samples
 from cocabench.metrics.statistics import Mean, Sums
@@ -23,6 +23,9 @@ MODEL_BASED = clipscore.NAMES
 """They need a contrastive model and the images; the others need Java."""
 
 ALL = NAMES + SUBSCORES + MODEL_BASED
+ENGLISH_ONLY = frozenset(("METEOR", "SPICE", *SUBSCORES, *MODEL_BASED))
+"""Metrics whose dictionaries, parser or prompt are English."""
+
 HEALTH = tuple(metric.name for metric in health.METRICS)
 
 
@@ -58,9 +61,29 @@ def _family(name: str) -> str:
     return name.partition("@")[0]
 
 
-def protocol(names: Sequence[str]) -> dict[str, str]:
+def names_in(language: str) -> tuple[str, ...]:
+    """Return which of NAMES score captions of a language; UsageError for what is no code of one."""
+    return NAMES if words.is_english(language) else tuple(name for name in NAMES if name not in ENGLISH_ONLY)
+
+
+def check_language(names: Sequence[str], language: str) -> None:
+    """Raise UsageError for named metrics that are of English alone, and another language."""
+    if not words.is_english(language) and (wrong := [name for name in names if name in ENGLISH_ONLY]):
+        wanted = ", ".join(names_in(language))
+        raise UsageError(", ".join(wrong), f"of English alone, and the captions are in {language!r}", wanted=wanted)
+
+
+def said_of_tokens(references: Iterable[Sequence[str]], language: str) -> list[Note]:
+    """Return a note if references of another language than English are in a script without spaces."""
+    if words.is_english(language) or not any(words.has_unspaced(text) for group in references for text in group):
+        return []
+    return [Note("tokenisation", f"of scripts without spaces each character is a token ({words.VERSION})")]
+
+
+def protocol(names: Sequence[str], language: str = "en") -> dict[str, str]:
     """Return what defines the named metrics' numbers, for a signature."""
-    tokenizer = {"tokenizer": tokens.VERSION} if set(names) - set(MODEL_BASED) else {}
+    version = tokens.VERSION if words.is_english(language) else words.VERSION
+    tokenizer = {"tokenizer": version} if set(names) - set(MODEL_BASED) else {}
     return tokenizer | {family: VERSIONS[family] for family in families(names)}
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cocabench.captioneval.words import plainly_spaced, tokens
 from cocabench.core.formatting import plural
 from cocabench.core.types import Note
 from cocabench.metrics.base import Metric, Samples
@@ -30,14 +31,18 @@ per so many images."""
 
 
 def words(caption: str) -> list[str]:
-    return WORD.findall(caption.lower())
+    """Return a caption's words; of scripts without spaces, and with marks, the tokens of ``captioneval.words``."""
+    return WORD.findall(caption.lower()) if plainly_spaced(caption) else tokens(caption)
 
 
 def repeats(caption: str) -> bool:
-    """Tell whether a phrase of one to four words is repeated at once (``a dog a dog``), as by degenerate decoders."""
+    """Tell whether a phrase of one to four words is repeated at once (``a dog a dog``), as by degenerate decoders.
+
+    A single character twice is a word in Chinese and Japanese (``人人``).
+    """
     found = words(caption)
     return any(
-        found[i : i + n] == found[i + n : i + 2 * n]
+        found[i : i + n] == found[i + n : i + 2 * n] and (n > 1 or plainly_spaced(found[i]))
         for n in range(1, MAX_REPEATED_WORDS + 1)
         for i in range(len(found) - 2 * n + 1)
     )

@@ -228,6 +228,10 @@ def score(
             autocompletion=names.models,
         ),
     ] = "",
+    language: Annotated[
+        str,
+        o.option("CODE", "Language of the captions; other than English: BLEU, ROUGE-L, CIDEr."),
+    ] = "en",
     images: Annotated[Path | None, o.option("DIR", "Folder of the images.", panel=SCORER)] = None,
     device: Annotated[str, o.option("DEVICE", "auto, cpu, cuda …", panel=SCORER)] = "auto",
     preprocess: o.ScorerPreprocess = "",
@@ -245,14 +249,16 @@ def score(
 
     if preprocess and not clipscore:
         raise UsageError("--preprocess", "given without --clipscore MODEL", fix="give both or neither")
-    wanted, by_model = _chosen_metrics(metrics, clipscore)
+    wanted, by_model = _chosen_metrics(metrics, clipscore, language)
+    captioneval.check_language([*wanted, *by_model], language)
     if bool(clipscore) != (images is not None):
         given, lacking = ("--clipscore", "--images DIR") if clipscore else ("--images", "--clipscore MODEL")
         raise UsageError(given, f"given without {lacking}", fix="give both or neither")
     pairs = read_pairs(candidates, references)
     if pairs.replaced:
         labelled("note", f"� stands for what is no Unicode character in {plural(pairs.replaced, 'text')}")
-    skipped = captioneval.unavailable([metric.name for metric in captioneval.declared(wanted)], java=java)
+    declared = [metric.name for metric in captioneval.declared(wanted)]
+    skipped = captioneval.unavailable(declared, java=java, language=language)
     if skipped and require_metrics:
         raise MetricUnavailableError("--require-metrics", "; ".join(by_reason(skipped)))
     if metrics and skipped and not by_model and skipped.keys() >= set(wanted):
@@ -260,17 +266,19 @@ def score(
     wanted = [name for name in wanted if name not in skipped]
     scorer = partial(_clip_scores, pairs, clipscore, preprocess=preprocess)
     columns = scorer(images, references, device, skip_bad_images) if images else {}
-    columns |= captioneval.statistics(pairs.candidates, pairs.references, wanted, java=java) if wanted else {}
+    how: dict[str, Any] = {"java": java, "language": language}
+    columns |= captioneval.statistics(pairs.candidates, pairs.references, wanted, **how) if wanted else {}
     samples = _samples(pairs, columns)
-    notes = [*_missing(pairs), *_notes([*wanted, *by_model], samples)]
+    notes = [*_missing(pairs), *captioneval.said_of_tokens(pairs.references, language)]
+    notes += _notes([*wanted, *by_model], samples)
     (_print_scores_as_json if as_json else _print_scores)([*wanted, *by_model], samples, skipped, notes)
 
 
-def _chosen_metrics(metrics: str, clipscore: str) -> tuple[list[str], list[str]]:
+def _chosen_metrics(metrics: str, clipscore: str, language: str) -> tuple[list[str], list[str]]:
     """Return the metrics that need only texts, and those that need the model."""
-    from cocabench.captioneval import MODEL_BASED, NAMES
+    from cocabench.captioneval import MODEL_BASED, NAMES, names_in
 
-    asked = _metric_names(metrics, NAMES + MODEL_BASED) if metrics else list(NAMES)
+    asked = _metric_names(metrics, NAMES + MODEL_BASED) if metrics else list(names_in(language))
     by_model = list(MODEL_BASED) if clipscore else [name for name in asked if name in MODEL_BASED]
     if by_model and not clipscore:
         raise UsageError("--metrics", by_model[0], wanted="--clipscore MODEL and --images DIR with it")

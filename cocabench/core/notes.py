@@ -91,6 +91,18 @@ CODES: Mapping[str, Code] = {
         "The lowest accuracy of a group is that of a group of few images.",
         "Do not read it as a model's: one image moves it by points. Look at the groups in the report.",
     ),
+    "many_tokens": Code(
+        "The texts of a language need more than two tokens per character: the vocabulary has few of its words.",
+        "Expect low scores in this language; compare models whose vocabulary was made for it.",
+    ),
+    "unknown_tokens": Code(
+        "Over 1 % of a language's tokens are unknown to the vocabulary, so that different words are read as one.",
+        "Use a model whose vocabulary has the language's letters.",
+    ),
+    "tokenisation": Code(
+        "References are in a script without spaces between words: caption metrics count characters.",
+        "Compare with numbers of the same tokenisation only, which the signature names.",
+    ),
     "cut_texts": Code(
         "Some texts are longer than the model's context and are cut; their end token stays.",
         "Compare models of one context length, or read recall against the length of the caption.",

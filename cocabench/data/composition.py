@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Callable, Iterable
 from itertools import count, takewhile
 from pathlib import Path, PurePosixPath
@@ -14,7 +12,7 @@ from cocabench.core.files import ROWS, check_ratio, open_regular, read_parquet
 from cocabench.core.formatting import plural
 from cocabench.core.types import Dataset, Example, ImageSource
 from cocabench.data.base import LocalLoader, checked
-from cocabench.data.files import IMAGE_SUFFIXES, Item, find_file, read_json, read_text, some
+from cocabench.data.files import IMAGE_SUFFIXES, Item, csv_rows, find_file, read_json, some
 from cocabench.data.foils import GROUPS
 from cocabench.data.images import BytesImage, FileImage, UnconvertedImage, unconverted
 from cocabench.data.inputs import note_beyond, note_file, note_folder
@@ -286,7 +284,7 @@ class Mmvp(LocalLoader):
         folder = self.folder(root)
         if (file := find_file((folder,), "Questions.csv")) is None:
             raise self.missing(folder, "no Questions.csv")
-        rows = list(csv.reader(io.StringIO(read_text(file))))[1:]
+        rows = csv_rows(file)
         if short := next((k for k, row in enumerate(rows, 2) if len(row) != 3), None):
             raise DataError(
                 f"{file}: row {short}", f"{len(rows[short - 2])} cells", wanted="number, pattern, statement"

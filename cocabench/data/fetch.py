@@ -353,7 +353,7 @@ def _insistently(act: Callable[[], Any], where: str, wait: Callable[[float], Non
             return first_line(error)
         if isinstance(error, OSError):
             raise DataError(where, f"cannot be written ({first_line(error)})", fix="check --data-root") from None
-        if isinstance(error, (KeyError, TypeError, ValueError, AttributeError)):
+        if isinstance(error, (KeyError, TypeError, ValueError, AttributeError, RecursionError)):
             raise DataError(where, f"the hub's answer is not understood ({first_line(error)})") from None
         return ""
 

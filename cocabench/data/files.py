@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import os
 import re
@@ -36,6 +38,8 @@ def read_text(path: Path) -> str:
         raise DataError(str(path), unreadable(error)) from None
     if other := stand_in(text[:HEAD].encode()):
         raise DataError(str(path), other.got, fix=other.fix)
+    if "\0" in text:
+        raise DataError(str(path), "not UTF-8 text (it has NUL characters, as UTF-16 does)", fix="convert it")
     return text
 
 
@@ -95,6 +99,14 @@ class Item:
         if isinstance(self.value, bool) or not isinstance(self.value, str | int) or self.value == "":
             raise self.error("text or a whole number")
         return str(self.value)
+
+
+def csv_rows(file: Path) -> list[list[str]]:
+    """Return the rows of a CSV file below its head; DataError if it is no table."""
+    try:
+        return list(csv.reader(io.StringIO(read_text(file))))[1:]
+    except csv.Error as error:
+        raise DataError(str(file), f"not a table ({error})") from None
 
 
 def some(items: Iterable[object], shown: int = 3) -> str:

@@ -155,4 +155,6 @@ class ObjectNet(Exported):
         content = read_json(file)
         if not isinstance(content, dict):
             raise DataError(str(file), f"a {type(content).__name__}", wanted="a JSON table")
+        if wrong := [key for key, label in content.items() if not isinstance(label, str)]:
+            raise DataError(f"{file}: {wrong[0]}", f"got {content[wrong[0]]!r}", wanted="a label")
         return content

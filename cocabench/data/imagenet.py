@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import re
 from collections import Counter
 from collections.abc import Mapping
@@ -20,13 +18,13 @@ from cocabench.core.files import check_mat
 from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import checked
 from cocabench.data.files import (
+    csv_rows,
     files_below,
     find_file,
     is_image,
     left_out,
     only_images,
     read_lines,
-    read_text,
     some,
     subfolders,
 )
@@ -183,10 +181,7 @@ def _looked_up(stems: list[str], by_stem: Mapping[str, str], index: Mapping[str,
 
 def solution(file: Path) -> dict[str, str]:
     """Return {image: synset} of Kaggle's file; its rows are ``ILSVRC2012_val_00048981,n03995372 85 1 499 272 …``."""
-    try:
-        rows = list(csv.reader(io.StringIO(read_text(file))))[1:]
-    except csv.Error as error:
-        raise DataError(str(file), f"not a table ({error})") from None
+    rows = csv_rows(file)
     if broken := [k for k, row in enumerate(rows, 2) if row and (len(row) < 2 or not row[1].split())]:
         raise DataError(str(file), f"{len(broken)} rows without a synset, first in line {broken[0]}")
     pairs = {(row[0], row[1].split()[0]) for row in rows if row}

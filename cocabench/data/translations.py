@@ -9,6 +9,7 @@ from pydantic import Field
 
 from cocabench.core.errors import DataError, UnknownNameError
 from cocabench.core.files import expanded
+from cocabench.core.formatting import plural
 from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import Item, find_file, read_json, read_text, some
@@ -43,7 +44,7 @@ class CaptionLines(LocalLoader):
         paths = [base / name for name in names]
         self.require(paths)
         if bare := [name for name, caption in zip(names, captions, strict=True) if not caption]:
-            raise DataError(str(file), f"{len(bare)} images without a caption: {some(bare)}")
+            raise DataError(str(file), f"{plural(len(bare), 'image')} without a caption: {some(bare)}")
         examples = [Example(path.stem, FileImage(path), (text,)) for path, text in zip(paths, captions, strict=True)]
         trained = sum(TRAIN in name for name in names)
         said = f"{trained} of {len(names)} images are of COCO's {TRAIN}, which many models were trained on"
@@ -60,7 +61,7 @@ class CaptionLines(LocalLoader):
             raise self.missing(folder, f"no {self.index} there")
         names, captions = _lines(index), _lines(file)
         if len(names) != len(captions):
-            raise DataError(str(file), f"{len(captions)} lines", wanted=f"{len(names)}, as {index.name} has")
+            raise DataError(str(file), plural(len(captions), "line"), wanted=f"{len(names)}, as {index.name} has")
         return names, captions, file
 
 
@@ -71,7 +72,8 @@ def _places(folder: Path) -> list[Path]:
 
 def _lines(file: Path) -> list[str]:
     """Return a file's lines, stripped; empty ones count, but for those at its end."""
-    return [line.strip() for line in read_text(file).rstrip().split("\n")]
+    text = read_text(file).rstrip()
+    return [line.strip() for line in text.split("\n")] if text else []
 
 
 def _exported(file: Path) -> tuple[list[str], list[str]]:
@@ -130,7 +132,10 @@ class FlickrTable(LocalLoader):
         if (file := find_file((folder, folder / "annotations"), self.annotations)) is None:
             raise self.missing(folder, f"no {self.annotations} there nor in annotations/")
         captions: dict[str, list[str]] = {}
-        for number, line in list(enumerate(read_text(file).split("\n"), 1))[1:]:
+        header, *lines = read_text(file).split("\n")
+        if ".jpg," in header:
+            raise DataError(str(file), f"line 1: {header[:40]!r}", wanted="a header, such as image,caption")
+        for number, line in enumerate(lines, 2):
             stem, mark, caption = line.strip().partition(".jpg,")
             if line.strip() and not (mark and caption.strip()):
                 raise DataError(str(file), f"line {number}: {line[:40]!r}", wanted="IMAGE.jpg,caption")

@@ -258,8 +258,8 @@ def cut_by(model: Model, texts: Sequence[str], called: str, so: str, context: Co
 
     Return nothing for a model that does not say. called, so: in the note, what the texts are and what follows.
     """
-    cutter = getattr(model, "cut_texts", None)  # of plain objects
-    if (reading := cutter(texts) if cutter else None) is None:
+    counter = getattr(model, "count_tokens", None)  # of plain objects
+    if (reading := counter(texts) if counter else None) is None:
         return ()
     n = sum(reading.cut)
     share = f"{n} of {len(texts)} distinct {called} ({100 * n / max(1, len(texts)):.1f} %)"

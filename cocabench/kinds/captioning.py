@@ -12,7 +12,8 @@ from pydantic import Field, JsonValue, StrictBool, field_validator, model_valida
 
 from cocabench import captioneval as captions
 from cocabench.captioneval import chair, clipscore, health, meteor, overlap, spice
-from cocabench.core.errors import UnknownNameError
+from cocabench.captioneval.words import LANGUAGE, is_english
+from cocabench.core.errors import UnknownNameError, UsageError
 from cocabench.core.signature import digest_lines
 from cocabench.core.types import (
     Ability,
@@ -80,8 +81,9 @@ class Captioning(DecodingOptions, Kind):
 
     metrics: names of caption metrics; SPICE includes its sub-scores. clipscore_model: model string of the contrastive
     model for CLIPScore and RefCLIPScore. prompt: the first words of every caption, scored as part of it. lengths: a
-    note says how many references are longer than the model's context. The other fields are decoding options
-    (`specs.decoding`).
+    note says how many references are longer than the model's context. language: of the references, by default the task
+    file's, else English; other languages have BLEU, ROUGE-L and CIDEr of `captioneval.words`. The other fields are
+    decoding options (`specs.decoding`).
     """
 
     name = "captioning"
@@ -155,6 +157,16 @@ class Captioning(DecodingOptions, Kind):
     clipscore_model: str = ""
     prompt: str = ""
     lengths: StrictBool = False
+    language: str = "en"
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_names(cls, table: Any) -> Any:
+        """Choose the metrics that a language other than English has, if none are named."""
+        language = table.get("language") if isinstance(table, dict) else None
+        if not isinstance(language, str) or not LANGUAGE.fullmatch(language) or "metrics" in table:
+            return table
+        return table if is_english(language) else {**table, "metrics": captions.names_in(language)}
 
     @field_validator("metric_names")
     @classmethod
@@ -166,6 +178,10 @@ class Captioning(DecodingOptions, Kind):
 
     @model_validator(mode="after")
     def _check_clipscore_model(self) -> Captioning:
+        try:
+            captions.check_language(self.metric_names, self.language)
+        except UsageError as error:
+            raise ValueError(f"metrics: {error}") from None
         if (names := self._model_based()) and not self.clipscore_model:
             raise ValueError(f"clipscore_model: missing; {names[0]} needs a model, such as ViT-B-32:openai")
         return self
@@ -195,10 +211,10 @@ class Captioning(DecodingOptions, Kind):
 
     def protocol(self, data: Dataset, machine: Machine) -> dict[str, JsonValue]:
         texts = (text for example in data.whole or data.examples for text in example.texts)
-        objects = {"CHAIR": chair.protocol(data.objects)} if data.objects else {}
+        objects = {"CHAIR": chair.protocol(data.objects)} if self._named(data) else {}
         return {
             "decoding": self._options(unread=UNREAD[self.generation_type]),
-            "caption_metrics": cast(JsonValue, captions.protocol(self.metric_names) | objects),
+            "caption_metrics": cast(JsonValue, captions.protocol(self.metric_names, self.language) | objects),
             "document_frequencies": digest_lines(texts),
         }
 
@@ -206,14 +222,16 @@ class Captioning(DecodingOptions, Kind):
         overall = captions.declared(self.metric_names)
         domains = sorted({example.domain for example in data.examples} - {""}) if data else ()
         inside = (metric.on(domain) for domain in domains for metric in overall)
-        objects = chair.METRICS if data is None or data.objects else ()
+        objects = chair.METRICS if data is None or self._named(data) else ()
         return (*overall, *inside, *objects, *captions.declared(captions.HEALTH))
 
     def unavailable(self, machine: Machine) -> dict[str, str]:
-        return captions.unavailable([metric.name for metric in captions.declared(self.metric_names)], java=machine.java)
+        names = [metric.name for metric in captions.declared(self.metric_names)]
+        return captions.unavailable(names, java=machine.java, language=self.language)
 
     def sample_notes(self, data: Dataset, samples: Samples) -> Iterable[Note]:
-        return [*captions.undefined(samples), *health.notes(samples)]
+        said = captions.said_of_tokens((example.texts for example in data.examples), self.language)
+        return [*captions.undefined(samples), *said, *health.notes(samples)]
 
     def score(self, model: Model, data: Dataset, context: Context) -> Iterator[SampleScore]:
         check_captioned(data, "reference caption")
@@ -229,7 +247,7 @@ class Captioning(DecodingOptions, Kind):
             images, references = [e.image for e in examples], [e.texts for e in examples]
             columns |= clip_scores(scorer, images, written.texts, references, progress=context.progress)
         named: Sequence[Mapping[str, object]] = [{}] * len(examples)
-        if data.objects:
+        if self._named(data):
             there = [example.metadata.get(OBJECTS, ()) for example in examples]
             named = chair.statistics(written.texts, [example.texts for example in examples], there, data.objects)
         for row, (example, caption, score) in enumerate(zip(examples, written.texts, written.scores, strict=True)):
@@ -242,12 +260,17 @@ class Captioning(DecodingOptions, Kind):
         """Return the captions and their examples; references are prepared for scoring in the meantime."""
         names, references = self._available(context), [example.texts for example in data.examples]
         java, cache = context.machine.java, context.cache
-        meanwhile = captions.preparing(references, names, java=java, cache=cache) if names else nullcontext()
+        how: dict[str, Any] = {"java": java, "cache": cache, "language": self.language}
+        meanwhile = captions.preparing(references, names, **how) if names else nullcontext()
         with meanwhile:
             images = [example.image for example in data.examples]
             options = {name: getattr(self, name) for name in OPTIONS}
             written = model.caption(images, options, prompts=self.prompt or None, progress=context.progress)
         return written, [data.examples[i] for i in written.kept]
+
+    def _named(self, data: Dataset) -> bool:
+        """Return whether captions are searched for objects, whose names are English."""
+        return bool(data.objects) and is_english(self.language)
 
     def _model_based(self) -> list[str]:
         return [name for name in self.metric_names if name in captions.MODEL_BASED]
@@ -263,14 +286,15 @@ class Captioning(DecodingOptions, Kind):
         """Return the columns of text-based metrics; ``cider_in_domain`` uses the document frequencies of the domain."""
         if not (names := self._available(context)):
             return {}
-        columns = _scored(texts, examples, names, corpus, context)
+        columns = _scored(texts, examples, names, corpus, context, self.language)
         domains = {e.domain for e in examples} - {""}
         if "CIDEr" in names and domains:
             inside = np.full(len(texts), np.nan)
             for domain in domains:
                 rows = [i for i, e in enumerate(examples) if e.domain == domain]
                 mine = [e for e in corpus if e.domain == domain]
-                found = _scored([texts[i] for i in rows], [examples[i] for i in rows], ["CIDEr"], mine, context)
+                own, theirs = [texts[i] for i in rows], [examples[i] for i in rows]
+                found = _scored(own, theirs, ["CIDEr"], mine, context, self.language)
                 inside[rows] = found["cider"]
             columns["cider_in_domain"] = inside
         return columns
@@ -282,13 +306,18 @@ class Captioning(DecodingOptions, Kind):
 
 
 def _scored(
-    texts: Sequence[str], examples: Sequence[Example], names: Sequence[str], corpus: Sequence[Example], context: Context
+    texts: Sequence[str],
+    examples: Sequence[Example],
+    names: Sequence[str],
+    corpus: Sequence[Example],
+    context: Context,
+    language: str,
 ) -> Columns:
     """Score captions against their references, with CIDEr's document frequencies from the whole corpus."""
     more = [e.texts for e in corpus] if len(corpus) > len(examples) else None
     references = [e.texts for e in examples]
-    java, cache = context.machine.java, context.cache
-    return captions.statistics(texts, references, names, corpus=more, java=java, cache=cache)
+    how: dict[str, Any] = {"java": context.machine.java, "cache": context.cache, "language": language}
+    return captions.statistics(texts, references, names, corpus=more, **how)
 
 
 def clip_scores(

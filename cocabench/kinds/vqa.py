@@ -379,12 +379,12 @@ class Vqa(DecodingOptions, Kind):
 
     def _too_long(self, model: Model, asked: Sequence[Asked], context: Context) -> set[int]:
         """Return which questions leave no room for an answer, as far as a model says so, and note their number."""
-        cutter = getattr(model, "cut_texts", None)  # a library may not say
-        if cutter is None or (reading := cutter([])) is None:
+        counter = getattr(model, "count_tokens", None)  # a library may not say
+        if counter is None or (reading := counter([])) is None:
             return set()
         unused = max(0, reading.context - self.seq_len) if self.by == "generation" else 0
         words = " a" * (unused + FEWEST_ANSWER_WORDS)
-        cut = cutter([one.prompt + words for one in asked]).cut
+        cut = counter([one.prompt + words for one in asked]).cut
         if long := [k for k, is_cut in enumerate(cut) if is_cut]:
             said = f"{len(long)} of {len(asked)} questions leave no room for an answer in"
             more = f"{reading.context - unused} tokens and count as wrong; the first is {asked[long[0]].question.id}"

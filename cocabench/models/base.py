@@ -35,6 +35,7 @@ from cocabench.models.hardware import Hardware
 from cocabench.models.interactive import Interactive, Word
 from cocabench.models.loading import Batch, batches
 from cocabench.models.pixels import Transform, split
+from cocabench.models.tokens import TokenCounts
 
 TEXTS_PER_BLOCK = 2048
 """Distinct texts, in order of first appearance, are encoded in blocks of this size. A text's last bits depend on the
@@ -55,13 +56,6 @@ class Continuation(NamedTuple):
 
     prefix: str
     text: str
-
-
-class CutTexts(NamedTuple):
-    """Which of n texts have more tokens than the context length, start and end token included."""
-
-    context: int
-    cut: list[bool]
 
 
 class CaptionBatch(NamedTuple):
@@ -242,8 +236,8 @@ class Model(Interactive, Joined):
         """Return ``class_prompt`` of each text."""
         return [self.class_prompt(text) for text in texts]
 
-    def cut_texts(self, texts: Sequence[str]) -> CutTexts | None:
-        """Return which texts are longer than the model reads, None if unknown. Cut texts keep their end token."""
+    def count_tokens(self, texts: Sequence[str]) -> TokenCounts | None:
+        """Return how many tokens texts have, None if unknown. Texts that are cut keep their end token."""
         return None
 
     def encode_text_block(self, texts: list[str], progress: Progress) -> Tensor:

@@ -25,12 +25,13 @@ from cocabench.core.errors import ModelError, first_line
 from cocabench.core.files import expanded
 from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Ability, Note
-from cocabench.models.base import OUT_OF_MEMORY, CutTexts, Model
+from cocabench.models.base import OUT_OF_MEMORY, Model
 from cocabench.models.hardware import Hardware
 from cocabench.models.open_clip.blueprint import Blueprint, described
 from cocabench.models.open_clip.build import Tokenizer, build_tokenizer, build_transform, meta_network
-from cocabench.models.open_clip.captions import cut_texts
+from cocabench.models.open_clip.counts import count_tokens
 from cocabench.models.pixels import Transform
+from cocabench.models.tokens import TokenCounts
 from cocabench.specs.spec import ModelSpec
 
 CONFIG = "open_clip_config.json"
@@ -94,9 +95,9 @@ class Exported(Model):
     def encode_text_batch(self, texts: list[str]) -> Tensor:
         return self.text(self.tokenizer(texts))
 
-    def cut_texts(self, texts: Sequence[str]) -> CutTexts | None:
-        """Return which texts the tokenizer cuts to its context length, their end token in the last place."""
-        return cut_texts(self.tokenizer, texts)
+    def count_tokens(self, texts: Sequence[str]) -> TokenCounts | None:
+        """Return how many tokens texts have; of longer ones than the context the end token is in the last place."""
+        return count_tokens(self.tokenizer, texts)
 
 
 def in_batches(run: Tower, size: int | None, inputs: Tensor) -> Tensor:

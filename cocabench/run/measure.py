@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import torch
 
@@ -19,8 +19,8 @@ from cocabench.kinds.base import notes_of
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.models.cached import Cached
 from cocabench.models.hardware import Hardware, machine_name
-from cocabench.models.open_clip.languages import Spoken
 from cocabench.models.probes import AdamW
+from cocabench.models.spoken import Spoken
 from cocabench.results.records import given_params
 from cocabench.run.plan import INTERVAL_SEED, Job
 from cocabench.run.prepare import Settings
@@ -58,8 +58,10 @@ def measure(
     context = Context(progress, notes.append, beside or {}, further, machine, model.cache, solve)
     model.contents.clear()
     start = time.perf_counter()
-    speaks = job.signature.model.get("text_language") and spec.language
-    samples = stack(kind.score(Spoken(model, spec.language) if speaks else model, dataset, context))
+    spoken = Spoken(model, spec.language, tells="text_language" in job.signature.model) if spec.language else None
+    samples = stack(kind.score(cast(Model, spoken or model), dataset, context))
+    said = {note.code for note in notes}
+    notes += [note for note in spoken.notes() if note.code not in said] if spoken else ()
     for name in ("id", "image_id") if len(samples) else ():
         if wrong := [value for value in samples[name] if not isinstance(value, str)]:
             raise CocabenchError(f"{spec.evaluator}.score", f"a sample's {name} is {wrong[0]!r}"[:200], wanted="text")

@@ -117,6 +117,10 @@ class Plan:
             raise UsageError(str(path), said, wanted=_A_PLAN) from None
         if found.settings.output is None:
             raise UsageError(str(path), "not a plan: settings.output: null", wanted=_A_PLAN)
+        try:
+            datetime.fromisoformat(found.created or "2000-01-01")
+        except ValueError:
+            raise UsageError(str(path), f"not a plan: created: {found.created!r}", wanted=_A_PLAN) from None
         return found
 
 

@@ -40,12 +40,13 @@ from cocabench.core.types import (
 )
 from cocabench.metrics.base import Samples
 from cocabench.models import contents
-from cocabench.models.base import TEXTS_PER_BLOCK, CutTexts, Encoded, Joined
+from cocabench.models.base import TEXTS_PER_BLOCK, Encoded, Joined
 from cocabench.models.base import Model as Base
 from cocabench.models.cached import streams
 from cocabench.models.hardware import Hardware
 from cocabench.models.loading import Batch, batches, start_worker, worker_context
 from cocabench.models.pixels import Transform
+from cocabench.models.tokens import TokenCounts
 from cocabench.run import thumbnails
 from cocabench.run.execute import Outcome, Runner, Unobserved, planner_for
 from cocabench.run.measure import Site, site_of
@@ -59,7 +60,7 @@ MODELS_HELD = 2
 P = ParamSpec("P")
 T = TypeVar("T")
 Made = dict[str, JsonValue]
-TextHook = Literal["class_prompts", "cut_texts"]
+TextHook = Literal["class_prompts", "count_tokens"]
 """Methods of a model that compute nothing on the device."""
 
 
@@ -353,10 +354,10 @@ class Pool(Joined):
         (found,) = self._said("class_prompts", texts) or [list(texts)]
         return cast("list[str]", found)
 
-    def cut_texts(self, texts: Sequence[str]) -> CutTexts | None:
-        """Return which texts are longer than the model reads, None if unknown."""
-        (found,) = self._said("cut_texts", texts) or [None]
-        return cast("CutTexts | None", found)
+    def count_tokens(self, texts: Sequence[str]) -> TokenCounts | None:
+        """Return how many tokens texts have, None if unknown."""
+        (found,) = self._said("count_tokens", texts) or [None]
+        return cast("TokenCounts | None", found)
 
     def _said(self, hook: TextHook, texts: Sequence[str]) -> list[Any]:
         """Return what the model's hook says, as a list of one; [] where it has none."""

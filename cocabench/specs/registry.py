@@ -151,7 +151,7 @@ def _task(table: dict[str, Any], path: Path, found: list[str]) -> Task | None:
     data = table.get("data", {}) if isinstance(table.get("data", {}), dict) else {}
     data = {key: _relative(value, path) for key, value in data.items()}
     params = table.get("params", {}) if isinstance(table.get("params", {}), dict) else {}
-    params = {key: _relative(value, path) for key, value in params.items()}
+    params = _language(table) | {key: _relative(value, path) for key, value in params.items()}
     loader = _made("datasets", data.pop("loader", None), "data.", "data.loader", data, found)
     kind = cast("Kind | None", _made("kinds", table.get("evaluator"), "params.", "evaluator", params, found))
     if isinstance(spec, TaskSpec) and kind is not None:
@@ -159,6 +159,14 @@ def _task(table: dict[str, Any], path: Path, found: list[str]) -> Task | None:
     if found:
         return None
     return Task(cast(TaskSpec, spec), cast("Kind", kind), cast(Loader, loader), path)
+
+
+def _language(table: dict[str, Any]) -> dict[str, Any]:
+    """Return the language of a task's texts as a param of its kind, if the kind has such a one."""
+    language, name = table.get("language"), table.get("evaluator")
+    if not language or not isinstance(name, str) or name not in entry_points("kinds", tuple(sys.path)).names:
+        return {}
+    return {"language": language} if "language" in _keys(entry("kinds", name)) else {}
 
 
 def _unknown_counts(expect: Expect, kind: Kind) -> list[str]:

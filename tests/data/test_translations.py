@@ -90,6 +90,37 @@ def test_xtd10_reads_the_repositorys_folders_and_notes_images_of_cocos_training_
     assert read("xtd10/ja", tmp_path).examples == read("xtd10/jp", tmp_path).examples
 
 
+def test_the_older_name_reads_the_same_files_from_its_own_folder(tmp_path: Path) -> None:
+    xtd10(tmp_path)
+    expected = shown(read("xtd10/jp", tmp_path))
+    (tmp_path / "xtd10").rename(tmp_path / "multilingual_mscoco")
+    assert shown(read("multilingual_mscoco_captions/jp", tmp_path)) == expected
+    assert read("multilingual_mscoco_captions/ja", tmp_path).notes[0].code == "training_images"
+
+
+def test_sets_have_clip_benchmarks_languages_and_counts() -> None:
+    from clip_benchmark.datasets import crossmodal3600 as xm3600
+    from clip_benchmark.datasets import multilingual_mscoco as mscoco
+    from clip_benchmark.datasets import xtd10 as xtd
+    from clip_benchmark.datasets.flores_langs import flores_languages as flores
+
+    wanted = {"xtd10": xtd.SUPPORTED_LANGUAGES, "multilingual_mscoco_captions": mscoco.SUPPORTED_LANGUAGES}
+    wanted |= dict.fromkeys(("xtd200", "flickr30k-200"), flores)
+    wanted |= dict.fromkeys(
+        ("crossmodal3600", "crossmodal3600_all", "crossmodal3600_captions"), xm3600.SUPPORTED_LANGUAGES
+    )
+    for name, codes in wanted.items():
+        tasks = [task.spec for task in find_tasks([name])]
+        assert {spec.language for spec in tasks} == set(codes), name
+        assert len(tasks) == len(codes) == {"x": 11, "m": 11, "c": 36}.get(name[0] * ("200" not in name), 201), name
+        assert {spec.expect.images for spec in tasks} == {3600 if "crossmodal" in name else 1000}, name
+    for name in ("xtd10", "multilingual_mscoco_captions", "xtd200", "flickr30k-200", "crossmodal3600"):
+        assert all(task.spec.expect.texts == task.spec.expect.images for task in find_tasks([name])), name
+    for name in ("flickr30k/zh", "flickr8k/zh"):
+        (task,) = find_tasks([name])
+        assert task.spec.expect.model_dump(include={"images", "texts"}) == {"images": 1000, "texts": 5000}
+
+
 def test_captions_of_clip_benchmarks_own_file_are_read_where_the_repositorys_are_not(tmp_path: Path) -> None:
     xtd10(tmp_path)
     expected = shown(read("xtd10/de", tmp_path))
@@ -117,7 +148,11 @@ def test_crossmodal_has_two_protocols(tmp_path: Path) -> None:
 
 def test_flickr_in_chinese_keeps_commas_in_captions(tmp_path: Path) -> None:
     flickr_zh(tmp_path)
-    assert shown(read("flickr30k/zh", tmp_path)) == [(0, ("一只狗,在跑", "狗")), (1, ("猫",))]
+    expected = [(0, ("一只狗,在跑", "狗")), (1, ("猫",))]
+    assert shown(read("flickr30k/zh", tmp_path)) == expected
+    (tmp_path / "flickr30k/flickr30k_test_zh.txt").rename(tmp_path / "flickr30k/flickr8k_test_zh.txt")
+    (tmp_path / "flickr30k").rename(tmp_path / "flickr8k")
+    assert shown(read("flickr8k/zh", tmp_path)) == expected
 
 
 def test_imagenets_translations_have_names_and_templates_of_the_language(tmp_path: Path) -> None:
@@ -148,12 +183,23 @@ def test_babel_imagenet_keeps_the_classes_that_have_a_name(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("make", "task", "file", "content", "said"),
     [
-        (xtd10, "xtd10/de", "xtd10/MIC/test_1kcaptions_de.txt", b"ein Hund\n", "1 lines; wanted 3, as test_im"),
+        (xtd10, "xtd10/de", "xtd10/MIC/test_1kcaptions_de.txt", b"ein Hund\n", "1 line; wanted 3, as test_im"),
         (xtd10, "xtd10/de", "xtd10/MIC/test_1kcaptions_de.txt", "a\nb\nZüge".encode("latin-1"), "UTF-8|utf-8"),
-        (xtd10, "xtd10/jp", "xtd10/STAIR/test_1kcaptions_jp.txt", "犬\n\n猫".encode(), "1 images without a caption"),
+        (xtd10, "xtd10/jp", "xtd10/STAIR/test_1kcaptions_jp.txt", "犬\n\n猫".encode(), "1 image without a caption"),
         (crossmodal, "crossmodal3600/de", "xm3600/captions.jsonl", b'{"image/key": "key0"}', "unknown 'de'"),
         (crossmodal, "crossmodal3600/de", "xm3600/captions.jsonl", b'{"image/key": "key0", "de": 3}', "table|caption"),
         (flickr_zh, "flickr30k/zh", "flickr30k/flickr30k_test_zh.txt", b"image,caption\n7 dog\n", "line 2: '7 dog'"),
+        (flickr_zh, "flickr30k/zh", "flickr30k/flickr30k_test_zh.txt", "i,c\n7.jpg,狗".encode("gbk"), "not UTF-8"),
+        (flickr_zh, "flickr30k/zh", "flickr30k/flickr30k_test_zh.txt", "i,c\n7.jpg,狗".encode("utf-16"), "not UTF-8"),
+        (xtd10, "xtd10/de", "xtd10/MIC/test_1kcaptions_de.txt", "a\nb\nZüge".encode("utf-16"), "not UTF-8"),
+        (xtd10, "xtd10/de", "xtd10/XTD10/test_image_names.txt", "ä\nb\nc".encode("latin-1"), "not UTF-8"),
+        (xtd10, "xtd10/jp", "xtd10/STAIR/test_1kcaptions_jp.txt", "犬\n猫\n列".encode("shift-jis"), "not UTF-8"),
+        (xtd10, "xtd10/de", "xtd10/MIC/test_1kcaptions_de.txt", "a\nb\nc".encode("utf-16-le"), "not UTF-8 .*NUL"),
+        (xtd10, "xtd10/de", "xtd10/MIC/test_1kcaptions_de.txt", b"", "0 lines; wanted 3"),
+        (flickr_zh, "flickr30k/zh", "flickr30k/flickr30k_test_zh.txt", b"7.jpg,a\n8.jpg,b", r"line 1: .*wanted a"),
+        (lines_200, "xtd200/deu_Latn", "xtd200/deu_Latn.txt", "ü\nb\nc".encode("utf-32"), "not UTF-8"),
+        (crossmodal, "crossmodal3600/de", "xm3600/captions.jsonl", '{"image/key": "ü"}'.encode("latin-1"), "not UTF-8"),
+        (crossmodal, "crossmodal3600/de", "xm3600/captions.jsonl", '{"image/key": "k"}'.encode("utf-16"), "not UTF-8"),
     ],
 )  # fmt: skip
 def test_wrong_files_are_one_line(tmp_path: Path, make: Any, task: str, file: str, content: bytes, said: str) -> None:

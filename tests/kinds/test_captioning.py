@@ -164,7 +164,7 @@ def test_a_full_disk_gives_one_note_and_unchanged_caption_scores(tmp_path: Path,
 
 def test_the_share_of_references_beyond_the_context_is_noted() -> None:
     class Short(Parrot):
-        def cut_texts(self, texts: Sequence[str]) -> Any:
+        def count_tokens(self, texts: Sequence[str]) -> Any:
             return type("Cut", (), {"context": 5, "cut": [len(text.split()) > 7 for text in texts]})
 
     notes: list[Note] = []

@@ -281,7 +281,7 @@ def _highest(
 
 def test_lengths_are_kept_and_cut_captions_counted(small: Path) -> None:
     class Short(Table):
-        def cut_texts(self, texts: Sequence[str]) -> Any:
+        def count_tokens(self, texts: Sequence[str]) -> Any:
             return type("Cut", (), {"context": 5, "cut": [text.endswith("9") for text in texts]})
 
     data, notes = loader(positives="original").build(small), []

@@ -2,13 +2,14 @@
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import open_clip
 import pytest
 
 from cocabench.core.errors import ModelError
 from cocabench.models.open_clip.blueprint import blueprint
+from cocabench.models.open_clip.build import build_transform
 from cocabench.models.open_clip.config import checked
 from cocabench.specs.spec import parse_model
 from cocabench.train.start import changed
@@ -39,6 +40,15 @@ def write_hostile(folder: Path, ran: Path, text: dict[str, Any]) -> Path:
     (folder / "tokenizer_config.json").write_text(json.dumps(named))
     (folder / "config.json").write_text(json.dumps({"model_type": "new"}))
     return folder
+
+
+def test_preprocessing_that_cannot_work_is_one_line() -> None:
+    class Net:
+        class visual:  # noqa: N801 — as open_clip names it
+            preprocess_cfg: ClassVar = {"size": (0, 0), "mean": (0.5,) * 3, "std": (0.5,) * 3}
+
+    with pytest.raises(ModelError, match=r"^preprocessing \{'size': \(0, 0\).*: it fails \("):
+        build_transform(Net())
 
 
 @pytest.mark.parametrize("text", [{"tokenizer_kwargs": {"trust_remote_code": True}}, {}])

@@ -116,13 +116,14 @@ def test_truncated_texts_do_not_depend_on_later_tokens(net: Any) -> None:
 def test_which_texts_are_cut_and_their_end_token_stays() -> None:
     from open_clip.tokenizer import SimpleTokenizer
 
-    from cocabench.models.open_clip.captions import cut_texts
+    from cocabench.models.open_clip.counts import count_tokens
 
     tokenizer = SimpleTokenizer(context_length=8)
     texts = ["a dog " * 3, "a dog a dog a dog a", "a", ""]
-    found = cut_texts(tokenizer, texts)
+    found = count_tokens(tokenizer, texts)
     assert found is not None
     assert (found.context, found.cut) == (8, [False, True, False, False]), "start and end leave room for 6 words"
     assert tokenizer(texts)[:, :8].max(dim=1).values.tolist() == [tokenizer.eot_token_id] * 4
     assert tokenizer(texts)[1, -1] == tokenizer.eot_token_id
-    assert cut_texts(lambda texts: texts, texts) is None
+    assert (found.tokens, found.unknown) == ([8, 9, 3, 2], None), "a vocabulary of bytes knows every text"
+    assert count_tokens(lambda texts: texts, texts) is None

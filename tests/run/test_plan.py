@@ -144,6 +144,11 @@ def test_a_plans_java_runs_where_the_command_line_names_it(command: Command, sub
     assert command("run", "--plan", submitted, "--cell", 0, "--quiet", "--java", "java").code == 0
 
 
+def test_a_plan_of_no_time_is_one_line(command: Command, submitted: Path) -> None:
+    submitted.write_text(json.dumps({**json.loads(submitted.read_text()), "created": "yesterday"}))
+    one_line(command("status", "--plan", submitted), 2, str(submitted), "not a plan: created: 'yesterday'")
+
+
 @pytest.mark.parametrize(
     ("jobs", "said"),
     [

@@ -1,5 +1,6 @@
 """From data to a trained checkpoint to its report, on a CPU, with open_clip's own trainer."""
 
+import itertools
 import json
 import re
 from importlib import metadata
@@ -164,6 +165,39 @@ def test_a_model_folder_is_fine_tuned_with_its_own_tokenizer_and_preprocessing(
         "run", "--model", model, "--tasks", "emoji_retrieval", "--limit", 9, "--output", tmp_path, "--quiet"
     )
     assert result.code == 0, result.err
+
+
+def test_the_recipe_of_questions_teaches_the_demos_coca_to_answer(command: Command, root: Path, tmp_path: Path) -> None:
+    """Twelve steps on two questions about each drawing: from no word at all to well above the most frequent answers."""
+    rows = ["image,question,answers"]
+    for colour, shape in itertools.product(COLOURS, SHAPES):
+        rows += [f"{colour}-{shape}.png,what {what}?,{own}" for what, own in (("colour", colour), ("shape", shape))]
+    (root / "questions.csv").write_text("\n".join(rows) + "\n")
+    text = task_text(
+        "ask", "vqa", "vqa_accuracy", 'path = "questions.csv"', 'template = "{question}"\nagreement = "any"'
+    )
+    (root / "ask.toml").write_text(text.replace('"tsv"', '"questions"') + "answer_tokens = 5\n")
+    table, run = tmp_path / "train.csv", tmp_path / "runs/asked"
+    made = ("data", "csv", "--from", "questions", "--path", "questions.csv", "--template", "{question}")
+    assert command(*made, "--data-root", root, "--output", table).code == 0
+    settings = (
+        "model=demo/coca",
+        "answers_after=?",
+        "batch_size=16",
+        "epochs=4",
+        "save_frequency=4",
+        "warmup=3",
+        "lr=1e-3",
+    )
+    result = command("train", "coca-vqa-finetune", *given(root, table, run, *settings))
+    assert result.code == 0, result.err
+    assert losses(run)[-1] < 0.2 * losses(run)[0]
+    models = f"demo/coca,{run}/architecture.json:{run}/checkpoints/epoch_4.pt"
+    words = ("run", "--model", models, "--tasks", root / "ask.toml", "--data-root", root, "--json")
+    before, after = json.loads(command(*words, "--output", tmp_path / "r").out)
+    assert before["metrics"]["vqa_accuracy"]["value"] == 0, "the demo's models were trained on names"
+    most_frequent = (4 / 24 + 6 / 24) / 2
+    assert after["metrics"]["vqa_accuracy"]["value"] > 2 * most_frequent
 
 
 def test_a_roberta_is_trained_with_its_pad_id_and_labelled(command: Command, root: Path, tmp_path: Path) -> None:

@@ -11,11 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cocabench.models.base import CutTexts, Model
+from cocabench.models.base import Model
 from cocabench.models.hardware import Hardware, evaluating
 from cocabench.models.hf.families import Cleaning, Usage
 from cocabench.models.hf.images import patches_of, pixels_of
 from cocabench.models.hf.texts import Texts, cleaned, end_read_by
+from cocabench.models.tokens import TokenCounts
 
 
 class HFContrastive(Model):
@@ -71,9 +72,9 @@ class HFContrastive(Model):
         self.check_ids(inputs["input_ids"], self.texts.vocabulary)
         return features_of(self.net.get_text_features(**{k: v.to(self.hardware.device) for k, v in inputs.items()}))
 
-    def cut_texts(self, texts: Sequence[str]) -> CutTexts | None:
-        """Return which texts the tokenizer cuts to the context of the text tower."""
-        return self.texts.cut(texts)
+    def count_tokens(self, texts: Sequence[str]) -> TokenCounts | None:
+        """Return how many tokens texts have before they are cut to the context of the text tower."""
+        return self.texts.counts(texts)
 
     def class_prompt(self, text: str) -> str:
         """Return the canonical form for a SigLIP or SigLIP2, with which their authors evaluate class prompts."""

@@ -10,8 +10,8 @@ from typing import Any
 from torch import Tensor
 
 from cocabench.core.errors import ModelError
-from cocabench.models.base import CutTexts
 from cocabench.models.hf.families import Cleaning, Usage
+from cocabench.models.tokens import TokenCounts, unknown_token
 
 _PUNCTUATION = str.maketrans("", "", string.punctuation)
 
@@ -62,11 +62,13 @@ class Texts:
             return {"input_ids": ids}
         return {name: made[name] for name in made if name in self.wanted}
 
-    def cut(self, texts: Sequence[str]) -> CutTexts:
-        """Return which texts have more tokens than the text tower takes."""
+    def counts(self, texts: Sequence[str]) -> TokenCounts:
+        """Return how many tokens texts have before they are cut."""
         cleared = [cleaned(text, self.use.cleaning) for text in texts]
         ids = self.tokenizer(cleared, truncation=False)["input_ids"] if cleared else []
-        return CutTexts(self.use.length, [len(own) > self.use.length for own in ids])
+        unknown = unknown_token(self.tokenizer)
+        found = None if unknown is None else [own.count(unknown) for own in ids]
+        return TokenCounts(self.use.length, list(map(len, ids)), found)
 
 
 def end_read_by(config: Any, tokenizer: Any) -> int | None:

@@ -94,7 +94,7 @@ class Blueprint:
             "quick_gelu": bool(self.config.get("quick_gelu", False)),
             "preprocess": digest(self.preprocess),
             "vocabulary": self._vocabulary(),
-            **({"text_language": "that of each task"} if takes_language(self.config) else {}),
+            **({"text_language": "src_lang of each task"} if takes_language(self.config) else {}),
         }
 
     def _vocabulary(self) -> str:

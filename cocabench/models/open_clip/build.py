@@ -14,8 +14,9 @@ from open_clip import hf_model
 from open_clip.coca_model import CoCa
 from open_clip.tokenizer import DEFAULT_CONTEXT_LENGTH, HFTokenizer, SimpleTokenizer
 from open_clip.transform import PreprocessCfg, image_transform_v2
+from PIL import Image
 
-from cocabench.core.errors import ModelError
+from cocabench.core.errors import ModelError, first_line
 from cocabench.core.temporary import temporary_folder
 from cocabench.core.types import Note, unnoted
 from cocabench.models.open_clip.blueprint import Blueprint
@@ -148,8 +149,14 @@ def _simple_tokenizer(length: int) -> SimpleTokenizer:
 
 
 def build_transform(net: Any) -> Transform:
-    """Return open_clip's own evaluation transform for the network's preprocessing."""
-    return cast(Transform, image_transform_v2(PreprocessCfg(**net.visual.preprocess_cfg), is_train=False))
+    """Return open_clip's own evaluation transform for the network's preprocessing; ModelError if it cannot work."""
+    settings = net.visual.preprocess_cfg
+    try:
+        made = cast(Transform, image_transform_v2(PreprocessCfg(**settings), is_train=False))
+        made(Image.new("RGB", (40, 30)))
+    except Exception as error:  # noqa: BLE001 — the settings are data
+        raise ModelError(f"preprocessing {settings}", f"it fails ({first_line(error)})") from None
+    return made
 
 
 def tower_parameters(net: torch.nn.Module) -> dict[str, int]:

@@ -10,7 +10,7 @@ import torch
 from open_clip.tokenizer import HFTokenizer
 
 from cocabench.core.errors import UsageError
-from cocabench.models.base import Continuation, CutTexts
+from cocabench.models.base import Continuation
 from cocabench.models.interactive import Interactive, Word, words_of
 from cocabench.models.open_clip.decoding.generate import DecodeOptions
 from cocabench.models.open_clip.decoding.likelihood import counted_tokens
@@ -75,20 +75,6 @@ def prompt_tokens(tokenizer: Any, prompt: str, ids: SpecialIds, options: DecodeO
         got = f"{len(words)} tokens" + (" or more" if end >= len(row) - 1 else "")
         raise UsageError("prompt", got, wanted=f"at most {longest}, to leave room for a caption")
     return torch.tensor([[ids.sot_token_id, *words]])
-
-
-def cut_texts(tokenizer: Any, texts: Sequence[str]) -> CutTexts | None:
-    """Return which texts have more tokens than the tokenizer's context, None for tokenizers that do not say."""
-    context = getattr(tokenizer, "context_length", None)
-    if context is None:
-        return None
-    if isinstance(tokenizer, HFTokenizer):
-        cleaned = [tokenizer.clean_fn(text) for text in texts]
-        lengths = [len(ids) for ids in tokenizer.tokenizer(cleaned, truncation=False)["input_ids"]] if texts else []
-        return CutTexts(context, [n > context for n in lengths])
-    if not hasattr(tokenizer, "encode"):
-        return None
-    return CutTexts(context, [len(tokenizer.encode(text)) + 2 > context for text in texts])
 
 
 class ContinuationTokens(NamedTuple):

@@ -7,23 +7,24 @@ devices, which know texts alone, keep languages apart.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
 
 from cocabench.core.errors import ModelError, unreadable
 from cocabench.core.files import parse_json, read_text
-from cocabench.core.types import Features, Progress, silent
 
-_SPOKEN = re.compile("\x02([^\x02\x03]+)\x03(.*)", re.DOTALL)
+T = TypeVar("T")
+
+_SPOKEN = re.compile("\x01([^\x01\x02]+)\x02(.*)", re.DOTALL)
 
 
 def in_language(text: str, language: str) -> str:
     """Return a text with its language, in clip-benchmark's codes (``de``, or FLORES-200's ``deu_Latn``)."""
-    return f"\x02{language}\x03{text}"
+    return f"\x01{language}\x02{text}"
 
 
 def takes_language(config: Mapping[str, Any]) -> bool:
@@ -42,7 +43,8 @@ def takes_language(config: Mapping[str, Any]) -> bool:
 class LanguageTokenizer:
     """open_clip's HFTokenizer of an NLLB model, which is passed the language of each text.
 
-    Texts without one are read in the language that the tokenizer was made with (English).
+    Texts without one are read in the language that the tokenizer was made with (English). It sets ``src_lang``: what
+    clip-benchmark calls, ``set_src_lang_special_tokens``, is undone by the next call of a transformers tokenizer.
     """
 
     def __init__(self, id: str, tokenizer: Any) -> None:  # noqa: A002
@@ -56,12 +58,16 @@ class LanguageTokenizer:
 
     def __call__(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
         """Return token ids (n, context_length); ModelError for a language that NLLB does not have."""
-        rows: dict[int, Tensor] = {}
+        return torch.stack(self.map(texts, lambda tokenizer, plain: tokenizer(plain, context_length)))
+
+    def map(self, texts: Sequence[str], apply: Callable[[Any, list[str]], Iterable[T]]) -> list[T]:
+        """Return what ``apply(tokenizer, texts of one language)`` returns for each text, in their order."""
+        found: dict[int, T] = {}
         for language, places, plain in self._by_language(texts):
-            self._tokenizer.set_language(language)
-            rows |= zip(places, self._tokenizer(plain, context_length), strict=True)
-        self._tokenizer.set_language(self._default)
-        return torch.stack([rows[i] for i in range(len(texts))])
+            self._tokenizer.tokenizer.src_lang = language
+            found |= zip(places, apply(self._tokenizer, plain), strict=True)
+        self._tokenizer.tokenizer.src_lang = self._default
+        return [found[i] for i in range(len(texts))]
 
     def _by_language(self, texts: Sequence[str]) -> Iterator[tuple[str, list[int], list[str]]]:
         found: dict[str, list[tuple[int, str]]] = {}
@@ -80,23 +86,3 @@ class LanguageTokenizer:
             return str(code)
         fix = "use a model whose tokenizer needs no language"
         raise ModelError(self.id, f"clip-benchmark names no NLLB language for {language!r}", fix=fix)
-
-
-class Spoken:
-    """A model that reads all texts in one language."""
-
-    def __init__(self, model: Any, language: str) -> None:
-        self.model, self.language = model, language
-
-    def __getattr__(self, name: str) -> Any:
-        if name == "model":  # not set yet, while it is unpickled
-            raise AttributeError(name)
-        return getattr(self.model, name)
-
-    def encode_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Features:
-        """Return a unit row per text."""
-        found: Features = self.model.encode_texts([in_language(t, self.language) for t in texts], progress=progress)
-        return found
-
-    def cut_texts(self, texts: Sequence[str]) -> Any:
-        return self.model.cut_texts([in_language(text, self.language) for text in texts])

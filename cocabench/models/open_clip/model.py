@@ -17,7 +17,6 @@ from cocabench.models import profiling
 from cocabench.models.base import (
     CaptionBatch,
     Continuation,
-    CutTexts,
     LogprobBatch,
     Model,
     ScoreCaptions,
@@ -33,18 +32,19 @@ from cocabench.models.open_clip.captions import (
     caption_texts,
     caption_words,
     continuation_tokens,
-    cut_texts,
     decode_options,
     prompt_tokens,
     shower,
     special_ids,
     truncated,
 )
+from cocabench.models.open_clip.counts import count_tokens
 from cocabench.models.open_clip.decoding.generate import encoded_logprob, encoded_logprob_of_all, generate_encoded
 from cocabench.models.open_clip.decoding.towers import context_limit
 from cocabench.models.open_clip.onednn import Layers
 from cocabench.models.open_clip.text import encode_tokens
 from cocabench.models.pixels import Transform
+from cocabench.models.tokens import TokenCounts
 
 MIN_TEXTS_TO_SHARE = 16
 """With so many texts, the same for all images of a batch, as classes are, what they begin with is computed once."""
@@ -123,9 +123,9 @@ class OpenClip(Model):
         self.check_ids(token_ids, vocabulary(self.net))
         return encode_tokens(self.net, token_ids, run=run, progress=progress)
 
-    def cut_texts(self, texts: Sequence[str]) -> CutTexts | None:
-        """Return which texts the tokenizer cuts to its context length, their end token in the last place."""
-        return cut_texts(self.tokenizer, texts)
+    def count_tokens(self, texts: Sequence[str]) -> TokenCounts | None:
+        """Return how many tokens texts have; of longer ones than the context the end token is in the last place."""
+        return count_tokens(self.tokenizer, texts)
 
     def captioner(self, options: Mapping[str, Any], prompts: Sequence[str]) -> WriteCaptions:
         """Check options and prompts; images with prompts of equal length are captioned together."""

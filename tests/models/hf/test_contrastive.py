@@ -201,8 +201,8 @@ def test_a_model_on_several_workers_says_of_texts_what_it_says_on_one(
         == ["a tshirt", "a cat"]
     )
     texts = ["a cat", "a cat " * 200]
-    assert pool.cut_texts(texts) == model.cut_texts(texts)
-    assert pool.cut_texts(texts).cut == [False, True]
+    assert pool.count_tokens(texts) == model.count_tokens(texts)
+    assert pool.count_tokens(texts).cut == [False, True]
 
 
 def test_feature_methods_may_return_a_tensor_or_an_object(
