@@ -85,6 +85,7 @@ def test_a_command_that_does_not_exist_is_found() -> None:
 @pytest.mark.parametrize("name", ["README.md", *PAGES])
 def test_python_of_the_pages_compiles_and_names_what_exists(name: str) -> None:
     for body in blocks(PAGES.get(name, README), "python", "py"):
+        assert "8 < --" not in body, "a formatter took the snippet for Python"
         if "--8<--" not in body:
             compile(body, name, "exec")
         assert set(re.findall(r"\bcocabench\.([a-z]\w*)\(", body)) <= set(cocabench.__all__)

@@ -142,9 +142,11 @@ def _check_read(options: Mapping[str, Any]) -> None:
 
 def _source(model: str, ability: Ability, quick_gelu: bool | None, preprocess: str) -> Source:
     from cocabench.specs.registry import model_sources
-    from cocabench.specs.spec import parse_models
+    from cocabench.specs.spec import check_preprocess, parse_models
 
-    sources = model_sources(parse_models(model, typed=True), quick_gelu=quick_gelu, preprocess=preprocess)
+    specs = parse_models(model, typed=True)
+    check_preprocess(specs, preprocess)
+    sources = model_sources(specs, quick_gelu=quick_gelu, preprocess=preprocess)
     if len(sources) != 1:
         raise UsageError(f"--model {model}", f"{len(sources)} models", wanted="one")
     for note in sources[0].notes:

@@ -51,9 +51,14 @@ def say(text: str | Text, *, style: str = "") -> None:
     out.print(Text(text, style) if isinstance(text, str) else text, soft_wrap=True)
 
 
+def sentence(text: str, *, style: str = "") -> None:
+    """Print a sentence of results; a terminal breaks no word of it."""
+    out.print(Text(text, style), soft_wrap=not out.is_terminal)
+
+
 def dim(text: str) -> None:
-    """Print a sentence below a table; a terminal breaks no word of it."""
-    out.print(Text(text, "dim"), soft_wrap=not out.is_terminal)
+    """Print a sentence below a table."""
+    sentence(text, style="dim")
 
 
 def labelled(label: str, text: str, *, colour: str = "yellow", console: Console = err) -> None:

@@ -254,6 +254,7 @@ class Bars(Quiet):
         )
         self.bars = Progress(*columns, console=err, transient=True)
         self.shown: dict[tuple[str, str], _Bar] = {}
+        self.heading = ""
 
     def __enter__(self) -> Self:
         self.bars.start()
@@ -263,7 +264,9 @@ class Bars(Quiet):
         self.bars.stop()
 
     def loading(self, model: str) -> None:
-        err.print(Text(model, "bold"))
+        if self.heading != model:
+            self.heading = model
+            err.print(Text(model, "bold"))
 
     def started(self, model: str, step: Step) -> Report:
         self._remove(model, step)
@@ -272,6 +275,7 @@ class Bars(Quiet):
 
     def finished(self, outcome: Outcome) -> None:
         self._remove(outcome.model, outcome.step)
+        self.loading(outcome.model)  # what is done or not applicable ends without being loaded
         err.print(_line(outcome))
 
     def _remove(self, model: str, step: Step) -> None:

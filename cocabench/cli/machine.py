@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 lists = typer.Typer(
     cls=Commands,
-    help="List tasks, models and metrics.\n\nExample: cocabench list tasks retrieval",
+    help="List tasks, models, metrics, and the weights in a checkpoint.\n\nExample: cocabench list tasks retrieval",
     no_args_is_help=True,
 )
 setup = typer.Typer(

@@ -12,7 +12,7 @@ import typer
 from cocabench.cli import options as o
 from cocabench.cli.console import by_reason, err, labelled, say
 from cocabench.core.errors import MetricUnavailableError, UsageError
-from cocabench.specs.spec import parse_models
+from cocabench.specs.spec import check_preprocess, parse_models
 
 if TYPE_CHECKING:
     from cocabench.core.types import Machine, Source
@@ -300,6 +300,7 @@ def _sources(texts: Sequence[str], settings: Settings, download: bool, quiet: bo
     from cocabench.specs.registry import model_sources
 
     specs = [spec for text in texts for spec in parse_models(text, typed=True)]
+    check_preprocess(specs, settings.preprocess)
     sources = model_sources(specs, quick_gelu=settings.quick_gelu, preprocess=settings.preprocess, download=download)
     for source in sources:
         for note in source.notes if not quiet else ():

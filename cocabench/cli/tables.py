@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from rich.cells import cell_len
 from rich.text import Text
 
-from cocabench.cli.console import WIDTH_OF_A_FILE, dim, labelled, out, print_table, say
+from cocabench.cli.console import WIDTH_OF_A_FILE, dim, labelled, out, print_table, say, sentence
 
 if TYPE_CHECKING:
     from cocabench.core.formatting import Footnotes
@@ -52,8 +52,8 @@ def _print_scores(comparison: Comparison, records: Sequence[Record]) -> None:
         _print_totals(comparison)
     _print_group_means(records)
     _print_footnotes(footnotes)
-    for sentence in legend(comparison):
-        dim(sentence)
+    for line in legend(comparison):
+        dim(line)
     if len(comparison.models) > 2:
         dim(f"▲ better, ▼ worse than {comparison.models[0]}")
     for phrase in comparison.left_out:
@@ -77,6 +77,9 @@ def _fit(rows: Sequence[Sequence[str | Text]]) -> bool:
 MIN_TASK_WIDTH = 12
 """Of a task's name, whose middle is left out, in columns of a narrow terminal."""
 
+MIN_TASK_WIDTH_OF_TWO = 8
+"""Of two models, which stand side by side or not at all."""
+
 
 def _print_narrow(comparison: Comparison, footnotes: Footnotes) -> bool:
     """Print a Comparison in less width: models as letters, a heading per metric, n in its own column, short findings.
@@ -88,8 +91,8 @@ def _print_narrow(comparison: Comparison, footnotes: Footnotes) -> bool:
     letters = [_letter(i) for i in range(n_models)]
     groups = list(dict.fromkeys((row.evaluator, row.metric) for row in comparison.rows))
     rows = sorted(comparison.rows, key=lambda row: groups.index((row.evaluator, row.metric)))
-    size = n_models
-    while size and _room([_narrow(row, footnotes, range(size)) for row in rows]) < MIN_TASK_WIDTH:
+    size, least = n_models, MIN_TASK_WIDTH_OF_TWO if n_models == 2 else MIN_TASK_WIDTH
+    while size and _room([_narrow(row, footnotes, range(size)) for row in rows]) < least:
         size = 0 if n_models == 2 else size - 1
     if not size:
         return False
@@ -118,7 +121,7 @@ def _narrow(row: Row, footnotes: Footnotes, shown: range) -> list[Text]:
     for i in shown:
         estimate = row.cells[i].estimate
         plain = "–" if estimate is None else number(estimate.model_copy(update={"n": 0}), row.info)
-        cells.append(_cell(replace(row.cells[i], text=plain), row.differences[i], footnotes, two=two))
+        cells.append(_cell(replace(row.cells[i], text=plain), row.differences[i], footnotes, two=two, between=","))
     counts = dict.fromkeys(str(e.n) for i in shown if (e := row.cells[i].estimate) and e.n)
     cells.append(Text("/".join(counts)))
     if two:
@@ -157,11 +160,14 @@ def _print_in_line(header: Sequence[str], rows: Sequence[Row], lines: Sequence[S
         say(Text(" ").join([Text(shortened(row.task, room).ljust(room)), *padded]))
 
 
-def _cell(cell: Cell, gap: Difference | None, footnotes: Footnotes, *, two: bool) -> Text:
-    """Return a cell with the marks of its notes and, for more than two models, of its finding."""
+def _cell(cell: Cell, gap: Difference | None, footnotes: Footnotes, *, two: bool, between: str = "] [") -> Text:
+    """Return a cell with the marks of its notes and, for more than two models, of its finding.
+
+    between: what stands between the numbers of two notes.
+    """
     marks = {"▲": (" ▼", "red"), "▼": (" ▲", "green")}
     mark = marks.get(gap.mark, "") if gap and not two else ""
-    notes = _marks(footnotes, cell.notes if two else cell.all_notes)
+    notes = _marks(footnotes, cell.notes if two else cell.all_notes).replace("] [", between)
     return Text.assemble((cell.text, "bold" if cell.best else ""), mark, notes)
 
 
@@ -182,12 +188,12 @@ def _print_totals(comparison: Comparison) -> None:
     for t in (tally for tally in tallies(comparison) if tally.tested):
         untested = f", {t.untested} not tested" if t.untested else ""
         counts = f"{t.wins} better, {t.ties} not significant, {t.losses} worse{untested}"
-        say(f"{in_words(t.group)}: {t.first} against {t.second}: {counts}")
+        sentence(f"{in_words(t.group)}: {t.first} against {t.second}: {counts}")
     means = averages(comparison)
     for mean in means:
         values = ", ".join(f"{value:.1f}" for value in mean.values)
         gaps = [f"{gap}{', unpaired' if gap.unpaired else ''}; {gap.verdict}" for gap in mean.differences if gap]
-        say(" | ".join([f"mean over {len(mean.tasks)} tasks of {in_words(mean.group)}: {values}", *gaps]))
+        sentence(" | ".join([f"mean over {len(mean.tasks)} tasks of {in_words(mean.group)}: {values}", *gaps]))
     if any(gap and gap.p_value is not None for mean in means for gap in mean.differences):
         dim(MEANS)
 
@@ -203,7 +209,7 @@ def _print_group_means(records: Sequence[Record]) -> None:
                 continue
             lacking = f"; missing: {some(mean.missing)}" if mean.missing else f" (mean of {mean.of} tasks)"
             other = f"; not on the standard data: {some(mean.other)}" if mean.other else ""
-            say(f"{name}: {model}: {mean.text}{lacking}{other}")
+            sentence(f"{name}: {model}: {mean.text}{lacking}{other}")
 
 
 def _print_costs(comparison: Comparison, records: Sequence[Record]) -> None:

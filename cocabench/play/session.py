@@ -20,7 +20,7 @@ from cocabench.models.hardware import hardware
 from cocabench.models.interactive import Word
 from cocabench.play import MODELS
 from cocabench.specs.registry import model_sources
-from cocabench.specs.spec import parse_models
+from cocabench.specs.spec import check_preprocess, parse_models
 
 T = TypeVar("T")
 
@@ -146,7 +146,9 @@ def load(
     """
     if images is not None and not images.is_dir():
         raise MissingDataError(f"--images {images}", "no such folder")
-    sources = model_sources(parse_models(models, typed=True), quick_gelu=quick_gelu, preprocess=preprocess)
+    specs = parse_models(models, typed=True)
+    check_preprocess(specs, preprocess)
+    sources = model_sources(specs, quick_gelu=quick_gelu, preprocess=preprocess)
     if not 1 <= len(sources) <= MAX_MODELS:
         raise UsageError(f"--model {models}", f"{len(sources)} models", wanted="one or two")
     machine = hardware(device=device, precision=precision, workers=0, skip_bad_images=True)

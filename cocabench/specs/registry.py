@@ -28,6 +28,7 @@ from cocabench.specs.spec import (
     ModelSpec,
     TaskSpec,
     WeightsKind,
+    check_preprocess,
     guess,
     listed,
     parse_models,
@@ -403,7 +404,9 @@ def _named(source: Source, text: str) -> Source:
 
 def one_model(name: str, *, download: bool = False, preprocess: str = "", typed: bool = False) -> Source:
     """Return the Source of a model string; UsageError if it matches several models. typed: see ``ModelSpec``."""
-    found = model_sources(parse_models(name, typed=typed), preprocess=preprocess, download=download)
+    specs = parse_models(name, typed=typed)
+    check_preprocess(specs, preprocess)
+    found = model_sources(specs, preprocess=preprocess, download=download)
     if len(found) != 1:
         raise UsageError(f"model {name}", f"{len(found)} models", wanted="one")
     return found[0]

@@ -304,6 +304,14 @@ class ModelSpec:
     shares: tuple[float, ...] = ()
 
 
+def check_preprocess(specs: Sequence[ModelSpec], tag: str) -> None:
+    """Raise UsageError for --preprocess where no model is a checkpoint file: others say their preprocessing."""
+    takers = (WeightsKind.FILE, WeightsKind.MIXTURE, WeightsKind.PLUGIN)
+    if tag and not any(spec.kind in takers for spec in specs):
+        got = "no model is a checkpoint file, NAME:FILE"
+        raise UsageError(f"--preprocess {tag}", got, fix="leave it out: the others say how they preprocess")
+
+
 _SHARDS = ".index.json"
 _WEIGHT_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt", ".npz", ".npy", _SHARDS)
 _PATH_START = ("/", "./", "../", "~")

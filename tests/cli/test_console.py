@@ -38,6 +38,14 @@ def test_table_breaks_no_word_on_narrow_terminals(
     assert max(len(line.rstrip()) for line in result) <= columns
 
 
+def test_a_terminal_breaks_no_word_of_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console, "out", Console(width=14, highlight=False, force_terminal=True, no_color=True))
+    console.sentence("retrieval: A against B")
+    assert [line.rstrip() for line in capsys.readouterr().out.splitlines()] == ["retrieval: A", "against B"]
+
+
 def test_table_narrows_the_widest_column_first(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -7,7 +7,7 @@ from rich.console import Console
 
 from cocabench.cli import console, tables
 from cocabench.core.formatting import Footnotes
-from cocabench.core.types import Estimate, MetricInfo, Record, Signature, Unit
+from cocabench.core.types import Estimate, MetricInfo, Note, Record, Signature, Unit
 from cocabench.results.compare import compare_models
 from cocabench.results.records import read
 from cocabench.results.store import Store
@@ -113,6 +113,26 @@ def test_compare_on_a_narrow_terminal_keeps_columns_in_line(
     assert counts[:2] == ["85", "159"]
     assert all(line[end - len(n) - 1 : end] == f" {n}" for line, n in zip(rows, counts, strict=True))
     assert ("emoji_animals_nature" in "".join(table)) == (width == 80)
+
+
+def test_notes_of_two_checkpoints_leave_columns_in_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    store = Store(tmp_path)
+    for name in ("demo/coca", "demo/clip"):
+        found = next(r for r in read(str(BASELINES)) if (r.model, r.task) == (name, "emoji_activities"))
+        notes = tuple(Note("near_chance", f"{name}: {text}") for text in ("near chance", "one class"))
+        store.put_record(found.model_copy(update={"notes": notes, "samples": None}))
+    for module in (tables, console):
+        monkeypatch.setattr(module, "out", Console(width=80, highlight=False))
+    results = read(str(tmp_path))
+    tables.print_results(results, compare_models(results, models=["demo/coca", "demo/clip"]))
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[:2] == ["A  demo/coca", "B  demo/clip"]
+    row = next(line for line in lines if line.startswith("emoji"))
+    assert "[1,2]" in row
+    assert "[3,4]" in row
+    assert len(row) <= 80
 
 
 def test_many_models_on_a_narrow_terminal_are_tables_below_each_other(

@@ -31,6 +31,10 @@ BASELINES = Path(__file__).parents[2] / "results" / "baselines"
             "run --model demo/clip --tasks emoji_probe --param probe=lasso",
             "emoji_probe.toml: params.probe: got 'lasso'; wanted 'ridge', 'clip', 'clip_benchmark' or 'knn'",
         ),
+        (
+            "run --model demo/clip,ViT-B-32:openai --tasks emoji_probe --preprocess openai",
+            "--preprocess openai: no model is a checkpoint file, NAME:FILE; leave it out",
+        ),
         ("run --model m --tasks t --limit", "--limit: no value; see `cocabench"),
         ("run --tasks t", "--model: missing; wanted NAME, NAME:TAG, NAME:FILE, a folder"),
         ("run --model m --tasks t --lmit 3", "cocabench run: unknown '--lmit'; did you mean --limit"),

@@ -173,6 +173,8 @@ def test_a_captioning_task_is_not_applicable_to_a_clip(
     result = run(command, models, data, tmp_path, tasks="tell,find")
     assert result.code == 0
     assert "not applicable" in result.err
+    two = run(command, models, data, tmp_path / "two", model=f"coca,{models / 'clip'}", tasks="tell,find")
+    assert two.err.index(f"\n{models / 'clip'}\n") < two.err.index("not applicable"), "below its own model's name"
     alone = run(command, models, data, tmp_path / "other", tasks="tell")
     assert alone.code == 2, "nothing was evaluated"
     assert f"nothing was evaluated; tell with {models / 'clip'}: the model cannot caption" in alone.err
