@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -25,8 +25,10 @@ def pack(folder: Path, most_mib: int) -> Iterator[str]:
     wheel. folder/own holds this tree's own wheel, too, for its entry points.
     """
     peers, own = folder / "peers", folder / "own"
-    wanted = [*((one, peers) for one in (*PINS, *FURTHER)), *((one, own) for one in (*_needed("cocabench"), str(ROOT)))]
-    missing = [requirement for requirement, place in wanted if not _fetched(requirement, place)]
+    missing = []
+    for wanted, place in (([*PINS, *FURTHER], peers), ([*_needed("cocabench"), str(ROOT)], own)):
+        if not _fetched(wanted, place):  # one of them has no wheel: the others one by one
+            missing += [one for one in wanted if not _fetched([one], place)]
     kept, size, left_out = 0, 0, []
     for wheel in [*sorted(peers.glob("*.whl")), *sorted(own.glob("*.whl"), key=lambda one: one.stat().st_size)]:
         if size + wheel.stat().st_size > most_mib * 2**20:
@@ -41,9 +43,9 @@ def pack(folder: Path, most_mib: int) -> Iterator[str]:
         yield f"no wheel: {', '.join(missing)}"
 
 
-def _fetched(requirement: str, folder: Path) -> bool:
-    """Put the wheel of "name==version" or of a tree into a folder, without requirements; return whether it is there."""
-    order = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), requirement]
+def _fetched(requirements: Sequence[str], folder: Path) -> bool:
+    """Put wheels of "name==version" or of a tree into a folder, without requirements; return whether all are there."""
+    order = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), *requirements]
     return subprocess.run(order, check=False, capture_output=True).returncode == 0
 
 

@@ -75,8 +75,8 @@ def test_wrong_flags_are_one_line(words: Sequence[str], capsys: pytest.CaptureFi
 def test_wheels_are_the_peers_first_and_then_the_smallest(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sizes = {"open_clip_torch==3.3.0": 3, "large==1": 5, "small==1": 2}
 
-    def fetched(requirement: str, folder: Path) -> bool:
-        if requirement not in sizes:
+    def fetched(requirements: Sequence[str], folder: Path) -> bool:
+        if len(requirements) > 1 or (requirement := requirements[0]) not in sizes:
             return False
         folder.mkdir(parents=True, exist_ok=True)
         name = requirement.replace("==", "-")
