@@ -6,7 +6,7 @@ BIN := .venv/bin
 export PYTHONDONTWRITEBYTECODE :=
 INSTALL := $(BIN)/uv pip install --quiet --override tools/overrides.txt --python $(BIN)/python
 
-.PHONY: demo example test test-slow check clean
+.PHONY: demo example test test-slow check gpu clean
 
 demo: .venv/demo.stamp
 	$(BIN)/cocabench run --model demo --tasks demo
@@ -22,6 +22,14 @@ test: .venv/test.stamp
 
 test-slow: .venv/test.stamp
 	$(BIN)/pytest -m slow -n 2 --dist worksteal --durations=40
+
+# Everything that needs a GPU, within 8 minutes; on a machine without one it says what it would do. There it needs no
+# network: what the Python with torch lacks comes from the wheels that `python -m benchmarks gpu --pack` put beside the tree.
+GPU_PYTHON ?= $(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON))
+gpu:
+	@test ! -d build/gpu/wheels/own || $(GPU_PYTHON) -c 'import cocabench, open_clip' 2>/dev/null \
+	|| $(GPU_PYTHON) -m pip install --quiet --no-index --no-deps build/gpu/wheels/own/*.whl
+	@$(GPU_PYTHON) -m benchmarks gpu --budget 8m
 
 check: .venv/dev.stamp
 	$(BIN)/ruff check

@@ -1,6 +1,6 @@
 """Images per second of ViT-L-14 on a GPU: cocabench from files, clip_benchmark's way, and the bare forward pass.
 
-python -m benchmarks images --device cuda [--json] [--model ViT-L-14] [--images 2048] [--size 400]
+python -m benchmarks images --device cuda [--json] [--model ViT-L-14] [--images 2048] [--size 400] [--workers 2,4,8]
 
 Run by name only, since it needs a GPU. The images are noise, written as JPEG once per run. theirs is the image half of
 clip_benchmark.metrics.zeroshot_retrieval.evaluate under its own autocast, in batches of 64 from a DataLoader with as
@@ -33,7 +33,10 @@ def main() -> None:
     options = _options()
     with tempfile.TemporaryDirectory() as folder:
         files = write_images(Path(folder), options.images, options.size)
-        sides = {"ours": _ours(files, options), "theirs": _theirs(files, options), "bare": _bare(options)}
+        if options.workers:
+            print(json.dumps(_by_workers(files, options)))
+            return
+        sides = {"ours": _ours(files, options, WORKERS), "theirs": _theirs(files, options), "bare": _bare(options)}
         runs = {name: [_timed(work) for _ in range(options.repeats)] for name, work in sides.items()}
     found = {name: _summary(seconds, options.images) for name, seconds in runs.items()}
     what = f"{options.images} JPEGs through {options.model}:random, {options.precision}, {options.device}"
@@ -59,7 +62,21 @@ def _options() -> Options:
     parser.add_argument("--images", type=int, default=2048)
     parser.add_argument("--size", type=int, default=400)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--workers", help="measure our side alone, with each of these numbers: 2,4,8")
     return parser.parse_args()
+
+
+def _by_workers(files: list[Path], options: Options) -> dict[str, Any]:
+    """Return our images per second by the number of data workers."""
+    found = {}
+    for n in map(int, options.workers.split(",")):
+        work = _ours(files, options, n)
+        found[n] = _summary([_timed(work) for _ in range(options.repeats)], options.images)["images_per_s"]
+    return {
+        "name": "images",
+        "what": f"{options.model}:random, {options.precision}, {options.device}",
+        "by_workers": found,
+    }
 
 
 def write_images(folder: Path, n: int, size: int) -> list[Path]:
@@ -76,15 +93,15 @@ def _plan(options: Options) -> Any:
     from cocabench.specs.registry import model_sources
     from cocabench.specs.spec import parse_models
 
-    (plan,) = model_sources(parse_models(f"{options.model}:random@0"))
+    (plan,) = model_sources(parse_models(options.model if "/" in options.model else f"{options.model}:random@0"))
     return plan
 
 
-def _ours(files: list[Path], options: Options) -> Callable[[], Any]:
+def _ours(files: list[Path], options: Options, workers: int) -> Callable[[], Any]:
     from cocabench.data.images import FileImage
     from cocabench.models.hardware import hardware
 
-    chosen = hardware(device=options.device, precision=options.precision, batch_size=BATCH, workers=WORKERS)
+    chosen = hardware(device=options.device, precision=options.precision, batch_size=BATCH, workers=workers)
     model = _plan(options).load(chosen)
     return lambda: model.encode_images([FileImage(path) for path in files])
 

@@ -23,9 +23,18 @@ def environment() -> dict[str, str]:
     return {"PYTHONPATH": str(_folder()), "PYTHONWARNINGS": "ignore", "TRANSFORMERS_VERBOSITY": "error"}
 
 
+def is_installed() -> bool:
+    """Return whether the packages were installed before."""
+    return (_path() / "complete").exists()
+
+
+def _path() -> Path:
+    return platformdirs.user_cache_path("cocabench") / "peers" / "-".join(pin.partition("==")[2] for pin in PINS)
+
+
 def _folder() -> Path:
-    folder = platformdirs.user_cache_path("cocabench") / "peers" / "-".join(pin.partition("==")[2] for pin in PINS)
-    if not (folder / "complete").exists():
+    folder = _path()
+    if not is_installed():
         command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--upgrade", "--target", str(folder)]
         subprocess.run([*command, *PINS], check=True)
         (folder / "complete").touch()

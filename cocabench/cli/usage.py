@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import signal
+import sys
 from typing import Any
 
 import typer
@@ -90,7 +91,9 @@ def as_usage_error(error: typer.TyperException) -> UsageError | None:
 
 
 def _path(context: typer.Context | None) -> str:
-    return context.command_path if context else "cocabench"
+    if context:
+        return str(context.command_path)
+    return " ".join(["cocabench", *(word for word in sys.argv[1:2] if not word.startswith("-"))])
 
 
 def _help(context: typer.Context | None) -> str:

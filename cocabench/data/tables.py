@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
 import os
 import re
@@ -194,8 +195,8 @@ class Csv(Table):
         if not table:
             raise DataError(str(file), "an empty file")
         header = [name.strip() for name in table[0][1]]
-        for line, row in table[1:]:
-            if self._swallowed(row, header):
+        for (before, _), (line, row) in itertools.pairwise(table):
+            if line > before + 1 and self._swallowed(row, header):
                 got = f"a quotation mark that opens a field which takes in the rows after it, until line {line}"
                 raise DataError(str(file), got, fix='quote such a field and double its marks: """so"" she said"')
         if ragged := [(line, row) for line, row in table[1:] if len(row) != len(header)]:

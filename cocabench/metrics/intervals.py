@@ -6,7 +6,7 @@ Which method holds at which size is simulated: ``benchmarks/honesty.py`` has eve
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import scipy
@@ -195,6 +195,30 @@ def image_draws(
     if (n := len(rows)) < 2:
         return None
     return np.array([value(np.concatenate([rows[i] for i in rng.integers(n, size=n)])) for _ in range(ROW_RESAMPLES)])
+
+
+def redrawn(samples: Samples, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
+    """Yield (rows,) how often each row counts when images are redrawn, ROW_RESAMPLES times, as ``image_draws`` does."""
+    import pandas as pd
+
+    codes, images = pd.factorize(samples["image_id"])
+    n = len(images)
+    for _ in range(ROW_RESAMPLES):
+        counts = np.bincount(rng.integers(n, size=n), minlength=n)
+        yield counts if n == len(codes) else counts[codes]
+
+
+def median_draws(values: Array, counts: Iterable[NDArray[np.int64]]) -> Array:
+    """Return (draws,) the median of finite values (n,), each as often as counts (n,) says: numpy's of all of them."""
+    order = np.argsort(values)
+    ranked = values[order]
+
+    def median(count: NDArray[np.int64]) -> float:
+        upto = np.cumsum(count[order])
+        low, high = np.searchsorted(upto, [(upto[-1] - 1) // 2, upto[-1] // 2], side="right")
+        return float((ranked[low] + ranked[high]) / 2)
+
+    return np.array([median(count) for count in counts])
 
 
 def of_class_means(hits: Array, labels: NDArray[np.int64]) -> Interval:

@@ -27,7 +27,12 @@ EXACT = 13
 RESAMPLES = 10_000
 
 CHUNK = 1 << 20
-"""Signs held at a time (8 MiB)."""
+"""Signs that are drawn at a time."""
+DRAWS_AT_ONCE = 2_500
+"""Of so many draws the signs of eight images are looked up at a time."""
+
+SIGNS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float64) * 2 - 1
+"""(256, 8) the signs that a byte stands for, first bit first."""
 
 
 class OneSided(NamedTuple):
@@ -49,7 +54,7 @@ def sign_flip(differences: Array, rng: np.random.Generator) -> OneSided:
     sizes = np.abs(changed)
     if np.allclose(sizes, sizes[:1], rtol=1e-9, atol=0):
         return mcnemar(int((changed > 0).sum()), int((changed < 0).sum()))
-    sums = np.concatenate([signs @ changed for signs in _signs(len(changed), rng)])
+    sums = _turned(changed[:, None], rng)[:, 0]
     return _tail(sums, float(changed.sum()), 1e-9 * float(sizes.sum()), exact=len(changed) <= EXACT)
 
 
@@ -61,21 +66,45 @@ def swap(first: Array, second: Array, value: Callable[[Array], Array], rng: np.r
     """
     half = (first - second) / 2
     middle, half = (first + second).sum(axis=0) / 2, half[half.any(axis=1)]
-    turns = np.concatenate([signs @ half for signs in _signs(len(half), rng)])
+    turns = _turned(half, rng)
     observed = float(value(first.sum(axis=0)) - value(second.sum(axis=0)))
     return _tail(value(middle + turns) - value(middle - turns), observed, 1e-12, exact=len(half) <= EXACT)
 
 
-def _signs(n: int, rng: np.random.Generator) -> Iterator[Array]:
-    """Yield (chunk, n) of +1 and -1: every pattern for few, RESAMPLES random ones for many."""
+def _turned(values: Array, rng: np.random.Generator) -> Array:
+    """Return (draws, k) the sums of values (n, k) under signs: every pattern for few, RESAMPLES random ones for many.
+
+    A byte holds the signs of eight values, whose sum is one of 256: 2.5 milliards of signs (n=250,000) take seconds.
+    """
+    n, k = values.shape
+    eights = np.zeros((-(-n // 8), 8, k))
+    eights.reshape(-1, k)[:n] = values
+    parts = []
+    for patterns in _patterns(n, rng):
+        sums = np.zeros((patterns.shape[1], k))
+        found = np.empty_like(sums)
+        for pattern, eight in zip(patterns, eights, strict=True):
+            sums += np.take(SIGNS @ eight, pattern, axis=0, out=found, mode="clip")
+        parts.append(sums)
+    return np.concatenate(parts)
+
+
+def _patterns(n: int, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
+    """Yield (⌈n/8⌉, draws) bytes, a bit for each sign and zeros behind them."""
     if n <= EXACT:
-        yield np.array(list(itertools.product((1.0, -1.0), repeat=n)), np.float64).reshape(2**n, n)
+        every = np.array(list(itertools.product((1, 0), repeat=n)), np.uint8).reshape(2**n, n)
+        yield np.packbits(every, axis=1).T
         return
     size = max(1, CHUNK // n)
-    for start in range(0, RESAMPLES, size):
-        rows = min(size, RESAMPLES - start)
-        bits = np.unpackbits(np.frombuffer(rng.bytes(-(-rows * n // 8)), np.uint8), count=rows * n)
-        yield bits.reshape(rows, n).astype(np.float64) * 2 - 1
+    for first in range(0, RESAMPLES, together := -(-DRAWS_AT_ONCE // size) * size):
+        patterns = np.empty((min(together, RESAMPLES - first), -(-n // 8)), np.uint8)
+        for start in range(0, len(patterns), size):
+            rows = min(size, len(patterns) - start)
+            bits = np.frombuffer(rng.bytes(-(-rows * n // 8)), np.uint8)
+            if n % 8:
+                bits = np.packbits(np.unpackbits(bits, count=rows * n).reshape(rows, n), axis=1)
+            patterns[start : start + rows] = bits.reshape(rows, -1)
+        yield np.ascontiguousarray(patterns.T)
 
 
 def _tail(draws: Array, observed: float, slack: float, *, exact: bool) -> OneSided:

@@ -320,18 +320,19 @@ class Median(Common):
         return float(np.median(self.values(rows)))
 
     def interval(self, rows: Samples, rng: np.random.Generator) -> Interval:
-        draws = intervals.image_draws(rows, self._prepared(rows), rng)
-        return UNKNOWN if draws is None else intervals.percentiles(draws)
+        if rows["image_id"].nunique() < 2:
+            return UNKNOWN
+        return intervals.percentiles(intervals.median_draws(self.values(rows), intervals.redrawn(rows, rng)))
 
     def per_row(self, rows: Samples) -> Array:
         return self.values(rows)
 
     def compare(self, first: Side, second: Side, rng: np.random.Generator) -> Paired:
-        return _redrawn_together(first.rows, self._prepared(first.rows), self._prepared(second.rows), rng)
-
-    def _prepared(self, rows: Samples) -> Callable[[Ints], float]:
-        values = self.values(rows)
-        return lambda numbers: float(np.median(values[numbers]))
+        if first.rows["image_id"].nunique() < 2:
+            raise UnpairedError("", "one image alone")
+        counts = list(intervals.redrawn(first.rows, rng))
+        one, other = (intervals.median_draws(self.values(side.rows), counts) for side in (first, second))
+        return paired.of_draws(self.value(first.rows) - self.value(second.rows), one - other)
 
 
 def no_interval(rows: Samples) -> Interval:

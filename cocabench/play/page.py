@@ -158,8 +158,9 @@ def _page(gradio: Any, playground: Playground, folder: Path) -> Any:
                 files = _examples(folder / "examples")
                 gradio.Examples([[file] for file in files], image, label="Examples", examples_per_page=len(files))
             with gradio.Column(scale=2, min_width=260):
-                with gradio.Tab("Caption"):
-                    _caption_tab(gradio, playground, image)
+                if any("caption" in model.abilities for model in playground.models):
+                    with gradio.Tab("Caption"):
+                        _caption_tab(gradio, playground, image)
                 with gradio.Tab("Rank"):
                     _own_tab(gradio, playground, image)
                 with gradio.Tab("Classes"):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pandas as pd
 
 from cocabench.core.errors import UnknownNameError, UnpairedError, UsageError
-from cocabench.core.formatting import number, points, printed
+from cocabench.core.formatting import number, plural, points, printed
 from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.kinds import find
 from cocabench.metrics.power import POWER
@@ -34,6 +34,7 @@ from cocabench.results.records import (
     incomparable,
     measured_otherwise,
     notes,
+    published_by,
     read,
     set_of,
     unknown_parts,
@@ -110,7 +111,7 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """A table: a row per task (and metric), a cell per model. left_out: Records that another one replaced.
+    """A table: a row per task (and metric), a cell per model. left_out: what is not in it, in words.
 
     records: by model and task. evidence: their samples, on which the differences were tested.
     """
@@ -133,7 +134,8 @@ def compare_models(
 
     The primary metric is that of the first model that ran the task. all_metrics: a row for every metric. evidence: the
     samples, for paired differences; by default those of records if they are a RecordSet, else none.
-    UnknownNameError for a model that has no Record.
+    Beside measured models, published ones show the tasks that were measured. UnknownNameError for a model that has no
+    Record.
     """
     if evidence is None:
         evidence = Evidence(records) if isinstance(records, RecordSet) else Evidence()
@@ -144,7 +146,11 @@ def compare_models(
             raise UnknownNameError("model", name, known)
     names = tuple(models) or known
     tables = [{r.task: r for r in chosen if r.model == name} for name in names]
-    rows = _rows(tables, _tasks(r for r in chosen if r.model in names), all_metrics, evidence)
+    shown = [r for r in chosen if r.model in names]
+    measured = {r.task for r in shown if not published_by(r)} or {r.task for r in shown}
+    rows = _rows(tables, _tasks(r for r in shown if r.task in measured), all_metrics, evidence)
+    if others := len({r.task for r in shown} - measured):
+        left_out = (*left_out, f"{plural(others, 'published task')} that no model here was measured on")
     return Comparison(names, rows, left_out, {(r.model, r.task): r for r in chosen}, evidence)
 
 

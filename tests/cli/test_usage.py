@@ -35,7 +35,7 @@ BASELINES = Path(__file__).parents[2] / "results" / "baselines"
             "run --model demo/clip,ViT-B-32:openai --tasks emoji_probe --preprocess openai",
             "--preprocess openai: no model is a checkpoint file, NAME:FILE; leave it out",
         ),
-        ("run --model m --tasks t --limit", "--limit: no value; see `cocabench"),
+        ("run --model m --tasks t --limit", "--limit: no value; see `cocabench run --help`"),
         ("run --tasks t", "--model: missing; wanted NAME, NAME:TAG, NAME:FILE, a folder"),
         ("run --model m --tasks t --lmit 3", "cocabench run: unknown '--lmit'; did you mean --limit"),
         ("run --model m --tasks t rest", "unexpected extra argument"),

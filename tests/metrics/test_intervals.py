@@ -149,3 +149,19 @@ def test_influence_values_are_what_an_image_moves(name: str) -> None:
 def test_sums_are_per_image() -> None:
     frame = stack([SampleScore("a#0", "a"), SampleScore("b#0", "b"), SampleScore("a#1", "a")])
     assert image_sums(frame, np.array([[1.0], [2.0], [3.0]])).tolist() == [[4.0], [2.0]]
+
+
+@pytest.mark.parametrize("captions", [1, 2, 3])
+def test_a_median_over_redrawn_images_is_numpys_of_their_rows(captions: int) -> None:
+    rng = np.random.default_rng(captions)
+    images = [f"image {k % 7}" for k in range(7 * captions)]
+    rows, values = pd.DataFrame({"image_id": images}), rng.integers(1, 9, len(images)) + rng.choice([0.0, 0.5])
+
+    def value(numbers: np.ndarray) -> float:
+        return float(np.median(values[numbers]))
+
+    found = intervals.median_draws(values, intervals.redrawn(rows, np.random.default_rng(5)))
+    wanted = intervals.image_draws(rows, value, np.random.default_rng(5))
+    assert wanted is not None
+    assert found.tolist() == wanted.tolist()
+    assert len(set(found.tolist())) > 2

@@ -202,3 +202,20 @@ def test_false_alarms_stay_below_their_level() -> None:
     together = rng.choice([-5.0, 0.0, 5.0], p=[0.1, 0.8, 0.1], size=(400, 300)) / 1500
     p_values = [paired.sign_flip(d, rng).lower for d in together]
     assert np.mean(np.array(p_values) < 0.05) < 0.075
+
+
+@pytest.mark.parametrize("n", [0, 1, 8, 13, 14, 16, 101, 5003])
+def test_sums_under_signs_are_those_of_the_signs_one_by_one(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bits of the generator in their order, as they were read before bytes of them were looked up."""
+    monkeypatch.setattr(paired, "RESAMPLES", 300)
+    monkeypatch.setattr(paired, "CHUNK", 10 * 5003)
+    monkeypatch.setattr(paired, "DRAWS_AT_ONCE", 25)
+    values = RNG(0).integers(-9, 10, (n, 3)) / 2
+    if n <= paired.EXACT:
+        signs = 1 - 2 * (np.arange(2**n)[:, None] >> np.arange(n)[::-1] & 1)
+    else:
+        rng, size = RNG(1), 10 * 5003 // n
+        rows = [min(size, 300 - start) for start in range(0, 300, size)]
+        bits = [np.unpackbits(np.frombuffer(rng.bytes(-(-k * n // 8)), np.uint8), count=k * n) for k in rows]
+        signs = 2 * np.concatenate(bits).astype(np.int64).reshape(300, n) - 1
+    assert np.array_equal(paired._turned(values, RNG(1)), signs @ values)

@@ -6,6 +6,7 @@ import csv
 import doctest
 import io
 import math
+import re
 from pathlib import Path
 
 import numpy as np
@@ -287,3 +288,12 @@ def test_compare_docstring_example_runs(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.chdir(ROOT)
     (example,) = doctest.DocTestFinder().find(cocabench.compare, globs={})
     assert doctest.DocTestRunner().run(example) == doctest.TestResults(0, 4)
+
+
+def test_published_models_show_the_tasks_that_were_measured() -> None:
+    known = read("published:ViT-B-32:laion2b_s34b_b79k")
+    found = compare_models([record("a", "cars"), record("a", "mine"), *known])
+    assert [row.task for row in found.rows] == ["cars", "mine"]
+    (left_out,) = found.left_out
+    assert re.fullmatch(r"\d\d published tasks that no model here was measured on", left_out)
+    assert {row.task for row in compare_models(known).rows} == {r.task for r in known}, "alone, all"
