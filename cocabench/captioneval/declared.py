@@ -46,6 +46,9 @@ VERSIONS = {
     "CLIPScore": clipscore.VERSION,
 }
 
+MAX_UNSPACED = 0.01
+"""Share of references read as English that may hold a letter of a script without spaces; beyond it a note says so."""
+
 
 def families(names: Sequence[str]) -> tuple[str, ...]:
     """Return which of VERSIONS the named metrics belong to, in that order. A name that is none of ALL is an error."""
@@ -74,8 +77,15 @@ def check_language(names: Sequence[str], language: str) -> None:
 
 
 def said_of_tokens(references: Iterable[Sequence[str]], language: str) -> list[Note]:
-    """Return a note if references of another language than English are in a script without spaces."""
-    if words.is_english(language) or not any(words.has_unspaced(text) for group in references for text in group):
+    """Return a note if references are in a script without spaces; read as English, if over 1 % of them are."""
+    unspaced = [words.has_unspaced(text) for group in references for text in group]
+    if words.is_english(language):
+        if sum(unspaced) <= MAX_UNSPACED * len(unspaced):
+            return []
+        said = f"{sum(unspaced):,} of {len(unspaced):,} references are in a script without spaces"
+        why = "and were read as English, so that whole clauses count as words"
+        return [Note("tokenisation", f"{said} {why}; name their language (--language, or language in [params])")]
+    if not any(unspaced):
         return []
     return [Note("tokenisation", f"of scripts without spaces each character is a token ({words.VERSION})")]
 

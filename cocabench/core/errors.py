@@ -146,6 +146,8 @@ def unreadable(error: OSError | ValueError) -> str:
     if isinstance(error, UnicodeDecodeError):
         return f"not UTF-8 text (byte {error.start})"
     if isinstance(error, json.JSONDecodeError):
+        if other := stand_in(error.doc[:HEAD].encode(errors="replace")):
+            return f"{other.got}; {other.fix}"
         at = f"not JSON: {error.msg} in line {error.lineno}, column {error.colno}"
         return at if error.doc.strip() else "an empty file"
     return str(error)

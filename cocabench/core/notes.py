@@ -100,8 +100,8 @@ CODES: Mapping[str, Code] = {
         "Use a model whose vocabulary has the language's letters.",
     ),
     "tokenisation": Code(
-        "References are in a script without spaces between words: caption metrics count characters.",
-        "Compare with numbers of the same tokenisation only, which the signature names.",
+        "References are in a script without spaces: caption metrics count characters, or clauses if read as English.",
+        "Name the captions' language; compare with numbers of the same tokenisation only, which the signature names.",
     ),
     "cut_texts": Code(
         "Some texts are longer than the model's context and are cut; their end token stays.",

@@ -467,7 +467,7 @@ class Classification(Kind):
                 got = f"{len(labels)} labels for {example.id}"
                 raise DataError(data.name, got, wanted="one, or params.multilabel = true")
             if any(not 0 <= label < n_classes for label in labels):
-                got = f"label {example.label} of {example.id}"
+                got = f"label {example.label} of the image {example.id!r}"
                 raise DataError(data.name, got, wanted=f"0 to {n_classes - 1}", fix="check params.classnames")
 
 

@@ -265,15 +265,18 @@ def _differing_parts(
 ) -> Iterator[tuple[str, tuple[JsonValue | Absent, JsonValue | Absent]]]:
     """Yield the differing parts of two protocols that concern a metric, with both values.
 
-    Of equal data in another order only the hash differs; it does not count.
+    Of equal data in another order only hashes of the rows differ; they do not count. With a limit, CIDEr's document
+    frequencies are those of the whole set, which equal rows say nothing about.
     """
     reordered = _same_rows(a, b)
+    of_whole = limit(a) is None and limit(b) is None
     kind, left, right = find(a.evaluator), flat(a.signature.protocol), flat(b.signature.protocol)
     for name in sorted(left.keys() | right.keys()):
         part = kind.part(name)
         absent: JsonValue | Absent = MEANING_OF_ABSENCE.get(name, part.absent if part else UNKNOWN)
         sides = left.get(name, absent), right.get(name, absent)
         of_rows = name == "data.hash" or (name.startswith("extra_data.") and name.endswith(".hash"))
+        of_rows |= name == "document_frequencies" and of_whole
         if sides[0] != sides[1] and kind.concerns(name, metric) and not (reordered and of_rows):
             yield name, sides
 

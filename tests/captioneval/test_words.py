@@ -112,3 +112,13 @@ def test_score_in_a_language(command: Command, tmp_path: Path) -> None:
     refused = command("score", *where, "--language", "zh", "--metrics", "spice")
     assert refused.code == 2
     assert refused.err.startswith("error SPICE")
+
+
+def test_captions_without_spaces_that_are_read_as_english_are_noted() -> None:
+    """Unless they are strays among many; BLEU@4 of such captions is near 0 even where they are right."""
+    chinese, english = ["草地上的一只狗", "一只狗"], ["a dog", "日本 is a country"]
+    (note,) = captioneval.said_of_tokens([chinese, english], "en")
+    assert note.code == "tokenisation"
+    assert note.text.startswith("3 of 4 references are in a script without spaces and were read as English")
+    assert captioneval.said_of_tokens([english, *([["a dog"]] * 98)], "en") == []
+    assert captioneval.said_of_tokens([], "en") == []

@@ -1,5 +1,6 @@
 """Files that others wrote: pipes do not hang, bombs are refused with what raises the limit, text is made printable."""
 
+import json
 import os
 from pathlib import Path
 
@@ -9,8 +10,18 @@ import pytest
 from scipy.io import savemat
 
 from cocabench.core import files
-from cocabench.core.errors import DataError, UsageError
-from cocabench.core.files import PIXELS, RATIO, ROWS, Limit, check_mat, open_regular, read_parquet, read_text
+from cocabench.core.errors import DataError, UsageError, unreadable
+from cocabench.core.files import (
+    PIXELS,
+    RATIO,
+    ROWS,
+    Limit,
+    check_mat,
+    open_regular,
+    parse_json,
+    read_parquet,
+    read_text,
+)
 from cocabench.core.signature import digest, digest_file, digest_lines
 from cocabench.core.text import all_printable, printable, well_formed
 
@@ -106,3 +117,9 @@ def test_matlab_files_have_a_limit_of_their_ratio(compressed: bool, small: None,
             check_mat(tmp_path / "bad.mat")
     else:
         check_mat(tmp_path / "bad.mat")
+
+
+def test_a_git_lfs_pointer_instead_of_json_is_called_so() -> None:
+    with pytest.raises(json.JSONDecodeError) as caught:
+        parse_json("version https://git-lfs.github.com/spec/v1\noid sha256:aa\nsize 123\n")
+    assert unreadable(caught.value) == "a Git LFS pointer, not the file itself; run `git lfs pull` where it was cloned"

@@ -50,8 +50,8 @@ def measured(monkeypatch: pytest.MonkeyPatch) -> Measured:
 def again(command: Command, models: Path, place: Path, tmp_path: Path):
     """Return a function that runs a task and returns its Records."""
 
-    def run(*more: object, output: str = "results", name: str = "find") -> RecordSet:
-        words = ["--model", models / "clip", "--tasks", place / f"{name}.toml", "--data-root", place]
+    def run(*more: object, output: str = "results", name: str = "find", model: str = "clip") -> RecordSet:
+        words = ["--model", models / model, "--tasks", place / f"{name}.toml", "--data-root", place]
         result = command("run", *words, "--output", tmp_path / output, "--json", *more)
         assert result.code == 0, result.err
         (tmp_path / "found.json").write_text(result.out)
@@ -142,6 +142,22 @@ def test_shuffled_lines_stay_comparable(again, place: Path) -> None:
     (place / "captions.tsv").write_text("\n".join([head, *rows]).replace("thing 3", "thing three"))
     (other,) = again(output="c")
     assert "data.hash" in incomparable(before, other, "t2i_recall@5")[0]
+
+
+def test_document_frequencies_have_no_order_either(again, place: Path) -> None:
+    """With a limit they are of the whole set, of which the rows that were measured say nothing."""
+    head, *rows = (place / "captions.tsv").read_text().splitlines()
+    whole, limited = [], []
+    for output, lines in (("a", rows), ("b", rows[::-1]), ("c", [*rows[:-1], rows[-1].replace("picture", "painting")])):
+        (place / "captions.tsv").write_text("\n".join([head, *lines]))
+        whole += again(output=output, name="tell", model="coca")
+        limited += again("--limit", 3, output=f"{output}3", name="tell", model="coca")
+    frequencies = {record.signature.protocol["document_frequencies"] for record in whole}
+    assert len(frequencies) == 3
+    assert incomparable(whole[0], whole[1], "BLEU@4") == ()
+    assert any("document_frequencies" in said for said in incomparable(whole[0], whole[2], "BLEU@4"))
+    assert limited[0].rows == limited[2].rows
+    assert any("document_frequencies" in said for said in incomparable(limited[0], limited[2], "BLEU@4"))
 
 
 def example(name: str, *texts: str, others: int = 0, **more: object) -> Example:
