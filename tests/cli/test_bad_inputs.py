@@ -431,6 +431,7 @@ def test_a_pycocoevalcap_without_jars_is_named(
     (tmp_path / "pycocoevalcap").mkdir()
     (tmp_path / "pycocoevalcap" / "__init__.py").touch()
     monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.delitem(sys.modules, "pycocoevalcap", raising=False)  # as another test may have imported it
     result = score(command, tmp_path, '{"1": "a"}', REFERENCES, "--metrics", "bleu")
     one_line(result, 1, str(tmp_path / "pycocoevalcap"), "PYTHONPATH")
 
