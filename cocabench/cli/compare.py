@@ -124,7 +124,7 @@ def compare(
         _compare_recipes(results, *sides, recipes, all_metrics, form, as_json, figure)
         return
     from cocabench.report import tables
-    from cocabench.results.compare import compare_models, ranked
+    from cocabench.results.compare import compare_models, of_measured, ranked
     from cocabench.results.records import read
 
     found = read(*results)
@@ -144,7 +144,7 @@ def compare(
         else:
             _print_changes(changes, None if all_samples else MAX_IMAGES_LISTED)
         return
-    comparison = compare_models(found, models=split_models(models), all_metrics=all_metrics)
+    comparison = of_measured(compare_models(found, models=split_models(models), all_metrics=all_metrics))
     if len(comparison.models) == 2:
         comparison = ranked(comparison)
     if as_json:

@@ -158,10 +158,22 @@ def class_cosines(images: Features, weights: Features, items: Ints) -> Iterator[
     """Yield the cosines of images (n, d) with all classes, in chunks (some, c) of bounded memory.
 
     weights: (u, d) the distinct classes. items: (c,) the distinct class of each class, so that classes of equal prompts
-    tie exactly.
+    tie exactly. So do equal images: a matrix product rounds equal rows otherwise at another place of a block.
     """
+    several, which = _repeated(images)
+    shared = several @ weights.T
     for start, stop in _chunks(len(images), len(items)):
-        yield (images[start:stop] @ weights.T)[:, items]
+        scores, own = images[start:stop] @ weights.T, which[start:stop]
+        scores[own >= 0] = shared[own[own >= 0]]
+        yield scores[:, items]
+
+
+def _repeated(rows: Features) -> tuple[Features, Ints]:
+    """Return the distinct rows (k, d) that occur several times, and (n,) which of them each row is, -1 for none."""
+    keys = np.ascontiguousarray(rows).view(np.dtype((np.void, rows.shape[1] * rows.itemsize)))[:, 0]
+    _, first, inverse, counts = np.unique(keys, return_index=True, return_inverse=True, return_counts=True)
+    places = np.where(counts > 1, np.cumsum(counts > 1) - 1, -1)
+    return rows[first[counts > 1]], places[inverse]
 
 
 def class_means(sums: Scores, counts: Ints, items: Ints) -> Iterator[Scores]:

@@ -134,8 +134,7 @@ def compare_models(
 
     The primary metric is that of the first model that ran the task. all_metrics: a row for every metric. evidence: the
     samples, for paired differences; by default those of records if they are a RecordSet, else none.
-    Beside measured models, published ones show the tasks that were measured. UnknownNameError for a model that has no
-    Record.
+    UnknownNameError for a model that has no Record.
     """
     if evidence is None:
         evidence = Evidence(records) if isinstance(records, RecordSet) else Evidence()
@@ -146,12 +145,19 @@ def compare_models(
             raise UnknownNameError("model", name, known)
     names = tuple(models) or known
     tables = [{r.task: r for r in chosen if r.model == name} for name in names]
-    shown = [r for r in chosen if r.model in names]
-    measured = {r.task for r in shown if not published_by(r)} or {r.task for r in shown}
-    rows = _rows(tables, _tasks(r for r in shown if r.task in measured), all_metrics, evidence)
-    if others := len({r.task for r in shown} - measured):
-        left_out = (*left_out, f"{plural(others, 'published task')} that no model here was measured on")
+    rows = _rows(tables, _tasks(r for r in chosen if r.model in names), all_metrics, evidence)
     return Comparison(names, rows, left_out, {(r.model, r.task): r for r in chosen}, evidence)
+
+
+def of_measured(comparison: Comparison) -> Comparison:
+    """Return the table without the tasks that only published models have; all of it if no model was measured."""
+    measured = {task for (_, task), record in comparison.records.items() if not published_by(record)}
+    rows = tuple(row for row in comparison.rows if row.task in measured)
+    if not rows or len(rows) == len(comparison.rows):
+        return comparison
+    others = len({row.task for row in comparison.rows} - measured)
+    left_out = f"{plural(others, 'published task')} that no model here was measured on"
+    return replace(comparison, rows=rows, left_out=(*comparison.left_out, left_out))
 
 
 def compare(a: RecordSet | str | Path, b: RecordSet | str | Path, *, all_metrics: bool = False) -> pd.DataFrame:

@@ -41,6 +41,16 @@ def test_every_metric_equals_scikit_learn() -> None:
     assert found["mean_per_class_recall"] == pytest.approx(balanced_accuracy_score(labels, logits.argmax(1)), abs=1e-12)
 
 
+@pytest.mark.parametrize(("n", "d", "classes"), [(5, 32, 5), (5, 512, 10), (37, 64, 3), (100, 512, 37)])
+def test_equal_images_have_equal_scores_wherever_they_stand(n: int, d: int, classes: int) -> None:
+    images, weights = features(2, n, d), features(3, classes, d)
+    images[1:] = images[1]
+    (scores,) = class_cosines(images, weights, np.arange(classes))
+    assert len(np.unique(scores[1:], axis=0)) == 1
+    np.testing.assert_array_equal(scores[0], (images @ weights.T)[0])
+    np.testing.assert_allclose(scores, images @ weights.T, atol=1e-6)
+
+
 def test_a_constant_classifier_scores_zero() -> None:
     found = scored(features(0, 50), np.repeat(features(1, 1), 6, axis=0), np.arange(6), np.arange(50) % 6)
     assert found["acc1"] == found["acc5"] == 0

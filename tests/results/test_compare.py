@@ -20,7 +20,7 @@ from cocabench.kinds.classification import ACC1
 from cocabench.metrics.base import estimate as measured
 from cocabench.report.results import Results
 from cocabench.report.tables import to_csv, to_markdown
-from cocabench.results.compare import averages, compare_models, legend, ranked, tallies
+from cocabench.results.compare import averages, compare_models, legend, of_measured, ranked, tallies
 from cocabench.results.difference import Difference, Evidence, Finding, difference
 from cocabench.results.records import choose, incomparable, read
 from tests.report.records import INFO, estimate, record
@@ -292,8 +292,8 @@ def test_compare_docstring_example_runs(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_published_models_show_the_tasks_that_were_measured() -> None:
     known = read("published:ViT-B-32:laion2b_s34b_b79k")
-    found = compare_models([record("a", "cars"), record("a", "mine"), *known])
+    found = of_measured(compare_models([record("a", "cars"), record("a", "mine"), *known]))
     assert [row.task for row in found.rows] == ["cars", "mine"]
     (left_out,) = found.left_out
     assert re.fullmatch(r"\d\d published tasks that no model here was measured on", left_out)
-    assert {row.task for row in compare_models(known).rows} == {r.task for r in known}, "alone, all"
+    assert {row.task for row in of_measured(compare_models(known)).rows} == {r.task for r in known}, "alone, all"
