@@ -158,7 +158,7 @@ def class_cosines(images: Features, weights: Features, items: Ints) -> Iterator[
     """Yield the cosines of images (n, d) with all classes, in chunks (some, c) of bounded memory.
 
     weights: (u, d) the distinct classes. items: (c,) the distinct class of each class, so that classes of equal prompts
-    tie exactly. So do equal images: a matrix product rounds equal rows otherwise at another place of a block.
+    tie exactly. So do equal images, of which a matrix product may round the rows differently; their scores are held.
     """
     several, which = _repeated(images)
     shared = several @ weights.T

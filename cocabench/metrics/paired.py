@@ -74,7 +74,7 @@ def swap(first: Array, second: Array, value: Callable[[Array], Array], rng: np.r
 def _turned(values: Array, rng: np.random.Generator) -> Array:
     """Return (draws, k) the sums of values (n, k) under signs: every pattern for few, RESAMPLES random ones for many.
 
-    A byte holds the signs of eight values, whose sum is one of 256: 2.5 milliards of signs (n=250,000) take seconds.
+    A byte holds the signs of eight values, whose sum is one of 256: 2.5 billion signs (n=250,000) take seconds.
     """
     n, k = values.shape
     eights = np.zeros((-(-n // 8), 8, k))

@@ -111,7 +111,7 @@ def _tables_differ(golden: dict[str, Any], got: dict[str, Any], *, same_machine:
 
 
 def _equal(golden: Any, got: Any, *, same_machine: bool, of_floats: bool) -> bool:
-    """Numbers may be off by 1e-12: of equal processors two rounded the last bit of p-values and intervals otherwise."""
+    """Numbers may be off by 1e-12: two processors of one model can round the last bit differently."""
     if type(golden) is not type(got):
         return False
     if isinstance(golden, float) and of_floats and not same_machine:
