@@ -6,11 +6,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import compress
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,9 +21,12 @@ from cocabench.core.signature import digest_lines
 from cocabench.core.types import ImageSource
 from cocabench.data.images import identity, is_identified, is_moded, mode, stamp
 
+T = TypeVar("T")
+
 HASH_BYTES = 16
 MAX_FILES_READ_AT_ONCE = 16
 """Number of reading threads: hashing needs little CPU, but network disks have high latency."""
+FILES_PER_TASK = 32
 
 FILES = "contents of image files 1"
 """The cache space of content hashes by path, inode, size and times."""
@@ -192,8 +195,15 @@ def _ends(positions: Sequence[int]) -> list[int]:
 
 
 def _modes(images: Sequence[ImageSource]) -> dict[str, int]:
+    return Counter(_in_threads(mode, images))
+
+
+def _in_threads(read: Callable[[ImageSource], T], images: Sequence[ImageSource]) -> Iterator[T]:
+    """Yield what reading each image gives. A task per image would cost as much as a small file."""
+    parts = [images[k : k + FILES_PER_TASK] for k in range(0, len(images), FILES_PER_TASK)]
     with ThreadPoolExecutor(MAX_FILES_READ_AT_ONCE) as readers:
-        return Counter(readers.map(mode, images))
+        for found in readers.map(lambda part: list(map(read, part)), parts):
+            yield from found
 
 
 def unchanged(images: Sequence[ImageSource], before: Contents) -> NDArray[np.bool_]:
@@ -223,9 +233,8 @@ def _of_identified(images: Sequence[ImageSource]) -> list[bytes | None]:
     """Return the content hash of each identified source, None for others and unreadable ones."""
     files = [i for i, source in enumerate(images) if is_identified(source)]
     found: list[bytes | None] = [None] * len(images)
-    with ThreadPoolExecutor(MAX_FILES_READ_AT_ONCE) as readers:
-        for i, content in zip(files, readers.map(_read, (images[i] for i in files)), strict=True):
-            found[i] = content
+    for i, content in zip(files, _in_threads(_read, [images[i] for i in files]), strict=True):
+        found[i] = content
     return found
 
 
