@@ -26,7 +26,8 @@ scores 0. The corpus value is the mean over images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +45,8 @@ BLEU_COLUMNS = (
     "bleu_reference_length",
 )
 BLEU_LENGTH_SMOOTHING, BLEU_COUNT_SMOOTHING = 1e-9, 1e-15
+IMAGES_AT_ONCE = 1 << 14
+"""Of so many images BLEU is counted at a time."""
 ROUGE_BETA = 1.2
 CIDER_SIGMA, CIDER_SCALE = 6.0, 10.0
 
@@ -89,6 +92,15 @@ def bleu_if_seen(order: int, sums: Array, events: float) -> float:
 
 def bleu_statistics(candidates: Sequence[str], references: Groups) -> dict[str, NDArray[np.generic]]:
     """Return BLEU_COLUMNS as integers and ``bleu_1`` … ``bleu_4`` for every image."""
+    starts = range(0, len(candidates), IMAGES_AT_ONCE)
+    parts = [_bleu_sums(candidates[k : k + IMAGES_AT_ONCE], references[k : k + IMAGES_AT_ONCE]) for k in starts]
+    sums = np.concatenate([np.zeros((0, len(BLEU_COLUMNS))), *parts])
+    columns: dict[str, NDArray[np.generic]] = dict(zip(BLEU_COLUMNS, sums.T.astype(np.int64), strict=True))
+    return columns | {f"bleu_{k}": bleu_value(sums, k) for k in range(1, ORDERS + 1)}
+
+
+def _bleu_sums(candidates: Sequence[str], references: Groups) -> Array:
+    """Return BLEU_COLUMNS (n, 10) of images."""
     n = len(candidates)
     images = np.repeat(np.arange(n), [len(r) for r in references])
     lengths, counts = _count_ngrams([*candidates, *(r for group in references for r in group)])
@@ -98,8 +110,7 @@ def bleu_statistics(candidates: Sequence[str], references: Groups) -> dict[str, 
         sums[:, ORDERS + k] = np.maximum(0, lengths[:n] - k)
     sums[:, -2] = lengths[:n]
     sums[:, -1] = _closest_lengths(lengths[:n], lengths[n:], images)
-    columns: dict[str, NDArray[np.generic]] = dict(zip(BLEU_COLUMNS, sums.T.astype(np.int64), strict=True))
-    return columns | {f"bleu_{k}": bleu_value(sums, k) for k in range(1, ORDERS + 1)}
+    return sums
 
 
 def _clipped_matches(counts: NGrams, images: Ints, n: int) -> Array:
@@ -192,22 +203,28 @@ def _cosines(counts: NGrams, idf: Array, images: Ints, n: int) -> Array:
     return np.asarray(np.divide(dot, scale, out=np.zeros(len(images)), where=scale > 0))
 
 
-def _count_ngrams(texts: Sequence[str]) -> tuple[Ints, list[NGrams]]:
+def _count_ngrams(texts: Sequence[str]) -> tuple[Ints, Iterator[NGrams]]:
     """Return the texts' lengths in words, and the counts of their 1- to 4-grams. Words are what ``split`` gives."""
-    words = [text.split() for text in texts]
-    lengths = np.array([len(w) for w in words], dtype=np.int64)
     vocabulary: dict[str, int] = {}
-    token = np.array([vocabulary.setdefault(w, len(vocabulary)) for line in words for w in line], dtype=np.int64)
-    text = np.repeat(np.arange(len(texts)), lengths)
+    tokens, lengths = array("q"), array("q")
+    for text in texts:
+        words = text.split()
+        lengths.append(len(words))
+        tokens.extend([vocabulary.setdefault(word, len(vocabulary)) for word in words])
+    found = np.array(lengths, np.int64)
+    return found, _orders(found, np.array(tokens, np.int64), len(vocabulary))
+
+
+def _orders(lengths: Ints, token: Ints, size: int) -> Iterator[NGrams]:
+    """Yield the counts of each order, one at a time: of a million captions they take a gigabyte each."""
+    text = np.repeat(np.arange(len(lengths)), lengths)
     place = np.arange(len(token)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     gram = token
-    counts = [_tally(text, gram, len(vocabulary))]
+    yield _tally(text, gram, size)
     for order in range(2, ORDERS + 1):
-        previous = np.concatenate([gram[:1], gram[:-1]]) * len(vocabulary) + token
-        _, gram = np.unique(previous, return_inverse=True)
+        _, gram = np.unique(np.concatenate([gram[:1], gram[:-1]]) * size + token, return_inverse=True)
         whole = place >= order - 1
-        counts.append(_tally(text[whole], gram[whole], int(gram.max(initial=-1)) + 1))
-    return lengths, counts
+        yield _tally(text[whole], gram[whole], int(gram.max(initial=-1)) + 1)
 
 
 def _tally(text: Ints, gram: Ints, size: int) -> NGrams:
