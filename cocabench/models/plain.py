@@ -33,6 +33,7 @@ from cocabench.models.hardware import Hardware, evaluating
 from cocabench.models.holdings import Holdings, holdings
 from cocabench.models.identity import architecture_digest, code, preprocess_digest, state_digest
 from cocabench.models.objects import check_device, check_whole, unwrapped
+from cocabench.models.pixels import named_resize
 
 
 @dataclass(frozen=True)
@@ -93,6 +94,7 @@ def in_memory(model: Any, preprocess: Any = None, *, name: str = "") -> PlainSou
             held.settings,
         ),
         "preprocess": "" if preprocess is None else preprocess_digest(preprocess),
+        **named_resize(preprocess),
         "vocabulary": "",
         **(dict(own()) if callable(own) else {}),
     }

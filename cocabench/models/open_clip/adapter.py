@@ -38,7 +38,8 @@ class OpenClipSource(Blueprint):
         net = build_network(self, note=notes.append)
         placed = net.to(hardware.device)
         notes += self._notes(net)
-        model = OpenClip(self.id, placed, build_tokenizer(self), build_transform(net), hardware, notes=notes)
+        transform = build_transform(net.visual.preprocess_cfg, self.resize)
+        model = OpenClip(self.id, placed, build_tokenizer(self), transform, hardware, notes=notes)
         model.compiled = _compiled(self.id, net) if hardware.compile else None
         return model
 
@@ -57,11 +58,18 @@ def _compiled(name: str, net: Any) -> Callable[[Tensor], Tensor]:
 
 
 def sources(spec: ModelSpec, *, download: bool = True) -> list[OpenClipSource]:
-    """Return the Source of a spec; for ``demo``, those of the demo's CoCa and CLIP."""
+    """Return the Source of a spec; for ``demo``, those of the demo's CoCa and CLIP.
+
+    ModelError where --resize cannot be followed.
+    """
     check_open_clip()
     demo_names = demo.PAIR if spec.kind is WeightsKind.DEMO and not spec.name else ()
     specs = [replace(spec, text=f"demo/{name}", name=name) for name in demo_names] or [spec]
-    return [_source(with_options(blueprint(one, download=download), spec)) for one in specs]
+    plans = [with_options(blueprint(one, download=download), spec) for one in specs]
+    for plan in plans:
+        if plan.resize != "own":
+            build_transform(plan.preprocess, plan.resize)
+    return list(map(_source, plans))
 
 
 def _source(drawn: Blueprint) -> OpenClipSource:
