@@ -86,7 +86,7 @@ def test_finished_results_are_not_run_again_without_fresh(
 def test_a_dry_run_prints_the_plan_and_loads_nothing(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cocabench.models.open_clip.adapter.build_network", lambda plan: pytest.fail("loaded"))
+    monkeypatch.setattr("cocabench.models.open_clip.model.build_network", lambda plan: pytest.fail("loaded"))
     result = run(command, models, data, tmp_path, "--dry-run", tasks="find,tell")
     assert "ready" in result.out
     assert "not applicable" in result.out
@@ -441,7 +441,7 @@ def test_a_new_recall_k_is_computed_from_stored_samples(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(command, models, data, tmp_path)
-    monkeypatch.setattr("cocabench.models.open_clip.adapter.build_network", lambda plan: pytest.fail("loaded"))
+    monkeypatch.setattr("cocabench.models.open_clip.model.build_network", lambda plan: pytest.fail("loaded"))
     path = tmp_path / "find.toml"
     text = (data / "find.toml").read_text().replace("ks = [1, 5]", "ks = [3]").replace("recall@5", "recall@3")
     path.write_text(text)
@@ -552,11 +552,11 @@ def test_unavailable_metrics_of_a_record_survive_resuming(
 def test_a_checkpoint_is_hashed_once_per_model(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cocabench.models.open_clip import checkpoint
+    from cocabench.models.open_clip import weights
 
     hashed: list[Path] = []
-    original = checkpoint.digest_file
-    monkeypatch.setattr(checkpoint, "digest_file", lambda path: hashed.append(path) or original(path))
+    original = weights.digest_file
+    monkeypatch.setattr(weights, "digest_file", lambda path: hashed.append(path) or original(path))
     run(command, models, data, tmp_path, "--dry-run", tasks="find,name")
     assert len(hashed) == 1
 
