@@ -1,6 +1,8 @@
 """``cocabench run`` from end to end on tiny models and small data, and with everything that can go wrong."""
 
 import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -81,6 +83,26 @@ def test_finished_results_are_not_run_again_without_fresh(
     assert calls == ["x"]
     run(command, models, data, tmp_path, "--limit", 5)
     assert calls == ["x", "x"]
+
+
+def test_plans_and_runs_that_are_done_import_no_torch(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    run(command, models, data, tmp_path, "--device", "cpu")
+    given = ["--tasks", str(data / "find.toml"), "--data-root", str(data), "--output", str(tmp_path), "--device", "cpu"]
+    code = (
+        "import contextlib, sys\n"
+        "from cocabench.cli import main\n"
+        "for words in ([], ['--dry-run', '--json'], ['--dry-run', '--fresh']):\n"
+        f"    sys.argv[1:] = ['run', '--model', {str(models / 'clip')!r}, *{given}, *words]\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        main()\n"
+        "    assert not {'torch', 'open_clip', 'torchvision', 'transformers'} & sys.modules.keys(), words\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert "(already done)" in process.stderr
+    assert "1 of 1 to run" in process.stdout, "with --fresh"
 
 
 def test_a_dry_run_prints_the_plan_and_loads_nothing(

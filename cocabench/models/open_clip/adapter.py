@@ -26,6 +26,9 @@ class OpenClipSource(Blueprint):
     packages: ClassVar[tuple[str, ...]] = ("open_clip_torch", "pillow", "torch", "torchvision")
     """Pillow and torchvision decode and transform images."""
 
+    model_module: ClassVar[str] = "cocabench.models.open_clip.model"
+    """Imported early by the server of data workers, which need it for images."""
+
     features_version: ClassVar[int] = 1
     """Raise it if a change in this library, the base class or image decoding changes a feature."""
 

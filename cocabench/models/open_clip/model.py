@@ -23,7 +23,8 @@ from cocabench.models.base import (
     WriteCaptions,
     unit,
 )
-from cocabench.models.hardware import Hardware, evaluating
+from cocabench.models.contexts import evaluating
+from cocabench.models.hardware import Hardware
 from cocabench.models.interactive import ScoreWords, Word
 from cocabench.models.loading import once_in_a_row
 from cocabench.models.open_clip.blueprint import CONTRASTIVE, GENERATIVE, Blueprint
@@ -87,7 +88,7 @@ class OpenClip(Model):
         self.abilities = abilities_of(net)
         self.scores_words = "score_captions" in self.abilities
         self.compiled: Callable[[Tensor], Tensor] | None = None
-        plain = hardware.device.type == "cpu" and hardware.precision == "fp32"
+        plain = hardware.device == "cpu" and hardware.precision == "fp32"
         self._layers: Callable[[], AbstractContextManager[None]] = nullcontext
         if plain and not hardware.compile:  # torch.compile cannot take oneDNN's layers
             self._layers = Layers(net)
