@@ -146,14 +146,14 @@ class Place:
 def _place(context: typer.Context, settings: Settings) -> Place:
     """Return where a run computes; connects to a cluster for the rest of the command."""
     from cocabench.models.hardware import devices
-    from cocabench.run.measure import machine_of
+    from cocabench.run.measure import planned_machine
 
     address = context.params["ray"]
     names = settings.device.split(",") if address else devices(settings.device)
     if len(names) == 1 and not address:
         settings = replace(settings, device=names[0])
         hardware = settings.hardware()
-        return Place(settings, hardware, machine_of(hardware.device))
+        return Place(settings, hardware, planned_machine(hardware))
     from cocabench.run.cluster import connected, imported_ray, on_cluster, on_this_machine
     from cocabench.run.devices import Crew
 

@@ -162,7 +162,7 @@ class OnnxSource(ExportedSource):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
-        wanted = ["CUDAExecutionProvider"] if hardware.device.type == "cuda" else []
+        wanted = ["CUDAExecutionProvider"] if hardware.on_gpu else []
         providers = [one for one in (*wanted, "CPUExecutionProvider") if one in onnxruntime.get_available_providers()]
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=providers)

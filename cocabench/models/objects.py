@@ -132,5 +132,6 @@ def device_of(net: Any) -> torch.device:
 def check_device(name: str, net: Any, hardware: Hardware) -> None:
     """Raise UsageError if a network is on another device than the hardware's."""
     here = device_of(net)
-    if here.type != hardware.device.type or hardware.device.index not in (None, here.index):
+    wanted = torch.device(hardware.device)
+    if here.type != wanted.type or wanted.index not in (None, here.index):
         raise UsageError(name, f"a network on {here}", wanted=f"one on {hardware.device}", fix="move it first")

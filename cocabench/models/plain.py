@@ -29,7 +29,8 @@ from cocabench.core.signature import digest
 from cocabench.core.types import Ability, Note
 from cocabench.core.types import Model as AnyModel
 from cocabench.models.base import OUT_OF_MEMORY, Model
-from cocabench.models.hardware import Hardware, evaluating
+from cocabench.models.contexts import evaluating
+from cocabench.models.hardware import Hardware
 from cocabench.models.holdings import Holdings, holdings
 from cocabench.models.identity import architecture_digest, code, preprocess_digest, state_digest
 from cocabench.models.objects import check_device, check_whole, unwrapped

@@ -14,7 +14,8 @@ from cocabench.core.errors import ModelError, UsageError
 from cocabench.core.types import Dataset, Note, Progress, Record, Source, silent
 from cocabench.metrics.base import Samples
 from cocabench.models import objects, plain
-from cocabench.models.hardware import Hardware, unchanged_random_state
+from cocabench.models.contexts import unchanged_random_state
+from cocabench.models.hardware import Hardware
 from cocabench.models.hf import memory as transformers
 from cocabench.models.pixels import with_resize
 from cocabench.report.results import Results

@@ -14,7 +14,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 
 from cocabench.core.errors import ModelError, UnknownNameError, UsageError
-from cocabench.models.open_clip import weights
+from cocabench.models.open_clip import checkpoint
 from cocabench.models.open_clip.adapter import sources
 from cocabench.models.open_clip.blueprint import DEFAULT_TAGS, Blueprint, blueprint
 from cocabench.models.open_clip.build import build_network, build_tokenizer, tower_parameters
@@ -170,7 +170,7 @@ def test_a_broken_checkpoint_is_refused_in_one_line(
     path, said = broken(tmp_path, kind)
     net = random_network(tmp_path, CLIP)
     with pytest.raises(ModelError, match=said) as caught:
-        weights.load_into(net, path)
+        checkpoint.load(net, path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "ran" not in capsys.readouterr().out

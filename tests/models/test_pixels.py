@@ -120,7 +120,7 @@ def test_a_model_gets_finished_pixels(precision: Any) -> None:
 
     transform = image_transform_v2(PreprocessCfg(size=16), is_train=False)
     images = [Picture(seed) for seed in range(5)]
-    hardware = Hardware(torch.device("cpu"), precision, batch_size=2, workers=0)
+    hardware = Hardware("cpu", precision, batch_size=2, workers=0)
     Plain("watching", Watching(), transform, hardware).encode_images(images)
     assert torch.equal(torch.cat(seen), torch.stack([transform(image.open()) for image in images]))
 

@@ -20,9 +20,10 @@ from cocabench.core.errors import ModelError, first_line
 from cocabench.core.temporary import temporary_folder
 from cocabench.core.types import Note, unnoted
 from cocabench.models.open_clip.blueprint import Blueprint
+from cocabench.models.open_clip.checkpoint import load
 from cocabench.models.open_clip.config import Config
 from cocabench.models.open_clip.languages import LanguageTokenizer, takes_language
-from cocabench.models.open_clip.weights import OPEN_CLIP_LOCK, load_into, quiet
+from cocabench.models.open_clip.weights import OPEN_CLIP_LOCK, quiet
 from cocabench.models.pixels import Transform, with_resize
 from cocabench.models.remote_code import refuse_code
 
@@ -48,7 +49,7 @@ def build_network(plan: Blueprint, *, note: Callable[[Note], None] = unnoted) ->
         if plan.weights is None:
             _initialise_the_rest(net)
     if plan.weights is not None:
-        for said in load_into(net, plan.weights, plan.inside):
+        for said in load(net, plan.weights, plan.inside):
             note(said)
     return net.eval()
 
