@@ -110,7 +110,7 @@ def _theirs(files: list[Path], options: Options) -> Callable[[], Any]:
     from cocabench.models.open_clip.build import build_network, build_transform
 
     net = build_network(_plan(options))
-    transform = build_transform(net)
+    transform = build_transform(net.visual.preprocess_cfg)
     net = net.to(options.device)
 
     class Files(torch.utils.data.Dataset[torch.Tensor]):

@@ -52,6 +52,7 @@ def run(
     workers: o.Workers = None,
     quick_gelu: o.QuickGelu = None,
     preprocess: o.Preprocess = "",
+    resize: o.ResizeOption = o.Resize.OWN,
     skip_bad_images: o.SkipBadImages = False,
     num_beams: o.TaskNumBeams = None,
     num_beam_groups: o.TaskNumBeamGroups = None,
@@ -108,6 +109,7 @@ def _settings(params: Mapping[str, Any]) -> Settings:
     parsed = {
         "cache": None if params["no_cache"] else spaces_folder(params["cache"]),
         "batch_size": _batch_size(params["batch_size"]),
+        "resize": params["resize"].value,
     }
     return Settings(**{field.name: params[field.name] for field in fields(Settings)} | parsed)
 
@@ -301,7 +303,13 @@ def _sources(texts: Sequence[str], settings: Settings, download: bool, quiet: bo
 
     specs = [spec for text in texts for spec in parse_models(text, typed=True)]
     check_preprocess(specs, settings.preprocess)
-    sources = model_sources(specs, quick_gelu=settings.quick_gelu, preprocess=settings.preprocess, download=download)
+    sources = model_sources(
+        specs,
+        quick_gelu=settings.quick_gelu,
+        preprocess=settings.preprocess,
+        resize=settings.resize,
+        download=download,
+    )
     for source in sources:
         for note in source.notes if not quiet else ():
             labelled("note", note.text)

@@ -66,7 +66,7 @@ class ExportedSource(ABC):
     def load(self, hardware: Hardware) -> Model:
         """Return the towers, ready to encode."""
         image, text = (self.tower(self.folder / f"{name}{self.ending}", hardware) for name in ("image", "text"))
-        transform = build_transform(meta_network(self.plan))
+        transform = build_transform(meta_network(self.plan).visual.preprocess_cfg)
         return Exported(self.id, image, text, build_tokenizer(self.plan), transform, hardware)
 
     @abstractmethod

@@ -18,6 +18,7 @@ from cocabench.models.hardware import Hardware
 from cocabench.models.identity import architecture_digest, preprocess_digest, state_digest, tokenizer_digest
 from cocabench.models.open_clip.adapter import OpenClipSource
 from cocabench.models.open_clip.model import OpenClip, abilities_of
+from cocabench.models.pixels import named_resize
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def in_memory(model: Any, preprocess: Any, tokenizer: Any, *, name: str = "") ->
         "weights": state_digest(net),
         "architecture": architecture_digest(net),
         "preprocess": preprocess_digest(preprocess, tensor=True, sides=_sides(net.visual)),
+        **named_resize(preprocess),
         "vocabulary": tokenizer_digest(tokenizer),
     }
     return InMemory(name or type(net).__name__, net, preprocess, tokenizer, identity)

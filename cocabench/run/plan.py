@@ -298,7 +298,11 @@ class Planner:
         if model not in self.sources:
             own = self.settings
             found = model_sources(
-                [parse_model(model)], quick_gelu=own.quick_gelu, preprocess=own.preprocess, download=self.download
+                [parse_model(model)],
+                quick_gelu=own.quick_gelu,
+                preprocess=own.preprocess,
+                resize=own.resize,
+                download=self.download,
             )
             self.sources |= {source.id: source for source in found}
         if model not in self.sources:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 
 from pydantic import Field, JsonValue
 
@@ -40,7 +40,8 @@ class Settings:
 
     output: None stores no results. cache: the folder of the cache's spaces; None caches for one run only. device,
     precision, batch_size, workers, compile: as for ``models.hardware.hardware``. quick_gelu, preprocess: for all
-    checkpoint files; None: as their architecture says, '': open_clip's default. java: for caption metrics; None: the
+    checkpoint files; None: as their architecture says, '': open_clip's default. resize: ``own`` or ``fast``
+    (``models.pixels.with_resize``). java: for caption metrics; None: the
     first suitable one.
     """
 
@@ -59,6 +60,7 @@ class Settings:
     compile: bool = False
     quick_gelu: bool | None = None
     preprocess: str = ""
+    resize: Literal["own", "fast"] = "own"
     java: Path | None = None
 
     def hardware(self) -> Hardware:

@@ -1,6 +1,6 @@
 """The entry point ``open_clip`` of the group cocabench.models: model strings to Sources.
 
-Imports neither torch nor open_clip until a Source is loaded, so that plans are quick.
+Imports neither torch nor open_clip until a Source is loaded, so that plans are quick (--resize fast needs both).
 """
 
 from __future__ import annotations
@@ -44,11 +44,20 @@ class OpenClipSource(Blueprint):
 
 
 def sources(spec: ModelSpec, *, download: bool = True) -> list[OpenClipSource]:
-    """Return the Source of a spec; for ``demo``, those of the demo's CoCa and CLIP."""
+    """Return the Source of a spec; for ``demo``, those of the demo's CoCa and CLIP.
+
+    ModelError where --resize cannot be followed.
+    """
     check_open_clip()
     demo_names = demo.PAIR if spec.kind is WeightsKind.DEMO and not spec.name else ()
     specs = [replace(spec, text=f"demo/{name}", name=name) for name in demo_names] or [spec]
-    return [_source(with_options(blueprint(one, download=download), spec)) for one in specs]
+    plans = [with_options(blueprint(one, download=download), spec) for one in specs]
+    if spec.resize != "own":
+        from cocabench.models.open_clip.build import build_transform
+
+        for plan in plans:
+            build_transform(plan.preprocess, plan.resize)
+    return list(map(_source, plans))
 
 
 def _source(drawn: Blueprint) -> OpenClipSource:

@@ -38,7 +38,8 @@ class Blueprint:
     """Everything needed to build a model.
 
     id: the canonical model string. config: open_clip's model_cfg, with absolute file paths, none of which loads code.
-    preprocess: open_clip's PreprocessCfg fields. weights: a file; None if random or not downloaded yet.
+    preprocess: open_clip's PreprocessCfg fields. resize: the value of --resize. weights: a file; None if random or not
+    downloaded yet.
     tokenizer: the argument of open_clip.get_tokenizer, '' to build it from config. notes: choices made for the user.
     inside: which weights of the file, '' or 'ema'. parts, shares: of a mixture, which has no weights of its own.
     """
@@ -53,6 +54,7 @@ class Blueprint:
     inside: str = ""
     parts: tuple[Blueprint, ...] = ()
     shares: tuple[float, ...] = ()
+    resize: str = "own"
 
     def __post_init__(self) -> None:
         text = checked(self.config, f"--model {self.id}")["text_cfg"]
@@ -94,6 +96,7 @@ class Blueprint:
             "quick_gelu": bool(self.config.get("quick_gelu", False)),
             "preprocess": digest(self.preprocess),
             "vocabulary": self._vocabulary(),
+            **({"resize": self.resize} if self.resize != "own" else {}),
             **({"text_language": "src_lang of each task"} if takes_language(self.config) else {}),
         }
 
@@ -206,8 +209,8 @@ def checked_paths(config: Config) -> dict[str, JsonValue]:
 
 
 def with_options(plan: Blueprint, spec: ModelSpec) -> Blueprint:
-    """Apply --preprocess and --quick-gelu, which are for checkpoint files."""
-    return _with_quick_gelu(with_preprocess(plan, spec), spec.quick_gelu)
+    """Apply --resize, and --preprocess and --quick-gelu, which are for checkpoint files."""
+    return replace(_with_quick_gelu(with_preprocess(plan, spec), spec.quick_gelu), resize=spec.resize)
 
 
 def _with_quick_gelu(drawn: Blueprint, quick_gelu: bool | None) -> Blueprint:

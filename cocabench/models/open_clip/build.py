@@ -24,7 +24,7 @@ from cocabench.models.open_clip.checkpoint import load
 from cocabench.models.open_clip.config import Config
 from cocabench.models.open_clip.languages import LanguageTokenizer, takes_language
 from cocabench.models.open_clip.weights import OPEN_CLIP_LOCK, quiet
-from cocabench.models.pixels import Transform
+from cocabench.models.pixels import Transform, with_resize
 from cocabench.models.remote_code import refuse_code
 
 
@@ -149,15 +149,17 @@ def _simple_tokenizer(length: int) -> SimpleTokenizer:
     return SimpleTokenizer(context_length=length)
 
 
-def build_transform(net: Any) -> Transform:
-    """Return open_clip's own evaluation transform for the network's preprocessing; ModelError if it cannot work."""
-    settings = net.visual.preprocess_cfg
+def build_transform(settings: Config, resize: str = "own") -> Transform:
+    """Return open_clip's own evaluation transform; ModelError if it cannot work, or not with this --resize.
+
+    settings: PreprocessCfg's fields, a network's ``visual.preprocess_cfg``.
+    """
     try:
         made = cast(Transform, image_transform_v2(PreprocessCfg(**settings), is_train=False))
         made(Image.new("RGB", (40, 30)))
     except Exception as error:  # noqa: BLE001 — the settings are data
         raise ModelError(f"preprocessing {settings}", f"it fails ({first_line(error)})") from None
-    return made
+    return with_resize(made, resize)
 
 
 def tower_parameters(net: torch.nn.Module) -> dict[str, int]:

@@ -240,7 +240,8 @@ def loaded(plan: Blueprint, hardware: Hardware) -> OpenClip:
     if plan.captions and getattr(net.text, "attn_mask", None) is None:
         said = "the text tower is not causal: in training the caption loss saw the words to predict"
         notes.append(Note("not_causal", said))
-    model = OpenClip(plan.id, placed, build_tokenizer(plan), build_transform(net), hardware, notes=notes)
+    transform = build_transform(net.visual.preprocess_cfg, plan.resize)
+    model = OpenClip(plan.id, placed, build_tokenizer(plan), transform, hardware, notes=notes)
     model.compiled = _compiled(plan.id, net) if hardware.compile else None
     return model
 
