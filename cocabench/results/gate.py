@@ -67,6 +67,7 @@ from cocabench.results.records import (
     limit,
     measured_otherwise,
     published_by,
+    resize_differences,
     standard,
     unknown_parts,
 )
@@ -320,7 +321,7 @@ def matches(baseline: Sequence[Record], current: Sequence[Record]) -> Iterator[R
 
 
 def _incomparable(before: Record, now: Record, metric: str) -> tuple[str, ...]:
-    """Return why a metric of the two cannot be compared. Of a published baseline, only the image count is checked."""
+    """Return why a metric of the two cannot be compared. Of a published one only images and --resize are checked."""
     if not published_by(before) or published_by(now):
         return incomparable(before, now, metric)
     published = {e.n for e in before.metrics.values()} - {0}
@@ -332,7 +333,7 @@ def _incomparable(before: Record, now: Record, metric: str) -> tuple[str, ...]:
         reasons.append(f"images: {min(published)} published, {max(measured)} measured")
     if not standard(now):
         reasons.append("not the standard protocol")
-    return tuple(reasons)
+    return (*reasons, *resize_differences(before, now))
 
 
 def _verdict_without_test(check: Check) -> Verdict | None:

@@ -40,12 +40,13 @@ from cocabench.core.types import (
 )
 from cocabench.metrics.base import Samples
 from cocabench.models import contents
-from cocabench.models.base import TEXTS_PER_BLOCK, Encoded, Joined
+from cocabench.models.base import TEXTS_PER_BLOCK
 from cocabench.models.base import Model as Base
 from cocabench.models.cached import streams
 from cocabench.models.hardware import Hardware
 from cocabench.models.loading import Batch, batches, start_worker, worker_context
 from cocabench.models.pixels import Transform
+from cocabench.models.streams import Encoded, Joined
 from cocabench.models.tokens import TokenCounts
 from cocabench.run import thumbnails
 from cocabench.run.execute import Outcome, Runner, Unobserved, planner_for
