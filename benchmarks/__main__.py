@@ -47,6 +47,7 @@ EXTRA: dict[str, tuple[str, ...]] = {
     "honesty": ("honesty",),
     "planning": ("planning",),
     "probes": ("probes",),
+    "resize": ("resize",),
     "startup": ("versions", "startup"),
     "run-cached": ("versions", "run-cached"),
 }

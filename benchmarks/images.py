@@ -110,7 +110,7 @@ def _theirs(files: list[Path], options: Options) -> Callable[[], Any]:
     from cocabench.models.open_clip.build import build_network, build_transform
 
     net = build_network(_plan(options))
-    transform = build_transform(net)
+    transform = build_transform(net.visual.preprocess_cfg)
     net = net.to(options.device)
 
     class Files(torch.utils.data.Dataset[torch.Tensor]):
@@ -129,6 +129,7 @@ def _theirs(files: list[Path], options: Options) -> Callable[[], Any]:
 
 
 def _bare(options: Options) -> Callable[[], Any]:
+    from cocabench.models.contexts import in_precision
     from cocabench.models.hardware import hardware
     from cocabench.models.open_clip.build import build_network
 
@@ -138,7 +139,7 @@ def _bare(options: Options) -> Callable[[], Any]:
     chosen = hardware(device=options.device, precision=options.precision)
 
     def work() -> None:
-        with chosen.precision_context():
+        with in_precision(chosen):
             for start in range(0, options.images, BATCH):
                 net.encode_image(pixels[: options.images - start])
         if options.device.startswith("cuda"):

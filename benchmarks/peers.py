@@ -35,7 +35,8 @@ def _plan(options: Options) -> Any:
 
 def unit_features(model: Any, texts: list[str]) -> torch.Tensor:
     """Encode texts as ``cocabench run`` does, without its cache."""
+    from cocabench.models.contexts import in_precision
     from cocabench.models.open_clip.text import encode_texts
 
-    with model.hardware.precision_context():
+    with in_precision(model.hardware):
         return torch.nn.functional.normalize(encode_texts(model.net, model.tokenizer, texts), dim=-1)

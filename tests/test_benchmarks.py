@@ -63,7 +63,7 @@ def test_a_row_takes_turns_and_refuses_answers_that_differ(
         row.main(["--json"])
 
 
-@pytest.mark.parametrize("name", ["classifier", "classifier-coca", "text", "recall", "ranks", "images"])
+@pytest.mark.parametrize("name", ["classifier", "classifier-coca", "text", "recall", "ranks", "images", "resize"])
 def test_a_row_prints_its_usage(name: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     module = importlib.import_module(f"benchmarks.{(benchmarks.ROWS | benchmarks.EXTRA)[name][0]}")
     monkeypatch.setattr("sys.argv", [name, "--help"])

@@ -9,6 +9,7 @@ import torch
 from benchmarks.make_decoding_goldens import MODELS, build, images
 from cocabench.core.types import ImageSource
 from cocabench.data.images import FileImage
+from cocabench.models.contexts import in_precision
 from cocabench.models.hardware import Precision, hardware
 from cocabench.models.open_clip.decoding import search, steps
 from cocabench.models.open_clip.decoding.generate import DecodeOptions, caption_logprob, generate_scored
@@ -63,7 +64,7 @@ def test_other_libraries_on_the_gpu_agree_with_the_cpu(name: str, tmp_path: Path
 @needs_cuda
 def test_fp32_is_computed_without_tf32() -> None:
     a, b = (torch.randn(512, 512, device="cuda") for _ in range(2))
-    with hardware(device="cuda", precision="fp32").precision_context():
+    with in_precision(hardware(device="cuda", precision="fp32")):
         product = (a @ b).double()
     assert float((product - a.double() @ b.double()).abs().max()) < 1e-3
 
@@ -111,7 +112,7 @@ def test_a_replayed_step_gives_what_the_step_gives(dtype: torch.dtype, monkeypat
 @needs_cuda
 @pytest.mark.parametrize("precision", ["fp16", "bf16"])
 def test_a_step_under_autocast_can_be_captured(precision: Precision) -> None:
-    with hardware(device="cuda", precision=precision).precision_context():
+    with in_precision(hardware(device="cuda", precision=precision)):
         assert _captions("cuda", torch.float32, "cuda_graphs") == _captions("cuda", torch.float32, "cuda_graphs")
 
 
@@ -134,7 +135,7 @@ def test_a_probe_is_clip_benchmarks_linear_probe_unmodified(tmp_path: Path, monk
     from tests.kinds import test_probe as on_cpu
 
     monkeypatch.setattr(linear_probe, "accuracy", on_cpu.top_k)
-    monkeypatch.setattr(on_cpu, "CPU", AdamW(torch.device("cuda")))
+    monkeypatch.setattr(on_cpu, "CPU", AdamW("cuda"))
     kind = on_cpu.Probe(probe="clip_benchmark", shots=("all",), seeds=(3,), val="val")
     found = on_cpu.values(kind, on_cpu.samples(kind))
     theirs = on_cpu.theirs(linear_probe.evaluate, tmp_path, -1, 3, on_cpu.VAL, device="cuda")

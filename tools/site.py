@@ -134,10 +134,9 @@ def notes() -> str:
 
 def models() -> str:
     """Return the page of models that are known by name, with parameters, GFLOPs and published ImageNet accuracy."""
-    import open_clip
-
     from cocabench.demo import MODELS
     from cocabench.models.open_clip.blueprint import default_tag
+    from cocabench.models.open_clip.published import architectures, tags
     from cocabench.results import published
     from cocabench.specs.aliases import CAPTIONERS
 
@@ -145,15 +144,15 @@ def models() -> str:
     sizes = {(row["model"], row["quantity"]): row["value"] for row in totals.to_dict("records")}
     accuracy = published.read().query("task == 'imagenet1k' and metric == 'acc1'").groupby("spec")["value"].first()
     rows = [[f"`demo/{name}`", "", "", "", "", "comes with cocabench"] for name in MODELS]
-    for name in open_clip.list_models():
-        tags = open_clip.list_pretrained_tags_by_model(name)
-        default = default_tag(name, tags)
+    for name in architectures():
+        own = tags(name)
+        default = default_tag(name, own)
         numbers = [sizes.get((name, quantity)) for quantity in ("params_millions", "gflops")]
         best = accuracy.get(f"{name}:{default}")
         rows.append(
             [f"`{name}`", f"`{default}`" if default else "none: name a file"]
             + ["" if n is None else f"{n:.0f}" for n in numbers]
-            + ["" if best is None else f"{100 * best:.1f}", " ".join(f"`{tag}`" for tag in tags)]
+            + ["" if best is None else f"{100 * best:.1f}", " ".join(f"`{tag}`" for tag in own)]
         )
     rows += [[f"`{name}`", "", "", "", "", "Apple's captioners, on the hub"] for name in CAPTIONERS]
     header = ["model", "default tag", "million parameters", "GFLOPs", "published ImageNet accuracy", "tags"]

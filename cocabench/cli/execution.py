@@ -96,7 +96,7 @@ def _cached(cell: Cell, step: Step, planner: Planner, machine: Hardware) -> int:
     folder = planner.settings.cache
     if not (job.data and job.signature and folder) or job.task.kind.needs() & DECODING:
         return 0
-    cache, made = DiskCache(folder, size_limit()), (job.signature.model, machine.device.type)
+    cache, made = DiskCache(folder, size_limit()), (job.signature.model, machine.device_type)
     if not cache.path(space("images", *made)).is_file():
         return 0
     return count_images(cache, *made, job.data.known_contents(cache))

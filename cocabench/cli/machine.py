@@ -83,23 +83,22 @@ def models(
     Example: cocabench list models coca
     """
     check_open_clip()
-    import open_clip
-
     from cocabench.demo import MODELS
     from cocabench.models.open_clip.blueprint import default_tag
+    from cocabench.models.open_clip.published import architectures, tags
     from cocabench.specs.registry import entry_points
 
     rows = [[f"demo/{name}", "", "comes with cocabench"] for name in MODELS]
-    for name in open_clip.list_models():
-        tags = open_clip.list_pretrained_tags_by_model(name)
-        rows.append([name, default_tag(name, tags), ", ".join(tags)])
+    for name in architectures():
+        own = tags(name)
+        rows.append([name, default_tag(name, own), ", ".join(own)])
     rows += [[name, "", "Apple's, on the hub"] for name in CAPTIONERS]
     plugins = [point for point in entry_points("models", tuple(sys.path)) if not point.module.startswith("cocabench.")]
     for point in sorted(plugins, key=lambda point: point.name):
         rows.append([f"{point.name}::…", "", f"models of {point.dist.name if point.dist else point.module}"])
     rows = [row for row in rows if part.lower() in row[0].lower()]
     if not rows:
-        raise UnknownNameError("model", part, open_clip.list_models(), fix="see `cocabench list models`")
+        raise UnknownNameError("model", part, architectures(), fix="see `cocabench list models`")
     _show(["model", "default", "tags"], rows, as_json)
 
 
@@ -110,7 +109,7 @@ def weights(file: Annotated[Path, typer.Argument(help="A checkpoint file.")], as
     Example: cocabench list weights checkpoints/epoch_5.pt
     """
     from cocabench.core.errors import ModelError
-    from cocabench.models.open_clip.weights import held
+    from cocabench.models.open_clip.checkpoint import held
 
     if not file.is_file():
         raise ModelError(str(file), "no such file", fix="check the path")

@@ -46,6 +46,11 @@ class Precision(StrEnum):
     FP16 = "fp16"
 
 
+class Resize(StrEnum):
+    OWN = "own"
+    FAST = "fast"
+
+
 class Tracker(StrEnum):
     TRACKIO = "trackio"
     WANDB = "wandb"
@@ -160,6 +165,10 @@ Preprocess = Annotated[
         panel=HOW,
         show_default="open_clip's",
     ),
+]
+ResizeOption = Annotated[
+    Resize,
+    option("KIND", "own: as open_clip does, by Pillow; fast: by torch, pixels differ by 1.", "--resize", panel=HOW),
 ]
 ScorerPreprocess = Annotated[
     str,

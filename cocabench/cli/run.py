@@ -52,6 +52,7 @@ def run(
     workers: o.Workers = None,
     quick_gelu: o.QuickGelu = None,
     preprocess: o.Preprocess = "",
+    resize: o.ResizeOption = o.Resize.OWN,
     skip_bad_images: o.SkipBadImages = False,
     num_beams: o.TaskNumBeams = None,
     num_beam_groups: o.TaskNumBeamGroups = None,
@@ -108,6 +109,7 @@ def _settings(params: Mapping[str, Any]) -> Settings:
     parsed = {
         "cache": None if params["no_cache"] else spaces_folder(params["cache"]),
         "batch_size": _batch_size(params["batch_size"]),
+        "resize": params["resize"].value,
     }
     return Settings(**{field.name: params[field.name] for field in fields(Settings)} | parsed)
 
@@ -144,14 +146,14 @@ class Place:
 def _place(context: typer.Context, settings: Settings) -> Place:
     """Return where a run computes; connects to a cluster for the rest of the command."""
     from cocabench.models.hardware import devices
-    from cocabench.run.measure import machine_of
+    from cocabench.run.measure import planned_machine
 
     address = context.params["ray"]
     names = settings.device.split(",") if address else devices(settings.device)
     if len(names) == 1 and not address:
         settings = replace(settings, device=names[0])
         hardware = settings.hardware()
-        return Place(settings, hardware, machine_of(hardware.device))
+        return Place(settings, hardware, planned_machine(hardware))
     from cocabench.run.cluster import connected, imported_ray, on_cluster, on_this_machine
     from cocabench.run.devices import Crew
 
@@ -301,7 +303,13 @@ def _sources(texts: Sequence[str], settings: Settings, download: bool, quiet: bo
 
     specs = [spec for text in texts for spec in parse_models(text, typed=True)]
     check_preprocess(specs, settings.preprocess)
-    sources = model_sources(specs, quick_gelu=settings.quick_gelu, preprocess=settings.preprocess, download=download)
+    sources = model_sources(
+        specs,
+        quick_gelu=settings.quick_gelu,
+        preprocess=settings.preprocess,
+        resize=settings.resize,
+        download=download,
+    )
     for source in sources:
         for note in source.notes if not quiet else ():
             labelled("note", note.text)

@@ -124,6 +124,10 @@ CODES: Mapping[str, Code] = {
         "uses the assumed preprocessing.",
         "Set it with --preprocess TAG.",
     ),
+    "fast_resize": Code(
+        "Images were resized by torch instead of Pillow (--resize fast): a few pixels differ by 1 of 255.",
+        "Compare with results of --resize fast only; run without it to compare with published numbers.",
+    ),
     "left_out_weights": Code("Some weights of the checkpoint file were not used.", "Check that the right ones were."),
     "resized_positions": Code(
         "A positional embedding was interpolated to another image size or context length.",

@@ -276,12 +276,12 @@ class Chance(NamedTuple):
 class Machine(NamedTuple):
     """The machine of a run.
 
-    name: the GPU, or the CPU model and its cores. device: torch's device type. java: the Java for caption metrics, if
-    one was chosen.
+    name: the GPU, or the CPU model and its cores. threads: torch's; None: to be counted where a protocol names them.
+    device: torch's device type. java: the Java for caption metrics, if one was chosen.
     """
 
     name: str = ""
-    threads: int = 1
+    threads: int | None = 1
     device: str = "cpu"
     java: Path | None = None
 

@@ -2,14 +2,14 @@
 
 A model library subclasses Model, passes a transform, and implements the hooks that it supports. Hooks get one batch, on
 the device and in the right precision, and return rows of any scale on any device. Streams yield a checked part per
-batch; the methods that evaluations call join these parts (Joined).
+batch; the methods that evaluations call join these parts (``streams.Joined``).
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -17,12 +17,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from cocabench.core.errors import ModelError, NotACaptionerError, NumericsError, UsageError
+from cocabench.core.errors import ModelError, NotACaptionerError, NumericsError
 from cocabench.core.types import (
     Ability,
     Captions,
     Features,
-    ImageFeatures,
     ImageOutput,
     ImageSource,
     Likelihoods,
@@ -31,10 +30,12 @@ from cocabench.core.types import (
     Workload,
     silent,
 )
+from cocabench.models.contexts import in_precision
 from cocabench.models.hardware import Hardware
 from cocabench.models.interactive import Interactive, Word
 from cocabench.models.loading import Batch, batches
 from cocabench.models.pixels import Transform, split
+from cocabench.models.streams import Encoded, Joined, behind, check_one_for_each
 from cocabench.models.tokens import TokenCounts
 
 TEXTS_PER_BLOCK = 2048
@@ -79,103 +80,6 @@ WriteCaptions = Callable[[Any, Tensor], CaptionBatch]
 """(pixels (k, 3, h, w), prompt indices (k,)) -> captions."""
 ScoreCaptions = Callable[[Any, Tensor], LogprobBatch]
 """(pixels (k, 3, h, w), continuation indices (k, m)) -> likelihoods."""
-
-
-class Encoded(NamedTuple):
-    """The rows (k, d) of a batch of images, their positions kept (k,), and a hash of the pixels of each if known."""
-
-    rows: Features
-    kept: NDArray[np.int64]
-    hashes: Sequence[bytes] = ()
-
-
-class Streams(Protocol):
-    """Methods that yield a part per batch; ``kept`` are positions among all input images. Texts are distinct."""
-
-    @property
-    def id(self) -> str: ...
-
-    def stream_images(
-        self,
-        images: Sequence[ImageSource],
-        *,
-        output: ImageOutput = "projected",
-        normalize: bool = True,
-        progress: Progress = silent,
-    ) -> Iterator[Encoded]: ...
-
-    def stream_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Iterator[Features]: ...
-
-    def stream_captions(
-        self,
-        images: Sequence[ImageSource],
-        options: Mapping[str, Any],
-        *,
-        prompts: str | Sequence[str] | None = None,
-        progress: Progress = silent,
-    ) -> Iterator[Captions]: ...
-
-    def stream_likelihoods(
-        self,
-        images: Sequence[ImageSource],
-        texts: Sequence[Sequence[str]],
-        *,
-        prefixes: Sequence[str] | None = None,
-        progress: Progress = silent,
-    ) -> Iterator[Likelihoods]: ...
-
-
-class Joined:
-    """The methods that evaluations call: they join the streams of a model, or of a model on several devices."""
-
-    @property
-    def images_per_batch(self) -> int:
-        """How many images are read and computed together; 0: all."""
-        raise NotImplementedError
-
-    def encode_images(
-        self: Streams,
-        images: Sequence[ImageSource],
-        *,
-        output: ImageOutput = "projected",
-        normalize: bool = True,
-        progress: Progress = silent,
-    ) -> ImageFeatures:
-        """Return features of the images that could be read: unit rows, or unnormalized with normalize=False."""
-        parts = list(self.stream_images(images, output=output, normalize=normalize, progress=progress))
-        return ImageFeatures(join_rows([part.rows for part in parts]), _kept(parts))
-
-    def encode_texts(self: Streams, texts: Sequence[str], *, progress: Progress = silent) -> Features:
-        """Return a unit row per text. Equal texts are encoded once, so that they tie exactly."""
-        place = {text: i for i, text in enumerate(dict.fromkeys(texts))}
-        rows = join_rows(list(self.stream_texts(list(place), progress=progress)))
-        return rows[[place[text] for text in texts]] if place else rows
-
-    def caption(
-        self: Streams,
-        images: Sequence[ImageSource],
-        options: Mapping[str, Any],
-        *,
-        prompts: str | Sequence[str] | None = None,
-        progress: Progress = silent,
-    ) -> Captions:
-        """Return a caption for each image that could be read. prompts: the first words, one for all or one for each."""
-        return join_captions(list(self.stream_captions(images, options, prompts=prompts, progress=progress)))
-
-    def score_captions(
-        self: Streams,
-        images: Sequence[ImageSource],
-        texts: Sequence[Sequence[str]],
-        *,
-        prefixes: Sequence[str] | None = None,
-        progress: Progress = silent,
-    ) -> Likelihoods:
-        """Return the likelihood of each image's texts as captions; all images have the same number of texts.
-
-        prefixes: for each image the words before its texts; their tokens do not count.
-        """
-        parts = self.stream_likelihoods(images, texts, prefixes=prefixes, progress=progress)
-        return join_likelihoods(list(parts), len(texts[0]) if len(texts) else 0)
 
 
 class Model(Interactive, Joined):
@@ -402,7 +306,7 @@ class Model(Interactive, Joined):
             batch_size=self.images_per_batch,
             workers=self.hardware.workers,
             skip_bad=self.hardware.skip_bad_images,
-            pin=self.hardware.device.type == "cuda",
+            pin=self.hardware.on_gpu,
             preload=type(self).__module__,
             host_start=self.hardware.host_start,
         )
@@ -419,7 +323,7 @@ class Model(Interactive, Joined):
         n = len(inputs[0])
         size = min(n, self._batch_limits.get(kind, n))
         try:
-            with self.hardware.precision_context(), self.computing():
+            with in_precision(self.hardware), self.computing():
                 return [work(*self._part(inputs, slice(at, at + size))) for at in range(0, n, size)]
         except RuntimeError as error:
             if not (isinstance(error, torch.OutOfMemoryError) or OUT_OF_MEMORY in str(error)):
@@ -430,7 +334,7 @@ class Model(Interactive, Joined):
         self._batch_limits[kind] = size // 2
         said = f"out of memory with {size} {kind} per batch; continued with {size // 2}"
         self.notes.append(Note("halved_batch", said))
-        if self.hardware.device.type == "cuda":
+        if self.hardware.on_gpu:
             torch.cuda.empty_cache()
         return self.run_batch(kind, work, *inputs)
 
@@ -462,38 +366,6 @@ def checked(what: str, values: Numbers, inputs: Sequence[object]) -> Numbers:
     return values
 
 
-def join_captions(parts: Sequence[Captions]) -> Captions:
-    """Return the captions of all parts in order; with features if every part has them."""
-    return Captions(
-        [text for part in parts for text in part.texts],
-        [score for part in parts for score in part.scores],
-        _kept(parts),
-        [cut for part in parts for cut in part.truncated],
-        _join_features(parts),
-    )
-
-
-def join_likelihoods(parts: Sequence[Likelihoods], m: int) -> Likelihoods:
-    """Return the likelihoods of all parts in order; (0, m) if there are none."""
-    logprobs = np.concatenate([np.empty((0, m), np.float32), *(part.logprobs for part in parts)])
-    n_tokens = np.concatenate([np.empty((0, m), np.int64), *(part.n_tokens for part in parts)])
-    return Likelihoods(logprobs, n_tokens, _kept(parts), _join_features(parts))
-
-
-def join_rows(parts: Sequence[Features]) -> Features:
-    """Return the rows of all parts; (0, 0) if there are none, since the width is unknown then."""
-    return np.concatenate([part for part in parts if len(part)] or [np.empty((0, 0), np.float32)])
-
-
-def _join_features(parts: Sequence[Captions | Likelihoods]) -> Features | None:
-    rows = [part.features for part in parts if part.features is not None]
-    return join_rows(rows) if len(rows) == len(parts) else None
-
-
-def _kept(parts: Sequence[Encoded | Captions | Likelihoods]) -> NDArray[np.int64]:
-    return np.concatenate([np.empty(0, np.int64), *(part.kept for part in parts)])
-
-
 def _made_on_the_way(
     parts: Sequence[CaptionBatch] | Sequence[LogprobBatch], read: Sequence[ImageSource]
 ) -> Features | None:
@@ -505,17 +377,3 @@ def _numbered(values: Sequence[T]) -> tuple[list[T], list[int]]:
     """Return the distinct values in order of first appearance, and the index of each value among them."""
     place = {value: i for i, value in enumerate(dict.fromkeys(values))}
     return list(place), [place[value] for value in values]
-
-
-def check_one_for_each(name: str, values: Sequence[Any], images: Sequence[ImageSource]) -> None:
-    if len(values) != len(images):
-        raise UsageError(name, f"{len(values)} of them", wanted=f"one for each of {len(images)} images")
-
-
-def behind(progress: Progress, before: int, whole: int) -> Progress:
-    """Return a Progress for the rest of a stage of which ``before`` of ``whole`` are done."""
-
-    def report(stage: str, done: int, total: int) -> None:
-        progress(stage, before + done, whole)
-
-    return report

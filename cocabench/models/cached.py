@@ -37,7 +37,15 @@ from cocabench.core.types import (
     silent,
 )
 from cocabench.models import contents
-from cocabench.models.base import Encoded, Joined, Streams, behind, check_one_for_each, join_captions, join_likelihoods
+from cocabench.models.streams import (
+    Encoded,
+    Joined,
+    Streams,
+    behind,
+    check_one_for_each,
+    join_captions,
+    join_likelihoods,
+)
 
 VERSION = 3
 """Version of reading, transforming and batching images; raise it if a change there changes a feature. A model

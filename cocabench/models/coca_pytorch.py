@@ -36,7 +36,8 @@ from cocabench.models.base import (
     check_finite_weights,
     unit,
 )
-from cocabench.models.hardware import Hardware, evaluating
+from cocabench.models.contexts import evaluating
+from cocabench.models.hardware import Hardware
 from cocabench.models.identity import architecture_digest, preprocess_digest, state_digest
 from cocabench.models.interactive import ScoreWords, Word
 from cocabench.models.open_clip.captions import (

@@ -20,10 +20,10 @@ from cocabench.core.errors import ModelError, UsageError
 Encode = Callable[[Tensor], Tensor]
 
 
-def check_compiler(device: torch.device) -> None:
+def check_compiler(device: str) -> None:
     """Raise UsageError if torch.compile lacks its requirements: a C++ compiler for CPUs, Triton for GPUs."""
     fix = "or omit --compile"
-    if device.type == "cuda" and not has_triton():
+    if device.startswith("cuda") and not has_triton():
         raise UsageError("--compile", "this GPU or machine has no working Triton", fix=f"install triton, {fix}")
     try:
         get_cpp_compiler()

@@ -66,7 +66,7 @@ class ExportedSource(ABC):
     def load(self, hardware: Hardware) -> Model:
         """Return the towers, ready to encode."""
         image, text = (self.tower(self.folder / f"{name}{self.ending}", hardware) for name in ("image", "text"))
-        transform = build_transform(meta_network(self.plan))
+        transform = build_transform(meta_network(self.plan).visual.preprocess_cfg)
         return Exported(self.id, image, text, build_tokenizer(self.plan), transform, hardware)
 
     @abstractmethod
@@ -162,7 +162,7 @@ class OnnxSource(ExportedSource):
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = torch.get_num_threads()
         options.log_severity_level = 3
-        wanted = ["CUDAExecutionProvider"] if hardware.device.type == "cuda" else []
+        wanted = ["CUDAExecutionProvider"] if hardware.on_gpu else []
         providers = [one for one in (*wanted, "CPUExecutionProvider") if one in onnxruntime.get_available_providers()]
         try:
             session = onnxruntime.InferenceSession(str(path), options, providers=providers)

@@ -1,18 +1,16 @@
-"""Hardware settings: device, precision, batch sizes, workers."""
+"""Hardware settings: device, precision, batch sizes, workers.
+
+Imports torch only to ask for a GPU, which takes two seconds: a plan for a CPU needs none.
+"""
 
 from __future__ import annotations
 
+import ctypes
 import os
 import platform
-import random
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, cast
-
-import numpy as np
-import torch
+from typing import Literal, cast
 
 from cocabench.core.errors import UsageError
 
@@ -21,13 +19,14 @@ Precision = Literal["fp32", "fp16", "bf16"]
 
 @dataclass(frozen=True)
 class Hardware:
-    """Where and how to compute. batch_size, workers: None to choose automatically. compile: use torch.compile.
+    """Where and how to compute.
 
+    device: torch's name, as ``cuda:1``. batch_size, workers: None to choose automatically. compile: use torch.compile.
     host_start: start data-loading workers by Python's configured start method instead of from a server; with fork, a
     script that calls ``evaluate`` then needs no main guard.
     """
 
-    device: torch.device
+    device: str
     precision: Precision
     batch_size: int | None = None
     workers: int | None = None
@@ -36,77 +35,70 @@ class Hardware:
     host_start: bool = False
 
     @property
+    def device_type(self) -> str:
+        """The device without its number: ``cpu``, ``cuda``."""
+        return self.device.partition(":")[0]
+
+    @property
+    def on_gpu(self) -> bool:
+        return self.device_type == "cuda"
+
+    @property
     def images_per_batch(self) -> int:
         """The largest batch of images; halved when memory runs out."""
-        return self.batch_size or (256 if self.device.type == "cuda" else 32)
-
-    @contextmanager
-    def precision_context(self) -> Iterator[None]:
-        """Return a context in this precision: autocast for fp16 and bf16; fp32 without TF32, also in convolutions.
-
-        Without gradients, but not in inference mode: a network in training may keep what it computes here (rotary
-        positions), and could not be trained with inference tensors.
-        """
-        before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("highest")
-        try:
-            with torch.no_grad(), _cudnn_without_tf32(), self._autocast(), self._current():
-                yield
-        finally:
-            torch.set_float32_matmul_precision(before)
-
-    def _current(self) -> AbstractContextManager[Any]:
-        return torch.cuda.device(self.device) if self.device.type == "cuda" else nullcontext()
-
-    def _autocast(self) -> AbstractContextManager[Any]:
-        if self.precision == "fp32":
-            return nullcontext()
-        return torch.autocast(self.device.type, torch.float16 if self.precision == "fp16" else torch.bfloat16)
+        return self.batch_size or (256 if self.on_gpu else 32)
 
 
-@contextmanager
-def evaluating(net: torch.nn.Module) -> Iterator[None]:
-    """Disable dropout and batch statistics; on exit restore each submodule's mode."""
-    training = [module for module in net.modules() if module.training]
-    for module in training:
-        module.training = False
+DRIVERS = ("libcuda.so.1", "nvcuda.dll")
+"""NVIDIA's. AMD's is a part of the kernel."""
+
+
+def has_gpu_driver() -> bool:
+    """Return whether this machine has a driver without which torch finds no GPU."""
+    return Path("/dev/kfd").exists() or any(map(_loads, DRIVERS))
+
+
+def _loads(library: str) -> bool:
     try:
-        yield
-    finally:
-        for module in training:
-            module.training = True
+        ctypes.CDLL(library)
+    except OSError:
+        return False
+    return True
 
 
-@contextmanager
-def unchanged_random_state() -> Iterator[None]:
-    """Restore the random states of Python, numpy and torch (also of its GPUs, if they are in use) on exit."""
-    python, numpy, cpu = random.getstate(), np.random.get_state(), torch.get_rng_state()
-    gpus = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else []
-    try:
-        yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpy)
-        torch.set_rng_state(cpu)
-        if gpus:
-            torch.cuda.set_rng_state_all(gpus)
+def count_gpus() -> int:
+    """Return the number of GPUs that torch can use."""
+    if not has_gpu_driver():
+        return 0
+    import torch
+
+    return torch.cuda.device_count() if torch.cuda.is_available() else 0
 
 
-def machine_name(device: torch.device) -> str:
+def threads() -> int:
+    """Return torch's number of threads."""
+    import torch
+
+    return torch.get_num_threads()
+
+
+def cuda_version() -> str:
+    """Return the version of CUDA that torch was built with."""
+    import torch
+
+    return str(torch.version.cuda)
+
+
+def machine_name(device: str) -> str:
     """Return the machine for timings: the GPU, or the CPU model and its cores."""
-    if device.type == "cuda":
+    if device.startswith("cuda"):
+        import torch
+
         return torch.cuda.get_device_name(device)
     info = Path("/proc/cpuinfo")
     lines = info.read_text(encoding="utf-8").splitlines() if info.is_file() else []
     kind = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")
     return f"{platform.machine()} CPU{f' ({kind})' if kind else ''}, {os.cpu_count()} cores"
-
-
-def _cudnn_without_tf32() -> AbstractContextManager[Any]:
-    """Disable TF32 in cuDNN and keep its other settings, which torch's own context manager would reset."""
-    now = torch.backends.cudnn
-    kept = {"enabled": now.enabled, "benchmark": now.benchmark, "deterministic": now.deterministic}
-    return cast(AbstractContextManager[Any], now.flags(**kept, allow_tf32=False))
 
 
 def hardware(
@@ -119,18 +111,27 @@ def hardware(
     compile: bool = False,  # noqa: A002
 ) -> Hardware:
     """Return the Hardware for the flags. auto: CUDA with fp16 if available, else the CPU with fp32."""
-    try:
-        chosen = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as error:
-        raise _no_device(device, error) from None
+    chosen = ("cuda" if count_gpus() else "cpu") if device == "auto" else device
+    if chosen != "cpu":
+        _check(chosen)
+    if precision == "auto":
+        precision = "fp16" if chosen.startswith("cuda") else "fp32"
+    found = Hardware(chosen, cast(Precision, precision), batch_size, workers, skip_bad_images, compile)
     if compile:
         from cocabench.models.compiled import check_compiler
 
         check_compiler(chosen)
-    if precision == "auto":
-        precision = "fp16" if chosen.type == "cuda" else "fp32"
-    return Hardware(chosen, cast(Precision, precision), batch_size, workers, skip_bad_images, compile)
+    return found
+
+
+def _check(device: str) -> None:
+    """Raise UsageError for a device that torch cannot use."""
+    import torch
+
+    try:
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise _no_device(device, error) from None
 
 
 def devices(text: str) -> list[str]:
@@ -140,7 +141,7 @@ def devices(text: str) -> list[str]:
             raise SystemExit(UsageError.exit_code)  # the first process reports the error
         fix = "start cocabench alone: --devices all takes all GPUs of this machine, --ray those of a cluster"
         raise UsageError("torchrun", "several processes in one run", fix=fix)
-    names = [f"cuda:{i}" for i in range(torch.cuda.device_count())] or ["cpu"] if text == "all" else text.split(",")
+    names = [f"cuda:{i}" for i in range(count_gpus())] or ["cpu"] if text == "all" else text.split(",")
     if not all(name.strip() for name in names):
         raise UsageError(f"--devices {text}", "an empty name", wanted="auto, all, cpu, cuda:1, 0,1")
     return [f"cuda:{name.strip()}" if name.strip().isdecimal() else name.strip() for name in names]
@@ -148,6 +149,8 @@ def devices(text: str) -> list[str]:
 
 def _no_device(device: str, error: Exception) -> UsageError:
     """Return a one-line error for a device that torch cannot use."""
+    import torch
+
     where, fix = f"--device {device}", "use --device cpu, or run `cocabench doctor --gpu` to find GPUs"
     if not device.startswith("cuda"):
         said = str(error).splitlines()[0]

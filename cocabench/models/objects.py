@@ -18,6 +18,7 @@ from cocabench.models.hardware import Hardware
 from cocabench.models.identity import architecture_digest, preprocess_digest, state_digest, tokenizer_digest
 from cocabench.models.open_clip.adapter import OpenClipSource
 from cocabench.models.open_clip.model import OpenClip, abilities_of
+from cocabench.models.pixels import named_resize
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def in_memory(model: Any, preprocess: Any, tokenizer: Any, *, name: str = "") ->
         "weights": state_digest(net),
         "architecture": architecture_digest(net),
         "preprocess": preprocess_digest(preprocess, tensor=True, sides=_sides(net.visual)),
+        **named_resize(preprocess),
         "vocabulary": tokenizer_digest(tokenizer),
     }
     return InMemory(name or type(net).__name__, net, preprocess, tokenizer, identity)
@@ -130,5 +132,6 @@ def device_of(net: Any) -> torch.device:
 def check_device(name: str, net: Any, hardware: Hardware) -> None:
     """Raise UsageError if a network is on another device than the hardware's."""
     here = device_of(net)
-    if here.type != hardware.device.type or hardware.device.index not in (None, here.index):
+    wanted = torch.device(hardware.device)
+    if here.type != wanted.type or wanted.index not in (None, here.index):
         raise UsageError(name, f"a network on {here}", wanted=f"one on {hardware.device}", fix="move it first")

@@ -29,10 +29,12 @@ from cocabench.core.signature import digest
 from cocabench.core.types import Ability, Note
 from cocabench.core.types import Model as AnyModel
 from cocabench.models.base import OUT_OF_MEMORY, Model
-from cocabench.models.hardware import Hardware, evaluating
+from cocabench.models.contexts import evaluating
+from cocabench.models.hardware import Hardware
 from cocabench.models.holdings import Holdings, holdings
 from cocabench.models.identity import architecture_digest, code, preprocess_digest, state_digest
 from cocabench.models.objects import check_device, check_whole, unwrapped
+from cocabench.models.pixels import named_resize
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,7 @@ def in_memory(model: Any, preprocess: Any = None, *, name: str = "") -> PlainSou
             held.settings,
         ),
         "preprocess": "" if preprocess is None else preprocess_digest(preprocess),
+        **named_resize(preprocess),
         "vocabulary": "",
         **(dict(own()) if callable(own) else {}),
     }

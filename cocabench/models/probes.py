@@ -16,7 +16,7 @@ from cocabench.core.types import Features, Linear, Schedule
 class AdamW:
     """Trains on a device; core.types.LinearSolver."""
 
-    device: torch.device
+    device: str
 
     def __call__(self, rows: Features, labels: NDArray[np.int64], weight_decay: float, schedule: Schedule) -> Linear:
         """Return a linear layer of (highest label + 1) classes trained on the cross-entropy, in fp32.

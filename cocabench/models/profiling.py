@@ -21,6 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from cocabench.core.types import Ability, Example, Progress, Workload
 from cocabench.data.images import shown
+from cocabench.models.contexts import in_precision
 from cocabench.models.hardware import Hardware
 from cocabench.models.open_clip.blueprint import Blueprint
 from cocabench.models.open_clip.build import Tokenizer, meta_network, tower_parameters
@@ -201,7 +202,7 @@ def costs(model: Loaded, work: Workload, progress: Progress) -> Iterator[Found]:
     depend on other texts.
     """
     yield 0, gflops(model.net)
-    peak = Peak(model.hardware.device)
+    peak = Peak(torch.device(model.hardware.device))
     with peak:
         for name, prepare in _works(model, work.decoding).items():
             yield from _rates(model, work, name, prepare, progress)
@@ -236,19 +237,19 @@ def _works(model: Loaded, decoding: Mapping[str, Any]) -> dict[str, Prepare]:
 
 def _rates(model: Loaded, work: Workload, name: str, prepare: Prepare, progress: Progress) -> Iterator[Found]:
     stage = name.removesuffix("_per_s")
-    with model.hardware.precision_context(), model.computing():
+    with in_precision(model.hardware), model.computing():
         prepare(work.repeats[0], work.batch)()
     for number, example in enumerate(work.repeats):
         timed = prepare(example, work.batch)
-        with model.hardware.precision_context(), model.computing():
-            took = seconds(timed, model.hardware.device)
+        with in_precision(model.hardware), model.computing():
+            took = seconds(timed, torch.device(model.hardware.device))
         progress(stage, number + 1, len(work.repeats))
         yield number, {name: work.batch / took}
 
 
 def _training(model: Loaded, repeats: int, batch: int, progress: Progress) -> Iterator[Found]:
     """Time training steps on a copy of the network, or report that memory does not suffice."""
-    device, precision = model.hardware.device, model.hardware.precision
+    device, precision = torch.device(model.hardware.device), model.hardware.precision
     if lacking := _lacking(model, batch):
         yield 0, {"remark": lacking}
         return
@@ -268,7 +269,7 @@ def _lacking(model: Loaded, batch: int) -> str:
     """Return why no training step can be measured, '' if it can."""
     weights = sum(parameter.numel() for parameter in model.net.parameters())
     needed = BYTES_PER_PARAMETER * weights + saved_bytes(shapes_of(model.net), batch)
-    free = available(str(model.hardware.device))
+    free = available(model.hardware.device)
     if needed <= free:
         return ""
     return f"no training step measured: it needs about {needed / GIB:.1f} GiB, {free / GIB:.1f} GiB are free"

@@ -88,7 +88,7 @@ class Choice(NamedTuple):
 
 def choose(records: Iterable[Record]) -> Choice:
     """Return one Record per model and task: full before limited, standard before not, with the task's own prompts
-    before others, then the newest.
+    before others, without --resize fast before with it, then the newest.
 
     Models and tasks keep the order of their first appearance. Published numbers of a set in many languages count beside
     measured ones in the languages that were measured.
@@ -112,12 +112,13 @@ def _beside_measured(records: Sequence[Record]) -> Iterator[Record]:
     yield from (r for r in records if not tasks or r.task in tasks or not published_by(r) or not set_of(r))
 
 
-def _preference(record: Record) -> tuple[bool, bool, bool, str]:
-    return limit(record) is None, standard(record), not prompts_label(params_given(record)), record.created
+def _preference(record: Record) -> tuple[bool, bool, bool, bool, str]:
+    own = not prompts_label(params_given(record))
+    return limit(record) is None, standard(record), own, resize(record) == OWN_RESIZE, record.created
 
 
 def _why(loser: Record, winner: Record) -> str:
-    reasons = ("fewer samples", "not the standard protocol", "other prompts than the task's", "older")
+    reasons = ("fewer samples", "not the standard protocol", "other prompts than the task's", "--resize fast", "older")
     pairs = zip(_preference(loser), _preference(winner), reasons, strict=True)
     return next((reason for a, b, reason in pairs if a != b), reasons[-1])
 
@@ -187,6 +188,8 @@ def notes(record: Record) -> tuple[Note, ...]:
         found.append(Note("limited", f"limited to {plural(n, 'sample')}"))
     if not standard(record) and "not_standard" not in codes:
         found.append(Note("not_standard", "not the standard protocol"))
+    if resize(record) != OWN_RESIZE:
+        found.append(Note("fast_resize", f"--resize {resize(record)}: images resized by torch instead of Pillow"))
     if skipped := record.skipped_images:
         found.append(Note("skipped_images", f"{plural(len(skipped), 'image')} skipped, for example {skipped[0]}"))
     return tuple(found)
@@ -197,15 +200,15 @@ def incomparable(a: Record, b: Record, metric: str) -> tuple[str, ...]:
 
     Parts of the protocol that do not concern the metric may differ, and so may the order of the data. A part that only
     one side has is unknown, not different (``unknown_parts``). An imported Record can differ only in the parts that its
-    file gives.
+    file gives, and in --resize, which other programs do not have.
     """
     sources = published_by(a), published_by(b)
     if sources[0] != sources[1]:
         both = f"published by {sources[0]} and by {sources[1]}"
         return (both if all(sources) else f"published by {''.join(sources)}, protocol not recorded",)
     if imported_by(a) or imported_by(b):
-        return tuple(known_differences(a.signature, b.signature))
-    reasons = _protocol_differences(a, b, metric)
+        return (*known_differences(a.signature, b.signature), *resize_differences(a, b))
+    reasons = [*_protocol_differences(a, b, metric), *resize_differences(a, b)]
     one, other = (r.definitions[metric].version if metric in r.definitions else None for r in (a, b))
     if one and other and one != other:
         reasons.append(f"version of {metric}: {one} against {other}")
@@ -236,6 +239,19 @@ def measured_otherwise(a: Record, b: Record) -> tuple[Note, ...]:
         return ()
     text = "; ".join(f"{name} {one[name]} against {other[name]}" for name in differing)
     return (Note("measured_otherwise", f"not measured alike: {text}"),)
+
+
+OWN_RESIZE = "own"
+
+
+def resize(record: Record) -> str:
+    """Return the value of --resize, of which a signature holds others than the default."""
+    return str(record.signature.model.get("resize", OWN_RESIZE))
+
+
+def resize_differences(a: Record, b: Record) -> list[str]:
+    """Return a phrase if only one of two Records was measured with --resize fast."""
+    return [f"--resize: {resize(a)} against {resize(b)}"] if resize(a) != resize(b) else []
 
 
 def _circumstances(record: Record) -> dict[str, str]:

@@ -10,12 +10,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import torch
-
 from cocabench.core.errors import UsageError
 from cocabench.core.temporary import folder_for_sockets, temporary_folder
 from cocabench.core.types import Machine
-from cocabench.models.hardware import Hardware, machine_name
+from cocabench.models.hardware import Hardware, count_gpus, machine_name, threads
 from cocabench.run.prepare import Settings
 
 INSTALL = "install it with `pip install 'cocabench[ray]'`"
@@ -51,12 +49,11 @@ class Chosen:
         own = settings
         auto = "fp16" if self.kind == "cuda" else "fp32"
         precision: Any = auto if own.precision == "auto" else own.precision
-        device = torch.device(self.kind)
-        return Hardware(device, precision, own.batch_size, own.workers, own.skip_bad_images, own.compile)
+        return Hardware(self.kind, precision, own.batch_size, own.workers, own.skip_bad_images, own.compile)
 
     def machine(self) -> Machine:
         """Return what kinds know of a worker on this machine."""
-        device = torch.device(f"cuda:{self.visible.partition(',')[0] or 0}" if self.kind == "cuda" else "cpu")
+        device = f"cuda:{self.visible.partition(',')[0] or 0}" if self.kind == "cuda" else "cpu"
         return Machine(machine_name(device), self.cpus, self.kind)
 
 
@@ -67,13 +64,13 @@ def on_this_machine(names: Sequence[str]) -> Chosen:
         raise UsageError(f"--devices {','.join(names)}", "devices of several kinds", wanted="GPUs alone, or CPUs alone")
     if kinds == {"cuda"}:
         numbers = [int(name.partition(":")[2] or 0) for name in names]
-        absent = [i for i in numbers if i >= torch.cuda.device_count()]
+        absent = [i for i in numbers if i >= count_gpus()]
         if absent or len(set(numbers)) < len(numbers):
             got = f"no GPU {absent[0]}" if absent else "a GPU twice"
             raise UsageError(f"--devices {','.join(names)}", got, wanted="different GPUs that `cocabench doctor` lists")
         cpus = max(1, (os.cpu_count() or 1) // len(names))
         return Chosen("cuda", len(names), cpus, visible=",".join(map(str, numbers)))
-    cpus = max(1, min(torch.get_num_threads(), (os.cpu_count() or 1) // len(names)))
+    cpus = max(1, min(threads(), (os.cpu_count() or 1) // len(names)))
     return Chosen("cpu", len(names), cpus)
 
 

@@ -290,8 +290,8 @@ class _Run:
         self.planner, self.crew, self.cache, self.observer = planner, crew, cache, _Counted(observer, crew)
         self.hardware = chosen.hardware(planner.settings)
         self.site = crew.wait_for_one()
-        if self.site.device.type == "cuda" and not torch.cuda.is_available():
-            self.site = self.site._replace(device=torch.device("cpu"))
+        if self.site.machine.device == "cuda" and not torch.cuda.is_available():
+            self.site = self.site._replace(device="cpu")
         self.runner = Runner(self._load, cache, sink, self.observer, planner, self.hardware, site=self.site)
         self.sides: deque[_Side] = deque()
         self.running: dict[Member, _Side] = {}

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from cocabench.core.cache import Cache
 from cocabench.core.types import Model, Source
-from cocabench.models.base import Model as Base
 from cocabench.models.hardware import Hardware
-from cocabench.models.loading import start_server
-from cocabench.models.shelf import shelf
 from cocabench.run.execute import Observer, Outcome, Runner, Sink
 from cocabench.run.plan import Plan, Planner, State
+
+if TYPE_CHECKING:
+    from cocabench.models.shelf import Shelf
 
 
 class Engine(Protocol):
@@ -39,18 +39,32 @@ class InProcess:
 
     def run(self, plan: Plan, cache: Cache, sink: Sink, observer: Observer) -> Iterator[Outcome]:
         together = _together(plan)
-        with shelf(cache) if together else nullcontext() as pixels:
+        with _shelf(cache) if together else nullcontext() as pixels:
 
             def load(source: Source) -> Model:
-                start_server(self.hardware.workers, type(source).__module__)
-                model = source.load(self.hardware)
-                if pixels is not None and source.id in together and isinstance(model, Base):
-                    model.reader = pixels.batches
-                return model
+                return _loaded(source, self.hardware, pixels if source.id in together else None)
 
             runner = Runner(load, cache, sink, observer, self.planner, self.hardware)
             for cell in plan.cells:
                 yield from runner.run(cell)
+
+
+def _loaded(source: Source, hardware: Hardware, pixels: Shelf | None) -> Model:
+    """Return a loaded model. pixels: shared with others. Imports torch, which a run that is done needs not."""
+    from cocabench.models.base import Model as Base
+    from cocabench.models.loading import start_server
+
+    start_server(hardware.workers, getattr(source, "model_module", type(source).__module__))
+    model = source.load(hardware)
+    if pixels is not None and isinstance(model, Base):
+        model.reader = pixels.batches
+    return model
+
+
+def _shelf(cache: Cache) -> AbstractContextManager[Shelf]:
+    from cocabench.models.shelf import shelf
+
+    return shelf(cache)
 
 
 def _together(plan: Plan) -> set[str]:

@@ -7,15 +7,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from cocabench.core.cache import Cache, MemoryCache, open_cache, spaces_folder
 from cocabench.core.errors import ModelError, UsageError
 from cocabench.core.types import Dataset, Note, Progress, Record, Source, silent
 from cocabench.metrics.base import Samples
 from cocabench.models import objects, plain
-from cocabench.models.hardware import Hardware, unchanged_random_state
+from cocabench.models.contexts import unchanged_random_state
+from cocabench.models.hardware import Hardware
 from cocabench.models.hf import memory as transformers
+from cocabench.models.pixels import with_resize
 from cocabench.report.results import Results
 from cocabench.results.store import RecordSet, Store, as_stored
 from cocabench.run.execute import Runner, Sink, Unobserved, planner_for
@@ -94,6 +96,7 @@ def evaluate(
     cache: Cache | str | Path | None = None,
     device: str | None = None,
     precision: str = "auto",
+    resize: Literal["own", "fast"] = "own",
     batch_size: int | None = None,
     workers: int | None = None,
     limit: int | None = None,
@@ -112,7 +115,7 @@ def evaluate(
     tasks: names, groups, paths of TOML files, or the result of ``prepare``. data_root: the folder of the data sets.
     name: the model's name in the Records. output: a results folder for the Records; finished results in it are not
     measured again. By default nothing is stored. cache: a folder or cache object that keeps features between calls.
-    device, precision, batch_size: as for ``cocabench run``; a network in memory is evaluated on its own device.
+    device, precision, resize, batch_size: as for ``cocabench run``; a network in memory is evaluated on its own device.
     workers: processes that decode images, started by Python's configured start method; None: chosen automatically.
     limit, seed: evaluate a random subset of this many images, for tasks that are not prepared. progress: called with
     (stage, done, total).
@@ -131,7 +134,7 @@ def evaluate(
     50
     """
     with unchanged_random_state():
-        source = _source(model, preprocess, tokenizer, processor, name)
+        source = _source(model, preprocess, tokenizer, processor, name, resize)
         _check_kept(source, output=output, cache=cache)
         settings = Settings(
             data_root=Path(data_root),
@@ -140,6 +143,7 @@ def evaluate(
             seed=seed,
             device=_device(source, device),
             precision=precision,
+            resize=resize,
             batch_size=batch_size,
             workers=workers,
         )
@@ -154,11 +158,18 @@ def evaluate(
         return Results(found.records, found.paths, found.held)
 
 
-def _source(model: str | Any, preprocess: Any, tokenizer: Any, processor: Any, name: str) -> Source:
+def _source(model: str | Any, preprocess: Any, tokenizer: Any, processor: Any, name: str, resize: str) -> Source:
+    if resize not in ("own", "fast"):
+        raise UsageError("resize", f"got {resize!r}", wanted="own or fast")
     given = {"preprocess": preprocess, "tokenizer": tokenizer, "processor": processor, "name": name or None}
     if isinstance(model, str):
         _refuse(given, "a model string", "which says it all")
-        return one_model(model, download=True, typed=True)
+        return one_model(model, download=True, resize=resize, typed=True)
+    if preprocess is not None:
+        preprocess = with_resize(preprocess, resize)
+    elif resize != "own":
+        got = f"given with a {type(model).__name__} without a preprocess, in which it would take its place"
+        raise UsageError("resize", got, fix="leave it out")
     if transformers.is_of_transformers(model):
         _refuse(
             {k: given[k] for k in ("preprocess", "tokenizer")}, "a network of transformers", "whose processor does it"

@@ -15,7 +15,7 @@ from cocabench.models.cached import Cached
 from cocabench.models.hardware import Hardware
 from cocabench.results.store import Store
 from cocabench.run import thumbnails
-from cocabench.run.measure import Site, machine_of, measure, renewed, site_of
+from cocabench.run.measure import Site, measure, planned_machine, renewed, site_of
 from cocabench.run.plan import (
     PICTURES_UNKNOWN,
     Cell,
@@ -119,7 +119,7 @@ def run_cell(
 
 def planner_for(settings: Settings, hardware: Hardware, *, download: bool = True) -> Planner:
     """Return a Planner for this machine. download: whether to fetch missing weights."""
-    return Planner(replace(settings, precision=hardware.precision), machine_of(hardware.device), download)
+    return Planner(replace(settings, precision=hardware.precision), planned_machine(hardware), download)
 
 
 def planner_elsewhere(settings: Settings, *, download: bool) -> Planner:
@@ -231,7 +231,7 @@ class Runner:
             return error
         except Exception as error:  # noqa: BLE001 — an unexpected error of one model must not stop the others
             return surprise(job.source.id, error, job.source)
-        return Cached(model, self.cache, job.signature.model, self.hardware.device.type)
+        return Cached(model, self.cache, job.signature.model, self.hardware.device_type)
 
     def _attempt(self, step: Step, job: Job, model: Cached) -> Outcome:
         progress = self.observer.started(job.source.id, step)
@@ -259,7 +259,7 @@ class Runner:
         for name, source in wanted.items():
             if name not in self.extra:
                 identity = identity_of(source, self.hardware.precision, self.hardware.compile, self.cache)
-                model, device = self.load(source), self.hardware.device.type
+                model, device = self.load(source), self.hardware.device_type
                 self.extra[name] = Cached(model, self.cache, identity, device, keep_texts=False)
         return {key: self.extra[source.id] for key, source in job.data.beside.items()}
 

@@ -10,16 +10,13 @@ from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, cast
 
-import torch
-
 from cocabench.core import __version__
 from cocabench.core.errors import CocabenchError
 from cocabench.core.types import Context, Machine, Model, Note, Progress, Record
 from cocabench.kinds.base import notes_of
 from cocabench.metrics.base import Samples, estimate, stack
 from cocabench.models.cached import Cached
-from cocabench.models.hardware import Hardware, machine_name
-from cocabench.models.probes import AdamW
+from cocabench.models.hardware import Hardware, cuda_version, machine_name, threads
 from cocabench.models.spoken import Spoken
 from cocabench.results.records import given_params
 from cocabench.run.plan import INTERVAL_SEED, Job
@@ -31,12 +28,13 @@ class Site(NamedTuple):
 
     machine: Machine
     environment: Mapping[str, str]
-    device: torch.device
+    device: str
 
 
 def site_of(hardware: Hardware) -> Site:
     """Return the Site of this machine."""
-    return Site(machine_of(hardware.device), environment(hardware), hardware.device)
+    machine = planned_machine(hardware)._replace(threads=threads())
+    return Site(machine, environment(hardware), hardware.device)
 
 
 def measure(
@@ -54,6 +52,8 @@ def measure(
     kind, dataset, spec, metrics = job.task.kind, job.data.dataset, job.task.spec, job.data.metrics
     notes: list[Note] = []
     machine = site.machine._replace(java=settings.java)
+    from cocabench.models.probes import AdamW  # with torch, which plans do without
+
     further, solve = job.data.further, AdamW(site.device)
     context = Context(progress, notes.append, beside or {}, further, machine, model.cache, solve)
     model.contents.clear()
@@ -110,20 +110,19 @@ def renewed(job: Job, settings: Settings, samples: Samples) -> Record:
     return job.record.model_copy(update=changed)
 
 
-def machine_of(device: torch.device) -> Machine:
-    """Return the Machine of a device, for kinds, which do not import torch."""
-    return Machine(machine_name(device), torch.get_num_threads(), device.type)
+def planned_machine(hardware: Hardware) -> Machine:
+    """Return the Machine for plans: its threads are counted where a task names them (``prepare``)."""
+    return Machine(machine_name(hardware.device), None, hardware.device_type)
 
 
 def environment(hardware: Hardware) -> dict[str, str]:
     """Return versions and hardware, for information; they are never compared."""
     packages = ("torch", "torchvision", "pillow", "open_clip_torch", "numpy", "pycocoevalcap", "transformers")
     versions = {name: _version(name) for name in packages}
-    cuda = hardware.device.type == "cuda"
     device = machine_name(hardware.device)
     run = {"cocabench": __version__, "python": platform.python_version()}
-    machine = {"system": platform.system(), "device": device, "threads": str(torch.get_num_threads())}
-    return {**run, **versions, **machine, **({"cuda": str(torch.version.cuda), "driver": _driver()} if cuda else {})}
+    machine = {"system": platform.system(), "device": device, "threads": str(threads())}
+    return {**run, **versions, **machine, **({"cuda": cuda_version(), "driver": _driver()} if hardware.on_gpu else {})}
 
 
 def _driver() -> str:

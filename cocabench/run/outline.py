@@ -47,7 +47,7 @@ class Outline:
     protocol: the protocol part of the signature, without extra models. notes: deviations from the standard protocol.
     said: all that a run will say of the data. work: estimated numbers of images, texts and captions. images: how many
     are the task's own, which come before those of further splits. image_files: ``contents.hash_of_marks`` of all.
-    folders: in which they lie.
+    folders: in which they lie. varying: the parts of the protocol that name the machine.
     """
 
     protocol: dict[str, JsonValue]
@@ -58,6 +58,7 @@ class Outline:
     images: int
     image_files: str
     folders: tuple[str, ...]
+    varying: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         return json.dumps(asdict(self), sort_keys=True)
@@ -66,8 +67,9 @@ class Outline:
     def of(cls, table: dict[str, Any]) -> Outline:
         """Return the Outline of the parsed ``to_json``."""
         notes, said = (tuple(Note(*pair) for pair in table[key]) for key in ("notes", "said"))
-        metrics, folders = tuple(Named(*row) for row in table["metrics"]), tuple(table["folders"])
-        return cls(**table | {"notes": notes, "said": said, "metrics": metrics, "folders": folders})
+        folders, varying = (tuple(table[key]) for key in ("folders", "varying"))
+        metrics = tuple(Named(*row) for row in table["metrics"])
+        return cls(**table | {"notes": notes, "said": said, "metrics": metrics, "folders": folders, "varying": varying})
 
 
 T = TypeVar("T")
@@ -86,7 +88,7 @@ def key(task: Task, root: Path, machine: Machine, *rest: JsonValue) -> bytes | N
         task.spec.model_dump(mode="json"),
         [_described(task.kind), _described(task.loader)],
         [str(root), os.getcwd()],
-        [machine.name, machine.threads, machine.device],
+        machine.device,
         [limit.most for limit in (PIXELS, MEMBER_BYTES, ROWS)],
         [__version__, _code(), _packages()],
         *rest,
@@ -105,11 +107,15 @@ def recalled(cache: Cache, key: bytes, read: Read[T]) -> tuple[Outline, T | None
 
 
 def read_and_keep(cache: Cache, key: bytes, read: Read[T]) -> tuple[Outline, T]:
-    """Read the data, and keep their Outline if all that was looked at is known and settled."""
+    """Read the data, and keep their Outline if all that was looked at is known and settled, and no machine in it."""
     start = time.time()
     with noted() as inputs:
         outline, images, data = read()
-    if not inputs.beyond and _add_files(inputs, images) and (found := stamp(inputs, read_at=start)):
+    if (
+        not (inputs.beyond or outline.varying)
+        and _add_files(inputs, images)
+        and (found := stamp(inputs, read_at=start))
+    ):
         paths = {name: sorted(paths) for name, paths in vars(inputs).items()}
         content = json.dumps({"inputs": paths, "stamp": found, "outline": asdict(outline)})
         cache.put(OUTLINES, {key: content.encode()}, label="outlines of data sets")

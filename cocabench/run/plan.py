@@ -242,7 +242,7 @@ class Planner:
         """Return what a step's data say, for any model."""
         assert job.data, "called for jobs with data"
         if (key := step_key(step)) not in self.facts:
-            varying = _of_machine(job, self.machine) if self.elsewhere else frozenset[str]()
+            varying = frozenset(job.data.outline.varying if self.elsewhere else ())
             parts = {name: part for name, part in hashes(job.data.protocol).items() if name not in varying}
             self.facts[key] = _Facts(job.data.outline.work, parts, varying)
         return self.facts[key]
@@ -298,7 +298,11 @@ class Planner:
         if model not in self.sources:
             own = self.settings
             found = model_sources(
-                [parse_model(model)], quick_gelu=own.quick_gelu, preprocess=own.preprocess, download=self.download
+                [parse_model(model)],
+                quick_gelu=own.quick_gelu,
+                preprocess=own.preprocess,
+                resize=own.resize,
+                download=self.download,
             )
             self.sources |= {source.id: source for source in found}
         if model not in self.sources:
@@ -432,15 +436,6 @@ def _captions_first(steps: Iterable[Step], is_read_before: Callable[[Step, Step]
 
 def _images(data: Data) -> set[str]:
     return {str(image) for example in data.dataset.examples for image in example.images}
-
-
-def _of_machine(job: Job, machine: Machine) -> frozenset[str]:
-    """Return the parts of a job's protocol that depend on the machine."""
-    assert job.data, "called for jobs with data"
-    one, other = (
-        job.task.kind.protocol(job.data.dataset, m) for m in (machine, Machine("another", -1, machine.device))
-    )
-    return frozenset(name for name in one if one[name] != other[name])
 
 
 def hashes(table: Mapping[str, JsonValue]) -> dict[str, str]:

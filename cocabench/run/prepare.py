@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from importlib import metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple, cast
+from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 
 from pydantic import Field, JsonValue
 
@@ -21,12 +21,13 @@ from cocabench.data.images import PLAIN, UNKNOWN_RANGE, UnconvertedImage, Waterm
 from cocabench.data.remote import url_of
 from cocabench.metrics.base import Metric
 from cocabench.models import contents
+from cocabench.models.hardware import Hardware, hardware, threads
 from cocabench.run import outline as outlines
 from cocabench.run.outline import Named, Outline
 from cocabench.specs.registry import FailedSource, Loader, Task, check_primary, one_model
 
 if TYPE_CHECKING:
-    from cocabench.models.hardware import Hardware
+    from cocabench.kinds.base import Kind
 
 HERE = Machine()
 EXTRA_DATA = "extra_data"
@@ -39,7 +40,8 @@ class Settings:
 
     output: None stores no results. cache: the folder of the cache's spaces; None caches for one run only. device,
     precision, batch_size, workers, compile: as for ``models.hardware.hardware``. quick_gelu, preprocess: for all
-    checkpoint files; None: as their architecture says, '': open_clip's default. java: for caption metrics; None: the
+    checkpoint files; None: as their architecture says, '': open_clip's default. resize: ``own`` or ``fast``
+    (``models.pixels.with_resize``). java: for caption metrics; None: the
     first suitable one.
     """
 
@@ -58,12 +60,11 @@ class Settings:
     compile: bool = False
     quick_gelu: bool | None = None
     preprocess: str = ""
+    resize: Literal["own", "fast"] = "own"
     java: Path | None = None
 
     def hardware(self) -> Hardware:
         """Return the Hardware; UsageError for a device that this machine does not have."""
-        from cocabench.models.hardware import hardware
-
         return hardware(
             device=self.device,
             precision=self.precision,
@@ -245,8 +246,9 @@ def _read(
     extra: dict[str, JsonValue] = {EXTRA_DATA: cast(JsonValue, further_data)} if further else {}
     metrics = kind.metrics(dataset)
     work = kind.work(dataset)
+    protocol, varying = _protocol(kind, dataset, machine)
     outline = Outline(
-        {**_measured_on(task, dataset, data, not notes, pixels), **kind.protocol(dataset, machine), **extra},
+        {**_measured_on(task, dataset, data, not notes, pixels), **protocol, **extra},
         tuple(notes),
         tuple(dict.fromkeys((*notes, *dataset.notes, *kind.data_notes(dataset)))),
         tuple(Named(metric.name, metric.plain, metric.model, metric.version) for metric in metrics),
@@ -254,8 +256,19 @@ def _read(
         sum(len(example.images) for example in dataset.examples),
         contents.hash_of_marks(ids, marks),
         tuple(sorted({os.path.dirname(str(image)) for image in images})),
+        varying,
     )
     return outline, images, Loaded(dataset, further, metrics, loaded, modes, images, ids, marks)
+
+
+def _protocol(kind: Kind, dataset: Dataset, machine: Machine) -> tuple[dict[str, JsonValue], tuple[str, ...]]:
+    """Return a kind's part of the protocol, and its keys that depend on the machine, whose threads are then counted."""
+    other = kind.protocol(dataset, Machine("another", -1, machine.device))
+    found = kind.protocol(dataset, machine)
+    varying = tuple(name for name in found if found[name] != other[name])
+    if varying and machine.threads is None:
+        found = kind.protocol(dataset, machine._replace(threads=threads()))
+    return found, varying
 
 
 def _named(split: str, data: Dataset) -> Iterator[tuple[str, ImageSource]]:

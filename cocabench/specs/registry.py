@@ -366,12 +366,17 @@ class ModelLibrary(Protocol):
 
 
 def model_sources(
-    specs: Iterable[ModelSpec], *, quick_gelu: bool | None = None, preprocess: str = "", download: bool = True
+    specs: Iterable[ModelSpec],
+    *,
+    quick_gelu: bool | None = None,
+    preprocess: str = "",
+    resize: str = "own",
+    download: bool = True,
 ) -> list[Source]:
     """Return the Sources of model strings. With download=False, sources without local weights are not ``available``.
 
-    An unknown name raises an error; a model that cannot be used becomes a FailedSource. quick_gelu, preprocess: the
-    values of --quick-gelu and --preprocess, for all models.
+    An unknown name raises an error; a model that cannot be used becomes a FailedSource. quick_gelu, preprocess, resize:
+    the values of --quick-gelu, --preprocess and --resize, for all models.
     """
     found: list[Source] = []
     for spec in specs:
@@ -379,8 +384,9 @@ def model_sources(
             raise UsageError(f"model {spec.text}", "open_clip's models have no prefix", fix=f"write {spec.weights}")
         library: ModelLibrary = entry("models", spec.name if spec.kind is WeightsKind.PLUGIN else "open_clip")
         try:
-            own = library(replace(spec, quick_gelu=quick_gelu, preprocess=preprocess), download=download)
-            found += [_named(source, spec.text) for source in own]
+            asked = replace(spec, quick_gelu=quick_gelu, preprocess=preprocess, resize=resize)
+            own = library(asked, download=download)
+            found += [_resized(_named(source, spec.text), resize) for source in own]
         except UnknownNameError as error:
             if spec.name not in entry_points("models", tuple(sys.path)).names:
                 raise
@@ -402,11 +408,21 @@ def _named(source: Source, text: str) -> Source:
     return source
 
 
-def one_model(name: str, *, download: bool = False, preprocess: str = "", typed: bool = False) -> Source:
+def _resized(source: Source, resize: str) -> Source:
+    """Return a Source that follows --resize: its ``resize`` says so; ModelError for one that does not."""
+    if getattr(source, "resize", "own") != resize:
+        got = "a model whose library prepares images in its own way"
+        raise ModelError(f"--resize {resize}", got, wanted="a checkpoint of open_clip", fix="leave it out")
+    return source
+
+
+def one_model(
+    name: str, *, download: bool = False, preprocess: str = "", resize: str = "own", typed: bool = False
+) -> Source:
     """Return the Source of a model string; UsageError if it matches several models. typed: see ``ModelSpec``."""
     specs = parse_models(name, typed=typed)
     check_preprocess(specs, preprocess)
-    found = model_sources(specs, preprocess=preprocess, download=download)
+    found = model_sources(specs, preprocess=preprocess, resize=resize, download=download)
     if len(found) != 1:
         raise UsageError(f"model {name}", f"{len(found)} models", wanted="one")
     return found[0]

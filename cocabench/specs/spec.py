@@ -287,9 +287,9 @@ class ModelSpec:
     text: as typed (for a glob: with one of its files). kind: where the weights come from. name: an open_clip
     architecture, the path of an architecture's JSON, a folder, a hub repository or a plugin. weights: a tag ('' for the
     default), a file, a seed, or the text after a plugin's name. quick_gelu: the value of --quick-gelu, None if unset.
-    preprocess: the tag of --preprocess, '' for none. typed: whether the user wrote the text on the command line or in
-    a call, so that it may name Python code; False for texts of task files, recipes and plans. inside: which weights of
-    a file, '' or 'ema'. parts, shares: of a mixture.
+    preprocess: the tag of --preprocess, '' for none. resize: the value of --resize. typed: whether the user wrote the
+    text on the command line or in a call, so that it may name Python code; False for texts of task files, recipes and
+    plans. inside: which weights of a file, '' or 'ema'. parts, shares: of a mixture.
     """
 
     text: str
@@ -298,6 +298,7 @@ class ModelSpec:
     weights: str = ""
     quick_gelu: bool | None = None
     preprocess: str = ""
+    resize: str = "own"
     typed: bool = False
     inside: str = ""
     parts: tuple[ModelSpec, ...] = ()

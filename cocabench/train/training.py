@@ -17,7 +17,8 @@ from cocabench.core import helpers
 from cocabench.core.errors import CocabenchError, DataError, ModelError, UsageError
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.blueprint import Blueprint, blueprint
-from cocabench.models.open_clip.checkpoint import files
+from cocabench.models.open_clip.published import architecture
+from cocabench.models.open_clip.weights import files
 from cocabench.models.training import GIB, available, footprint
 from cocabench.specs.spec import parse_model
 from cocabench.train.checkpoints import complete, epochs_in
@@ -159,9 +160,7 @@ def _preprocessing(plan: Blueprint) -> dict[str, Any]:
 
 def _activation(plan: Blueprint) -> dict[str, Any]:
     """Return quick-GELU where the weights were trained with it and the architecture's name does not say so."""
-    import open_clip
-
-    named = bool(open_clip.get_model_config(plan.tokenizer).get("quick_gelu", False))
+    named = bool(architecture(plan.tokenizer).get("quick_gelu", False))
     return {"force_quick_gelu": bool(plan.config.get("quick_gelu", False)) and not named}
 
 

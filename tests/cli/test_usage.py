@@ -25,6 +25,7 @@ BASELINES = Path(__file__).parents[2] / "results" / "baselines"
         ("serve --port 99999", "--port: got '99999'; wanted 0 to 65535"),
         ("run --model m --tasks t --watch-timeout soon", "--watch-timeout: got 'soon'; wanted a number, 0 or more"),
         ("run --model m --tasks t --precision fp8", "--precision: got 'fp8'; wanted auto or fp32 or bf16 or fp16"),
+        ("run --model m --tasks t --resize fats", "--resize: got 'fats'; wanted own or fast"),
         ("run --model m --tasks emoji_probe --param probe", "--param probe: no =; wanted KEY=VALUE"),
         ("run --model m --tasks emoji_probe --param prob=knn", "no task of --tasks has the param 'prob'; did you mean"),
         (

@@ -81,7 +81,7 @@ def split(name: str, each: int, first: int, classes: Sequence[str] = CLASSES) ->
 
 
 TEST, TRAIN, VAL = split("test", 20, 1), split("train", 30, 1001), split("val", 10, 2001)
-CPU = AdamW(torch.device("cpu"))
+CPU = AdamW("cpu")
 
 
 def context(further: Mapping[str, Dataset] | None = None, notes: list[Note] | None = None) -> Context:

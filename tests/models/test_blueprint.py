@@ -5,6 +5,7 @@ import os
 import pickle
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import open_clip
@@ -13,11 +14,13 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 
 from cocabench.core.errors import ModelError, UnknownNameError, UsageError
-from cocabench.models.open_clip import weights
+from cocabench.models.open_clip import checkpoint
 from cocabench.models.open_clip.adapter import sources
 from cocabench.models.open_clip.blueprint import DEFAULT_TAGS, Blueprint, blueprint
 from cocabench.models.open_clip.build import build_network, build_tokenizer, tower_parameters
-from cocabench.specs.spec import parse_model
+from cocabench.specs import registry
+from cocabench.specs.registry import FailedSource, model_sources
+from cocabench.specs.spec import parse_model, parse_models
 from tests.models.tiny import CLIP, COCA, random_network, write_architecture, write_folder, write_training_checkpoint
 
 
@@ -167,7 +170,7 @@ def test_a_broken_checkpoint_is_refused_in_one_line(
     path, said = broken(tmp_path, kind)
     net = random_network(tmp_path, CLIP)
     with pytest.raises(ModelError, match=said) as caught:
-        weights.load_into(net, path)
+        checkpoint.load(net, path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
     assert "ran" not in capsys.readouterr().out
@@ -187,6 +190,27 @@ def test_quick_gelu_is_for_checkpoint_files(tmp_path: Path) -> None:
     assert plain.signature()["quick_gelu"] is False
     assert quick.signature()["quick_gelu"] is True
     assert "quick-GELU" in quick.notes[0].text
+
+
+def test_a_fast_resize_is_each_checkpoints_or_refused() -> None:
+    for text in ("demo", "avg(demo/clip,demo/clip)", "ViT-B-16-SigLIP:random@0"):
+        for source in model_sources(parse_models(text), resize="fast"):
+            assert source.signature()["resize"] == "fast", text
+            assert "resize" not in model_sources([parse_model(source.id)])[0].signature()
+    (refused,) = model_sources(parse_models("MobileCLIP-B:datacompdr"), resize="fast", download=False)
+    assert isinstance(refused, FailedSource)
+    assert "interpolation=bilinear" in str(refused.error)
+
+
+def test_a_library_that_does_not_know_a_fast_resize_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(registry, "entry", lambda *_: lambda spec, download: [SimpleNamespace(id=spec.text)])
+    spec = parse_model("theirs::model")
+    (source,) = model_sources([spec])
+    assert not isinstance(source, FailedSource)
+    (source,) = model_sources([spec], resize="fast")
+    assert isinstance(source, FailedSource)
+    wanted = "--resize fast: a model whose library prepares images in its own way; wanted a checkpoint of open_clip"
+    assert str(source.error).startswith(wanted)
 
 
 @pytest.mark.slow

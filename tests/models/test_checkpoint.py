@@ -25,7 +25,8 @@ from cocabench.models.hardware import hardware
 from cocabench.models.open_clip import checkpoint, torchscript
 from cocabench.models.open_clip.adapter import sources
 from cocabench.models.open_clip.blueprint import blueprint
-from cocabench.models.open_clip.weights import held, in_folder, load_into
+from cocabench.models.open_clip.checkpoint import held, load
+from cocabench.models.open_clip.weights import in_folder
 from cocabench.specs.spec import WeightsKind, parse_model, parse_models
 from tests.models.tiny import CLIP, random_network, write_architecture
 
@@ -91,14 +92,14 @@ def halved(name: str, state: State) -> State:
 def test_every_form_gives_the_weights(name: str, state: State, tmp_path: Path) -> None:
     torch.save(FORMS[name](state), tmp_path / "c.pt")
     other = random_network(tmp_path, CLIP)
-    assert load_into(other, tmp_path / "c.pt") == []
+    assert load(other, tmp_path / "c.pt") == []
     assert equal(other, halved(name, state))
 
 
 def test_plain_weights_fill_a_custom_text_tower(state: State, tmp_path: Path) -> None:
     torch.save({"state_dict": under("module.", state)}, tmp_path / "c.pt")
     other = random_network(tmp_path, CUSTOM)
-    assert load_into(other, tmp_path / "c.pt") == []
+    assert load(other, tmp_path / "c.pt") == []
     assert equal(other, custom(state))
 
 
@@ -108,18 +109,18 @@ def test_a_file_is_what_its_first_bytes_say(state: State, tmp_path: Path) -> Non
     torch.save(state, tmp_path / "old.bin", _use_new_zipfile_serialization=False)
     for name in ("safetensors.pt", "zip.safetensors", "old.bin"):
         other = random_network(tmp_path, CLIP)
-        load_into(other, tmp_path / name)
+        load(other, tmp_path / name)
         assert equal(other, state), name
 
 
 def test_a_bias_that_moves_no_ranking_is_left_out_with_a_note(state: State, tmp_path: Path) -> None:
     torch.save(under("module.", {**state, "logit_bias": torch.tensor(-10.0)}), tmp_path / "c.pt")
     other = random_network(tmp_path, CLIP)
-    (note,) = load_into(other, tmp_path / "c.pt")
+    (note,) = load(other, tmp_path / "c.pt")
     assert note.code == "left_out_weights"
     assert equal(other, state)
     biased = random_network(tmp_path, BIASED)
-    assert load_into(biased, tmp_path / "c.pt") == []
+    assert load(biased, tmp_path / "c.pt") == []
     assert biased.logit_bias == -10
 
 
@@ -127,14 +128,14 @@ def test_other_weights_in_the_file_are_noted(state: State, tmp_path: Path) -> No
     torch.save({"model": state, "ema": state, "step": 3}, tmp_path / "two.pt")
     torch.save({"state_dict": {**under("model.", state), "loss.weight": torch.ones(2)}}, tmp_path / "loss.pt")
     other = random_network(tmp_path, CLIP)
-    assert load_into(other, tmp_path / "two.pt") == [
+    assert load(other, tmp_path / "two.pt") == [
         (
             "left_out_weights",
             "two.pt also holds weights under 'ema'; those under 'model' were taken; "
             "#ema behind the file takes the others",
         )
     ]
-    assert load_into(other, tmp_path / "loss.pt") == [
+    assert load(other, tmp_path / "loss.pt") == [
         ("left_out_weights", "1 weights beside 'model' were left out: loss.weight")
     ]
     assert equal(other, state)
@@ -151,7 +152,7 @@ def test_interpolated_positions_are_noted(
     table: str, changed: dict[str, int], said: str, state: State, tmp_path: Path
 ) -> None:
     torch.save(state, tmp_path / "c.pt")
-    (note,) = load_into(random_network(tmp_path, {**CLIP, table: {**CLIP[table], **changed}}), tmp_path / "c.pt")
+    (note,) = load(random_network(tmp_path, {**CLIP, table: {**CLIP[table], **changed}}), tmp_path / "c.pt")
     assert note.code == "resized_positions"
     assert said in note.text
 
@@ -180,7 +181,7 @@ def test_shards_are_one_checkpoint(index: bool, state: State, tmp_path: Path) ->
     for plan in plans:
         assert plan.weights is not None
         other = random_network(tmp_path, CLIP)
-        assert load_into(other, plan.weights) == []
+        assert load(other, plan.weights) == []
         assert equal(other, state)
     before = {str(plan.signature()["weights"]) for plan in plans}
     save_file({key: value + 1 for key, value in checkpoint._read(second).items()}, second)
@@ -189,7 +190,7 @@ def test_shards_are_one_checkpoint(index: bool, state: State, tmp_path: Path) ->
     assert before != after
     second.unlink()
     with pytest.raises(ModelError, match=r"1 of 2 shards are missing: model-00002-of-00002\.safetensors"):
-        load_into(random_network(tmp_path, CLIP), first)
+        load(random_network(tmp_path, CLIP), first)
 
 
 def test_shards_of_a_hub_repository_are_one_checkpoint(
@@ -214,7 +215,7 @@ def test_shards_of_a_hub_repository_are_one_checkpoint(
     plan = blueprint(spec, download=True)
     assert plan.weights == tmp_path / "cache/model.safetensors.index.json"
     other = random_network(tmp_path, CLIP)
-    assert load_into(other, plan.weights) == []
+    assert load(other, plan.weights) == []
     assert equal(other, state)
     assert blueprint(spec, download=False).signature() == plan.signature()
     (tmp_path / "cache/model-00002-of-00002.safetensors").unlink()
@@ -257,10 +258,10 @@ def test_a_torchscript_archive_is_read_and_not_run(
     path = write_torchscript(tmp_path / "jit.pt", state)
     monkeypatch.setattr(torch.jit, "load", lambda *_, **__: pytest.fail("run"))
     other = random_network(tmp_path, CLIP)
-    (note,) = load_into(other, path)
+    (note,) = load(other, path)
     assert "trained with quick-GELU, in a network without it" in note.text
     assert equal(other, {key: value.half() for key, value in state.items()})
-    assert load_into(random_network(tmp_path, {**CLIP, "quick_gelu": True}), path) == []
+    assert load(random_network(tmp_path, {**CLIP, "quick_gelu": True}), path) == []
 
 
 class Evil:
@@ -276,7 +277,7 @@ def test_an_archive_that_wants_more_than_tensors_is_refused(
         file.writestr("a/constants.pkl", pickle.dumps((), protocol=2))
     assert torchscript.is_archive(tmp_path / "jit.pt")
     with pytest.raises(ModelError, match=r"a pickle that would run .*print; wanted weights only"):
-        load_into(net, tmp_path / "jit.pt")
+        load(net, tmp_path / "jit.pt")
     assert "ran" not in capsys.readouterr().out
 
 
@@ -315,7 +316,7 @@ def test_what_is_no_checkpoint_is_called_what_it_is(content: bytes, said: str, n
     path = tmp_path / "c.pt"
     path.write_bytes(content)
     with pytest.raises(ModelError) as caught:
-        load_into(net, path)
+        load(net, path)
     assert f"{path}: {said}" in str(caught.value) or said in str(caught.value)
     assert "\n" not in str(caught.value)
 
@@ -462,12 +463,12 @@ def test_a_network_sharded_by_fsdp_is_refused_in_every_form_and_read_when_gather
         assert (tmp_path / f"said{rank}").read_text().startswith("model: a sharded network (FSDP); wanted one with all")
     net = random_network(tmp_path, CLIP, seed=7)
     with pytest.raises(ModelError, match=r"shard1.pt: one process's part of weights sharded by FSDP; gather them"):
-        load_into(net, tmp_path / "shard1.pt")
+        load(net, tmp_path / "shard1.pt")
     with pytest.raises(ModelError, match=r"a part of a distributed checkpoint; join it: .* dcp_to_torch"):
-        load_into(net, tmp_path / "dcp" / "__0_0.distcp")
+        load(net, tmp_path / "dcp" / "__0_0.distcp")
     whole = torch.load(tmp_path / "whole0.pt", weights_only=True)
     dcp_to_torch_save(tmp_path / "dcp", tmp_path / "joined.pt")
     for name in ("gathered.pt", "joined.pt"):
         net = random_network(tmp_path, CLIP, seed=7)
-        assert load_into(net, tmp_path / name) == []
+        assert load(net, tmp_path / name) == []
         assert equal(net, {key: value.reshape(net.state_dict()[key].shape) for key, value in whole.items()})

@@ -36,7 +36,7 @@ def test_a_missing_compiler_is_one_line(
 def test_a_gpu_needs_triton(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(compiled, "has_triton", lambda: False)
     with pytest.raises(UsageError, match="Triton"):
-        compiled.check_compiler(torch.device("cuda"))
+        compiled.check_compiler("cuda")
 
 
 @pytest.mark.slow

@@ -116,7 +116,7 @@ def test_missing_arguments_are_one_line_errors(loaded: OpenClip) -> None:
         in_memory(loaded.net, loaded.transform, None)
     meta = torch.nn.Module()
     with pytest.raises(UsageError, match=r"a network on cpu; wanted one on meta"):
-        memory(loaded, loaded.net).load(type(CPU)(torch.device("meta"), "fp32"))
+        memory(loaded, loaded.net).load(type(CPU)("meta", "fp32"))
     assert not list(meta.parameters())
 
 

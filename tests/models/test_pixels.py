@@ -11,12 +11,13 @@ import pytest
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
-from torchvision.transforms import Compose, Grayscale, Lambda, Normalize, Resize, ToTensor
+from torchvision.transforms import Compose, Grayscale, InterpolationMode, Lambda, Normalize, Resize, ToTensor
 
+from cocabench.core.errors import ModelError
 from cocabench.data.images import NeutralImage
 from cocabench.models.hardware import Hardware
 from cocabench.models.loading import batches
-from cocabench.models.pixels import Split, split
+from cocabench.models.pixels import Split, named_resize, split, with_resize
 from cocabench.models.plain import Plain
 
 
@@ -119,6 +120,70 @@ def test_a_model_gets_finished_pixels(precision: Any) -> None:
 
     transform = image_transform_v2(PreprocessCfg(size=16), is_train=False)
     images = [Picture(seed) for seed in range(5)]
-    hardware = Hardware(torch.device("cpu"), precision, batch_size=2, workers=0)
+    hardware = Hardware("cpu", precision, batch_size=2, workers=0)
     Plain("watching", Watching(), transform, hardware).encode_images(images)
     assert torch.equal(torch.cat(seen), torch.stack([transform(image.open()) for image in images]))
+
+
+SHAPES = [(75, 60), (300, 200), (48, 48)]
+
+
+@pytest.mark.parametrize("cfg", shipped(), ids=str)
+def test_a_fast_resize_moves_few_values_or_is_refused(cfg: PreprocessCfg) -> None:
+    own = image_transform_v2(cfg, is_train=False)
+    if cfg.interpolation != "bicubic" or cfg.resize_mode == "longest" or cfg.size == (48, 36):
+        with pytest.raises(ModelError, match=r"^--resize fast: got the transform Compose.* leave it out$"):
+            with_resize(own, "fast")
+        return
+    fast = with_resize(own, "fast")
+    images = [Picture(seed, size=size) for seed, size in enumerate(SHAPES)]
+    one, other = (next(batches(images, t, batch_size=3, workers=0, skip_bad=False)).pixels for t in (own, fast))
+    assert isinstance(one, torch.Tensor)
+    assert isinstance(other, torch.Tensor)
+    assert one.dtype == other.dtype == torch.uint8
+    moved = (one.int() - other.int()).abs()
+    assert 0 < (moved > 0).float().mean() < 0.01
+    assert moved.max() == 1
+    assert torch.equal(one[2], other[2]), "48 x 48: nothing to resize"
+
+
+def test_a_fast_resize_leaves_images_that_are_not_rgb_to_pillow() -> None:
+    own = image_transform_v2(PreprocessCfg(size=48), is_train=False)
+    fast = with_resize(own, "fast")
+    for mode in ("L", "P", "RGBA", "CMYK"):
+        image = Picture(0, mode).open()
+        assert torch.equal(own(image), fast(image)), mode
+    assert not torch.equal(own(Picture(0).open()), fast(Picture(0).open()))
+
+
+def test_only_a_fast_resize_is_named_in_a_signature() -> None:
+    own = image_transform_v2(PreprocessCfg(size=48), is_train=False)
+    assert with_resize(own, "own") is own
+    assert named_resize(None) == named_resize(own) == named_resize(of_a_tensor) == {}
+    assert named_resize(with_resize(own, "fast")) == {"resize": "fast"}
+
+
+BICUBIC = Resize(8, interpolation=InterpolationMode.BICUBIC)
+LAST = (ToTensor(), Normalize(0.5, 0.5))
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        *(
+            Compose([Resize(8, interpolation=kind), *LAST])
+            for kind in map(InterpolationMode, ("nearest", "bilinear", "lanczos"))
+        ),
+        Compose([Resize(8, interpolation=InterpolationMode.BICUBIC, antialias=False), *LAST]),
+        Compose([LAST[0], BICUBIC, LAST[1]]),
+        Compose([BICUBIC, *LAST[::-1]]),
+        Compose([BICUBIC, BICUBIC, *LAST]),
+        Compose([BICUBIC, ToTensor()]),
+        of_a_tensor,
+    ],
+    ids=lambda transform: " ".join(str(transform).split())[:80],
+)
+def test_transforms_without_a_place_for_a_fast_resize_are_an_error_of_one_line(transform: Any) -> None:
+    with pytest.raises(ModelError, match="wanted torchvision's Compose with one bicubic Resize") as caught:
+        with_resize(transform, "fast")
+    assert "\n" not in str(caught.value)

@@ -12,7 +12,7 @@ from cocabench.core.types import MetricInfo, Record
 from cocabench.results.compare import compare_models
 from cocabench.results.difference import Finding
 from cocabench.results.gate import Rules, gate
-from cocabench.results.records import incomparable, measured_otherwise, read, unknown_parts
+from cocabench.results.records import choose, incomparable, measured_otherwise, read, unknown_parts
 from cocabench.results.store import Store
 from cocabench.results.verdicts import legend
 from tests.report.records import estimate, record
@@ -114,6 +114,42 @@ def test_read_takes_published_models() -> None:
     assert {r.model for r in found} == {"coca_ViT-L-14:laion2b_s13b_b90k (published)"}
     with pytest.raises(ResultsError, match="no such file"):
         read("publishd:coca_ViT-L-14")
+
+
+def resized(model: str, resize: str = "", **more: Any) -> Record:
+    made = record(model, **more)
+    parts = made.signature.model | ({"resize": resize} if resize else {})
+    return made.model_copy(update={"signature": made.signature.model_copy(update={"model": parts})})
+
+
+def test_a_fast_resize_is_comparable_with_itself_alone() -> None:
+    own, fast, other = resized("a"), resized("a", "fast"), resized("b", "fast")
+    why = "--resize: own against fast"
+    assert incomparable(own, fast, "acc1") == (why,)
+    assert incomparable(fast, other, "acc1") == ()
+    (verdict,) = gate([own], [fast], Rules())
+    assert (verdict.status, verdict.detail) == ("incomparable", why)
+    assert gate([fast], [fast], Rules())[0].status != "incomparable"
+    (row,) = compare_models([own, other]).rows
+    assert row.cells[1].incomparable == (why,)
+    assert row.difference is None
+    assert row.cells[1].notes == ("--resize fast: images resized by torch instead of Pillow",)
+    assert compare_models([fast, other]).rows[0].difference is not None
+
+
+def test_a_fast_resize_is_incomparable_with_imported_and_published_numbers() -> None:
+    fast = resized("a", "fast")
+    imported = record("b", protocol={"imported": "clip_benchmark"})
+    published = record("a (published)", protocol={"published": "source"})
+    assert incomparable(imported, fast, "acc1") == ("--resize: own against fast",)
+    (verdict,) = gate([published], [fast], Rules())
+    assert (verdict.status, verdict.detail) == ("incomparable", "--resize: own against fast")
+
+
+def test_of_two_results_the_one_without_a_fast_resize_is_chosen() -> None:
+    own, fast = resized("a"), resized("a", "fast", created="2025-02-01T00:00:00Z")
+    assert choose([fast, own]).records == (own,)
+    assert "(--resize fast; " in choose([own, fast]).left_out[0]
 
 
 def measured(packages: dict[str, str], **more: Any) -> Record:

@@ -117,6 +117,34 @@ def test_a_cache_is_used_when_it_is_given(
     assert encoded == [12, 12, 12]
 
 
+def test_a_fast_resize_has_its_own_features_and_says_so(
+    loaded: OpenClip, models: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoded: list[int] = []
+    original = OpenClip.encode_image_batch
+    monkeypatch.setattr(OpenClip, "encode_image_batch", lambda s, x: encoded.append(len(x)) or original(s, x))
+    memory, name = MemoryCache(), str(models / "coca")
+    tasks = cocabench.prepare(files(data, "name"), data_root=data)
+    own, fast, again = (cocabench.evaluate(name, tasks, cache=memory, resize=how)[0] for how in ("own", "fast", "own"))
+    assert encoded == [12, 12], "cached features of the own resize are no hit, and stay"
+    assert own.signature.model == again.signature.model
+    assert fast.signature.model == own.signature.model | {"resize": "fast"}
+    assert fast.signature.protocol == own.signature.protocol
+    in_ram = in_memory(loaded, tasks, resize="fast")[0]
+    assert in_ram.metrics == fast.metrics
+    assert in_ram.signature.model["resize"] == "fast"
+
+
+def test_a_fast_resize_is_refused_where_it_has_no_place(loaded: OpenClip, data: Path) -> None:
+    tasks = cocabench.prepare(files(data, "name"), data_root=data)
+    with pytest.raises(UsageError, match="resize: got 'fats'; wanted own or fast"):
+        cocabench.evaluate("demo/clip", tasks, resize="fats")  # type: ignore[arg-type]
+    with pytest.raises(ModelError, match="--resize fast: got the transform <function"):
+        cocabench.evaluate(loaded.net, tasks, preprocess=lambda image: image, tokenizer=loaded.tokenizer, resize="fast")
+    with pytest.raises(UsageError, match="a OpenClip without a preprocess, in which it would take its place"):
+        cocabench.evaluate(loaded, tasks, resize="fast")
+
+
 def test_what_cannot_run_is_an_error_before_anything_is_loaded(models: Path, data: Path, loaded: OpenClip) -> None:
     with pytest.raises(ModelError, match=r"clip on tell: the model cannot caption; leave the task out"):
         cocabench.evaluate(str(models / "clip"), files(data, "find", "tell"), data_root=data)

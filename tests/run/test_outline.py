@@ -178,7 +178,7 @@ def test_what_else_can_move_an_outline_is_in_its_key(
     folders(planned.root)
     planned.prepared()
     settings: dict[str, object] = {"limit": 2} if change == "limit" else {}
-    machine = Machine("other") if change == "machine" else prepare.HERE
+    machine = Machine(device="cuda") if change == "machine" else prepare.HERE
     if change == "version":
         monkeypatch.setattr(outline, "__version__", "99")
     elif change in ("code", "packages"):

@@ -1,6 +1,8 @@
 """``cocabench run`` from end to end on tiny models and small data, and with everything that can go wrong."""
 
 import json
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -83,10 +85,30 @@ def test_finished_results_are_not_run_again_without_fresh(
     assert calls == ["x", "x"]
 
 
+def test_plans_and_runs_that_are_done_import_no_torch(
+    command: Command, models: Path, data: Path, tmp_path: Path
+) -> None:
+    run(command, models, data, tmp_path, "--device", "cpu")
+    given = ["--tasks", str(data / "find.toml"), "--data-root", str(data), "--output", str(tmp_path), "--device", "cpu"]
+    code = (
+        "import contextlib, sys\n"
+        "from cocabench.cli import main\n"
+        "for words in ([], ['--dry-run', '--json'], ['--dry-run', '--fresh']):\n"
+        f"    sys.argv[1:] = ['run', '--model', {str(models / 'clip')!r}, *{given}, *words]\n"
+        "    with contextlib.suppress(SystemExit):\n"
+        "        main()\n"
+        "    assert not {'torch', 'open_clip', 'torchvision', 'transformers'} & sys.modules.keys(), words\n"
+    )
+    process = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert process.returncode == 0, process.stderr
+    assert "(already done)" in process.stderr
+    assert "1 of 1 to run" in process.stdout, "with --fresh"
+
+
 def test_a_dry_run_prints_the_plan_and_loads_nothing(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("cocabench.models.open_clip.adapter.build_network", lambda plan: pytest.fail("loaded"))
+    monkeypatch.setattr("cocabench.models.open_clip.model.build_network", lambda plan: pytest.fail("loaded"))
     result = run(command, models, data, tmp_path, "--dry-run", tasks="find,tell")
     assert "ready" in result.out
     assert "not applicable" in result.out
@@ -441,7 +463,7 @@ def test_a_new_recall_k_is_computed_from_stored_samples(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run(command, models, data, tmp_path)
-    monkeypatch.setattr("cocabench.models.open_clip.adapter.build_network", lambda plan: pytest.fail("loaded"))
+    monkeypatch.setattr("cocabench.models.open_clip.model.build_network", lambda plan: pytest.fail("loaded"))
     path = tmp_path / "find.toml"
     text = (data / "find.toml").read_text().replace("ks = [1, 5]", "ks = [3]").replace("recall@5", "recall@3")
     path.write_text(text)
@@ -552,11 +574,11 @@ def test_unavailable_metrics_of_a_record_survive_resuming(
 def test_a_checkpoint_is_hashed_once_per_model(
     command: Command, models: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from cocabench.models.open_clip import checkpoint
+    from cocabench.models.open_clip import weights
 
     hashed: list[Path] = []
-    original = checkpoint.digest_file
-    monkeypatch.setattr(checkpoint, "digest_file", lambda path: hashed.append(path) or original(path))
+    original = weights.digest_file
+    monkeypatch.setattr(weights, "digest_file", lambda path: hashed.append(path) or original(path))
     run(command, models, data, tmp_path, "--dry-run", tasks="find,name")
     assert len(hashed) == 1
 

@@ -281,6 +281,12 @@ def test_quick_gelu_is_told_apart_by_name() -> None:
     assert built()["quick_gelu"] is False
 
 
+def test_a_fast_resize_is_named_and_the_own_one_is_not() -> None:
+    fast = built(resize="fast")
+    assert {key: value for key, value in fast.items() if built().get(key) != value} == {"resize": "fast"}
+    assert "resize" not in built(resize="own")
+
+
 def test_notes_on_a_model_move_no_number() -> None:
     assert built(notes=("x",), tokenizer="y") == built()
 

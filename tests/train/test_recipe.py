@@ -156,7 +156,7 @@ def test_several_processes_go_through_torchrun(table: Path, monkeypatch: pytest.
     at = made.words.index("torch.distributed.run")
     assert made.words[at + 1 : at + 4] == ["--standalone", "--nproc-per-node", "2"]
     assert "cocabench.train.launch" in made.words, "on a CPU open_clip_train cannot"
-    there = SimpleNamespace(device=torch.device("cuda"))
+    there = SimpleNamespace(device="cuda")
     monkeypatch.setattr("cocabench.train.training.hardware", lambda device: there)
     with pytest.raises(UsageError, match="one process per GPU"):
         training(find_recipe("coca-scratch", [f"train_data={table}"]), Path("x"), device="cuda", processes=99)

@@ -15,7 +15,8 @@ from transformers.modeling_outputs import BaseModelOutput
 from cocabench.core.errors import NumericsError, UsageError
 from cocabench.core.types import Ability, Note
 from cocabench.models.base import CaptionBatch, Continuation, LogprobBatch, Model, ScoreCaptions, WriteCaptions
-from cocabench.models.hardware import Hardware, evaluating
+from cocabench.models.contexts import evaluating
+from cocabench.models.hardware import Hardware
 from cocabench.models.hf.contrastive import tower_parameters
 from cocabench.models.hf.families import GENERATIVE, Usage
 from cocabench.models.hf.images import pixels_of

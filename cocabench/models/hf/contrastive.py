@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 
 from cocabench.models.base import Model
-from cocabench.models.hardware import Hardware, evaluating
+from cocabench.models.contexts import evaluating
+from cocabench.models.hardware import Hardware
 from cocabench.models.hf.families import Cleaning, Usage
 from cocabench.models.hf.images import patches_of, pixels_of
 from cocabench.models.hf.texts import Texts, cleaned, end_read_by

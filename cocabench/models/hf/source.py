@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import huggingface_hub
 from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
@@ -19,11 +19,13 @@ from cocabench.core.errors import ModelError, UnknownNameError, first_line, unre
 from cocabench.core.files import expanded, parse_json, read_text
 from cocabench.core.signature import digest, digest_file
 from cocabench.core.types import Ability, Note
-from cocabench.models.base import Model
-from cocabench.models.hardware import Hardware
 from cocabench.models.hf.families import FAMILIES, Cleaning, Family, Usage, check_version
 from cocabench.models.remote_code import refuse_code_in
 from cocabench.specs.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from cocabench.models.base import Model
+    from cocabench.models.hardware import Hardware
 
 LIBRARY = "transformers"
 
@@ -58,6 +60,7 @@ class HFSource:
     notes: tuple[Note, ...] = ()
     available: ClassVar[bool] = True
     packages: ClassVar[tuple[str, ...]] = ("pillow", "tokenizers", "torch", "transformers")
+    model_module: ClassVar[str] = "cocabench.models.hf.load"
     features_version: ClassVar[int] = 1
     """Raise it if a change in this room or in the base class changes a feature or a caption."""
 

@@ -8,27 +8,27 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
-import open_clip
-from open_clip.transform import PreprocessCfg
 from pydantic import JsonValue
 
 from cocabench import demo
 from cocabench.core.errors import DataError, ModelError, UnknownNameError, UsageError, unreadable
 from cocabench.core.files import expanded, parse_json, read_text
 from cocabench.core.signature import digest, digest_file, flat
-from cocabench.core.types import Note
+from cocabench.core.types import Ability, Note
 from cocabench.data.remote import local_file, url_of
-from cocabench.models.open_clip import weights
-from cocabench.models.open_clip.checkpoint import digest_of, no_file
+from cocabench.models.open_clip import published, weights
 from cocabench.models.open_clip.config import TEXT_PATHS, Config, checked, of_file
 from cocabench.models.open_clip.languages import takes_language
 from cocabench.models.remote_code import refuse_code_in
 from cocabench.specs.aliases import hub_name
 from cocabench.specs.spec import ModelSpec, WeightsKind
+
+CONTRASTIVE: frozenset[Ability] = frozenset({"encode", "profile"})
+GENERATIVE: frozenset[Ability] = CONTRASTIVE | {"caption", "score_captions"}
 
 _TOKENIZER_FILES = ("*token*.json", "vocab*", "merges.txt", "*.model")
 
@@ -38,7 +38,8 @@ class Blueprint:
     """Everything needed to build a model.
 
     id: the canonical model string. config: open_clip's model_cfg, with absolute file paths, none of which loads code.
-    preprocess: open_clip's PreprocessCfg fields. weights: a file; None if random or not downloaded yet.
+    preprocess: open_clip's PreprocessCfg fields. resize: the value of --resize. weights: a file; None if random or not
+    downloaded yet.
     tokenizer: the argument of open_clip.get_tokenizer, '' to build it from config. notes: choices made for the user.
     inside: which weights of the file, '' or 'ema'. parts, shares: of a mixture, which has no weights of its own.
     """
@@ -53,6 +54,7 @@ class Blueprint:
     inside: str = ""
     parts: tuple[Blueprint, ...] = ()
     shares: tuple[float, ...] = ()
+    resize: str = "own"
 
     def __post_init__(self) -> None:
         text = checked(self.config, f"--model {self.id}")["text_cfg"]
@@ -85,7 +87,7 @@ class Blueprint:
             return digest([[part.content(), share] for part, share in zip(self.parts, self.shares, strict=True)])
         if self.weights is None:
             return f"random@{self.seed}"
-        return digest_of(self.weights) + (f"#{self.inside}" if self.inside else "")
+        return weights.digest_of(self.weights) + (f"#{self.inside}" if self.inside else "")
 
     def construction(self) -> dict[str, JsonValue]:
         """Return the parts of the signature about architecture and preprocessing, without weights."""
@@ -94,6 +96,7 @@ class Blueprint:
             "quick_gelu": bool(self.config.get("quick_gelu", False)),
             "preprocess": digest(self.preprocess),
             "vocabulary": self._vocabulary(),
+            **({"resize": self.resize} if self.resize != "own" else {}),
             **({"text_language": "src_lang of each task"} if takes_language(self.config) else {}),
         }
 
@@ -126,7 +129,7 @@ def blueprint(spec: ModelSpec, *, download: bool = True) -> Blueprint:
         case WeightsKind.FILE:
             path = _fetched(spec, download=download) if url_of(spec.weights) else expanded(spec.weights)
             if path.is_dir():
-                raise no_file(path)
+                raise weights.no_file(path)
             if not path.is_file():
                 raise ModelError(f"--model {spec.text}", f"no such file: {path}", fix="check the path")
             return replace(_architecture(spec), weights=path, inside=spec.inside)
@@ -163,7 +166,7 @@ def _mixture(spec: ModelSpec, *, download: bool) -> Blueprint:
         if other_keys := _differences(first, part):
             got = f"a mixture of different architectures ({first.id}; {part.id}: {first_reason(other_keys)})"
             raise ModelError(where, got, wanted="checkpoints of one architecture")
-    known = {digest({**asdict(PreprocessCfg()), **part.preprocess}): part for part in parts if part.preprocess}
+    known = {digest({**published.preprocessing(), **part.preprocess}): part for part in parts if part.preprocess}
     if len(known) > 1:
         names = " and ".join(part.id for part in known.values())
         raise ModelError(where, f"different preprocessing of {names}", wanted="checkpoints that see the same images")
@@ -206,8 +209,8 @@ def checked_paths(config: Config) -> dict[str, JsonValue]:
 
 
 def with_options(plan: Blueprint, spec: ModelSpec) -> Blueprint:
-    """Apply --preprocess and --quick-gelu, which are for checkpoint files."""
-    return _with_quick_gelu(with_preprocess(plan, spec), spec.quick_gelu)
+    """Apply --resize, and --preprocess and --quick-gelu, which are for checkpoint files."""
+    return replace(_with_quick_gelu(with_preprocess(plan, spec), spec.quick_gelu), resize=spec.resize)
 
 
 def _with_quick_gelu(drawn: Blueprint, quick_gelu: bool | None) -> Blueprint:
@@ -226,7 +229,7 @@ def _architecture(spec: ModelSpec) -> Blueprint:
         config, preprocess = _model_config(path)
         return Blueprint(spec.text, _absolute(config, path.parent), preprocess)
     name = spec.name.replace("/", "-")
-    if name not in open_clip.list_models():
+    if name not in published.architectures():
         if expanded(spec.name).is_dir():
             raise UsageError(
                 f"--model {spec.text}",
@@ -234,16 +237,16 @@ def _architecture(spec: ModelSpec) -> Blueprint:
                 wanted="a folder with config and weights",
             )
         fix = "see `cocabench list models`, or use a folder or .json file"
-        raise UnknownNameError("model", spec.name, open_clip.list_models(), fix=fix)
-    return Blueprint(f"{name}{spec.text[len(spec.name) :]}", open_clip.get_model_config(name), tokenizer=name)
+        raise UnknownNameError("model", spec.name, published.architectures(), fix=fix)
+    return Blueprint(f"{name}{spec.text[len(spec.name) :]}", published.architecture(name), tokenizer=name)
 
 
 def _tagged(spec: ModelSpec, *, download: bool) -> Blueprint:
     """Return the Blueprint of a published tag, with the tag's quick-GELU and preprocessing; open_clip only warns."""
     plan = _architecture(spec)
-    tags = open_clip.list_pretrained_tags_by_model(plan.tokenizer)
+    tags = published.tags(plan.tokenizer)
     tag = spec.weights or _default_tag(plan.tokenizer, tags)
-    known = open_clip.get_pretrained_cfg(plan.tokenizer, tag)
+    known = published.tag(plan.tokenizer, tag)
     if not known:
         raise UnknownNameError(f"pretrained tag of {spec.name}", tag, tags, fix=f"tags: {', '.join(tags) or 'none'}")
     notes = [] if spec.weights else [Note("model", f"{spec.name}: no tag given, using {tag}")]
@@ -254,7 +257,7 @@ def _tagged(spec: ModelSpec, *, download: bool) -> Blueprint:
         said = f"{plan.tokenizer}:{tag} was trained with{'' if quick_gelu else 'out'} quick-GELU; built accordingly"
         notes.append(Note("model", said))
     file = weights.fetch(f"{plan.tokenizer}:{tag}", known) if download else weights.cached(known)
-    preprocess = {k: v for k, v in known.items() if k in weights.PREPROCESS_KEYS}
+    preprocess = {k: v for k, v in known.items() if k in published.preprocessing()}
     return replace(
         plan, id=f"{plan.tokenizer}:{tag}", config=config, preprocess=preprocess, weights=file, notes=tuple(notes)
     )
@@ -275,20 +278,20 @@ def with_preprocess(plan: Blueprint, spec: ModelSpec) -> Blueprint:
         note = _assumed(plan)
         return replace(plan, notes=(*plan.notes, note)) if note else plan
     name, _, tag = (spec.preprocess if ":" in spec.preprocess else f"{plan.tokenizer}:{spec.preprocess}").partition(":")
-    known = open_clip.get_pretrained_cfg(name, tag)
+    known = published.tag(name, tag)
     if not known:
-        tags = open_clip.list_pretrained_tags_by_model(name)
+        tags = published.tags(name)
         raise UnknownNameError(f"--preprocess, a tag of {name}", tag, tags, fix="or write NAME:TAG of another")
-    preprocess = {key: value for key, value in known.items() if key in weights.PREPROCESS_KEYS}
+    preprocess = {key: value for key, value in known.items() if key in published.preprocessing()}
     said = f"{plan.id}: preprocessing of {name}:{tag} by --preprocess"
     return replace(plan, preprocess={**plan.preprocess, **preprocess}, notes=(*plan.notes, Note("model", said)))
 
 
 def _assumed(plan: Blueprint) -> Note | None:
     """Return a note on the preprocessing of a file, where all published tags of its architecture have another."""
-    tags = open_clip.list_pretrained_tags_by_model(plan.tokenizer)
-    known = [open_clip.get_pretrained_cfg(plan.tokenizer, tag) for tag in tags]
-    ours = _appearance({**asdict(PreprocessCfg()), **plan.preprocess})
+    tags = published.tags(plan.tokenizer)
+    known = [published.tag(plan.tokenizer, tag) for tag in tags]
+    ours = _appearance({**published.preprocessing(), **plan.preprocess})
     if not known or any(_appearance(one) == ours for one in known):
         return None
     theirs = ", ".join(f"{key} {_short(value)}" for key, value in _appearance(known[0]).items() if value != ours[key])

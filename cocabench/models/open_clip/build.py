@@ -20,10 +20,11 @@ from cocabench.core.errors import ModelError, first_line
 from cocabench.core.temporary import temporary_folder
 from cocabench.core.types import Note, unnoted
 from cocabench.models.open_clip.blueprint import Blueprint
+from cocabench.models.open_clip.checkpoint import load
 from cocabench.models.open_clip.config import Config
 from cocabench.models.open_clip.languages import LanguageTokenizer, takes_language
-from cocabench.models.open_clip.weights import OPEN_CLIP_LOCK, load_into, quiet
-from cocabench.models.pixels import Transform
+from cocabench.models.open_clip.weights import OPEN_CLIP_LOCK, quiet
+from cocabench.models.pixels import Transform, with_resize
 from cocabench.models.remote_code import refuse_code
 
 
@@ -48,7 +49,7 @@ def build_network(plan: Blueprint, *, note: Callable[[Note], None] = unnoted) ->
         if plan.weights is None:
             _initialise_the_rest(net)
     if plan.weights is not None:
-        for said in load_into(net, plan.weights, plan.inside):
+        for said in load(net, plan.weights, plan.inside):
             note(said)
     return net.eval()
 
@@ -148,15 +149,17 @@ def _simple_tokenizer(length: int) -> SimpleTokenizer:
     return SimpleTokenizer(context_length=length)
 
 
-def build_transform(net: Any) -> Transform:
-    """Return open_clip's own evaluation transform for the network's preprocessing; ModelError if it cannot work."""
-    settings = net.visual.preprocess_cfg
+def build_transform(settings: Config, resize: str = "own") -> Transform:
+    """Return open_clip's own evaluation transform; ModelError if it cannot work, or not with this --resize.
+
+    settings: PreprocessCfg's fields, a network's ``visual.preprocess_cfg``.
+    """
     try:
         made = cast(Transform, image_transform_v2(PreprocessCfg(**settings), is_train=False))
         made(Image.new("RGB", (40, 30)))
     except Exception as error:  # noqa: BLE001 — the settings are data
         raise ModelError(f"preprocessing {settings}", f"it fails ({first_line(error)})") from None
-    return made
+    return with_resize(made, resize)
 
 
 def tower_parameters(net: torch.nn.Module) -> dict[str, int]:

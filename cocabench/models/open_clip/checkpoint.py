@@ -7,21 +7,24 @@ import re
 import struct
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from open_clip import load_checkpoint
 from open_clip.convert import convert_state_dict
 from open_clip.model import QuickGELU, convert_to_custom_text_state_dict, resize_pos_embed, resize_text_pos_embed
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
 from cocabench.core.errors import HEAD, ModelError, first_line, stand_in
-from cocabench.core.files import check_zip, open_regular, parse_json, read_text
-from cocabench.core.signature import digest, digest_file
+from cocabench.core.files import check_zip, open_regular
 from cocabench.core.types import Note, unnoted
 from cocabench.data.files import some
+from cocabench.models.base import check_finite_weights
 from cocabench.models.open_clip import torchscript
+from cocabench.models.open_clip.weights import JOIN, files, quiet
 
 State = dict[str, torch.Tensor]
 
@@ -38,8 +41,6 @@ CONTAINERS = ("state_dict", "model_state_dict", "model", "module", "net", "weigh
 EMA = ("state_dict_ema", "ema_state_dict", "model_ema", "ema_model", "ema", "ema_weights", "model_ema_state_dict")
 """Keys under which trainings store an exponential moving average of the weights: timm and others."""
 
-JOIN = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
-
 GATHER = (
     "gather them before saving, with torch.distributed.checkpoint.state_dict.get_model_state_dict(model, "
     "options=StateDictOptions(full_state_dict=True, cpu_offload=True))"
@@ -54,8 +55,6 @@ WRAPPERS = ("_orig_mod.", "_fsdp_wrapped_module.", "_checkpoint_wrapped_module."
 OPENAI_EXTRAS = ("input_resolution", "context_length", "vocab_size")
 """Numbers that OpenAI's archives contain besides the weights."""
 
-_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
-_INDEX = ".index.json"
 _POSITIONS = {
     "visual.positional_embedding": "images",
     "positional_embedding": "texts",
@@ -63,65 +62,46 @@ _POSITIONS = {
 }
 
 
-def files(path: Path) -> list[Path]:
-    """Return the files of a checkpoint: the shards that an index names, those beside one of them, or the file itself.
-
-    ModelError where one is missing.
-    """
-    if path.name.endswith(_INDEX):
-        names = named_in(path)
-    elif match := _SHARD.fullmatch(path.name):
-        count = int(match["count"])
-        names = [f"{match['stem']}-{k:05}-of-{count:05}{match['suffix']}" for k in range(1, count + 1)]
-    else:
-        return [path]
-    if lost := [name for name in names if not (path.parent / name).is_file()]:
-        raise ModelError(str(path), f"{len(lost)} of {len(names)} shards are missing: {some(lost)}")
-    return [path.parent / name for name in names]
-
-
-def no_file(folder: Path) -> ModelError:
-    """Return the error for a folder where a weights file was expected, with how to make one of its shards."""
-    if (folder / ".metadata").is_file():
-        return ModelError(str(folder), "a distributed checkpoint", fix=f"join it: {JOIN} {folder} FILE.pt")
-    for place in (folder, folder.parent):
-        if (script := place / "zero_to_fp32.py").is_file():
-            fix = (
-                f"join its shards: python {script} {place} FOLDER; of ZeRO-1 and 2, mp_rank_00_model_states.pt is whole"
-            )
-            return ModelError(str(folder), "a checkpoint of DeepSpeed", fix=fix)
-    return ModelError(str(folder), "a folder", wanted="a weights file", fix=f"name a file in it: {folder}/FILE")
-
-
-def complete(path: Path) -> bool:
-    """Return whether all files of a checkpoint are there."""
-    try:
-        return all(file.is_file() for file in files(path))
-    except ModelError:
-        return False
-
-
-def named_in(path: Path) -> list[str]:
-    """Return the names of the shards that an index lists; ModelError if it is no index."""
-    try:
-        names = parse_json(read_text(path))["weight_map"].values()
-        return sorted({Path(str(name)).name for name in names})
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
-        raise ModelError(str(path), "not an index of shards", wanted='{"weight_map": {name: file}}') from None
-
-
-def digest_of(path: Path) -> str:
-    """Return the hash of a checkpoint's contents, for the signature; of shards, of all their hashes."""
-    found = files(path)
-    return digest_file(found[0]) if found == [path] else digest([digest_file(one) for one in found])
-
-
 def load(net: Any, path: Path, inside: str = "") -> list[Note]:
     """Load a checkpoint into a network, without running code from it, and return notes on it.
 
-    inside: '' for the weights, 'ema' for their exponential moving average.
+    inside: '' for the weights, 'ema' for their exponential moving average. Of big_vision's .npz, too.
     ModelError for unreadable files, for another architecture, and for pickles of more than tensors.
     """
+    with _explained(path), quiet():
+        notes = _load_npz(net, path) if path.suffix in (".npz", ".npy") and not inside else _load(net, path, inside)
+    check_finite_weights(str(path), net)
+    return notes
+
+
+def _load_npz(net: Any, path: Path) -> list[Note]:
+    """Let open_clip load weights in big_vision's format."""
+    if not hasattr(net.visual, "trunk"):
+        wanted = "an architecture whose image tower is timm's, as ViT-B-16-SigLIP"
+        raise ModelError(str(path), "weights in big_vision's format", wanted=wanted)
+    if path.suffix == ".npz":
+        check_zip(path)
+    load_checkpoint(net, str(path), strict=True, weights_only=True)
+    return []
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Raise ModelError for the errors by which libraries refuse a file."""
+    try:
+        yield
+    except UNREADABLE as error:
+        text = str(error)
+        if isinstance(error, pickle.UnpicklingError) and "unsupported" in text.lower():
+            fix = "if you trust it, save it again with torch.save(model.state_dict(), FILE) or as safetensors"
+            wanted = match[1] if (match := re.search(r"GLOBAL ([\w.]+)", text)) else "code"
+            got = f"a pickle that would run {wanted}"
+            raise ModelError(str(path), got, wanted="weights only", fix=fix) from None
+        got = f"not readable as a checkpoint ({first_line(error)})"
+        raise ModelError(str(path), got, fix="it may be truncated: copy it again") from None
+
+
+def _load(net: Any, path: Path, inside: str) -> list[Note]:
     notes: list[Note] = []
     found = [_read(file) for file in files(path)]
     if inside and (kept := [averages for one in found if (averages := averaged(one))]):
@@ -210,9 +190,13 @@ class Held(NamedTuple):
 
 def held(path: Path) -> list[Held]:
     """Return the weights in a checkpoint file: its own, and their moving average if it has one. Loads the file."""
-    found = [_read(file) for file in files(path)]
-    own, ema = _merged([_tensors(one, path, unnoted) for one in found]), [one for one in map(averaged, found) if one]
-    states = {"": own, **({"#ema": _merged([_tensors(dict(one), path, unnoted) for one in ema])} if ema else {})}
+    with _explained(path):
+        found = [_read(file) for file in files(path)]
+        own, ema = (
+            _merged([_tensors(one, path, unnoted) for one in found]),
+            [one for one in map(averaged, found) if one],
+        )
+        states = {"": own, **({"#ema": _merged([_tensors(dict(one), path, unnoted) for one in ema])} if ema else {})}
     if not ema and (beside := {key: value for key, value in own.items() if _EMA_PREFIX.search(_prefix(key))}):
         states = {"": {key: value for key, value in own.items() if key not in beside}, "#ema": beside}
     return [Held(mark, len(state), sum(value.numel() for value in state.values())) for mark, state in states.items()]

@@ -6,18 +6,14 @@ code are refused, as are architectures of other repositories, and tokenizers or 
 
 from __future__ import annotations
 
-import inspect
 import json
 import math
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import fields
 from typing import Any
 
-from open_clip.coca_model import CoCa, MultimodalCfg
-from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg, CustomTextCLIP
-
 from cocabench.core.errors import ModelError
+from cocabench.models.open_clip.published import declared
 from cocabench.models.remote_code import FIX, refuse_code
 from cocabench.specs.spec import guess
 
@@ -31,10 +27,13 @@ TOKENIZER_KEYS = frozenset({
 })  # fmt: skip
 """Arguments of open_clip's tokenizers, and those of transformers' that shape text alone."""
 
+NETWORKS = (("model", "CLIP"), ("model", "CustomTextCLIP"), ("coca_model", "CoCa"))
+"""open_clip's classes, whose parameters are the keys of a config."""
+
 TABLES: Mapping[str, Collection[str]] = {
-    "vision_cfg": [field.name for field in fields(CLIPVisionCfg)],
-    "text_cfg": [field.name for field in fields(CLIPTextCfg)],
-    "multimodal_cfg": [field.name for field in fields(MultimodalCfg)],
+    "vision_cfg": list(declared("model", "CLIPVisionCfg")),
+    "text_cfg": list(declared("model", "CLIPTextCfg")),
+    "multimodal_cfg": list(declared("coca_model", "MultimodalCfg")),
     "tokenizer_kwargs": TOKENIZER_KEYS,
     "act_kwargs": ["approximate"],
     "norm_kwargs": ["bias", "elementwise_affine", "eps"],
@@ -87,7 +86,7 @@ def _check_preprocess(preprocess: Config, where: str) -> None:
 def checked(config: Config, where: str) -> Config:
     """Return open_clip's model_cfg; ModelError for a key that is not known, or that could load code."""
     refuse_code(config, where)
-    known = {name for kind in (CLIP, CustomTextCLIP, CoCa) for name in inspect.signature(kind).parameters}
+    known = {name for network in NETWORKS for name in declared(*network)}
     _check_keys(config, {"custom_text", *known} - {"cast_dtype"}, where, "")
     for name in ("vision_cfg", "text_cfg"):
         _check_table(config.get(name), TABLES[name], where, name)

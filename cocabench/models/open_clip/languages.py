@@ -9,13 +9,13 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from cocabench.core.errors import ModelError, unreadable
 from cocabench.core.files import parse_json, read_text
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 T = TypeVar("T")
 
@@ -58,7 +58,9 @@ class LanguageTokenizer:
 
     def __call__(self, texts: Sequence[str], context_length: int | None = None) -> Tensor:
         """Return token ids (n, context_length); ModelError for a language that NLLB does not have."""
-        return torch.stack(self.map(texts, lambda tokenizer, plain: tokenizer(plain, context_length)))
+        from torch import stack  # plans import this module, and never torch
+
+        return stack(self.map(texts, lambda tokenizer, plain: tokenizer(plain, context_length)))
 
     def map(self, texts: Sequence[str], apply: Callable[[Any, list[str]], Iterable[T]]) -> list[T]:
         """Return what ``apply(tokenizer, texts of one language)`` returns for each text, in their order."""

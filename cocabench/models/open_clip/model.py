@@ -23,10 +23,19 @@ from cocabench.models.base import (
     WriteCaptions,
     unit,
 )
-from cocabench.models.hardware import Hardware, evaluating
+from cocabench.models.contexts import evaluating
+from cocabench.models.hardware import Hardware
 from cocabench.models.interactive import ScoreWords, Word
 from cocabench.models.loading import once_in_a_row
-from cocabench.models.open_clip.build import Tokenizer, tower_parameters, vocabulary
+from cocabench.models.open_clip.blueprint import CONTRASTIVE, GENERATIVE, Blueprint
+from cocabench.models.open_clip.build import (
+    Tokenizer,
+    build_network,
+    build_tokenizer,
+    build_transform,
+    tower_parameters,
+    vocabulary,
+)
 from cocabench.models.open_clip.captions import (
     asked,
     caption_texts,
@@ -51,9 +60,6 @@ MIN_TEXTS_TO_SHARE = 16
 
 CAPTIONS_PER_PASS = 512
 """Captions scored per forward pass: their activations dominate the memory."""
-
-CONTRASTIVE: frozenset[Ability] = frozenset({"encode", "profile"})
-GENERATIVE: frozenset[Ability] = CONTRASTIVE | {"caption", "score_captions"}
 
 
 def abilities_of(net: Any) -> frozenset[Ability]:
@@ -82,7 +88,7 @@ class OpenClip(Model):
         self.abilities = abilities_of(net)
         self.scores_words = "score_captions" in self.abilities
         self.compiled: Callable[[Tensor], Tensor] | None = None
-        plain = hardware.device.type == "cpu" and hardware.precision == "fp32"
+        plain = hardware.device == "cpu" and hardware.precision == "fp32"
         self._layers: Callable[[], AbstractContextManager[None]] = nullcontext
         if plain and not hardware.compile:  # torch.compile cannot take oneDNN's layers
             self._layers = Layers(net)
@@ -223,3 +229,24 @@ def _pooling(visual: Any) -> Callable[[Tensor], Tensor] | None:
     if isinstance(visual, TimmModel) and not hasattr(visual.head, "pool"):
         return lambda pixels: visual.trunk.forward_head(visual.trunk.forward_features(pixels), pre_logits=True)
     return None
+
+
+def loaded(plan: Blueprint, hardware: Hardware) -> OpenClip:
+    """Return the model of a Blueprint on its device, ready to encode."""
+    notes = [note for note in plan.notes if note.code == "preprocess_assumed"]
+    net = build_network(plan, note=notes.append)
+    placed = net.to(hardware.device)
+    notes += [Note("random_weights", "random weights, not trained")] if plan.seed is not None else []
+    if plan.captions and getattr(net.text, "attn_mask", None) is None:
+        said = "the text tower is not causal: in training the caption loss saw the words to predict"
+        notes.append(Note("not_causal", said))
+    transform = build_transform(net.visual.preprocess_cfg, plan.resize)
+    model = OpenClip(plan.id, placed, build_tokenizer(plan), transform, hardware, notes=notes)
+    model.compiled = _compiled(plan.id, net) if hardware.compile else None
+    return model
+
+
+def _compiled(name: str, net: Any) -> Callable[[Tensor], Tensor]:
+    from cocabench.models.compiled import compiled  # importing torch's compiler takes a second
+
+    return compiled(net.encode_image, name)

@@ -1,35 +1,26 @@
-"""Weight files: finding, downloading and safely reading them."""
+"""Weight files: where they are, all those of one checkpoint, and their hash. Imports no torch, to plan quickly."""
 
 from __future__ import annotations
 
 import logging
-import pickle
 import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
-import open_clip
-import torch
 from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError, LocalEntryNotFoundError
-from open_clip import factory
-from open_clip.transform import PreprocessCfg
 
 from cocabench.core.errors import ModelError, first_line
-from cocabench.core.files import check_zip, expanded
-from cocabench.core.types import Note
+from cocabench.core.files import expanded, parse_json, read_text
+from cocabench.core.signature import digest, digest_file
 from cocabench.data.files import some
-from cocabench.models.base import check_finite_weights
-from cocabench.models.open_clip import checkpoint
 
 CONFIGS = ("open_clip_config.json", "config.json")
 """Names of a folder's or repository's config. The second holds an open_clip model config where there is no first."""
 
-PREPROCESS_KEYS = frozenset(asdict(PreprocessCfg()))
 _HUB_FILES = ("open_clip_model.safetensors", "open_clip_pytorch_model.safetensors", "open_clip_pytorch_model.bin")
 _HUB_INDEXES = tuple(f"{name}.index.json" for name in (*_HUB_FILES, "model.safetensors", "pytorch_model.bin"))
 _DOWNLOAD_ERRORS = (OSError, RuntimeError, HfHubHTTPError, EntryNotFoundError, KeyError, TypeError)
@@ -39,6 +30,11 @@ _FOLDER_FILES = (
     "open_clip_pytorch_model.pth", "model.safetensors", "pytorch_model.bin", "pytorch_model.pth", "model.pth",
 )  # fmt: skip
 """What open_clip (3.3.0) prefers in a model folder, in this order."""
+
+JOIN = "python -m torch.distributed.checkpoint.format_utils dcp_to_torch"
+
+_SHARD = re.compile(r"(?P<stem>.+)-(?P<number>\d{5})-of-(?P<count>\d{5})(?P<suffix>\.\w+)")
+_INDEX = ".index.json"
 
 _FOLDER_SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".ckpt")
 _NO_WEIGHTS = ("optimizer", "rng_state", "scaler", "scheduler", "training_args")
@@ -69,8 +65,10 @@ def quiet() -> Iterator[None]:
 
 def fetch(name: str, known: Mapping[str, Any]) -> Path:
     """Return the weights file of a published tag, downloaded by open_clip unless cached."""
+    from open_clip import download_pretrained
+
     try:
-        return Path(open_clip.download_pretrained(dict(known)))
+        return Path(download_pretrained(dict(known)))
     except _DOWNLOAD_ERRORS as error:
         fix = "check the network, or use a local file: NAME:FILE"
         raise ModelError(
@@ -91,7 +89,7 @@ def cached(known: Mapping[str, Any]) -> Path | None:
         for name in _HUB_INDEXES:
             found = huggingface_hub.try_to_load_from_cache(repository, name)
             if isinstance(found, str):
-                return Path(found) if checkpoint.complete(Path(found)) else None
+                return Path(found) if complete(Path(found)) else None
     if url := known.get("url"):
         file = expanded("~/.cache/clip") / url.rpartition("/")[2]
         return file if file.is_file() else None
@@ -103,10 +101,12 @@ def from_hub(repository: str) -> tuple[Path, Path]:
 
     Where there is no open_clip_config.json, config.json may be a model config of open_clip, beside one weights file.
     """
+    from open_clip.pretrained import download_pretrained_from_hf
+
     try:
         config = Path(huggingface_hub.hf_hub_download(repository, CONFIGS[0]))
         try:
-            return config, Path(factory.download_pretrained_from_hf(repository))
+            return config, Path(download_pretrained_from_hf(repository))
         except _DOWNLOAD_ERRORS:
             if (index := _shards_from_hub(repository)) is None:
                 raise
@@ -136,7 +136,7 @@ def _shards_from_hub(repository: str) -> Path | None:
             index = Path(huggingface_hub.hf_hub_download(repository, name))
         except EntryNotFoundError:
             continue
-        for shard in checkpoint.named_in(index):
+        for shard in named_in(index):
             huggingface_hub.hf_hub_download(repository, shard)
         return index
     return None
@@ -164,9 +164,9 @@ def in_folder(folder: Path) -> Path:
         return found
     candidates = sorted(folder.glob("*.safetensors.index.json")) or sorted(folder.glob("*.index.json"))
     if not candidates:
-        files = [path for path in sorted(folder.iterdir()) if path.suffix in _FOLDER_SUFFIXES]
-        weights = [path for path in files if not path.name.startswith(_NO_WEIGHTS)]
-        candidates = list({tuple(checkpoint.files(path)): path for path in reversed(weights)}.values())[::-1]
+        own = [path for path in sorted(folder.iterdir()) if path.suffix in _FOLDER_SUFFIXES]
+        weights = [path for path in own if not path.name.startswith(_NO_WEIGHTS)]
+        candidates = list({tuple(files(path)): path for path in reversed(weights)}.values())[::-1]
     if not candidates:
         wanted = "open_clip_model.safetensors, or a .bin, .pth or .pt file"
         raise ModelError(str(folder), "no weights file", wanted=wanted)
@@ -176,43 +176,54 @@ def in_folder(folder: Path) -> Path:
     return candidates[0]
 
 
-def load_into(net: torch.nn.Module, path: Path, inside: str = "") -> list[Note]:
-    """Load a checkpoint into a model, weights only, and return notes on it.
+def files(path: Path) -> list[Path]:
+    """Return the files of a checkpoint: the shards that an index names, those beside one of them, or the file itself.
 
-    inside: '' or 'ema'. Accepts the formats of ``checkpoint``, and big_vision's .npz. Pickles that would run code are
-    refused.
+    ModelError where one is missing.
     """
-    notes: list[Note] = []
+    if path.name.endswith(_INDEX):
+        names = named_in(path)
+    elif match := _SHARD.fullmatch(path.name):
+        count = int(match["count"])
+        names = [f"{match['stem']}-{k:05}-of-{count:05}{match['suffix']}" for k in range(1, count + 1)]
+    else:
+        return [path]
+    if lost := [name for name in names if not (path.parent / name).is_file()]:
+        raise ModelError(str(path), f"{len(lost)} of {len(names)} shards are missing: {some(lost)}")
+    return [path.parent / name for name in names]
+
+
+def no_file(folder: Path) -> ModelError:
+    """Return the error for a folder where a weights file was expected, with how to make one of its shards."""
+    if (folder / ".metadata").is_file():
+        return ModelError(str(folder), "a distributed checkpoint", fix=f"join it: {JOIN} {folder} FILE.pt")
+    for place in (folder, folder.parent):
+        if (script := place / "zero_to_fp32.py").is_file():
+            fix = (
+                f"join its shards: python {script} {place} FOLDER; of ZeRO-1 and 2, mp_rank_00_model_states.pt is whole"
+            )
+            return ModelError(str(folder), "a checkpoint of DeepSpeed", fix=fix)
+    return ModelError(str(folder), "a folder", wanted="a weights file", fix=f"name a file in it: {folder}/FILE")
+
+
+def complete(path: Path) -> bool:
+    """Return whether all files of a checkpoint are there."""
     try:
-        with quiet():
-            if path.suffix in (".npz", ".npy") and not inside:
-                if not hasattr(net.visual, "trunk"):
-                    wanted = "an architecture whose image tower is timm's, as ViT-B-16-SigLIP"
-                    raise ModelError(str(path), "weights in big_vision's format", wanted=wanted)
-                if path.suffix == ".npz":
-                    check_zip(path)
-                open_clip.load_checkpoint(net, str(path), strict=True, weights_only=True)
-            else:
-                notes = checkpoint.load(net, path, inside)
-    except checkpoint.UNREADABLE as error:
-        raise _explained(error, path) from None
-    check_finite_weights(str(path), net)
-    return notes
+        return all(file.is_file() for file in files(path))
+    except ModelError:
+        return False
 
 
-def held(path: Path) -> list[checkpoint.Held]:
-    """Return the weights in a checkpoint file; ModelError if it cannot be read. Loads the file."""
+def named_in(path: Path) -> list[str]:
+    """Return the names of the shards that an index lists; ModelError if it is no index."""
     try:
-        return checkpoint.held(path)
-    except checkpoint.UNREADABLE as error:
-        raise _explained(error, path) from None
+        names = parse_json(read_text(path))["weight_map"].values()
+        return sorted({Path(str(name)).name for name in names})
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        raise ModelError(str(path), "not an index of shards", wanted='{"weight_map": {name: file}}') from None
 
 
-def _explained(error: Exception, path: Path) -> ModelError:
-    text = str(error)
-    if isinstance(error, pickle.UnpicklingError) and "unsupported" in text.lower():
-        fix = "if you trust it, save it again with torch.save(model.state_dict(), FILE) or as safetensors"
-        wanted = match[1] if (match := re.search(r"GLOBAL ([\w.]+)", text)) else "code"
-        return ModelError(str(path), f"a pickle that would run {wanted}", wanted="weights only", fix=fix)
-    got = f"not readable as a checkpoint ({first_line(error)})"
-    return ModelError(str(path), got, fix="it may be truncated: copy it again")
+def digest_of(path: Path) -> str:
+    """Return the hash of a checkpoint's contents, for the signature; of shards, of all their hashes."""
+    found = files(path)
+    return digest_file(found[0]) if found == [path] else digest([digest_file(one) for one in found])

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from cocabench.models.hardware import evaluating
+from cocabench.models.contexts import evaluating
 from cocabench.models.open_clip.decoding.likelihood import CaptionLogprob, logprobs, shared_logprobs
 from cocabench.models.open_clip.decoding.options import (
     DecodeOptions,
