@@ -173,7 +173,8 @@ class DiskCache:
                 limit = f"{self.limit / 1e9:g} GB"
                 self._note("cache", f"{path}: cache limit of {limit} reached; new values are not cached")
                 return
-            _attempt(lambda: _write(path, rows, label or space))
+            page = SMALL_PAGE_BYTES if max(map(len, values.values())) < SMALL_VALUE_BYTES else PAGE_BYTES
+            _attempt(lambda: _write(path, rows, label or space, page))
             self._evict(path)
 
     def usage(self) -> list[Usage]:
@@ -321,10 +322,10 @@ def size_limit() -> int:
     return int(size * 1e9)
 
 
-def _write(path: Path, rows: Sequence[tuple[bytes, bytes, int]], label: str) -> None:
-    small = max(len(value) for _, value, _ in rows) < SMALL_VALUE_BYTES
+def _write(path: Path, rows: Iterable[tuple[bytes, bytes, int]], label: str, page: int = PAGE_BYTES) -> None:
+    """Write rows; page: the size of the pages of a new file."""
     with _opened(path, "rwc") as database:
-        database.execute(f"PRAGMA page_size = {SMALL_PAGE_BYTES if small else PAGE_BYTES}")
+        database.execute(f"PRAGMA page_size = {page}")
         database.execute(f"PRAGMA cache_size = {-CHANGED_KIB}")
         database.execute("BEGIN IMMEDIATE")
         if not _is_ours(database):
