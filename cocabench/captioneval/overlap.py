@@ -59,8 +59,10 @@ class NGrams(NamedTuple):
     number: Ints
     size: int
 
-    def where(self, rows: NDArray[np.bool_]) -> NGrams:
-        return NGrams(self.text[rows], self.gram[rows], self.number[rows], self.size)
+    def of(self, first: int, end: int) -> NGrams:
+        """Return those of the texts first … end - 1, as views."""
+        place = slice(*np.searchsorted(self.text, (first, end)))
+        return NGrams(self.text[place], self.gram[place], self.number[place], self.size)
 
     def look_up(self, values: Array, text: Ints, gram: Ints) -> Array:
         """Return for each (text, gram) its entry of values, which has one per n-gram here; 0 where there is none."""
@@ -115,7 +117,7 @@ def _bleu_sums(candidates: Sequence[str], references: Groups) -> Array:
 
 def _clipped_matches(counts: NGrams, images: Ints, n: int) -> Array:
     """Return per image the candidate's n-grams that a reference holds, each at most as often as in one reference."""
-    mine, theirs = counts.where(counts.text < n), counts.where(counts.text >= n)
+    mine, theirs = counts.of(0, n), counts.of(n, n + len(images))
     key = images[theirs.text - n] * counts.size + theirs.gram
     order = np.lexsort((theirs.number, key))
     last = np.append(key[order][1:] != key[order][:-1], True) if len(order) else np.zeros(0, bool)
@@ -185,20 +187,20 @@ def cider_d(candidates: Sequence[str], references: Groups, corpus: Groups | None
 
 def _document_frequency(counts: NGrams, owner: Ints, start: int) -> Array:
     """Return per n-gram the number of documents with it; text start + i belongs to document owner[i]."""
-    theirs = counts.where(counts.text >= start)
+    theirs = counts.of(start, start + len(owner))
     pairs = np.unique(owner[theirs.text - start] * counts.size + theirs.gram)
     return np.bincount(pairs % counts.size, minlength=counts.size).astype(float)
 
 
 def _cosines(counts: NGrams, idf: Array, images: Ints, n: int) -> Array:
     """Return per reference the clipped cosine with its image's candidate; 0 where either has no weight."""
-    counts = counts.where(counts.text < n + len(images))
+    counts = counts.of(0, n + len(images))
     weight = counts.number * idf[counts.gram]
     norm = np.sqrt(np.bincount(counts.text, weight**2, minlength=n + len(images)))
-    theirs = counts.text >= n
-    reference = counts.text[theirs] - n
-    mine = counts.look_up(weight, images[reference], counts.gram[theirs])
-    dot = np.bincount(reference, np.minimum(mine, weight[theirs]) * weight[theirs], minlength=len(images))
+    theirs = counts.of(n, n + len(images))
+    reference, own = theirs.text - n, weight[len(weight) - len(theirs.text) :]
+    mine = counts.look_up(weight, images[reference], theirs.gram)
+    dot = np.bincount(reference, np.minimum(mine, own) * own, minlength=len(images))
     scale = norm[:n][images] * norm[n:]
     return np.asarray(np.divide(dot, scale, out=np.zeros(len(images)), where=scale > 0))
 

@@ -235,8 +235,9 @@ def label_ranks(scores: Scores, labels: Ints, items: Ints | None = None) -> Rank
         np.array([np.count_nonzero(row) for row in mask], np.int64) for mask in (scores > own, scores == own)
     )
     identical = np.zeros_like(tied)
-    for row in np.flatnonzero(tied > 1) if items is not None else ():
-        identical[row] = np.count_nonzero((scores[row] == own[row]) & (items == items[labels[row]])) - 1
+    if items is not None:
+        for row in np.flatnonzero(tied > 1):
+            identical[row] = np.count_nonzero((scores[row] == own[row]) & (items == items[labels[row]])) - 1
     return Ranks(n_above, tied - 1, identical, np.ones_like(tied))
 
 
