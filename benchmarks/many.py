@@ -1,6 +1,7 @@
 """Reading many results: `compare`, `gate` and `report --no-images` of 50 models on 40 tasks, and of half of both.
 
 python -m benchmarks many [--json] [--models 50] [--tasks 40] [--images 500]
+python -m benchmarks many --records 3000        so many Records, on as many tasks
 
 Seconds of processor time, Python's start with them, and how each grows with the number of results (1: in proportion).
 """
@@ -27,18 +28,20 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(prog="benchmarks many", description=__doc__)
     parser.add_argument("--models", type=int, default=50)
     parser.add_argument("--tasks", type=int, default=40)
+    parser.add_argument("--records", type=int, help="instead of models: how many Records on the tasks")
     parser.add_argument("--images", type=int, default=500, help="of each task")
     parser.add_argument("--json", action="store_true", help="print only the JSON line")
     options = parser.parse_args(argv)
-    sizes = [(options.models // 2, options.tasks // 2), (options.models, options.tasks)]
+    models = options.records // options.tasks if options.records else options.models
+    sizes = [(models // 2, options.tasks // 2), (models, options.tasks)]
     small, large = (measured(models, tasks, options.images) for models, tasks in sizes)
     cells = [models * tasks for models, tasks in sizes]
     growth = {name: math.log(large[name] / small[name]) / math.log(cells[1] / cells[0]) for name in large}
     if not options.json:
-        print(f"{options.models} models x {options.tasks} tasks x {options.images} images; seconds of processor time")
+        print(f"{models} models x {options.tasks} tasks x {options.images} images; seconds of processor time")
         for name in large:
             print(f"  {name:8} {large[name]:7.2f}   half of both: {small[name]:6.2f}   exponent {growth[name]:.2f}")
-    found = {"models": options.models, "tasks": options.tasks, "images": options.images, "seconds": large}
+    found = {"models": models, "tasks": options.tasks, "images": options.images, "seconds": large}
     print(json.dumps({"name": "many", **found, "half": small, "exponent": growth}))
 
 

@@ -123,7 +123,7 @@ def compare(
         sides = split_models(models), split_models(against)
         _compare_recipes(results, *sides, recipes, all_metrics, form, as_json, figure)
         return
-    from cocabench.report import tables
+    from cocabench.results import tables
     from cocabench.results.compare import compare_models, of_measured, ranked
     from cocabench.results.records import read
 

@@ -13,7 +13,6 @@ from typing import Any
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, RenderableType
 from rich.segment import Segment
-from rich.table import Table
 from rich.text import Text
 
 from cocabench.core.text import printable
@@ -109,13 +108,38 @@ def print_table(
         for row in (heads, *cells):
             _print_flowing(row)
         return
-    table = Table(box=None, pad_edge=False, collapse_padding=gap == 1)
-    for i, (head, width) in enumerate(zip(heads, widths, strict=True)):
-        right = numbers_from is not None and i >= numbers_from
-        table.add_column(head, width=width, justify="right" if right else "left")
-    for row in cells:
-        table.add_row(*row)
-    out.print(table)
+    found, between = Text(), Text(" " * gap)
+    for row in (heads, *cells):
+        for line in _lines(row, widths, numbers_from, heading=row is heads):
+            found.append_text(between.join(line)).append("\n")
+    out.print(found, soft_wrap=True, end="")
+
+
+def _lines(
+    row: Sequence[Text], widths: Sequence[int], numbers_from: int | None, *, heading: bool
+) -> Iterable[Sequence[Text]]:
+    """Return the lines of a row, in parts of their columns' widths; headings end on one line, cells begin on one."""
+    folded = [
+        _in_column(cell, width, right=numbers_from is not None and i >= numbers_from)
+        for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+    ]
+    height = max(map(len, folded))
+    blank = [[Text(" " * width)] * (height - len(lines)) for lines, width in zip(folded, widths, strict=True)]
+    pairs = zip(folded, blank, strict=True)
+    return zip(*(spare + lines if heading else lines + spare for lines, spare in pairs), strict=True)
+
+
+def _in_column(cell: Text, width: int, *, right: bool) -> list[Text]:
+    """Return a cell's lines, filled up to the width of its column."""
+    if "\n" in cell.plain or "\t" in cell.plain or cell.cell_len > width:
+        return list(cell.wrap(out, width, justify="right" if right else "left", overflow="ellipsis"))
+    filled = cell.copy()
+    if right:
+        filled.rstrip()
+        filled.pad_left(width - filled.cell_len)
+    else:
+        filled.pad_right(width - filled.cell_len)
+    return [filled]
 
 
 def _widths(columns: Sequence[Sequence[str]], room: int) -> list[int]:

@@ -41,8 +41,8 @@ def print_results(results: RecordSet, comparison: Comparison) -> None:
 def _print_scores(comparison: Comparison, records: Sequence[Record]) -> None:
     """Print a Comparison: best values bold, findings marked, totals and notes below."""
     from cocabench.core.formatting import Footnotes
-    from cocabench.report.tables import header
     from cocabench.results.compare import legend
+    from cocabench.results.tables import header
 
     footnotes, two = Footnotes(), len(comparison.models) == 2
     rows = [_line(row, footnotes, two=two) for row in comparison.rows]

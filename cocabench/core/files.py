@@ -9,7 +9,8 @@ import os
 import stat
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -17,6 +18,7 @@ from cocabench.core.errors import DataError, UsageError
 
 if TYPE_CHECKING:
     import pyarrow as pa
+    import pyarrow.parquet as pq
 
 
 class Limit(NamedTuple):
@@ -102,35 +104,93 @@ THREADS_FROM_BYTES = 1 << 20
 """Handing smaller files to threads takes longer than reading them."""
 
 
-def read_parquet(
-    file: Path | IO[bytes] | pa.NativeFile,
-    where: object,
-    columns: Sequence[str] | Callable[[Sequence[str]], Sequence[str]] | None = None,
-) -> pa.Table:
+Chosen = Sequence[str] | Callable[[Sequence[str]], Sequence[str]] | None
+"""Columns of a table: their names, or a function of the names that there are; None for all."""
+
+
+def read_parquet(file: Path | IO[bytes] | pa.NativeFile, where: object, columns: Chosen = None) -> pa.Table:
     """Return a parquet file's rows, or some columns of them; ArrowException, OSError or ValueError if damaged.
 
-    columns: names, or a function of the names that there are.
     DataError where it has too many rows, or unpacks to too much: it is read in pieces, none of which can be large.
+    """
+    import pyarrow.parquet as pq
+
+    with pq.ParquetFile(file) as content:
+        return _decoded(content, where, columns)
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Columns of a parquet file. packed: {name: what it was decoded from}, without those in several pieces."""
+
+    schema: pa.Schema
+    arrays: Mapping[str, pa.ChunkedArray]
+    packed: Mapping[str, tuple[object, ...]]
+
+    @property
+    def table(self) -> pa.Table:
+        import pyarrow as pa
+
+        return pa.Table.from_arrays(list(self.arrays.values()), schema=self.schema)
+
+
+def read_columns(content: bytes, where: object, columns: Chosen = None, *, like: Columns | None = None) -> Columns:
+    """Do as read_parquet, but take columns that were packed to the same bytes in another file from there.
+
+    like: the other file's columns. Samples of two models on one task differ in few columns, and decoding the others
+    is most of the work.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(file) as content:
-        meta, schema = content.metadata, content.schema_arrow
-        ROWS.check(meta.num_rows, where)
-        groups = [meta.row_group(k) for k in range(meta.num_row_groups)]
-        chunks = [group.column(k) for group in groups for k in range(group.num_columns)]
-        largest = max((chunk.total_uncompressed_size for chunk in chunks), default=0)
-        packed = sum(max(0, chunk.total_compressed_size) for chunk in chunks)
-        check_ratio(sum(chunk.total_uncompressed_size for chunk in chunks), packed, where)
-        named = columns(schema.names) if callable(columns) else columns
-        wanted = None if named is None else [name for name in named if name in schema.names]
-        batches, unpacked = [], 0
-        size, threads = max(1, min(ROWS_PER_PIECE, SMALL_BYTES // max(1, largest))), packed > THREADS_FROM_BYTES
-        for batch in content.iter_batches(size, columns=wanted, use_threads=threads):
-            unpacked += batch.nbytes
-            check_ratio(unpacked, packed, where)
-            batches.append(batch)
+    with pq.ParquetFile(pa.BufferReader(content)) as file:
+        schema = file.schema_arrow
+        names = _wanted(schema, columns)
+        packed = _packed(file.metadata, {name: schema.field(name) for name in names}, content)
+        same = {name for name in packed if like and like.packed.get(name) == packed[name]}
+        table = _decoded(file, where, [name for name in names if name not in same])
+    arrays = {name: like.arrays[name] if like and name in same else table[name] for name in names}
+    fields = [pa.field(name, array.type, schema.field(name).nullable) for name, array in arrays.items()]
+    return Columns(pa.schema(fields, schema.metadata), arrays, packed)
+
+
+def _packed(meta: pq.FileMetaData, fields: Mapping[str, pa.Field], content: bytes) -> dict[str, tuple[object, ...]]:
+    """Return the bytes of columns with what else decides what they decode to; nothing of several row groups."""
+    if meta.num_row_groups != 1:
+        return {}
+    group = meta.row_group(0)
+    found: dict[str, tuple[object, ...]] = {}
+    for chunk in (group.column(k) for k in range(group.num_columns)):
+        if (name := chunk.path_in_schema) in fields:
+            start = chunk.dictionary_page_offset or chunk.data_page_offset
+            pages = content[start : start + chunk.total_compressed_size]
+            found[name] = fields[name], chunk.physical_type, chunk.compression, pages
+    return found
+
+
+def _wanted(schema: pa.Schema, columns: Chosen) -> list[str]:
+    named = columns(schema.names) if callable(columns) else schema.names if columns is None else columns
+    return [name for name in named if name in schema.names]
+
+
+def _decoded(content: pq.ParquetFile, where: object, columns: Chosen) -> pa.Table:
+    """Return a file's rows, decoded in pieces; DataError as above."""
+    import pyarrow as pa
+
+    meta, schema = content.metadata, content.schema_arrow
+    ROWS.check(meta.num_rows, where)
+    groups = [meta.row_group(k) for k in range(meta.num_row_groups)]
+    chunks = [group.column(k) for group in groups for k in range(group.num_columns)]
+    largest = max((chunk.total_uncompressed_size for chunk in chunks), default=0)
+    packed = sum(max(0, chunk.total_compressed_size) for chunk in chunks)
+    check_ratio(sum(chunk.total_uncompressed_size for chunk in chunks), packed, where)
+    wanted = None if columns is None else _wanted(schema, columns)
+    batches, unpacked = [], 0
+    size, threads = max(1, min(ROWS_PER_PIECE, SMALL_BYTES // max(1, largest))), packed > THREADS_FROM_BYTES
+    for batch in content.iter_batches(size, columns=wanted, use_threads=threads):
+        unpacked += batch.nbytes
+        check_ratio(unpacked, packed, where)
+        batches.append(batch)
     if wanted is not None:
         schema = pa.schema([schema.field(name) for name in wanted], schema.metadata)
     return pa.Table.from_batches(batches, batches[0].schema if batches else schema)

@@ -10,6 +10,7 @@ import inspect
 from collections import Counter
 from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 from itertools import groupby
 from typing import Any, ClassVar
 
@@ -101,9 +102,14 @@ class Kind(Spec):
     @classmethod
     def numbers(cls, columns: Iterable[str]) -> list[str]:
         """Return the columns that metrics read and that hold no text, and id, image_id and domain."""
-        read = {name for metric in cls._with_domains() for name in (*metric.columns, *metric.also)}
-        kept = {name for name in read if cls.column_type(name) not in TEXTS} | {"id", "image_id", "domain"}
+        kept = cls._numbers()
         return [name for name in columns if name in kept]
+
+    @classmethod
+    @cache
+    def _numbers(cls) -> frozenset[str]:
+        read = {name for metric in cls._with_domains() for name in (*metric.columns, *metric.also)}
+        return frozenset(name for name in read if cls.column_type(name) not in TEXTS) | {"id", "image_id", "domain"}
 
     @classmethod
     def _with_domains(cls) -> list[Metric]:

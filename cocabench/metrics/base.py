@@ -98,6 +98,12 @@ class Statistic(Protocol):
         They sum to 0, and the sum of their squares is the number's variance (the infinitesimal jackknife).
         """
 
+    def value_of(self, side: Side) -> float:
+        """Return the number of a side, from the values of its rows if it follows from them."""
+
+    def influence_of(self, side: Side) -> NDArray[np.float64] | None:
+        """Do so with the influence."""
+
 
 class Side:
     """One model's rows of a metric, and what follows from them alone: computed once, however many models it meets."""
@@ -114,7 +120,7 @@ class Side:
 
     @cached_property
     def value(self) -> float:
-        return self.statistic.value(self.rows)
+        return self.statistic.value_of(self)
 
     @cached_property
     def values(self) -> NDArray[np.float64]:
@@ -125,7 +131,7 @@ class Side:
 
     @cached_property
     def influence(self) -> NDArray[np.float64] | None:
-        return self.statistic.influence(self.rows)
+        return self.statistic.influence_of(self)
 
 
 Role = Literal["quality", "health", "cost"]
@@ -188,7 +194,8 @@ class Metric:
         first = self.columns[0]
         if first not in samples:
             return samples[:0]
-        rows = samples if (known := samples[first].notna()).all() else samples[known]
+        column = samples[first]
+        rows = samples if column.dtype.kind in "biu" or (known := column.notna()).all() else samples[known]
         if self.where is not None:
             rows = rows[rows[self.where[0]] == self.where[1]] if self.where[0] in rows else rows[:0]
         return rows[rows["domain"] == self.domain] if self.domain else rows

@@ -52,10 +52,15 @@ def sign_flip(differences: Array, rng: np.random.Generator) -> OneSided:
     """Return the test of the sum of per-image differences (n,) under random signs: exact where that is cheap."""
     changed = differences[differences != 0]
     sizes = np.abs(changed)
-    if np.allclose(sizes, sizes[:1], rtol=1e-9, atol=0):
+    if _equal(sizes, sizes[:1]):
         return mcnemar(int((changed > 0).sum()), int((changed < 0).sum()))
     sums = _turned(changed[:, None], rng)[:, 0]
     return _tail(sums, float(changed.sum()), 1e-9 * float(sizes.sum()), exact=len(changed) <= EXACT)
+
+
+def _equal(sizes: Array, one: Array | float) -> bool:
+    """Return whether finite sizes are one but for rounding: numpy.allclose, in a fifth of its time."""
+    return bool((np.abs(sizes - one) <= 1e-9 * np.abs(one)).all())
 
 
 def swap(first: Array, second: Array, value: Callable[[Array], Array], rng: np.random.Generator) -> OneSided:
@@ -139,7 +144,7 @@ def of_means(differences: Array, rng: np.random.Generator, *, growth: float = 0.
     sizes = np.abs(differences[differences != 0])
     largest, step = (float(sizes.max()), float(sizes.mean())) if len(sizes) else (1 / n, 1 / n)
     centred = differences - value / n
-    tests, alike = sign_flip(differences, rng), np.allclose(sizes, largest, rtol=1e-9, atol=0)
+    tests, alike = sign_flip(differences, rng), _equal(sizes, largest)
     error = math.sqrt(_variance(differences, np.zeros(n, np.int64), np.array([n])) + 2 * largest**2)
     low, high = value - Z * error, value + Z * error
     if not alike:
@@ -162,7 +167,7 @@ def of_classes(differences: Array, classes: Ints, weights: Array, *, growth: flo
     _, codes, counts = np.unique(classes, return_inverse=True, return_counts=True)
     error = math.sqrt(_variance(differences, codes, counts) + 2 * float(weights.max()) ** 2)
     found = of_error(float(differences.sum()), error)._replace(changed=len(changed), step=step, growth=growth)
-    alike = np.allclose(weights, weights[0], rtol=1e-9) and np.allclose(changed, step, rtol=1e-9, atol=0)
+    alike = np.allclose(weights, weights[0], rtol=1e-9) and _equal(changed, step)
     if not alike:
         return found
     tests = mcnemar(int((differences > 0).sum()), int((differences < 0).sum()))

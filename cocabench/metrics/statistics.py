@@ -1,8 +1,8 @@
 """The seven statistics: how a metric's value, interval and paired test follow from its rows.
 
 Mean and Hits are means over rows, Worst the lowest mean of a group, Sums a function of summed columns, Smooth any
-other number that comes with its influence values, Median is computed anew over
-redrawn images, Whole is a figure of all rows together.
+other number that comes with its influence values, Median is computed anew over redrawn images, Whole is a figure of all
+rows together.
 """
 
 from __future__ import annotations
@@ -34,6 +34,9 @@ class Common:
 
     fewest: ClassVar[int] = 1
 
+    def value(self, rows: Samples) -> float:
+        raise NotImplementedError
+
     def withheld(self, rows: Samples) -> str:
         """Return why rows give no interval, '' where they do."""
         n = rows["image_id"].nunique()
@@ -47,6 +50,12 @@ class Common:
 
     def influence(self, rows: Samples) -> Array | None:
         return None
+
+    def value_of(self, side: Side) -> float:
+        return self.value(side.rows)
+
+    def influence_of(self, side: Side) -> Array | None:
+        return self.influence(side.rows)
 
 
 @dataclass(frozen=True)
@@ -69,7 +78,12 @@ class Mean(Common):
         return np.asarray(rows[self.values].to_numpy(dtype=np.float64))
 
     def value(self, rows: Samples) -> float:
-        values = self.per_row(rows)
+        return self._mean(self.per_row(rows), rows)
+
+    def value_of(self, side: Side) -> float:
+        return self._mean(side.values, side.rows)
+
+    def _mean(self, values: Array, rows: Samples) -> float:
         if self.groups is None:
             return float(values.mean())
         _, codes, counts = np.unique(self.groups(rows), return_inverse=True, return_counts=True)
@@ -88,7 +102,13 @@ class Mean(Common):
         return Interval(max(low, float(values.min())), min(high, float(values.max())))
 
     def influence(self, rows: Samples) -> Array:
-        values, codes = self.per_row(rows), np.zeros(len(rows), np.int64)
+        return self._influence(self.per_row(rows), rows)
+
+    def influence_of(self, side: Side) -> Array:
+        return self._influence(side.values, side.rows)
+
+    def _influence(self, values: Array, rows: Samples) -> Array:
+        codes = np.zeros(len(rows), np.int64)
         if self.groups is not None:
             codes = np.unique(self.groups(rows), return_inverse=True)[1]
         centres = np.bincount(codes, values) / np.bincount(codes)

@@ -100,6 +100,14 @@ class Report:
     def _by_name(self) -> dict[tuple[str, str], Record]:
         return {(r.model, r.task): r for r in self.records}
 
+    @cached_property
+    def numbers(self) -> Mapping[str, Mapping[tuple[str, str], float]]:
+        """{model: {(task, metric): its value}}, defined ones."""
+        found: dict[str, dict[tuple[str, str], float]] = {model: {} for model in self.comparison.models}
+        for r in self.records:
+            found[r.model] |= {(r.task, m): e.value for m, e in r.metrics.items() if e.value is not None}
+        return found
+
     def cannot(self, model: str, row: Row) -> bool:
         """Return whether a model has no number on a task because the task needs a text decoder and it has none."""
         return (model, row.task) not in self._by_name and row.task in self.decoded and model in self._undecoding

@@ -61,25 +61,44 @@ class Subject:
         gap = self.gap(model, base)
         return None if gap is None else gap.value if self.info.higher_is_better else -gap.value
 
+    def finding(self, model: str, base: str) -> Finding | None:
+        """Return the finding of model minus base, None if their difference is not known."""
+        if (found := self.gaps.get((model, base))) is not None:
+            return found.finding
+        found = self.gaps.get((base, model))
+        return found.finding.reversed if found else None
+
     def beats(self, model: str, other: str) -> bool:
         """Return whether model is significantly better."""
-        gap = self.gap(model, other)
-        return gap is not None and gap.finding is Finding.FIRST
+        return self.finding(model, other) is Finding.FIRST
 
     def status(self, model: str) -> str:
         """Return BEST, UNBEATEN, BEATEN, or UNTESTED."""
+        return self._statuses.get(model, UNTESTED)
+
+    @cached_property
+    def _statuses(self) -> Mapping[str, str]:
+        return {model: self._status(model) for model in self.scores}
+
+    def _status(self, model: str) -> str:
         others = [other for other in self.scores if other != model]
-        gaps = [gap for other in others if (gap := self.gap(model, other)) and gap.finding is not Finding.UNTESTED]
-        if model not in self.scores or not gaps:
+        findings = [found for other in others if (found := self.finding(model, other)) not in (None, Finding.UNTESTED)]
+        if not findings:
             return UNTESTED
-        if any(gap.finding is Finding.SECOND for gap in gaps):
+        if Finding.SECOND in findings:
             return BEATEN
-        return BEST if len(gaps) == len(others) and all(g.finding is Finding.FIRST for g in gaps) else UNBEATEN
+        return BEST if len(findings) == len(others) and Finding.NOTHING not in findings else UNBEATEN
 
     def ranking(self) -> list[str]:
         """Return the models with a number, the best first; equal ones in page order."""
+        return list(self.places)
+
+    @cached_property
+    def places(self) -> Mapping[str, int]:
+        """{model: its place in the ranking, from 0}."""
         sign = -1 if self.info.higher_is_better else 1
-        return sorted(self.scores, key=lambda model: sign * self.scores[model].value)
+        ranked = sorted(self.scores, key=lambda model: sign * self.scores[model].value)
+        return {model: place for place, model in enumerate(ranked)}
 
 
 @dataclass(frozen=True)
@@ -105,8 +124,15 @@ class Differences:
 
     def unbeaten(self, model: str) -> tuple[int, int]:
         """Return on how many tasks no model is significantly better, and how many are tested."""
-        found = [status for subject in self.tasks if (status := subject.status(model))]
-        return sum(status != BEATEN for status in found), len(found)
+        return self._unbeaten.get(model, (0, 0))
+
+    @cached_property
+    def _unbeaten(self) -> Mapping[str, tuple[int, int]]:
+        counted = {}
+        for model in dict.fromkeys(model for subject in self.tasks for model in subject.scores):
+            found = [status for subject in self.tasks if (status := subject.status(model))]
+            counted[model] = sum(status != BEATEN for status in found), len(found)
+        return counted
 
     def order(self, models: Sequence[str]) -> list[str]:
         """Return models by the share of tasks on which they are unbeaten, then by their mean place on all tasks."""
@@ -141,7 +167,7 @@ def shown_models(report: Report, subjects: Sequence[Subject]) -> tuple[str, ...]
 def _place(model: str, subjects: Sequence[Subject]) -> float:
     """Return a model's mean place, 0 for the best and 1 for the worst; 1 where it has no number."""
     places = [
-        subject.ranking().index(model) / max(1, len(subject.scores) - 1) if model in subject.scores else 1.0
+        subject.places[model] / max(1, len(subject.scores) - 1) if model in subject.scores else 1.0
         for subject in subjects
         if not subject.mean
     ]

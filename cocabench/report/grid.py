@@ -146,8 +146,9 @@ def to_markdown(table: Table) -> str:
 
 def _lines(table: Table, footnotes: Footnotes) -> Iterator[list[str]]:
     """Yield the rows; if there are several parts, each part's name is a row of its own."""
-    for part, lines in table.parts():
-        if part and len(table.parts()) > 1:
+    parts = table.parts()
+    for part, lines in parts:
+        if part and len(parts) > 1:
             yield [f"*{escape(part)}*", *[""] * (len(table.columns) - 1)]
         yield from ([_cell(entry, footnotes) for entry in line.entries] for line in lines)
 
@@ -162,22 +163,19 @@ def to_csv(table: Table) -> str:
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
     spread = [any(line.entries[i].spread for line in table.lines) for i in range(len(table.columns))]
-    writer.writerow(_columns(table, spread))
+    several = len(table.parts()) > 1
+    writer.writerow(_columns(table, spread, several))
     for line in table.lines:
-        fields: list[object] = [line.part] if _has_parts(table) else []
+        fields: list[object] = [line.part] if several else []
         for entry, wide in zip(line.entries, spread, strict=True):
             fields += [_field(entry), *([entry.spread.removeprefix("± ")] if wide else [])]
         writer.writerow([*fields, "; ".join(dict.fromkeys(note for entry in line.entries for note in entry.notes))])
     return stream.getvalue()
 
 
-def _columns(table: Table, spread: list[bool]) -> list[str]:
+def _columns(table: Table, spread: list[bool], several_parts: bool) -> list[str]:
     named = [[name, f"{name} ±"] if wide else [name] for name, wide in zip(table.columns, spread, strict=True)]
-    return [*(["part"] if _has_parts(table) else []), *(name for names in named for name in names), "notes"]
-
-
-def _has_parts(table: Table) -> bool:
-    return len(table.parts()) > 1
+    return [*(["part"] if several_parts else []), *(name for names in named for name in names), "notes"]
 
 
 def _field(entry: Entry) -> object:
@@ -215,10 +213,11 @@ def to_latex(table: Table) -> str:
         _latex_line([latex_escape(c) for c in table.columns]),
         r"\midrule",
     ]
-    for i, (part, found) in enumerate(table.parts()):
+    parts = table.parts()
+    for i, (part, found) in enumerate(parts):
         if i:
             lines.append(r"\midrule")
-        if part and len(table.parts()) > 1:
+        if part and len(parts) > 1:
             lines.append(rf"\multicolumn{{{len(table.columns)}}}{{@{{}}l}}{{\emph{{{latex_escape(part)}}}}} \\")
         lines += [_latex_line([_latex_entry(entry, notes) for entry in line.entries]) for line in found]
     lines += [r"\bottomrule", r"\end{tabular}"]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cache
 from typing import NamedTuple
 
@@ -149,7 +149,7 @@ class Sibling(NamedTuple):
     """Another checkpoint of the same architecture; values: {(task, metric): value}."""
 
     name: str
-    values: dict[tuple[str, str], float]
+    values: Mapping[tuple[str, str], float]
 
 
 def lost_skills(report: Report) -> Iterator[str]:
@@ -189,7 +189,7 @@ def _siblings(report: Report, model: str) -> Iterator[Sibling]:
     for other in report.comparison.models:
         same_run = mine is not None and (theirs := epoch_of(plain(other))) is not None and theirs.run == mine.run
         if plain(other).partition(":")[0] == architecture and plain(other) != plain(model) and not same_run:
-            yield Sibling(other, _values(r for r in report.records if r.model == other))
+            yield Sibling(other, report.numbers[other])
     table = publications.read()
     for spec in dict.fromkeys(table.loc[table["model"] == architecture, "spec"]):
         if spec != plain(model) and spec + publications.SUFFIX not in report.comparison.models:
@@ -200,10 +200,6 @@ def _siblings(report: Report, model: str) -> Iterator[Sibling]:
 def _published(spec: str) -> Sibling:
     """Return a published checkpoint; cached, since models of one architecture share it."""
     return Sibling(spec + publications.SUFFIX, publications.numbers(spec))
-
-
-def _values(records: Iterable[Record]) -> dict[tuple[str, str], float]:
-    return {(r.task, m): e.value for r in records for m, e in r.metrics.items() if e.value is not None}
 
 
 COMMAND = re.compile(r"`([^`]+)`")

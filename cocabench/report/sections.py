@@ -10,6 +10,7 @@ from pathlib import Path
 import pandas as pd
 
 from cocabench.core.formatting import points
+from cocabench.core.types import Record
 from cocabench.kinds import find
 from cocabench.kinds.base import Kind
 from cocabench.kinds.shown import Curve
@@ -82,7 +83,7 @@ class _Details:
 
     chances: dict[str, float] = field(default_factory=dict)
     curves: list[Chart] = field(default_factory=list)
-    groups: list[tuple[str, Dots]] = field(default_factory=list)
+    groups: dict[str, list[Dots]] = field(default_factory=dict)
     agreements: dict[tuple[str, str], list[Agreement]] = field(default_factory=dict)
     listings: list[Listing] = field(default_factory=list)
     tasks: list[pictures.Task] = field(default_factory=list)
@@ -97,17 +98,13 @@ def section(report: Report, found: Differences, area: Area, tables: Sequence[Tab
     strips, hard = pictures.strips(kind, details.tasks)
     details.listings.sort(key=lambda item: -item.total)
     listed = _first_of_each(details.listings)
-    by_task = [*(item.task for item in listed), *(task for task, _ in details.groups)]
-    detailed = list(dict.fromkeys(by_task))[:MAX_TASKS_IN_DETAIL]
     own = tuple(replace(table, shut=len(area.rows) > 1) for table in tables if table.section == area.kind)
     return Section(
         area=area,
         sentence=headline.section(report, found, area, details.chances),
         dots=_dots(report, found, area, details.chances, has_curves=bool(details.curves)),
         curves=tuple(details.curves),
-        groups=tuple(
-            _of_task(report, area, *one) for one in details.groups if one[0] in detailed[:MAX_TASKS_IN_DETAIL]
-        ),
+        groups=tuple(_groups(report, found, area, [item.task for item in listed], details.groups)),
         agreements={pair: tuple(_most_different(tasks)) for pair, tasks in details.agreements.items()},
         listings=tuple(listed),
         strips=tuple(strips),
@@ -117,9 +114,21 @@ def section(report: Report, found: Differences, area: Area, tables: Sequence[Tab
     )
 
 
-def _of_task(report: Report, area: Area, task: str, dots: Dots) -> Dots:
-    """Name the task in a figure's caption, where the kind has several."""
-    return dots._replace(caption=f"{dots.caption}, {report.labels[task]}") if len(area.rows) > 1 else dots
+def _groups(
+    report: Report, found: Differences, area: Area, listed: Sequence[str], known: Mapping[str, list[Dots]]
+) -> Iterator[Dots]:
+    """Yield the groups of the tasks that have listings, then of others. known: {task: its groups} of the first ones."""
+    detailed = list(dict.fromkeys([*listed, *(task for task, dots in known.items() if dots)]))[:MAX_TASKS_IN_DETAIL]
+    for row in area.rows:
+        if (task := row.task) in detailed:
+            records = _records(report, found, task)
+            for dots in known[task] if task in known else _groups_of(report, find(area.kind), task, records):
+                several = len(area.rows) > 1
+                yield dots._replace(caption=f"{dots.caption}, {report.labels[task]}") if several else dots
+
+
+def _groups_of(report: Report, kind: type[Kind], task: str, records: Mapping[str, Record]) -> list[Dots]:
+    return list(breakdowns.groups(kind, task, {model: report.samples(record) for model, record in records.items()}))
 
 
 def _first_of_each(listings: Sequence[Listing]) -> list[Listing]:
@@ -147,7 +156,7 @@ def _read(
 ) -> None:
     """Add what a task's samples say."""
     task, (row,) = subject.key, subject.rows
-    records = {m: r for m in found.shown if (r := report.record(m, task)) and report.has_samples(r)}
+    records = _records(report, found, task)
     if not records:
         return
     file = next((file for r in records.values() if (file := report.thumbnails(r))), None)
@@ -167,20 +176,28 @@ def _read(
         details.curves += breakdowns.curves(kind, task, samples, levels)
         details.curves += breakdowns.trends(kind, task, samples)
         details.curves += breakdowns.reliabilities(kind, task, samples)
-    details.groups += [(task, dots) for dots in breakdowns.groups(kind, task, samples)]
+    if sum(map(bool, details.groups.values())) < MAX_TASKS_IN_DETAIL:
+        details.groups[task] = list(breakdowns.groups(kind, task, samples))
     for pair, agreement in breakdowns.agreements(kind, label, samples).items():
         details.agreements.setdefault(pair, []).append(agreement)
     details.listings += breakdowns.listings(kind, task, samples, pictured)
     pool = _pool(first, pictured)
-    some = {model: frame[frame["image_id"].astype(str).isin(pool)] for model, frame in samples.items()}
+    some = {
+        model: frame[[name in pool for name in breakdowns.texts(frame["image_id"])]] for model, frame in samples.items()
+    }
     details.tasks.append(pictures.Task(task, label, some, pictured))
     details.files[task] = file
 
 
+def _records(report: Report, found: Differences, task: str) -> dict[str, Record]:
+    """Return the Records with samples of the models in colour."""
+    return {m: r for m in found.shown if (r := report.record(m, task)) and report.has_samples(r)}
+
+
 def _pool(samples: pd.DataFrame, wanted: frozenset[str]) -> frozenset[str]:
     """Return the images to choose cards from: those with thumbnails if there are any, of many a fixed choice."""
-    images = samples["image_id"].astype(str).unique()
-    chosen = [name for name in images if name in wanted] or list(images)
+    images = dict.fromkeys(breakdowns.texts(samples["image_id"]))
+    chosen = [name for name in images if name in wanted] or images
     return frozenset(sorted(chosen, key=pictures.hashed)[: pictures.POOL_IMAGES])
 
 

@@ -70,7 +70,7 @@ def _skill(area: Area, subject: Subject, model: str, records: list[Record]) -> S
     whole = subject.mean or len(area.rows) == 1
     title = area.title if whole else f"{area.title}, {subject.label}"
     metric = f"mean {subject.metric} of {len(subject.rows)} tasks" if subject.mean else subject.metric
-    place = f"no. {subject.ranking().index(model) + 1} of {n}" if (n := len(subject.scores)) > 1 else ""
+    place = f"no. {subject.places[model] + 1} of {n}" if (n := len(subject.scores)) > 1 else ""
     near = any(note.code == "near_chance" for r in records for note in notes(r))
     return Skill(title, metric, Point(model, subject.scores[model], subject.status(model)), place, near)
 

@@ -15,7 +15,7 @@ from cocabench.core.errors import ResultsError
 from cocabench.core.signature import short
 from cocabench.core.temporary import temporary_folder
 from cocabench.core.types import Record
-from cocabench.results.gate import match
+from cocabench.results.gate import matches
 from cocabench.results.records import choose
 from cocabench.results.store import RecordSet, Store, files_of, read_numbers, samples_path
 
@@ -43,7 +43,7 @@ class Update:
 
 def planned(baseline: Sequence[Record], current: Sequence[Record]) -> Update:
     """Return the changes of a baseline: each Record is replaced by the one that the gate compares it with."""
-    pairs = [(old, match(old, current, baseline)) for old in baseline]
+    pairs = list(zip(baseline, matches(baseline, current), strict=True))
     replaced = tuple((old, new) for old, new in pairs if new is not None)
     taken = {(new.model, new.task) for _, new in replaced}
     added = tuple(r for r in choose(current).records if (r.model, r.task) not in taken)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import OrderedDict
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -12,10 +12,12 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pandas.util import hash_array
 
 from cocabench.core.errors import UnpairedError, WithheldError
+from cocabench.core.files import Columns
 from cocabench.core.formatting import decimals, p_text, points, rounded_up, signed
 from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.kinds import find
@@ -24,7 +26,7 @@ from cocabench.metrics.base import UNKNOWN, Interval, Metric, Paired, Side
 from cocabench.metrics.intervals import of_hits, of_share, size_of
 from cocabench.metrics.statistics import Moved, Share, compare_sides, moved, order_of, side_of
 from cocabench.results.records import imported_by, published_by
-from cocabench.results.store import RecordSet, read_samples, read_table, samples_path
+from cocabench.results.store import RecordSet, read_number_columns, read_samples, samples_path
 
 LEVEL = 0.05
 """Significance level, two-sided; for the primary metrics of a table it holds for all of them together."""
@@ -51,6 +53,7 @@ class Evidence:
         }
         self._read: OrderedDict[Hashable, _Held] = OrderedDict()
         self._last: dict[str, Hashable] = {}
+        self._keys: dict[int, tuple[Record, Hashable]] = {}
         self._tests: dict[Hashable, Paired] = {}
         self._numbers_held = 0
 
@@ -128,23 +131,34 @@ class Evidence:
         held = self._held(record)
         if metric.name not in held.sides:
             side = held.sides[metric.name] = side_of(metric, held.samples)
-            self._grow(held, PER_ROW * len(side.rows) + (0 if side.rows is held.samples else _size(side.rows)))
+            own = 0 if side.rows is held.samples else held.numbers * len(side.rows) // len(held.samples)
+            self._grow(held, PER_ROW * len(side.rows) + own)
         return held.sides[metric.name]
 
     def _held(self, record: Record) -> _Held:
-        frame = self._in_memory.get(_name(record))
-        key = self._path(record) if frame is None else _name(record)
+        key = self._key(record)
         if key not in self._read:
-            kind = find(record.evaluator)
-            if frame is None:
-                numbers = read_table(self._path(record), record)
-            else:
-                numbers = pa.Table.from_pandas(frame[kind.numbers(frame.columns)], preserve_index=False)
-            held = self._read[key] = _held(numbers, self._read.get(self._last.get(record.task)))
+            like = self._read.get(self._last.get(record.task))
+            held = self._read[key] = _held(self._columns(record, like.columns if like else None), like)
             self._last[record.task] = key
-            self._grow(held, _size(held.samples) + sum(map(len, held.ids)))
+            self._grow(held, held.numbers)
         self._read.move_to_end(key)
         return self._read[key]
+
+    def _key(self, record: Record) -> Hashable:
+        """Return what identifies a Record's samples; UnpairedError if there are none."""
+        known = self._keys.get(id(record))
+        if known is None:
+            key = _name(record) if _name(record) in self._in_memory else self._path(record)
+            known = self._keys[id(record)] = record, key
+        return known[1]
+
+    def _columns(self, record: Record, like: Columns | None) -> Columns:
+        if (frame := self._in_memory.get(_name(record))) is None:
+            return read_number_columns(self._path(record), record, like=like)
+        numbers = find(record.evaluator).numbers(frame.columns)
+        table = pa.Table.from_pandas(frame[numbers], preserve_index=False)
+        return Columns(table.schema, {name: table[name] for name in numbers}, {})
 
     def _grow(self, held: _Held, numbers: int) -> None:
         """Count more numbers, and drop the least recently used samples if there are too many."""
@@ -171,14 +185,14 @@ class Evidence:
 class _Held:
     """Samples in memory, in order, and {metric: its Side of them}. size: how many numbers these hold.
 
-    ids: the names as they were read, of images and samples, for which samples holds hashes. order: the places of
-    samples among them, None if they were in order.
+    columns: as they were read, with names of images and samples where samples has hashes. order: the places of samples
+    among them, None if they were in order. numbers: how many of them there are, those in lists and the names included.
     """
 
+    columns: Columns
     samples: pd.DataFrame
-    ids: tuple[pa.ChunkedArray, ...]
-    hashes: tuple[pa.Array, ...]
     order: list[int] | None
+    numbers: int
     sides: dict[str, Side] = field(default_factory=dict)
     size: int = 0
 
@@ -186,23 +200,45 @@ class _Held:
 IDS = ("image_id", "id")
 
 
-def _held(samples: pa.Table, like: _Held | None) -> _Held:
+def _held(columns: Columns, like: _Held | None) -> _Held:
     """Return samples in order, with hashes for names: numbers are matched and grouped many times faster than text.
 
-    like: other samples, whose order and hashes are taken where the names are the same, as those of a task mostly are.
+    like: other samples, whose order and hashes are taken where the names are the same, as those of a task mostly are,
+    and whose columns are taken where they are the same.
     """
-    ids = tuple(samples[name] for name in IDS)
-    if like is not None and all(one.equals(other) for one, other in zip(ids, like.ids, strict=True)):
-        order, hashes = like.order, like.hashes
+    arrays = columns.arrays
+    numbers = sum(map(_numbers_in, arrays.values())) + sum(len(arrays[name]) for name in IDS)
+    if like is not None and all(_same(arrays[name], like.columns.arrays[name]) for name in IDS):
+        order, hashes = like.order, {name: like.samples[name].to_numpy() for name in IDS}
+        if list(arrays) == list(like.columns.arrays):
+            return _Held(columns, _frame_like(like, arrays), order, numbers)
     else:
-        names = [np.array(column.to_pylist(), object) for column in ids]
-        order = order_of(*(column.tolist() for column in names))
-        placed = names if order is None else [column[order] for column in names]
-        hashes = tuple(pa.array(hash_array(column, categorize=False)) for column in placed)
-    rows = samples if order is None else samples.take(order)
-    for name, column in zip(IDS, hashes, strict=True):
-        rows = rows.set_column(rows.schema.get_field_index(name), name, column)
-    return _Held(rows.to_pandas(ignore_metadata=True, split_blocks=True), ids, hashes, order)
+        texts = [np.array(arrays[name].to_pylist(), object) for name in IDS]
+        order = order_of(*(text.tolist() for text in texts))
+        placed = texts if order is None else [text[order] for text in texts]
+        hashes = {name: hash_array(text, categorize=False) for name, text in zip(IDS, placed, strict=True)}
+    rows = columns.table if order is None else columns.table.take(order)
+    for name, values in hashes.items():
+        rows = rows.set_column(rows.schema.get_field_index(name), name, pa.array(values))
+    return _Held(columns, rows.to_pandas(ignore_metadata=True, split_blocks=True), order, numbers)
+
+
+def _frame_like(like: _Held, arrays: Mapping[str, pa.ChunkedArray]) -> pd.DataFrame:
+    """Return columns of the same names as a frame that shares the equal ones."""
+    frame = like.samples.copy(deep=False)
+    for name, array in arrays.items():
+        if name not in IDS and array is not like.columns.arrays[name]:
+            frame[name] = (array if like.order is None else array.take(like.order)).to_pandas()
+    return frame
+
+
+def _same(one: pa.ChunkedArray, other: pa.ChunkedArray) -> bool:
+    return one is other or one.equals(other)
+
+
+def _numbers_in(column: pa.ChunkedArray) -> int:
+    """Return how many numbers a column holds, including those in lists."""
+    return len(column) + (pc.sum(pc.list_value_length(column)).as_py() or 0 if pa.types.is_list(column.type) else 0)
 
 
 def check_shared(records: Sequence[Record], images: Sequence[NDArray[np.generic]]) -> None:
@@ -227,12 +263,6 @@ def _check_edited(first: Record, second: Record, metric: str, found: float) -> N
         raise UnpairedError("", f"{first.model} or {second.model} on {first.task} was edited ({values})")
 
 
-def _size(samples: pd.DataFrame) -> int:
-    """Return how many numbers samples hold, including those in lists."""
-    lists = [name for name, dtype in samples.dtypes.items() if dtype == np.dtype(object) and name != "domain"]
-    return samples.size + sum(int(samples[name].map(np.size, na_action="ignore").sum()) for name in lists)
-
-
 class Finding(StrEnum):
     """The result of testing a difference, in the direction of the metric."""
 
@@ -240,6 +270,11 @@ class Finding(StrEnum):
     SECOND = "second better"
     NOTHING = "not significant"
     UNTESTED = "not tested"
+
+    @property
+    def reversed(self) -> Finding:
+        """The finding of second minus first."""
+        return {Finding.FIRST: Finding.SECOND, Finding.SECOND: Finding.FIRST}.get(self, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -299,14 +334,16 @@ class Difference:
     @property
     def reversed(self) -> Difference:
         """Second minus first."""
-        turned = {Finding.FIRST: Finding.SECOND, Finding.SECOND: Finding.FIRST}
-        return replace(self.opposite, finding=turned.get(self.finding, self.finding))
+        return self._turned(self.finding.reversed)
 
     @property
     def opposite(self) -> Difference:
         """The same two, with the sign of the number turned: how much better the first is where lower is better."""
+        return self._turned(self.finding)
+
+    def _turned(self, finding: Finding) -> Difference:
         low, high = (None if end is None else -end for end in (self.high, self.low))
-        return replace(self, value=-self.value, low=low, high=high, test=None)
+        return replace(self, value=-self.value, low=low, high=high, test=None, finding=finding)
 
     def __str__(self) -> str:
         return with_interval(self.value, self.low, self.high, self.places)

@@ -235,8 +235,8 @@ def gate(baseline: Iterable[Record], current: Iterable[Record], rules: Rules) ->
     evidence = Evidence(*(side for side in (baseline, current) if isinstance(side, RecordSet)))
     groups = [_of_group(*group, evidence) for group in _groups(held, choose(found).records, rules)]
     checks = [
-        Check(record, match(record, found, wanted), metric, limits)
-        for record in wanted
+        Check(record, now, metric, limits)
+        for record, now in zip(wanted, matches(wanted, found), strict=True)
         for metric in dict.fromkeys((record.primary, *record.metrics))
         if (limits := rules.limits(record, metric)) is not None
     ]
@@ -307,13 +307,17 @@ def _mean_of(side: Recipe, metric: str) -> Estimate:
     return Estimate(value=value, low=None, high=None, n=min(e.n for e in numbers))
 
 
-def match(record: Record, current: Sequence[Record], wanted: Sequence[Record]) -> Record | None:
-    """Return the current Record to compare with a Record of the baseline, None if there is none."""
-    single = len({r.model for r in wanted}) == len({r.model for r in current}) == 1
-    name = record.model.removesuffix(SUFFIX) if published_by(record) else record.model
-    same = [r for r in current if r.task == record.task and (single or r.model == name)]
-    like = [r for r in same if not _incomparable(record, r, record.primary)]
-    return next(iter(choose(like or same).records), None)
+def matches(baseline: Sequence[Record], current: Sequence[Record]) -> Iterator[Record | None]:
+    """Yield for each Record of the baseline the current one to compare, None where there is none."""
+    single = len({r.model for r in baseline}) == len({r.model for r in current}) == 1
+    of_task: dict[tuple[str, str], list[Record]] = {}
+    for r in current:
+        of_task.setdefault((r.task, "" if single else r.model), []).append(r)
+    for record in baseline:
+        name = record.model.removesuffix(SUFFIX) if published_by(record) else record.model
+        same = of_task.get((record.task, "" if single else name), [])
+        like = [r for r in same if not _incomparable(record, r, record.primary)]
+        yield next(iter(choose(like or same).records), None)
 
 
 def _incomparable(before: Record, now: Record, metric: str) -> tuple[str, ...]:

@@ -34,7 +34,15 @@ from pydantic import ValidationError
 
 from cocabench import kinds
 from cocabench.core.errors import CocabenchError, IgnoredRecordWarning, ResultsError, of_disk, unreadable
-from cocabench.core.files import open_regular, parse_json, read_parquet, read_regular, read_text
+from cocabench.core.files import (
+    Columns,
+    open_regular,
+    parse_json,
+    read_columns,
+    read_parquet,
+    read_regular,
+    read_text,
+)
 from cocabench.core.signature import digest, short
 from cocabench.core.temporary import alone_in, remove_unless_held, temporary, temporary_folder
 from cocabench.core.text import printable
@@ -291,7 +299,7 @@ def read_samples(path: Path | None, record: Record, *, images: Collection[str] |
     """
     file = _samples_file(path, record)
     with _readable(file):
-        table = read_parquet(_content(file, record), file)
+        table = read_parquet(pa.BufferReader(_content(file, record)), file)
         if images is not None:
             table = table.filter(pc.is_in(table["image_id"], pa.array(list(images), table["image_id"].type)))
         samples: pd.DataFrame = table.to_pandas()
@@ -307,18 +315,21 @@ def columns(path: Path | None, record: Record) -> list[str]:
 
 def read_numbers(path: Path | None, record: Record) -> pd.DataFrame:
     """Return of a Record's samples what metrics are computed from, but for words: a baseline keeps no captions."""
-    samples: pd.DataFrame = read_table(path, record).to_pandas()
+    samples: pd.DataFrame = read_number_columns(path, record).table.to_pandas()
     return samples
 
 
-def read_table(path: Path | None, record: Record) -> pa.Table:
-    """Do as read_numbers, without making a frame, which takes longer than reading small files."""
+def read_number_columns(path: Path | None, record: Record, *, like: Columns | None = None) -> Columns:
+    """Do as read_numbers, without making a frame, which takes longer than reading small files.
+
+    like: those of another Record, for the columns that are equal.
+    """
     file = _samples_file(path, record)
     with _readable(file):
-        table = read_parquet(_content(file, record), file, kinds.find(record.evaluator).numbers)
+        found = read_columns(_content(file, record), file, kinds.find(record.evaluator).numbers, like=like)
     if not record.samples_digest:
-        _checked(table.to_pandas(), record, file)
-    return table
+        _checked(found.table.to_pandas(), record, file)
+    return found
 
 
 def _samples_file(path: Path | None, record: Record) -> Path:
@@ -328,12 +339,12 @@ def _samples_file(path: Path | None, record: Record) -> Path:
     return file
 
 
-def _content(file: Path, record: Record) -> pa.BufferReader:
+def _content(file: Path, record: Record) -> bytes:
     """Return the content of a Record's samples; ResultsError where it is other than the Record says."""
     content = read_regular(file)
     if record.samples_digest and _digest(content) != record.samples_digest:
         raise ResultsError(str(file), "damaged, or not what its Record was made of", fix=AGAIN)
-    return pa.BufferReader(content)
+    return content
 
 
 def _checked(samples: pd.DataFrame, record: Record, file: Path) -> pd.DataFrame:

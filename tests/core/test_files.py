@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 import pytest
 from scipy.io import savemat
 
@@ -19,6 +20,7 @@ from cocabench.core.files import (
     check_mat,
     open_regular,
     parse_json,
+    read_columns,
     read_parquet,
     read_text,
 )
@@ -105,6 +107,24 @@ def test_a_table_in_pieces_is_the_table(pieces: int, tmp_path: Path, monkeypatch
     monkeypatch.setenv(ROWS.variable, "49")
     with pytest.raises(DataError, match="50 rows in a table"):
         read_parquet(tmp_path / "x", "x")
+
+
+@pytest.mark.parametrize("size", [20, 50])
+def test_columns_of_equal_bytes_are_taken_from_another_file(size: int, tmp_path: Path) -> None:
+    """Only of the same type and from one row group: else the bytes alone say nothing."""
+    frame = pd.DataFrame({"a": [f"t{k}" for k in range(50)], "b": np.arange(50), "c": [[k, k] for k in range(50)]})
+    others = (frame, frame.assign(b=0), frame.astype({"b": np.uint64}))
+    contents = []
+    for one in others:
+        one.to_parquet(tmp_path / "x", index=False, row_group_size=size)
+        contents.append((tmp_path / "x").read_bytes())
+    like = read_columns(contents[0], "x")
+    for one, content, same in zip(others, contents, ({"a", "b"}, {"a"}, {"a"}), strict=True):
+        found = read_columns(content, "x", like=like)
+        pd.testing.assert_frame_equal(found.table.to_pandas(), read_parquet(pa.BufferReader(content), "x").to_pandas())
+        pd.testing.assert_frame_equal(found.table.to_pandas()[["a", "b"]], one[["a", "b"]])
+        taken = {name for name, array in found.arrays.items() if array is like.arrays[name]}
+        assert taken == (same if size == 50 else set())
 
 
 @pytest.mark.parametrize("compressed", [True, False])

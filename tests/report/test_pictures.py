@@ -80,6 +80,11 @@ def test_agreement_counts_each_image_once(found: RecordSet) -> None:
     one, two = (np.array([i % k != 0 for i in range(12)]) for k in (2, 3))
     expected = [int(x.sum()) for x in (one & two, one & ~two, ~one & two, ~one & ~two)]
     assert list(agreement[1:]) == expected
+    frames = samples(found, "named")
+    shuffled = {model: frame.sample(frac=1, random_state=i) for i, (model, frame) in enumerate(frames.items())}
+    assert list(breakdowns.agreements(CLASSIFICATION, "named", shuffled).values()) == [agreement]
+    frames["two"] = frames["two"][1:]
+    assert not breakdowns.agreements(CLASSIFICATION, "named", frames)
     assert not breakdowns.agreements(CAPTIONING, "captioned", samples(found, "captioned"))
 
 

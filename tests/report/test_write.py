@@ -16,7 +16,7 @@ from cocabench.core.errors import ResultsError, UnknownNameError
 from cocabench.core.formatting import signed
 from cocabench.core.types import Note, Record
 from cocabench.report.page import breakable
-from cocabench.report.write import write_report
+from cocabench.report.write import indented, write_report
 from tests.report.constructed import names
 from tests.report.records import estimate, record
 
@@ -109,6 +109,20 @@ def test_the_same_records_give_the_same_bytes(tmp_path: Path) -> None:
         {p.relative_to(d): p.read_bytes() for p in d.rglob("*") if p.is_file()} for d in sorted(tmp_path.iterdir())
     )
     assert one == two
+
+
+def test_json_is_indented_as_the_standard_library_does() -> None:
+    value: object = {
+        "a": [],
+        "b": {},
+        "c": [1, "é\n", None, [True, {"x": (1.5, 2)}]],
+        "d": {"e": 1, "f": "} ,"},
+        "g": (),
+    }
+    for one in (value, [value, value], [], 3, "é", None):
+        assert indented(one) == json.dumps(one, ensure_ascii=False, indent=1)
+    held = estimate(0.5, 0.1)
+    assert json.loads(indented([held])) == [held.model_dump(mode="json")]
 
 
 def test_models_are_shown_in_the_requested_order(tmp_path: Path) -> None:

@@ -19,10 +19,10 @@ from cocabench.kinds import find
 from cocabench.kinds.classification import ACC1
 from cocabench.metrics.base import estimate as measured
 from cocabench.report.results import Results
-from cocabench.report.tables import to_csv, to_markdown
 from cocabench.results.compare import averages, compare_models, legend, of_measured, ranked, tallies
 from cocabench.results.difference import Difference, Evidence, Finding, difference
 from cocabench.results.records import choose, incomparable, read
+from cocabench.results.tables import to_csv, to_markdown
 from tests.report.records import INFO, estimate, record
 from tests.samples import classified, outcomes, right
 
