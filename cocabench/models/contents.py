@@ -25,7 +25,7 @@ HASH_BYTES = 16
 MAX_FILES_READ_AT_ONCE = 16
 """Number of reading threads: hashing needs little CPU, but network disks have high latency."""
 
-MOST_FILES_PER_TASK = 16
+MAX_FILES_PER_TASK = 16
 """Handing a file to a thread costs as much processor time as hashing 20 KB."""
 
 FILES = "contents of image files 1"
@@ -226,7 +226,7 @@ def _of_identified(images: Sequence[ImageSource]) -> list[bytes | None]:
     """Return the content hash of each identified source, None for others and unreadable ones."""
     files = [i for i, source in enumerate(images) if is_identified(source)]
     found: list[bytes | None] = [None] * len(images)
-    together = min(MOST_FILES_PER_TASK, 1 + len(files) // (4 * MAX_FILES_READ_AT_ONCE))
+    together = min(MAX_FILES_PER_TASK, 1 + len(files) // (4 * MAX_FILES_READ_AT_ONCE))
     tasks = [[images[i] for i in files[at : at + together]] for at in range(0, len(files), together)]
     with ThreadPoolExecutor(MAX_FILES_READ_AT_ONCE) as readers:
         read = chain.from_iterable(readers.map(lambda some: list(map(_read, some)), tasks))
