@@ -51,6 +51,6 @@ def deviations(device: str, *, images: int = 64, precisions: Sequence[str] = tup
             yield Deviation("captions in fp32 (share that differs)", differing, 0.05)
 
 
-def per_token(scored: Likelihoods) -> NDArray[np.float32]:
+def per_token(scored: Likelihoods) -> NDArray[np.float64]:
     """Return the log-likelihoods per token (k, m)."""
     return scored.logprobs / scored.n_tokens
