@@ -57,7 +57,7 @@ RATES = ("ours.images_per_s", "theirs.images_per_s", "bare.images_per_s", "of_ba
 PARTS = (
     Part(
         "agreement",
-        "features and captions in fp32, bf16, fp16 against the CPU's",
+        "features and likelihoods in fp32, bf16, fp16 and captions against the CPU's",
         30,
         "-m benchmarks gpu-part agreement --device cuda",
         "-m benchmarks gpu-part agreement --device cpu --small",
