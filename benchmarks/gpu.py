@@ -91,6 +91,14 @@ PARTS = (
         ("coca_over_clip",),
     ),
     Part(
+        "feeding",
+        "seconds with and without: features read back late, casts kept, channels_last; bf16, ViT-B-32, convnext_base",
+        20,
+        "-m benchmarks gpu-part feeding --device cuda",
+        "-m benchmarks gpu-part feeding --device cpu --small",
+        ("read_late", "casts_kept", "channels_last"),
+    ),
+    Part(
         "workers",
         "images/s of ViT-B-32 with 2 to 16 data workers, fp16",
         60,
