@@ -26,7 +26,8 @@ T = TypeVar("T")
 HASH_BYTES = 16
 MAX_FILES_READ_AT_ONCE = 16
 """Number of reading threads: hashing needs little CPU, but network disks have high latency."""
-FILES_PER_TASK = 32
+MAX_FILES_PER_TASK = 16
+"""Handing a file to a thread costs as much processor time as hashing 20 KB."""
 
 FILES = "contents of image files 1"
 """The cache space of content hashes by path, inode, size and times."""
@@ -199,8 +200,9 @@ def _modes(images: Sequence[ImageSource]) -> dict[str, int]:
 
 
 def _in_threads(read: Callable[[ImageSource], T], images: Sequence[ImageSource]) -> Iterator[T]:
-    """Yield what reading each image gives. A task per image would cost as much as a small file."""
-    parts = [images[k : k + FILES_PER_TASK] for k in range(0, len(images), FILES_PER_TASK)]
+    """Yield what reading each image gives."""
+    together = min(MAX_FILES_PER_TASK, 1 + len(images) // (4 * MAX_FILES_READ_AT_ONCE))
+    parts = [images[k : k + together] for k in range(0, len(images), together)]
     with ThreadPoolExecutor(MAX_FILES_READ_AT_ONCE) as readers:
         for found in readers.map(lambda part: list(map(read, part)), parts):
             yield from found
