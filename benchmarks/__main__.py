@@ -48,6 +48,7 @@ EXTRA: dict[str, tuple[str, ...]] = {
     "planning": ("planning",),
     "probes": ("probes",),
     "resize": ("resize",),
+    "shares": ("shares",),
     "startup": ("versions", "startup"),
     "run-cached": ("versions", "run-cached"),
 }

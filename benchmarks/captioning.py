@@ -35,8 +35,11 @@ def _work(generate: Callable[..., Any], options: Options) -> Work:
     return lambda: generate(images, num_beam_groups=options.groups, seq_len=options.length).numpy()
 
 
-def random_model(name: str) -> Any:
-    """Build the model with every parameter seeded: upstream leaves `text_decoder.text_projection` as torch.empty."""
+def random_model(name: str, context: int | None = None) -> Any:
+    """Build the model with every parameter seeded: upstream leaves `text_decoder.text_projection` as torch.empty.
+
+    context: the length of its captions, instead of its own.
+    """
     import logging
 
     import open_clip
@@ -44,7 +47,10 @@ def random_model(name: str) -> Any:
 
     logging.disable(logging.WARNING)
     torch.manual_seed(0)
-    model = open_clip.create_model(name).eval()
+    own = open_clip.get_model_config(name)
+    parts = ("text_cfg", "multimodal_cfg") if context else ()
+    longer = {part: {**own[part], "context_length": context} for part in parts}
+    model = open_clip.create_model(name, **longer).eval()
     projection = model.text_decoder.text_projection
     torch.nn.init.normal_(projection, std=projection.shape[0] ** -0.5)
     return model

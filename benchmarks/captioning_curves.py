@@ -1,11 +1,12 @@
 """What a caption costs as batches and captions grow, where its time goes, and the floor under a step.
 
 python -m benchmarks captioning-curves [--json] [--device cpu] [--precision fp32] [--model coca_ViT-B-32] [--repeats 3]
+                                        [--context 256]
 
 ms_per_image: whole captions of 30 tokens, by batch size. ms_per_token: 8 images, the time between captions of two
 lengths, by tokens between them; ends are forbidden, so that every caption is that long. Each time is the best of the
 repeats. The floor of a step is what it must read (weights; keys and values) over the memory bandwidth of this device,
-measured by copying.
+measured by copying. --context: another context length of the model, with lengths up to it; batches are left out.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="benchmarks captioning-curves", description=(__doc__ or "").split("\n\n")[0])
     add_flags(parser, model="coca_ViT-B-32", device="cpu", precision="fp32", repeats=3)
+    parser.add_argument("--context", type=int, help="tokens of a caption at most, instead of the model's own")
     options = parser.parse_args(argv)
     torch.set_num_threads(options.threads)
     what = f"{options.model}:random, {options.precision} on {options.device}, {options.threads} threads"
@@ -52,7 +54,8 @@ def add_flags(parser: argparse.ArgumentParser, *, model: str, device: str, preci
 
 def prepared(options: argparse.Namespace, count: int) -> tuple[Any, torch.Tensor]:
     """Return the model and that many random images, on the device and in the precision."""
-    model = random_model(options.model).to(options.device, PRECISIONS[options.precision])
+    made = random_model(options.model, getattr(options, "context", None))
+    model = made.to(options.device, PRECISIONS[options.precision])
     size = model.visual.image_size
     images = random_images(count, size if isinstance(size, int) else size[0])
     return model, images.to(options.device, PRECISIONS[options.precision])
@@ -87,15 +90,16 @@ def _measure(options: argparse.Namespace) -> dict[str, Any]:
     with torch.no_grad():
         encoding = min(seconds(lambda: model.visual(images[:8]), options.device) for _ in range(options.repeats))
         _, image_embs = model.visual(images[:8])
-    by_length = {length: best(8, length) for length in LENGTHS}
+    lengths = [1 + options.context * k // 8 for k in range(1, 8)] if options.context else LENGTHS
+    by_length = {length: best(8, length) for length in lengths}
     read = step_bytes(model, image_embs, 30)
     return {
-        "ms_per_image": {batch: round(1e3 * best(batch, 30) / batch, 1) for batch in BATCHES},
+        "ms_per_image": {n: round(1e3 * best(n, 30) / n, 1) for n in (() if options.context else BATCHES)},
         "ms_per_token": {
-            f"{a}-{b}": round(1e3 * (by_length[b] - by_length[a]) / (b - a), 2) for a, b in itertools.pairwise(LENGTHS)
+            f"{a}-{b}": round(1e3 * (by_length[b] - by_length[a]) / (b - a), 2) for a, b in itertools.pairwise(lengths)
         },
         "ms_of_8_images_encoded": round(1e3 * encoding, 1),
-        "ms_of_8_images": round(1e3 * by_length[30], 1),
+        "ms_of_8_images": round(1e3 * (by_length.get(30) or best(8, 30)), 1),
         "floor_ms_per_token": round(1e3 * read / bandwidth(options.device), 2),
         "gib_per_token": round(read / GIB, 3),
         "bandwidth_gib_s": round(bandwidth(options.device) / GIB, 1),

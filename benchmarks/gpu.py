@@ -57,7 +57,7 @@ RATES = ("ours.images_per_s", "theirs.images_per_s", "bare.images_per_s", "of_ba
 PARTS = (
     Part(
         "agreement",
-        "features and captions in fp32, bf16, fp16 against the CPU's",
+        "features and likelihoods in fp32, bf16, fp16 and captions against the CPU's",
         30,
         "-m benchmarks gpu-part agreement --device cuda",
         "-m benchmarks gpu-part agreement --device cpu --small",
@@ -89,6 +89,14 @@ PARTS = (
         "-m benchmarks gpu-part training --device cuda",
         "-m benchmarks gpu-part training --device cpu --small",
         ("coca_over_clip",),
+    ),
+    Part(
+        "feeding",
+        "seconds with and without: features read back late, casts kept, channels_last; bf16, ViT-B-32, convnext_base",
+        20,
+        "-m benchmarks gpu-part feeding --device cuda",
+        "-m benchmarks gpu-part feeding --device cpu --small",
+        ("read_late", "casts_kept", "channels_last"),
     ),
     Part(
         "workers",

@@ -1,10 +1,12 @@
 """Parts of ``python -m benchmarks gpu`` that no other row measures.
 
-python -m benchmarks gpu-part agreement|tests|training [--device cuda] [--small]
+python -m benchmarks gpu-part agreement|tests|training|feeding [--device cuda] [--small]
 
 agreement: the demo's features and captions in each precision against the CPU's in fp32. tests: ``pytest -m gpu``.
 training: forward, loss, backward and AdamW's step of CoCa and CLIP L/14, bf16, random pixels and tokens on the device;
-``coca_over_clip`` is the ratio of their times. --small: the demo's networks and few images, for a CPU.
+``coca_over_clip`` is the ratio of their times. feeding: what keeps a device busy, seconds with and without: features
+read back one batch late, casts of weights kept between batches, channels_last; and whether features are equal to the
+bit. --small: the demo's networks and few images, for a CPU.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from benchmarks.sides import ROOT
@@ -77,10 +80,87 @@ def _step(name: str, batch: int, repeats: int, device: str) -> float:
     return round(statistics.median(seconds(step, device) for _ in range(repeats)), 4)
 
 
+def feeding(options: argparse.Namespace) -> dict[str, Any]:
+    """Return {what: {without, with: seconds of some batches in bf16, equal: to the bit}}."""
+    random = ("ViT-B-32:random@0", "convnext_base:random@0")
+    vit, convolutions = ("demo/clip", "demo/clip") if options.small else random
+    size = {"batch": 2, "batches": 2, "repeats": 1} if options.small else {"batch": 256, "batches": 8, "repeats": 3}
+    return {
+        "read_late": _both(vit, options.device, _at_once, _one_late, **size),
+        "casts_kept": _both(vit, options.device, _at_once, _with_casts, **size),
+        "channels_last": _both(convolutions, options.device, _at_once, _channels_last, **size),
+    }
+
+
+Encode = Callable[[Any], Any]
+Way = Callable[[Any, Encode, list[Any]], list[Any]]
+
+
+def _both(name: str, device: str, *ways: Way, batch: int, batches: int, repeats: int) -> dict[str, Any]:
+    """Measure two ways, which get the image tower, a function that asks for a batch's rows, and the batches."""
+    import torch
+
+    from benchmarks.captioning_curves import seconds
+    from cocabench.models.base import OnTheWay
+    from cocabench.models.contexts import in_precision
+    from cocabench.models.hardware import hardware
+    from cocabench.models.open_clip.build import build_network, build_transform
+    from cocabench.models.pixels import split
+    from cocabench.specs.registry import one_model
+
+    chosen, net = hardware(device=device, precision="bf16"), build_network(one_model(name)).to(device)
+    settings = net.visual.preprocess_cfg
+    finish = split(build_transform(settings)).finish
+    side = settings["size"] if isinstance(settings["size"], int) else settings["size"][0]
+    pixels = [torch.randint(256, (batch, 3, side, side), dtype=torch.uint8) for _ in range(batches)]
+    given = [one.pin_memory() if chosen.on_gpu else one for one in pixels]
+
+    def ask(one: Any) -> OnTheWay:
+        with in_precision(chosen):
+            rows = net.encode_image(finish(one.to(device, non_blocking=True)))
+        return OnTheWay(torch.nn.functional.normalize(rows.float(), dim=-1))
+
+    found, times = [], []
+    for way in ways:
+        work = partial(way, net.visual, ask, given)
+        found.append(torch.cat(work()))
+        times.append(statistics.median(seconds(work, device) for _ in range(repeats)))
+    return {"without": round(times[0], 4), "with": round(times[1], 4), "equal": bool(torch.equal(*found))}
+
+
+def _at_once(_: Any, ask: Encode, batches: list[Any]) -> list[Any]:
+    return [ask(one).arrived() for one in batches]
+
+
+def _one_late(_: Any, ask: Encode, batches: list[Any]) -> list[Any]:
+    from cocabench.models.base import one_late
+
+    return [one.arrived() for one in one_late(map(ask, batches))]
+
+
+def _with_casts(tower: Any, ask: Encode, batches: list[Any]) -> list[Any]:
+    import torch
+
+    torch.autocast_increment_nesting()
+    try:
+        return _at_once(tower, ask, batches)
+    finally:
+        if torch.autocast_decrement_nesting() == 0:
+            torch.clear_autocast_cache()
+
+
+def _channels_last(tower: Any, ask: Encode, batches: list[Any]) -> list[Any]:
+    import torch
+
+    tower.to(memory_format=torch.channels_last)
+    return _at_once(tower, ask, batches)
+
+
 WORK: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "agreement": agreement,
     "tests": tests,
     "training": training,
+    "feeding": feeding,
 }
 
 

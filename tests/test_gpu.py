@@ -5,15 +5,18 @@ from typing import get_args
 
 import pytest
 import torch
+from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from benchmarks.make_decoding_goldens import MODELS, build, images
 from cocabench.core.types import ImageSource
 from cocabench.data.images import FileImage
+from cocabench.models.base import OnTheWay
 from cocabench.models.contexts import in_precision
 from cocabench.models.hardware import Precision, hardware
 from cocabench.models.open_clip.decoding import search, steps
 from cocabench.models.open_clip.decoding.generate import DecodeOptions, caption_logprob, generate_scored
 from cocabench.models.open_clip.decoding.steps import Stepping
+from cocabench.models.pixels import split
 from cocabench.models.smoke import TOLERANCES, deviations
 from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models
@@ -58,6 +61,24 @@ def test_other_libraries_on_the_gpu_agree_with_the_cpu(name: str, tmp_path: Path
         assert sum(a == b for a, b in zip(*captions, strict=True)) >= len(pixels) - 1
         here, there = (model.score_captions(pixels, [["a cat", "dog"]] * 12).logprobs for model in models)
         assert abs(here - there).max() < 1e-2
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_rows_that_are_copied_meanwhile_are_whole() -> None:
+    given = torch.randn(2048, 2048, device="cuda")
+    on_the_way = [OnTheWay(given @ given * k) for k in range(8)]  # asked for at once, read back later
+    assert all(one.rows.is_pinned() for one in on_the_way)
+    for k, one in enumerate(on_the_way):
+        assert torch.equal(one.arrived(), (given @ given * k).cpu())
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_pixels_are_finished_on_the_gpu_to_the_same_bits() -> None:
+    parts = split(image_transform_v2(PreprocessCfg(size=224), is_train=False))
+    pixels = torch.arange(256, dtype=torch.uint8).repeat(3, 1, 4)
+    assert torch.equal(parts.finish(pixels.cuda()).cpu(), parts.finish(pixels))
 
 
 @pytest.mark.gpu
@@ -122,6 +143,8 @@ def test_the_smoke_test_itself_on_the_cpu() -> None:
     found = {f.name: f for f in deviations("cpu", images=8, precisions=("fp32", "bf16"))}
     assert found["features in fp32"].found == 0
     assert found["captions in fp32 (share that differs)"].found == 0
+    assert found["likelihoods per token in fp32"].found == 0
+    assert 0 < found["likelihoods per token in bf16"].found <= found["likelihoods per token in bf16"].allowed
     assert 0 < found["features in bf16"].found <= found["features in bf16"].allowed
 
 

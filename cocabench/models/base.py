@@ -7,8 +7,9 @@ batch; the methods that evaluations call join these parts (``streams.Joined``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from itertools import islice
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -180,17 +181,17 @@ class Model(Interactive, Joined):
     ) -> Iterator[Encoded]:
         """Yield the rows of each batch of images."""
 
-        def encode(pixels: Any) -> Tensor:
+        def encode(pixels: Any) -> OnTheWay:
             if output == "pooled":
                 rows = self.pooled_image_batch(pixels)
             else:
                 rows = self.encode_image_batch(pixels) if normalize else self.unnormalized_image_batch(pixels)
             self.check_rows("images", rows, len(pixels))
-            return unit(rows) if normalize else rows.float().cpu()
+            return OnTheWay(F.normalize(rows.float(), dim=-1) if normalize else rows.float())
 
-        for parts, kept, hashes in self._over_images("images", images, encode, progress):
-            rows = checked("features", torch.cat(parts).numpy(), [images[i] for i in kept])
-            yield Encoded(rows, kept, hashes)
+        for parts, kept, hashes in one_late(self._over_images("images", images, encode, progress)):
+            found = torch.cat([part.arrived() for part in parts])
+            yield Encoded(checked("features", found.numpy(), [images[i] for i in kept]), kept, hashes)
 
     def stream_texts(self, texts: Sequence[str], *, progress: Progress = silent) -> Iterator[Features]:
         """Yield the rows of each block of distinct texts, in order."""
@@ -341,6 +342,37 @@ class Model(Interactive, Joined):
     def _part(self, inputs: Sequence[Any], rows: slice) -> list[Any]:
         first, *rest = (one[rows] for one in inputs)
         return [first.to(self.hardware.device, non_blocking=True) if isinstance(first, Tensor) else first, *rest]
+
+
+class OnTheWay:
+    """Rows that a device computes and copies to the CPU meanwhile, in the order in which it was asked."""
+
+    def __init__(self, rows: Tensor) -> None:
+        self.rows, self.copied = rows.to("cpu", non_blocking=rows.is_cuda), None
+        if rows.is_cuda:  # other devices have no such event here: there the copy is waited for at once
+            self.copied = torch.cuda.Event()
+            self.copied.record()
+
+    def arrived(self) -> Tensor:
+        """Wait for the rows and return them."""
+        if self.copied is not None:
+            self.copied.synchronize()
+        return self.rows
+
+
+def one_late(items: Iterable[T]) -> Iterator[T]:
+    """Yield each item once the next one is made or has failed, so that a device computes that while this is read."""
+    held, rest = list[T](), iter(items)
+    while True:
+        try:
+            made = list(islice(rest, 1))
+        except BaseException:  # Ctrl-C, too: what was computed before is kept
+            yield from held
+            raise
+        yield from held
+        if not made:
+            return
+        held = made
 
 
 def unit(rows: Tensor) -> Tensor:

@@ -50,12 +50,13 @@ class Hardware:
 
 
 DRIVERS = ("libcuda.so.1", "nvcuda.dll")
-"""NVIDIA's. AMD's is a part of the kernel."""
+DRIVER_FILES = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""NVIDIA's, AMD's, and that of Windows' subsystem for Linux."""
 
 
 def has_gpu_driver() -> bool:
     """Return whether this machine has a driver without which torch finds no GPU."""
-    return Path("/dev/kfd").exists() or any(map(_loads, DRIVERS))
+    return any(os.path.exists(file) for file in DRIVER_FILES) or any(map(_loads, DRIVERS))
 
 
 def _loads(library: str) -> bool:

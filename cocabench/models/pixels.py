@@ -6,11 +6,14 @@ uint8 takes a quarter of the memory and of the way to a GPU. Both parts together
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from PIL import Image
 from pydantic import JsonValue
 from torch import Tensor
@@ -44,7 +47,7 @@ class Whole:
 
     def hash(self, pixels: Tensor) -> bytes:
         """Return a hash of a tensor: its type, shape and bytes."""
-        return _hash([pixels], pixels.dtype, pixels.shape)
+        return _hash([pixels.contiguous().flatten().view(torch.uint8).numpy()], pixels.dtype, pixels.shape)
 
 
 @dataclass(frozen=True)
@@ -75,20 +78,24 @@ class Split(Whole):
         """
         if pixels.dtype != torch.uint8:
             return pixels
-        from torchvision.transforms.functional import normalize
-
         last = self.transform.transforms[-1]
-        scaled = pixels.to(torch.float32).div_(torch.tensor(255.0, device=pixels.device))
-        return normalize(scaled, last.mean, last.std, inplace=True)
+        white, mean, std = _constants(_values(last.mean), _values(last.std), pixels.device)
+        return pixels.to(torch.float32).div_(white).sub_(mean).div_(std)
 
     def hash(self, pixels: Tensor) -> bytes:
         """Return the hash of the finished pixels, which are looked up channel by channel."""
         if pixels.dtype != torch.uint8:
             return super().hash(pixels)
-        values = torch.arange(256, dtype=torch.uint8).expand(len(pixels), 1, 256)
-        table = self.finish(values)[:, 0].numpy()
-        channels = (table[k].take(pixels[k].numpy()) for k in range(len(pixels)))
-        return _hash([torch.from_numpy(one) for one in channels], torch.float32, pixels.shape)
+        row = np.empty(pixels[0].numel(), np.float32)
+        pairs = zip(self._finished, pixels.numpy(), strict=True)
+        channels = (np.take(values, one.ravel(), out=row, mode="clip") for values, one in pairs)  # clip: without a copy
+        return _hash(channels, torch.float32, pixels.shape)
+
+    @cached_property
+    def _finished(self) -> NDArray[np.float32]:
+        """The finished values (3, 256) of all values of each channel."""
+        found: NDArray[np.float32] = self.finish(torch.arange(256, dtype=torch.uint8).expand(3, 1, 256))[:, 0].numpy()
+        return found
 
 
 def split(transform: Transform) -> Whole:
@@ -158,8 +165,20 @@ def _is_bicubic(step: Any) -> bool:
     return isinstance(step, Resize) and step.interpolation == InterpolationMode.BICUBIC and step.antialias is not False
 
 
-def _hash(parts: Sequence[Tensor], dtype: torch.dtype, shape: torch.Size) -> bytes:
+def _values(given: Any) -> tuple[float, ...]:
+    return tuple(np.atleast_1d(given).tolist())
+
+
+@cache
+def _constants(mean: tuple[float, ...], std: tuple[float, ...], device: torch.device) -> tuple[Tensor, ...]:
+    """Return 255, means and deviations, to broadcast over (…, 3, h, w). Kept, since copying them waits for a GPU."""
+    values = ((255.0,), mean, std)
+    return tuple(torch.tensor(value, dtype=torch.float32).reshape(-1, 1, 1).to(device) for value in values)
+
+
+def _hash(parts: Iterable[NDArray[Any]], dtype: torch.dtype, shape: torch.Size) -> bytes:
+    """Return a hash of a type, a shape, and the bytes of all parts (n,), each used before the next one is made."""
     found = hashlib.sha256(f"{dtype} {tuple(shape)}".encode())
     for part in parts:
-        found.update(part.contiguous().flatten().view(torch.uint8).numpy().data)
+        found.update(part.data)
     return found.digest()[:HASH_BYTES]

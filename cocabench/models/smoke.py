@@ -1,4 +1,4 @@
-"""A short check of a device: compare the demo's features and captions with those of the CPU."""
+"""A short check of a device: compare the demo's features, captions and likelihoods with those of the CPU."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from cocabench.core.types import Likelihoods
 from cocabench.models.hardware import hardware
 from cocabench.specs.registry import find_tasks, model_sources
 from cocabench.specs.spec import parse_models
@@ -22,15 +24,18 @@ class Deviation(NamedTuple):
 
 
 TOLERANCES = {"fp32": 1e-4, "fp16": 2e-2, "bf16": 1e-1}
+"""Of features, and of log-likelihoods per token (nats), of which some are below -8."""
 
 
 def deviations(device: str, *, images: int = 64, precisions: Sequence[str] = tuple(TOLERANCES)) -> Iterator[Deviation]:
-    """Yield the deviation of image features per precision, and the share of fp32 captions that differ."""
+    """Yield the deviations of features and of likelihoods per precision, and the share of fp32 captions that differ."""
     (task,) = find_tasks(["emoji_captions"])
-    sources = [example.image for example in task.loader.build(Path()).examples[:images]]
+    examples = task.loader.build(Path()).examples[:images]
+    sources, texts = [example.image for example in examples], [example.texts[:1] for example in examples]
     (source,) = model_sources(parse_models("demo/coca"))
     reference = source.load(hardware(device="cpu", precision="fp32"))
     expected, captions = reference.encode_images(sources).rows, reference.caption(sources, {}).texts
+    likely = per_token(reference.score_captions(sources, texts))
     for precision in precisions:
         model = source.load(hardware(device=device, precision=precision))
         yield Deviation(
@@ -38,7 +43,14 @@ def deviations(device: str, *, images: int = 64, precisions: Sequence[str] = tup
             float(np.abs(model.encode_images(sources).rows - expected).max()),
             TOLERANCES[precision],
         )
+        found = float(np.abs(per_token(model.score_captions(sources, texts)) - likely).max())
+        yield Deviation(f"likelihoods per token in {precision}", found, TOLERANCES[precision])
         if precision == "fp32":
             other = model.caption(sources, {}).texts
             differing = sum(a != b for a, b in zip(captions, other, strict=True)) / len(captions)
             yield Deviation("captions in fp32 (share that differs)", differing, 0.05)
+
+
+def per_token(scored: Likelihoods) -> NDArray[np.float64]:
+    """Return the log-likelihoods per token (k, m)."""
+    return scored.logprobs / scored.n_tokens

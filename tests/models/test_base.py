@@ -87,6 +87,57 @@ def test_after_running_out_of_memory_this_kind_of_work_stays_halved() -> None:
         Toy(room=0).encode_images([Grey(1)])
 
 
+@pytest.fixture
+def order(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return what is asked of a device and read back from it, in order, by a stand-in for one."""
+    seen: list[str] = []
+
+    class Seen(base.OnTheWay):
+        def __init__(self, rows: torch.Tensor) -> None:
+            super().__init__(rows)
+            seen.append(f"ask {len(rows)}")
+
+        def arrived(self) -> torch.Tensor:
+            seen.append(f"read {len(self.rows)}")
+            return super().arrived()
+
+    monkeypatch.setattr(base, "OnTheWay", Seen)
+    return seen
+
+
+def test_features_are_read_back_once_the_next_batch_is_asked_for(order: list[str]) -> None:
+    found = Toy().encode_images([Grey(s) for s in range(1, 11)])
+    assert order == ["ask 4", "ask 4", "read 4", "ask 2", "read 4", "read 2"]
+    assert found.kept.tolist() == list(range(10))
+    wanted = [torch.nn.functional.normalize(torch.tensor([s, 3.0]), dim=-1) for s in range(1, 11)]
+    assert found.rows.tobytes() == torch.stack(wanted).numpy().tobytes()
+
+
+def test_a_lack_of_memory_is_resolved_before_the_next_batch(order: list[str]) -> None:
+    toy = Toy(room=4)
+    stream = toy.stream_images([Grey(s) for s in range(12)])
+    toy.sizes.clear()
+    assert next(stream).kept.tolist() == [0, 1, 2, 3]
+    toy.room = 2
+    assert [part.kept.tolist() for part in stream] == [[4, 5, 6, 7], [8, 9, 10, 11]]
+    assert toy.sizes == [4, 4, 4, 2, 2], "the third batch ran out of memory, and was computed in halves"
+    assert order == ["ask 4", "ask 4", "read 4", "ask 2", "ask 2", "read 4", "read 2", "read 2"]
+
+
+def test_what_was_computed_before_an_error_is_read_back(order: list[str]) -> None:
+    class Interrupted(Toy):
+        def encode_image_batch(self, pixels: torch.Tensor) -> torch.Tensor:
+            if len(self.sizes) == 2:
+                raise KeyboardInterrupt
+            return super().encode_image_batch(pixels)
+
+    stream = Interrupted().stream_images([Grey(s) for s in range(12)])
+    assert [next(stream).kept.tolist() for _ in range(2)] == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    assert order == ["ask 4", "ask 4", "read 4", "read 4"]
+    with pytest.raises(KeyboardInterrupt):
+        next(stream)
+
+
 def test_texts_are_encoded_once_in_blocks_by_first_appearance(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base, "TEXTS_PER_BLOCK", 5)
     monkeypatch.setattr(base, "TEXTS_PER_BATCH", 3)

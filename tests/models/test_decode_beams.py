@@ -7,6 +7,7 @@ from cocabench.models.open_clip.decoding.options import SpecialTokens
 from cocabench.models.open_clip.decoding.search import (
     Candidates,
     Group,
+    _on_cpu,
     forbid,
     keep_top_k,
     keep_top_p,
@@ -82,3 +83,12 @@ def test_logit_processors() -> None:
 def test_top_p_keeps_the_smallest_sufficient_set(p: float, kept: list[int]) -> None:
     logits = torch.tensor([[0.1, 0.25, 0.15, 0.5]]).log()
     assert keep_top_p(logits, p).isfinite()[0].nonzero()[:, 0].tolist() == kept
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_scores_and_places_travel_together_unchanged(dtype: torch.dtype) -> None:
+    values = torch.tensor([[1 / 3, -0.0, float("-inf")], [-1e9, 1e-40, float("nan")]], dtype=dtype)
+    places = torch.tensor([[0, 49_407 * 6, 2**40], [1, 2, 3]])
+    found, where = _on_cpu(values, places)
+    assert found.numpy().tobytes() == values.numpy().tobytes()
+    assert torch.equal(where, places)

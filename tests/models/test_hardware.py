@@ -1,11 +1,13 @@
 """Which devices a flag means."""
 
 import sys
+from pathlib import Path
 
 import pytest
 
 from cocabench.core.errors import UsageError
-from cocabench.models.hardware import devices
+from cocabench.models import hardware
+from cocabench.models.hardware import count_gpus, devices, has_gpu_driver
 from cocabench.run.cluster import on_this_machine
 from tests.conftest import Command
 
@@ -23,6 +25,19 @@ from tests.conftest import Command
 )
 def test_device_names_are_parsed(text: str, names: list[str]) -> None:
     assert devices(text) == names
+
+
+@pytest.mark.parametrize("found", ["a library", "a device file", "neither"])
+def test_torch_is_asked_for_gpus_only_where_a_driver_is(
+    found: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hardware, "DRIVERS", ("libc.so.6",) if found == "a library" else ("libnone.so.1",))
+    monkeypatch.setattr(hardware, "DRIVER_FILES", (str(tmp_path / ("none" if found != "a device file" else ".")),))
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert has_gpu_driver() == (found != "neither")
+    assert count_gpus() == (0 if found == "neither" else 2)
+    assert devices("all") == (["cpu"] if found == "neither" else ["cuda:0", "cuda:1"])
 
 
 def test_an_empty_device_name_is_an_error() -> None:

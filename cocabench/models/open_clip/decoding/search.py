@@ -168,10 +168,17 @@ def _counts(images: list[list[Group]], index: int, like: Tensor) -> Tensor:
 def _candidates(scores: Tensor, count: int) -> list[Candidates]:
     """Return the best continuations per image of one group's scores (b, g, V)."""
     vocabulary = scores.shape[-1]
-    values, flat = scores.flatten(1).topk(count)
+    values, flat = _on_cpu(*scores.flatten(1).topk(count))
     parents = flat.div(vocabulary, rounding_mode="floor")
     rows = zip(values.tolist(), (flat % vocabulary).tolist(), parents.tolist(), strict=True)
     return [Candidates(*row) for row in rows]
+
+
+def _on_cpu(values: Tensor, places: Tensor) -> tuple[Tensor, Tensor]:
+    """Return scores and their places (int64), of one shape, by one transfer, since each waits for all work of a GPU."""
+    as_bits = torch.int32 if values.dtype == torch.float32 else torch.int64
+    bits, moved = torch.stack([values.view(as_bits).long(), places]).cpu()
+    return bits.to(as_bits).view(values.dtype), moved
 
 
 def _next_inputs(images: list[list[Group]], size: int, first: bool, device: torch.device) -> tuple[Tensor, Tensor]:
