@@ -169,11 +169,11 @@ def of_means(differences: Array, rng: np.random.Generator, *, growth: float = 0.
     n, value = len(differences), float(differences.sum())
     sizes = np.abs(differences[differences != 0])
     largest, step = (float(sizes.max()), float(sizes.mean())) if len(sizes) else (1 / n, 1 / n)
-    centred = differences - value / n
     tests, alike = sign_flip(differences, rng), _equal(sizes, largest)
     error = math.sqrt(_variance(differences, np.zeros(n, np.int64), np.array([n])) + 2 * largest**2)
     low, high = value - Z * error, value + Z * error
     if not alike:
+        centred = differences - value / n
         skewed, ends = studentised(value, centred), of_mean(value, centred)
         tests = OneSided(max(tests.higher, skewed.higher), max(tests.lower, skewed.lower))
         low, high = min(low, ends.low), max(high, ends.high)

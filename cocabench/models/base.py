@@ -348,8 +348,8 @@ class OnTheWay:
     """Rows that a device computes and copies to the CPU meanwhile, in the order in which it was asked."""
 
     def __init__(self, rows: Tensor) -> None:
-        self.rows, self.copied = rows.to("cpu", non_blocking=True), None
-        if rows.is_cuda:
+        self.rows, self.copied = rows.to("cpu", non_blocking=rows.is_cuda), None
+        if rows.is_cuda:  # other devices have no such event here: there the copy is waited for at once
             self.copied = torch.cuda.Event()
             self.copied.record()
 

@@ -206,7 +206,7 @@ def groups(kind: type[Kind], task: str, samples: Samples) -> Iterator[Dots]:
 
 
 def _group_rows(one: Groups, metric: Metric, samples: Samples) -> list[DotRow]:
-    """Return a row per group. Without enough groups of several rows there are none: single rows say nothing."""
+    """Return a row per group; none of a single group, or without enough of several rows: single rows say nothing."""
     keys = {model: _keys(one, metric.rows(frame)) for model, frame in samples.items()}
     parts = {model: _parts(keys[model], metric.rows(frame)) for model, frame in samples.items()}
     first = next(iter(keys.values()))
@@ -220,6 +220,8 @@ def _group_rows(one: Groups, metric: Metric, samples: Samples) -> list[DotRow]:
         names = _worst(metric, parts, names, sizes) if np.median(list(sizes.values()) or [0]) >= one.fewest else []
     elif not ordered:
         names = sorted(names, key=lambda name: (name == one.rest, -sizes[name], name))[:MAX_GROUPS]
+    if len(names) < 2:
+        return []
     rows = []
     for name in names:
         enough = {model: mine[name] for model, mine in parts.items() if len(mine.get(name, ())) >= least[name]}

@@ -51,10 +51,11 @@ class Subject:
 
     def gap(self, model: str, base: str) -> Difference | None:
         """Return model minus base, None if it is not known."""
-        if (found := self.gaps.get((model, base))) is not None:
-            return found
-        found = self.gaps.get((base, model))
-        return found.reversed if found else None
+        return self._both_ways.get((model, base))
+
+    @cached_property
+    def _both_ways(self) -> Mapping[Pair, Difference]:
+        return {**{(b, a): gap.reversed for (a, b), gap in self.gaps.items()}, **self.gaps}
 
     def gain(self, model: str, base: str) -> float | None:
         """Return by how much model is better than base, in points; None if it is not known."""
@@ -63,10 +64,7 @@ class Subject:
 
     def finding(self, model: str, base: str) -> Finding | None:
         """Return the finding of model minus base, None if their difference is not known."""
-        if (found := self.gaps.get((model, base))) is not None:
-            return found.finding
-        found = self.gaps.get((base, model))
-        return found.finding.reversed if found else None
+        return gap.finding if (gap := self.gap(model, base)) else None
 
     def beats(self, model: str, other: str) -> bool:
         """Return whether model is significantly better."""

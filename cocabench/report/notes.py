@@ -190,16 +190,17 @@ def _siblings(report: Report, model: str) -> Iterator[Sibling]:
         same_run = mine is not None and (theirs := epoch_of(plain(other))) is not None and theirs.run == mine.run
         if plain(other).partition(":")[0] == architecture and plain(other) != plain(model) and not same_run:
             yield Sibling(other, report.numbers[other])
-    table = publications.read()
-    for spec in dict.fromkeys(table.loc[table["model"] == architecture, "spec"]):
-        if spec != plain(model) and spec + publications.SUFFIX not in report.comparison.models:
-            yield _published(spec)
+    for sibling in _published(architecture):
+        if sibling.name not in (plain(model) + publications.SUFFIX, *report.comparison.models):
+            yield sibling
 
 
 @cache
-def _published(spec: str) -> Sibling:
-    """Return a published checkpoint; cached, since models of one architecture share it."""
-    return Sibling(spec + publications.SUFFIX, publications.numbers(spec))
+def _published(architecture: str) -> tuple[Sibling, ...]:
+    """Return the published checkpoints of an architecture."""
+    table = publications.read()
+    specs = dict.fromkeys(table.loc[table["model"] == architecture, "spec"])
+    return tuple(Sibling(spec + publications.SUFFIX, publications.numbers(spec)) for spec in specs)
 
 
 COMMAND = re.compile(r"`([^`]+)`")

@@ -144,7 +144,6 @@ def _save(figure: Figure, stem: Path, title: str) -> None:
         face = "none" if suffix == ".svg" else "white"
 
         def write(path: Path, suffix: str = suffix, said: Any = said, face: str = face) -> None:
-            more: Any = {"pil_kwargs": {"optimize": True}} if suffix == ".png" else {}
-            figure.savefig(path, format=suffix[1:], dpi=150, facecolor=face, metadata=said, **more)
+            figure.savefig(path, format=suffix[1:], dpi=150, facecolor=face, metadata=said)
 
         write_atomically(stem.with_name(stem.name + suffix), write)

@@ -284,6 +284,8 @@ def _differing_parts(
     Of equal data in another order only hashes of the rows differ; they do not count. With a limit, CIDEr's document
     frequencies are those of the whole set, which equal rows say nothing about.
     """
+    if a.signature.protocol == b.signature.protocol:
+        return
     reordered = _same_rows(a, b)
     of_whole = limit(a) is None and limit(b) is None
     kind, left, right = find(a.evaluator), flat(a.signature.protocol), flat(b.signature.protocol)
