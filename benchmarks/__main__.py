@@ -44,6 +44,7 @@ EXTRA: dict[str, tuple[str, ...]] = {
     "gpu": ("gpu",),
     "gpu-part": ("gpu_part",),
     "growth": ("growth",),
+    "hashing": ("hashing",),
     "honesty": ("honesty",),
     "planning": ("planning",),
     "probes": ("probes",),

@@ -26,7 +26,8 @@ scores 0. The corpus value is the mean over images.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from array import array
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +45,8 @@ BLEU_COLUMNS = (
     "bleu_reference_length",
 )
 BLEU_LENGTH_SMOOTHING, BLEU_COUNT_SMOOTHING = 1e-9, 1e-15
+IMAGES_AT_ONCE = 1 << 14
+"""Of so many images BLEU is counted at a time."""
 ROUGE_BETA = 1.2
 CIDER_SIGMA, CIDER_SCALE = 6.0, 10.0
 
@@ -56,8 +59,10 @@ class NGrams(NamedTuple):
     number: Ints
     size: int
 
-    def where(self, rows: NDArray[np.bool_]) -> NGrams:
-        return NGrams(self.text[rows], self.gram[rows], self.number[rows], self.size)
+    def of(self, first: int, end: int) -> NGrams:
+        """Return those of the texts first … end - 1, as views."""
+        place = slice(*np.searchsorted(self.text, (first, end)))
+        return NGrams(self.text[place], self.gram[place], self.number[place], self.size)
 
     def look_up(self, values: Array, text: Ints, gram: Ints) -> Array:
         """Return for each (text, gram) its entry of values, which has one per n-gram here; 0 where there is none."""
@@ -89,6 +94,15 @@ def bleu_if_seen(order: int, sums: Array, events: float) -> float:
 
 def bleu_statistics(candidates: Sequence[str], references: Groups) -> dict[str, NDArray[np.generic]]:
     """Return BLEU_COLUMNS as integers and ``bleu_1`` … ``bleu_4`` for every image."""
+    starts = range(0, len(candidates), IMAGES_AT_ONCE)
+    parts = [_bleu_sums(candidates[k : k + IMAGES_AT_ONCE], references[k : k + IMAGES_AT_ONCE]) for k in starts]
+    sums = np.concatenate([np.zeros((0, len(BLEU_COLUMNS))), *parts])
+    columns: dict[str, NDArray[np.generic]] = dict(zip(BLEU_COLUMNS, sums.T.astype(np.int64), strict=True))
+    return columns | {f"bleu_{k}": bleu_value(sums, k) for k in range(1, ORDERS + 1)}
+
+
+def _bleu_sums(candidates: Sequence[str], references: Groups) -> Array:
+    """Return BLEU_COLUMNS (n, 10) of images."""
     n = len(candidates)
     images = np.repeat(np.arange(n), [len(r) for r in references])
     lengths, counts = _count_ngrams([*candidates, *(r for group in references for r in group)])
@@ -98,13 +112,12 @@ def bleu_statistics(candidates: Sequence[str], references: Groups) -> dict[str, 
         sums[:, ORDERS + k] = np.maximum(0, lengths[:n] - k)
     sums[:, -2] = lengths[:n]
     sums[:, -1] = _closest_lengths(lengths[:n], lengths[n:], images)
-    columns: dict[str, NDArray[np.generic]] = dict(zip(BLEU_COLUMNS, sums.T.astype(np.int64), strict=True))
-    return columns | {f"bleu_{k}": bleu_value(sums, k) for k in range(1, ORDERS + 1)}
+    return sums
 
 
 def _clipped_matches(counts: NGrams, images: Ints, n: int) -> Array:
     """Return per image the candidate's n-grams that a reference holds, each at most as often as in one reference."""
-    mine, theirs = counts.where(counts.text < n), counts.where(counts.text >= n)
+    mine, theirs = counts.of(0, n), counts.of(n, n + len(images))
     key = images[theirs.text - n] * counts.size + theirs.gram
     order = np.lexsort((theirs.number, key))
     last = np.append(key[order][1:] != key[order][:-1], True) if len(order) else np.zeros(0, bool)
@@ -174,40 +187,46 @@ def cider_d(candidates: Sequence[str], references: Groups, corpus: Groups | None
 
 def _document_frequency(counts: NGrams, owner: Ints, start: int) -> Array:
     """Return per n-gram the number of documents with it; text start + i belongs to document owner[i]."""
-    theirs = counts.where(counts.text >= start)
+    theirs = counts.of(start, start + len(owner))
     pairs = np.unique(owner[theirs.text - start] * counts.size + theirs.gram)
     return np.bincount(pairs % counts.size, minlength=counts.size).astype(float)
 
 
 def _cosines(counts: NGrams, idf: Array, images: Ints, n: int) -> Array:
     """Return per reference the clipped cosine with its image's candidate; 0 where either has no weight."""
-    counts = counts.where(counts.text < n + len(images))
+    counts = counts.of(0, n + len(images))
     weight = counts.number * idf[counts.gram]
     norm = np.sqrt(np.bincount(counts.text, weight**2, minlength=n + len(images)))
-    theirs = counts.text >= n
-    reference = counts.text[theirs] - n
-    mine = counts.look_up(weight, images[reference], counts.gram[theirs])
-    dot = np.bincount(reference, np.minimum(mine, weight[theirs]) * weight[theirs], minlength=len(images))
+    theirs = counts.of(n, n + len(images))
+    reference, own = theirs.text - n, weight[len(weight) - len(theirs.text) :]
+    mine = counts.look_up(weight, images[reference], theirs.gram)
+    dot = np.bincount(reference, np.minimum(mine, own) * own, minlength=len(images))
     scale = norm[:n][images] * norm[n:]
     return np.asarray(np.divide(dot, scale, out=np.zeros(len(images)), where=scale > 0))
 
 
-def _count_ngrams(texts: Sequence[str]) -> tuple[Ints, list[NGrams]]:
+def _count_ngrams(texts: Sequence[str]) -> tuple[Ints, Iterator[NGrams]]:
     """Return the texts' lengths in words, and the counts of their 1- to 4-grams. Words are what ``split`` gives."""
-    words = [text.split() for text in texts]
-    lengths = np.array([len(w) for w in words], dtype=np.int64)
     vocabulary: dict[str, int] = {}
-    token = np.array([vocabulary.setdefault(w, len(vocabulary)) for line in words for w in line], dtype=np.int64)
-    text = np.repeat(np.arange(len(texts)), lengths)
+    tokens, lengths = array("q"), array("q")
+    for text in texts:
+        words = text.split()
+        lengths.append(len(words))
+        tokens.extend([vocabulary.setdefault(word, len(vocabulary)) for word in words])
+    found = np.array(lengths, np.int64)
+    return found, _orders(found, np.array(tokens, np.int64), len(vocabulary))
+
+
+def _orders(lengths: Ints, token: Ints, size: int) -> Iterator[NGrams]:
+    """Yield the counts of each order, one at a time: of a million captions they take a gigabyte each."""
+    text = np.repeat(np.arange(len(lengths)), lengths)
     place = np.arange(len(token)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
     gram = token
-    counts = [_tally(text, gram, len(vocabulary))]
+    yield _tally(text, gram, size)
     for order in range(2, ORDERS + 1):
-        previous = np.concatenate([gram[:1], gram[:-1]]) * len(vocabulary) + token
-        _, gram = np.unique(previous, return_inverse=True)
+        _, gram = np.unique(np.concatenate([gram[:1], gram[:-1]]) * size + token, return_inverse=True)
         whole = place >= order - 1
-        counts.append(_tally(text[whole], gram[whole], int(gram.max(initial=-1)) + 1))
-    return lengths, counts
+        yield _tally(text[whole], gram[whole], int(gram.max(initial=-1)) + 1)
 
 
 def _tally(text: Ints, gram: Ints, size: int) -> NGrams:

@@ -43,6 +43,11 @@ FILL_FRACTION = 0.9
 """Eviction shrinks the cache to this fraction of the limit; one space may take at most as much."""
 ATTEMPTS = 5
 PAGE_BYTES = 16_384
+SMALL_PAGE_BYTES = 4_096
+SMALL_VALUE_BYTES = 256
+"""Spaces of values below it get small pages: keys are random, so that each new one changes a page of the index."""
+CHANGED_KIB = 65_536
+"""Pages that a write changes are held up to here; each time more are spilled to the disk, it is waited for."""
 FORMAT = 0x434F4331
 """SQLite application id of our files; raise it when the schema changes, then older files are recreated."""
 
@@ -168,7 +173,8 @@ class DiskCache:
                 limit = f"{self.limit / 1e9:g} GB"
                 self._note("cache", f"{path}: cache limit of {limit} reached; new values are not cached")
                 return
-            _attempt(lambda: _write(path, rows, label or space))
+            page = SMALL_PAGE_BYTES if max(map(len, values.values())) < SMALL_VALUE_BYTES else PAGE_BYTES
+            _attempt(lambda: _write(path, rows, label or space, page))
             self._evict(path)
 
     def usage(self) -> list[Usage]:
@@ -316,9 +322,11 @@ def size_limit() -> int:
     return int(size * 1e9)
 
 
-def _write(path: Path, rows: Iterable[tuple[bytes, bytes, int]], label: str) -> None:
+def _write(path: Path, rows: Iterable[tuple[bytes, bytes, int]], label: str, page: int = PAGE_BYTES) -> None:
+    """Write rows; page: the size of the pages of a new file."""
     with _opened(path, "rwc") as database:
-        database.execute(f"PRAGMA page_size = {PAGE_BYTES}")
+        database.execute(f"PRAGMA page_size = {page}")
+        database.execute(f"PRAGMA cache_size = {-CHANGED_KIB}")
         database.execute("BEGIN IMMEDIATE")
         if not _is_ours(database):
             for line in SCHEMA:

@@ -196,7 +196,7 @@ def _decoded(content: pq.ParquetFile, where: object, columns: Chosen) -> pa.Tabl
     return pa.Table.from_batches(batches, batches[0].schema if batches else schema)
 
 
-def open_regular(path: Path) -> io.BufferedReader:
+def open_regular(path: Path | str) -> io.BufferedReader:
     """Open a file for reading; OSError if it is missing, or a pipe or device, which could hang or never end."""
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     found = os.fstat(handle).st_mode

@@ -56,7 +56,7 @@ def digest(*parts: JsonValue) -> str:
 
 def digest_lines(lines: Iterable[str]) -> str:
     """Return 16 hex digits of the SHA-256 of many strings, each followed by a unit separator."""
-    text = "".join(f"{line}\x1f" for line in lines)
+    text = "\x1f".join([*lines, ""])
     return hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
@@ -97,7 +97,7 @@ def remembering_files(cache: Cache | None, allowance: Allowance | None = None) -
         _allowance.reset(tokens[1])
 
 
-def file_stamp(path: Path) -> str:
+def file_stamp(path: Path | str) -> str:
     """Return a file's path, inode, size and times; '' for a missing or very recent file.
 
     A file written within the last seconds can be written again without a change of its times.
@@ -109,7 +109,7 @@ def file_stamp(path: Path) -> str:
         return ""
     if max(found.st_mtime, found.st_ctime) > time.time() - SETTLED_S:
         return ""
-    where = name if name.startswith(os.sep) else path.absolute()
+    where = name if name.startswith(os.sep) else Path(name).absolute()
     return f"{where} {found.st_ino} {found.st_size} {found.st_mtime_ns} {found.st_ctime_ns}"
 
 

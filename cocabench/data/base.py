@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -105,7 +106,7 @@ class LocalLoader(Spec):
         notes = (Note("data", f"{said}: images = '…' in [data] chooses"),) if len(found) > 1 else ()
         return folder / found[0], notes
 
-    def require(self, files: Sequence[Path]) -> None:
+    def require(self, files: Sequence[Path | str]) -> None:
         """Raise MissingDataError naming the first few files that do not exist."""
         if lost := absent(files):
             names = some(path.name for path in lost)
@@ -138,9 +139,8 @@ def readable(dataset: Dataset) -> Dataset:
     DataError where ids become the same by that, and for examples of a plugin's that are none.
     """
     for k, example in enumerate(dataset.examples):
-        texts = (example.id, *_all_texts(example))
-        if odd := next((text for text in texts if not isinstance(text, str)), None):
-            raise DataError(f"data set {dataset.name}", f"example {k}: got {odd!r}"[:200], wanted="an id and texts")
+        if odd := [text for text in (example.id, *_all_texts(example)) if not isinstance(text, str)]:
+            raise DataError(f"data set {dataset.name}", f"example {k}: got {odd[0]!r}"[:200], wanted="an id and texts")
     if _encodable(dataset):
         return dataset
     examples = [_well_formed(example) for example in dataset.examples]
@@ -152,16 +152,15 @@ def readable(dataset: Dataset) -> Dataset:
     return checked(changed, Path(dataset.name))
 
 
-def _all_texts(example: Example) -> Iterator[object]:
-    """Yield the captions of an example and its negatives, whatever a loader put there."""
-    for group in (example.texts, *(example.negatives or ())):
-        yield from group if isinstance(group, tuple | list) else (group,)
+def _all_texts(example: Example) -> list[object]:
+    """Return the captions of an example and its negatives, whatever a loader put there."""
+    groups = (example.texts, *(example.negatives or ()))
+    return [text for group in groups for text in (group if isinstance(group, (tuple, list)) else (group,))]
 
 
 def _encodable(dataset: Dataset) -> bool:
     try:
-        for line in (*_hashed_lines(*dataset.examples), *dataset.classes):
-            line.encode()
+        "".join([*_hashed_lines(*dataset.examples), *dataset.classes]).encode()
     except UnicodeEncodeError:
         return False
     return True
@@ -201,10 +200,22 @@ def short_ids(paths: Sequence[str]) -> list[str]:
 
     An id must not hold a machine's path, and two images must not share one.
     """
-    for names in ([Path(p).stem for p in paths], [Path(p).name for p in paths]):
-        if len(set(names)) == len(set(paths)):
-            return names
+    names = list(map(_file_name, paths))
+    for short in (list(map(_stem, names)), names):
+        if len(set(short)) == len(set(paths)):
+            return short
     return list(paths)
+
+
+def _file_name(path: str) -> str:
+    name = os.path.basename(path)
+    return name if name not in ("", ".") else Path(path).name
+
+
+def _stem(name: str) -> str:
+    """Return pathlib's stem of a file name, at a fifth of the time."""
+    dot = name.rfind(".")
+    return name[:dot] if 0 < dot < len(name) - 1 else name
 
 
 def fingerprint(dataset: Dataset) -> dict[str, JsonValue]:
@@ -242,7 +253,7 @@ def _hashed_lines(*examples: Example) -> Iterator[str]:
     """Yield what is hashed, each line with a letter that says what it is."""
     for example in examples:
         yield f"i{example.id}"
-        yield from (f"t{text}" for text in example.texts)
+        yield from [f"t{text}" for text in example.texts]
         yield f"l{example.label}"
         yield f"d{example.domain}"
         yield from (f"n{k} {text}" for k, group in enumerate(example.negatives) for text in group)

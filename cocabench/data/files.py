@@ -174,16 +174,17 @@ def is_image(name: str) -> bool:
     return name.lower().endswith(IMAGE_SUFFIXES) and not name.startswith(".")
 
 
-def absent(paths: Sequence[Path]) -> list[Path]:
+def absent(paths: Iterable[Path | str]) -> list[Path]:
     """Return the paths at which there is no file, listing each folder once instead of asking for each file."""
-    wanted: dict[Path, list[Path]] = defaultdict(list)
+    wanted: dict[str, list[tuple[str, Path | str]]] = defaultdict(list)
     for path in paths:
-        wanted[path.parent].append(path)
+        folder, name = os.path.split(path)
+        wanted[folder].append((name, path))
     lost = []
     for folder, members in wanted.items():
-        there = set(os.listdir(folder)) if folder.is_dir() else set()
-        lost += [path for path in members if path.name not in there]
-    return [note_file(path) for path in lost]
+        there = set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
+        lost += [path for name, path in members if name not in there]
+    return [note_file(Path(path)) for path in lost]
 
 
 def images_of(ids: Sequence[str], folder: Path, *, names: Mapping[str, str] | None = None) -> list[FileImage]:

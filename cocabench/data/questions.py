@@ -15,7 +15,7 @@ from cocabench.data.base import LocalLoader, checked, short_ids
 from cocabench.data.files import Item, images_of, read_json, some
 from cocabench.data.images import FileImage
 from cocabench.data.inputs import note_file
-from cocabench.data.tables import Csv, Jsonl, Tsv
+from cocabench.data.tables import Csv, Tsv, json_lines
 
 QUESTIONS = "questions"
 """The key of Example.metadata that holds the questions of an image, whose texts are the example's texts."""
@@ -285,11 +285,12 @@ class Questions(LocalLoader):
         """Return the rows to read with their numbers, from 1."""
         if file.suffix in (".csv", ".tsv"):
             table = (Csv if file.suffix == ".csv" else Tsv)(path=self.path, image_key=self.image_key)
-            rows: list[dict[str, Any]] = table.rows(file)[1]
+            columns = table.columns(file)
+            rows = [dict(zip(columns, cells, strict=True)) for cells in zip(*columns.values(), strict=True)]
         elif file.suffix == ".json" and (listed := _listed(file)) is not None:
             rows = listed
         else:
-            rows = Jsonl(path=self.path).rows(file)[1]
+            rows = json_lines(file)
         numbered: list[tuple[int, Mapping[str, Any]]] = list(enumerate(rows, 1))
         if self.where is None:
             return numbered

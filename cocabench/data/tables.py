@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import itertools
 import json
 import os
 import re
@@ -22,6 +21,9 @@ from cocabench.data.files import is_image, read_text, some
 from cocabench.data.images import FileImage
 from cocabench.data.inputs import note_file
 from cocabench.data.prompts import class_names
+
+Columns = dict[str, list[Any]]
+"""The values of the rows, by column."""
 
 
 class Table(LocalLoader):
@@ -54,39 +56,41 @@ class Table(LocalLoader):
         return (Path(self.path).parent.as_posix(),), EVERYTHING
 
     @abstractmethod
-    def rows(self, file: Path) -> tuple[list[str], list[dict[str, Any]]]:
-        """Return the columns and the rows; DataError that names the lines that do not fit."""
+    def columns(self, file: Path) -> Columns:
+        """Return the values of each column; DataError that names the lines that do not fit."""
 
     def build(self, root: Path, *, download: bool = False) -> Dataset:
         """Return one Example per image path, in the order of first appearance."""
         file = self.location(root)
         if not note_file(file).is_file():
             raise self.missing(file, "no such file")
-        columns, rows = self.rows(file)
+        columns = self.columns(file)
         captioned = self._check_columns(columns, file)
-        self._check_filled(rows, self.image_key, file)
-        grouped: dict[str, list[dict[str, Any]]] = {}
-        for row in rows:
-            grouped.setdefault(os.path.normpath(_cell(row[self.image_key])), []).append(row)
-        paths = [file.parent / self.images / path for path in grouped]
+        cells = self._filled(columns, self.image_key, file)
+        grouped: dict[str, list[int]] = {}
+        rows_of = {cell: grouped.setdefault(os.path.normpath(cell), []) for cell in dict.fromkeys(cells)}
+        for row, cell in enumerate(cells):
+            rows_of[cell].append(row)
+        base = str(file.parent / self.images)
+        paths = [os.path.join(base, path) for path in grouped]
         self.require(paths)
-        classes, index = self._classes(rows, file) if self.label_key else ((), {})
+        classes, index = self._classes(columns, file) if self.label_key else ((), {})
         examples = [
             Example(
                 name,
                 FileImage(path),
-                self._texts(own) if captioned else (),
-                self._label(own, index, file) if self.label_key else None,
-                negatives=self._negatives(own, file) if self.negative_key else (),
+                _texts(columns[self.caption_key], rows) if captioned else (),
+                self._label(columns, rows, index, file) if self.label_key else None,
+                negatives=self._negatives(columns, rows, file) if self.negative_key else (),
             )
-            for name, path, own in zip(short_ids(list(grouped)), paths, grouped.values(), strict=True)
+            for name, path, rows in zip(short_ids(list(grouped)), paths, grouped.values(), strict=True)
         ]
-        repeated = 0 if captioned else len(rows) - len(grouped)
-        said = f"{repeated} of {len(rows)} rows repeat an image with its label; each image counts once"
+        repeated = 0 if captioned else len(cells) - len(grouped)
+        said = f"{repeated} of {len(cells)} rows repeat an image with its label; each image counts once"
         notes = (Note("data", said),) if repeated else ()
         return checked(Dataset(self.name, "all", examples, classes, notes=notes), file, texts=captioned)
 
-    def _check_columns(self, columns: list[str], file: Path) -> bool:
+    def _check_columns(self, columns: Columns, file: Path) -> bool:
         """Tell whether the rows have captions; DataError for columns that are asked for and are not there."""
         captioned = self.caption_key in columns or not self.label_key
         keys = (self.caption_key if captioned else "", self.negative_key, self.label_key)
@@ -94,7 +98,7 @@ class Table(LocalLoader):
         if not columns:
             raise DataError(str(file), "an empty file")
         if absent := [key for key in wanted if key not in columns]:
-            one = len(columns) == 1 and any(mark in columns[0] for mark in "\t,;")
+            one = len(columns) == 1 and any(mark in next(iter(columns)) for mark in "\t,;")
             fix = (
                 "its separator seems to be another one"
                 if one
@@ -105,28 +109,22 @@ class Table(LocalLoader):
             )
         return captioned and bool(self.caption_key)
 
-    def _texts(self, rows: list[dict[str, Any]]) -> tuple[str, ...]:
-        values = [row[self.caption_key] for row in rows]
-        texts = [text for value in values for text in (value if isinstance(value, list) else [value])]
-        return tuple(_cell(text) for text in texts)
-
-    def _negatives(self, rows: list[dict[str, Any]], file: Path) -> tuple[tuple[str, ...], ...]:
+    def _negatives(self, columns: Columns, rows: list[int], file: Path) -> tuple[tuple[str, ...], ...]:
         """Return the wrong captions of each row; DataError for one that has none, or several captions."""
-        for row in rows:
-            if isinstance(row[self.caption_key], list):
-                raise DataError(str(file), f"several captions of {row[self.image_key]}", wanted="one beside negatives")
-        values = [row[self.negative_key] for row in rows]
-        found = [tuple(map(_cell, value if isinstance(value, list) else [value])) for value in values]
+        image = columns[self.image_key][rows[0]]
+        if any(isinstance(columns[self.caption_key][row], list) for row in rows):
+            raise DataError(str(file), f"several captions of {image}", wanted="one beside negatives")
+        found = tuple(_texts(columns[self.negative_key], [row]) for row in rows)
         if not all(group and all(group) for group in found):
-            raise DataError(str(file), f"no {self.negative_key} for {rows[0][self.image_key]}", wanted="one a caption")
-        return tuple(found)
+            raise DataError(str(file), f"no {self.negative_key} for {image}", wanted="one a caption")
+        return found
 
-    def _classes(self, rows: list[dict[str, Any]], file: Path) -> tuple[tuple[str, ...], dict[str, int]]:
+    def _classes(self, columns: Columns, file: Path) -> tuple[tuple[str, ...], dict[str, int]]:
         """Return the class names and each label's class; DataError for labels that are none of the class list's."""
-        self._check_filled(rows, self.label_key, file)
-        if nested := [value for row in rows if isinstance(value := row[self.label_key], (list, dict))]:
+        cells = self._filled(columns, self.label_key, file)
+        if nested := [value for value in columns[self.label_key] if isinstance(value, (list, dict))]:
             raise DataError(str(file), f"the label {nested[0]}", wanted="one label for each image")
-        values = sorted({_cell(row[self.label_key]) for row in rows})
+        values = sorted(set(cells))
         names, numbers = self._listed(file), {value: k for value in values if (k := _number(value)) is not None}
         if not set(values) <= set(names) and len(numbers) == len(values):
             if negative := [value for value, k in numbers.items() if k < 0]:
@@ -145,26 +143,39 @@ class Table(LocalLoader):
             raise DataError(str(file), f"{len(unknown)} labels not in the class list: {some(map(repr, unknown))}")
         return names, index
 
-    def _check_filled(self, rows: list[dict[str, Any]], key: str, file: Path) -> None:
-        """Raise DataError where a row has nothing in a column."""
-        if empty := [number for number, row in enumerate(rows, 1) if not _cell(row[key])]:
-            got = f"{len(empty)} of {len(rows)} rows without {key}, the first is row {empty[0]}"
+    def _filled(self, columns: Columns, key: str, file: Path) -> list[str]:
+        """Return the cells of a column; DataError where one is empty."""
+        cells = list(map(_cell, columns[key]))
+        if empty := [number for number, cell in enumerate(cells, 1) if not cell]:
+            got = f"{len(empty)} of {len(cells)} rows without {key}, the first is row {empty[0]}"
             raise DataError(str(file), got, fix="fill them in, or leave these rows out")
+        return cells
 
     def _listed(self, file: Path) -> tuple[str, ...]:
         beside = file.parent / self.classes
         return class_names(str(beside) if note_file(beside).is_file() else self.classes) if self.classes else ()
 
-    def _label(self, rows: list[dict[str, Any]], index: dict[str, int], file: Path) -> int:
-        values = {index[cell]: cell for row in rows if (cell := _cell(row[self.label_key]))}
+    def _label(self, columns: Columns, rows: list[int], index: dict[str, int], file: Path) -> int:
+        values = {index[cell]: cell for row in rows if (cell := _cell(columns[self.label_key][row]))}
         if len(values) > 1:
-            got = f"{rows[0][self.image_key]} has the labels {some(sorted(values.values()))}"
+            got = f"{columns[self.image_key][rows[0]]} has the labels {some(sorted(values.values()))}"
             raise DataError(str(file), got, wanted="one")
         return next(iter(values))
 
 
 def _cell(value: Any) -> str:
     return "" if value is None else str(value).strip()
+
+
+def _texts(column: list[Any], rows: list[int]) -> tuple[str, ...]:
+    """Return the texts in some rows of a column, whose values may be lists."""
+    texts: list[str] = []
+    for row in rows:
+        if isinstance(value := column[row], list):
+            texts += map(_cell, value)
+        else:
+            texts.append(_cell(value))
+    return tuple(texts)
 
 
 def _number(label: str) -> int | None:
@@ -185,27 +196,38 @@ class Csv(Table):
 
     separator: Separator = ","
 
-    def rows(self, file: Path) -> tuple[list[str], list[dict[str, Any]]]:
-        """Return the header and the rows; of columns of one name the first."""
+    def columns(self, file: Path) -> Columns:
+        """Return the cells of each column; of columns of one name the first."""
         reader = csv.reader(io.StringIO(read_text(file)), delimiter=self.separator)
+        ragged: list[tuple[int, int]] = []
         try:
-            table = [(reader.line_num, row) for row in reader if row]
+            header = [name.strip() for name in next(filter(None, reader), [])]
+            if not header:
+                raise DataError(str(file), "an empty file")
+            columns: list[list[Any]] = [[] for _ in header]
+            before = reader.line_num
+            for row in filter(None, reader):
+                line = reader.line_num
+                if line > before + 1 and self._swallowed(row, header):
+                    got = f"a quotation mark that opens a field which takes in the rows after it, until line {line}"
+                    raise DataError(str(file), got, fix='quote such a field and double its marks: """so"" she said"')
+                before = line
+                if len(row) != len(header):
+                    ragged.append((len(row), line))
+                    continue
+                for column, cell in zip(columns, row, strict=True):
+                    column.append(cell)
         except csv.Error as error:
             raise DataError(str(file), f"line {reader.line_num}: {error}") from None
-        if not table:
-            raise DataError(str(file), "an empty file")
-        header = [name.strip() for name in table[0][1]]
-        for (before, _), (line, row) in itertools.pairwise(table):
-            if line > before + 1 and self._swallowed(row, header):
-                got = f"a quotation mark that opens a field which takes in the rows after it, until line {line}"
-                raise DataError(str(file), got, fix='quote such a field and double its marks: """so"" she said"')
-        if ragged := [(line, row) for line, row in table[1:] if len(row) != len(header)]:
-            first = f"{len(ragged[0][1])} in line {ragged[0][0]}"
+        if ragged:
+            first = "{} in line {}".format(*ragged[0])
             fix = "quote fields that hold the separator"
             got = f"{len(ragged)} rows with another number of fields than the header's {len(header)} (first: {first})"
             raise DataError(str(file), got, fix=fix)
-        order = {name: k for k, name in reversed(list(enumerate(header)))}
-        return header, [{name: row[k] for name, k in order.items()} for _, row in table[1:]]
+        found: Columns = {}
+        for name, column in zip(header, columns, strict=True):
+            found.setdefault(name, column)
+        return found
 
     def _swallowed(self, row: list[str], header: list[str]) -> bool:
         """Tell whether a field that goes over several lines holds another row: its lines have the path of an image."""
@@ -224,10 +246,11 @@ class Tsv(Csv):
 class Jsonl(Table):
     """One JSON object a line."""
 
-    def rows(self, file: Path) -> tuple[list[str], list[dict[str, Any]]]:
-        """Return the keys that all objects have, and the objects."""
+    def columns(self, file: Path) -> Columns:
+        """Return the values of the keys that all objects have."""
         rows = json_lines(file)
-        return list(set[str].intersection(*map(set, rows)) if rows else ()), rows
+        common = set[str].intersection(*map(set, rows)) if rows else set()
+        return {key: [row[key] for row in rows] for key in rows[0] if key in common} if rows else {}
 
 
 def json_lines(file: Path) -> list[dict[str, Any]]:

@@ -10,8 +10,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocabench.core.types import Features
+from cocabench.metrics import tiles
 from cocabench.metrics.base import Samples
-from cocabench.metrics.ranking import SCORES_PER_CHUNK, Floats, Ints, Ranks, Scores, highest, positive_ranks
+from cocabench.metrics.ranking import (
+    SCORES_PER_CHUNK,
+    Floats,
+    Ints,
+    Neighbours,
+    Ranks,
+    Scores,
+    check_finite,
+    highest,
+)
 
 MIN_POSITIVES_PER_CLASS = 30
 MIN_IMAGES_FOR_RARE_POSITIVES = 1000
@@ -165,7 +175,7 @@ def class_cosines(images: Features, weights: Features, items: Ints) -> Iterator[
     for start, stop in _chunks(len(images), len(items)):
         scores, own = images[start:stop] @ weights.T, which[start:stop]
         scores[own >= 0] = shared[own[own >= 0]]
-        yield scores[:, items]
+        yield scores if np.array_equal(items, np.arange(len(weights))) else scores[:, items]
 
 
 def _repeated(rows: Features) -> tuple[Features, Ints]:
@@ -211,9 +221,43 @@ def ranked_in_chunks(
 
 def ranked(scores: Scores, labels: Ints, items: Ints | None = None) -> Iterator[dict[str, Any]]:
     """Yield per row of scores (n, c) its label's rank among all classes and the five highest classes."""
-    ranks = positive_ranks(scores, labels[:, None] == np.arange(scores.shape[1]), items)
-    top = highest(scores, np.ones_like(scores, bool), 5)
-    for row, label in enumerate(labels):
-        counts = {name: int(values[row]) for name, values in ranks._asdict().items()}
-        found = {"top5": top.indices[row].tolist(), "top5_scores": top.scores[row].tolist()}
-        yield {"label": int(label), **counts, **found}
+    ranks, top = label_ranks(scores, labels, items), highest_classes(scores, 5)
+    columns = {"label": labels, **ranks._asdict(), "top5": top.indices, "top5_scores": top.scores}
+    for values in zip(*(column.tolist() for column in columns.values()), strict=True):
+        yield dict(zip(columns, values, strict=True))
+
+
+def label_ranks(scores: Scores, labels: Ints, items: Ints | None = None) -> Ranks:
+    """Return what ``positive_ranks`` does where each row has one positive, its label; in a tenth of the time."""
+    check_finite(scores, "scores")
+    own = scores[np.arange(len(scores)), labels][:, None]
+    n_above, tied = (
+        np.array([np.count_nonzero(row) for row in mask], np.int64) for mask in (scores > own, scores == own)
+    )
+    identical = np.zeros_like(tied)
+    if items is not None:
+        for row in np.flatnonzero(tied > 1):
+            identical[row] = np.count_nonzero((scores[row] == own[row]) & (items == items[labels[row]])) - 1
+    return Ranks(n_above, tied - 1, identical, np.ones_like(tied))
+
+
+def highest_classes(scores: Scores, k: int) -> Neighbours:
+    """Return what ``highest`` does where all classes are allowed. scores: finite.
+
+    The scores are read a tile at a time. Rows with equal ones among the highest are sorted as ``highest`` does it.
+    """
+    k = min(k, scores.shape[1])
+    width = tiles.side(scores.shape[1])
+    top = tiles.no_neighbours(len(scores), k + 1)
+    for start in range(0, scores.shape[1], width):
+        lines = np.asarray(scores[:, start : start + width], np.float32)
+        room = ((0, 0), (0, width - lines.shape[1]))
+        lines = np.pad(lines, room, constant_values=-np.inf) if room[1][1] else lines
+        found = tiles.candidates(lines, top.scores[:, -1], k + 1)
+        tiles.merge(top, found.lines, found.positions + start, found.scores)
+    tied = (top.scores[:, :-1] == top.scores[:, 1:]).any(axis=1)
+    top = Neighbours(top.indices[:, :k], top.scores[:, :k])
+    if tied.any():
+        again = highest(scores[tied], np.ones_like(scores[tied], bool), k)
+        top.indices[tied], top.scores[tied] = again
+    return top

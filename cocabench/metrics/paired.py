@@ -31,6 +31,11 @@ CHUNK = 1 << 20
 DRAWS_AT_ONCE = 2_500
 """Of so many draws the signs of eight images are looked up at a time."""
 
+BYTES_AT_ONCE = 128
+"""Of so many draws the signs in so many bytes become a matrix, which stays in the processor's cache."""
+EXACT_IN_FLOAT32 = 1 << 24
+"""Sums of whole numbers up to it are exact, in whatever order they are taken."""
+
 SIGNS = np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1).astype(np.float64) * 2 - 1
 """(256, 8) the signs that a byte stands for, first bit first."""
 
@@ -77,28 +82,49 @@ def swap(first: Array, second: Array, value: Callable[[Array], Array], rng: np.r
 
 
 def _turned(values: Array, rng: np.random.Generator) -> Array:
-    """Return (draws, k) the sums of values (n, k) under signs: every pattern for few, RESAMPLES random ones for many.
+    """Return (draws, k) sums of values (n, k) under signs: every pattern for few, RESAMPLES random ones for many."""
+    n = len(values)
+    turned = _turned_whole if n > EXACT and _are_halves(values) else _turned_any
+    return np.concatenate([turned(patterns, values) for patterns in _patterns(n, rng)])
 
-    A byte holds the signs of eight values, whose sum is one of 256: 2.5 billion signs (n=250,000) take seconds.
-    """
+
+def _are_halves(values: Array) -> bool:
+    """Return whether twice the values are whole numbers so small that ``_turned_whole`` is exact."""
+    doubled = 2 * values
+    small = np.abs(doubled).max(initial=0) * 8 * BYTES_AT_ONCE <= EXACT_IN_FLOAT32
+    return bool(small) and np.array_equal(doubled, np.rint(doubled))
+
+
+def _turned_whole(patterns: NDArray[np.uint8], values: Array) -> Array:
+    """Return (draws, k) the sums of values (n, k) by matrix products: 2 Σ (values of sign +) - Σ values."""
+    doubled = np.zeros((8 * patterns.shape[1], values.shape[1]), np.float32)
+    doubled[: len(values)] = 2 * values
+    sums = np.tile(-values.sum(axis=0), (len(patterns), 1))
+    for draw in range(0, len(patterns), BYTES_AT_ONCE):
+        for byte in range(0, patterns.shape[1], BYTES_AT_ONCE):
+            block = patterns[draw : draw + BYTES_AT_ONCE, byte : byte + BYTES_AT_ONCE]
+            signs = np.unpackbits(block, axis=1).astype(np.float32)
+            sums[draw : draw + BYTES_AT_ONCE] += signs @ doubled[8 * byte :][: signs.shape[1]]
+    return sums
+
+
+def _turned_any(patterns: NDArray[np.uint8], values: Array) -> Array:
+    """Return (draws, k) the sums of values (n, k), eight at a time: of the signs in a byte there are 256."""
     n, k = values.shape
-    eights = np.zeros((-(-n // 8), 8, k))
+    eights = np.zeros((patterns.shape[1], 8, k))
     eights.reshape(-1, k)[:n] = values
-    parts = []
-    for patterns in _patterns(n, rng):
-        sums = np.zeros((patterns.shape[1], k))
-        found = np.empty_like(sums)
-        for pattern, eight in zip(patterns, eights, strict=True):
-            sums += np.take(SIGNS @ eight, pattern, axis=0, out=found, mode="clip")
-        parts.append(sums)
-    return np.concatenate(parts)
+    sums = np.zeros((len(patterns), k))
+    found = np.empty_like(sums)
+    for pattern, eight in zip(np.ascontiguousarray(patterns.T), eights, strict=True):
+        sums += np.take(SIGNS @ eight, pattern, axis=0, out=found, mode="clip")
+    return sums
 
 
 def _patterns(n: int, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
-    """Yield (⌈n/8⌉, draws) bytes, a bit for each sign and zeros behind them."""
+    """Yield (draws, ⌈n/8⌉) bytes, a bit for each sign and zeros behind them."""
     if n <= EXACT:
         every = np.array(list(itertools.product((1, 0), repeat=n)), np.uint8).reshape(2**n, n)
-        yield np.packbits(every, axis=1).T
+        yield np.packbits(every, axis=1)
         return
     size = max(1, CHUNK // n)
     for first in range(0, RESAMPLES, together := -(-DRAWS_AT_ONCE // size) * size):
@@ -109,7 +135,7 @@ def _patterns(n: int, rng: np.random.Generator) -> Iterator[NDArray[np.uint8]]:
             if n % 8:
                 bits = np.packbits(np.unpackbits(bits, count=rows * n).reshape(rows, n), axis=1)
             patterns[start : start + rows] = bits.reshape(rows, -1)
-        yield np.ascontiguousarray(patterns.T)
+        yield patterns
 
 
 def _tail(draws: Array, observed: float, slack: float, *, exact: bool) -> OneSided:

@@ -6,11 +6,11 @@ from __future__ import annotations
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, compress
+from itertools import compress
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,10 +21,11 @@ from cocabench.core.signature import digest_lines
 from cocabench.core.types import ImageSource
 from cocabench.data.images import identity, is_identified, is_moded, mode, stamp
 
+T = TypeVar("T")
+
 HASH_BYTES = 16
 MAX_FILES_READ_AT_ONCE = 16
 """Number of reading threads: hashing needs little CPU, but network disks have high latency."""
-
 MAX_FILES_PER_TASK = 16
 """Handing a file to a thread costs as much processor time as hashing 20 KB."""
 
@@ -195,8 +196,16 @@ def _ends(positions: Sequence[int]) -> list[int]:
 
 
 def _modes(images: Sequence[ImageSource]) -> dict[str, int]:
+    return Counter(_in_threads(mode, images))
+
+
+def _in_threads(read: Callable[[ImageSource], T], images: Sequence[ImageSource]) -> Iterator[T]:
+    """Yield what reading each image gives."""
+    together = min(MAX_FILES_PER_TASK, 1 + len(images) // (4 * MAX_FILES_READ_AT_ONCE))
+    parts = [images[k : k + together] for k in range(0, len(images), together)]
     with ThreadPoolExecutor(MAX_FILES_READ_AT_ONCE) as readers:
-        return Counter(readers.map(mode, images))
+        for found in readers.map(lambda part: list(map(read, part)), parts):
+            yield from found
 
 
 def unchanged(images: Sequence[ImageSource], before: Contents) -> NDArray[np.bool_]:
@@ -226,12 +235,8 @@ def _of_identified(images: Sequence[ImageSource]) -> list[bytes | None]:
     """Return the content hash of each identified source, None for others and unreadable ones."""
     files = [i for i, source in enumerate(images) if is_identified(source)]
     found: list[bytes | None] = [None] * len(images)
-    together = min(MAX_FILES_PER_TASK, 1 + len(files) // (4 * MAX_FILES_READ_AT_ONCE))
-    tasks = [[images[i] for i in files[at : at + together]] for at in range(0, len(files), together)]
-    with ThreadPoolExecutor(MAX_FILES_READ_AT_ONCE) as readers:
-        read = chain.from_iterable(readers.map(lambda some: list(map(_read, some)), tasks))
-        for i, content in zip(files, read, strict=True):
-            found[i] = content
+    for i, content in zip(files, _in_threads(_read, [images[i] for i in files]), strict=True):
+        found[i] = content
     return found
 
 

@@ -26,6 +26,8 @@ from cocabench.results.store import RecordSet, read_samples, samples_path
 MAX_MODELS_TESTED_ON_ALL_METRICS = 5
 """Up to this many models, the first is tested against each on all metrics, for the tables; beyond, on primary ones."""
 
+ONLY_PRIMARY_TESTED = f"of more than {MAX_MODELS_TESTED_ON_ALL_METRICS} models only primary metrics are tested"
+
 
 @dataclass(frozen=True)
 class Report:
@@ -207,7 +209,8 @@ def gather(
     evidence, names = Evidence(found), models or _order(records, baseline)
     tested = compare_models(records, models=names, evidence=evidence)
     few = len(names) <= MAX_MODELS_TESTED_ON_ALL_METRICS
-    everything = compare_models(records, models=names, all_metrics=True, evidence=evidence if few else Evidence())
+    tests = evidence if few else Evidence(untested=ONLY_PRIMARY_TESTED)
+    everything = compare_models(records, models=names, all_metrics=True, evidence=tests)
     comparison = replace(tested, left_out=left_out)
     kept = tuple(r for r in records if r.model in tested.models)
     return Report(title, kept, costs, comparison, everything, found, evidence, tuple(baseline))

@@ -41,10 +41,13 @@ NO_INTERVAL = "no interval"
 
 
 class Evidence:
-    """The samples of Records, each read once if memory allows, and paired tests on them."""
+    """The samples of Records, each read once if memory allows, and paired tests on them.
 
-    def __init__(self, *results: RecordSet) -> None:
-        self._results = results
+    untested: why there are no samples, if not because files are missing.
+    """
+
+    def __init__(self, *results: RecordSet, untested: str = "") -> None:
+        self._results, self._untested = results, untested
         self._in_memory = {
             _name(record): frame
             for one in results
@@ -177,7 +180,7 @@ class Evidence:
             raise UnpairedError("", f"{record.model} is from {source}, without samples")
         path = next((path for results in self._results if (path := results.path(record)) is not None), None)
         if path is None or not samples_path(path, record).is_file():
-            raise UnpairedError("", f"no samples of {record.model} on {record.task}")
+            raise UnpairedError("", self._untested or f"no samples of {record.model} on {record.task}")
         return path
 
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from cocabench.kinds.base import Kind
 
 HERE = Machine()
-MANY_THREADS = 1 << 20
+MAX_THREADS = 1 << 20
 """More than any machine has."""
 EXTRA_DATA = "extra_data"
 """The protocol's key for the fingerprints of a kind's further splits."""
@@ -268,8 +268,8 @@ def _protocol(kind: Kind, dataset: Dataset, machine: Machine) -> tuple[dict[str,
 
     A kind gets numbers of threads in any case, made up where its answer does not depend on them.
     """
-    own = machine if machine.threads is not None else machine._replace(threads=MANY_THREADS)
-    other = kind.protocol(dataset, Machine("another", MANY_THREADS if own.threads == 1 else 1, machine.device))
+    own = machine if machine.threads is not None else machine._replace(threads=MAX_THREADS)
+    other = kind.protocol(dataset, Machine("another", MAX_THREADS if own.threads == 1 else 1, machine.device))
     found = kind.protocol(dataset, own)
     varying = tuple(name for name in {**other, **found} if found.get(name) != other.get(name))
     if varying and machine.threads is None:

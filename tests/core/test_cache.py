@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from cocabench.core import cache as module
 from cocabench.core.cache import Cache, DiskCache, MemoryCache, get_or_compute, key_of, open_cache
 from cocabench.core.types import Note
 
-VALUES = {key_of(str(i)): bytes([i]) * (40 + i) for i in range(6)}
+VALUES = {key_of(str(i)): bytes([i]) * (300 + i) for i in range(6)}
 KEYS = list(VALUES)
 
 
@@ -191,6 +191,16 @@ def test_a_space_stops_growing_at_the_limit_and_evicts_no_other(tmp_path: Path, 
     ]
 
 
+def test_spaces_of_small_values_have_small_pages(cache: DiskCache) -> None:
+    cache.put("hashes", {KEYS[0]: b"0" * 16})
+    cache.put("features", VALUES)
+    sizes = []
+    for space in ("hashes", "features"):
+        with closing(sqlite3.connect(cache.path(space))) as database:
+            sizes += database.execute("PRAGMA page_size").fetchone()
+    assert sizes == [module.SMALL_PAGE_BYTES, module.PAGE_BYTES]
+
+
 def test_clear_removes_every_space_and_returns_its_bytes(cache: DiskCache) -> None:
     assert cache.clear() == 0
     cache.put("x", VALUES, label="some")
@@ -354,6 +364,7 @@ def test_a_file_removed_and_created_anew_while_it_is_read_is_read_again(
 def test_a_writer_killed_within_a_write_leaves_what_was_there(cache: DiskCache, notes: list[Note]) -> None:
     cache.put("x", VALUES)
     code = (
+        "module.CHANGED_KIB = 512\n"  # of pages that are in memory only
         "def rows():\n"
         "    for i in range(5000): yield key_of(str(i)), value(i), 0\n"
         "    os.kill(os.getpid(), 9)\n"

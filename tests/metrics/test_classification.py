@@ -7,6 +7,7 @@ import pandas as pd
 import pytest
 from sklearn.metrics import average_precision_score, balanced_accuracy_score, top_k_accuracy_score
 
+from cocabench.core.errors import NumericsError
 from cocabench.core.types import Dataset, SampleScore
 from cocabench.kinds.classification import COUNTED_MEAN_AVERAGE_PRECISION, MEAN_AVERAGE_PRECISION, Classification
 from cocabench.metrics.base import estimate, stack
@@ -15,8 +16,10 @@ from cocabench.metrics.classification import (
     class_cosines,
     class_weights,
     counted_map_of,
+    ranked,
     ranked_in_chunks,
 )
+from cocabench.metrics.ranking import highest, positive_ranks
 
 
 def features(seed: int, n: int, d: int = 16) -> np.ndarray:
@@ -61,6 +64,26 @@ def test_classes_with_equal_prompts_share_hits() -> None:
     found = scored(images, images[:2], np.array([0, 1, 0]), np.repeat(0, 40)[:1].repeat(40))
     alone = scored(images, images[:2], np.array([0, 1]), np.repeat(0, 40))
     assert found["acc1"] == pytest.approx(alone["acc1"] / 2)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 5, 6, 33, 1025, 2500])
+@pytest.mark.parametrize("step", [0.0, 0.1, 1e3])
+def test_ranks_and_highest_classes_are_those_of_the_general_functions(classes: int, step: float) -> None:
+    """step: of the scores, so that many tie, some, or (0) all."""
+    rng = np.random.default_rng(classes)
+    scores = np.round(rng.normal(size=(60, classes)) * step).astype(np.float32) / np.float32(max(step, 1))
+    labels, items = rng.integers(0, classes, 60), rng.integers(0, classes, classes)
+    ranks = positive_ranks(scores, labels[:, None] == np.arange(classes), items)
+    top = highest(scores, np.ones_like(scores, bool), 5)
+    found = list(ranked(scores, labels, items))
+    assert [[row[name] for row in found] for name in ranks._fields] == [column.tolist() for column in ranks]
+    assert [row["top5"] for row in found] == top.indices.tolist()
+    assert [row["top5_scores"] for row in found] == top.scores.tolist()
+
+
+def test_a_score_that_is_no_number_is_an_error() -> None:
+    with pytest.raises(NumericsError, match="scores: NaN or infinity in row 1"):
+        list(ranked(np.array([[0.1, 0.2], [np.nan, 0.2]], np.float32), np.array([0, 0])))
 
 
 def test_fewer_than_five_classes_leave_acc5_undefined() -> None:

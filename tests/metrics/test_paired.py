@@ -204,9 +204,14 @@ def test_false_alarms_stay_below_their_level() -> None:
     assert np.mean(np.array(p_values) < 0.05) < 0.075
 
 
+@pytest.mark.parametrize("by_products", [True, False])
 @pytest.mark.parametrize("n", [0, 1, 8, 13, 14, 16, 101, 5003])
-def test_sums_under_signs_are_those_of_the_signs_one_by_one(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Bits of the generator in their order, as they were read before bytes of them were looked up."""
+def test_sums_under_signs_are_those_of_the_signs_one_by_one(
+    n: int, by_products: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Bits of the generator in their order, by matrix products as by looking up bytes of them."""
+    if not by_products:
+        monkeypatch.setattr(paired, "_are_halves", lambda _: False)
     monkeypatch.setattr(paired, "RESAMPLES", 300)
     monkeypatch.setattr(paired, "CHUNK", 10 * 5003)
     monkeypatch.setattr(paired, "DRAWS_AT_ONCE", 25)
@@ -219,3 +224,8 @@ def test_sums_under_signs_are_those_of_the_signs_one_by_one(n: int, monkeypatch:
         bits = [np.unpackbits(np.frombuffer(rng.bytes(-(-k * n // 8)), np.uint8), count=k * n) for k in rows]
         signs = 2 * np.concatenate(bits).astype(np.int64).reshape(300, n) - 1
     assert np.array_equal(paired._turned(values, RNG(1)), signs @ values)
+
+
+def test_products_are_for_halves_whose_sums_are_exact() -> None:
+    found = [paired._are_halves(np.array(values)) for values in ([0.5, -3], [1 / 3], [8192.5], [np.nan])]
+    assert found == [True, False, False, False]

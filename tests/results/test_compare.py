@@ -209,6 +209,14 @@ def test_mean_over_a_task_without_samples_is_not_tested(tmp_path: Path) -> None:
     assert (gap.value, gap.p_value, gap.unpaired) == (pytest.approx(10), None, "no samples of a on t2")
 
 
+def test_what_is_left_untested_on_purpose_says_so(tmp_path: Path) -> None:
+    for model, hits in (("a", 60), ("b", 50)):
+        classified(tmp_path, model, right(hits, 100), "t1")
+    found = compare_models(read(tmp_path), evidence=Evidence(untested="only primary metrics are tested"))
+    gaps = [gap for row in found.rows for gap in row.differences if gap is not None]
+    assert {gap.unpaired for gap in gaps} == {"only primary metrics are tested"}
+
+
 def test_averages_need_shared_tasks_of_one_unit() -> None:
     both = [record(m, t, evaluator="captioning") for m in "ab" for t in ("t1", "t2")]
     alone = record("a", "t3", evaluator="captioning")
