@@ -276,7 +276,7 @@ class Chance(NamedTuple):
 class Machine(NamedTuple):
     """The machine of a run.
 
-    name: the GPU, or the CPU model and its cores. threads: torch's; None: to be counted where a protocol names them.
+    name: the GPU, or the CPU model and its cores. threads: torch's; None: not counted yet, which kinds never get.
     device: torch's device type. java: the Java for caption metrics, if one was chosen.
     """
 

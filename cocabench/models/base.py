@@ -187,7 +187,8 @@ class Model(Interactive, Joined):
             else:
                 rows = self.encode_image_batch(pixels) if normalize else self.unnormalized_image_batch(pixels)
             self.check_rows("images", rows, len(pixels))
-            return OnTheWay(F.normalize(rows.float(), dim=-1) if normalize else rows.float())
+            # a copy: a model may return the same tensor each time, and the next batch comes before this one is read
+            return OnTheWay(F.normalize(rows.float(), dim=-1) if normalize else rows.to(torch.float32, copy=True))
 
         for parts, kept, hashes in one_late(self._over_images("images", images, encode, progress)):
             found = torch.cat([part.arrived() for part in parts])

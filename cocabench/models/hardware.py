@@ -130,7 +130,7 @@ def _check(device: str) -> None:
     import torch
 
     try:
-        torch.empty(0, device=device)
+        torch.empty(1, device=device).cpu()  # of meta nothing can be copied
     except (RuntimeError, AssertionError) as error:
         raise _no_device(device, error) from None
 

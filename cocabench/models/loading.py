@@ -22,13 +22,13 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from cocabench.core.errors import BadImageError, CocabenchError, UsageError
+from cocabench.core.errors import BadImageError, CocabenchError, UsageError, first_line
 from cocabench.core.helpers import cores, end_with_parent
 from cocabench.core.temporary import place_sockets
 from cocabench.core.types import ImageSource
 from cocabench.data.images import NeutralImage, WatermarkedImage, is_identified, shown
 from cocabench.models.contents import HASH_BYTES
-from cocabench.models.pixels import Transform, split
+from cocabench.models.pixels import Split, Transform, split
 
 MIN_CORES_FOR_EARLY_START = 4
 """With this many cores one is free while a model is loaded."""
@@ -79,12 +79,22 @@ class _Images(Dataset[Any]):
         try:
             image = shown(source)
             marked = isinstance(source, WatermarkedImage)
-            pixels = _marked(self.parts.transform, image) if marked else self.parts.read(image)
+            pixels = _marked(self.parts.transform, image) if marked else self._read(image, source)
             if isinstance(source, NeutralImage):
                 pixels = _neutral(self.parts.finish(pixels))
             return pixels, self.parts.hash(pixels) if isinstance(pixels, torch.Tensor) else _hash(image)
         except CocabenchError as error:  # returned, not raised: a worker's exception would lose its class
             return error
+
+    def _read(self, image: Image.Image, source: ImageSource) -> Any:
+        """Return the pixels of an image; BadImageError if torchvision refuses it, as one that would become 0 high."""
+        try:
+            return self.parts.read(image)
+        except ValueError as error:
+            if not isinstance(self.parts, Split):
+                raise
+            got = f"{image.width} x {image.height}, which the model's preprocessing refuses ({first_line(error)})"
+            raise BadImageError(str(source), got, fix="--skip-bad-images skips it") from None
 
     def _alike(self, items: list[Any]) -> list[Any]:
         """Finish all images of a batch if one is finished already, as neutral and watermarked ones are."""

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from cocabench.kinds.base import Kind
 
 HERE = Machine()
+MAX_THREADS = 1 << 20
+"""More than any machine has."""
 EXTRA_DATA = "extra_data"
 """The protocol's key for the fingerprints of a kind's further splits."""
 
@@ -262,10 +264,14 @@ def _read(
 
 
 def _protocol(kind: Kind, dataset: Dataset, machine: Machine) -> tuple[dict[str, JsonValue], tuple[str, ...]]:
-    """Return a kind's part of the protocol, and its keys that depend on the machine, whose threads are then counted."""
-    other = kind.protocol(dataset, Machine("another", -1, machine.device))
-    found = kind.protocol(dataset, machine)
-    varying = tuple(name for name in found if found[name] != other[name])
+    """Return a kind's part of the protocol, and its keys that depend on the machine, whose threads are then counted.
+
+    A kind gets numbers of threads in any case, made up where its answer does not depend on them.
+    """
+    own = machine if machine.threads is not None else machine._replace(threads=MAX_THREADS)
+    other = kind.protocol(dataset, Machine("another", MAX_THREADS if own.threads == 1 else 1, machine.device))
+    found = kind.protocol(dataset, own)
+    varying = tuple(name for name in {**other, **found} if found.get(name) != other.get(name))
     if varying and machine.threads is None:
         found = kind.protocol(dataset, machine._replace(threads=threads()))
     return found, varying

@@ -56,6 +56,7 @@ def test_preprocessing_follows_the_tag() -> None:
         ("ViT-L-41", UnknownNameError, "did you mean .*ViT-L-14"),
         ("coca_ViT-L-14:laion2b_s13b_b90", UnknownNameError, "laion2b_s13b_b90k"),
         ("coca_base", UsageError, "no published weights"),
+        ("coca_base:folder", UsageError, "no published weights, and no file 'folder'; use coca_base:FILE or"),
         ("convnext_xxlarge", UsageError, "laion2b_s34b_b82k_augreg"),
         ("ViT-B-32:/nowhere/e.pt", ModelError, "no such file"),
         ("demo/cocoa", UnknownNameError, "did you mean coca"),
@@ -200,6 +201,15 @@ def test_a_fast_resize_is_each_checkpoints_or_refused() -> None:
     (refused,) = model_sources(parse_models("MobileCLIP-B:datacompdr"), resize="fast", download=False)
     assert isinstance(refused, FailedSource)
     assert "interpolation=bilinear" in str(refused.error)
+
+
+def test_null_in_a_preprocess_cfg_is_the_default_for_a_fast_resize_too(tmp_path: Path) -> None:
+    path = tmp_path / "arch.json"
+    config = {"model_cfg": CLIP, "preprocess_cfg": {"size": None, "mean": None, "interpolation": None}}
+    path.write_text(json.dumps(config), encoding="utf-8")
+    (source,) = model_sources(parse_models(f"{path}:random@0"), resize="fast")
+    assert not isinstance(source, FailedSource)
+    assert source.signature()["resize"] == "fast"
 
 
 def test_a_library_that_does_not_know_a_fast_resize_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,6 +40,11 @@ def test_torch_is_asked_for_gpus_only_where_a_driver_is(
     assert devices("all") == (["cpu"] if found == "neither" else ["cuda:0", "cuda:1"])
 
 
+def test_a_device_without_memory_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"^--device meta: .* wanted auto, cpu, cuda or cuda:1"):
+        hardware.hardware(device="meta")
+
+
 def test_an_empty_device_name_is_an_error() -> None:
     with pytest.raises(UsageError, match="--devices cpu,: an empty name"):
         devices("cpu,")

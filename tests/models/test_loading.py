@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -72,6 +73,18 @@ def test_the_first_bad_one_is_an_error_that_names_it() -> None:
     assert next(found).done == 2
     with pytest.raises(BadImageError, match="2"):
         next(found)
+
+
+@pytest.mark.parametrize("workers", [0, 1])
+def test_an_image_too_thin_to_be_resized_is_named_or_skipped(workers: int, tmp_path: Path) -> None:
+    for size in ((30, 20), (1, 5000)):
+        Image.new("RGB", size).save(tmp_path / f"{size[0]}.png")
+    images = [FileImage(tmp_path / name) for name in ("30.png", "1.png")]
+    longest = image_transform(40, is_train=False, resize_mode="longest")
+    read = partial(batches, images, longest, batch_size=4, workers=workers)
+    with pytest.raises(BadImageError, match=r"1\.png: 1 x 5000, which .* \(height and width must be > 0\); --skip-bad"):
+        next(read(skip_bad=False))
+    assert [batch.positions.tolist() for batch in read(skip_bad=True)] == [[0]]
 
 
 def test_images_that_cannot_be_sent_to_a_worker_are_read_here() -> None:

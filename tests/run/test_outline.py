@@ -2,6 +2,7 @@
 
 import ast
 import json
+import math
 import os
 import shutil
 import time
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
+from pydantic import JsonValue
 
 import cocabench
 from cocabench.core.cache import MemoryCache
@@ -20,6 +22,7 @@ from cocabench.core.types import Machine
 from cocabench.data import inputs
 from cocabench.data.folders import ImageFolder
 from cocabench.data.images import file_of
+from cocabench.kinds.classification import Classification
 from cocabench.run import outline, prepare
 from cocabench.run.prepare import Data, Settings
 from cocabench.specs.registry import read_tasks
@@ -256,6 +259,32 @@ def test_data_of_plugins_are_read_each_time(
     planned.prepared()
     planned.prepared()
     assert built == ["t", "t"]
+
+
+@pytest.mark.parametrize(
+    ("protocol", "wanted"),
+    [
+        (lambda machine: {"half": machine.threads // 2}, {"half": 2}),
+        (lambda machine: {"bits": math.log2(machine.threads)}, {"bits": 2}),
+        (lambda machine: {"most": min(machine.threads, 8)}, {"most": 4}),
+        (lambda machine: {"threads": machine.threads} if machine.threads > 1 else {}, {"threads": 4}),
+        (lambda machine: {"alone": True} if machine.threads == 1 else {}, {}),
+    ],
+)
+def test_a_kind_computes_with_the_number_of_threads(
+    protocol: Callable[[Machine], dict[str, JsonValue]],
+    wanted: dict[str, JsonValue],
+    planned: Planned,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folders(planned.root)
+    monkeypatch.setattr(Classification, "protocol", lambda _, data, machine: protocol(machine))
+    monkeypatch.setattr(prepare, "threads", lambda: 4)
+    for threads in (None, 4):
+        data = planned.prepared(Machine("here", threads))
+        assert wanted.items() <= data.protocol.items()
+        assert data.outline.varying, "no outline is kept, which would be another machine's"
+    assert outline.OUTLINES not in planned.cache.spaces
 
 
 def test_a_damaged_or_old_value_is_not_an_answer(planned: Planned, built: list[str]) -> None:
@@ -503,7 +532,7 @@ EXEMPT = {
 KNOWN = {
     "entry.is_dir()": "in a folder that is noted",
     "path.is_file()": "folders._listed noted the path before",
-    "os.listdir(folder)": "files.absent: names that are not there are noted one by one, the others are images",
+    "os.listdir(folder or '.')": "files.absent: names that are not there are noted one by one, the others are images",
     "folder.is_dir()": "files.absent, as above",
     "folder.rglob(f'{pattern}.arrow')": "composition._tables: beyond",
     "folder.rglob(f'*.{ending}')": "hub: beyond",

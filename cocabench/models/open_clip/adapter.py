@@ -56,7 +56,8 @@ def sources(spec: ModelSpec, *, download: bool = True) -> list[OpenClipSource]:
         from cocabench.models.open_clip.build import build_transform
 
         for plan in plans:
-            build_transform(plan.preprocess, plan.resize)
+            given = {key: value for key, value in plan.preprocess.items() if value is not None}
+            build_transform(given, plan.resize)
     return list(map(_source, plans))
 
 

@@ -247,8 +247,10 @@ def _tagged(spec: ModelSpec, *, download: bool) -> Blueprint:
     tags = published.tags(plan.tokenizer)
     tag = spec.weights or _default_tag(plan.tokenizer, tags)
     known = published.tag(plan.tokenizer, tag)
+    if not tags:
+        raise _no_weights(spec.name, f"no published weights, and no file {tag!r}")
     if not known:
-        raise UnknownNameError(f"pretrained tag of {spec.name}", tag, tags, fix=f"tags: {', '.join(tags) or 'none'}")
+        raise UnknownNameError(f"pretrained tag of {spec.name}", tag, tags, fix=f"tags: {', '.join(tags)}")
     notes = [] if spec.weights else [Note("model", f"{spec.name}: no tag given, using {tag}")]
     config = plan.config
     quick_gelu = bool(known.get("quick_gelu", config.get("quick_gelu", False)))
@@ -311,9 +313,13 @@ def _short(value: Any) -> str:
 def _default_tag(name: str, tags: list[str]) -> str:
     if tag := default_tag(name, tags):
         return tag
-    got = "no published weights" if not tags else "no default tag"
-    fix = f"use {name}:FILE or {name}:random@0" if not tags else f"use {name}:TAG with one of {', '.join(tags)}"
-    raise UsageError(f"--model {name}", got, fix=fix)
+    if not tags:
+        raise _no_weights(name, "no published weights")
+    raise UsageError(f"--model {name}", "no default tag", fix=f"use {name}:TAG with one of {', '.join(tags)}")
+
+
+def _no_weights(name: str, got: str) -> UsageError:
+    return UsageError(f"--model {name}", got, fix=f"use {name}:FILE or {name}:random@0")
 
 
 def _folder(name: str, folder: Path) -> Blueprint:
