@@ -182,9 +182,18 @@ def absent(paths: Iterable[Path | str]) -> list[Path]:
         wanted[folder].append((name, path))
     lost = []
     for folder, members in wanted.items():
-        there = set(os.listdir(folder or ".")) if os.path.isdir(folder or ".") else set()
+        entries = os.scandir(folder or ".") if os.path.isdir(folder or ".") else ()
+        there = {entry.name for entry in entries if _is_file(entry)}
         lost += [path for name, path in members if name not in there]
     return [note_file(Path(path)) for path in lost]
+
+
+def _is_file(entry: os.DirEntry[str]) -> bool:
+    """Return whether an entry is a file, or a link to one. git-annex and DVC leave links to files elsewhere."""
+    try:
+        return entry.is_file()
+    except OSError:  # a circle of links, or a folder that may not be entered
+        return False
 
 
 def images_of(ids: Sequence[str], folder: Path, *, names: Mapping[str, str] | None = None) -> list[FileImage]:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from cocabench.core.errors import DataError, MissingDataError
-from cocabench.data.files import file_names, images_of, some
+from cocabench.data.files import absent, file_names, images_of, some
 
 
 def folder(root: Path, *names: str) -> Path:
@@ -51,3 +51,15 @@ def test_what_is_not_there_or_twice_is_named(tmp_path: Path) -> None:
 
 def test_some_names_the_first_three_and_counts_the_rest() -> None:
     assert (some("abc"), some("abcde")) == ("a, b, c", "a, b, c and 2 more")
+
+
+def test_what_is_absent(tmp_path: Path) -> None:
+    """A link to contents that are not here, as of git-annex, a folder and a circle of links are no files."""
+    (tmp_path / "a.png").write_bytes(b"x")
+    (tmp_path / "linked.png").symlink_to("a.png")
+    (tmp_path / "annexed.png").symlink_to(".git/annex/objects/none")
+    (tmp_path / "round.png").symlink_to("round.png")
+    (tmp_path / "folder.png").mkdir()
+    names = ["a.png", "linked.png", "annexed.png", "round.png", "folder.png", "none.png", "none/a.png"]
+    lost = absent([tmp_path / name for name in names])
+    assert sorted(path.relative_to(tmp_path).as_posix() for path in lost) == sorted(names[2:])

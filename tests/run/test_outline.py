@@ -532,7 +532,7 @@ EXEMPT = {
 KNOWN = {
     "entry.is_dir()": "in a folder that is noted",
     "path.is_file()": "folders._listed noted the path before",
-    "os.listdir(folder or '.')": "files.absent: names that are not there are noted one by one, the others are images",
+    "os.scandir(folder or '.')": "files.absent: names that are not there are noted one by one, the others are images",
     "folder.is_dir()": "files.absent, as above",
     "folder.rglob(f'{pattern}.arrow')": "composition._tables: beyond",
     "folder.rglob(f'*.{ending}')": "hub: beyond",
