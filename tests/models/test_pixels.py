@@ -181,7 +181,17 @@ LAST = (ToTensor(), Normalize(0.5, 0.5))
         Compose([BICUBIC, ToTensor()]),
         of_a_tensor,
     ],
-    ids=lambda transform: " ".join(str(transform).split())[:80],
+    ids=[
+        "nearest",
+        "bilinear",
+        "lanczos",
+        "no antialias",
+        "tensor first",
+        "normalised first",
+        "twice",
+        "no normalise",
+        "a function",
+    ],
 )
 def test_transforms_without_a_place_for_a_fast_resize_are_an_error_of_one_line(transform: Any) -> None:
     with pytest.raises(ModelError, match="wanted torchvision's Compose with one bicubic Resize") as caught:
