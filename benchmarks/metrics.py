@@ -148,8 +148,9 @@ def _pycocoevalcap(candidates: list[str], references: list[list[str]], names: Se
 def _spice_jar(candidates: list[str], references: list[list[str]], _names: Sequence[str]) -> Any:
     """SPICE 1.0 as pycocoevalcap calls it, its cache in a folder of ours and the packages opened that it needs."""
     from cocabench.captioneval import corenlp, jvm, tokens
+    from cocabench.core.cache import MemoryCache
 
-    with jvm.Runner(jvm.find()) as runner, tempfile.TemporaryDirectory() as folder:
+    with jvm.Runner(jvm.find(), MemoryCache()) as runner, tempfile.TemporaryDirectory() as folder:
         flat = iter(tokens.tokenise([*candidates, *(c for group in references for c in group)], runner))
         rows: list[dict[str, Any]] = [{"image_id": i, "test": next(flat)} for i in range(len(candidates))]
         for image, group in zip(rows, references, strict=True):
