@@ -50,7 +50,7 @@ class InProcess:
 
 
 def _loaded(source: Source, hardware: Hardware, pixels: Shelf | None) -> Model:
-    """Return a loaded model. pixels: shared with others. Imports torch, which a run that is done needs not."""
+    """Return a loaded model. pixels: shared with others. Imports torch, which a run that is done does without."""
     from cocabench.models.base import Model as Base
     from cocabench.models.loading import start_server
 
