@@ -54,7 +54,7 @@ CIDER_SIGMA, CIDER_SCALE = 6.0, 10.0
 
 
 class NGrams(NamedTuple):
-    """The n-grams of some texts, each 0 … size - 1: text[i] holds gram[i] number[i] times. Sorted by text, then gram."""
+    """N-grams of some texts, each 0 … size - 1: text[i] holds gram[i] number[i] times. Sorted by text, then gram."""
 
     text: Ints
     gram: Ints
@@ -262,9 +262,10 @@ def _one_word_longer(gram: NDArray[np.int32], word: NDArray[np.int32], words: in
     found = []
     for part in parts:
         pairs = gram[: len(word)][part].astype(np.int64) * words + word[part]
-        distinct, longer[part] = np.unique(pairs, return_inverse=True)
+        distinct, numbers = np.unique(pairs, return_inverse=True)
+        longer[part] = numbers
         found.append(distinct)
     every = np.unique(np.concatenate([np.zeros(0, np.int64), *found]))
     for part, distinct in zip(parts, found, strict=True):
-        longer[part] = np.searchsorted(every, distinct)[longer[part]]
+        longer[part] = np.asarray(np.searchsorted(every, distinct))[longer[part]]
     return longer, len(every)
