@@ -37,7 +37,7 @@ MAX_SCORES_RECOMPUTED = 1 << 14
 MIN_WORK_ON_DEVICE = 1 << 37
 """Multiplications of a product that is worth a GPU: two seconds of two cores."""
 MIN_ROWS_ON_DEVICE = 32
-"""Blocks of a device are halved down to this many captions when its memory runs out; then the CPU goes on."""
+"""Blocks of a device are halved down to this many captions when its memory runs out; then the CPU ranks the rest."""
 MAX_SHARE_RECOMPUTED = 1 / 256
 """A block of a device in which more scores are near their thresholds is left to the CPU, which is as fast there."""
 

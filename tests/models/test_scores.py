@@ -182,7 +182,7 @@ def test_blocks_with_many_scores_at_their_thresholds_are_left_to_the_cpu(
     [([54, *[30] * 99], [54, 54, *[27] * 20, 6]), ([54, 54, 7, 7, 7], [54, 54, 54, 27, 13])],
     ids=["less", "nearly none"],
 )
-def test_blocks_are_halved_when_memory_runs_out_and_at_last_the_cpu_goes_on(
+def test_blocks_are_halved_when_memory_runs_out_and_at_last_the_cpu_ranks_the_rest(
     memory: list[int], sizes: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """memory: how many captions fit at each call. sizes: how many are tried."""
