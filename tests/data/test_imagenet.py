@@ -138,13 +138,13 @@ class TestErrors:
 
     def test_a_folder_that_is_no_class(self, tmp_path: Path) -> None:
         draw(tmp_path / "in/val/n01440764/1.jpg", tmp_path / "in/val/n99999999/1.jpg")
-        with pytest.raises(DataError, match="1 folders not among the 1000 classes: n99999999"):
+        with pytest.raises(DataError, match="1 folder not among the 1000 classes: n99999999"):
             labels(tmp_path)
 
     def test_a_class_outside_the_subset(self, tmp_path: Path) -> None:
         outside = next(s for s in synsets("imagenet1k") if s not in synsets("imagenet-a"))
         draw(tmp_path / "in" / outside / "1.jpg")
-        with pytest.raises(DataError, match=f"1 folders not among the 200 classes: {outside}"):
+        with pytest.raises(DataError, match=f"1 folder not among the 200 classes: {outside}"):
             labels(tmp_path, split="test", synsets="imagenet-a")
 
     def test_loose_images(self, tmp_path: Path) -> None:
