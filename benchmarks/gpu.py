@@ -58,7 +58,7 @@ PARTS = (
     Part(
         "agreement",
         "features and likelihoods in fp32, bf16, fp16 and captions against the CPU's",
-        30,
+        25,
         "-m benchmarks gpu-part agreement --device cuda",
         "-m benchmarks gpu-part agreement --device cpu --small",
         ("within",),
@@ -66,7 +66,7 @@ PARTS = (
     Part(
         "tests",
         "pytest -m gpu: likelihoods, captions, CUDA graphs against eager steps, tokens equal",
-        90,
+        80,
         "-m benchmarks gpu-part tests",
         "-m benchmarks gpu-part tests --small",
         ("passed", "skipped"),
@@ -99,9 +99,17 @@ PARTS = (
         ("read_late", "casts_kept", "channels_last"),
     ),
     Part(
+        "ranks",
+        "ranks of 20,000 images x 100,000 texts equal the CPU's; seconds, also of 50,000 x 250,000",
+        30,
+        "-m benchmarks gpu-part ranks --device cuda",
+        "-m benchmarks gpu-part ranks --device cpu --small",
+        ("equal", "recomputed", "device_s", "cpu_s"),
+    ),
+    Part(
         "workers",
         "images/s of ViT-B-32 with 2 to 16 data workers, fp16",
-        60,
+        50,
         IMAGES.format("fp16", "ViT-B-32", 2048) + " --workers 2,4,8,16",
         SMALL_IMAGES + " --workers 1",
         ("by_workers",),
@@ -109,7 +117,7 @@ PARTS = (
     Part(
         "ConvNeXt",
         "images/s of convnext_base, bf16",
-        50,
+        45,
         IMAGES.format("bf16", "convnext_base", 1024),
         SMALL_IMAGES,
         RATES,

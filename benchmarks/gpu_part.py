@@ -1,12 +1,14 @@
 """Parts of ``python -m benchmarks gpu`` that no other row measures.
 
-python -m benchmarks gpu-part agreement|tests|training|feeding [--device cuda] [--small]
+python -m benchmarks gpu-part agreement|tests|training|feeding|ranks [--device cuda] [--small] [--images N]
 
 agreement: the demo's features and captions in each precision against the CPU's in fp32. tests: ``pytest -m gpu``.
 training: forward, loss, backward and AdamW's step of CoCa and CLIP L/14, bf16, random pixels and tokens on the device;
 ``coca_over_clip`` is the ratio of their times. feeding: what keeps a device busy, seconds with and without: features
 read back one batch late, casts of weights kept between batches, channels_last; and whether features are equal to the
-bit. --small: the demo's networks and few images, for a CPU.
+bit. ranks: of retrieval both ways, on the device and on the CPU alone: whether they are equal, and the share of
+scores that the CPU recomputed (--images: of so many); ``alone_s`` is the device's time at the whole size of 50,000
+images and 250,000 texts. --small: the demo's networks and few images, for a CPU.
 """
 
 from __future__ import annotations
@@ -17,6 +19,7 @@ import re
 import statistics
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
@@ -156,11 +159,51 @@ def _channels_last(tower: Any, ask: Encode, batches: list[Any]) -> list[Any]:
     return _at_once(tower, ask, batches)
 
 
+def ranks(options: argparse.Namespace) -> dict[str, Any]:
+    """Return the seconds of ranks on the device and on the CPU, the share recomputed, and whether ranks are equal."""
+    from cocabench.metrics import matching
+
+    matching.MIN_WORK_ON_DEVICE = 0
+    images = options.images or (1000 if options.small else 20_000)
+    _ranked(100, options.device)  # starts the libraries
+    found, gpu, share = _ranked(images, options.device)
+    alone, cpu, _ = _ranked(images, "")
+    pairs = zip((*found.t2i, *found.i2t), (*alone.t2i, *alone.i2t), strict=True)
+    equal = all((a == b).all() for a, b in pairs)
+    whole = {} if options.small or options.images else {"alone_s": round(_ranked(50_000, options.device)[1], 2)}
+    seconds = {"device_s": round(gpu, 2), "cpu_s": round(cpu, 2)}
+    return {"images": images, "texts": 5 * images, **seconds, **whole, "recomputed": share, "equal": equal}
+
+
+def _ranked(images: int, device: str) -> tuple[Any, float, float]:
+    """Return the ranks of lifelike features, the seconds, and the share of scores recomputed; '': on the CPU alone."""
+    import numpy as np
+
+    from benchmarks.ranks import lifelike
+    from cocabench.metrics.matching import rank_both_ways
+    from cocabench.models.scores import ScoresOnDevice
+
+    near = 0
+
+    class Counted(ScoresOnDevice):
+        def __call__(self, *given: Any, **options: Any) -> Any:
+            nonlocal near
+            found = super().__call__(*given, **options)
+            near += len(found.rows.rows) + len(found.columns.rows) if found else 2 * len(given[0]) * images
+            return found
+
+    data = *lifelike(images, 5), np.arange(images).repeat(5), np.arange(5 * images)
+    started = time.perf_counter()
+    found = rank_both_ways(*data, device=partial(Counted, device=device) if device else None)
+    return found, time.perf_counter() - started, near / (10 * images**2)
+
+
 WORK: dict[str, Callable[[argparse.Namespace], dict[str, Any]]] = {
     "agreement": agreement,
     "tests": tests,
     "training": training,
     "feeding": feeding,
+    "ranks": ranks,
 }
 
 
@@ -170,6 +213,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("part", choices=WORK)
     parser.add_argument("--device", default="cuda")
     parser.add_argument("--small", action="store_true")
+    parser.add_argument("--images", type=int, help="of ranks")
     options = parser.parse_args(argv)
     print(json.dumps({"name": f"gpu-part {options.part}", **WORK[options.part](options)}))
 

@@ -10,10 +10,25 @@ from __future__ import annotations
 
 import numpy as np
 
-from benchmarks.recall import features
+from benchmarks.recall import WIDTH, features, unit
 from benchmarks.sides import Options, Row, Work
 
 CHUNK = 2048
+
+
+def lifelike(images: int, texts: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return unit rows of images (i, 512) and of their texts (i texts, 512) whose scores lie as CLIP's do.
+
+    Directions of decreasing weight, and a cone for images and one for texts: cosines of pairs are 0.42 ± 0.08, all
+    others 0.24 ± 0.09. At 5,000 images recall@1 is 0.24 and 0.54, so that thresholds stand among the others' scores.
+    """
+    rng = np.random.default_rng(0)
+    weights = np.arange(1, WIDTH + 1, dtype=np.float32) ** -0.5
+    first = rng.standard_normal((images, WIDTH), dtype=np.float32) * weights
+    second = rng.standard_normal((images * texts, WIDTH), dtype=np.float32) * weights * np.float32(2.5)
+    second += first.repeat(texts, axis=0)
+    cones = unit(rng.standard_normal((2, WIDTH), dtype=np.float32))
+    return unit(unit(first) + cones[0]), unit(unit(second) + unit(cones[1:] + cones[0] / 2)[0])
 
 
 def ours(options: Options) -> Work:

@@ -21,13 +21,13 @@ WIDTH = 512
 def features(options: Options) -> tuple[np.ndarray, np.ndarray]:
     """Return unit rows of images (i, d) and of their texts (5 i, d), right about half of the time."""
     rng = np.random.default_rng(0)
-    images = _unit(rng.standard_normal((options.images, WIDTH), dtype=np.float32))
+    images = unit(rng.standard_normal((options.images, WIDTH), dtype=np.float32))
     texts = rng.standard_normal((options.images * options.texts, WIDTH), dtype=np.float32)
     texts += images.repeat(options.texts, axis=0) * np.float32(4)
-    return images, _unit(texts)
+    return images, unit(texts)
 
 
-def _unit(rows: np.ndarray) -> np.ndarray:
+def unit(rows: np.ndarray) -> np.ndarray:
     rows /= np.linalg.norm(rows, axis=1, keepdims=True)
     return rows
 

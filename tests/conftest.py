@@ -1,5 +1,6 @@
 """Fixtures that several tests share: the command line in process, small data, small models."""
 
+import signal
 import sys
 import tomllib
 from collections.abc import Callable, Iterator
@@ -37,11 +38,13 @@ def command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str])
     def run(*args: object) -> Result:
         monkeypatch.setattr(sys, "argv", ["cocabench", *map(str, args)])
         monkeypatch.setenv("COLUMNS", "200")
-        code = 0
+        code, of_pytest = 0, signal.getsignal(signal.SIGINT)
         try:
             cli.main()
         except SystemExit as stop:
             code = stop.code if isinstance(stop.code, int) else 0
+        finally:
+            signal.signal(signal.SIGINT, of_pytest)
         captured = capsys.readouterr()
         return Result(code, captured.out, captured.err)
 

@@ -1,15 +1,20 @@
 """What only a GPU can show: ``pytest -m gpu`` on a machine with CUDA. Elsewhere each is skipped by name."""
 
+from functools import partial
 from pathlib import Path
 from typing import get_args
 
+import numpy as np
 import pytest
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 
 from benchmarks.make_decoding_goldens import MODELS, build, images
+from benchmarks.ranks import lifelike
 from cocabench.core.types import ImageSource
 from cocabench.data.images import FileImage
+from cocabench.metrics import matching
+from cocabench.metrics.ranking import Ranks
 from cocabench.models.base import OnTheWay
 from cocabench.models.contexts import in_precision
 from cocabench.models.hardware import Precision, hardware
@@ -17,6 +22,7 @@ from cocabench.models.open_clip.decoding import search, steps
 from cocabench.models.open_clip.decoding.generate import DecodeOptions, caption_logprob, generate_scored
 from cocabench.models.open_clip.decoding.steps import Stepping
 from cocabench.models.pixels import split
+from cocabench.models.scores import ScoresOnDevice
 from cocabench.models.smoke import TOLERANCES, deviations
 from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import parse_models
@@ -35,6 +41,20 @@ def test_the_gpu_agrees_with_the_cpu_in_every_precision() -> None:
     }
     for deviation in found:
         assert deviation.found <= deviation.allowed, deviation
+
+
+@pytest.mark.gpu
+@needs_cuda
+def test_ranks_by_the_gpu_equal_those_of_the_cpu_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(matching, "MIN_WORK_ON_DEVICE", 0)
+    monkeypatch.setattr(matching, "SCORES_PER_CHUNK", 1 << 20)
+    data = (*lifelike(2000, 5), np.arange(10000) // 5, np.arange(10000))
+    found, alone = (
+        matching.rank_both_ways(*data, device=device) for device in (partial(ScoresOnDevice, device="cuda"), None)
+    )
+    for way in ("t2i", "i2t"):
+        for field, mine, theirs in zip(Ranks._fields, getattr(found, way), getattr(alone, way), strict=True):
+            assert (mine == theirs).all(), (way, field)
 
 
 @pytest.mark.gpu

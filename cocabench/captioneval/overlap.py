@@ -27,7 +27,8 @@ scores 0. The corpus value is the mean over images.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -46,23 +47,19 @@ BLEU_COLUMNS = (
 )
 BLEU_LENGTH_SMOOTHING, BLEU_COUNT_SMOOTHING = 1e-9, 1e-15
 IMAGES_AT_ONCE = 1 << 14
-"""Of so many images BLEU is counted at a time."""
+TOKENS_AT_ONCE = 1 << 20
+"""Of so many images n-grams are counted at a time, and of so many tokens numbered: the bounds of their memory."""
 ROUGE_BETA = 1.2
 CIDER_SIGMA, CIDER_SCALE = 6.0, 10.0
 
 
 class NGrams(NamedTuple):
-    """The n-grams of one order, 0 … size - 1: text[i] holds gram[i] number[i] times. Sorted by text, then gram."""
+    """N-grams of some texts, each 0 … size - 1: text[i] holds gram[i] number[i] times. Sorted by text, then gram."""
 
     text: Ints
     gram: Ints
     number: Ints
     size: int
-
-    def of(self, first: int, end: int) -> NGrams:
-        """Return those of the texts first … end - 1, as views."""
-        place = slice(*np.searchsorted(self.text, (first, end)))
-        return NGrams(self.text[place], self.gram[place], self.number[place], self.size)
 
     def look_up(self, values: Array, text: Ints, gram: Ints) -> Array:
         """Return for each (text, gram) its entry of values, which has one per n-gram here; 0 where there is none."""
@@ -73,6 +70,24 @@ class NGrams(NamedTuple):
             hit = keys[place] == wanted
             found[hit] = values[place[hit]]
         return found
+
+
+class Order(NamedTuple):
+    """All n-grams of one length: gram[i], 0 … size - 1, begins at token i. Of text k the tokens begin at starts[k]."""
+
+    length: int
+    gram: NDArray[np.int32]
+    starts: Ints
+    size: int
+
+    def of(self, first: int, end: int) -> NGrams:
+        """Count those of the texts first … end - 1."""
+        starts = self.starts[first : end + 1]
+        each = np.maximum(0, np.diff(starts) - self.length + 1)
+        text = np.repeat(np.arange(first, end), each)
+        place = np.arange(len(text)) + np.repeat(starts[:-1] - np.cumsum(each) + each, each)
+        keys, number = np.unique(text * self.size + self.gram[place], return_counts=True)
+        return NGrams(keys // self.size, keys % self.size, number, self.size)
 
 
 def bleu_value(sums: Array, order: int) -> Array:
@@ -105,9 +120,9 @@ def _bleu_sums(candidates: Sequence[str], references: Groups) -> Array:
     """Return BLEU_COLUMNS (n, 10) of images."""
     n = len(candidates)
     images = np.repeat(np.arange(n), [len(r) for r in references])
-    lengths, counts = _count_ngrams([*candidates, *(r for group in references for r in group)])
+    lengths, orders = _ngrams(chain(candidates, *references))
     sums = np.zeros((n, len(BLEU_COLUMNS)))
-    for k, order in enumerate(counts):
+    for k, order in enumerate(orders):
         sums[:, k] = _clipped_matches(order, images, n)
         sums[:, ORDERS + k] = np.maximum(0, lengths[:n] - k)
     sums[:, -2] = lengths[:n]
@@ -115,14 +130,14 @@ def _bleu_sums(candidates: Sequence[str], references: Groups) -> Array:
     return sums
 
 
-def _clipped_matches(counts: NGrams, images: Ints, n: int) -> Array:
+def _clipped_matches(order: Order, images: Ints, n: int) -> Array:
     """Return per image the candidate's n-grams that a reference holds, each at most as often as in one reference."""
-    mine, theirs = counts.of(0, n), counts.of(n, n + len(images))
-    key = images[theirs.text - n] * counts.size + theirs.gram
-    order = np.lexsort((theirs.number, key))
-    last = np.append(key[order][1:] != key[order][:-1], True) if len(order) else np.zeros(0, bool)
-    best = order[last]
-    at_most = NGrams(key[best] // counts.size, key[best] % counts.size, theirs.number[best], counts.size)
+    mine, theirs = order.of(0, n), order.of(n, n + len(images))
+    key = images[theirs.text - n] * order.size + theirs.gram
+    ranked = np.lexsort((theirs.number, key))
+    last = np.append(key[ranked][1:] != key[ranked][:-1], True) if len(ranked) else np.zeros(0, bool)
+    best = ranked[last]
+    at_most = NGrams(key[best] // order.size, key[best] % order.size, theirs.number[best], order.size)
     allowed = at_most.look_up(at_most.number.astype(float), mine.text, mine.gram)
     return np.bincount(mine.text, np.minimum(allowed, mine.number), minlength=n).astype(np.float64)
 
@@ -171,65 +186,86 @@ def cider_d(candidates: Sequence[str], references: Groups, corpus: Groups | None
         return np.full(n, np.nan)
     per_image = np.array([len(group) for group in references])
     images = np.repeat(np.arange(n), per_image)
-    texts = [*candidates, *(r for group in references for r in group)]
-    extra = [] if corpus is None else [r for group in corpus for r in group]
-    lengths, counts = _count_ngrams([*texts, *extra])
     owner = images if corpus is None else np.repeat(np.arange(len(documents)), [len(group) for group in documents])
+    lengths, orders = _ngrams(chain(candidates, *references, *(corpus or ())))
     similarity = np.zeros(len(images))
-    for order in counts:
-        frequency = _document_frequency(order, owner, n if corpus is None else len(texts))
+    for order in orders:
+        frequency = _document_frequency(order, owner, n if corpus is None else n + len(images))
         idf = np.log(len(documents)) - np.log(np.maximum(1.0, frequency))
-        similarity += _cosines(order, idf, images, n)
-    bigrams = np.maximum(0, lengths[: len(texts)] - 1)
-    similarity *= np.exp(-((bigrams[:n][images] - bigrams[n:]) ** 2) / (2 * CIDER_SIGMA**2)) / ORDERS
+        for first in range(0, n, IMAGES_AT_ONCE):
+            end = min(n, first + IMAGES_AT_ONCE)
+            part = slice(*np.searchsorted(images, (first, end)))
+            similarity[part] += _cosines(order, idf, first, end, images[part], n + part.start)
+    bigrams = np.maximum(0, lengths - 1)
+    theirs = bigrams[n : n + len(images)]
+    similarity *= np.exp(-((bigrams[:n][images] - theirs) ** 2) / (2 * CIDER_SIGMA**2)) / ORDERS
     return np.asarray(np.bincount(images, similarity, minlength=n) / per_image * CIDER_SCALE)
 
 
-def _document_frequency(counts: NGrams, owner: Ints, start: int) -> Array:
-    """Return per n-gram the number of documents with it; text start + i belongs to document owner[i]."""
-    theirs = counts.of(start, start + len(owner))
-    pairs = np.unique(owner[theirs.text - start] * counts.size + theirs.gram)
-    return np.bincount(pairs % counts.size, minlength=counts.size).astype(float)
+def _document_frequency(order: Order, owner: Ints, start: int) -> Array:
+    """Return per n-gram the number of documents with it; text start + i belongs to document owner[i], ascending."""
+    frequency = np.zeros(order.size)
+    for document in range(0, int(owner.max(initial=-1)) + 1, IMAGES_AT_ONCE):
+        first, end = np.searchsorted(owner, (document, document + IMAGES_AT_ONCE))
+        theirs = order.of(start + first, start + end)
+        pairs = np.unique(owner[theirs.text - start] * order.size + theirs.gram)
+        gram, number = np.unique(pairs % order.size, return_counts=True)
+        frequency[gram] += number
+    return frequency
 
 
-def _cosines(counts: NGrams, idf: Array, images: Ints, n: int) -> Array:
-    """Return per reference the clipped cosine with its image's candidate; 0 where either has no weight."""
-    counts = counts.of(0, n + len(images))
-    weight = counts.number * idf[counts.gram]
-    norm = np.sqrt(np.bincount(counts.text, weight**2, minlength=n + len(images)))
-    theirs = counts.of(n, n + len(images))
-    reference, own = theirs.text - n, weight[len(weight) - len(theirs.text) :]
-    mine = counts.look_up(weight, images[reference], theirs.gram)
-    dot = np.bincount(reference, np.minimum(mine, own) * own, minlength=len(images))
-    scale = norm[:n][images] * norm[n:]
+def _cosines(order: Order, idf: Array, first: int, end: int, images: Ints, start: int) -> Array:
+    """Return the clipped cosines of references with their image's candidate; 0 where either has no weight.
+
+    Text start + i is a reference of images[i], whose candidates are the texts first … end - 1.
+    """
+    mine, theirs = order.of(first, end), order.of(start, start + len(images))
+    own, weight = mine.number * idf[mine.gram], theirs.number * idf[theirs.gram]
+    candidate, reference = mine.text - first, theirs.text - start
+    norm = np.sqrt(np.bincount(candidate, own**2, minlength=end - first))
+    norms = np.sqrt(np.bincount(reference, weight**2, minlength=len(images)))
+    matched = mine.look_up(own, images[reference], theirs.gram)
+    dot = np.bincount(reference, np.minimum(matched, weight) * weight, minlength=len(images))
+    scale = norm[images - first] * norms
     return np.asarray(np.divide(dot, scale, out=np.zeros(len(images)), where=scale > 0))
 
 
-def _count_ngrams(texts: Sequence[str]) -> tuple[Ints, Iterator[NGrams]]:
-    """Return the texts' lengths in words, and the counts of their 1- to 4-grams. Words are what ``split`` gives."""
+def _ngrams(texts: Iterable[str]) -> tuple[Ints, Iterator[Order]]:
+    """Return the texts' lengths in words, and their 1- to 4-grams. Words are what ``split`` gives."""
     vocabulary: dict[str, int] = {}
-    tokens, lengths = array("q"), array("q")
+    numbers, lengths = array("i"), array("q")
     for text in texts:
         words = text.split()
         lengths.append(len(words))
-        tokens.extend([vocabulary.setdefault(word, len(vocabulary)) for word in words])
+        numbers.extend([vocabulary.setdefault(word, len(vocabulary)) for word in words])
+    token = np.frombuffer(numbers, np.int32) if numbers else np.zeros(0, np.int32)
     found = np.array(lengths, np.int64)
-    return found, _orders(found, np.array(tokens, np.int64), len(vocabulary))
+    return found, _orders(token, np.concatenate([[0], np.cumsum(found)]), len(vocabulary))
 
 
-def _orders(lengths: Ints, token: Ints, size: int) -> Iterator[NGrams]:
-    """Yield the counts of each order, one at a time: of a million captions they take a gigabyte each."""
-    text = np.repeat(np.arange(len(lengths)), lengths)
-    place = np.arange(len(token)) - np.repeat(np.cumsum(lengths) - lengths, lengths)
-    gram = token
-    yield _tally(text, gram, size)
-    for order in range(2, ORDERS + 1):
-        _, gram = np.unique(np.concatenate([gram[:1], gram[:-1]]) * size + token, return_inverse=True)
-        whole = place >= order - 1
-        yield _tally(text[whole], gram[whole], int(gram.max(initial=-1)) + 1)
+def _orders(token: NDArray[np.int32], starts: Ints, words: int) -> Iterator[Order]:
+    """Yield the n-grams of each length, which are numbered in the order of their words' numbers."""
+    gram, size = token, words
+    yield Order(1, gram, starts, max(size, 1))
+    for length in range(2, ORDERS + 1):
+        gram, size = _one_word_longer(gram, token[length - 1 :], words)
+        yield Order(length, gram, starts, max(size, 1))
 
 
-def _tally(text: Ints, gram: Ints, size: int) -> NGrams:
-    size = max(size, 1)
-    keys, number = np.unique(text * size + gram, return_counts=True)
-    return NGrams(keys // size, keys % size, number, size)
+def _one_word_longer(gram: NDArray[np.int32], word: NDArray[np.int32], words: int) -> tuple[NDArray[np.int32], int]:
+    """Return the number of each pair of gram[i] and word[i], in the order of pairs, and how many differ.
+
+    Each part is numbered on its own first, so that little is sorted at a time.
+    """
+    longer = np.empty(len(word), np.int32)
+    parts = [slice(start, start + TOKENS_AT_ONCE) for start in range(0, len(word), TOKENS_AT_ONCE)]
+    found = []
+    for part in parts:
+        pairs = gram[: len(word)][part].astype(np.int64) * words + word[part]
+        distinct, numbers = np.unique(pairs, return_inverse=True)
+        longer[part] = numbers
+        found.append(distinct)
+    every = np.unique(np.concatenate([np.zeros(0, np.int64), *found]))
+    for part, distinct in zip(parts, found, strict=True):
+        longer[part] = np.asarray(np.searchsorted(every, distinct))[longer[part]]
+    return longer, len(every)

@@ -15,7 +15,7 @@ import typer
 from cocabench.cli import captions, compare, machine, many, play, results, run, sharing, train
 from cocabench.cli.console import escape_what_streams_cannot_hold, labelled
 from cocabench.cli.options import current_name, flag
-from cocabench.cli.usage import Commands, as_usage_error, of_stdout
+from cocabench.cli.usage import Commands, as_usage_error, end_at_once_on_ctrl_c, of_stdout
 from cocabench.core import __version__
 from cocabench.core.errors import CocabenchError, IgnoredRecordWarning, UsageError
 
@@ -108,6 +108,8 @@ def main() -> None:
 
         known = of_stdout(error) if isinstance(error, OSError) else None
         _fail(known or surprise(f"cocabench {' '.join(sys.argv[1:2])}", error))
+    finally:
+        end_at_once_on_ctrl_c()
 
 
 @cache

@@ -6,6 +6,7 @@ import errno
 import os
 import signal
 import sys
+import threading
 from typing import Any
 
 import typer
@@ -40,13 +41,18 @@ class Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except KeyboardInterrupt:
-            signal.signal(signal.SIGINT, lambda *_: os._exit(130))  # a second one must not print where Python ends
             err.print("\nstopped")
             raise typer.Exit(130) from None
         except OSError as error:  # typer ends without a word where a pipe is closed
             if (known := of_stdout(error)) is None:
                 raise
             raise known from None
+
+
+def end_at_once_on_ctrl_c() -> None:
+    """Let Ctrl-C end the process without a word from now on: where Python ends, it would print a traceback."""
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGINT, lambda *_: os._exit(130))
 
 
 UNWRITABLE = (errno.EPIPE, errno.ENOSPC, errno.EIO, errno.EBADF)

@@ -23,6 +23,7 @@ from pydantic import (
     model_validator,
 )
 
+from cocabench.core.scores import Device
 from cocabench.core.text import all_printable
 
 if TYPE_CHECKING:
@@ -339,6 +340,7 @@ class Context:
 
     note: adds a Note to the Record. models: the kind's ``extra_models`` that are available, loaded. data: its
     ``extra_data``. cache: the run's; None: the user's. solve: trains linear classifiers; a run's Context has it.
+    score_device: the run's GPU, for the ranks of large sets; None without one.
     """
 
     progress: Progress = silent
@@ -348,6 +350,7 @@ class Context:
     machine: Machine = field(default_factory=Machine)
     cache: Cache | None = None
     solve: LinearSolver | None = None
+    score_device: Device | None = None
 
 
 @dataclass(frozen=True, slots=True)

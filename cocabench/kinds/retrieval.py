@@ -11,6 +11,7 @@ import numpy as np
 from pydantic import Field, JsonValue, StrictBool
 
 from cocabench.core.errors import DataError
+from cocabench.core.scores import Device
 from cocabench.core.types import Chance, Context, Dataset, Example, Features, Machine, Model, Note, SampleScore
 from cocabench.data.base import check_captioned
 from cocabench.data.captions import FOLD
@@ -284,7 +285,8 @@ class Retrieval(Kind):
         measured = _measured(model, list(position), context) if self.lengths else {}
         for rows in self._folds(kept):
             own = images.rows if len(rows) == len(kept) else images.rows[rows]
-            for score in _ranked([kept[i] for i in rows], own, features, position, self.dual_softmax):
+            some, gpu = [kept[i] for i in rows], context.score_device
+            for score in _ranked(some, own, features, position, self.dual_softmax, gpu):
                 known = measured.get(score.stats.get("text", ""))
                 yield replace(score, stats={**score.stats, **known}) if known else score
 
@@ -312,13 +314,18 @@ def _measured(model: Model, texts: Sequence[str], context: Context) -> dict[str,
 
 
 def _ranked(
-    examples: Sequence[Example], images: Features, features: Features, position: Mapping[str, int], dual: float = 0
+    examples: Sequence[Example],
+    images: Features,
+    features: Features,
+    position: Mapping[str, int],
+    dual: float,
+    device: Device | None,
 ) -> Iterator[SampleScore]:
     """Yield the queries of examples that are ranked together. features: of the texts, at their position."""
     texts = [text for example in examples for text in example.texts]
     owner = np.repeat(np.arange(len(examples)), [len(example.texts) for example in examples])
     items = np.array([position[text] for text in texts], np.int64)
-    found = rank_both_ways(images, features, owner, items)
+    found = rank_both_ways(images, features, owner, items, device=device)
     ids = [f"{example.id}#{k}" for example in examples for k in range(len(example.texts))]
     t2i = _text_queries(examples, owner, ids, texts, found.t2i, found.t2i_wrong)
     i2t = _image_queries(examples, ids, texts, found.i2t, found.i2t_wrong)

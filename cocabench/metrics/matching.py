@@ -2,12 +2,13 @@
 
 Scores are computed in tiles that fit into the processor's cache; both directions are counted from a tile before the
 next one replaces it. Memory is that of the features and the result, and features may be memory-mapped. float32 scores
-within rounding error of a threshold (the best positive's score) are recomputed exactly (grid.py).
+within rounding error of a threshold (the best positive's score) are recomputed exactly (grid.py). A GPU computes and
+compares them in larger blocks; what is near a threshold is recomputed here, so that ranks are the same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from typing import NamedTuple
@@ -15,13 +16,30 @@ from typing import NamedTuple
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from cocabench.core.errors import NumericsError
+from cocabench.core.scores import Bars, Compared, Device, Proposed
 from cocabench.core.types import Features
 from cocabench.metrics import tiles
 from cocabench.metrics.grid import Grid, dots, error_bound, product
-from cocabench.metrics.ranking import Floats, Ints, Mask, Neighbours, Ranks, Scores
+from cocabench.metrics.ranking import (
+    ROWS_PER_CHECK,
+    SCORES_PER_CHUNK,
+    Floats,
+    Ints,
+    Mask,
+    Neighbours,
+    Ranks,
+    Scores,
+)
 
 MAX_SCORES_RECOMPUTED = 1 << 14
 """If more scores of a tile are near their thresholds (a collapsed model), the whole tile is recomputed."""
+MIN_WORK_ON_DEVICE = 1 << 37
+"""Multiplications of a product that is worth a GPU: two seconds of two cores."""
+MIN_ROWS_ON_DEVICE = 32
+"""Blocks of a device are halved down to this many captions when its memory runs out; then the CPU ranks the rest."""
+MAX_SHARE_RECOMPUTED = 1 / 256
+"""A block of a device in which more scores are near their thresholds is left to the CPU, which is as fast there."""
 
 
 class Retrieval(NamedTuple):
@@ -33,21 +51,26 @@ class Retrieval(NamedTuple):
     i2t_wrong: Neighbours
 
 
-def rank_both_ways(images: Features, texts: Features, owner: Ints, items: Ints, *, wrong: int = 5) -> Retrieval:
+def rank_both_ways(
+    images: Features, texts: Features, owner: Ints, items: Ints, *, wrong: int = 5, device: Device | None = None
+) -> Retrieval:
     """Rank images for each caption and captions for each image.
 
     images: (i, d). texts: (t, d) features of the *distinct* texts. owner: (n,) the image of each caption, every image
     owned at least once. items: (n,) the distinct text of each caption. Scores are inner products of features rounded to
     2^-26, exact, so that equal features tie; NaN or infinity raises NumericsError. wrong: how many of the highest
-    negatives to return, in the order of their float32 scores.
+    negatives to return, in the order of their float32 scores. device: a GPU for large sets (models.scores); ranks are
+    equal, of the negatives' scores the last digits may differ. NumericsError where its products are not of float32.
     """
     search = _Search(Grid(images, "image features"), Grid(texts, "text features"), owner, items)
-    captions = search.queries(search.own, wrong)
+    captions, whole = search.queries(search.own, wrong), search.queries(search.best, wrong)
+    left = [np.arange(len(owner))]
+    if device is not None and len(owner) * len(images) * images.shape[1] >= MIN_WORK_ON_DEVICE:
+        left = list(search.propose(device, captions, whole))
     with _threads() as (pool, threads):
-        tasks = [(stretch, search.queries(search.best, wrong)) for stretch in search.stretches(threads)]
+        tasks = [(strips, search.queries(search.best, wrong)) for strips in search.strips(left, threads)]
         list(pool.map(lambda task: search.read(captions, task[1], task[0]), tasks))
-    whole = tasks[0][1]
-    for _, part in tasks[1:]:
+    for _, part in tasks:
         whole.join(part)
     return search.found(captions, whole)
 
@@ -77,8 +100,11 @@ class _Queries:
         np.add.at(self.above, queries, exact > self.thresholds[queries])
         np.add.at(self.tied, queries, exact == self.thresholds[queries])
 
+    def bars(self, queries: Ints | slice) -> Bars:
+        return Bars(self.low[queries], self.high[queries], self.near.scores[queries, -1])
+
     def join(self, other: _Queries) -> None:
-        """Add the counts and neighbours of the same queries among other candidates, of higher index."""
+        """Add the counts and neighbours of the same queries among other candidates."""
         self.above += other.above
         self.tied += other.tied
         line, place = np.nonzero(other.near.indices >= 0)
@@ -95,20 +121,64 @@ class _Search:
         self.own = np.concatenate([dots(texts[items[chunk]], images[owner[chunk]]) for chunk in chunks])
         self.best = np.full(len(images), -np.inf)
         np.maximum.at(self.best, owner, self.own)
+        self.error = error_bound(images, texts)
 
     def queries(self, thresholds: Floats, wrong: int) -> _Queries:
-        return _Queries(thresholds, error_bound(self.images, self.texts), wrong)
+        return _Queries(thresholds, self.error, wrong)
 
-    def stretches(self, n: int) -> list[Ints]:
-        """Return the first captions of tiles, in n stretches at most."""
-        starts = np.arange(0, len(self.owner), self.height)
-        return np.array_split(starts, min(n, len(starts)))
+    def propose(self, device: Device, captions: _Queries, images: _Queries) -> Iterator[Ints]:
+        """Count blocks of captions with all images by a device, for both directions; yield what is left to the CPU."""
+        n_images, start = len(self.images), 0
+        chunks = (self.images[at : at + ROWS_PER_CHECK] for at in range(0, n_images, ROWS_PER_CHECK))
+        height = max(MIN_ROWS_ON_DEVICE, SCORES_PER_CHUNK // n_images)
+        try:
+            proposer = device((n_images, self.images.terms), chunks)
+        except MemoryError:
+            height = 0
+        while start < len(self.owner) and height >= MIN_ROWS_ON_DEVICE:
+            rows = np.arange(start, min(start + height, len(self.owner)))
+            texts = self.texts[self.items[rows]]
+            most = max(MAX_SCORES_RECOMPUTED, int(MAX_SHARE_RECOMPUTED * len(rows) * n_images))
+            bars, k = (captions.bars(rows), images.bars(slice(None))), captions.near.indices.shape[1]
+            try:
+                found = proposer(texts, self.owner[rows], *bars, k=k, most=most)
+            except MemoryError:
+                height //= 2
+                continue
+            if found:
+                self._count(found, rows, texts, captions, images)
+            else:
+                yield rows
+            start += len(rows)
+        yield np.arange(start, len(self.owner))
 
-    def read(self, captions: _Queries, images: _Queries, starts: Ints) -> None:
-        """Count the tiles of a stretch of captions, which is this thread's own, for both directions."""
+    def _count(self, found: Proposed, rows: Ints, texts: Features, captions: _Queries, images: _Queries) -> None:
+        """Count what a device found in a block, and recompute what is near a threshold."""
+        if not (off := np.abs(found.own - self.own[rows])).max() <= self.error:
+            got = f"float32 products off by {off.max() / self.error:.3g} times the bound of their rounding"
+            raise NumericsError("scores", got, wanted="float32 without TF32 on the device", fix="use --device cpu")
+        captions.above[rows] += found.rows.above
+        images.above += found.columns.above
+        for queries, names, near in (
+            (captions, rows[found.rows.rows], found.rows),
+            (images, found.columns.columns, found.columns),
+        ):
+            for at in range(0, len(names), MAX_SCORES_RECOMPUTED):
+                some = slice(at, at + MAX_SCORES_RECOMPUTED)
+                queries.count_exact(names[some], dots(texts[near.rows[some]], self.images[near.columns[some]]))
+        tiles.merge(captions.near, rows[found.wrong_images.lines], *found.wrong_images[1:])
+        top = found.wrong_texts
+        tiles.merge(images.near, top.lines, rows[top.positions], top.scores)
+
+    def strips(self, left: Sequence[Ints], n: int) -> list[list[Ints]]:
+        """Return captions in strips as high as a tile, in n lists at most."""
+        found = [rows[at : at + self.height] for rows in left for at in range(0, len(rows), self.height)]
+        return [[found[i] for i in part] for part in np.array_split(np.arange(len(found)), min(n, max(1, len(found))))]
+
+    def read(self, captions: _Queries, images: _Queries, strips: Sequence[Ints]) -> None:
+        """Count the tiles of strips of captions, which are this thread's own, for both directions."""
         tile = tiles.Tile(self.height, self.width)
-        for start in starts:
-            rows = np.arange(start, min(start + self.height, len(self.owner)))
+        for rows in strips:
             texts = self.texts[self.items[rows]]
             for first in range(0, len(self.images), self.width):
                 columns = np.arange(first, min(first + self.width, len(self.images)))
@@ -184,7 +254,7 @@ class _Part(NamedTuple):
         found = tiles.candidates(scores, beaten, images.near.indices.shape[1])
         tiles.merge(images.near, self.columns[found.lines], self.rows[found.positions], found.scores)
 
-    def exact(self, near: tiles.Compared) -> Floats:
+    def exact(self, near: Compared) -> Floats:
         """Return the exact scores at the positions near their thresholds."""
         if len(near.rows) > MAX_SCORES_RECOMPUTED:
             return product(self.texts, self.images)[near.rows, near.columns]

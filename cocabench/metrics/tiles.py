@@ -6,10 +6,9 @@ data holds -inf.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 
+from cocabench.core.scores import Candidates, Compared
 from cocabench.metrics.ranking import Ints, Mask, Neighbours, Scores
 
 BLOCKS = 32
@@ -21,14 +20,6 @@ MAX_SIDE = 1024
 def side(n: int) -> int:
     """Return the side of tiles for n rows or columns: BLOCKS · 2^j, MAX_SIDE at most."""
     return min(MAX_SIDE, BLOCKS << max(0, (n - 1) // BLOCKS).bit_length())
-
-
-class Compared(NamedTuple):
-    """The number of scores certainly above each line's threshold, and the positions (k,) of those near it."""
-
-    above: Ints
-    rows: Ints
-    columns: Ints
 
 
 class Tile:
@@ -81,14 +72,6 @@ def per_column(mask: Mask) -> Ints:
     for start in range(0, len(mask), 255):
         counts += np.add.reduce(mask[start : start + 255].view(np.uint64), axis=0).view(np.uint8)
     return counts
-
-
-class Candidates(NamedTuple):
-    """Scores that may be among the highest of their line; (k,) each."""
-
-    lines: Ints
-    positions: Ints
-    scores: Scores
 
 
 def candidates(lines: Scores, beaten: Scores, k: int) -> Candidates:

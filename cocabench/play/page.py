@@ -25,8 +25,9 @@ from cocabench.specs.decoding import DEFAULTS, UNREAD, DecodingOptions
 Upload = Mapping[str, Any] | None
 """A file as gradio keeps it, with path and orig_name; None if there is none."""
 
-UNREAD_INPUTS: dict[str, Any] = {"preprocess": False, "trigger_mode": "once", "api_visibility": "private"}
-"""Of events: what is typed and dropped is checked here, not by gradio. No address of its own for programs."""
+UNREAD_INPUTS: dict[str, Any] = {"preprocess": False, "trigger_mode": "always_last", "api_visibility": "private"}
+"""Of events: what is typed and dropped is checked here, not by gradio. What is asked for while the answer before is
+written comes after it. No address of its own for programs."""
 
 INSTALL = "pip install 'cocabench[play]'"
 UPLOAD_BYTES = Limit("COCABENCH_MAX_UPLOAD_BYTES", 50_000_000, "bytes in an upload")

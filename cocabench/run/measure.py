@@ -6,6 +6,7 @@ import platform
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import NamedTuple, cast
@@ -53,9 +54,11 @@ def measure(
     notes: list[Note] = []
     machine = site.machine._replace(java=settings.java)
     from cocabench.models.probes import AdamW  # with torch, which plans do without
+    from cocabench.models.scores import ScoresOnDevice
 
     further, solve = job.data.further, AdamW(site.device)
-    context = Context(progress, notes.append, beside or {}, further, machine, model.cache, solve)
+    gpu = partial(ScoresOnDevice, device=site.device) if site.device.startswith("cuda") else None
+    context = Context(progress, notes.append, beside or {}, further, machine, model.cache, solve, gpu)
     model.contents.clear()
     start = time.perf_counter()
     spoken = Spoken(model, spec.language, tells="text_language" in job.signature.model) if spec.language else None

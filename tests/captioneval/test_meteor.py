@@ -136,3 +136,14 @@ def test_the_paraphrases_of_references_are_cached_and_recreated_if_damaged(java:
     assert len(notes) == 1
     assert score() == cold
     assert len(notes) == 1
+
+
+@pytest.mark.slow
+def test_many_different_captions_need_little_memory(runner: jvm.Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    """20,000 images, whose five million phrases Java once held as numbers in 400 MB; the paraphrases are 270 MB."""
+    rng = random.Random(0)
+    known = [f"{a}{b}{c}" for a in "bdfgklm" for b in "aeiou" for c in ("ck", "ll", "nd", "rt", "st", "mp", "sh")]
+    groups = [[" ".join(rng.choices(known, k=10)) for _ in range(5)] for _ in range(20_000)]
+    monkeypatch.setattr(meteor, "MEMORY_MIB", 448)
+    columns = meteor.statistics(meteor.start(groups, runner), [group[0] for group in groups], groups)
+    assert columns["meteor"] == pytest.approx(1)

@@ -1,3 +1,6 @@
+import random
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -88,3 +91,36 @@ def test_cider_d_takes_frequencies_from_the_whole_corpus() -> None:
 
 def test_cider_d_of_an_empty_caption_is_zero() -> None:
     assert overlap.cider_d(["", "a cat"], [["a dog"], ["a cat"]])[0] == 0
+
+
+@pytest.mark.parametrize("at_once", [1, 7])
+def test_values_do_not_depend_on_how_much_is_counted_at_a_time(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = random.Random(0)
+    texts = [" ".join(rng.choices("abcde", k=rng.randrange(9))) for _ in range(200)]
+    candidates, references = texts[:40], [texts[40 + 3 * i : 43 + 3 * i] for i in range(40)]
+    corpus = [*references, texts[:40], [""]]
+
+    def values() -> list[bytes]:
+        ciders = [overlap.cider_d(candidates, references), overlap.cider_d(candidates, references, corpus)]
+        return [array.tobytes() for array in (*ciders, *overlap.bleu_statistics(candidates, references).values())]
+
+    whole = values()
+    monkeypatch.setattr(overlap, "IMAGES_AT_ONCE", at_once)
+    monkeypatch.setattr(overlap, "TOKENS_AT_ONCE", at_once)
+    assert values() == whole
+
+
+def test_cider_d_holds_little_more_than_its_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    """30 bytes for each of 180,000 tokens; counting all n-grams of a length at a time takes 117."""
+    monkeypatch.setattr(overlap, "IMAGES_AT_ONCE", 64)
+    monkeypatch.setattr(overlap, "TOKENS_AT_ONCE", 4096)
+    words = [[str((i * k) % 97) for k in range(1, 11)] for i in range(18_000)]
+    texts = [" ".join(text) for text in words]
+    references = [texts[i : i + 5] for i in range(3000, 18_000, 5)]
+    tracemalloc.start()
+    try:
+        overlap.cider_d(texts[:3000], references)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 30 * 180_000

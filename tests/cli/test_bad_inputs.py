@@ -493,6 +493,16 @@ def test_ctrl_c_twice_prints_one_line(models: Path, data: Path, tmp_path: Path, 
         assert process.returncode in (0, 130, -signal.SIGINT)
 
 
+def test_ctrl_c_where_python_ends_prints_nothing() -> None:
+    code = (
+        "import atexit, os, signal, sys\nfrom cocabench.cli import main\n"
+        "atexit.register(os.kill, os.getpid(), signal.SIGINT)\nsys.argv[1:] = ['--version']\nmain()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (130, "")
+    assert done.stdout.startswith("cocabench"), "what was printed before is kept"
+
+
 def test_parse_json_takes_what_json_takes() -> None:
     assert parse_json('{"a": [1, 2.5, null]}') == {"a": [1, 2.5, None]}
     with pytest.raises(json.JSONDecodeError):

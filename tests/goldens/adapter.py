@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import signal
 import tarfile
 from collections.abc import Iterator, Mapping
 from functools import cache
@@ -31,6 +32,7 @@ def call(*words: str, env: Mapping[str, str] | None = None) -> Outcome:
     """Run ``cocabench WORDS`` in this process, in the current folder."""
     out, err = io.StringIO(), io.StringIO()
     code: object = 0
+    of_pytest = signal.getsignal(signal.SIGINT)
     with contextlib.ExitStack() as stack:
         stack.enter_context(mock.patch.dict(os.environ, {"NO_COLOR": "1", **(env or {})}))
         stack.enter_context(mock.patch("sys.argv", ["cocabench", *words]))
@@ -40,6 +42,8 @@ def call(*words: str, env: Mapping[str, str] | None = None) -> Outcome:
             main()
         except SystemExit as end:
             code = end.code
+        finally:
+            signal.signal(signal.SIGINT, of_pytest)
     return Outcome(code if isinstance(code, int) else 0 if code is None else 1, out.getvalue(), err.getvalue())
 
 

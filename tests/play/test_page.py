@@ -174,6 +174,7 @@ def test_an_image_becomes_captions_ranks_classes_and_matches(
 
 def test_what_is_no_image_and_what_is_too_large_are_one_line(opened: Opened) -> None:
     page = opened(1000, "light")
+    page.get_by_text("Options", exact=True).click()  # its fields are made now; what is typed before that is lost
     drop(page, "letter.png", b"Dear Sir or Madam")
     page.locator(".error", has_text="letter.png: not an image").nth(1).wait_for()
     page.get_by_role("button", name="Remove Image").or_(page.get_by_label("Remove Image")).first.click()
@@ -182,11 +183,19 @@ def test_what_is_no_image_and_what_is_too_large_are_one_line(opened: Opened) -> 
     page.get_by_role("button", name="Remove Image").or_(page.get_by_label("Remove Image")).first.click()
     page.get_by_role("button", name="Write captions").click()
     page.locator(".error", has_text="image: none; drop one").nth(1).wait_for()
-    page.get_by_text("Options", exact=True).click()
     page.get_by_label("Num beams").fill("5")
     page.get_by_label("Num beam groups").fill("3")
     drop(page, "dot.png", dot())
     page.locator(".error", has_text="a divisor of 5 beams").nth(1).wait_for()
+
+
+def test_what_is_dropped_while_captions_are_written_comes_next(opened: Opened) -> None:
+    page = opened(1000, "light")
+    drop(page, "dot.png", dot())
+    page.locator("[aria-busy]").first.wait_for()
+    page.get_by_role("button", name="Remove Image").or_(page.get_by_label("Remove Image")).first.click()
+    drop(page, "letter.png", b"Dear Sir or Madam")
+    page.locator(".error", has_text="letter.png: not an image").nth(1).wait_for()
 
 
 def bomb() -> bytes:

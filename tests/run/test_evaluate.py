@@ -16,10 +16,14 @@ import torch
 import cocabench
 from cocabench.core.cache import MemoryCache
 from cocabench.core.errors import BadImageError, ModelError, UsageError
+from cocabench.kinds import retrieval
+from cocabench.metrics.matching import rank_both_ways
 from cocabench.models.hardware import hardware
 from cocabench.models.identity import state_digest
 from cocabench.models.open_clip.model import OpenClip
 from cocabench.report.results import Results
+from cocabench.run import execute
+from cocabench.run.measure import site_of
 from cocabench.specs.registry import one_model
 from tests.run.contract import UNLIKE
 
@@ -51,6 +55,22 @@ def test_a_model_string_gives_the_records_of_a_run(models: Path, data: Path, tmp
         assert record.model_dump(exclude=unlike) == run[record.task].model_dump(exclude=unlike)
         stored = cocabench.load(tmp_path).samples(record.task)
         pd.testing.assert_frame_equal(results.samples(record), stored, check_exact=True)
+
+
+@pytest.mark.parametrize(("device", "given"), [("cuda:1", {"device": "cuda:1"}), ("cpu", None), ("mps", None)])
+def test_retrieval_is_given_the_gpu_of_the_run_and_no_other_device(
+    device: str, given: Any, models: Path, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    used: list[Any] = []
+
+    def rank(*rows: Any, device: Any) -> Any:
+        used.append(device and device.keywords)
+        return rank_both_ways(*rows)
+
+    monkeypatch.setattr(retrieval, "rank_both_ways", rank)
+    monkeypatch.setattr(execute, "site_of", lambda hardware: site_of(hardware)._replace(device=device))
+    cocabench.evaluate(str(models / "coca"), files(data, "find"), data_root=data)
+    assert used == [given]
 
 
 def test_a_network_in_memory_gives_the_numbers_of_its_checkpoint_and_is_left_as_it_was(

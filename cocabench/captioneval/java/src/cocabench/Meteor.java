@@ -18,6 +18,7 @@ import java.util.HashMap;
 import java.util.List;
 import java.util.Map;
 import java.util.concurrent.CompletableFuture;
+import java.util.stream.Stream;
 
 /**
  * METEOR 1.5, {@code -l en -norm}, over all segments at once.
@@ -36,6 +37,7 @@ public final class Meteor {
     private final Words words = new Words();
     private final Map<String, int[]> texts = new HashMap<>();
     private final List<int[][]> segments = new ArrayList<>();
+    private CompletableFuture<Void> keeping = CompletableFuture.completedFuture(null);
 
     public static void main(String[] arguments) throws Exception {
         PrintStream out = new PrintStream(new FileOutputStream(FileDescriptor.out), false, "UTF-8");
@@ -55,24 +57,27 @@ public final class Meteor {
         Paraphrases table = new Paraphrases(kept ? part : whole);
         Wordnet wordnet = new Wordnet();
         read();
-        Hashes references = phrases(true);
-        Hashes hypotheses = phrases(false);
         CompletableFuture<Void> learning = background(() -> words.learn(wordnet.of(words.all())));
-        byte[] entries = table.only(references, kept ? hypotheses : null);
-        byte[] all = entries;
-        CompletableFuture<Void> keeping = kept ? null : CompletableFuture.runAsync(() -> keep(all, part));
-        if (!kept) {
-            ByteArrayOutputStream pairing = new ByteArrayOutputStream();
-            Paraphrases.filter(entries, references, hypotheses, pairing);
-            entries = pairing.toByteArray();
-        }
-        Aligner aligner = new Aligner(words, new Table(entries, words));
+        Aligner aligner = new Aligner(words, new Table(kept ? only(table) : kept(table, part), words));
         learning.join();
         segments.parallelStream().map(segment -> best(aligner, segment)).forEachOrdered(out::println);
         out.flush();
-        if (keeping != null) {
-            keeping.join();
-        }
+        keeping.join();
+    }
+
+    /** Return the entries that pair a reference with a hypothesis. */
+    private byte[] only(Paraphrases table) throws Exception {
+        return table.only(phrases(true), phrases(false));
+    }
+
+    /** Do the same, and keep those of the references in a file. */
+    private byte[] kept(Paraphrases table, File part) throws Exception {
+        Hashes references = phrases(true);
+        byte[] entries = table.only(references, null);
+        keeping = background(() -> keep(entries, part));
+        ByteArrayOutputStream pairing = new ByteArrayOutputStream();
+        Paraphrases.filter(entries, references, phrases(false), pairing);
+        return pairing.toByteArray();
     }
 
     /** Keep the part for the next run; where that cannot be, this one goes on all the same. */
@@ -104,6 +109,7 @@ public final class Meteor {
         for (String line = in.readLine(); line != null; line = in.readLine()) {
             segments.add(Arrays.stream(line.split("\\|\\|\\|")).map(this::numbers).toArray(int[][]::new));
         }
+        texts.clear();
     }
 
     private int[] numbers(String text) {
@@ -130,14 +136,16 @@ public final class Meteor {
     /** Return all runs of at most LONGEST words in the references, or in the hypotheses. */
     private Hashes phrases(boolean ofReferences) {
         byte[][] bytes = words.all().stream().map(w -> w.getBytes(StandardCharsets.UTF_8)).toArray(byte[][]::new);
-        Hashes found = new Hashes();
-        for (int[][] segment : segments) {
-            int last = segment.length - 1;
-            for (int i = ofReferences ? 0 : last; i < (ofReferences ? last : last + 1); i++) {
-                addRuns(segment[i], bytes, found);
-            }
-        }
+        Hashes found = new Hashes(texts(ofReferences).mapToLong(text -> (long) LONGEST * text.length).sum());
+        texts(ofReferences).forEach(text -> addRuns(text, bytes, found));
         return found;
+    }
+
+    private Stream<int[]> texts(boolean ofReferences) {
+        return segments.stream().flatMap(segment -> {
+            int last = segment.length - 1;
+            return Arrays.stream(segment, ofReferences ? 0 : last, ofReferences ? last : last + 1);
+        });
     }
 
     private static void addRuns(int[] text, byte[][] bytes, Hashes found) {

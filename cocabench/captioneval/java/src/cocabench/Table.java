@@ -21,14 +21,24 @@ final class Table {
 
     /** entries: lines of a probability and two phrases, as {@link Paraphrases} gives them. */
     Table(byte[] entries, Words words) {
-        String[] lines = new String(entries, StandardCharsets.UTF_8).split("\n");
-        for (int i = 0; i + 2 < lines.length; i += 3) {
-            int[] phrase = numbers(lines[i + 1], words);
-            int[] paraphrase = numbers(lines[i + 2], words);
+        for (int start = 0; start < entries.length; ) {
+            int first = lineAfter(entries, start);
+            int second = lineAfter(entries, first);
+            start = lineAfter(entries, second);
+            int[] phrase = numbers(new String(entries, first, second - 1 - first, StandardCharsets.UTF_8), words);
+            int[] paraphrase = numbers(new String(entries, second, start - 1 - second, StandardCharsets.UTF_8), words);
             if (phrase != null && paraphrase != null) {
                 add(phrase, paraphrase);
             }
         }
+    }
+
+    private static int lineAfter(byte[] entries, int place) {
+        int i = place;
+        while (entries[i] != '\n') {
+            i++;
+        }
+        return i + 1;
     }
 
     /** Return a phrase's words, null where one is in no text. */

@@ -65,7 +65,7 @@ final class Wordnet {
 
     /** Return the pairs of lines, a word and its sets, of wanted words. */
     private static byte[] only(byte[] table, Set<String> wanted) {
-        Hashes keys = new Hashes();
+        Hashes keys = new Hashes(wanted.size());
         wanted.forEach(key -> keys.add(Hashes.next(Hashes.START, key.getBytes(StandardCharsets.UTF_8))));
         ByteArrayOutputStream kept = new ByteArrayOutputStream();
         for (int start = 0; start < table.length; ) {
