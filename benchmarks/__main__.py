@@ -38,6 +38,7 @@ EXTRA: dict[str, tuple[str, ...]] = {
     "many": ("many",),
     "memory-model": ("memory_model",),
     "devices": ("devices",),
+    "captioning-batches": ("captioning_batches",),
     "captioning-cuda": ("captioning_cuda",),
     "captioning-curves": ("captioning_curves",),
     "decoding-fuzz": ("decoding_fuzz",),

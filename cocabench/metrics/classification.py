@@ -245,7 +245,7 @@ def label_ranks(scores: Scores, labels: Ints, items: Ints | None = None) -> Rank
 def highest_classes(scores: Scores, k: int) -> Neighbours:
     """Return what ``highest`` does where all classes are allowed. scores: finite.
 
-    The scores are read a tile at a time. Rows with equal ones among the highest are sorted as ``highest`` does it.
+    The scores are read a tile at a time. Of rows with equal ones among the highest ``highest`` takes the first.
     """
     k = min(k, scores.shape[1])
     width = tiles.side(scores.shape[1])

@@ -112,12 +112,17 @@ class Neighbours(NamedTuple):
 
 
 def highest(scores: Scores, allowed: Mask, k: int) -> Neighbours:
-    """Return the k highest allowed candidates per row of scores (q, n), best first; -1 and NaN where fewer are."""
+    """Return the k highest allowed candidates per row of scores (q, n), best first; -1 and NaN where fewer are.
+
+    Of equal scores the first candidates count, on every machine.
+    """
     masked = np.where(allowed, scores, -np.inf).astype(np.float32)
     k = min(k, masked.shape[1])
-    part = np.argpartition(-masked, k - 1, axis=1)[:, :k]
-    values = np.take_along_axis(masked, part, axis=1)
-    order = np.argsort(-values, axis=1, kind="stable")
-    values = np.take_along_axis(values, order, axis=1)
-    indices = np.where(np.isfinite(values), np.take_along_axis(part, order, axis=1), -1)
+    least = -np.partition(-masked, k - 1, axis=1)[:, k - 1]
+    rows, indices = np.nonzero(masked >= least[:, None])
+    order = np.lexsort((-masked[rows, indices], rows))
+    firsts = np.searchsorted(rows, np.arange(len(masked)))
+    indices = indices[order[firsts[:, None] + np.arange(k)]]
+    values = np.take_along_axis(masked, indices, axis=1)
+    indices = np.where(np.isfinite(values), indices, -1)
     return Neighbours(indices, np.where(np.isfinite(values), values, np.nan).astype(np.float32))

@@ -78,6 +78,7 @@ def test_ranks_and_highest_classes_are_those_of_the_general_functions(classes: i
     found = list(ranked(scores, labels, items))
     assert [[row[name] for row in found] for name in ranks._fields] == [column.tolist() for column in ranks]
     assert [row["top5"] for row in found] == top.indices.tolist()
+    assert [row["top5"] for row in found] == np.argsort(-scores, axis=1, kind="stable")[:, :5].tolist()
     assert [row["top5_scores"] for row in found] == top.scores.tolist()
 
 

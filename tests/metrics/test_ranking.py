@@ -62,6 +62,21 @@ def test_highest_marks_missing_candidates() -> None:
     assert np.isnan(found.scores[0, 2])
 
 
+@pytest.mark.parametrize(("rows", "columns"), [(1, 1), (40, 7), (30, 400)])
+def test_of_equal_scores_the_first_candidates_are_highest(rows: int, columns: int) -> None:
+    """By a whole sort; numpy's partition leaves equal scores in an order that depends on the processor."""
+    rng = np.random.default_rng(columns)
+    scores = rng.integers(-2, 3, (rows, columns)).astype(np.float32)
+    scores[0] = 0
+    allowed = rng.random((rows, columns)) < 0.8
+    found = highest(scores, allowed, 5)
+    for row, mask, indices, values in zip(scores, allowed, found.indices.tolist(), found.scores, strict=True):
+        wanted = sorted(np.flatnonzero(mask).tolist(), key=lambda i: (-row[i], i))[:5]
+        assert indices == (wanted + [-1] * 5)[: min(5, columns)]
+        assert values[: len(wanted)].tolist() == row[wanted].tolist()
+        assert np.isnan(values[len(wanted) :]).all()
+
+
 def test_thousands_of_identical_items_do_not_overflow() -> None:
     ranks = Ranks(np.array([0]), np.array([2000]), np.array([2000]), np.array([1]))
     assert hits_at(ranks, 500)[0] == pytest.approx(500 / 2001)

@@ -35,7 +35,7 @@ class CachedSteps:
         positions = torch.arange(prefix.shape[1], device=prefix.device)
         seen = causal(len(positions), prefix.device).expand(len(prefix), -1, -1)
         shown = self._text.visible(prefix)
-        self._text_cache, self._cache = (Cache(tower.layers, positions) for tower in (self._text, self._decoder))
+        self._text_cache, self._cache = (Cache(positions) for _ in (self._text, self._decoder))
         hidden = self._run(prefix, positions, seen, shown)
         self._lineage, self._text_lineage = seen[:, -1:], shown[:, -1:]
         self._last, self._position = prefix[:, -1:], positions[-1:] + 1
@@ -70,28 +70,27 @@ class CachedSteps:
         self.images = len(images)
         self._decoder.keep(images)
         if hasattr(self, "_lineage"):
-            entries = torch.arange(self._lineage.shape[2], device=images.device).expand(len(images), -1)
-            self._select(images, entries, 0)
+            for cache in (self._text_cache, self._cache):
+                cache.keep(images)
+            self._lineage, self._text_lineage = self._lineage[images], self._text_lineage[images]
             self._last = self._last[images]
 
     def _sweep(self, captions: int) -> None:
         """Keep the entries that some caption attends to; images with fewer entries keep some unused ones."""
         alive = self._lineage.any(dim=1)
-        order = alive.sort(dim=1, descending=True, stable=True).indices[:, : int(alive.sum(1).max())]
-        self._lineage = self._lineage.expand(-1, captions, -1)
-        self._text_lineage = self._text_lineage.expand(-1, captions, -1)
-        self._last = self._last.expand(-1, captions).clone()
-        self._select(torch.arange(len(order), device=order.device), order, self._room * captions)
-        slots = torch.arange(captions, device=order.device) + order.shape[1]
-        self._text_cache.slots = self._cache.slots = slots
-        self._left = self._room
-
-    def _select(self, images: Tensor, entries: Tensor, room: int) -> None:
+        kept, first = torch.stack([alive.sum(1).max(), alive.all(dim=0).cumprod(0).sum()]).tolist()
+        entries, room = alive.sort(dim=1, descending=True, stable=True).indices[:, :kept], self._room * captions
         for cache in (self._text_cache, self._cache):
-            cache.select(images, entries, room)
-        index = entries[:, None].expand(-1, self._lineage.shape[1], -1)
-        self._lineage = pad(self._lineage[images].gather(2, index), (0, room))
-        self._text_lineage = pad(self._text_lineage[images].gather(2, index), (0, room))
+            cache.sweep(entries, first, room)
+
+        def swept(lineage: Tensor) -> Tensor:
+            found = lineage.gather(2, entries[:, None].expand(-1, lineage.shape[1], -1))
+            return pad(found.expand(-1, captions, -1), (0, room))
+
+        self._lineage, self._text_lineage = swept(self._lineage), swept(self._text_lineage)
+        self._last = self._last.expand(-1, captions).clone()
+        self._text_cache.slots = self._cache.slots = torch.arange(captions, device=entries.device) + kept
+        self._left = self._room
 
     def _run(self, tokens: Tensor, positions: Tensor, seen: Tensor, shown: Tensor) -> Tensor:
         x = self._text(tokens, positions, additive(shown, self._text.dtype), self._text_cache)

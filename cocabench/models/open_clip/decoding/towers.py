@@ -120,42 +120,54 @@ class CrossBlock(Block):
 class Cache:
     """The keys and values of every layer of a tower: a pool of entries per row, written in place.
 
-    Shapes change in `select` only, so that the steps between two of them can be captured and replayed.
+    Shapes change in `keep` and `sweep` only, so that the steps between two of them can be captured and replayed.
     slots: (n,) positions of the next n entries; the writer advances it.
     """
 
-    def __init__(self, layers: int, slots: Tensor) -> None:
+    def __init__(self, slots: Tensor) -> None:
         self.slots = slots
-        self._pools: list[Tensor | None] = [None] * layers
+        self._capacity = 0
+        self._pools: dict[int, Tensor] = {}  # by layer: (2, r, c and spare entries, width)
 
     def write(self, layer: int, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
         """Put entries k, v (r, n, width) into the slots; return the layer's pool: (r, c, width) each.
 
-        The first write determines the pool's capacity, until `select` extends it.
+        The first write determines the pool's capacity, until `sweep` changes it.
         """
-        pool = self._pools[layer]
-        if pool is None:
-            self._pools[layer] = pool = torch.stack([k, v])
+        if layer not in self._pools:
+            self._pools[layer], self._capacity = torch.stack([k, v]), k.shape[1]
         else:
-            pool[0].index_copy_(1, self.slots, k)
-            pool[1].index_copy_(1, self.slots, v)
-        return pool[0], pool[1]
+            for part, new in zip(self._pools[layer], (k, v), strict=True):
+                part.index_copy_(1, self.slots, new)
+        keys, values = self._pools[layer][:, :, : self._capacity]
+        return keys, values
 
-    def select(self, rows: Tensor, entries: Tensor, room: int) -> None:
-        """Keep these rows (s,), and of each row these entries (s, m), in this order; add room for further entries."""
-        for layer, pool in enumerate(self._pools):
-            if pool is not None:
-                self._pools[layer] = _selected(pool, rows, entries, room)
+    def keep(self, rows: Tensor) -> None:
+        """Keep only these rows, in this order."""
+        self._pools = {layer: pool[:, rows, : self._capacity] for layer, pool in self._pools.items()}
+
+    def sweep(self, entries: Tensor, first: int, room: int) -> None:
+        """Keep of each row these entries (r, m), in this order; make room for further ones.
+
+        first: entries before it stay where they are, so that a sweep of long captions costs what has changed in them.
+        """
+        self._capacity = entries.shape[1] + room
+        self._pools = {layer: _swept(pool, entries, first, room) for layer, pool in self._pools.items()}
 
 
-def _selected(pool: Tensor, rows: Tensor, entries: Tensor, room: int) -> Tensor:
-    _, _, capacity, width = pool.shape
-    kept = (rows[:, None] * capacity + entries).flatten()
-    # Zeros, since masked entries have weight 0 in attention, and 0 * NaN is NaN.
-    found = pool.new_zeros(2, len(rows), entries.shape[1] + room, width)
-    for new, old in zip(found, pool, strict=True):
-        new[:, : entries.shape[1]] = old.flatten(0, 1)[kept].unflatten(0, entries.shape)
-    return found
+def _swept(pool: Tensor, entries: Tensor, first: int, room: int) -> Tensor:
+    _, rows, size, width = pool.shape
+    kept = entries.shape[1]
+    places = (torch.arange(rows, device=pool.device)[:, None] * size + entries[:, first:]).flatten()
+    moved = [part.flatten(0, 1)[places].unflatten(0, (rows, kept - first)) for part in pool]
+    if size < kept + room:
+        grown = pool.new_empty(2, rows, max(kept + room, size * 3 // 2), width)
+        grown[:, :, :first] = pool[:, :, :first]
+        pool = grown
+    for part, own in zip(pool, moved, strict=True):
+        part[:, first:kept] = own
+    pool[:, :, kept : kept + room] = 0  # masked entries have weight 0 in attention, and 0 * NaN is NaN
+    return pool
 
 
 def is_causal(text: nn.Module) -> bool:
@@ -199,7 +211,6 @@ class TextTower:
     def __init__(self, text: Any) -> None:
         self._text = text
         self._blocks = [SelfBlock(block) for block in text.transformer.resblocks]
-        self.layers = len(self._blocks)
         self.dtype: torch.dtype = text.transformer.get_cast_dtype()
 
     def hidden_keys(self, tokens: Tensor, previous: Tensor) -> Tensor:
@@ -239,7 +250,6 @@ class ImageDecoder:
             (SelfBlock(block), CrossBlock(cross, image_embs))
             for block, cross in zip(text_decoder.resblocks, text_decoder.cross_attn, strict=True)
         ]
-        self.layers = len(self._blocks)
 
     def __call__(self, x: Tensor, mask: Tensor, cache: Writes | None) -> Tensor:
         """x: (r, n, width) token embeddings; returns hidden states (r, n, width)."""
