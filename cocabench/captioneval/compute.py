@@ -15,6 +15,7 @@ from cocabench.captioneval import corenlp, jvm, meteor, overlap, spice, tokens, 
 from cocabench.captioneval.declared import MODEL_BASED, check_language, families
 from cocabench.core.cache import Cache, DiskCache, size_limit, spaces_folder
 from cocabench.core.errors import DataError, MetricUnavailableError
+from cocabench.core.formatting import plural
 
 Columns = dict[str, NDArray[np.generic]]
 Groups = Sequence[Sequence[str]]
@@ -73,7 +74,7 @@ def _check(candidates: Sequence[str], references: Groups) -> None:
     if not candidates:
         raise DataError("captions", "none")
     if bare := [i for i, group in enumerate(references) if not group]:
-        raise DataError("captions", f"{len(bare)} images without a reference, the first is number {bare[0]}")
+        raise DataError("captions", f"{plural(len(bare), 'image')} without a reference, the first is number {bare[0]}")
 
 
 def _tokenise(

@@ -295,8 +295,10 @@ def _changes(results: RecordSet, task: str, models: list[str], metric: str) -> C
 
 def _print_changes(found: Changes, most: int | None) -> None:
     """Print the images on which the second model is worse, then those on which it is better."""
+    from cocabench.core.formatting import plural
+
     for word, listed in (("worse", found.worse), ("better", found.better)):
-        head = f"{found.models[1]} is {word} on {len(listed)} of {found.images} images"
+        head = f"{found.models[1]} is {word} on {len(listed)} of {plural(found.images, 'image')}"
         say(Text.assemble((head, "bold"), f" ({found.task}, {found.metric})"))
         if listed:
             _print_listed(found, listed[:most])

@@ -63,8 +63,8 @@ def print_plan(plan: Plan, planner: Planner, machine: Hardware) -> None:
     images = sum(step.work.get("images", 0) for step in ready)
     cached = f", {sum(held):,} of them cached" if any(held) else ""
     pairs = sum(n for step in ready if (n := step.work.get("captions", 0)) > step.work.get("images", 0))
-    scored = f", {pairs:,} captions to score" if pairs else ""
-    say(f"{len(ready)} of {len(steps)} to run, {images:,} images to process{cached}{scored}")
+    scored = f", {plural(pairs, 'caption', form=',')} to score" if pairs else ""
+    say(f"{len(ready)} of {len(steps)} to run, {plural(images, 'image', form=',')} to process{cached}{scored}")
 
 
 def print_refusals(plan: Plan) -> int:

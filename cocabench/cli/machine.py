@@ -19,6 +19,7 @@ from cocabench.cli.console import print_json, print_table, say
 from cocabench.cli.options import Cache, DataRoot, Java, Json, flag, option
 from cocabench.cli.usage import Commands
 from cocabench.core.errors import CocabenchError, ResultsError, UnknownNameError
+from cocabench.core.formatting import plural
 from cocabench.core.packages import OPEN_CLIP, check_open_clip, too_new
 from cocabench.specs.aliases import CAPTIONERS
 
@@ -225,7 +226,7 @@ def _data(root: Path) -> Iterator[Check]:
                 yield Check(task.name, None, str(error))
             else:
                 notes = "".join(f"; {note.text}" for note in data.notes)
-                yield Check(task.name, True, f"{len(data.dataset):,} images{notes}")
+                yield Check(task.name, True, f"{plural(len(data.dataset), 'image', form=',')}{notes}")
 
 
 def _smoke() -> Iterator[Check]:

@@ -12,6 +12,7 @@ import typer
 from cocabench.cli import options as o
 from cocabench.cli.console import by_reason, err, labelled, say
 from cocabench.core.errors import MetricUnavailableError, UsageError
+from cocabench.core.formatting import plural
 from cocabench.specs.spec import check_preprocess, parse_models
 
 if TYPE_CHECKING:
@@ -267,7 +268,7 @@ def _run_plan(context: typer.Context, path: Path, number: int | None, action: Ac
     plan = Plan.read(path)
     if number is not None and number >= len(plan.cells):
         wanted = f"0 to {len(plan.cells) - 1}"
-        raise UsageError(f"--cell {number}", f"{path} has {len(plan.cells)} cells", wanted=wanted)
+        raise UsageError(f"--cell {number}", f"{path} has {plural(len(plan.cells), 'cell')}", wanted=wanted)
     chosen = plan if number is None else replace(plan, cells=(plan.cells[number],))
     given = context.get_parameter_source("device")
     device = context.params["device"] if given and given.name == "COMMANDLINE" else plan.settings.device

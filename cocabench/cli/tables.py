@@ -26,16 +26,15 @@ def print_results(results: RecordSet, comparison: Comparison) -> None:
     """Print the scores of a Comparison, and the costs of its models if they were measured."""
     from cocabench.kinds import find
     from cocabench.results.compare import compare_models
-    from cocabench.results.records import choose
 
     scores = tuple(row for row in comparison.rows if not find(row.evaluator).shown.costs)
     if scores:
-        _print_scores(replace(comparison, rows=scores), choose(results).records)
+        _print_scores(replace(comparison, rows=scores), tuple(comparison.records.values()))
     if len(scores) < len(comparison.rows):
         if scores:
             out.print()
         everything = compare_models(results, models=comparison.models, all_metrics=True)
-        _print_costs(everything, choose(results).records)
+        _print_costs(everything, tuple(comparison.records.values()))
 
 
 def _print_scores(comparison: Comparison, records: Sequence[Record]) -> None:

@@ -13,9 +13,11 @@ from cocabench.cli.console import dim, err, labelled, print_json, print_table, s
 from cocabench.cli.options import Cache, DataRoot, Download, Json, flag, names_of, option
 from cocabench.cli.usage import Commands
 from cocabench.core.errors import UsageError
+from cocabench.core.formatting import plural
 
 if TYPE_CHECKING:
     from cocabench.core.types import Dataset
+    from cocabench.train.data import Written
     from cocabench.train.training import Training
 
 data = typer.Typer(
@@ -61,7 +63,7 @@ def table(
 
     dataset = _dataset(loader, context.args, data_root, template, limit, download)
     written = write_table(dataset, output, images=images)
-    _print_written(output, f"{written.captions:,} captions of {written.images:,} images")
+    _print_written(output, _captions_of_images(written))
 
 
 @data.command(context_settings=KEYS)
@@ -86,8 +88,8 @@ def webdataset(
 
     dataset = _dataset(loader, context.args, data_root, template, limit, download)
     written = write_shards(dataset, output, samples=samples, seed=seed)
-    shards = f"{written.shards:,} shards"
-    _print_written(output, f"{written.captions:,} captions of {written.images:,} images in {shards}")
+    shards = plural(written.shards, "shard", form=",")
+    _print_written(output, f"{_captions_of_images(written)} in {shards}")
 
 
 Wanted = Annotated[list[str], typer.Argument(metavar="TASK", autocompletion=names.tasks, help="Tasks and groups.")]
@@ -154,7 +156,7 @@ def check_data(
                 # a copy of the user's own: the loader says what is in it
                 found = prepare(task, Settings(data_root=data_root), modes={})
                 notes = "".join(f"; {note.text}" for note in found.notes)
-                state = State(not notes, f"{len(found.dataset):,} examples of an own copy{notes}")
+                state = State(not notes, f"{plural(len(found.dataset), 'example', form=',')} of an own copy{notes}")
         except CocabenchError as error:
             state = State(False, str(error))
         rows.append([name, "complete" if state.complete else "not complete", state.text])
@@ -200,7 +202,7 @@ def overlap(
         found = find(train, chosen, data_root, distance, held, progress)
     write_atomically(output, lambda path: path.write_text(found.model_dump_json(indent=1) + "\n", encoding="utf-8"))
     for name, task in found.tasks.items():
-        say(f"{name}: {len(task.overlap)} of {task.images:,} images {found.text}")
+        say(f"{name}: {len(task.overlap)} of {plural(task.images, 'image', form=',')} {found.text}")
     if found.unreadable:
         labelled("note", f"{found.unreadable:,} training images cannot be read and were not compared")
     say(str(output))
@@ -230,6 +232,10 @@ def _keys(words: list[str]) -> dict[str, str]:
             raise UsageError(key, "no value", wanted=f"{key} VALUE")
         keys[key.removeprefix("--").replace("-", "_")] = rest.pop(0)
     return keys
+
+
+def _captions_of_images(written: Written) -> str:
+    return f"{plural(written.captions, 'caption', form=',')} of {plural(written.images, 'image', form=',')}"
 
 
 def _print_written(output: Path, content: str) -> None:
@@ -304,7 +310,6 @@ def train(
 
 def _run(made: Training) -> None:
     """Train, and print what was written and what to run next."""
-    from cocabench.core.formatting import plural
     from cocabench.train.training import run
 
     try:

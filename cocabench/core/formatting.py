@@ -106,9 +106,9 @@ class Footnotes:
         return "".join(f"\\[{i}\\] {escape(note)}  \n" for i, note in enumerate(self.notes, 1))
 
 
-def plural(count: int, noun: str, nouns: str = "") -> str:
-    """Return ``1 task`` or ``2 tasks``. nouns: an irregular plural."""
-    return f"{count} {noun if count == 1 else nouns or noun + 's'}"
+def plural(count: int, noun: str, nouns: str = "", *, form: str = "") -> str:
+    """Return ``1 task`` or ``2 tasks``. nouns: an irregular plural. form: of the number, ``,`` for ``2,000 tasks``."""
+    return f"{count:{form}} {noun if count == 1 else nouns or noun + 's'}"
 
 
 def shortened(name: str, length: int = 44) -> str:

@@ -16,6 +16,7 @@ from pydantic import JsonValue
 
 from cocabench.core.errors import DataError, MissingDataError, UsageError
 from cocabench.core.files import expanded
+from cocabench.core.formatting import plural
 from cocabench.core.signature import digest_lines
 from cocabench.core.text import well_formed
 from cocabench.core.types import Dataset, Example, Note
@@ -123,11 +124,12 @@ def checked(dataset: Dataset, where: Path, *, texts: bool = False) -> Dataset:
         raise DataError(str(where), f"{len(repeated)} ids occur more than once: {some(repeated)}")
     if negative := [example.id for example in dataset.examples if any(k < 0 for k in _labels(example))]:
         raise DataError(
-            str(where), f"{len(negative)} images with negative labels: {some(negative)}", wanted="0 or more"
+            str(where), f"{plural(len(negative), 'image')} with negative labels: {some(negative)}", wanted="0 or more"
         )
     n = len(dataset.classes)
     if n and (alien := [example.id for example in dataset.examples if any(k >= n for k in _labels(example))]):
-        raise DataError(str(where), f"{len(alien)} images with labels beyond the {n} classes: {some(alien)}")
+        of = f"{plural(len(alien), 'image')} with labels beyond the {plural(n, 'class', 'classes')}"
+        raise DataError(str(where), f"{of}: {some(alien)}")
     if texts and (bare := [example.id for example in dataset.examples if not _captioned(example)]):
         raise DataError(str(where), f"captions missing for {len(bare)} of {len(dataset)} images: {some(bare)}")
     return dataset
@@ -146,7 +148,10 @@ def readable(dataset: Dataset) -> Dataset:
     examples = [_well_formed(example) for example in dataset.examples]
     n = sum(new != old for new, old in zip(examples, dataset.examples, strict=True))
     classes = tuple(map(well_formed, dataset.classes))
-    said = Note("data", f"� stands for what is no Unicode character in {n} examples or class names")
+    said = Note(
+        "data",
+        f"� stands for what is no Unicode character in {plural(n, 'example or class name', 'examples or class names')}",
+    )
     whole = [_well_formed(example) for example in dataset.whole]
     changed = replace(dataset, examples=examples, classes=classes, notes=(*dataset.notes, said), whole=whole)
     return checked(changed, Path(dataset.name))

@@ -12,6 +12,7 @@ from pydantic import Field, model_validator
 
 from cocabench.core.errors import DataError
 from cocabench.core.files import expanded
+from cocabench.core.formatting import plural
 from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import Item, absent, find_file, read_json, read_lines, some, subfolders
@@ -80,7 +81,10 @@ def read_annotations(file: Path) -> tuple[list[dict[str, Any]], dict[str, list[s
     for row in content["annotations"].items():
         captions[row["image_id"].name()].append(row["caption"].text().strip())
     if strays := sorted(captions.keys() - {str(image["id"]) for image in images}):
-        raise DataError(str(file), f"captions for {len(strays)} images that are not listed: {some(strays)}")
+        raise DataError(
+            str(file),
+            f"captions for {plural(len(strays), 'image that is', 'images that are')} not listed: {some(strays)}",
+        )
     return images, captions
 
 

@@ -184,7 +184,7 @@ def _example(row: Row, number: int, file: Path, as_image: AsImage) -> Example:
     images = [as_image(row[f"image_{k}"], f"{file}:{number}:image_{k}") for k in _numbered(row, "image")]
     texts = tuple(str(row[f"caption_{k}"]).strip() for k in _numbered(row, "caption"))
     if len(images) < 2 or len(images) != len(texts):
-        got = f"item {number} has {len(images)} images and {len(texts)} captions ({some(row)})"
+        got = f"item {number} has {plural(len(images), 'image')} and {plural(len(texts), 'caption')} ({some(row)})"
         raise DataError(str(file), got, wanted="image_0, image_1, caption_0, caption_1")
     return Example(str(row.get("id", number)), images[0], texts, others=tuple(images[1:]))
 
@@ -212,7 +212,9 @@ class Cola(LocalLoader):
             raise self.missing(folder, f"no {self.annotations} there nor in data/")
         rows = [[cell.text() for cell in row.items()] for row in Item(file, read_json(file)).items()]
         if odd := next((k for k, row in enumerate(rows) if len(row) != 4), None):
-            raise DataError(f"{file}: [{odd}]", f"{len(rows[odd])} entries", wanted="image, caption, image, caption")
+            raise DataError(
+                f"{file}: [{odd}]", plural(len(rows[odd]), "entry", "entries"), wanted="image, caption, image, caption"
+            )
         pairs = [[folder / self.images / PurePosixPath(row[k]).name for k in (0, 2)] for row in rows]
         self.require([path for pair in pairs for path in pair])
         examples = [
@@ -287,7 +289,7 @@ class Mmvp(LocalLoader):
         rows = csv_rows(file)
         if short := next((k for k, row in enumerate(rows, 2) if len(row) != 3), None):
             raise DataError(
-                f"{file}: row {short}", f"{len(rows[short - 2])} cells", wanted="number, pattern, statement"
+                f"{file}: row {short}", plural(len(rows[short - 2]), "cell"), wanted="number, pattern, statement"
             )
         examples = [self._pair(one, other, folder, file) for one, other in zip(rows[::2], rows[1::2], strict=False)]
         if len(rows) % 2:

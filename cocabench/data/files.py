@@ -15,7 +15,7 @@ from typing import Any
 from cocabench.core import files as regular
 from cocabench.core.errors import HEAD, DataError, MissingDataError, stand_in, unreadable
 from cocabench.core.files import parse_json
-from cocabench.core.formatting import shortened
+from cocabench.core.formatting import plural, shortened
 from cocabench.core.types import Note
 from cocabench.data.images import FileImage
 from cocabench.data.inputs import note_file, note_folder, note_tree
@@ -165,7 +165,8 @@ def left_out(files: Iterable[PurePosixPath]) -> tuple[Note, ...]:
         return ()
     named = sorted(((-n, ending or "without ending") for ending, n in endings.items()))
     counts = ", ".join(f"{-n} {ending}" for n, ending in named)
-    said = f"{endings.total()} files that may be images were left out ({counts}): convert them, or rename them"
+    odd = plural(endings.total(), "file that may be an image was", "files that may be images were")
+    said = f"{odd} left out ({counts}): convert them, or rename them"
     return (Note("left_out_files", said),)
 
 
@@ -210,7 +211,7 @@ def images_of(ids: Sequence[str], folder: Path, *, names: Mapping[str, str] | No
     if lost := [key for key, paths in zip(ids, found, strict=True) if not paths]:
         raise DataError(str(folder), f"no image for {len(lost)} of {len(ids)} ids: {some(lost)}")
     if double := [some(paths) for paths in found if len(paths) > 1]:
-        raise DataError(str(folder), f"{len(double)} ids have several images: {double[0]}")
+        raise DataError(str(folder), f"{plural(len(double), 'id has', 'ids have')} several images: {double[0]}")
     return [FileImage(folder / paths[0]) for paths in found]
 
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from cocabench.core.errors import DataError
+from cocabench.core.formatting import plural
 from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import files_below, find_file, left_out, only_images, read_json, some, subfolders
@@ -70,10 +71,12 @@ def _notes(
     names: {folder: class name}; listed: by a class list. empty: folders without images. loose: images in no folder.
     """
     if empty:
-        said = f"{len(empty)} of {len(names)} classes have no images: {some(empty)}"
+        classes, have = plural(len(names), "class", "classes"), "has" if len(empty) == 1 else "have"
+        said = f"{len(empty)} of {classes} {have} no images: {some(empty)}"
         yield Note("classes_without_images", said)
     if loose:
-        yield Note("left_out_files", f"{len(loose)} images outside of the class folders were left out: {some(loose)}")
+        said = plural(len(loose), "image outside of the class folders was", "images outside of the class folders were")
+        yield Note("left_out_files", f"{said} left out: {some(loose)}")
     if not listed and list(names) != (sorted_as_text := sorted(names)):
         ours, theirs = some(names, 4), some(sorted_as_text, 4)
         yield Note("class_order", f"labels follow the folders' numbers ({ours}); torchvision's ImageFolder: {theirs}")

@@ -15,6 +15,7 @@ from pydantic import model_validator
 
 from cocabench.core.errors import BadImageError, DataError, MissingDataError, unreadable
 from cocabench.core.files import MEMBER_BYTES, ROWS, check_ratio, open_regular
+from cocabench.core.formatting import plural
 from cocabench.core.signature import file_stamp
 from cocabench.core.types import Dataset, Example, ImageSource
 from cocabench.data.base import LocalLoader, Repository, checked
@@ -196,7 +197,7 @@ class Columns(LocalLoader):
         """Return the class names. own: those of the data, () if they have none. DataError if they disagree."""
         given = class_names(self.classes) if self.classes else ()
         if own and given and len(own) != len(given):
-            got = f"{len(own)} classes in the data's own features, {len(given)} in {self.classes}"
+            got = f"{plural(len(own), 'class', 'classes')} in the data's own features, {len(given)} in {self.classes}"
             raise DataError(str(file), got, fix="check data.classes")
         moved = [a for a, b in zip(own, given, strict=False) if a != b and a in given]
         if moved:

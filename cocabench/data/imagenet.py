@@ -15,6 +15,7 @@ from pydantic import model_validator
 
 from cocabench.core.errors import CocabenchError, DataError, MissingDataError, first_line
 from cocabench.core.files import check_mat
+from cocabench.core.formatting import plural
 from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import checked
 from cocabench.data.files import (
@@ -164,10 +165,10 @@ def _folder_labels(base: Path, images: list[PurePosixPath], index: Mapping[str, 
     known = {str(k): k for k in index.values()} if numbered else index
     if unknown := [name for name in folders if name not in known]:
         fix = "choose the list with synsets = '…', or move them away"
-        got = f"{len(unknown)} folders not among the {len(index)} classes: {some(unknown)}"
+        got = f"{plural(len(unknown), 'folder')} not among the {len(index)} classes: {some(unknown)}"
         raise DataError(str(base), got, fix=fix)
     if loose := [image for image in images if len(image.parts) == 1]:
-        raise DataError(str(base), f"{len(loose)} images outside of the class folders: {some(loose)}")
+        raise DataError(str(base), f"{plural(len(loose), 'image')} outside of the class folders: {some(loose)}")
     return [known[image.parts[0]] for image in images]
 
 
@@ -175,7 +176,8 @@ def _looked_up(stems: list[str], by_stem: Mapping[str, str], index: Mapping[str,
     if lost := [stem for stem in stems if stem not in by_stem]:
         raise DataError(str(file), f"no label for {len(lost)} of {len(stems)} images: {some(lost)}")
     if unknown := sorted({by_stem[stem] for stem in stems} - index.keys()):
-        raise DataError(str(file), f"{len(unknown)} synsets not among the {len(index)} classes: {some(unknown)}")
+        got = f"{plural(len(unknown), 'synset')} not among the {len(index)} classes: {some(unknown)}"
+        raise DataError(str(file), got)
     return [index[by_stem[stem]] for stem in stems]
 
 
@@ -183,10 +185,10 @@ def solution(file: Path) -> dict[str, str]:
     """Return {image: synset} of Kaggle's file; its rows are ``ILSVRC2012_val_00048981,n03995372 85 1 499 272 …``."""
     rows = csv_rows(file)
     if broken := [k for k, row in enumerate(rows, 2) if row and (len(row) < 2 or not row[1].split())]:
-        raise DataError(str(file), f"{len(broken)} rows without a synset, first in line {broken[0]}")
+        raise DataError(str(file), f"{plural(len(broken), 'row')} without a synset, first in line {broken[0]}")
     pairs = {(row[0], row[1].split()[0]) for row in rows if row}
     if several := [image for image, n in Counter(image for image, _ in pairs).items() if n > 1]:
-        raise DataError(str(file), f"{len(several)} images with several synsets: {some(sorted(several))}")
+        raise DataError(str(file), f"{plural(len(several), 'image')} with several synsets: {some(sorted(several))}")
     return dict(pairs)
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from cocabench.core.errors import DataError
+from cocabench.core.formatting import plural
 from cocabench.core.types import Dataset, Example
 from cocabench.data.base import LocalLoader, checked
 from cocabench.data.files import Item, find_file, read_json, read_text, some
@@ -112,7 +113,7 @@ class TextCaps(LocalLoader):
         for row in Item(file, read_json(file))["data"].items():
             captions.setdefault(row["image_id"].name(), []).append(row["caption_str"].text().strip())
         if odd := [image for image, texts in captions.items() if not all(texts)]:
-            raise DataError(str(file), f"{len(odd)} images with an empty caption: {some(odd)}")
+            raise DataError(str(file), f"{plural(len(odd), 'image')} with an empty caption: {some(odd)}")
         paths = [folder / "train_images" / f"{image}.jpg" for image in captions]
         self.require(paths)
         examples = [Example(i, FileImage(p), tuple(captions[i])) for i, p in zip(captions, paths, strict=True)]

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple, cast
 
 from cocabench.core.errors import DataError, UnknownNameError
 from cocabench.core.files import expanded
+from cocabench.core.formatting import plural
 from cocabench.core.text import well_formed
 from cocabench.data.files import read_json, read_lines, some
 from cocabench.data.inputs import note_file, note_folder
@@ -72,7 +73,8 @@ def places(own: Sequence[str], names: Sequence[str], where: str) -> tuple[int, .
     lost = some(repr(one) for one, name in zip(own, own_plain, strict=True) if name not in there)
     without, fix = f", without {lost}" if lost else "", "name them alike, each once"
     if len(own) != len(names):
-        raise DataError(where, f"{len(own)} classes in the data, {len(names)} class names{without}", fix=fix)
+        classes, given = plural(len(own), "class", "classes"), plural(len(names), "class name")
+        raise DataError(where, f"{classes} in the data, {given}{without}", fix=fix)
     if moved := [
         one for one, name, other in zip(own, own_plain, plain, strict=True) if name in there and name != other
     ]:
@@ -223,7 +225,7 @@ def _with_placeholder(found: tuple[str, ...], path: Path) -> tuple[str, ...]:
     _check_no_code(found, path, "a template a line, such as: a photo of a {c}.")
     converted = tuple(text.replace("{}", "{c}") for text in found)
     if plain := [text for text in converted if "{c}" not in text]:
-        raise DataError(str(path), f"{len(plain)} templates without {{c}}: {some(map(repr, plain))}")
+        raise DataError(str(path), f"{plural(len(plain), 'template')} without {{c}}: {some(map(repr, plain))}")
     return converted
 
 
@@ -240,5 +242,5 @@ _CODE = re.compile(
 def _check_no_code(found: Sequence[str], path: Path, wanted: str) -> None:
     """Raise DataError for lines that were copied from Python: a model would be asked for their commas and quotes."""
     if code := [text for text in found if _CODE.match(text)]:
-        got = f"{len(code)} entries that are Python, not text: {some(map(repr, code))}"
+        got = f"{plural(len(code), 'entry that is', 'entries that are')} Python, not text: {some(map(repr, code))}"
         raise DataError(str(path), got, wanted=wanted)

@@ -15,6 +15,7 @@ from pydantic import StringConstraints
 
 from cocabench.core.errors import DataError
 from cocabench.core.files import parse_json
+from cocabench.core.formatting import plural
 from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import EVERYTHING, LocalLoader, checked, short_ids
 from cocabench.data.files import is_image, read_text, some
@@ -222,7 +223,8 @@ class Csv(Table):
         if ragged:
             first = "{} in line {}".format(*ragged[0])
             fix = "quote fields that hold the separator"
-            got = f"{len(ragged)} rows with another number of fields than the header's {len(header)} (first: {first})"
+            rows = plural(len(ragged), "row")
+            got = f"{rows} with another number of fields than the header's {len(header)} (first: {first})"
             raise DataError(str(file), got, fix=fix)
         found: Columns = {}
         for name, column in zip(header, columns, strict=True):

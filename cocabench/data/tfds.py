@@ -16,7 +16,7 @@ from PIL import Image
 
 from cocabench.core.errors import BadImageError, DataError, MissingDataError, first_line
 from cocabench.core.files import MEMBER_BYTES, ROWS, open_regular
-from cocabench.core.formatting import shortened
+from cocabench.core.formatting import plural, shortened
 from cocabench.core.signature import file_stamp
 from cocabench.core.types import Dataset
 from cocabench.data.base import checked
@@ -78,7 +78,7 @@ class Tfds(Columns):
         files = [Path(os.fspath(file)) for file in splits[self.split].filepaths]
         counts = [len(_records(file, _size(file))) for file in files]
         if counts != (promised := list(splits[self.split].shard_lengths)):
-            got = f"{sum(counts)} records in {len(files)} files of the split {self.split!r}"
+            got = f"{plural(sum(counts), 'record')} in {plural(len(files), 'file')} of the split {self.split!r}"
             raise DataError(str(folder), got, wanted=f"{sum(promised)}, as {INFO} says", fix="prepare it again")
         return files
 

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from cocabench.core.errors import HEAD, DataError, MissingDataError, stand_in, unreadable
 from cocabench.core.files import MEMBER_BYTES, expanded, open_regular
+from cocabench.core.formatting import plural
 from cocabench.core.types import Dataset, Example, Note
 from cocabench.data.base import LocalLoader, Repository, checked
 from cocabench.data.files import absent, read_text, some
@@ -182,12 +183,15 @@ def _notes(samples: Sequence[Sample], unread: Sequence[str]) -> tuple[Note, ...]
         notes.append(Note("left_out_files", said))
     counts = Counter(sample[:2] for sample in samples)
     if repeated := [key for (_, key), n in counts.items() if n > 1]:
-        said = f"{len(repeated)} keys occur again in their shard and are samples of their own there: {some(repeated)}"
+        key = "key occurs again in its shard and is a sample of its own there"
+        keys = plural(len(repeated), key, "keys occur again in their shard and are samples of their own there")
+        said = f"{keys}: {some(repeated)}"
         notes.append(Note("data", said))
     several = [(s.key, own) for s in samples if len(own := [e for e in IMAGES if e in s.members]) > 1]
     if several:
         key, own = several[0]
-        said = f"{len(several)} samples have several images; the first of {', '.join(IMAGES)} is read"
+        those = plural(len(several), "sample has", "samples have")
+        said = f"{those} several images; the first of {', '.join(IMAGES)} is read"
         notes.append(Note("data", f"{said} (of {key!r}, with {some(own, 4)}, {own[0]})"))
     return tuple(notes)
 
@@ -257,7 +261,8 @@ def _labels(sample: Sample, n_classes: int) -> tuple[int, ...]:
         got = f"shape {present.shape}" if isinstance(present, np.ndarray) and present.ndim != 1 else "other numbers"
         raise _unlabelled(sample, f".npy: {got}", "a vector of 0 and 1, one for each class")
     if n_classes and len(present) != n_classes:
-        raise _unlabelled(sample, f".npy: {len(present)} numbers", f"one for each of the {n_classes} classes")
+        got, wanted = f".npy: {plural(len(present), 'number')}", f"one for each of the {n_classes} classes"
+        raise _unlabelled(sample, got, wanted)
     return tuple(int(k) for k in np.flatnonzero(present))
 
 

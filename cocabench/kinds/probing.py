@@ -10,6 +10,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from cocabench.core.errors import DataError
+from cocabench.core.formatting import plural
 from cocabench.core.types import Context, Dataset, Example, Features, ImageOutput, Note, Schedule
 from cocabench.data.files import some
 from cocabench.data.images import FileImage
@@ -94,7 +95,11 @@ def _check_apart(data: Dataset, other: Dataset, key: str, split: str) -> None:
         raise DataError(where, "no such split: the images are those of the test data", fix=fix)
     files = {str(example.image) for example in whole if isinstance(example.image, FileImage)}
     if shared := [e.id for e in other.examples if isinstance(e.image, FileImage) and str(e.image) in files]:
-        raise DataError(where, f"{len(shared)} images are test images, too: {some(shared)}", fix=fix)
+        raise DataError(
+            where,
+            f"{plural(len(shared), 'image is a test image', 'images are test images')}, too: {some(shared)}",
+            fix=fix,
+        )
 
 
 class Rows(NamedTuple):

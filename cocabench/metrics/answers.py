@@ -13,6 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from cocabench.core.formatting import plural
 from cocabench.metrics.base import Samples
 
 Normalise = Literal["official", "earlier", "always", "spaces"]
@@ -222,7 +223,7 @@ def few_yes(samples: Samples) -> str:
 
 def _few(yes: float, right: float, wrong: float) -> str:
     if yes < FEWEST_YES:
-        return f"{yes:.0f} questions with yes, {FEWEST_YES} are the fewest that tell"
+        return f"{plural(round(yes), 'question')} with yes, {FEWEST_YES} are the fewest that tell"
     few = min(right, wrong)
     return (
         f"{few:.0f} right or wrong, {FEWEST_OF_EACH} of each are the fewest that tell" if few < FEWEST_OF_EACH else ""

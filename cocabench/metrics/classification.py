@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from cocabench.core.formatting import plural
 from cocabench.core.types import Features
 from cocabench.metrics import tiles
 from cocabench.metrics.base import Samples
@@ -123,7 +124,7 @@ def _few(labels: Sequence[Collection[int]]) -> str:
     positives = sum(map(len, labels)) / max(1, len({label for some in labels for label in some}))
     if len(labels) >= MIN_IMAGES_FOR_RARE_POSITIVES or positives >= MIN_POSITIVES_PER_CLASS:
         return ""
-    return f"{positives:.0f} images a class, {MIN_POSITIVES_PER_CLASS} are the fewest that tell"
+    return f"{plural(round(positives), 'image')} a class, {MIN_POSITIVES_PER_CLASS} are the fewest that tell"
 
 
 def few_counted_positives(samples: Samples) -> str:
@@ -157,7 +158,7 @@ def few_images(samples: Samples) -> str:
     n, classes = len(samples), samples["label"].nunique()
     if n >= MIN_IMAGES_FOR_RARE_POSITIVES or n >= MIN_POSITIVES_PER_CLASS * classes:
         return ""
-    return f"{n / classes:.0f} images a class, {MIN_POSITIVES_PER_CLASS} are the fewest that tell"
+    return f"{plural(round(n / classes), 'image')} a class, {MIN_POSITIVES_PER_CLASS} are the fewest that tell"
 
 
 def class_labels(samples: Samples) -> Ints:

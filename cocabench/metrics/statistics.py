@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocabench.core.errors import UnpairedError, WithheldError
+from cocabench.core.formatting import plural
 from cocabench.metrics import intervals, paired
 from cocabench.metrics.base import UNKNOWN, Interval, Metric, Paired, Samples, Side, image_sums
 from cocabench.metrics.seeds import Moves
@@ -509,4 +510,4 @@ def side_of(metric: Metric, samples: Samples) -> Side:
 def _check_same_rows(metric: Metric, first: Side, second: Side) -> None:
     if not all(np.array_equal(one, other) for one, other in zip(first.ids, second.ids, strict=True)):
         only = set(first.rows["id"]) ^ set(second.rows["id"])
-        raise UnpairedError(metric.name, f"{len(only)} samples are in one of the two only")
+        raise UnpairedError(metric.name, f"{plural(len(only), 'sample is', 'samples are')} in one of the two only")

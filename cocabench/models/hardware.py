@@ -154,9 +154,12 @@ def _no_device(device: str, error: Exception) -> UsageError:
 
     where, fix = f"--device {device}", "use --device cpu, or run `cocabench doctor --gpu` to find GPUs"
     if not device.startswith("cuda"):
-        said = str(error).splitlines()[0]
-        known = "Expected one of" not in said
-        return UsageError(where, said[:120] if known else "no device", wanted="auto, cpu, cuda or cuda:1", fix=fix)
+        said = str(error).splitlines()[0].partition(". ")[0]  # the first sentence
+        if "Expected one of" in said:
+            said = "no device"
+        elif "Could not run" in said:
+            said = f"this machine, or this torch, has no {device}"
+        return UsageError(where, said, wanted="auto, cpu, cuda or cuda:1", fix=fix)
     if (count := torch.cuda.device_count()) and torch.cuda.is_available():
         return UsageError(
             where, "no such GPU", wanted=f"cuda:0 to cuda:{count - 1}" if count > 1 else "cuda:0", fix=fix

@@ -148,9 +148,17 @@ def with_resize(transform: Transform, resize: str) -> Transform:
         if len(places) == 1:
             (k,) = places
             return cast(Transform, type(parts.transform)([*steps[:k], FastResize(steps[k]), *steps[k + 1 :]]))
-    said = " ".join(repr(transform).split())
+    steps = getattr(transform, "transforms", None)
+    got = _in_a_word(transform) + (f" of {', '.join(map(_in_a_word, steps))}" if steps else "")
     wanted = "torchvision's Compose with one bicubic Resize, and ToTensor and Normalize at its end"
-    raise ModelError(f"--resize {resize}", f"got the transform {said[:160]}", wanted=wanted, fix="leave it out")
+    raise ModelError(f"--resize {resize}", f"got the transform {got}", wanted=wanted, fix="leave it out")
+
+
+def _in_a_word(step: Any) -> str:
+    """Return a transform's name: of a function its own, else its class's; a Resize with its interpolation."""
+    name = getattr(step, "__name__", type(step).__name__)
+    interpolation = getattr(step, "interpolation", None)
+    return f"{name} ({interpolation.value})" if interpolation is not None else name
 
 
 def named_resize(transform: Transform | None) -> dict[str, JsonValue]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cocabench.core.errors import UsageError
+from cocabench.core.formatting import plural
 from cocabench.core.types import (
     Captions,
     Features,
@@ -152,7 +153,7 @@ def _kept(parts: Sequence[Encoded | Captions | Likelihoods]) -> NDArray[np.int64
 
 def check_one_for_each(name: str, values: Sequence[Any], images: Sequence[ImageSource]) -> None:
     if len(values) != len(images):
-        raise UsageError(name, f"{len(values)} of them", wanted=f"one for each of {len(images)} images")
+        raise UsageError(name, f"{len(values)} of them", wanted=f"one for each of {plural(len(images), 'image')}")
 
 
 def behind(progress: Progress, before: int, whole: int) -> Progress:

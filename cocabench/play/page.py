@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from cocabench.core.errors import CocabenchError, UsageError
 from cocabench.core.files import Limit, open_regular
+from cocabench.core.formatting import plural
 from cocabench.core.temporary import temporary_folder
 from cocabench.data.builtin import Emoji
 from cocabench.data.images import BytesImage, shown
@@ -301,7 +302,7 @@ def _search_tab(gradio: Any, playground: Playground) -> None:
     """Search the folder of --images by text."""
     by_id = {model.id: model for model in playground.models}
     ids = list(by_id)
-    text = gradio.Textbox(label=f"Search {len(playground.files):,} images", max_lines=1)
+    text = gradio.Textbox(label=f"Search {plural(len(playground.files), 'image', form=',')}", max_lines=1)
     chosen = gradio.Radio(ids, value=ids[0], label="Model", visible=len(ids) > 1)
     run = gradio.Button("Search", variant="primary")
     said = gradio.HTML()

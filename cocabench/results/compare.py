@@ -30,6 +30,7 @@ from cocabench.results.difference import (
 )
 from cocabench.results.records import (
     choose,
+    comparable,
     first_reasons,
     incomparable,
     measured_otherwise,
@@ -134,11 +135,12 @@ def compare_models(
 
     The primary metric is that of the first model that ran the task. all_metrics: a row for every metric. evidence: the
     samples, for paired differences; by default those of records if they are a RecordSet, else none.
+    Of several Records of a model and task one is taken (``choose``), for the given models a comparable one.
     UnknownNameError for a model that has no Record.
     """
     if evidence is None:
         evidence = Evidence(records) if isinstance(records, RecordSet) else Evidence()
-    chosen, left_out = choose(records)
+    chosen, left_out = choose(records, models)
     known = tuple(dict.fromkeys(r.model for r in chosen))
     for name in models:
         if name not in known:
@@ -181,7 +183,7 @@ def compare(a: RecordSet | str | Path, b: RecordSet | str | Path, *, all_metrics
     [[0.841, 0.867, 31.0, '']]
     """
     sides = [_one_model(side, f"compare: {name}") for name, side in (("a", a), ("b", b))]
-    chosen = [choose(side).records for side in sides]
+    chosen = [choose(_comparable(*pair)).records for pair in (sides, sides[::-1])]
     tables = [{r.task: r for r in records} for records in chosen]
     rows = _rows(tables, _tasks(r for records in chosen for r in records), all_metrics, Evidence(*sides))
     return pd.DataFrame([_flat(row) for row in rows], columns=COLUMNS)
@@ -200,6 +202,12 @@ def _one_model(side: RecordSet | str | Path, where: str) -> RecordSet:
         got = f"{len(names)} models ({', '.join(names[:3])}{' …' if len(names) > 3 else ''})" if names else "no results"
         raise UsageError(where, got, wanted="one model", fix="choose it: cocabench.load(FOLDER).model(NAME)")
     return found
+
+
+def _comparable(side: RecordSet, other: RecordSet) -> Iterator[Record]:
+    """Yield the Records of a side; of several of a task those that are comparable with one of the other's, if any."""
+    for task in dict.fromkeys(r.task for r in side):
+        yield from comparable([r for r in side if r.task == task], [r for r in other if r.task == task])
 
 
 def _flat(row: Row) -> dict[str, object]:

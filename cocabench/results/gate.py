@@ -52,7 +52,7 @@ from typing import Annotated
 from pydantic import Field, StrictBool, ValidationError
 
 from cocabench.core.errors import SpecError
-from cocabench.core.formatting import COST_UNITS, decimals, number, points
+from cocabench.core.formatting import COST_UNITS, decimals, number, plural, points
 from cocabench.core.types import Estimate, MetricInfo, Note, Record, Status, Verdict
 from cocabench.metrics import paired, power
 from cocabench.metrics.base import Paired
@@ -62,6 +62,7 @@ from cocabench.results.recipes import Recipe, absent, over_seeds
 from cocabench.results.recipes import check as check_seeds
 from cocabench.results.records import (
     choose,
+    comparable,
     first_reasons,
     incomparable,
     limit,
@@ -224,13 +225,14 @@ class Tested:
 def gate(baseline: Iterable[Record], current: Iterable[Record], rules: Rules) -> list[Verdict]:
     """Return a Verdict for every metric of the baseline that is checked, in the baseline's order.
 
-    Of several current Records of a model and task, a comparable one is taken. If each side has one model, these are
-    compared whatever their names: a new checkpoint has a new name. Of a published baseline, only tasks that the current
+    Of several Records of a model and task, in the baseline or now, one that is comparable with the other side is taken,
+    by the order of ``records.choose``. If each side has one model, these are compared whatever their names: a new
+    checkpoint has a new name. Of a published baseline, only tasks that the current
     run has or that a rule requires are checked.
     """
     found = list(current)
     tasks = {record.task for record in found}
-    held = choose(baseline).records
+    held = choose(_with_comparable(tuple(baseline), found)).records
     wanted = [r for r in held if not rules.grouped(r) and (not published_by(r) or r.task in tasks or rules.requires(r))]
     evidence = Evidence(*(side for side in (baseline, current) if isinstance(side, RecordSet)))
     groups = [_of_group(*group, evidence) for group in _groups(held, choose(found).records, rules)]
@@ -309,15 +311,29 @@ def _mean_of(side: Recipe, metric: str) -> Estimate:
 
 def matches(baseline: Sequence[Record], current: Sequence[Record]) -> Iterator[Record | None]:
     """Yield for each Record of the baseline the current one to compare, None where there is none."""
+    for record, same in _candidates(baseline, current):
+        like = [r for r in same if not _incomparable(record, r, record.primary)]
+        yield next(iter(choose(like or same).records), None)
+
+
+def _candidates(baseline: Sequence[Record], current: Sequence[Record]) -> Iterator[tuple[Record, Sequence[Record]]]:
+    """Yield each Record of the baseline with the current ones of its task and model, or of the only one."""
     single = len({r.model for r in baseline}) == len({r.model for r in current}) == 1
     of_task: dict[tuple[str, str], list[Record]] = {}
     for r in current:
         of_task.setdefault((r.task, "" if single else r.model), []).append(r)
     for record in baseline:
         name = record.model.removesuffix(SUFFIX) if published_by(record) else record.model
-        same = of_task.get((record.task, "" if single else name), [])
-        like = [r for r in same if not _incomparable(record, r, record.primary)]
-        yield next(iter(choose(like or same).records), None)
+        yield record, of_task.get((record.task, "" if single else name), [])
+
+
+def _with_comparable(baseline: Sequence[Record], current: Sequence[Record]) -> Iterator[Record]:
+    """Yield the baseline's Records; of several of a model and task those with a comparable current one, if any."""
+    groups: dict[tuple[str, str], list[tuple[Record, Sequence[Record]]]] = {}
+    for record, same in _candidates(baseline, current):
+        groups.setdefault((record.model, record.task), []).append((record, same))
+    for group in groups.values():
+        yield from comparable([record for record, _ in group], group[0][1], _incomparable)
 
 
 def _incomparable(before: Record, now: Record, metric: str) -> tuple[str, ...]:
@@ -328,7 +344,7 @@ def _incomparable(before: Record, now: Record, metric: str) -> tuple[str, ...]:
     measured = {e.n for e in now.metrics.values()} - {0}
     reasons = []
     if (n := limit(now)) is not None:
-        reasons.append(f"limited to {n} samples, unlike the published number")
+        reasons.append(f"limited to {plural(n, 'sample')}, unlike the published number")
     elif published and measured and not published & measured:
         reasons.append(f"images: {min(published)} published, {max(measured)} measured")
     if not standard(now):

@@ -15,6 +15,7 @@ from cocabench.core.formatting import plural, points
 from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.kinds import find
 from cocabench.results.published import SOURCES, read
+from cocabench.results.records import limit
 
 Table = Mapping[str, JsonValue]
 BROKEN, BROKEN_CODES = "broken run", ("near_chance", "one_answer")
@@ -72,7 +73,7 @@ def _counts(record: Record, n: int, expected: Expected) -> Cause:
     """Compare split and counts: limit, skipped images, counts of the standard protocol and of the publication."""
     protocol, what = record.signature.protocol, "split and counts"
     data, standard = _table(protocol.get("data")), _table(expected.protocol.get("data"))
-    texts = [f"limited to {protocol['limit']} images"] if "limit" in protocol else []
+    texts = [f"limited to {plural(few, 'image')}"] if (few := limit(record)) is not None else []
     texts += [f"{plural(len(record.skipped_images), 'image')} skipped"] if record.skipped_images else []
     other = [key for key in standard if data.get(key) != standard[key]]
     texts += [f"{data.get(key, 'no')} {key}, standard {standard[key]}" for key in other]

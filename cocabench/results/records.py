@@ -86,17 +86,25 @@ class Choice(NamedTuple):
     left_out: tuple[str, ...]
 
 
-def choose(records: Iterable[Record]) -> Choice:
-    """Return one Record per model and task: full before limited, standard before not, with the task's own prompts
-    before others, without --resize fast before with it, then the newest.
+def choose(records: Iterable[Record], models: Collection[str] = ()) -> Choice:
+    """Return one Record per model and task: of those that are comparable with one of another model, if there are any,
+    full before limited, standard before not, with the task's own prompts before others, without --resize fast before
+    with it, then the newest.
 
-    Models and tasks keep the order of their first appearance. Published numbers of a set in many languages count beside
-    measured ones in the languages that were measured.
+    models: if given, only these count as other models. Models and tasks keep the order of their first appearance.
+    Published numbers of a set in many languages count beside measured ones in the languages that were measured.
     """
     groups: dict[tuple[str, str], list[Record]] = {}
     for record in _beside_measured(tuple(records)):
         groups.setdefault((record.model, record.task), []).append(record)
-    chosen = [max(group, key=_preference) for group in groups.values()]
+    of_task: dict[str, list[Record]] = {}
+    for (model, task), group in groups.items():
+        if not models or model in models:
+            of_task.setdefault(task, []).extend(group)
+    chosen = [
+        max(comparable(group, (r for r in of_task.get(task, ()) if r.model != model)), key=_preference)
+        for (model, task), group in groups.items()
+    ]
     left_out = [
         f"{r.model} on {r.task}: {short(r.signature)} ({_why(r, best)}; {short(best.signature)} is used)"
         for best, group in zip(chosen, groups.values(), strict=True)
@@ -104,6 +112,20 @@ def choose(records: Iterable[Record]) -> Choice:
         if r is not best
     ]
     return Choice(tuple(chosen), tuple(left_out))
+
+
+def comparable(
+    group: Sequence[Record],
+    others: Iterable[Record],
+    differences: Callable[[Record, Record, str], Sequence[str]] | None = None,
+) -> Sequence[Record]:
+    """Return which Records of a model and task are comparable with one of others, by their primary metric; all of the
+    group if none is. differences: why two are incomparable, in that order; by default ``incomparable``.
+    """
+    if len(group) == 1:
+        return group
+    why, beside = differences or incomparable, list(others)
+    return [r for r in group if any(not why(r, other, r.primary) for other in beside)] or group
 
 
 def _beside_measured(records: Sequence[Record]) -> Iterator[Record]:
@@ -118,6 +140,8 @@ def _preference(record: Record) -> tuple[bool, bool, bool, bool, str]:
 
 
 def _why(loser: Record, winner: Record) -> str:
+    if _preference(loser) > _preference(winner):
+        return "comparable with no other"
     reasons = ("fewer samples", "not the standard protocol", "other prompts than the task's", "--resize fast", "older")
     pairs = zip(_preference(loser), _preference(winner), reasons, strict=True)
     return next((reason for a, b, reason in pairs if a != b), reasons[-1])

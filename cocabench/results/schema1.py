@@ -8,6 +8,7 @@ from typing import Any
 import pandas as pd
 
 from cocabench import kinds
+from cocabench.core.formatting import plural
 from cocabench.core.types import Record
 
 SENTENCES = {
@@ -55,9 +56,9 @@ def damage(samples: pd.DataFrame, record: Record) -> str:
     if samples[["id", "image_id"]].isna().any(axis=None):
         return "rows without an id"
     if twice := int(samples.duplicated(["image_id", "id"]).sum()):
-        return f"{twice} rows twice"
+        return f"{plural(twice, 'row')} twice"
     if (found := samples["image_id"].nunique()) < n:
-        return f"{found} images, its Record says {n}"
+        return f"{plural(found, 'image')}, its Record says {n}"
     return next((f"they give another {name}" for name in record.metrics if _differs(samples, record, name)), "")
 
 

@@ -13,7 +13,7 @@ import numpy as np
 import scipy
 
 from cocabench.core.errors import UnknownNameError, UsageError
-from cocabench.core.formatting import number, points
+from cocabench.core.formatting import number, plural, points
 from cocabench.core.types import Estimate, MetricInfo, Record
 from cocabench.results import published
 from cocabench.results.difference import with_interval
@@ -213,7 +213,7 @@ def _unplaceable(record: Record, others: Mapping[str, float]) -> str:
     if len(others) < MIN_MODELS:
         return f"{len(others)} published models, {MIN_MODELS} are the fewest that tell"
     if (n := limit(record)) is not None:
-        return f"limited to {n} samples"
+        return f"limited to {plural(n, 'sample')}"
     if not standard(record):
         return "not the standard protocol"
     estimate = record.metrics.get(record.primary)

@@ -165,11 +165,13 @@ def _source(model: str | Any, preprocess: Any, tokenizer: Any, processor: Any, n
     if isinstance(model, str):
         _refuse(given, "a model string", "which says it all")
         return one_model(model, download=True, resize=resize, typed=True)
+    if isinstance(model, tuple):
+        got, fix = f"a tuple of {len(model)}", "evaluate(net, tasks, preprocess=preprocess, tokenizer=tokenizer)"
+        raise UsageError("model", got, wanted="the network alone", fix=fix)
     if preprocess is not None:
         preprocess = with_resize(preprocess, resize)
     elif resize != "own":
-        got = f"given with a {type(model).__name__} without a preprocess, in which it would take its place"
-        raise UsageError("resize", got, fix="leave it out")
+        raise UsageError("resize", f"got {resize!r} without preprocess, whose resize it replaces", fix="give both")
     if transformers.is_of_transformers(model):
         _refuse(
             {k: given[k] for k in ("preprocess", "tokenizer")}, "a network of transformers", "whose processor does it"

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NamedTuple, cast
 from pydantic import Field, JsonValue
 
 from cocabench.core.errors import CocabenchError, DataError, ModelError
+from cocabench.core.formatting import plural
 from cocabench.core.signature import Allowance, digest, remembering_files
 from cocabench.core.types import Cache, Dataset, ImageSource, Machine, Note, Source
 from cocabench.data import fetch
@@ -311,17 +312,21 @@ def _pixels(modes: Mapping[str, int], images: Sequence[ImageSource]) -> tuple[li
     if other := {name: n for name, n in modes.items() if name and name not in PLAIN and not is_16_bit(name)}:
         kept = isinstance(images[0], UnconvertedImage)
         done += [] if kept else ["RGB before resizing"]
-        how = "resized before they become RGB" if kept else "made RGB before they are resized"
+        one, many = "it is made RGB before it is resized", "they are made RGB before they are resized"
+        if kept:
+            one, many = "it is resized before it becomes RGB", "they are resized before they become RGB"
         counts = ", ".join(f"{n} {name}" for name, n in sorted(other.items()))
-        said = f"{sum(other.values())} images are not RGB ({counts}); they are {how}, as clip-benchmark does it"
+        not_rgb = plural(sum(other.values()), "image is not RGB", "images are not RGB")
+        said = f"{not_rgb} ({counts}); {one if sum(other.values()) == 1 else many}, as clip-benchmark does it"
         notes.append(Note("not_rgb", said))
     if deep := sum(n for name, n in modes.items() if is_16_bit(name)):
         done.append("16-bit grey scaled")
-        said = f"{deep} images of 16-bit grey are scaled to 8 bits; clip-benchmark makes all above 255 white"
+        of_16_bits = plural(deep, "image of 16-bit grey is", "images of 16-bit grey are")
+        said = f"{of_16_bits} scaled to 8 bits; clip-benchmark makes all above 255 white"
         notes.append(Note("scaled_images", said))
     if clipped := sum(n for name, n in modes.items() if name in UNKNOWN_RANGE):
-        said = f"{clipped} images of 32-bit grey, whose range is unknown: values outside 0-255 are clipped, those of a "
-        said += "0-1 range become black, as in clip-benchmark; store them with 8 or 16 bits"
+        said = f"{plural(clipped, 'image')} of 32-bit grey, whose range is unknown: values outside 0-255 are clipped, "
+        said += "those of a 0-1 range become black, as in clip-benchmark; store them with 8 or 16 bits"
         notes.append(Note("clipped_images", said))
     return done, notes
 

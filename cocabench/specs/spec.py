@@ -424,6 +424,9 @@ def _weights(text: str, name: str, weights: str | None) -> ModelSpec:
         return ModelSpec(text, WeightsKind.TAG, name)
     if match := re.fullmatch(r"random(?:@(\d+))?", weights):
         return ModelSpec(f"{name}:random@{match[1] or 0}", WeightsKind.RANDOM, name, match[1] or "0")
+    if weights.startswith("random@"):
+        wanted = f"{name}:random@SEED, a whole number from 0"
+        raise UsageError(f"--model {text}", f"the seed {weights.removeprefix('random@')!r}", wanted=wanted)
     file, mark, inside = weights.rpartition("#")
     if mark and file.endswith(_WEIGHT_SUFFIXES) and not expanded(weights).is_file():
         if inside != "ema":

@@ -15,6 +15,7 @@ import torch
 
 from cocabench.core import helpers
 from cocabench.core.errors import CocabenchError, DataError, ModelError, UsageError
+from cocabench.core.formatting import plural
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip.blueprint import Blueprint, blueprint
 from cocabench.models.open_clip.published import architecture
@@ -187,9 +188,8 @@ def _about_steps(settings: dict[str, Any], samples: int, shards: int, processes:
         )
     steps = batches // accum * settings["epochs"]
     if not steps:
-        got = (
-            f"{samples} samples make no step of batch_size {settings['batch_size']} x {processes} x accum_freq {accum}"
-        )
+        step = f"batch_size {settings['batch_size']} x {processes} x accum_freq {accum}"
+        got = f"{plural(samples, 'sample makes', 'samples make')} no step of {step}"
         raise UsageError("train_data", got, fix="--set batch_size=N with a smaller N")
     notes = [f"{samples:,} samples an epoch, {steps:,} steps of {batch * accum:,}"]
     if settings["warmup"] >= steps and not settings["skip_scheduler"]:

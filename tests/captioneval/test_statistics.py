@@ -188,7 +188,7 @@ def test_invalid_arguments_are_named_in_the_error() -> None:
         captions.declared(["BLEU4"])
     with pytest.raises(DataError, match="2 candidates for 1 images"):
         captions.statistics(["a", "b"], [["a"]], ["BLEU@4"])
-    with pytest.raises(DataError, match="1 images without a reference, the first is number 1"):
+    with pytest.raises(DataError, match="1 image without a reference, the first is number 1"):
         captions.statistics(["a", "b"], [["a"], []], ["BLEU@4"])
     with pytest.raises(DataError, match="none"):
         captions.statistics([], [], ["BLEU@4"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from cocabench.core.formatting import Footnotes, escape, number, rounded_up, signed, table
+from cocabench.core.formatting import Footnotes, escape, number, plural, rounded_up, signed, table
 from cocabench.core.types import Estimate
 from tests.report.records import INFO, estimate
 
@@ -48,3 +48,9 @@ def test_footnotes_are_numbered_once() -> None:
 
 def test_table() -> None:
     assert table(["x", "y"], [["a", "1"]]) == "| x | y |\n| :--- | ---: |\n| a | 1 |\n"
+
+
+def test_plural_is_of_more_and_fewer_than_one() -> None:
+    assert [plural(n, "image") for n in (0, 1, 2)] == ["0 images", "1 image", "2 images"]
+    assert plural(1, "class is", "classes are") == "1 class is"
+    assert plural(2000, "image", form=",") == "2,000 images"

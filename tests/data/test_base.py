@@ -92,7 +92,7 @@ def test_what_is_no_character_is_replaced_and_noted() -> None:
     found = readable(Dataset("d", "test", [odd, Example("b", FileImage(Path("b")), ("b",))], ("cat\ud800",)))
     assert [(e.id, e.texts) for e in found.examples] == [("a�", ("a � dog",)), ("b", ("b",))]
     assert (found.classes, found.examples[0].metadata) == (("cat�",), {"where": "x�"})
-    assert found.notes == (("data", "� stands for what is no Unicode character in 1 examples or class names"),)
+    assert found.notes == (("data", "� stands for what is no Unicode character in 1 example or class name"),)
     fingerprint(found)
 
 

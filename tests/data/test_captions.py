@@ -112,7 +112,7 @@ class TestCoco:
         ("pairs", "message"),
         [
             ([(1, "x")], r"captions missing for 1 of 2 images: 2"),
-            ([(1, "x"), (2, "y"), (9, "z")], r"captions for 1 images that are not listed: 9"),
+            ([(1, "x"), (2, "y"), (9, "z")], r"captions for 1 image that is not listed: 9"),
         ],
     )
     def test_captions_that_do_not_fit(self, tmp_path: Path, pairs: list[tuple[int, str]], message: str) -> None:

@@ -171,7 +171,7 @@ class TestWinoground:
         as_jsonl(tmp_path / "winoground")
         rows = [ROWS[0], {key: value for key, value in ROWS[1].items() if key != lost}]
         write(tmp_path / "winoground/examples.jsonl", "\n".join(map(json.dumps, rows)))
-        with pytest.raises(DataError, match=r"item 1 has \d images and \d captions"):
+        with pytest.raises(DataError, match=r"item 1 has (1 image|\d images) and (1 caption|\d captions)"):
             self.loader.build(tmp_path)
 
     @pytest.mark.parametrize("name", ["0.parquet", "deep/x.arrow"])

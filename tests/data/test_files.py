@@ -43,7 +43,7 @@ def test_a_list_of_names_comes_first(tmp_path: Path) -> None:
 def test_what_is_not_there_or_twice_is_named(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"no image for 1 of 2 ids: cat"):
         images_of(["dog", "cat"], folder(tmp_path, "dog.jpg"))
-    with pytest.raises(DataError, match=r"1 ids have several images: dog\.jpg, dog\.png"):
+    with pytest.raises(DataError, match=r"1 id has several images: dog\.jpg, dog\.png"):
         images_of(["dog"], folder(tmp_path, "dog.png"))
     with pytest.raises(MissingDataError, match="no such folder"):
         images_of(["dog"], tmp_path / "nowhere")

@@ -28,7 +28,7 @@ class TestImageFolder:
         write(root / "pets/names.txt", "\ufeffred_fox\r\ndog\r\ncat\r\n")
         data = ImageFolder(path="pets", split="val", classes="names.txt").build(root)
         assert (data.classes, [e.label for e in data.examples]) == (("red_fox", "dog", "cat"), [2, 2, 2, 0])
-        assert data.notes == (("classes_without_images", "1 of 3 classes have no images: dog"),)
+        assert data.notes == (("classes_without_images", "1 of 3 classes has no images: dog"),)
 
     def test_a_table_names_the_folders(self, root: Path) -> None:
         write_json(root / "pets/names.json", {"red_fox": "fox", "cat": "house cat"})
@@ -72,7 +72,7 @@ class TestImageFolder:
         data = ImageFolder(path="pets", split="val").build(root)
         assert len(data) == 4
         assert data.notes == (
-            ("left_out_files", "1 images outside of the class folders were left out: loose.png"),
+            ("left_out_files", "1 image outside of the class folders was left out: loose.png"),
             (
                 "left_out_files",
                 "5 files that may be images were left out (2 .avif, 1 .jfif, 1 .jpe, 1 without ending): "

@@ -138,18 +138,18 @@ class TestErrors:
 
     def test_a_folder_that_is_no_class(self, tmp_path: Path) -> None:
         draw(tmp_path / "in/val/n01440764/1.jpg", tmp_path / "in/val/n99999999/1.jpg")
-        with pytest.raises(DataError, match="1 folders not among the 1000 classes: n99999999"):
+        with pytest.raises(DataError, match="1 folder not among the 1000 classes: n99999999"):
             labels(tmp_path)
 
     def test_a_class_outside_the_subset(self, tmp_path: Path) -> None:
         outside = next(s for s in synsets("imagenet1k") if s not in synsets("imagenet-a"))
         draw(tmp_path / "in" / outside / "1.jpg")
-        with pytest.raises(DataError, match=f"1 folders not among the 200 classes: {outside}"):
+        with pytest.raises(DataError, match=f"1 folder not among the 200 classes: {outside}"):
             labels(tmp_path, split="test", synsets="imagenet-a")
 
     def test_loose_images(self, tmp_path: Path) -> None:
         draw(tmp_path / "in/val/n01440764/1.jpg", tmp_path / "in/val/2.jpg")
-        with pytest.raises(DataError, match=r"1 images outside of the class folders: 2\.jpg"):
+        with pytest.raises(DataError, match=r"1 image outside of the class folders: 2\.jpg"):
             labels(tmp_path)
 
     def test_an_empty_folder(self, tmp_path: Path) -> None:
@@ -162,5 +162,5 @@ class TestErrors:
 
     def test_a_solution_row_without_synset(self, tmp_path: Path) -> None:
         write(flat(tmp_path) / "LOC_val_solution.csv", "ImageId,PredictionString\na,\n")
-        with pytest.raises(DataError, match="1 rows without a synset, first in line 2"):
+        with pytest.raises(DataError, match="1 row without a synset, first in line 2"):
             labels(tmp_path)

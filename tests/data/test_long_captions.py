@@ -77,5 +77,5 @@ def test_textcaps_joins_an_images_captions(tmp_path: Path) -> None:
     examples = TextCaps(path="t").build(tmp_path).examples
     assert [(e.id, e.texts) for e in examples] == [("0a", ("a stop sign", "a sign that says stop")), ("1b", ("milk",))]
     write_json(tmp_path / "t/TextCaps_0.1_val.json", {"data": [{**rows[0], "caption_str": " "}]})
-    with pytest.raises(DataError, match="1 images with an empty caption: 0a"):
+    with pytest.raises(DataError, match="1 image with an empty caption: 0a"):
         TextCaps(path="t").build(tmp_path)

@@ -138,7 +138,7 @@ def test_damaged_and_missing_files_are_one_line(top: Path) -> None:
         data.examples[0].image.open()
     at = struct.unpack("<Q", whole[:8])[0] + 16
     file.write_bytes(whole[:at])
-    with pytest.raises(DataError, match=r"1 records in 1 files.*wanted 5"):
+    with pytest.raises(DataError, match=r"1 record in 1 file.*wanted 5"):
         loader.build(top)
     file.write_bytes(whole[:12] + bytes(at - 12) + whole[at:])
     with pytest.raises(DataError, match="not readable"):

@@ -121,7 +121,7 @@ def test_read_as_clip_benchmark_reads_it(
 def test_what_a_reader_must_know_of_keys_is_noted(tmp_path: Path) -> None:
     write_tar(tmp_path / "wds/0.tar", [*batch("r", "0"), ("0000.jpg", encoded(kind="JPEG")), *batch("rg", "00", 1)])
     assert [note.text for note in WebDataset(path="wds").build(tmp_path).notes] == [
-        "1 samples have several images; the first of webp, png, jpg, jpeg is read (of '0000', with png, jpg, png)"
+        "1 sample has several images; the first of webp, png, jpg, jpeg is read (of '0000', with png, jpg, png)"
     ]
     write_tar(tmp_path / "wds/0.tar", batch("rg", "00") + batch("rg", "00"))
     assert [note.text for note in WebDataset(path="wds").build(tmp_path).notes] == [
@@ -201,7 +201,7 @@ BAD = {
     "no captions": ({"a.png": encoded(), "a.txt": "\n"}, "captions missing for 1 of 1 images: a"),
     "some captions": ({"a.png": encoded(), "b.png": encoded(), "b.txt": "x"}, "captions missing for 1 of 2 images: a"),
     "empty": ({}, "no images"),
-    "negative label": ({"a.png": encoded(), "a.cls": "-1"}, "1 images with negative labels: a"),
+    "negative label": ({"a.png": encoded(), "a.cls": "-1"}, "1 image with negative labels: a"),
     "no vector": (
         {"a.png": encoded(), "a.npy": vector(1, shape=())},
         r"sample 'a': .*shape \(\).*wanted a vector of 0",
@@ -222,7 +222,7 @@ def test_bad_samples(members: dict[str, bytes | str], message: str, tmp_path: Pa
 
 def test_labels_without_class_and_vectors_of_other_classes(tmp_path: Path) -> None:
     shards(tmp_path, classnames="cat\n")
-    with pytest.raises(DataError, match="2 images with labels beyond the 1 classes: s0, s2"):
+    with pytest.raises(DataError, match="2 images with labels beyond the 1 class: s0, s2"):
         WebDataset(path="wds").build(tmp_path)
     write_tar(tmp_path / "wds/test/0.tar", {"a.png": encoded(), "a.npy": vector(1, 0)})
     write_tar(tmp_path / "wds/test/1.tar", {"b.png": encoded(), "b.npy": vector(1, 0)})

@@ -200,7 +200,7 @@ def test_a_fast_resize_is_each_checkpoints_or_refused() -> None:
             assert "resize" not in model_sources([parse_model(source.id)])[0].signature()
     (refused,) = model_sources(parse_models("MobileCLIP-B:datacompdr"), resize="fast", download=False)
     assert isinstance(refused, FailedSource)
-    assert "interpolation=bilinear" in str(refused.error)
+    assert "Resize (bilinear)" in str(refused.error)
 
 
 def test_null_in_a_preprocess_cfg_is_the_default_for_a_fast_resize_too(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from cocabench.core.errors import UsageError
 from cocabench.models import hardware
@@ -43,6 +44,14 @@ def test_torch_is_asked_for_gpus_only_where_a_driver_is(
 def test_a_device_without_memory_is_refused() -> None:
     with pytest.raises(UsageError, match=r"^--device meta: .* wanted auto, cpu, cuda or cuda:1"):
         hardware.hardware(device="meta")
+
+
+@pytest.mark.skipif(torch.backends.mps.is_available(), reason="mps is here")
+def test_a_device_that_torch_has_not_here_is_one_whole_sentence() -> None:
+    with pytest.raises(UsageError) as caught:
+        hardware.hardware(device="mps")
+    said = "--device mps: this machine, or this torch, has no mps; wanted auto, cpu, cuda or cuda:1; use --device cpu, "
+    assert str(caught.value) == f"{said}or run `cocabench doctor --gpu` to find GPUs"
 
 
 def test_an_empty_device_name_is_an_error() -> None:

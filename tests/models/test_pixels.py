@@ -11,7 +11,16 @@ import pytest
 import torch
 from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
-from torchvision.transforms import Compose, Grayscale, InterpolationMode, Lambda, Normalize, Resize, ToTensor
+from torchvision.transforms import (
+    CenterCrop,
+    Compose,
+    Grayscale,
+    InterpolationMode,
+    Lambda,
+    Normalize,
+    Resize,
+    ToTensor,
+)
 
 from cocabench.core.errors import ModelError
 from cocabench.data.images import NeutralImage
@@ -197,3 +206,11 @@ def test_transforms_without_a_place_for_a_fast_resize_are_an_error_of_one_line(t
     with pytest.raises(ModelError, match="wanted torchvision's Compose with one bicubic Resize") as caught:
         with_resize(transform, "fast")
     assert "\n" not in str(caught.value)
+
+
+def test_a_refused_transform_is_named_by_all_its_steps() -> None:
+    steps = [Resize(8, interpolation=InterpolationMode.BILINEAR), *[CenterCrop(8)] * 30, of_a_tensor, *LAST]
+    with pytest.raises(ModelError) as caught:
+        with_resize(Compose(steps), "fast")
+    named = ", ".join(["Resize (bilinear)", *["CenterCrop"] * 30, "of_a_tensor", "ToTensor", "Normalize"])
+    assert f"got the transform Compose of {named}; wanted" in str(caught.value)

@@ -63,7 +63,7 @@ def test_samples_in_the_order_of_the_last_ones_are_put_in_order_like_them(tmp_pa
 
 def test_samples_of_other_images_are_unpaired(tmp_path: Path) -> None:
     a, b = classified(tmp_path, "a", right(3, 9)), classified(tmp_path, "b", right(3, 8))
-    with pytest.raises(UnpairedError, match="1 samples are in one of the two only"):
+    with pytest.raises(UnpairedError, match="1 sample is in one of the two only"):
         Evidence(read(tmp_path)).paired(a, b, "acc1")
 
 

@@ -240,7 +240,7 @@ def test_gate_does_not_pair_other_samples_with_the_same_fingerprint(tmp_path: Pa
     classified(tmp_path / "old", "m", np.ones(300, bool), protocol={"data": 1})
     classified(tmp_path / "new", "m", np.ones(299, bool), protocol={"data": 1})
     (verdict,) = gate(read(tmp_path / "old"), read(tmp_path / "new"), Rules())
-    assert verdict.unpaired == "acc1: 1 samples are in one of the two only"
+    assert verdict.unpaired == "acc1: 1 sample is in one of the two only"
 
 
 def test_gate_does_not_compare_other_fingerprints(tmp_path: Path) -> None:

@@ -9,11 +9,11 @@ import pytest
 
 from cocabench.core.errors import ResultsError
 from cocabench.core.types import MetricInfo, Record
-from cocabench.results.compare import compare_models
+from cocabench.results.compare import compare, compare_models
 from cocabench.results.difference import Finding
 from cocabench.results.gate import Rules, gate
 from cocabench.results.records import choose, incomparable, measured_otherwise, read, unknown_parts
-from cocabench.results.store import Store
+from cocabench.results.store import RecordSet, Store
 from cocabench.results.verdicts import legend
 from tests.report.records import estimate, record
 from tests.samples import classified, right
@@ -150,6 +150,35 @@ def test_of_two_results_the_one_without_a_fast_resize_is_chosen() -> None:
     own, fast = resized("a"), resized("a", "fast", created="2025-02-01T00:00:00Z")
     assert choose([fast, own]).records == (own,)
     assert "(--resize fast; " in choose([own, fast]).left_out[0]
+
+
+def test_a_result_that_is_comparable_with_another_model_is_chosen_before_others() -> None:
+    own, fast, other = resized("a"), resized("a", "fast"), resized("b", "fast")
+    chosen, left_out = choose([own, fast, other])
+    assert chosen == (fast, other)
+    assert "(comparable with no other; " in left_out[0]
+    assert choose([own, fast, other, resized("c")]).records[0] == own
+    assert choose([own, fast, resized("c"), other], models=("a", "b")).records[0] == fast
+    for models in ((), ("b", "a")):
+        assert compare_models([own, fast, other], models=models).rows[0].difference is not None
+    both = (RecordSet(tuple(records), (None,) * len(records)) for records in ((own, fast), (other,)))
+    assert compare(*both)["difference"].notna().all()
+
+
+def test_a_limited_result_replaces_a_full_one_only_where_that_is_comparable_with_none() -> None:
+    whole, part = record("a"), record("a", protocol={"limit": 10})
+    assert choose([whole, part, record("b", protocol={"limit": 10})]).records[0] == part
+    assert choose([whole, part, record("b", protocol={"limit": 10}), record("c")]).records[0] == whole
+    assert choose([whole, part, record("b", protocol={"limit": 20})]).records[0] == whole
+
+
+def test_the_gate_takes_the_comparable_result_of_either_side() -> None:
+    own, fast = resized("a"), resized("a", "fast")
+    for baseline, current in (([own, fast], [fast]), ([fast], [fast, own]), ([own, fast], [own]), ([own], [fast, own])):
+        (verdict,) = gate(baseline, current, Rules())
+        assert verdict.status != "incomparable", verdict.detail
+    (verdict,) = gate([own, fast, resized("b")], [fast, resized("b")], Rules())[:1]
+    assert (verdict.model, verdict.status != "incomparable") == ("a", True)
 
 
 def measured(packages: dict[str, str], **more: Any) -> Record:

@@ -159,10 +159,12 @@ def test_a_fast_resize_is_refused_where_it_has_no_place(loaded: OpenClip, data: 
     tasks = cocabench.prepare(files(data, "name"), data_root=data)
     with pytest.raises(UsageError, match="resize: got 'fats'; wanted own or fast"):
         cocabench.evaluate("demo/clip", tasks, resize="fats")  # type: ignore[arg-type]
-    with pytest.raises(ModelError, match="--resize fast: got the transform <function"):
+    with pytest.raises(ModelError, match="--resize fast: got the transform <lambda>; wanted torchvision"):
         cocabench.evaluate(loaded.net, tasks, preprocess=lambda image: image, tokenizer=loaded.tokenizer, resize="fast")
-    with pytest.raises(UsageError, match="a OpenClip without a preprocess, in which it would take its place"):
+    with pytest.raises(UsageError, match="resize: got 'fast' without preprocess, whose resize it replaces; give both"):
         cocabench.evaluate(loaded, tasks, resize="fast")
+    with pytest.raises(UsageError, match=r"model: a tuple of 3; wanted the network alone; evaluate\(net, tasks, "):
+        cocabench.evaluate((loaded.net, None, loaded.tokenizer), tasks, resize="fast")
 
 
 def test_what_cannot_run_is_an_error_before_anything_is_loaded(models: Path, data: Path, loaded: OpenClip) -> None:

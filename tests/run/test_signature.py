@@ -92,19 +92,19 @@ def test_data_of_a_classification(place: Path, name: str, edit: Edit, part: str)
         (
             "RGBA",
             ["pixels"],
-            ["1 images are not RGB (1 RGBA); they are made RGB before they are resized, as clip-benchmark does it"],
+            ["1 image is not RGB (1 RGBA); it is made RGB before it is resized, as clip-benchmark does it"],
         ),
         (
             "I;16",
             ["pixels"],
-            ["1 images of 16-bit grey are scaled to 8 bits; clip-benchmark makes all above 255 white"],
+            ["1 image of 16-bit grey is scaled to 8 bits; clip-benchmark makes all above 255 white"],
         ),
         (
             "F",
             ["pixels"],
             [
-                "1 images are not RGB (1 F); they are made RGB before they are resized, as clip-benchmark does it",
-                "1 images of 32-bit grey, whose range is unknown: values outside 0-255 are clipped, those of a 0-1 "
+                "1 image is not RGB (1 F); it is made RGB before it is resized, as clip-benchmark does it",
+                "1 image of 32-bit grey, whose range is unknown: values outside 0-255 are clipped, those of a 0-1 "
                 "range become black, as in clip-benchmark; store them with 8 or 16 bits",
             ],
         ),

@@ -44,6 +44,8 @@ def test_a_model_string_means_what_the_grammar_says(text: str, expected: ModelSp
         ("/nowhere/model", "neither a folder nor an architecture"),
         ("epoch_5.pt", "ViT-B-32:epoch_5.pt"),
         ("arch.json", "random@0"),
+        ("ViT-B-32:random@-1", "ViT-B-32:random@-1: the seed '-1'; wanted ViT-B-32:random@SEED, a whole number from 0"),
+        ("ViT-B-32:random@", "the seed ''; wanted ViT-B-32:random@SEED"),
         ("hf-hub:", "no name after"),
         ("ViT-B-32:/nowhere/*.pt", "no file matches"),
     ],
