@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import Any, cast
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 
 from cocabench.models.hardware import Hardware
+
+T = TypeVar("T")
 
 
 @contextmanager
@@ -20,17 +22,20 @@ def in_precision(hardware: Hardware) -> Iterator[None]:
     Without gradients, but not in inference mode: a network in training may keep what it computes here (rotary
     positions), and could not be trained with inference tensors.
     """
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision("highest")
-    try:
-        with torch.no_grad(), _cudnn_without_tf32(), _autocast(hardware), _current(hardware):
-            yield
-    finally:
-        torch.set_float32_matmul_precision(before)
+    with torch.no_grad(), _without_tf32(), _autocast(hardware), _current(hardware):
+        yield
 
 
 def _current(hardware: Hardware) -> AbstractContextManager[Any]:
     return torch.cuda.device(hardware.device) if hardware.on_gpu else nullcontext()
+
+
+def _or_none(read: Callable[[], T]) -> T | None:
+    """Return what torch says, or None where it does not know: RuntimeError."""
+    try:
+        return read()
+    except RuntimeError:
+        return None
 
 
 def _autocast(hardware: Hardware) -> AbstractContextManager[Any]:
@@ -39,11 +44,31 @@ def _autocast(hardware: Hardware) -> AbstractContextManager[Any]:
     return torch.autocast(hardware.device_type, torch.float16 if hardware.precision == "fp16" else torch.bfloat16)
 
 
-def _cudnn_without_tf32() -> AbstractContextManager[Any]:
-    """Disable TF32 in cuDNN and keep its other settings, which torch's own context manager would reset."""
-    now = torch.backends.cudnn
-    kept = {"enabled": now.enabled, "benchmark": now.benchmark, "deterministic": now.deterministic}
-    return cast(AbstractContextManager[Any], now.flags(**kept, allow_tf32=False))
+@contextmanager
+def _without_tf32() -> Iterator[None]:
+    """Compute products and convolutions of fp32 in fp32, whichever of torch's old and new names a caller has set.
+
+    The old names raise RuntimeError where the new ones (torch >= 2.9) say something else.
+    """
+    named, operations = torch.backends, ("matmul", "conv", "rnn")
+    rooms = [named.cudnn, named.mkldnn]
+    places: list[Any] = [named, *rooms, named.cuda.matmul]  # rooms before their operations, which take after them
+    places += [getattr(room, one, None) for room in rooms for one in operations]
+    new = {place: place.fp32_precision for place in places if hasattr(place, "fp32_precision")}
+    matmul, cudnn = _or_none(torch.get_float32_matmul_precision), _or_none(lambda: named.cudnn.allow_tf32)
+    for place in new:
+        place.fp32_precision = "ieee"
+    torch.set_float32_matmul_precision("highest")
+    named.cudnn.allow_tf32 = False
+    try:
+        yield
+    finally:
+        if matmul is not None:
+            torch.set_float32_matmul_precision(matmul)
+        if cudnn is not None:
+            named.cudnn.allow_tf32 = cudnn
+        for place, precision in new.items():
+            place.fp32_precision = precision
 
 
 @contextmanager
