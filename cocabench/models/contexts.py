@@ -50,25 +50,24 @@ def _without_tf32() -> Iterator[None]:
 
     The old names raise RuntimeError where the new ones (torch >= 2.9) say something else.
     """
-    named, operations = torch.backends, ("matmul", "conv", "rnn")
-    rooms = [named.cudnn, named.mkldnn]
-    places: list[Any] = [named, *rooms, named.cuda.matmul]  # rooms before their operations, which take after them
-    places += [getattr(room, one, None) for room in rooms for one in operations]
-    new = {place: place.fp32_precision for place in places if hasattr(place, "fp32_precision")}
-    matmul, cudnn = _or_none(torch.get_float32_matmul_precision), _or_none(lambda: named.cudnn.allow_tf32)
-    for place in new:
-        place.fp32_precision = "ieee"
+    cudnn, mkldnn = torch.backends.cudnn, torch.backends.mkldnn
+    settings: list[Any] = [torch.backends, cudnn, mkldnn, torch.backends.cuda.matmul]  # those that inherit come last
+    settings += [getattr(backend, one, None) for backend in (cudnn, mkldnn) for one in ("matmul", "conv", "rnn")]
+    before = {one: one.fp32_precision for one in settings if hasattr(one, "fp32_precision")}
+    matmul, tf32 = _or_none(torch.get_float32_matmul_precision), _or_none(lambda: cudnn.allow_tf32)
+    for one in before:
+        one.fp32_precision = "ieee"
     torch.set_float32_matmul_precision("highest")
-    named.cudnn.allow_tf32 = False
+    cudnn.allow_tf32 = False
     try:
         yield
     finally:
         if matmul is not None:
             torch.set_float32_matmul_precision(matmul)
-        if cudnn is not None:
-            named.cudnn.allow_tf32 = cudnn
-        for place, precision in new.items():
-            place.fp32_precision = precision
+        if tf32 is not None:
+            cudnn.allow_tf32 = tf32
+        for one, precision in before.items():
+            one.fp32_precision = precision
 
 
 @contextmanager

@@ -227,8 +227,8 @@ def gate(baseline: Iterable[Record], current: Iterable[Record], rules: Rules) ->
 
     Of several Records of a model and task, in the baseline or now, one that is comparable with the other side is taken,
     by the order of ``records.choose``. If each side has one model, these are compared whatever their names: a new
-    checkpoint has a new name. Of a published baseline, only tasks that the current
-    run has or that a rule requires are checked.
+    checkpoint has a new name. Of a published baseline, only tasks that the current run has or that a rule requires are
+    checked.
     """
     found = list(current)
     tasks = {record.task for record in found}
