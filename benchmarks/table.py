@@ -44,7 +44,7 @@ def _cells(name: str, report: dict[str, Any] | None) -> tuple[str, ...]:
 
 
 def machine() -> str:
-    """Return the machine, the versions and the date in one line; its vector instructions, since peers depend on them."""
+    """Return the machine, its vector instructions (peers depend on them), the versions and the date in one line."""
     import torch
 
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
