@@ -44,8 +44,10 @@ def _cells(name: str, report: dict[str, Any] | None) -> tuple[str, ...]:
 
 
 def machine() -> str:
-    """Return the machine, the versions and the date in one line."""
+    """Return the machine, its vector instructions (peers depend on them), the versions and the date in one line."""
+    import torch
+
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in ("torch", "numpy"))
-    what = f"{platform.machine()}, {os.cpu_count()} cores, {memory:.0f} GiB"
+    what = f"{platform.machine()} ({torch.backends.cpu.get_cpu_capability()}), {os.cpu_count()} cores, {memory:.0f} GiB"
     return f"Machine: {what}; Python {platform.python_version()}, {versions}; {datetime.date.today()}."

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 import webbrowser
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Annotated
 
 from cocabench.cli import names
 from cocabench.cli import options as o
 from cocabench.cli.console import err, labelled
+from cocabench.core.types import Note
 from cocabench.play import MODELS
 
 
@@ -28,6 +29,7 @@ def play(
     precision: o.PrecisionOption = o.Precision.AUTO,
     quick_gelu: o.QuickGelu = None,
     preprocess: o.Preprocess = "",
+    cache: o.Cache = None,
     open_page: Annotated[bool, o.flag("--open", "Open the page in a browser.")] = False,
 ) -> None:
     """Try models on a page: captions as they are written, likelihoods, own classes, search by text.
@@ -36,18 +38,31 @@ def play(
 
     Example: cocabench play --model coca_ViT-L-14:laion2b_s13b_b90k --images photos/
     """
+    from cocabench.core.cache import open_cache, spaces_folder
     from cocabench.play.page import check_installed, served
     from cocabench.play.session import load
 
     check_installed()
-    playground = load(
-        model, images=images, device=device, precision=precision.value, quick_gelu=quick_gelu, preprocess=preprocess
-    )
-    for note in playground.notes:
-        labelled("note", note.text)
-    with served(playground, host=host, port=port) as address:
+    with ExitStack() as held:
+        kept = held.enter_context(open_cache(spaces_folder(cache), _noted)) if images else None
+        playground = load(
+            model,
+            images=images,
+            device=device,
+            precision=precision.value,
+            quick_gelu=quick_gelu,
+            preprocess=preprocess,
+            cache=kept,
+        )
+        for note in playground.notes:
+            _noted(note)
+        address = held.enter_context(served(playground, host=host, port=port))
         err.print(f"serving {address} (press Ctrl-C to stop)", soft_wrap=True)
         if open_page:
             webbrowser.open(address)
         with suppress(KeyboardInterrupt):
             threading.Event().wait()
+
+
+def _noted(note: Note) -> None:
+    labelled("note", note.text)

@@ -12,13 +12,15 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 
 from cocabench.core.errors import MissingDataError, ModelError, UsageError
-from cocabench.core.types import Features, ImageFeatures, ImageSource, Note
+from cocabench.core.types import Cache, Features, ImageFeatures, ImageSource, Note
 from cocabench.data.files import files_below, only_images
 from cocabench.data.images import FileImage
 from cocabench.models.base import Model
+from cocabench.models.cached import Cached
 from cocabench.models.hardware import hardware
 from cocabench.models.interactive import Word
 from cocabench.play import MODELS
+from cocabench.run.prepare import identity_of
 from cocabench.specs.registry import model_sources
 from cocabench.specs.spec import check_preprocess, parse_models
 
@@ -66,11 +68,19 @@ class Match(NamedTuple):
 class Playground:
     """Loaded models, and a folder of images to search (None: no search). notes: choices made for the user.
 
+    cached: what encodes the folder instead of the model, by its id.
     Its methods may be called from many threads; models are asked one thing at a time, in a thread of their own.
     """
 
-    def __init__(self, models: Sequence[Model], images: Path | None = None, notes: Sequence[Note] = ()) -> None:
+    def __init__(
+        self,
+        models: Sequence[Model],
+        images: Path | None = None,
+        notes: Sequence[Note] = (),
+        cached: Mapping[str, Cached] | None = None,
+    ) -> None:
         self.models, self._folder, self.notes = tuple(models), images, tuple(notes)
+        self._encoders: Mapping[str, Model | Cached] = {**{model.id: model for model in models}, **(cached or {})}
         self._worker = ThreadPoolExecutor(1, thread_name_prefix="playground")
         self._found: dict[str, ImageFeatures] = {}
 
@@ -118,7 +128,7 @@ class Playground:
     def _search(self, model: Model, text: str, most: int) -> list[Match]:
         images = [FileImage(path) for path in self.files]
         if model.id not in self._found:
-            self._found[model.id] = model.encode_images(images)
+            self._found[model.id] = self._encoders[model.id].encode_images(images)
         rows, kept = self._found[model.id][:2]
         if not len(kept):
             raise MissingDataError(str(self._folder), "no image that can be read")
@@ -139,9 +149,11 @@ def load(
     precision: str = "auto",
     quick_gelu: bool | None = None,
     preprocess: str = "",
+    cache: Cache | None = None,
 ) -> Playground:
     """Load one or two models, as ``cocabench run --model`` names them, and a folder of images to search.
 
+    cache: keeps the folder's features, as those of a run; None: they are computed at each start.
     Raises UsageError for another number of models, MissingDataError for a folder without images, ModelError.
     """
     if images is not None and not images.is_dir():
@@ -153,7 +165,13 @@ def load(
         raise UsageError(f"--model {models}", f"{len(sources)} models", wanted="one or two")
     machine = hardware(device=device, precision=precision, workers=0, skip_bad_images=True)
     notes = [note for source in sources for note in source.notes]
-    made = Playground([playable(source.load(machine)) for source in sources], images, notes)
+    loaded = [playable(source.load(machine)) for source in sources]
+    cached = {}
+    if images is not None and cache is not None:
+        for source, model in zip(sources, loaded, strict=True):
+            identity = identity_of(source, machine.precision, machine.compile, cache)
+            cached[model.id] = Cached(model, cache, identity, machine.device_type, keep_texts=False)
+    made = Playground(loaded, images, notes, cached)
     if images is not None and not made.files:
         raise MissingDataError(f"--images {images}", "no images")
     return made

@@ -156,6 +156,14 @@ def test_a_fast_resize_moves_few_values_or_is_refused(cfg: PreprocessCfg) -> Non
     assert torch.equal(one[2], other[2]), "48 x 48: nothing to resize"
 
 
+def test_with_a_fast_resize_pixels_are_hashed_as_they_are_read() -> None:
+    fast = with_resize(image_transform_v2(PreprocessCfg(size=48), is_train=False), "fast")
+    images = [Picture(0), Picture(1), Picture(0)]
+    (batch,) = batches(images, fast, batch_size=3, workers=0, skip_bad=False)
+    assert batch.hashes == [old_hash(one.permute(1, 2, 0)) for one in batch.pixels]
+    assert batch.hashes[0] == batch.hashes[2] != batch.hashes[1]
+
+
 def test_a_fast_resize_leaves_images_that_are_not_rgb_to_pillow() -> None:
     own = image_transform_v2(PreprocessCfg(size=48), is_train=False)
     fast = with_resize(own, "fast")

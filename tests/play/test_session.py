@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cocabench.core.errors import BadImageError, CocabenchError, MissingDataError, UsageError
+from cocabench.core.cache import DiskCache
+from cocabench.core.errors import CocabenchError, MissingDataError, UsageError
 from cocabench.data.images import BytesImage, FileImage
 from cocabench.models.interactive import Word
 from cocabench.play import markup, page
@@ -101,10 +102,34 @@ def test_a_search_finds_the_image_and_skips_what_is_none(playground: Playground,
     assert [one.cosine for one in found] == sorted((one.cosine for one in found), reverse=True)
 
 
-def test_a_folder_without_a_readable_image_is_one_line(playground: Playground, tmp_path: Path) -> None:
-    (tmp_path / "a.png").write_text("no image")
-    with pytest.raises((MissingDataError, BadImageError), match="no image that can be read"):
-        Playground(playground.models[:1], tmp_path).search(playground.models[0], "a dog")
+def test_a_second_start_takes_the_folder_from_the_cache(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def started() -> Playground:
+        return load("demo/clip", images=photos, device="cpu", cache=DiskCache(tmp_path, limit=1 << 30))
+
+    def refused(pixels: object) -> None:
+        raise AssertionError("encoded again")
+
+    first, second = started(), started()
+    found = first.search(first.models[0], "dog face")
+    monkeypatch.setattr(second.models[0], "encode_image_batch", refused)
+    assert second.search(second.models[0], "dog face") == found
+    with pytest.raises(AssertionError, match="encoded again"):
+        second.classify(second.models[0], found[0].image, ["dog face"], "{c}")
+    first.close()
+    second.close()
+
+
+@pytest.mark.parametrize("kept", [True, False])
+def test_a_folder_without_a_readable_image_is_one_line(tmp_path: Path, kept: bool) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_text("no image")
+    cache = DiskCache(tmp_path / "cache", limit=1 << 30) if kept else None
+    made = load("demo/clip", images=tmp_path / "photos", device="cpu", cache=cache)
+    with pytest.raises(CocabenchError, match=r"no image (that can|could) be read"):
+        made.search(made.models[0], "a dog")
+    made.close()
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "unshare")
@@ -108,9 +109,16 @@ class Slurm:
 
 
 @contextmanager
-def slurm(folder: Path, *, max_array: int = 1001, port: int = 16817) -> Iterator[Slurm]:
-    """Start two nodes of one CPU each, n1 and n2, and end them with the body."""
-    folder.mkdir(mode=0o700, parents=True)
+def slurm(*, max_array: int = 1001, port: int = 16817) -> Iterator[Slurm]:
+    """Start two nodes of one CPU each, n1 and n2, and end them with the body.
+
+    Their folder lies in /tmp wherever tests have theirs, since the path of a socket may have 107 characters.
+    """
+    with TemporaryDirectory(prefix="slurm-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield from _slurm(Path(folder), max_array, port)
+
+
+def _slurm(folder: Path, max_array: int, port: int) -> Iterator[Slurm]:
     (folder / "state").mkdir()
     (folder / "munge.key").write_bytes(os.urandom(128))
     (folder / "munge.key").chmod(0o600)

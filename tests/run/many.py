@@ -145,7 +145,7 @@ def main() -> None:
         calm, wild = (Scene(folder / one, limit=limit) for one in ("calm", "wild"))
         calm.command(*calm.run(), "--device", "cpu", "--quiet")
         if engine == "slurm":
-            with clusters.slurm(folder / "slurm") as cluster:
+            with clusters.slurm() as cluster:
                 slurm_rounds(cluster, wild, rounds, random.Random(seed))
         else:
             with clusters.ray_nodes(wild.folder / "cache") as nodes:

@@ -164,7 +164,7 @@ def test_without_slurm_one_line_says_so(
 def test_a_killed_slurm_node_costs_no_result(tmp_path: Path) -> None:
     calm, wild = many.Scene(tmp_path / "calm", limit=15), many.Scene(tmp_path / "wild", limit=15)
     calm.command(*calm.run(), "--device", "cpu", "--quiet")
-    with clusters.slurm(tmp_path / "slurm") as cluster:
+    with clusters.slurm() as cluster:
         many.slurm_rounds(cluster, wild, 1, random.Random(3))
     many.check_equal(wild, calm)
 
@@ -174,7 +174,7 @@ def test_a_killed_slurm_node_costs_no_result(tmp_path: Path) -> None:
 def test_a_job_at_the_end_of_its_time_stops_and_is_queued_again(tmp_path: Path) -> None:
     """USR1 comes 120 s before the end; here it is sent by hand."""
     scene = many.Scene(tmp_path / "run", tasks="emoji_captions", limit=60)
-    with clusters.slurm(tmp_path / "slurm") as cluster:
+    with clusters.slurm() as cluster:
         env = {"SLURM_CONF": cluster.env["SLURM_CONF"], "PATH": cluster.env["PATH"]}
         scene.command("submit", "slurm", "run", "--model", "demo/coca", *scene.run()[3:], **env)
         log = scene.results / "slurm"
