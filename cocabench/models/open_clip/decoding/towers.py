@@ -58,7 +58,7 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
 def of_rows(values: Tensor, rows: Tensor) -> Tensor:
     """Return values (2, r, …) of these rows (k,), which ascend; values are used up.
 
-    On a CPU rows move to the front of the memory at hand: asking for fresh memory costs more than copying does.
+    On a CPU rows move to the front of the same memory: asking for fresh memory costs more than copying does.
     """
     if values.device.type != "cpu":
         return values[:, rows]
