@@ -61,6 +61,9 @@ def main() -> None:
     """Run one row as it is, or all of them and write the table."""
     if len(sys.argv) > 1:
         name, *flags = sys.argv[1:]
+        if name in ("-h", "--help"):
+            print(f"{__doc__}\nRows: {', '.join(ROWS)}.\nBy name only: {', '.join(EXTRA)}.")
+            return
         sys.exit(subprocess.run(_order(name, flags), cwd=ROOT, check=False).returncode)
     found = {name: _last_line(name) for name in ROWS}
     table.write(found)

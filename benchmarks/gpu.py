@@ -181,14 +181,24 @@ def gpu() -> str:
 def intentions(parts: Sequence[Part], folder: Path, budget: float) -> Iterator[str]:
     """Yield what a run would do on a machine with a GPU."""
     left = [part for part in parts if not (folder / f"{part.name}.json").is_file()]
-    total = sum(part.seconds for part in left)
-    yield f"No GPU here, so nothing is measured. With one, of a budget of {budget:.0f} s about {total} s would be:"
-    yield from (f"  {part.name:10} {part.seconds:3} s  {part.what}" for part in left)
+    fits: list[Part] = []
+    for part in left:
+        if _is_begun(part, budget - sum(one.seconds for one in fits)):
+            fits.append(part)
+    total = min(sum(part.seconds for part in fits), budget)
+    yield f"No GPU here, so nothing is measured. With one, of a budget of {budget:.0f} s about {total:.0f} s would be:"
+    yield from (f"  {part.name:10} {part.seconds:3} s  {part.what}" for part in fits)
+    yield from (f"  {part.name:10}    –   not run: it takes {part.seconds} s" for part in left if part not in fits)
     yield from (f"  {part.name:10}    –   done: {folder / part.name}.json" for part in parts if part not in left)
     wheels = sorted((folder / "wheels").rglob("*.whl"))
     size = sum(wheel.stat().st_size for wheel in wheels) / 2**20
     packed = f"{len(wheels)} wheels, {size:.0f} MiB" if wheels else "none yet: python -m benchmarks gpu --pack"
     yield f"Wheels of the peers beside the tree: {packed}."
+
+
+def _is_begun(part: Part, left: float) -> bool:
+    """Return whether enough of the budget is left for a part: half of what it takes, as that is a guess."""
+    return left >= max(FEWEST_S, part.seconds / 2)
 
 
 def run(
@@ -203,7 +213,7 @@ def run(
             yield part, json.loads(file.read_text(encoding="utf-8"))
             continue
         left = ends - time.monotonic()
-        if left < (0 if stand_ins else max(FEWEST_S, part.seconds / 2)):
+        if left < 0 if stand_ins else not _is_begun(part, left):
             yield part, {"not run": f"{max(0, left):.0f} s of the budget were left"}
             continue
         found = _measured(part.stand_in if stand_ins else part.words, left, environment)

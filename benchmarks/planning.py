@@ -3,7 +3,7 @@
 python -m benchmarks planning [--json] [--tasks 40] [--images 2000]
 
 The second time nothing has changed: no data set is read, only their files are looked at. Prints seconds of processor
-time. Starting Python with torch and open_clip takes most of it: ``start`` is that of one task with ten images.
+time. ``start`` is that of one task with ten images: Python and its imports, of which torch and open_clip are none.
 """
 
 from __future__ import annotations

@@ -22,6 +22,12 @@ def report(name: str) -> dict[str, Any]:
     return {"name": name, "what": "w", "against": "a", "target": 2, "ratio": 3.0, "ours": side, "theirs": side}
 
 
+def test_help_names_the_rows(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["benchmarks", "--help"])
+    benchmarks.main()
+    assert "By name only: images, many" in capsys.readouterr().out
+
+
 def test_the_table_is_replaced_and_the_text_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "RESULTS.md"
     path.write_text(f"before\n{table.START}\nold\n{table.END}\nafter\n")

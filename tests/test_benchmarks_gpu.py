@@ -33,6 +33,13 @@ def test_without_a_gpu_it_says_what_it_would_do(
     assert sum(part.seconds for part in PARTS) <= seconds("8m"), "all parts fit into the budget"
 
 
+def test_of_a_small_budget_it_says_what_would_not_run(tmp_path: Path) -> None:
+    parts = (Part("first", "w", 50, "", ""), Part("long", "l", 90, "", ""), Part("short", "s", 20, "", ""))
+    said = list(gpu.intentions(parts, tmp_path, 80))
+    assert said[0].endswith("of a budget of 80 s about 70 s would be:")
+    assert said[1:4] == ["  first       50 s  w", "  short       20 s  s", "  long          –   not run: it takes 90 s"]
+
+
 def test_what_is_done_stays_and_what_failed_is_tried_again(tmp_path: Path) -> None:
     counting = f"open({str(tmp_path / 'calls')!r}, 'a').write('x'); print('{{\"rate\": 7}}')"
     parts = (

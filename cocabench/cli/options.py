@@ -168,7 +168,7 @@ Preprocess = Annotated[
 ]
 ResizeOption = Annotated[
     Resize,
-    option("KIND", "own: as open_clip does, by Pillow; fast: by torch, pixels differ by 1.", "--resize", panel=HOW),
+    option("KIND", "own: as open_clip does, by Pillow; fast: by torch, pixels differ a little.", "--resize", panel=HOW),
 ]
 ScorerPreprocess = Annotated[
     str,

@@ -6,13 +6,15 @@ import threading
 import webbrowser
 from contextlib import ExitStack, suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 from cocabench.cli import names
 from cocabench.cli import options as o
 from cocabench.cli.console import err, labelled
-from cocabench.core.types import Note
 from cocabench.play import MODELS
+
+if TYPE_CHECKING:
+    from cocabench.core.types import Note
 
 
 def play(

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydantic import JsonValue
 
 from cocabench.core.cache import Cache, key_of
-from cocabench.core.errors import DataError, ModelError
+from cocabench.core.errors import MissingDataError, ModelError
 from cocabench.core.formatting import plural
 from cocabench.core.signature import digest
 from cocabench.core.types import (
@@ -128,7 +128,7 @@ class Cached:
         normalize: bool = True,
         progress: Progress = silent,
     ) -> ImageFeatures:
-        """Return rows for the images that could be read, encoding equal contents once; DataError if there are none."""
+        """Return rows for the images that could be read, encoding equal contents once; MissingDataError for none."""
         watch = self._watch(images)
         how: dict[str, Any] = {} if output == "projected" and normalize else {"output": output, "normalize": normalize}
 
@@ -140,7 +140,7 @@ class Cached:
         found = self._rows("images", how, watch.keys, encode, progress)
         self.changed += watch.notes()
         if not len(found.kept):
-            raise DataError(self.id, "no image could be read")
+            raise MissingDataError(self.id, "no image could be read")
         if output == "projected":
             self._check_width("images", found.rows)
         return found

@@ -122,8 +122,9 @@ def split(transform: Transform) -> Whole:
 class FastResize:
     """torchvision's Resize, computed by torch on uint8 instead of Pillow; of images that are not RGB, as before.
 
-    torch rounds its weights to 16 bits, Pillow to 22, so that 0.4 % of a photograph's values differ by 1; where Pillow
-    reduces the height first, as of some images that become square, 2 % differ, and a few by up to 8.
+    torch rounds its weights to 16 bits, Pillow to 22, so that 0.4 % of a photograph's values differ by 1. Pillow
+    reduces the height of tall images first: of some that become square 2 % differ, a few by up to 8; of those more than
+    twice as tall as wide (Pillow 13) 13 to 27 %, of noise by up to 13.
     """
 
     own: Resize

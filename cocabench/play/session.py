@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from queue import SimpleQueue
@@ -128,13 +129,19 @@ class Playground:
     def _search(self, model: Model, text: str, most: int) -> list[Match]:
         images = [FileImage(path) for path in self.files]
         if model.id not in self._found:
-            self._found[model.id] = self._encoders[model.id].encode_images(images)
-        rows, kept = self._found[model.id][:2]
-        if not len(kept):
-            raise MissingDataError(str(self._folder), "no image that can be read")
+            self._found[model.id] = self._encoded(model, images)
+        rows, kept = self._found[model.id]
         cosines = rows @ model.encode_texts([text])[0]
         best = np.argsort(-cosines, kind="stable")[:most]
         return [Match(images[kept[i]], self._name(images[kept[i]].path), float(cosines[i])) for i in best]
+
+    def _encoded(self, model: Model, images: Sequence[FileImage]) -> ImageFeatures:
+        with suppress(MissingDataError):  # which names the model, not the folder
+            found = self._encoders[model.id].encode_images(images)
+            if len(found.kept):
+                return ImageFeatures(found.rows, found.kept)
+        wanted = "images that Pillow opens"
+        raise MissingDataError(f"--images {self._folder}", "no image that can be read", wanted=wanted)
 
     def _name(self, path: Path) -> str:
         assert self._folder is not None  # else there are no files

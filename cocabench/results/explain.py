@@ -34,7 +34,7 @@ PARTS: Mapping[str, str] = {
     "architecture": "open_clip's model configuration, including tokenizer and context length",
     "quick_gelu": "QuickGELU instead of GELU",
     "preprocess": "resolution, resize mode, mean and std of the images",
-    "resize": "--resize fast: torch's resize of uint8 instead of Pillow's; few pixels differ, by 1 of 255",
+    "resize": "--resize fast: torch's resize of uint8 instead of Pillow's; few pixels differ by 1, of tall images more",
     "text_language": "the language that the tokenizer begins texts with (NLLB)",
     "vocabulary": "the tokenizer's own files",
     "precision": "numeric precision; in fp32 a feature moves by up to 1e-6 with the others of its batch",

@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from benchmarks.make_decoding_goldens import MODELS, build, images
-from cocabench.models.open_clip.decoding import steps
+from cocabench.models.open_clip.decoding import steps, towers
 from cocabench.models.open_clip.decoding.generate import DecodeOptions, generate_scored
 from cocabench.models.open_clip.decoding.steps import CachedSteps
-from cocabench.models.open_clip.decoding.towers import Cache
+from cocabench.models.open_clip.decoding.towers import Cache, of_rows
 
 
 def filled(values: torch.Tensor) -> Cache:
@@ -59,6 +59,32 @@ def test_long_captions_are_rarely_copied_as_a_whole() -> None:
         places.add(keys.data_ptr())
         assert torch.equal(keys[:, :, 0], torch.arange(float(kept + 8)).expand(2, -1))
     assert len(places) <= 12  # 64 if each sweep copied
+
+
+@pytest.mark.parametrize("rows", [[], [0], [2], [0, 1, 2], [1, 3], [0, 2, 3]])
+def test_rows_that_stay_move_to_the_front_of_the_same_memory(rows: list[int]) -> None:
+    values = torch.arange(48.0).view(2, 4, 3, 2)
+    wanted, kept = values[:, rows].clone(), of_rows(values, torch.tensor(rows, dtype=torch.long))
+    assert torch.equal(kept, wanted)
+    assert kept.data_ptr() == values.data_ptr() or not rows
+
+
+@pytest.mark.parametrize(("name", "kind"), [("pooled", "top_k"), ("base", "beam_search")])
+def test_images_that_leave_change_no_bit_of_the_others(name: str, kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    left: list[int] = []
+
+    def copied(values: torch.Tensor, rows: torch.Tensor) -> torch.Tensor:
+        left.append(len(rows))
+        return values[:, rows]
+
+    model, pixels, ids = build(name), images(name, 12), MODELS[name]["ids"]
+    options = DecodeOptions(generation_type=kind, seq_len=16, min_seq_len=0)  # type: ignore[arg-type]
+    moved = generate_scored(model, pixels, options=options, **ids)
+    monkeypatch.setattr(towers, "of_rows", copied)
+    plain = generate_scored(model, pixels, options=options, **ids)
+    assert torch.equal(moved.tokens, plain.tokens)
+    assert torch.equal(moved.scores, plain.scores)
+    assert len(set(left)) > 3, "images leave at several steps"
 
 
 @pytest.mark.parametrize("groups", [1, 2])

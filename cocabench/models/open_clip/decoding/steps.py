@@ -180,7 +180,7 @@ class Steps(Protocol):
         """Continue with n captions: caption i is caption parents[:, i] plus tokens[:, i]; both (b, n) -> (b, n, V)."""
 
     def keep(self, images: Tensor) -> None:
-        """Keep only these images, in this order; the others are finished."""
+        """Keep only these images, which ascend; the others are finished."""
 
 
 class WatchedSteps:
@@ -237,7 +237,7 @@ class Prefixes(Protocol):
         """Return the next token's logits (b, n, V) of captions (b, n, p)."""
 
     def keep(self, images: Tensor) -> None:
-        """Keep only these images, in this order."""
+        """Keep only these images, which ascend."""
 
 
 class PrefixSteps:

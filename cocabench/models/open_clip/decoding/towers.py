@@ -55,6 +55,19 @@ def attention(q: Tensor, k: Tensor, v: Tensor, mask: Tensor | None) -> Tensor:
     return F.scaled_dot_product_attention(q, k, v, attn_mask=mask)
 
 
+def of_rows(values: Tensor, rows: Tensor) -> Tensor:
+    """Return values (2, r, …) of these rows (k,), which ascend; values are used up.
+
+    On a CPU rows move to the front of the same memory: asking for fresh memory costs more than copying does.
+    """
+    if values.device.type != "cpu":
+        return values[:, rows]
+    for new, old in enumerate(rows.tolist()):
+        if new != old:
+            values[:, new] = values[:, old]
+    return values[:, : len(rows)]
+
+
 class Block:
     """The common parts of self- and cross-attention blocks: query side, output projection and MLP."""
 
@@ -113,8 +126,8 @@ class CrossBlock(Block):
         return self._finish(x, attended)
 
     def keep(self, images: Tensor) -> None:
-        """Keep only these images, in this order."""
-        self._kv = self._kv[:, images]
+        """Keep only these images, which ascend."""
+        self._kv = of_rows(self._kv, images)
 
 
 class Cache:
@@ -143,8 +156,8 @@ class Cache:
         return keys, values
 
     def keep(self, rows: Tensor) -> None:
-        """Keep only these rows, in this order."""
-        self._pools = {layer: pool[:, rows, : self._capacity] for layer, pool in self._pools.items()}
+        """Keep only these rows, which ascend."""
+        self._pools = {layer: of_rows(pool, rows) for layer, pool in self._pools.items()}
 
     def sweep(self, entries: Tensor, first: int, room: int) -> None:
         """Keep of each row these entries (r, m), in this order; make room for further ones.
@@ -262,6 +275,6 @@ class ImageDecoder:
         return self._project(self._decoder.ln_final(hidden))
 
     def keep(self, images: Tensor) -> None:
-        """Keep only these images, in this order."""
+        """Keep only these images, which ascend."""
         for _, look in self._blocks:
             look.keep(images)
