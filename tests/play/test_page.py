@@ -191,10 +191,14 @@ def test_what_is_no_image_and_what_is_too_large_are_one_line(opened: Opened) -> 
 
 def test_what_is_dropped_while_captions_are_written_comes_next(opened: Opened) -> None:
     page = opened(1000, "light")
+    page.get_by_text("Options", exact=True).click()
+    for label, value in (("Num beams", "3000"), ("Min seq len", "11")):
+        page.get_by_label(label, exact=True).fill(value)  # so that a caption takes seconds, not 0.08
     drop(page, "dot.png", dot())
     page.locator("[aria-busy]").first.wait_for()
     page.get_by_role("button", name="Remove Image").or_(page.get_by_label("Remove Image")).first.click()
     drop(page, "letter.png", b"Dear Sir or Madam")
+    assert page.locator("[aria-busy]").count(), "captions are still written"
     page.locator(".error", has_text="letter.png: not an image").nth(1).wait_for()
 
 

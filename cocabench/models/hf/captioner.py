@@ -202,7 +202,8 @@ def generate_options(options: DecodingOptions, limit: int) -> dict[str, Any]:
         )
     if (length := min(options.seq_len, limit)) <= max(options.min_seq_len, 2):
         wanted = f"more than min_seq_len ({options.min_seq_len}) and 2"
-        raise UsageError("seq_len", str(length), wanted=wanted)
+        got = f"{length}, the model's context" if length == limit else str(length)
+        raise UsageError("seq_len", got, wanted=wanted)
     made = {"max_length": length, "min_length": options.min_seq_len, "repetition_penalty": options.repetition_penalty}
     if options.generation_type == "beam_search":
         beams = options.num_beams // options.num_beam_groups
