@@ -34,7 +34,7 @@ TOKENS = SpecialTokens(start=0, end=1, pad=2)
 
 
 class EndedSteps:
-    """Steps whose captions end where they are told to: an image's at its length (b,), with start and end token."""
+    """Steps whose captions end at given lengths (b,), start and end token included."""
 
     def __init__(self, steps: Steps, lengths: Tensor) -> None:
         self._steps, self._lengths, self._length = steps, lengths, 0
