@@ -12,13 +12,11 @@ from functools import cache, cached_property, partial
 from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
-import pyarrow as pa
 import torch
 from numpy.typing import NDArray
 from PIL import Image
 from pydantic import JsonValue
 from torch import Tensor
-from torch.utils.dlpack import from_dlpack
 
 from cocabench.core.errors import ModelError
 from cocabench.models.contents import HASH_BYTES
@@ -64,11 +62,12 @@ class Split(Whole):
     def read(self, image: Image.Image) -> Tensor:
         """Return the pixels of an image before ToTensor, (3, h, w) uint8; finished ones, float32, if it is not RGB."""
         from torchvision.transforms import Compose
+        from torchvision.transforms.functional import pil_to_tensor
 
         *steps, to_tensor, normalise = self.transform.transforms
         shaped = Compose(steps)(image)
         if isinstance(shaped, Image.Image) and shaped.mode == "RGB":
-            return of_image(shaped)
+            return torch.as_tensor(pil_to_tensor(shaped))
         return torch.as_tensor(normalise(to_tensor(shaped)))
 
     def finish(self, pixels: Any) -> Any:
@@ -133,28 +132,15 @@ class FastResize:
         """Return the resized image."""
         if image.mode != "RGB":
             return cast(Image.Image, self.own(image))
+        from torchvision.transforms.functional import pil_to_tensor
         from torchvision.transforms.v2.functional import resize  # the older one computes uint8 in floats, slower
 
-        pixels, resized = of_image(image), partial(resize, interpolation=self.own.interpolation, antialias=True)
+        pixels, resized = pil_to_tensor(image), partial(resize, interpolation=self.own.interpolation, antialias=True)
         made = resized(pixels, self.own.size, max_size=self.own.max_size)
         (height, width), (new_height, new_width) = pixels.shape[1:], made.shape[1:]
         if new_height < height and height - new_height > 2 * (width - new_width):
             made = resized(resized(pixels, [new_height, width]), [new_height, new_width])
         return Image.fromarray(made.permute(1, 2, 0).numpy())
-
-
-def of_image(image: Image.Image) -> Tensor:
-    """Return the pixels (3, h, w) uint8 of an RGB image, to be read only: without a copy where Pillow can share them.
-
-    Pillow >= 11.2 shares what lies in one block of its memory (images of up to 16 MB do).
-    """
-    from torchvision.transforms.functional import pil_to_tensor
-
-    try:
-        shared = pa.array(image)
-    except (TypeError, ValueError):
-        return torch.as_tensor(pil_to_tensor(image))
-    return from_dlpack(shared.flatten()).reshape(image.height, image.width, -1)[..., :3].permute(2, 0, 1)
 
 
 def with_resize(transform: Transform, resize: str) -> Transform:

@@ -28,7 +28,7 @@ from cocabench.core.errors import ModelError
 from cocabench.data.images import NeutralImage
 from cocabench.models.hardware import Hardware
 from cocabench.models.loading import batches
-from cocabench.models.pixels import FastResize, Split, named_resize, of_image, split, with_resize
+from cocabench.models.pixels import FastResize, Split, named_resize, split, with_resize
 from cocabench.models.plain import Plain
 
 
@@ -171,19 +171,6 @@ def test_a_fast_resize_reduces_the_height_first_where_pillow_does(size: Any) -> 
         moved = (pil_to_tensor(own(image)).int() - pil_to_tensor(FastResize(own)(image)).int()).abs()
         assert moved.max() <= 2, (width, height)
         assert (moved > 0).float().mean() < 0.03, (width, height)
-
-
-@pytest.mark.parametrize("size", [(1, 1), (5, 3), (75, 60), (2100, 2000)], ids=str)
-def test_pixels_are_read_where_pillow_has_them_or_copied(size: tuple[int, int]) -> None:
-    """The largest has more than one block of Pillow's memory."""
-    image = Picture(0, size=size).open()
-    pixels, wanted = of_image(image), pil_to_tensor(image)
-    assert pixels.dtype == torch.uint8
-    assert torch.equal(pixels, wanted)
-    if size == (75, 60):
-        del image
-        kept = [Image.new("RGB", size) for _ in range(50)]
-        assert torch.equal(pixels, wanted), f"their memory is kept, though {len(kept)} images asked for some"
 
 
 def test_with_a_fast_resize_pixels_are_hashed_as_they_are_read() -> None:
