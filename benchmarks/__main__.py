@@ -41,6 +41,7 @@ EXTRA: dict[str, tuple[str, ...]] = {
     "captioning-batches": ("captioning_batches",),
     "captioning-cuda": ("captioning_cuda",),
     "captioning-curves": ("captioning_curves",),
+    "captioning-leaving": ("captioning_leaving",),
     "decoding-fuzz": ("decoding_fuzz",),
     "gpu": ("gpu",),
     "gpu-part": ("gpu_part",),

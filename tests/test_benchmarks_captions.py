@@ -6,12 +6,14 @@ import json
 import pytest
 import torch
 
-from benchmarks import captioning_batches
+from benchmarks import captioning_batches, captioning_leaving
 from benchmarks.captioning_batches import drawn_lengths, widths
 from benchmarks.captioning_curves import per_token
 from benchmarks.make_decoding_goldens import build, images
 from cocabench.models.open_clip.decoding import generate
+from cocabench.models.open_clip.decoding.generate import decoded
 from cocabench.models.open_clip.decoding.options import DecodeOptions, SpecialTokens
+from cocabench.models.open_clip.decoding.steps import prepare
 
 GREEDY = DecodeOptions(generation_type="greedy", seq_len=77, min_seq_len=0)
 
@@ -71,3 +73,22 @@ def test_a_token_takes_a_tick_between_all_lengths(monkeypatch: pytest.MonkeyPatc
     _, embs = model.visual(images("pooled", 4))
     found = per_token(model, embs, (5, 9, 16), "cpu", lambda: float(next(ticks)), repeats=2)
     assert found == {"5-9": 1000, "9-16": 1000}
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", captioning_leaving.SEARCHES)
+def test_both_ways_of_leaving_give_the_same_captions(monkeypatch: pytest.MonkeyPatch, kind: str) -> None:
+    model, tokens = build("pooled"), SpecialTokens(48, 49, 0)
+    _, embs = model.visual(images("pooled", 6))
+    monkeypatch.setattr(captioning_leaving, "TOKENS", tokens)
+    monkeypatch.setattr(captioning_leaving, "LONGEST", {6: 8})
+    lengths, prompt = torch.tensor([3, 8, 5, 6, 6, 7]), torch.full((6, 1), tokens.start)
+    steps = captioning_leaving.EndedSteps(prepare(model, embs, window=8, stepping="cached"), lengths)
+    options = DecodeOptions(seq_len=9, min_seq_len=0, **captioning_leaving.SEARCHES[kind])
+    found = decoded(steps, prompt, options, tokens).tokens
+    assert ((found == tokens.end).int().argmax(1) + 1).tolist() == lengths.tolist(), "they end where they are told to"
+    found = captioning_leaving.measured(model, embs, kind, 2)
+    assert (found["tokens"], len(found["moved"]), len(found["copied"])) == ("5-8", 2, 2)
+    monkeypatch.setitem(captioning_leaving.WAYS, "copied", lambda values, rows: values[:, rows] * 2)
+    with pytest.raises(AssertionError, match=f"6 images, {kind}: other"):
+        captioning_leaving.measured(model, embs, kind, 1)

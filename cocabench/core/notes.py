@@ -125,8 +125,7 @@ CODES: Mapping[str, Code] = {
         "Set it with --preprocess TAG.",
     ),
     "fast_resize": Code(
-        "Images were resized by torch instead of Pillow (--resize fast): a few pixels differ by 1 of 255; of images "
-        "more than twice as tall as wide a quarter, some by up to 13.",
+        "Images were resized by torch instead of Pillow (--resize fast): a few pixels differ by 1 of 255.",
         "Compare with results of --resize fast only; run without it to compare with published numbers.",
     ),
     "left_out_weights": Code("Some weights of the checkpoint file were not used.", "Check that the right ones were."),
