@@ -40,7 +40,7 @@ PARTS: Mapping[str, str] = {
     "precision": "numeric precision; in fp32 a feature moves by up to 1e-6 with the others of its batch",
     "compile": "whether the image tower was compiled with torch.compile",
     "packages.open_clip_torch": "network code",
-    "packages.pillow": "image decoding and resizing; from 13 on the height of tall images first",
+    "packages.pillow": "image decoding and resizing",
     "packages.torch": "computation",
     "packages.torchvision": "image transforms",
 }
