@@ -69,10 +69,14 @@ class DrawnSteps:
 
     def _logits(self, captions: int) -> Tensor:
         logits = torch.rand(self.images, captions, VOCABULARY, generator=self._draws)
-        logits[..., TOKENS.pad] = -1e3
-        due = self._lengths <= self._length + 1
-        logits[..., TOKENS.end] = torch.where(due, 1e3, -1e3)[:, None]
-        return logits
+        return ended(logits, self._lengths <= self._length + 1, TOKENS)
+
+
+def ended(logits: Tensor, due: Tensor, tokens: SpecialTokens) -> Tensor:
+    """Return logits (b, n, V), changed in place: the end token comes next where it is due (b,), and nowhere else."""
+    logits[..., tokens.pad] = -1e3
+    logits[..., tokens.end] = torch.where(due, 1e3, -1e3)[:, None]
+    return logits
 
 
 def drawn_lengths(mean: float, deviation: float, images: int) -> Tensor:

@@ -139,6 +139,7 @@ class FastResize:
         made = resized(pixels, self.own.size, max_size=self.own.max_size)
         (height, width), (new_height, new_width) = pixels.shape[1:], made.shape[1:]
         if new_height < height and height - new_height > 2 * (width - new_width):
+            # anew, since only torchvision knows the size; such images are few
             made = resized(resized(pixels, [new_height, width]), [new_height, new_width])
         return Image.fromarray(made.permute(1, 2, 0).numpy())
 

@@ -48,7 +48,7 @@ CONVOLVED = 1e-4
 """Of a random ResNet, whose batch norms divide by small variances: an Intel and an AMD differ by 3e-5."""
 LOGPROBS = 1e-5
 """Of captions' scores and likelihoods, sums over tokens of fp32 logits near 20, whose last bit is worth 2e-6: machines
-with AVX-512 and without differ by 2e-6 where the sum is near 0, by 3e-5 where it is near -100."""
+with AVX-512 and without differ by 2e-6 where the sum is near 0, and by up to 3e-5 elsewhere."""
 WHOLE_ROWS, WHOLE_BYTES = 12, 4096
 ARRAY = "array"
 """Marks in the JSON where an array belongs: its rows, those that are whole, its type, the shape of a row."""
@@ -221,7 +221,7 @@ def _cases() -> Iterator[Case]:
             yield Case(f"{model}/likelihoods-{each}", scored, quick, LOGPROBS)
     for batch in (1, 32):
         top_k = partial(_captions, model="demo/coca", options=DECODING["top-k"], batch=batch)
-        yield Case(f"demo/coca/captions-top-k-batch-{batch}", top_k)
+        yield Case(f"demo/coca/captions-top-k-batch-{batch}", top_k, tolerance=LOGPROBS)
     for model in TINY:
         tolerance = CONVOLVED if model == "resnet" else TOLERANCE
         yield Case(f"{model}/features", partial(_tiny, model=model), model == "custom-text", tolerance)

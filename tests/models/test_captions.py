@@ -9,7 +9,7 @@ from cocabench.core.errors import NumericsError, UsageError
 from cocabench.core.types import ImageSource
 from cocabench.models.hardware import hardware
 from cocabench.models.open_clip import model as open_clip
-from cocabench.models.open_clip.captions import SpecialIds, truncated
+from cocabench.models.open_clip.captions import SpecialIds, decode_options, truncated
 from cocabench.models.open_clip.decoding.generate import DecodeOptions, caption_logprob, encoded_logprob
 from cocabench.models.open_clip.model import OpenClip
 from cocabench.specs.registry import find_tasks, model_sources
@@ -175,3 +175,9 @@ def test_a_prefix_is_given_and_its_tokens_do_not_count(coca: OpenClip, pictures:
     assert plain.logprobs.tobytes() == empty.logprobs.tobytes()
     with pytest.raises(UsageError, match="room for a text"):
         coca.score_captions(pictures[:1], [texts], prefixes=["dog " * 99])
+
+
+def test_a_shortest_length_beyond_the_context_names_the_context() -> None:
+    with pytest.raises(UsageError, match=r"^min_seq_len: 75; wanted less than the model's context \(12\)$"):
+        decode_options({"seq_len": 76, "min_seq_len": 75}, 12)
+    assert decode_options({"seq_len": 76, "min_seq_len": 11}, 12).seq_len == 12

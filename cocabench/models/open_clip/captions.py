@@ -41,6 +41,8 @@ def decode_options(options: Mapping[str, Any], limit: int) -> DecodeOptions:
     One beam means greedy search. ``asked`` limits the length of answers.
     """
     options = {name: value for name, value in options.items() if name != ANSWER_TOKENS}
+    if (least := options.get("min_seq_len", DEFAULTS.min_seq_len)) >= limit:
+        raise UsageError("min_seq_len", str(least), wanted=f"less than the model's context ({limit})")
     greedy = {"generation_type": "greedy"} if options.get("num_beams") == 1 else {}
     length = {"seq_len": min(options.get("seq_len", DEFAULTS.seq_len), limit), "max_seq_len": limit}
     try:

@@ -45,9 +45,8 @@ class DecodeOptions:
         _check_member("decoding", self.decoding, get_args(Decoding))
         _check(self.min_seq_len >= 0, "min_seq_len", self.min_seq_len, "0 or more")
         _check(self.seq_len >= 2, "seq_len", self.seq_len, "2 or more: a start token and one generated token")
+        _check(self.seq_len > self.min_seq_len, "seq_len", self.seq_len, f"more than min_seq_len ({self.min_seq_len})")
         _check(self.max_seq_len >= 1, "max_seq_len", self.max_seq_len, "1 or more")
-        got = f"{self.seq_len}, the model's context" if self.seq_len == self.max_seq_len else self.seq_len
-        _check(self.seq_len > self.min_seq_len, "seq_len", got, f"more than min_seq_len ({self.min_seq_len})")
         penalty = self.repetition_penalty
         _check(0 < penalty <= MAX_PENALTY, "repetition_penalty", penalty, f"more than 0, and {MAX_PENALTY:g} at most")
         if self.generation_type == "beam_search":
